@@ -1,0 +1,81 @@
+"""The ``causalft`` command: verbs are imported only when they are used, and a user's mistake never shows a traceback."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["VERBS", "main"]
+
+# verb -> (module that defines it as `command`, the line that `causalft --help` shows without importing it)
+VERBS: dict[str, tuple[str, str]] = {
+    "verify-confounder": ("causalft.cli.verify_confounder", "Is a semantic factor a confounder? Train on A/B sets and see."),
+    "fit": ("causalft.cli.fit", "A long-tailed classifier, backdoor-adjusted over foundation models."),
+    "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
+    "evaluate": ("causalft.cli.evaluate", "Score a fitted run on a labelled set."),
+    "zoo": ("causalft.cli.zoo", "List, show, check and pre-train the foundation models."),
+    "graph": ("causalft.cli.graph", "Draw a causal graph and identify its effects."),
+    "generate": ("causalft.cli.generate", "Write the A/B image sets of a design."),
+    "experiment": ("causalft.cli.experiment", "Run a table or figure of the paper."),
+}
+
+
+class LazyGroup(click.Group):
+    """A click group whose verbs live in modules that are imported on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        return importlib.import_module(VERBS[name][0]).command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"no such command {args[0]!r}; {nearest(args[0], VERBS)}", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CausalFTError as error:
+            _fail(ctx, str(error), 2)
+        except (KeyboardInterrupt, click.Abort):
+            _fail(ctx, "interrupted; repeat the command to resume where it stopped", 130)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                place = f" while writing {error.filename}" if error.filename else ""
+                _fail(ctx, f"the disk is full{place}; free some space and repeat the command to resume", 2)
+            if isinstance(error, PermissionError):
+                _fail(ctx, f"{error.filename}: permission denied; choose a place you can read and write", 2)
+            raise
+
+
+def _fail(ctx: click.Context, message: str, code: int) -> None:
+    """Print one line and leave with ``code``, or show the traceback when --debug was given."""
+    if ctx.params.get("debug"):
+        raise  # noqa: PLE0704 - called from an except block only
+    sys.stdout.flush()
+    click.echo(f"causalft: error: {message}", err=True)
+    ctx.exit(code)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="causalft", prog_name="causalft")
+def main(debug: bool) -> None:
+    """Causal tools for foundation models under long-tailed data.
+
+    Is my model confounded? Which classes does the pre-training hurt? Give me a classifier adjusted for it.
+    """

@@ -1,0 +1,33 @@
+"""The one exception for a user's mistake, and the nearest-name hint that goes into many of its messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["CausalFTError", "nearest"]
+
+
+class CausalFTError(ValueError):
+    """A mistake in what the user gave: its message says what was wrong, where, and what to do next.
+
+    The command line prints the message and exits with code 2; Python callers can catch it as a ``ValueError``.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a hint that offers the known names closest to ``name``.
+
+    Examples
+    --------
+    >>> nearest("openclp", ["clip", "openclip", "metaclip"])
+    "did you mean 'openclip' or 'clip' or 'metaclip'?"
+    >>> nearest("zebra", ["a", "b"])
+    'known: a, b'
+    """
+    names = sorted(set(known))
+    matches = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if matches:
+        return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
+    shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    return f"known: {shown}"

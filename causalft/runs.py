@@ -1,0 +1,214 @@
+"""The folder of a run: written atomically, refused when it belongs to another run, resumable until it is complete."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from causalft.errors import CausalFTError
+
+__all__ = ["Run", "atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place only if the block succeeds.
+
+    A reader sees the old file or the whole new one, never a part, also after a crash or with a full disk.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> target = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with atomic_path(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; a result is as readable as any other file the user writes.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with open(temporary, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically and return the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` as UTF-8, atomically, and return the path."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def to_json(obj: Any) -> str:
+    """Return ``obj`` as strict JSON text (no NaN), two-space indented, ending in a newline."""
+    return json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> Path:
+    """Write ``obj`` as strict JSON to ``path``, atomically, and return the path."""
+    return write_text(path, to_json(obj))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    CausalFTError
+        If the file is missing or is not JSON; the message names the file and the place.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CausalFTError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CausalFTError(f"{path}: not valid JSON ({error}); make the run again") from None
+
+
+class Run:
+    """The folder of one run: ``config.json`` first, results as they come, ``metrics.json`` last.
+
+    A folder without ``metrics.json`` is an interrupted run. Creating a run with the same kind and configuration in
+    it resumes it; any other configuration is refused, so no run can be overwritten or mixed with another.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    kind : str
+        Which verb made it: ``"fit"``, ``"verify-confounder"``, ...
+    config : dict
+        Everything needed to repeat the run.
+    """
+
+    def __init__(self, path: Path, kind: str, config: dict[str, Any]) -> None:
+        self.path, self.kind, self.config = path, kind, config
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "not complete"
+        return f"Run({self.kind}, {str(self.path)!r}, {state})"
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, kind: str, config: dict[str, Any]) -> Run:
+        """Make a new run folder, or resume the interrupted run of the same kind and configuration in it.
+
+        Raises
+        ------
+        CausalFTError
+            If the folder holds a complete run, a run of another kind or configuration, or files that are no run.
+        """
+        folder = Path(path)
+        wanted = _plain(config)
+        if folder.exists() and not folder.is_dir():
+            raise CausalFTError(f"{folder} is a file, not a folder; choose another --out")
+        description = folder / "config.json"
+        if description.exists():
+            found = read_json(description)
+            if not isinstance(found, dict) or "kind" not in found:
+                raise CausalFTError(f"{folder} holds files of something else; choose another --out")
+            if (folder / "metrics.json").exists():
+                raise CausalFTError(
+                    f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
+                )
+            if found.get("kind") != kind or found.get("config") != wanted:
+                raise CausalFTError(
+                    f"{folder} holds another interrupted {found['kind']} run{_difference(found, wanted)}; "
+                    "choose another --out, or repeat its command to resume it"
+                )
+        elif folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
+            raise CausalFTError(f"{folder} is not empty and is not a run; choose another --out")
+        else:
+            write_json(description, {"kind": kind, "config": wanted})
+        return cls(folder, kind, wanted)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], kind: str | None = None) -> Run:
+        """Open a complete run.
+
+        Raises
+        ------
+        CausalFTError
+            If the folder does not exist, is not a run, is one of another kind, or was interrupted.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise CausalFTError(f"{folder}: no such run folder")
+        description = folder / "config.json"
+        found = read_json(description) if description.exists() else None
+        if not isinstance(found, dict) or "kind" not in found:
+            raise CausalFTError(f"{folder} is not a run folder (it has no config.json of a run)")
+        if kind is not None and found["kind"] != kind:
+            raise CausalFTError(f"{folder} is a {found['kind']} run; a {kind} run is needed")
+        run = cls(folder, found["kind"], found.get("config", {}))
+        if not run.complete:
+            raise CausalFTError(f"{folder} is an interrupted {run.kind} run; repeat its command to resume it")
+        return run
+
+    @property
+    def complete(self) -> bool:
+        """Whether ``metrics.json``, the last file of a run, is there."""
+        return (self.path / "metrics.json").exists()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of ``metrics.json``."""
+        return read_json(self.path / "metrics.json")
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file of the run, its parent folders made."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def has(self, name: str) -> bool:
+        """Whether the run already holds the file ``name``."""
+        return (self.path / name).exists()
+
+    def finish(self, metrics: dict[str, Any]) -> None:
+        """Write ``metrics.json``; from then on the run is complete."""
+        write_json(self.path / "metrics.json", metrics)
+
+
+def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Name the first settings in which two configurations differ."""
+    config = found.get("config")
+    if not isinstance(config, dict):
+        return ""
+    keys = [key for key in sorted(config.keys() | wanted.keys()) if config.get(key) != wanted.get(key)]
+    return f" (it differs in {', '.join(keys[:3])})" if keys else ""
