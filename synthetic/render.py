@@ -1,0 +1,252 @@
+"""Pictures of the creatures: signed-distance shapes with cosine textures, drawn for a whole batch at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalft.errors import CausalFTError
+from synthetic.world import FACTORS, N_TYPES, PARTS
+
+__all__ = ["render_creatures"]
+
+# Five hues that stay apart under light and noise (red, amber, green, blue, violet).
+_HUES = torch.tensor(
+    [[0.86, 0.24, 0.22], [0.93, 0.74, 0.20], [0.25, 0.66, 0.33], [0.22, 0.46, 0.88], [0.65, 0.32, 0.75]]
+)
+
+
+@dataclass(frozen=True)
+class _PartTypes:
+    """Looks of the 3 x 15 part types; every tensor has shape (3, 15) or (3, 15, k)."""
+
+    aspect: Tensor  # (3, 15, 2) half axes
+    power: Tensor  # p of the p-norm: 1 a diamond, 2 an ellipse, 6 nearly a box
+    lobes: Tensor  # how many lobes the outline has
+    lobe_height: Tensor
+    texture: Tensor  # (3, 15, 3) waves per unit along u, v and the radius
+    colour: Tensor  # (3, 15, 3)
+
+
+def _part_types() -> _PartTypes:
+    """Type t of a part: hue t mod 5, silhouette t // 5, texture a pairing of both; bodies are long, tails slender."""
+    t = torch.arange(N_TYPES)
+    hue, silhouette = t % 5, t // 5
+    power = torch.tensor([[2.0, 4.0, 1.2], [2.2, 6.0, 1.5], [2.0, 3.0, 1.1]])
+    lobes = torch.tensor([[0.0, 3.0, 5.0], [0.0, 2.0, 7.0], [3.0, 0.0, 4.0]])
+    height = torch.tensor([[0.0, 0.18, 0.26], [0.0, 0.2, 0.16], [0.3, 0.0, 0.34]])
+    aspect = torch.tensor(
+        [
+            [[0.30, 0.30], [0.34, 0.28], [0.32, 0.36]],
+            [[0.46, 0.27], [0.40, 0.30], [0.44, 0.34]],
+            [[0.36, 0.17], [0.40, 0.13], [0.34, 0.22]],
+        ]
+    )
+    waves = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [7.0, 7.0, 0.0], [0.0, 0.0, 11.0]])
+    texture = torch.stack([waves[(2 * silhouette + hue + part) % 5] for part in range(3)])
+    colour = torch.stack([_HUES[(hue + part) % 5] for part in range(3)])
+    return _PartTypes(
+        aspect=aspect[:, silhouette],
+        power=power[:, silhouette],
+        lobes=lobes[:, silhouette],
+        lobe_height=height[:, silhouette],
+        texture=texture,
+        colour=colour,
+    )
+
+
+_TYPES = _part_types()
+# Where head, body and tail sit when the whole creature is seen, in units of half the picture.
+_LAYOUT = torch.tensor([[-0.44, -0.22], [0.0, 0.08], [0.50, -0.12]])
+
+
+def render_creatures(
+    parts: np.ndarray, factors: np.ndarray, *, size: int = 40, seed: int = 0, batch_size: int = 256
+) -> np.ndarray:
+    """Draw one picture for each row of ``parts``.
+
+    The part named by the factor is zoomed 1.45 to 1.9 times and nearly always visible (0.97); the others are drawn
+    at 0.62 of their size and visible with probability 0.7 each. Under ``whole`` all three have their own size and are
+    visible with probability 0.9. At least one part is always visible, and every non-empty set of parts has a positive
+    probability under every factor. Nuisance: pose, mirror, place, background gradient, clutter, an occluder, light,
+    contrast and sensor noise.
+
+    Parameters
+    ----------
+    parts : numpy.ndarray
+        Shape (n, 3), part types of head, body and tail, 0..14.
+    factors : numpy.ndarray
+        Shape (n,), indices into :data:`synthetic.world.FACTORS`.
+    size : int
+        Side in pixels, at least 16.
+    seed : int
+        The same seed draws the same bytes at any batch size on the same machine.
+    batch_size : int
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, size, size, 3), uint8.
+
+    Raises
+    ------
+    CausalFTError
+        If a part type or a factor is out of range, or the shapes do not match.
+
+    Examples
+    --------
+    >>> from synthetic.world import part_table
+    >>> render_creatures(part_table()[:2], np.array([0, 3]), size=32).shape
+    (2, 32, 32, 3)
+    """
+    parts, factors = np.asarray(parts), np.asarray(factors)
+    if parts.ndim != 2 or parts.shape[1] != 3 or factors.shape != parts.shape[:1]:
+        raise CausalFTError(f"parts must be (n, 3) and factors (n,), got {parts.shape} and {factors.shape}")
+    if len(parts) and (parts.min() < 0 or parts.max() >= N_TYPES):
+        raise CausalFTError(f"part types lie in 0..{N_TYPES - 1}")
+    if len(factors) and (factors.min() < 0 or factors.max() >= len(FACTORS)):
+        raise CausalFTError(f"factors lie in 0..{len(FACTORS) - 1}: {', '.join(FACTORS)}")
+    if size < 16:
+        raise CausalFTError(f"size {size} is too small to show a creature; use 16 pixels or more")
+    scene = _draw_scene(torch.from_numpy(parts).long(), torch.from_numpy(factors).long(), size, seed)
+    pictures = np.empty((len(parts), size, size, 3), dtype=np.uint8)
+    for start in range(0, len(parts), batch_size):
+        chosen = slice(start, start + batch_size)
+        pictures[chosen] = _paint({name: value[chosen] for name, value in scene.items()}, size, seed, start)
+    return pictures
+
+
+def _draw_scene(parts: Tensor, factors: Tensor, size: int, seed: int) -> dict[str, Tensor]:
+    """Draw all that varies from picture to picture, before a pixel is painted. First dimension: pictures."""
+    n = len(parts)
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand((n, *shape), generator=generator)
+
+    dominant = torch.nn.functional.one_hot(factors.clamp(max=3), 4)[:, :3].bool()
+    whole = (factors == FACTORS.index("whole"))[:, None]
+    zoom = uniform(1.45, 1.9, 1)
+    scale = torch.where(whole, uniform(0.85, 1.1, 1), torch.where(dominant, zoom, torch.tensor(0.62)))
+    chance = torch.where(whole, 0.9, torch.where(dominant, 0.97, 0.7))
+    visible = uniform(0, 1, 3) < chance
+    fallback = torch.where(whole.squeeze(1), torch.randint(0, 3, (n,), generator=generator), factors.clamp(max=2))
+    nothing = ~visible.any(1)
+    visible[nothing, fallback[nothing]] = True
+
+    # The dominant part comes near the centre; the others keep their direction from it.
+    origin = (_LAYOUT * dominant[:, :, None]).sum(1, keepdim=True)
+    centre = (_LAYOUT - origin) * torch.where(whole, 1.0, 1.15)[:, :, None]
+    mirror = torch.where(uniform(0, 1, 1) < 0.5, -1.0, 1.0)
+    centre = torch.stack([centre[..., 0] * mirror, centre[..., 1]], -1)
+    centre = centre + uniform(-0.14, 0.14, 1, 2) + uniform(-0.05, 0.05, 3, 2)
+
+    kind = torch.arange(3).expand(n, 3)
+    # Draw tail, body, head, but the dominant part last so that nothing hides it.
+    order = torch.argsort((2 - kind) + 10 * dominant.long(), dim=1, stable=True)
+
+    def in_order(value: Tensor) -> Tensor:
+        index = order.reshape(order.shape + (1,) * (value.ndim - 2)).expand(n, 3, *value.shape[2:])
+        return value.gather(1, index)
+
+    light = uniform(0.75, 1.2, 1)
+    return {
+        "scale": in_order(scale * uniform(0.9, 1.1, 3)),
+        "visible": in_order(visible.float()),
+        "centre": in_order(centre),
+        "angle": in_order(uniform(-0.45, 0.45, 1) + uniform(-0.25, 0.25, 3)),
+        "mirror": mirror,
+        "is_head": in_order((kind == PARTS.index("head")).float()),
+        "phase": uniform(0, 2 * math.pi, 3),
+        "aspect": in_order(_TYPES.aspect[kind, parts] * uniform(0.92, 1.08, 3, 2)),
+        "power": in_order(_TYPES.power[kind, parts]),
+        "lobes": in_order(_TYPES.lobes[kind, parts]),
+        "lobe_height": in_order(_TYPES.lobe_height[kind, parts]),
+        "texture": in_order(_TYPES.texture[kind, parts]),
+        "colour": in_order((_TYPES.colour[kind, parts] + uniform(-0.07, 0.07, 3, 3)).clamp(0, 1)),
+        "background": uniform(0.15, 0.85, 2, 3) * 0.6 + uniform(0.1, 0.35, 1, 1),
+        "gradient": uniform(0, 2 * math.pi),
+        "blob_centre": uniform(-1, 1, 4, 2),
+        "blob_radius": uniform(0.06, 0.2, 4) * (uniform(0, 1, 4) < 0.75),
+        "blob_colour": uniform(0.1, 0.9, 4, 3),
+        "bar_angle": uniform(0, math.pi),
+        "bar_offset": uniform(-0.7, 0.7),
+        "bar_width": uniform(0.05, 0.16) * (uniform(0, 1) < 0.35),
+        "bar_colour": uniform(0.1, 0.9, 3),
+        "light": light,
+        "light_angle": uniform(0, 2 * math.pi),
+        "light_slope": uniform(0, 0.3),
+        "noise": uniform(0.01, 0.06),
+    }
+
+
+def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.ndarray:
+    """Paint the pictures of one batch of scenes: background, clutter, parts, occluder, light, noise."""
+    n = len(scene["scale"])
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    sharp = size / 2.5  # edges one to two pixels soft
+
+    def along(angle: Tensor) -> Tensor:
+        return x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+
+    def cover(image: Tensor, inside: Tensor, colour: Tensor) -> Tensor:
+        return image + inside[:, None] * (colour - image)
+
+    ramp = (0.5 + 0.4 * along(scene["gradient"]))[:, None]
+    first, second = scene["background"][:, 0, :, None, None], scene["background"][:, 1, :, None, None]
+    image = first + ramp * (second - first)
+    for blob in range(scene["blob_radius"].shape[1]):
+        bx, by = scene["blob_centre"][:, blob, 0, None, None], scene["blob_centre"][:, blob, 1, None, None]
+        distance = ((x - bx).square() + (y - by).square()).sqrt()
+        inside = ((scene["blob_radius"][:, blob, None, None] - distance) * sharp).clamp(0, 1)
+        image = cover(image, inside, scene["blob_colour"][:, blob, :, None, None])
+
+    for slot in range(3):
+        image = _paint_part(image, scene, slot, x, y, sharp)
+
+    distance = (along(scene["bar_angle"]) - scene["bar_offset"][:, None, None]).abs()
+    inside = ((scene["bar_width"][:, None, None] - distance) * sharp).clamp(0, 1)
+    image = cover(image, inside, scene["bar_colour"][:, :, None, None])
+
+    lit = scene["light"][:, :, None] * (1 + scene["light_slope"][:, None, None] * along(scene["light_angle"]))
+    image = image * lit[:, None]
+    # One generator per picture: its noise does not depend on the batch it is painted in.
+    for row in range(n):
+        generator = torch.Generator().manual_seed((seed * 2_147_483_659 + start + row) % (2**63))
+        image[row] += scene["noise"][row] * torch.randn(image.shape[1:], generator=generator)
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def _paint_part(image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float) -> Tensor:
+    """Lay one part of each creature over the pictures ``image`` (n, 3, size, size)."""
+
+    def of(name: str, *index: int) -> Tensor:
+        return scene[name][(slice(None), slot, *index)][:, None, None]
+
+    scale, angle = of("scale"), of("angle")
+    dx, dy = (x - of("centre", 0)) / scale, (y - of("centre", 1)) / scale
+    u = (dx * angle.cos() + dy * angle.sin()) * scene["mirror"][:, :, None]
+    v = dy * angle.cos() - dx * angle.sin()
+    power = of("power")
+    su, sv = (u / of("aspect", 0)).abs() + 1e-4, (v / of("aspect", 1)).abs() + 1e-4
+    radius = (su.pow(power) + sv.pow(power)).pow(1 / power)
+    outline = 1 + of("lobe_height") * torch.cos(of("lobes") * torch.atan2(v, u))
+    inside = ((outline - radius) * scale * 0.3 * sharp).clamp(0, 1) * of("visible")
+    wave = torch.cos(of("texture", 0) * u + of("texture", 1) * v + of("texture", 2) * radius * 0.5 + of("phase"))
+    plain = (scene["texture"][:, slot].abs().sum(1) == 0)[:, None, None]
+    shade = torch.where(plain, torch.tensor(1.0), 0.72 + 0.28 * wave)
+    colour = scene["colour"][:, slot, :, None, None] * shade[:, None]
+    image = image + inside[:, None] * (colour - image)
+
+    # An eye: white with a dark pupil, on heads only.
+    head = of("is_head") * of("visible")
+    distance = ((u + 0.10).square() + (v + 0.08).square()).sqrt()
+    white = ((0.085 - distance) * scale * sharp).clamp(0, 1) * head
+    pupil = ((0.045 - distance) * scale * sharp).clamp(0, 1) * head
+    image = image + white[:, None] * (0.95 - image)
+    return image + pupil[:, None] * (0.05 - image)
