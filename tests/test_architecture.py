@@ -1,0 +1,162 @@
+"""The code keeps to the plan of docs/architecture.md: imports go down, in no circle, and nothing heavy comes early."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import importlib.util
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load_house():
+    spec = importlib.util.spec_from_file_location("house", ROOT / "docs" / "house.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+house = load_house()
+ROOMS = house.floors()
+MODULES = house.imports()
+ARROWS = house.rooms_imports(MODULES, ROOMS)
+
+
+def test_the_plan_and_the_code_name_the_same_rooms():
+    assert len(ROOMS) >= 14
+    homeless = [module for module in MODULES if module != "causalft" and house.room_of(module, ROOMS) is None]
+    assert not homeless, f"modules outside every room of docs/architecture.md: {homeless}"
+    empty = [room for room in ROOMS if not any(house.room_of(module, ROOMS) == room for module in MODULES)]
+    assert not empty, f"rooms drawn without code: {empty}"
+
+
+def test_no_import_goes_up():
+    upward = [lines for (start, end), lines in ARROWS.items() if ROOMS[end] > ROOMS[start]]
+    assert not upward, f"imports that go up: {upward}"
+
+
+def test_no_cycle_between_rooms_or_modules():
+    rooms = {room: {end for start, end in ARROWS if start == room} for room in ROOMS}
+    assert house.cycle(rooms) == []
+    inside = {module: {name for name in names if name in MODULES} for module, names in MODULES.items()}
+    assert house.cycle(inside) == []
+
+
+def test_who_may_know_the_part_world():
+    allowed = {"causalft.scm", "causalft.runs", "causalft.errors"}
+    beyond = {end for start, end in ARROWS if start == "synthetic"} - allowed
+    assert not beyond, f"synthetic imports {beyond}"
+    users = {
+        module
+        for module, names in MODULES.items()
+        if any(name.split(".")[0] == "synthetic" for name in names) and not module.startswith("synthetic")
+    }
+    rooms = {house.room_of(module, ROOMS) for module in users}
+    assert rooms <= {
+        "causalft.confounding",
+        "causalft.strata",
+        "causalft.datasets",
+        "causalft.cli",
+        "experiments",
+    }
+    assert {module for module in users if module.startswith("causalft.datasets")} <= {
+        "causalft.datasets.creatures"
+    }
+
+
+def test_the_graph_needs_no_torch():
+    heavy = {"torch", "torchvision", "open_clip"}
+    guilty = [
+        module
+        for module, names in MODULES.items()
+        if module.startswith("causalft.scm") and {name.split(".")[0] for name in names} & heavy
+    ]
+    assert not guilty
+
+
+@pytest.mark.parametrize("module", ["causalft", "causalft.cli", "causalft.errors", "causalft.runs"])
+def test_light_modules_load_nothing_heavy(module):
+    heavy = (
+        "{'torch', 'torchvision', 'dowhy', 'pgmpy', 'matplotlib', 'open_clip', 'pandas', 'sklearn', 'scipy'}"
+    )
+    code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from causalft.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print(sorted({'torch', 'dowhy', 'pgmpy', 'matplotlib', 'open_clip', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "verify-confounder" in result.stdout
+    assert result.stdout.strip().splitlines()[-1] == "[]"
+
+
+def source_of(module):
+    path = ROOT.joinpath(*module.split("."))
+    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+
+
+def calls(module):
+    """Return the names of the functions and methods that a module calls, as written: ``torch.load``, ``x.backward``."""
+    tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+def test_one_training_loop():
+    trainers = {module for module in MODULES if any(name.endswith(".backward") for name in calls(module))}
+    assert trainers == {"causalft.tuning.train"}
+
+
+def test_no_pickle():
+    for module, names in MODULES.items():
+        assert not {"pickle", "joblib", "dill", "cloudpickle"} & {name.split(".")[0] for name in names}, (
+            module
+        )
+        assert not {"torch.save", "torch.load", "np.load", "np.save"} & calls(module), module
+
+
+def test_every_imported_package_is_declared():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = config["options"]["install_requires"] + config["options.extras_require"]["diffusion"]
+    declared = {
+        re.split(r"[<>=!~\[; ]", line, maxsplit=1)[0].lower() for line in lines.split("\n") if line.strip()
+    }
+    declared = {name.replace("_", "-") for name in declared}
+    owners = packages_distributions()
+    missing = {}
+    for module, names in MODULES.items():
+        for top in {name.split(".")[0] for name in names}:
+            if top in sys.stdlib_module_names or top in house.PACKAGES or top == "__future__":
+                continue
+            if not {owner.lower().replace("_", "-") for owner in owners.get(top, [top])} & declared:
+                missing.setdefault(top, []).append(module)
+    assert not missing, f"imported but not in setup.cfg: {missing}"
+
+
+def test_every_module_says_what_it_is_for():
+    for module in MODULES:
+        source = source_of(module)
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree), f"{source.relative_to(ROOT)} has no opening sentence"
+        length = len(source.read_text(encoding="utf-8").splitlines())
+        assert length <= 500, f"{source.relative_to(ROOT)} has {length} lines; a file is one idea"
+
+
+def test_a_cycle_is_found():
+    assert house.cycle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert house.cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    diamond = {"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}
+    assert house.cycle(diamond) == []
