@@ -1,0 +1,295 @@
+"""Class groups, imbalance measures and per-class accuracy tables of fixed length K.
+
+Two imbalances act on an adapted foundation model (Chen et al., ICML 2025, section 3): *data imbalance*, read
+from the training counts (D groups), and *parameter imbalance*, read from an estimate of the pre-training
+label prior (P groups). Every table here has one row per class, also for classes without a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalft.errors import CausalFTError
+
+__all__ = [
+    "GROUPS",
+    "class_accuracy",
+    "cross_groups",
+    "data_groups",
+    "gap",
+    "group_accuracy",
+    "imbalance_factor",
+    "longtail_counts",
+    "prior_groups",
+]
+
+GROUPS: tuple[str, str, str] = ("many", "medium", "few")
+
+_MANY_MORE_THAN = 100
+_FEW_LESS_THAN = 20
+
+
+def imbalance_factor(counts: ArrayLike) -> float:
+    """Largest class count over the smallest one.
+
+    Parameters
+    ----------
+    counts : (K,) array of non-negative numbers
+        Samples per class (a prior works too).
+
+    Returns
+    -------
+    float
+        At least 1; infinite if a class has no sample.
+
+    Examples
+    --------
+    >>> imbalance_factor([200, 20, 2])
+    100.0
+    """
+    values = _vector(counts, "counts")
+    if values.min() < 0:
+        raise CausalFTError(f"class {int(values.argmin())} has a negative count; counts must be 0 or more")
+    if values.max() == 0:
+        raise CausalFTError("every class count is 0; the imbalance factor needs at least one sample")
+    return float("inf") if values.min() == 0 else float(values.max() / values.min())
+
+
+def data_groups(counts: ArrayLike) -> NDArray[np.str_]:
+    """D groups by training count: many (> 100), medium (20 to 100), few (< 20).
+
+    The limits are those of OLTR (Liu et al., CVPR 2019).
+
+    Parameters
+    ----------
+    counts : (K,) array of non-negative numbers
+
+    Returns
+    -------
+    (K,) array of str
+
+    Examples
+    --------
+    >>> data_groups([101, 100, 20, 19]).tolist()
+    ['many', 'medium', 'medium', 'few']
+    """
+    values = _vector(counts, "counts")
+    groups = np.full(len(values), "medium", dtype="<U6")
+    groups[values > _MANY_MORE_THAN] = "many"
+    groups[values < _FEW_LESS_THAN] = "few"
+    return groups
+
+
+def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
+    """P groups by rank of the prior: top 30 % of the classes, next 30 %, last 40 %.
+
+    Ties go by class index (the lower index ranks higher). Sizes are rounded to the nearest class.
+
+    Parameters
+    ----------
+    prior : (K,) array
+        Label prior, or anything that orders the classes alike.
+
+    Returns
+    -------
+    (K,) array of str
+
+    Examples
+    --------
+    >>> prior_groups([.05, .2, .1, .15, .05, .25, .05, .05, .05, .05]).tolist()
+    ['medium', 'many', 'medium', 'many', 'medium', 'many', 'few', 'few', 'few', 'few']
+    """
+    values = _vector(prior, "prior")
+    n_classes = len(values)
+    n_many = max(1, (3 * n_classes + 5) // 10)
+    n_many_or_medium = max(n_many, (6 * n_classes + 5) // 10)
+    order = np.argsort(-values, kind="stable")
+    groups = np.full(n_classes, "few", dtype="<U6")
+    groups[order[:n_many_or_medium]] = "medium"
+    groups[order[:n_many]] = "many"
+    return groups
+
+
+def longtail_counts(
+    n_classes: int, n_max: int, imbalance_factor: float, profile: str = "exponential"
+) -> NDArray[np.int64]:
+    """Class counts of a long tail, head first.
+
+    Parameters
+    ----------
+    n_classes : int
+        K, at least 2.
+    n_max : int
+        Count of the first class.
+    imbalance_factor : float
+        First count over last count, at least 1. Counts are rounded and never fall below 1, so the factor
+        reached is smaller where ``n_max < imbalance_factor``.
+    profile : {"exponential", "zipf"}
+        ``n_max * IF ** (-k / (K - 1))`` or ``n_max * (k + 1) ** (-ln IF / ln K)``.
+
+    Returns
+    -------
+    (K,) array of int64, never increasing
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown profile or numbers out of range.
+
+    Examples
+    --------
+    >>> longtail_counts(3, 100, 100).tolist()
+    [100, 10, 1]
+    >>> longtail_counts(4, 120, 4, profile="zipf").tolist()
+    [120, 60, 40, 30]
+    """
+    if n_classes < 2:
+        raise CausalFTError(f"a long tail needs at least 2 classes, not {n_classes}")
+    if n_max < 1:
+        raise CausalFTError(f"the largest class needs at least 1 sample, not {n_max}")
+    if not imbalance_factor >= 1:
+        raise CausalFTError(f"imbalance factor {imbalance_factor} is below 1; give largest / smallest count")
+    k = np.arange(n_classes)
+    if profile == "exponential":
+        shares = float(imbalance_factor) ** (-k / (n_classes - 1))
+    elif profile == "zipf":
+        shares = (k + 1.0) ** (-np.log(imbalance_factor) / np.log(n_classes))
+    else:
+        raise CausalFTError(f"no long-tail profile named '{profile}'; use 'exponential' or 'zipf'")
+    return np.maximum(1, np.rint(n_max * shares)).astype(np.int64)
+
+
+def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Share of correct samples in each of the K classes.
+
+    Parameters
+    ----------
+    correct : (..., n) array of bool or of numbers in [0, 1]
+        Leading axes (models, seeds) are kept.
+    labels : (n,) array of int in [0, K)
+    n_classes : int
+        K: the length of the table, whatever labels are present.
+
+    Returns
+    -------
+    (..., K) array
+        NaN for a class without a sample.
+
+    Examples
+    --------
+    >>> class_accuracy([1, 0, 1], [0, 0, 2], n_classes=3).tolist()
+    [0.5, nan, 1.0]
+    """
+    y = _labels(labels, n_classes)
+    hits = np.asarray(correct, dtype=float)
+    if hits.shape[-1:] != y.shape:
+        raise CausalFTError(f"'correct' has shape {hits.shape}, labels {y.shape}; their last axes must agree")
+    totals = np.bincount(y, minlength=n_classes).astype(float)
+    flat = hits.reshape(-1, len(y))
+    sums = np.stack([np.bincount(y, weights=row, minlength=n_classes) for row in flat])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = sums / totals
+    return accuracy.reshape(*hits.shape[:-1], n_classes)
+
+
+def group_accuracy(class_acc: ArrayLike, groups: Sequence[str] | NDArray[np.str_]) -> dict[str, float | None]:
+    """Mean class accuracy of each group; None for a group without a tested class.
+
+    Parameters
+    ----------
+    class_acc : (K,) array
+        NaN marks a class without a test sample; it is left out.
+    groups : (K,) sequence of "many" | "medium" | "few"
+
+    Returns
+    -------
+    dict
+        Keys `GROUPS`, values fractions or None.
+
+    Examples
+    --------
+    >>> group_accuracy([1.0, 0.5, 0.0], ["many", "few", "few"])
+    {'many': 1.0, 'medium': None, 'few': 0.25}
+    """
+    accuracy = _vector(class_acc, "class_acc", finite=False)
+    names = _groups(groups, len(accuracy))
+    return {group: _mean(accuracy[names == group]) for group in GROUPS}
+
+
+def cross_groups(
+    class_acc: ArrayLike,
+    d_groups: Sequence[str] | NDArray[np.str_],
+    p_groups: Sequence[str] | NDArray[np.str_],
+) -> dict[str, dict[str, float | None]]:
+    """The 3 x 3 table of accuracy by D group (outer key) and P group (inner key).
+
+    Parameters
+    ----------
+    class_acc : (K,) array
+        NaN marks a class without a test sample.
+    d_groups, p_groups : (K,) sequences of "many" | "medium" | "few"
+
+    Returns
+    -------
+    dict of dict
+        ``table[d][p]``: mean class accuracy, or None for an empty cell.
+
+    Examples
+    --------
+    >>> table = cross_groups([.9, .3], ["many", "few"], ["many", "few"])
+    >>> table["few"]
+    {'many': None, 'medium': None, 'few': 0.3}
+    """
+    accuracy = _vector(class_acc, "class_acc", finite=False)
+    d_names, p_names = _groups(d_groups, len(accuracy)), _groups(p_groups, len(accuracy))
+    return {d: {p: _mean(accuracy[(d_names == d) & (p_names == p)]) for p in GROUPS} for d in GROUPS}
+
+
+def gap(groups: Mapping[str, float | None]) -> float | None:
+    """Many minus few of a group table; None if either group is empty.
+
+    Examples
+    --------
+    >>> gap({"many": 0.75, "medium": None, "few": 0.5})
+    0.25
+    """
+    many, few = groups["many"], groups["few"]
+    return None if many is None or few is None else many - few
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    tested = values[~np.isnan(values)]
+    return float(tested.mean()) if len(tested) else None
+
+
+def _vector(values: ArrayLike, name: str, finite: bool = True) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or len(array) == 0:
+        raise CausalFTError(f"{name} must be a vector with one entry per class, not of shape {array.shape}")
+    if finite and not np.isfinite(array).all():
+        raise CausalFTError(f"{name} of class {int(np.flatnonzero(~np.isfinite(array))[0])} is not finite")
+    return array
+
+
+def _groups(groups: Sequence[str] | NDArray[np.str_], n_classes: int) -> NDArray[np.str_]:
+    names = np.asarray(groups, dtype=str)
+    if names.shape != (n_classes,):
+        raise CausalFTError(f"groups have shape {names.shape}, the accuracy table has {n_classes} classes")
+    unknown = sorted(set(names.tolist()) - set(GROUPS))
+    if unknown:
+        raise CausalFTError(f"no group named '{unknown[0]}'; groups are {', '.join(GROUPS)}")
+    return names
+
+
+def _labels(labels: ArrayLike, n_classes: int) -> NDArray[np.int64]:
+    y = np.asarray(labels)
+    if y.ndim != 1 or (len(y) and not np.issubdtype(y.dtype, np.integer)):
+        raise CausalFTError(f"labels must be a vector of class indices, not {y.dtype} of shape {y.shape}")
+    y = y.astype(np.int64)
+    if len(y) and (y.min() < 0 or y.max() >= n_classes):
+        wrong = y.min() if y.min() < 0 else y.max()
+        raise CausalFTError(f"label {int(wrong)} lies outside the {n_classes} classes (0 to {n_classes - 1})")
+    return y
