@@ -1,0 +1,122 @@
+"""Many images to one array: read and transformed in threads, in order, until the first error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from causalft.datasets.sources import ImageSet
+from causalft.errors import CausalFTError
+
+__all__ = ["decode", "to_pixels"]
+
+_CHUNK = 64
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels, (H, W, 3) uint8.
+
+    Examples
+    --------
+    >>> to_pixels(Image.new("RGB", (3, 2))).shape
+    (2, 3, 3)
+    """
+    return np.asarray(image, dtype=np.uint8)
+
+
+def decode(
+    images: ImageSet,
+    indices: ArrayLike | None = None,
+    transform: Callable[[Image.Image], NDArray[Any]] = to_pixels,
+    progress_label: str = "reading images",
+    threads: int | None = None,
+    *,
+    progress: bool | None = None,
+) -> NDArray[Any]:
+    """Read images and stack what ``transform`` makes of each.
+
+    Parameters
+    ----------
+    images : ImageSet
+    indices : (m,) array of int, optional
+        Which images, in this order; all by default.
+    transform : callable, PIL image to array
+        Must give the same shape for every image. It runs in several threads at once.
+    progress_label : str
+    threads : int, optional
+        One a processor by default, at most 8.
+    progress : bool, optional
+        Show the bar on standard error; by default if that is a terminal.
+
+    Returns
+    -------
+    (m, ...) array
+        Row j is ``transform(images.image(indices[j]))``.
+
+    Raises
+    ------
+    CausalFTError
+        For the first image (in order) that cannot be read or that comes out in another shape; nothing is returned.
+
+    Examples
+    --------
+    >>> images = ImageSet.from_arrays(np.arange(2 * 12, dtype=np.uint8).reshape(2, 2, 2, 3), [0, 1], ["a", "b"])
+    >>> decode(images, [1, 0])[:, 0, 0].tolist()
+    [[12, 13, 14], [0, 1, 2]]
+    """
+    chosen = np.arange(len(images)) if indices is None else np.asarray(indices, dtype=np.int64)
+    if chosen.ndim != 1 or len(chosen) == 0:
+        raise CausalFTError(f"no image of {images.location} was chosen; give at least one index")
+    first = np.asarray(transform(images.image(int(chosen[0]))))
+    out = np.empty((len(chosen), *first.shape), dtype=first.dtype)
+    out[0] = first
+    stop = threading.Event()
+
+    def work(start: int, end: int) -> int:
+        for j in range(start, end):
+            if stop.is_set():
+                break
+            value = np.asarray(transform(images.image(int(chosen[j]))))
+            if value.shape != first.shape:
+                name = images.files[int(chosen[j])]
+                raise CausalFTError(
+                    f"image {name} in {images.location} has shape {value.shape}, the first one {first.shape}; "
+                    "use a transform that brings all images to one size"
+                )
+            out[j] = value
+        return end - start
+
+    n_threads = min(8, os.cpu_count() or 1) if threads is None else max(1, threads)
+    shown = sys.stderr.isatty() if progress is None else progress
+    bar = tqdm(total=len(chosen), initial=1, desc=progress_label, unit="img", disable=not shown, file=sys.stderr)
+    with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
+        try:
+            for done in _in_order(pool, work, len(chosen), 4 * n_threads):
+                bar.update(done)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return out
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[int, int], int], total: int, ahead: int
+) -> Iterator[int]:
+    """Run ``work`` on chunks of 1..total and yield their sizes in order, few of them waiting at any time."""
+    waiting: list[Future[int]] = []
+    for start in range(1, total, _CHUNK):
+        waiting.append(pool.submit(work, start, min(start + _CHUNK, total)))
+        if len(waiting) >= ahead:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()

@@ -1,0 +1,241 @@
+"""Which files of a folder or zip are images, of which class and split: the ImageFolder convention and its traps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.datasets.images import is_image_name
+from causalft.errors import CausalFTError
+
+__all__ = ["Layout", "arrange", "is_ignored"]
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+_SEVERAL_SETS = re.compile(r".+[_-](train|test|val|validation)$", re.IGNORECASE)
+_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Images sorted by class, then name.
+
+    Attributes
+    ----------
+    prefix : str
+        Top folder that held everything (``"photos/"``), or ``""``.
+    class_names : tuple of str, length K, sorted
+    files : tuple of str, length n
+        Names relative to the folder or zip, with ``/``.
+    labels : (n,) array of int64 in [0, K)
+    splits : dict
+        ``train``, ``validation``, ``test`` to row numbers, where the sub-folders give splits; else empty.
+    notes : tuple of str
+        What was left out, in sentences.
+    """
+
+    prefix: str
+    class_names: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    splits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a path is hidden or one of the files that operating systems leave behind.
+
+    Examples
+    --------
+    >>> [is_ignored(name) for name in ("__MACOSX/lynx/._1.jpg", "lynx/Thumbs.db", "lynx/1.jpg")]
+    [True, True, False]
+    """
+    return any(part.startswith(".") or part.lower() in _LEFT_BY_SYSTEMS for part in name.split("/"))
+
+
+def arrange(
+    files: Iterable[str],
+    folders: Iterable[str],
+    where: str,
+    *,
+    drop_empty_classes: bool = False,
+    min_classes: int = 2,
+) -> Layout:
+    """Find classes and splits in the names of files and folders.
+
+    A folder a class, at any depth below it. One top folder that holds everything is looked through. ``train/``,
+    ``test/`` and optionally ``validation/`` (or ``val/``) on top, each with class folders, are splits.
+
+    Parameters
+    ----------
+    files, folders : iterable of str
+        Relative names with ``/``.
+    where : str
+        The folder or zip, for messages.
+    drop_empty_classes : bool
+        Leave out classes without a (training) image instead of refusing them.
+    min_classes : int
+        Refuse fewer classes than this.
+
+    Raises
+    ------
+    CausalFTError
+        No image, images outside class folders only, an empty class, too few classes, a class in test or validation
+        that training lacks, or a folder of several sets.
+
+    Examples
+    --------
+    >>> layout = arrange(["cat/1.png", "dog/2.png", "dog/notes.txt"], ["cat", "dog"], "pets")
+    >>> layout.class_names, layout.labels.tolist(), layout.notes
+    (('cat', 'dog'), [0, 1], ('left out 1 file that is not an image: dog/notes.txt',))
+    """
+    kept = [name for name in files if not is_ignored(name)]
+    images = sorted(name for name in kept if is_image_name(name))
+    other = sorted(name for name in kept if not is_image_name(name))
+    if not images:
+        found = f"; it holds {len(other)} other file(s), such as {other[0]}" if other else ""
+        raise CausalFTError(f"no image in {where}{found}; give a folder or zip with one folder of images a class")
+    all_folders = {name.strip("/") for name in folders if not is_ignored(name.strip("/"))}
+    for name in kept:
+        parts = name.split("/")[:-1]
+        all_folders.update("/".join(parts[: depth + 1]) for depth in range(len(parts)))
+    prefix = _common_top(images, all_folders)
+    inside = [name.removeprefix(prefix) for name in images]
+    tops = sorted({name.removeprefix(prefix).split("/")[0] for name in all_folders if _below(name, prefix)})
+    if not tops:
+        raise CausalFTError(
+            f"{len(images)} image(s) lie directly in {where} and none in a class folder; "
+            "put the images of each class into a folder with its name"
+        )
+    splits = _split_folders(tops, inside, where)
+    if not splits and len(tops) > 1 and all(map(_SEVERAL_SETS.match, tops)) and _all_deeper(inside, 3):
+        raise CausalFTError(f"{where} holds several sets ({', '.join(tops[:4])}); open one of them: {where}/{tops[0]}")
+    roots = {split: f"{prefix}{folder}/" for split, folder in splits.items()} or {"": prefix}
+    return _collect(images, other, all_folders, prefix, roots, where, drop_empty_classes, min_classes)
+
+
+def _collect(
+    images: list[str],
+    other: list[str],
+    folders: set[str],
+    prefix: str,
+    roots: dict[str, str],
+    where: str,
+    drop_empty_classes: bool,
+    min_classes: int,
+) -> Layout:
+    """Give every image its class and split; refuse or drop empty classes."""
+    members: dict[str, dict[str, list[str]]] = {}
+    outside = []
+    for split, root in roots.items():
+        members[split] = {name.removeprefix(root).split("/")[0]: [] for name in folders if _below(name, root)}
+    for name in images:
+        home = next((split for split, root in roots.items() if name.startswith(root)), None)
+        parts = name.removeprefix(roots[home]).split("/") if home is not None else []
+        if home is None or len(parts) < 2:
+            outside.append(name)
+        else:
+            members[home][parts[0]].append(name)
+    source = "train" if "train" in members else ""
+    train_root = f"{where}/{roots[source]}".rstrip("/")
+    known = {name for name, files in members[source].items() if files}
+    missing = sorted({name for classes in members.values() for name, files in classes.items() if name not in known})
+    notes = _notes(other, outside)
+    if missing and not drop_empty_classes:
+        in_split = next((split for split in members if split != source and members[split].get(missing[0])), None)
+        kind = "training image" if source else "image"
+        also = f" but has some in {in_split}" if in_split else ""
+        total = len(known) + len(missing)
+        raise CausalFTError(
+            f"class '{missing[0]}' has no {kind} in {train_root}{also} (found {len(known)} of {total} classes); "
+            "add images, remove its folder, or drop empty classes"
+        )
+    if missing:
+        notes.append(f"dropped {_several(missing, 'class', 'classes')} without a training image: {_first(missing)}")
+    class_names = tuple(sorted(known))
+    if len(class_names) < min_classes:
+        only = f"one class only ('{class_names[0]}')" if class_names else "no class"
+        raise CausalFTError(f"{train_root} holds {only}; at least {min_classes} class folders with images are needed")
+    rows = sorted(
+        (class_names.index(name), split, file)
+        for split, classes in members.items()
+        for name, files in classes.items()
+        if name in known
+        for file in files
+    )
+    splits = {
+        split: np.array([row for row, item in enumerate(rows) if item[1] == split], dtype=np.int64)
+        for split in members
+        if split
+    }
+    labels = np.array([row[0] for row in rows], dtype=np.int64)
+    return Layout(prefix, class_names, tuple(row[2] for row in rows), labels, splits, tuple(notes))
+
+
+def _common_top(images: list[str], folders: set[str]) -> str:
+    """The folder chain that holds everything and below which there are still class folders."""
+    prefix = ""
+    while True:
+        tops = {name.removeprefix(prefix).split("/")[0] for name in folders if _below(name, prefix)}
+        if len(tops) != 1 or not _all_deeper([name.removeprefix(prefix) for name in images], 3):
+            return prefix
+        prefix += tops.pop() + "/"
+
+
+def _split_folders(tops: list[str], inside: list[str], where: str) -> dict[str, str]:
+    """Map split to folder if the top folders are splits: train and at least one other, each with class folders."""
+    named = [(top, _SPLIT_NAMES[top.lower()]) for top in tops if top.lower() in _SPLIT_NAMES]
+    in_splits = [name for name in inside if name.split("/")[0].lower() in _SPLIT_NAMES]
+    if len(named) < 2 or "train" not in dict(named).values() or not any(name.count("/") >= 2 for name in in_splits):
+        return {}
+    others = [top for top in tops if top.lower() not in _SPLIT_NAMES]
+    if others:
+        raise CausalFTError(
+            f"{where} holds {named[0][0]}/ and {named[1][0]}/ beside {others[0]}/: splits or classes? "
+            f"move {others[0]}/ away, or rename the class folders"
+        )
+    splits: dict[str, str] = {}
+    for top, split in named:
+        if split in splits:
+            raise CausalFTError(f"{where} holds both {splits[split]}/ and {top}/ for the {split} split; keep one")
+        splits[split] = top
+    return splits
+
+
+def _below(name: str, root: str) -> bool:
+    return name.startswith(root) and len(name) > len(root)
+
+
+def _all_deeper(names: list[str], n_parts: int) -> bool:
+    return all(name.count("/") >= n_parts - 1 for name in names)
+
+
+def _notes(other: list[str], outside: list[str]) -> list[str]:
+    notes = []
+    strange = [name for name in other if name.split("/")[-1].lower() != "metadata.csv"]
+    if strange:
+        are = "that is not an image" if len(strange) == 1 else "that are not images"
+        notes.append(f"left out {_several(strange, 'file', 'files')} {are}: {_first(strange)}")
+    if outside:
+        notes.append(f"left out {_several(outside, 'image', 'images')} outside the class folders: {_first(outside)}")
+    return notes
+
+
+def _several(items: list[str], one: str, many: str) -> str:
+    return f"{len(items)} {one if len(items) == 1 else many}"
+
+
+def _first(names: list[str], n: int = 5) -> str:
+    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")
