@@ -1,0 +1,3 @@
+"""Figures and the HTML report: they take results and compute nothing."""
+
+from __future__ import annotations

@@ -1,0 +1,101 @@
+"""The report page: whole, escaped, self-contained."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from causalft.errors import CausalFTError
+from causalft.report.html import Figure, Section, Table, render_report
+from causalft.report.style import PALETTE, figure_style, new_axes, save_figure
+
+VOID = {"meta", "img", "br", "link"}
+
+
+class Balance(HTMLParser):
+    """Collects tags and checks that each is closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    with figure_style():
+        axes = new_axes(2, 1.5)
+        axes.plot([0, 1], [0, 1], color=PALETTE["blue"])
+        return save_figure(axes.figure, tmp_path / "figures" / "line.png")
+
+
+def page_with(picture: Path) -> str:
+    section = Section(
+        "Groups <all>",
+        ["One & two."],
+        tables=[Table(["model", "many"], [["clip", "53.1 %"]], caption="By group.")],
+        figures=[Figure(picture, "A line.", 'a "line"')],
+    )
+    return render_report(
+        title="Fit", verdict="Gap halved.", facts={"zoo": "mini"}, sections=[section], command="causalft fit"
+    )
+
+
+def test_page_is_balanced_self_contained_and_readable_on_a_phone(picture: Path) -> None:
+    page = page_with(picture)
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    addresses = [
+        value for _, attrs in parser.attributes for name, value in attrs.items() if name in ("src", "href")
+    ]
+    assert len(addresses) == 1 and addresses[0].startswith("data:image/png;base64,")
+    assert base64.b64decode(addresses[0].split(",")[1]) == picture.read_bytes()
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "width=device-width" in page and "prefers-color-scheme: dark" in page
+
+
+def test_text_is_escaped_and_ordered(picture: Path) -> None:
+    page = page_with(picture)
+    assert "Groups &lt;all&gt;" in page and "One &amp; two." in page and "a &#34;line&#34;" in page
+    positions = [
+        page.index(text) for text in ("Gap halved.", "zoo", "By group.", "A line.", "causalft fit</code>")
+    ]
+    assert positions == sorted(positions)
+
+
+def test_a_ragged_table_and_a_missing_figure_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CausalFTError, match="row 0 of table 'By group.' has 1 cells, its header 2"):
+        Table(["model", "many"], [["clip"]], caption="By group.")
+    section = Section("x", figures=[Figure(tmp_path / "none.png", "", "")])
+    with pytest.raises(CausalFTError, match="none.png: no such figure"):
+        render_report(title="", verdict="", facts={}, sections=[section], command="")
+    with pytest.raises(CausalFTError, match="not '.tiff'"):
+        Figure(tmp_path / "a.tiff", "", "").data_uri  # noqa: B018
+
+
+def test_the_same_figure_gives_the_same_bytes_and_style_does_not_leak(tmp_path: Path) -> None:
+    import matplotlib
+
+    before = matplotlib.rcParams["axes.spines.top"]
+    files = []
+    for name in ("a.png", "b.png"):
+        with figure_style():
+            axes = new_axes(2, 1)
+            axes.bar([0, 1], [1, 2])
+            files.append(save_figure(axes.figure, tmp_path / name).read_bytes())
+    assert files[0] == files[1] and files[0].startswith(b"\x89PNG")
+    assert matplotlib.rcParams["axes.spines.top"] == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
