@@ -146,6 +146,22 @@ def test_every_imported_package_is_declared():
     assert not missing, f"imported but not in setup.cfg: {missing}"
 
 
+def test_every_data_file_is_packaged():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    packaged = set()
+    for package, patterns in config["options.package_data"].items():
+        for pattern in patterns.split():
+            packaged |= set((ROOT / package).glob(pattern))
+    data = {
+        path
+        for package in house.PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"} and not path.name.startswith(".")
+    }
+    assert data <= packaged, f"files that an installed package would lack: {sorted(data - packaged)}"
+
+
 def test_every_module_says_what_it_is_for():
     for module in MODULES:
         source = source_of(module)
