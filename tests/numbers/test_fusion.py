@@ -1,0 +1,133 @@
+"""Fusion and calibration against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
+
+from causalft.errors import CausalFTError
+from causalft.estimators.fusion import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    fuse,
+    nll,
+    stratum_weights,
+)
+
+
+def random_strata(seed: int, n_strata: int = 3, n: int = 7, n_classes: int = 5) -> np.ndarray:
+    return softmax(2 * np.random.default_rng(seed).normal(size=(n_strata, n, n_classes)), axis=-1)
+
+
+def test_mixture_is_equation_7() -> None:
+    probs, weights = random_strata(0), np.array([0.5, 0.3, 0.2])
+    expected = sum(weights[c] * probs[c] for c in range(3))
+    np.testing.assert_allclose(fuse(probs, weights), expected, rtol=1e-12)
+    np.testing.assert_allclose(fuse(probs), probs.mean(0), rtol=1e-12)
+
+
+def test_logit_is_the_normalised_geometric_mean() -> None:
+    probs, weights = random_strata(1), np.array([0.5, 0.3, 0.2])
+    geometric = probs[0] ** 0.5 * probs[1] ** 0.3 * probs[2] ** 0.2
+    np.testing.assert_allclose(
+        fuse(probs, weights, "logit"), geometric / geometric.sum(-1, keepdims=True), rtol=1e-12
+    )
+
+
+def test_logit_at_temperature_one_over_m_is_the_released_sum_of_logits() -> None:
+    logits = np.random.default_rng(2).normal(size=(3, 6, 4))
+    released = softmax(logits.sum(0), axis=-1)
+    fused = fuse(softmax(logits, axis=-1), fusion="logit")
+    np.testing.assert_allclose(apply_temperature(fused, 1 / 3), released, rtol=1e-10)
+    np.testing.assert_array_equal(fused.argmax(1), released.argmax(1))
+
+
+@given(st.integers(0, 10_000), st.sampled_from(["mixture", "logit"]))
+@settings(max_examples=25, deadline=None)
+def test_fusion_is_a_distribution_and_commutes_with_permutations(seed: int, fusion: str) -> None:
+    probs = random_strata(seed)
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(3))
+    fused = fuse(probs, weights, fusion)
+    np.testing.assert_allclose(fused.sum(-1), 1)
+    order, classes = rng.permutation(3), rng.permutation(5)
+    np.testing.assert_allclose(fuse(probs[order][..., classes], weights[order], fusion), fused[:, classes])
+    np.testing.assert_allclose(
+        fuse(np.log(probs) + rng.normal(size=(3, 7, 1)), weights, fusion), fused, rtol=1e-9
+    )
+    np.testing.assert_allclose(fuse(np.stack([probs[0]] * 3), weights, fusion), probs[0], rtol=1e-9)
+
+
+def test_zero_probabilities_stay_finite_and_normalised() -> None:
+    probs = np.array([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
+    for fusion in ("mixture", "logit"):
+        np.testing.assert_allclose(fuse(probs, fusion=fusion), [[0.5, 0.5, 0.0]], atol=1e-12)
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(fuse(np.log(probs)), [[0.5, 0.5, 0.0]], atol=1e-12)
+    assert np.isfinite(nll(probs[0], [2]))
+
+
+def test_seeds_are_fused_separately() -> None:
+    probs = random_strata(3, n=10).reshape(3, 2, 5, 5)
+    fused = fuse(probs, fusion="logit")
+    np.testing.assert_allclose(fused[1], fuse(probs[:, 1], fusion="logit"))
+
+
+@pytest.mark.parametrize("true_temperature", [0.4, 1.0, 3.0])
+def test_temperature_is_recovered(true_temperature: float) -> None:
+    rng = np.random.default_rng(4)
+    log_p = log_softmax(2 * rng.normal(size=(20_000, 6)), axis=1)
+    cumulative = softmax(log_p / true_temperature, axis=1).cumsum(1)
+    labels = (rng.random((20_000, 1)) > cumulative).sum(1).clip(0, 5)
+    assert fit_temperature(log_p, labels) == pytest.approx(true_temperature, rel=0.05)
+    assert fit_temperature(np.exp(log_p), labels) == pytest.approx(true_temperature, rel=0.05)
+
+
+def test_temperature_of_two_classes_in_closed_form() -> None:
+    """Nine of ten right at p = 0.6: the best beta satisfies beta * logit(0.6) = logit(0.9)."""
+    expected = np.log(0.6 / 0.4) / np.log(9)
+    assert fit_temperature([[0.6, 0.4]] * 10, [0] * 9 + [1]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_temperature_keeps_the_order_and_mends_the_likelihood() -> None:
+    rng = np.random.default_rng(5)
+    probs = softmax(3 * rng.normal(size=(2000, 4)), axis=1)
+    labels = np.where(rng.random(2000) < 0.5, probs.argmax(1), rng.integers(0, 4, 2000))
+    temperature = fit_temperature(probs, labels)
+    scaled = apply_temperature(probs, temperature)
+    assert temperature > 1 and nll(scaled, labels) < nll(probs, labels)
+    assert expected_calibration_error(scaled, labels) < expected_calibration_error(probs, labels)
+    np.testing.assert_array_equal(scaled.argmax(1), probs.argmax(1))
+
+
+def test_calibration_error_closed_form() -> None:
+    assert expected_calibration_error([[0.9, 0.1]] * 10, [0] * 6 + [1] * 4) == pytest.approx(0.3)
+    two_bins = [[0.9, 0.1]] * 5 + [[0.6, 0.4]] * 5
+    assert expected_calibration_error(two_bins, [0] * 5 + [1] * 5) == pytest.approx((0.1 + 0.6) / 2)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: fuse(random_strata(0), fusion="mixtur"), "did you mean 'mixture'"),
+        (lambda: fuse(random_strata(0), [0.5, 0.5]), "each of 3 strata"),
+        (lambda: fuse(random_strata(0), [0.5, 0.2, 0.2]), "sum to 1"),
+        (lambda: fuse(random_strata(0) * 2), "one sums to 2"),
+        (lambda: fuse([np.nan, 1.0]), "not a number"),
+        (lambda: fuse([0.5, 0.5]), "n_strata"),
+        (lambda: apply_temperature([[0.5, 0.5]], 0), "positive number"),
+        (lambda: nll([[0.5, 0.5]], [2]), "from 0 to 1"),
+        (lambda: nll([[0.5, 0.5]], [0, 1]), "must be"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(CausalFTError, match=message):
+        call()
+
+
+def test_uniform_weights_by_default() -> None:
+    np.testing.assert_array_equal(stratum_weights(None, 2), [0.5, 0.5])
