@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-__all__ = ["ROOT", "cycle", "draw", "floors", "imports", "room_of", "rooms_imports"]
+__all__ = ["ROOT", "cycle", "draw", "essential", "floors", "imports", "room_of", "rooms_imports"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("causalft", "synthetic", "experiments")
@@ -92,17 +92,29 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
+def essential(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Return the arrows that no longer chain of arrows implies (the transitive reduction of a graph without cycles)."""
+    targets: dict[str, set[str]] = defaultdict(set)
+    for start, end in arrows:
+        targets[start].add(end)
+
+    def reach(start: str) -> set[str]:
+        return targets[start] | {further for end in list(targets[start]) for further in reach(end)}
+
+    return {
+        (start, end)
+        for start, end in arrows
+        if not any(end in reach(other) for other in targets[start] - {end})
+    }
+
+
 def draw(target: Path) -> Path:
     """Draw the rooms on their floors and the arrows between them to ``target`` (SVG)."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
     rooms = floors()
-    arrows = [
-        pair
-        for pair in rooms_imports(imports(), rooms)
-        if pair[1] != "causalft.errors" and set(pair) <= set(rooms)
-    ]
+    arrows = essential({pair for pair in rooms_imports(imports(), rooms) if pair[1] != "causalft.errors"})
     rows: dict[int, list[str]] = defaultdict(list)
     for room, floor in rooms.items():
         rows[floor].append(room)

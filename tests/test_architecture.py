@@ -176,3 +176,8 @@ def test_a_cycle_is_found():
     assert house.cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
     diamond = {"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}
     assert house.cycle(diamond) == []
+
+
+def test_only_implied_arrows_are_left_out_of_the_figure():
+    arrows = {("a", "b"), ("b", "c"), ("a", "c"), ("a", "d")}
+    assert house.essential(arrows) == {("a", "b"), ("b", "c"), ("a", "d")}
