@@ -1,0 +1,155 @@
+"""``causalft graph``: draw a causal graph, and say what it identifies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+import click
+
+from causalft.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["command"]
+
+
+@click.group(name="graph")
+def command() -> None:
+    """Draw a causal graph and identify its effects.
+
+    Both verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file:
+    an edge list (lines such as `X <- C -> Y`; `latent: U`), GML or DOT.
+    """
+
+
+def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    options = (
+        click.option(
+            "--graph", "file", metavar="FILE", help="Edge list, .gml or .dot; the paper's graph if not given."
+        ),
+        click.option("--treatment", metavar="NODE", help="The cause in question.  [default: X]"),
+        click.option("--outcome", metavar="NODE", help="The effect in question.  [default: Y]"),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command()
+@_graph_options
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write the picture.")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["png", "svg", "dot", "mermaid"]),
+    help="Told from the ending of --out if not given.",
+)
+def show(
+    file: str | None, treatment: str | None, outcome: str | None, out: Path | None, kind: str | None
+) -> None:
+    """Draw the graph: PNG, SVG, DOT or Mermaid. Latent nodes are dashed, the smallest backdoor set is green.
+
+    DOT and Mermaid go to standard output if there is no --out.
+    """
+    from causalft.errors import CausalFTError
+    from causalft.scm.draw import save_graph, to_dot, to_mermaid
+
+    if out is None and kind not in ("dot", "mermaid"):
+        raise CausalFTError(
+            f"a {kind} picture needs a file" if kind else "nowhere to draw: give --out graph.png"
+        )
+    graph, treatment, outcome = _load(file, treatment, outcome, required=False)
+    adjustment: tuple[str, ...] = ()
+    if treatment is not None and outcome is not None:
+        from causalft.scm.identify import identify
+
+        adjustment = identify(graph, treatment, outcome).adjustment_set or ()
+    if out is None:
+        text = to_dot if kind == "dot" else to_mermaid
+        click.echo(text(graph, treatment=treatment, outcome=outcome, adjustment=adjustment), nl=False)
+        return
+    save_graph(graph, out, format=kind, treatment=treatment, outcome=outcome, adjustment=adjustment)
+    click.echo(f"wrote {out}")
+
+
+@command.command(name="identify")
+@_graph_options
+@click.option("--adjust", metavar="NODES", help="Check this adjustment set instead (comma-separated).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def identify_command(
+    file: str | None, treatment: str | None, outcome: str | None, adjust: str | None, as_json: bool
+) -> None:
+    """Say how the effect of treatment on outcome is identified: backdoor sets, front-door sets, instruments."""
+    from causalft.scm.graph import latent_nodes
+    from causalft.scm.identify import check_adjustment_set, identify
+
+    graph, treatment, outcome = _load(file, treatment, outcome, required=True)
+    assert treatment is not None and outcome is not None
+    if adjust is not None:
+        names = [name.strip() for name in adjust.split(",") if name.strip()]
+        estimand = check_adjustment_set(graph, treatment, outcome, names)
+        if as_json:
+            print_json(
+                {"treatment": treatment, "outcome": outcome, "valid": True, "estimand": estimand.to_dict()}
+            )
+        else:
+            click.echo(f"{{{', '.join(estimand.variables)}}} is a valid adjustment set.\n")
+            _print_estimand(estimand)
+        return
+    found = identify(graph, treatment, outcome)
+    if as_json:
+        document = {"graph": file or "paper", "edges": [list(edge) for edge in graph.edges]}
+        print_json({**document, "latent": list(latent_nodes(graph)), **found.to_dict()})
+        return
+    out = console()
+    name = f"the graph of {file}" if file else "the paper's graph"
+    out.print(f"Effect of {treatment} on {outcome} in {name}", style="bold", markup=False)
+    out.print(f"observed: {', '.join(n for n in graph if n not in latent_nodes(graph))}", markup=False)
+    out.print(f"latent:   {', '.join(latent_nodes(graph)) or 'none'}\n", markup=False)
+    if not found.has_effect:
+        click.echo(f"No directed path leads from {treatment} to {outcome}: the effect is zero.\n")
+    for estimand in (*found.backdoor, *found.frontdoor, *found.instruments):
+        _print_estimand(estimand)
+    if found.open_path:
+        click.echo(f"No backdoor set: no observed variables close the path {found.open_path}.\n")
+    if not found.complete:
+        click.echo("The graph has too many candidate sets to try them all: more minimal sets may exist.\n")
+    if not found.identified:
+        click.echo(
+            f"The effect is not identified by a backdoor or front-door set; observe a node of {found.open_path}."
+        )
+
+
+def _print_estimand(estimand: Any) -> None:
+    names = ", ".join(estimand.variables) or "empty set"
+    latent = "" if estimand.observed else ", latent"
+    click.echo(f"{estimand.kind} {{{names}}}{latent}")
+    click.echo(click.wrap_text(estimand.words, width=96, initial_indent="  ", subsequent_indent="  "))
+    click.echo(f"  {estimand.formula}")
+    click.echo(f"  LaTeX: {estimand.latex}\n")
+
+
+def _load(
+    file: str | None, treatment: str | None, outcome: str | None, *, required: bool
+) -> tuple[nx.DiGraph, str | None, str | None]:
+    """Return the graph and its two nodes: X and Y where the graph has them and no others were named."""
+    from causalft.errors import CausalFTError
+    from causalft.scm.graph import causal_graph, require_node
+    from causalft.scm.read import read_graph
+
+    graph = read_graph(file) if file else causal_graph()
+    nodes: list[str | None] = []
+    for role, name, default in (("treatment", treatment, "X"), ("outcome", outcome, "Y")):
+        if name is not None:
+            nodes.append(require_node(graph, name, role))
+        elif default in graph:
+            nodes.append(default)
+        elif required:
+            raise CausalFTError(
+                f"{file} has no node {default}; give --{role} (nodes: {', '.join(list(graph)[:20])})"
+            )
+        else:
+            nodes.append(None)
+    return graph, nodes[0], nodes[1]

@@ -1,0 +1,48 @@
+"""The ground floor: the causal graph, what it identifies, its discrete mechanisms, exact answers. Imports no torch."""
+
+from __future__ import annotations
+
+from causalft.scm.draw import draw_graph, save_graph, to_dot, to_mermaid
+from causalft.scm.estimand import Estimand, Identification
+from causalft.scm.exact import (
+    Distribution,
+    PositivityError,
+    backdoor_adjustment,
+    conditional,
+    frontdoor_adjustment,
+    interventional,
+    query,
+)
+from causalft.scm.graph import as_dag, causal_graph, latent_nodes, observed_nodes
+from causalft.scm.identify import check_adjustment_set, identify, open_backdoor_path
+from causalft.scm.mechanisms import DiscreteSCM
+from causalft.scm.part_scm import PartSCM, part_types
+from causalft.scm.read import parse_edge_list, read_graph
+
+__all__ = [
+    "DiscreteSCM",
+    "Distribution",
+    "Estimand",
+    "Identification",
+    "PartSCM",
+    "PositivityError",
+    "as_dag",
+    "backdoor_adjustment",
+    "causal_graph",
+    "check_adjustment_set",
+    "conditional",
+    "draw_graph",
+    "frontdoor_adjustment",
+    "identify",
+    "interventional",
+    "latent_nodes",
+    "observed_nodes",
+    "open_backdoor_path",
+    "parse_edge_list",
+    "part_types",
+    "query",
+    "read_graph",
+    "save_graph",
+    "to_dot",
+    "to_mermaid",
+]

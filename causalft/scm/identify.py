@@ -1,0 +1,261 @@
+"""What a causal graph identifies: backdoor sets, front-door sets and instruments, decided by DoWhy's criteria.
+
+This is the only file that imports DoWhy. Its rules for one candidate set are used as they are; the search for all
+minimal sets is written here, because DoWhy's own search returns one set, or all supersets too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import networkx as nx
+
+from causalft.errors import CausalFTError
+from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, instrument
+from causalft.scm.graph import as_dag, format_path, observed_nodes, require_node
+
+__all__ = ["check_adjustment_set", "identify", "open_backdoor_path"]
+
+#: How many candidate sets one search may try before it says that its list may be incomplete.
+MAX_CHECKS = 20_000
+
+
+def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Identification:
+    """Find every minimal way to identify the effect of ``treatment`` on ``outcome`` in a graph.
+
+    Parameters
+    ----------
+    graph : networkx.DiGraph
+        A DAG; nodes with ``latent=True`` are never put into a backdoor or front-door set.
+    treatment, outcome : str
+        Two different nodes.
+
+    Returns
+    -------
+    Identification
+        All minimal backdoor sets and front-door sets of observed nodes, smallest first, and the instruments. An
+        instrument is a parent of the treatment, and may be latent: then it is marked as not observed.
+
+    Raises
+    ------
+    CausalFTError
+        If the graph is not a DAG, or a node is unknown (the nearest names are offered).
+
+    References
+    ----------
+    Pearl, "Causality", 2009, sections 3.3.1 (backdoor), 3.3.2 (front-door); Sharma & Kiciman, DoWhy, 2020.
+
+    Examples
+    --------
+    >>> from causalft.scm import causal_graph
+    >>> found = identify(causal_graph(), "X", "Y")
+    >>> found.backdoor[0].variables, found.frontdoor[0].variables, found.instruments[0].variables
+    (('C',), ('B',), ('U',))
+    >>> print(found.backdoor[0].formula)
+    P(y | do(x)) = sum_c P(y | x, c) P(c)
+    """
+    graph = _checked(graph, treatment, outcome)
+    from dowhy.graph import check_valid_backdoor_set, check_valid_frontdoor_set, do_surgery, get_instruments
+
+    observed = set(observed_nodes(graph)) - {treatment, outcome}
+    after = nx.descendants(graph, treatment)
+    has_effect = outcome in after
+    blocked = do_surgery(graph, [treatment], remove_outgoing_edges=True)
+    intervened = do_surgery(graph, [treatment], remove_incoming_edges=True)
+
+    def is_backdoor(candidate: Sequence[str]) -> bool:
+        found = check_valid_backdoor_set(graph, [treatment], [outcome], list(candidate), new_graph=blocked)
+        return bool(found["is_dseparated"])
+
+    def is_frontdoor(candidate: Sequence[str]) -> bool:
+        chosen = list(candidate)
+        if not check_valid_frontdoor_set(graph, [treatment], [outcome], chosen, new_graph=intervened):
+            return False  # a directed path goes round the set
+        if not check_valid_backdoor_set(graph, [treatment], chosen, [], new_graph=blocked)["is_dseparated"]:
+            return False  # treatment and set are confounded
+        without = do_surgery(graph, chosen, remove_outgoing_edges=True)
+        return bool(
+            check_valid_backdoor_set(graph, chosen, [outcome], [treatment], new_graph=without)[
+                "is_dseparated"
+            ]
+        )
+
+    # A minimal separator of two nodes lies among their ancestors, and if any set of observed ancestors separates
+    # them, then all observed ancestors together do: one check tells whether the search can find anything.
+    ancestors = nx.ancestors(blocked, treatment) | nx.ancestors(blocked, outcome)
+    eligible = [name for name in graph if name in (observed & ancestors) - after]
+    sets, complete = _minimal_sets(eligible, is_backdoor, smallest=0) if is_backdoor(eligible) else ([], True)
+    mediators = (
+        [name for name in graph if name in observed & after & nx.ancestors(graph, outcome)]
+        if has_effect
+        else []
+    )
+    doors, doors_complete = _minimal_sets(mediators, is_frontdoor, smallest=1, monotone=False)
+    names = (
+        sorted(get_instruments(graph, [treatment], [outcome]), key=list(graph).index) if has_effect else []
+    )
+    path = None if sets else open_backdoor_path(graph, treatment, outcome, eligible)
+    return Identification(
+        treatment=treatment,
+        outcome=outcome,
+        has_effect=has_effect,
+        backdoor=tuple(backdoor(graph, treatment, outcome, chosen) for chosen in sets),
+        frontdoor=tuple(frontdoor(graph, treatment, outcome, chosen) for chosen in doors),
+        instruments=tuple(instrument(graph, treatment, outcome, name) for name in names),
+        open_path=path,
+        complete=complete and doors_complete,
+    )
+
+
+def check_adjustment_set(
+    graph: nx.DiGraph, treatment: str, outcome: str, adjustment_set: Iterable[str]
+) -> Estimand:
+    """Return the backdoor estimand of an adjustment set, or refuse the set and say why.
+
+    Parameters
+    ----------
+    adjustment_set : iterable of str
+        Names of observed nodes; it need not be minimal.
+
+    Raises
+    ------
+    CausalFTError
+        If the set holds the treatment, the outcome, a latent node or a descendant of the treatment (the directed path
+        is named), or leaves a backdoor path open (the path is named).
+
+    Examples
+    --------
+    >>> from causalft.scm import causal_graph
+    >>> check_adjustment_set(causal_graph(), "X", "Y", ["C"]).formula
+    'P(y | do(x)) = sum_c P(y | x, c) P(c)'
+    >>> check_adjustment_set(causal_graph(), "X", "Y", [])
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: adjusting for nothing leaves the backdoor path X <- C -> Y open; adjust for C
+    """
+    graph = _checked(graph, treatment, outcome)
+    if isinstance(adjustment_set, str):
+        adjustment_set = [adjustment_set]
+    wanted = {require_node(graph, name, "adjustment variable") for name in adjustment_set}
+    chosen = [name for name in graph if name in wanted]
+    for name in chosen:
+        if name in (treatment, outcome):
+            role = "treatment" if name == treatment else "outcome"
+            raise CausalFTError(f"{name} is the {role}: it cannot be adjusted for; leave it out of the set")
+        if nx.has_path(graph, treatment, name):
+            directed = format_path(graph, nx.shortest_path(graph, treatment, name))
+            raise CausalFTError(
+                f"{name} is a descendant of the treatment ({directed}): adjusting for it would block or bias the "
+                "effect; leave it out of the set"
+            )
+        if graph.nodes[name]["latent"]:
+            raise CausalFTError(
+                f"{name} is latent: nobody observes it, so it cannot be adjusted for; leave it out of the set"
+            )
+    path = open_backdoor_path(graph, treatment, outcome, chosen)
+    if path is not None:
+        best = identify(graph, treatment, outcome).adjustment_set
+        if best is None:
+            hint = "no set of observed variables closes every path"
+        else:
+            hint = f"adjust for {', '.join(best)}" if best else "adjust for nothing"
+        raise CausalFTError(
+            f"adjusting for {', '.join(chosen) or 'nothing'} leaves the backdoor path {path} open; {hint}"
+        )
+    return backdoor(graph, treatment, outcome, chosen)
+
+
+def open_backdoor_path(
+    graph: nx.DiGraph, treatment: str, outcome: str, given: Iterable[str] = ()
+) -> str | None:
+    """Return a shortest backdoor path that stays open given a set, written with its arrows, or None if all are blocked.
+
+    ``given`` must hold no descendant of the treatment.
+
+    Examples
+    --------
+    >>> from causalft.scm import causal_graph
+    >>> open_backdoor_path(causal_graph(), "X", "Y")
+    'X <- C -> Y'
+    >>> open_backdoor_path(causal_graph(), "X", "Y", ["C"]) is None
+    True
+    """
+    from dowhy.graph import check_valid_backdoor_set, do_surgery
+
+    conditioned = set(given)
+    surgery = do_surgery(graph, [treatment], remove_outgoing_edges=True)
+    if check_valid_backdoor_set(graph, [treatment], [outcome], list(conditioned), new_graph=surgery)[
+        "is_dseparated"
+    ]:
+        return None
+    return format_path(graph, _shortest_open_path(surgery, treatment, outcome, conditioned))
+
+
+def _shortest_open_path(graph: nx.DiGraph, start: str, end: str, given: set[str]) -> list[str]:
+    """Breadth-first search over (node, entered through an arrow head): a shortest open walk is always a path.
+
+    A collider lets through if it or a descendant is in ``given``; any other node lets through if it is not in it.
+    """
+    opened = given.union(*(nx.ancestors(graph, name) for name in given))
+    trail: dict[tuple[str, bool], tuple[str, bool] | None] = {(start, False): None}
+    queue = deque(trail)
+    while queue:
+        state = queue.popleft()
+        here, through_head = state
+        if here == end:
+            path: list[str] = []
+            step: tuple[str, bool] | None = state
+            while step is not None:
+                path.append(step[0])
+                step = trail[step]
+            return path[::-1]
+        ahead = [(child, True) for child in graph.successors(here) if here not in given]
+        if (here in opened) if through_head else (here not in given):
+            ahead += [(parent, False) for parent in graph.predecessors(here)]
+        for other in ahead:
+            if other not in trail:
+                trail[other] = state
+                queue.append(other)
+    raise AssertionError(f"no open path from {start} to {end}")  # the caller has asked d-separation first
+
+
+def _checked(graph: nx.DiGraph, treatment: str, outcome: str) -> nx.DiGraph:
+    graph = as_dag(graph)
+    require_node(graph, treatment, "treatment")
+    require_node(graph, outcome, "outcome")
+    if treatment == outcome:
+        raise CausalFTError(f"treatment and outcome are both {treatment!r}; name two different nodes")
+    return graph
+
+
+def _minimal_sets(
+    names: Sequence[str], is_valid: Callable[[Sequence[str]], bool], *, smallest: int, monotone: bool = True
+) -> tuple[list[tuple[str, ...]], bool]:
+    """Return all minimal valid subsets, smallest first, and whether the search was complete.
+
+    ``monotone`` says that the whole of ``names`` is valid, so that leaving names out one by one ends in a minimal set
+    even when there are too many subsets to try them all.
+    """
+    found: list[tuple[str, ...]] = []
+    checks = 0
+    for size in range(smallest, len(names) + 1):
+        for candidate in itertools.combinations(names, size):
+            if any(set(smaller) <= set(candidate) for smaller in found):
+                continue
+            checks += 1
+            if checks > MAX_CHECKS:
+                return found or ([_shrink(names, is_valid)] if monotone else []), False
+            if is_valid(candidate):
+                found.append(candidate)
+    return found, True
+
+
+def _shrink(names: Sequence[str], is_valid: Callable[[Sequence[str]], bool]) -> tuple[str, ...]:
+    kept: list[Any] = list(names)
+    for name in names:
+        fewer = [other for other in kept if other != name]
+        if is_valid(fewer):
+            kept = fewer
+    return tuple(kept)
