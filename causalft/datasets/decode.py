@@ -97,7 +97,9 @@ def decode(
 
     n_threads = min(8, os.cpu_count() or 1) if threads is None else max(1, threads)
     shown = sys.stderr.isatty() if progress is None else progress
-    bar = tqdm(total=len(chosen), initial=1, desc=progress_label, unit="img", disable=not shown, file=sys.stderr)
+    bar = tqdm(
+        total=len(chosen), initial=1, desc=progress_label, unit="img", disable=not shown, file=sys.stderr
+    )
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         try:
             for done in _in_order(pool, work, len(chosen), 4 * n_threads):

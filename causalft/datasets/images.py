@@ -91,12 +91,18 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
     except (CausalFTError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
-        raise CausalFTError(f"cannot read {name}: it is not an image, or damaged at its start; remove it") from None
+        raise CausalFTError(
+            f"cannot read {name}: it is not an image, or damaged at its start; remove it"
+        ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise CausalFTError(f"cannot read {name}: more than {MAX_PIXELS} pixels; scale it down or remove it") from None
+        raise CausalFTError(
+            f"cannot read {name}: more than {MAX_PIXELS} pixels; scale it down or remove it"
+        ) from None
     except Exception as error:  # decoders raise every kind of exception on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CausalFTError(f"cannot read {name}: it is damaged ({reason}); copy it again or remove it") from None
+        raise CausalFTError(
+            f"cannot read {name}: it is damaged ({reason}); copy it again or remove it"
+        ) from None
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
@@ -150,10 +156,14 @@ def _from_deep_samples(image: Image.Image, name: str) -> Image.Image:
     samples = np.asarray(image)
     if image.mode == "F":
         if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
-            raise CausalFTError(f"cannot read {name}: its samples are not in [0, 1]; save it with 8 or 16 bits")
+            raise CausalFTError(
+                f"cannot read {name}: its samples are not in [0, 1]; save it with 8 or 16 bits"
+            )
         grey = np.rint(samples * 255).astype(np.uint8)
     else:
         if samples.min() < 0 or samples.max() > 65535:
-            raise CausalFTError(f"cannot read {name}: 32-bit samples have no agreed range; save it with 8 or 16 bits")
+            raise CausalFTError(
+                f"cannot read {name}: 32-bit samples have no agreed range; save it with 8 or 16 bits"
+            )
         grey = (samples.astype(np.uint16) >> 8).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")

@@ -106,7 +106,9 @@ def arrange(
     other = sorted(name for name in kept if not is_image_name(name))
     if not images:
         found = f"; it holds {len(other)} other file(s), such as {other[0]}" if other else ""
-        raise CausalFTError(f"no image in {where}{found}; give a folder or zip with one folder of images a class")
+        raise CausalFTError(
+            f"no image in {where}{found}; give a folder or zip with one folder of images a class"
+        )
     all_folders = {name.strip("/") for name in folders if not is_ignored(name.strip("/"))}
     for name in kept:
         parts = name.split("/")[:-1]
@@ -121,7 +123,9 @@ def arrange(
         )
     splits = _split_folders(tops, inside, where)
     if not splits and len(tops) > 1 and all(map(_SEVERAL_SETS.match, tops)) and _all_deeper(inside, 3):
-        raise CausalFTError(f"{where} holds several sets ({', '.join(tops[:4])}); open one of them: {where}/{tops[0]}")
+        raise CausalFTError(
+            f"{where} holds several sets ({', '.join(tops[:4])}); open one of them: {where}/{tops[0]}"
+        )
     roots = {split: f"{prefix}{folder}/" for split, folder in splits.items()} or {"": prefix}
     return _collect(images, other, all_folders, prefix, roots, where, drop_empty_classes, min_classes)
 
@@ -151,10 +155,14 @@ def _collect(
     source = "train" if "train" in members else ""
     train_root = f"{where}/{roots[source]}".rstrip("/")
     known = {name for name, files in members[source].items() if files}
-    missing = sorted({name for classes in members.values() for name, files in classes.items() if name not in known})
+    missing = sorted(
+        {name for classes in members.values() for name, files in classes.items() if name not in known}
+    )
     notes = _notes(other, outside)
     if missing and not drop_empty_classes:
-        in_split = next((split for split in members if split != source and members[split].get(missing[0])), None)
+        in_split = next(
+            (split for split in members if split != source and members[split].get(missing[0])), None
+        )
         kind = "training image" if source else "image"
         also = f" but has some in {in_split}" if in_split else ""
         total = len(known) + len(missing)
@@ -163,11 +171,15 @@ def _collect(
             "add images, remove its folder, or drop empty classes"
         )
     if missing:
-        notes.append(f"dropped {_several(missing, 'class', 'classes')} without a training image: {_first(missing)}")
+        notes.append(
+            f"dropped {_several(missing, 'class', 'classes')} without a training image: {_first(missing)}"
+        )
     class_names = tuple(sorted(known))
     if len(class_names) < min_classes:
         only = f"one class only ('{class_names[0]}')" if class_names else "no class"
-        raise CausalFTError(f"{train_root} holds {only}; at least {min_classes} class folders with images are needed")
+        raise CausalFTError(
+            f"{train_root} holds {only}; at least {min_classes} class folders with images are needed"
+        )
     rows = sorted(
         (class_names.index(name), split, file)
         for split, classes in members.items()
@@ -198,7 +210,11 @@ def _split_folders(tops: list[str], inside: list[str], where: str) -> dict[str, 
     """Map split to folder if the top folders are splits: train and at least one other, each with class folders."""
     named = [(top, _SPLIT_NAMES[top.lower()]) for top in tops if top.lower() in _SPLIT_NAMES]
     in_splits = [name for name in inside if name.split("/")[0].lower() in _SPLIT_NAMES]
-    if len(named) < 2 or "train" not in dict(named).values() or not any(name.count("/") >= 2 for name in in_splits):
+    if (
+        len(named) < 2
+        or "train" not in dict(named).values()
+        or not any(name.count("/") >= 2 for name in in_splits)
+    ):
         return {}
     others = [top for top in tops if top.lower() not in _SPLIT_NAMES]
     if others:
@@ -209,7 +225,9 @@ def _split_folders(tops: list[str], inside: list[str], where: str) -> dict[str, 
     splits: dict[str, str] = {}
     for top, split in named:
         if split in splits:
-            raise CausalFTError(f"{where} holds both {splits[split]}/ and {top}/ for the {split} split; keep one")
+            raise CausalFTError(
+                f"{where} holds both {splits[split]}/ and {top}/ for the {split} split; keep one"
+            )
         splits[split] = top
     return splits
 
@@ -229,7 +247,9 @@ def _notes(other: list[str], outside: list[str]) -> list[str]:
         are = "that is not an image" if len(strange) == 1 else "that are not images"
         notes.append(f"left out {_several(strange, 'file', 'files')} {are}: {_first(strange)}")
     if outside:
-        notes.append(f"left out {_several(outside, 'image', 'images')} outside the class folders: {_first(outside)}")
+        notes.append(
+            f"left out {_several(outside, 'image', 'images')} outside the class folders: {_first(outside)}"
+        )
     return notes
 
 

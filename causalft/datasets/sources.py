@@ -94,7 +94,9 @@ class ImageSet:
         if not folder.is_dir():
             raise CausalFTError(f"{folder} is not a folder")
         files, folders = list_folder(folder)
-        layout = arrange(files, folders, str(folder), drop_empty_classes=drop_empty_classes, min_classes=min_classes)
+        layout = arrange(
+            files, folders, str(folder), drop_empty_classes=drop_empty_classes, min_classes=min_classes
+        )
         store = FolderStore(folder, layout.files)
         return cls._from_layout(store, layout, name or folder.resolve().name, _folder_factors(folder, layout))
 
@@ -116,14 +118,18 @@ class ImageSet:
         """
         file = _existing(path)
         infos, folders = list_zip(file)
-        layout = arrange(infos, folders, str(file), drop_empty_classes=drop_empty_classes, min_classes=min_classes)
+        layout = arrange(
+            infos, folders, str(file), drop_empty_classes=drop_empty_classes, min_classes=min_classes
+        )
         store = ZipStore(file, tuple(infos[name] for name in layout.files))
         factors = None
         for top in dict.fromkeys(("", layout.prefix)):
             table = f"{top}metadata.csv"
             if factors is None and table in infos:
                 text = _text(ZipStore(file, (infos[table],)).read(0), f"{table} in {file}")
-                factors = factors_from_csv(text, [f.removeprefix(top) for f in layout.files], f"{table} in {file}")
+                factors = factors_from_csv(
+                    text, [f.removeprefix(top) for f in layout.files], f"{table} in {file}"
+                )
         return cls._from_layout(store, layout, name or file.stem, factors)
 
     @classmethod
@@ -175,11 +181,17 @@ class ImageSet:
         given = list(files) if files is not None else [f"{class_names[k]}/{i:06d}" for i, k in enumerate(y)]
         for what, values in (("files", given), ("factors", factors)):
             if values is not None and len(np.asarray(values)) != len(array):
-                raise CausalFTError(f"{len(array)} images but {len(np.asarray(values))} {what}; give one an image")
-        return cls(ArrayStore(array, name), np.arange(len(array)), given, y, class_names, name=name, factors=factors)
+                raise CausalFTError(
+                    f"{len(array)} images but {len(np.asarray(values))} {what}; give one an image"
+                )
+        return cls(
+            ArrayStore(array, name), np.arange(len(array)), given, y, class_names, name=name, factors=factors
+        )
 
     @classmethod
-    def _from_layout(cls, store: ImageStore, layout: Layout, name: str, factors: NDArray[Any] | None) -> ImageSet:
+    def _from_layout(
+        cls, store: ImageStore, layout: Layout, name: str, factors: NDArray[Any] | None
+    ) -> ImageSet:
         return cls(
             store,
             np.arange(len(layout.files)),
@@ -200,7 +212,9 @@ class ImageSet:
         spread = f"{counts.min()} to {counts.max()} a class" if len(counts) else "none"
         sizes = ", ".join(f"{split} {len(rows)}" for split, rows in self.splits.items())
         came = f"; splits {sizes}" if sizes else ""
-        return f"ImageSet('{self.name}': {len(self)} images of {len(self.class_names)} classes, {spread}{came})"
+        return (
+            f"ImageSet('{self.name}': {len(self)} images of {len(self.class_names)} classes, {spread}{came})"
+        )
 
     @property
     def location(self) -> str:
@@ -308,7 +322,9 @@ class ImageSet:
             if self.class_names[k] not in index:
                 stranger = self.class_names[k]
                 hint = nearest(stranger, class_names)
-                raise CausalFTError(f"class '{stranger}' of {self.location} is not one of the classes: {hint}")
+                raise CausalFTError(
+                    f"class '{stranger}' of {self.location} is not one of the classes: {hint}"
+                )
         mapping = np.array([index.get(name, -1) for name in self.class_names], dtype=np.int64)
         return ImageSet(
             self._store,
@@ -368,7 +384,9 @@ def open_images(
         with open(found, "rb") as file:
             is_zip = file.read(2) == b"PK"
         if not is_zip:
-            raise CausalFTError(f"{found} is neither a folder nor a zip; give a folder (or zip) of class folders")
+            raise CausalFTError(
+                f"{found} is neither a folder nor a zip; give a folder (or zip) of class folders"
+            )
     return opener(found, name=name, drop_empty_classes=drop_empty_classes, min_classes=min_classes)
 
 

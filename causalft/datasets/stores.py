@@ -95,7 +95,9 @@ class ZipStore:
     def read(self, row: int) -> bytes:
         info = self._infos[row]
         if info.file_size > MAX_FILE_BYTES:
-            raise CausalFTError(f"cannot read {self._name(row)}: it unpacks to {info.file_size:,} bytes; remove it")
+            raise CausalFTError(
+                f"cannot read {self._name(row)}: it unpacks to {info.file_size:,} bytes; remove it"
+            )
         try:
             return self._open().read(info)
         except CausalFTError:
@@ -187,7 +189,9 @@ def list_zip(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
                 folders.append(name.rstrip("/"))
                 continue
             if info.flag_bits & 0x1:
-                raise CausalFTError(f"{path} is encrypted ({name} asks for a password); give a zip without one")
+                raise CausalFTError(
+                    f"{path} is encrypted ({name} asks for a password); give a zip without one"
+                )
             if info.compress_type not in _METHODS:
                 raise CausalFTError(
                     f"{name} in {path} is packed by method {info.compress_type}, which is not supported; "

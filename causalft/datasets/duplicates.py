@@ -1,0 +1,257 @@
+"""Which images of a set are the same picture, exactly or nearly, so that no picture stands on both sides of a split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from causalft.datasets.decode import decode
+from causalft.datasets.sources import ImageSet
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["DUPLICATE_KINDS", "DuplicateReport", "duplicate_groups"]
+
+#: Same file; same pixels (sizes included); or alike (perceptual hash, confirmed on a thumbnail) as well.
+DUPLICATE_KINDS = ("bytes", "pixels", "near")
+
+_THUMBNAIL = 16
+_BLOCK = 512
+
+
+@dataclass(frozen=True, repr=False)
+class DuplicateReport:
+    """Groups of duplicates in a set.
+
+    Attributes
+    ----------
+    kind : {"bytes", "pixels", "near"}
+    group : (n,) array of int64
+        Number of the group of each image; an image without a duplicate is alone in its group.
+    groups : tuple of tuple of int
+        The images of each group of two or more, in order.
+    conflicts : tuple of tuple of int
+        Those of `groups` that carry more than one label.
+    examples : tuple of tuple of str
+        File names of the first few groups.
+    """
+
+    kind: str
+    group: NDArray[np.int64]
+    groups: tuple[tuple[int, ...], ...]
+    conflicts: tuple[tuple[int, ...], ...]
+    examples: tuple[tuple[str, ...], ...]
+
+    @property
+    def n_copies(self) -> int:
+        """How many images could go and leave one of each picture."""
+        return sum(len(members) - 1 for members in self.groups)
+
+    @property
+    def alone(self) -> NDArray[np.bool_]:
+        """(n,) Whether an image has no duplicate."""
+        mask = np.ones(len(self.group), dtype=bool)
+        for members in self.groups:
+            mask[list(members)] = False
+        return mask
+
+    def __repr__(self) -> str:
+        return f"DuplicateReport({self.summary()})"
+
+    def summary(self) -> str:
+        """One sentence for a report or a manifest."""
+        what = {
+            "bytes": "identical files",
+            "pixels": "identical pictures",
+            "near": "near-identical pictures",
+        }[self.kind]
+        if not self.groups:
+            return f"no {what} among {len(self.group)} images"
+        clash = f"; {len(self.conflicts)} of the groups mix classes" if self.conflicts else ""
+        some = f" (such as {' = '.join(self.examples[0][:3])})" if self.examples else ""
+        return (
+            f"{len(self.groups)} groups of {what} among {len(self.group)} images, "
+            f"{self.n_copies} surplus copies{clash}{some}"
+        )
+
+
+def duplicate_groups(
+    images: ImageSet,
+    kind: str = "near",
+    *,
+    max_distance: int = 8,
+    min_correlation: float = 0.9,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> DuplicateReport:
+    """Find groups of duplicates.
+
+    ``bytes`` compares files, and reads only those that share their size (in a zip: and checksum) with another.
+    ``pixels`` compares decoded pictures. ``near`` adds pairs whose 64-bit DCT hashes (imagehash's ``phash``) differ
+    in at most ``max_distance`` bits and whose grey 16 x 16 thumbnails correlate with at least ``min_correlation``:
+    the same photograph at another size, quality, brightness or a slightly different crop. Mirrored copies are not
+    found, and one-coloured pictures only if they are equal.
+
+    Parameters
+    ----------
+    images : ImageSet
+    kind : {"bytes", "pixels", "near"}
+    max_distance : int in [0, 16]
+        Bits of 64; random pictures differ in about 32.
+    min_correlation : float in [-1, 1]
+    threads : int, optional
+    progress : bool, optional
+        As in `causalft.datasets.decode.decode`.
+
+    Returns
+    -------
+    DuplicateReport
+        Groups are joined transitively.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown kind, or an image that cannot be read.
+
+    Examples
+    --------
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    >>> images = ImageSet.from_arrays(pixels[[0, 1, 0, 2]], [0, 0, 1, 1], ["a", "b"])
+    >>> report = duplicate_groups(images, "pixels")
+    >>> report.groups, len(report.conflicts)
+    (((0, 2),), 1)
+    """
+    if kind not in DUPLICATE_KINDS:
+        raise CausalFTError(f"no kind of duplicate named '{kind}': {nearest(kind, DUPLICATE_KINDS)}")
+    if not 0 <= max_distance <= 16:
+        raise CausalFTError(f"max_distance {max_distance} is outside 0 to 16 of 64 bits")
+    if kind == "bytes":
+        pairs = _same_files(images)
+    else:
+        near = kind == "near"
+        signatures = decode(
+            images,
+            None,
+            _near_signature if near else _pixel_digest,
+            "comparing images",
+            threads,
+            progress=progress,
+        )
+        pairs = _equal_rows(signatures[:, :32])
+        if near:
+            pairs = np.concatenate([pairs, _alike(signatures, max_distance, min_correlation)])
+    return _report(images, kind, pairs)
+
+
+def _report(images: ImageSet, kind: str, pairs: NDArray[np.int64]) -> DuplicateReport:
+    group = _components(len(images), pairs)
+    members: dict[int, list[int]] = defaultdict(list)
+    for i in np.unique(pairs).tolist():
+        members[int(group[i])].append(i)
+    groups = tuple(tuple(rows) for _, rows in sorted(members.items()))
+    conflicts = tuple(rows for rows in groups if len(set(images.labels[list(rows)].tolist())) > 1)
+    examples = tuple(tuple(images.files[i] for i in rows) for rows in groups[:5])
+    return DuplicateReport(kind, group, groups, conflicts, examples)
+
+
+def _pixel_digest(image: Image.Image) -> NDArray[np.uint8]:
+    """(32,) SHA-256 of size and pixels."""
+    return np.frombuffer(hashlib.sha256(str(image.size).encode() + image.tobytes()).digest(), dtype=np.uint8)
+
+
+def _near_signature(image: Image.Image) -> NDArray[np.uint8]:
+    """(32 + 8 + 256,) digest of the pixels, perceptual hash, grey thumbnail."""
+    import imagehash  # brings SciPy; only this kind of comparison needs it
+
+    grey = image.convert("L")
+    bits = np.packbits(imagehash.phash(grey).hash.ravel())
+    thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
+    return np.concatenate([_pixel_digest(image), bits, thumbnail])
+
+
+def _same_files(images: ImageSet) -> NDArray[np.int64]:
+    """Pairs of equal files; only files that share a quick key are read."""
+    by_key: dict[tuple[int | bytes, ...], list[int]] = defaultdict(list)
+    for i in range(len(images)):
+        by_key[images.quick_key(i)].append(i)
+    by_hash: dict[str, list[int]] = defaultdict(list)
+    for rows in by_key.values():
+        if len(rows) > 1:
+            for i in rows:
+                by_hash[images.bytes_hash(i)].append(i)
+    return _chain(by_hash.values())
+
+
+def _equal_rows(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
+    by_row: dict[bytes, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        by_row[row.tobytes()].append(i)
+    return _chain(by_row.values())
+
+
+def _chain(groups: object) -> NDArray[np.int64]:
+    """(p, 2) Pairs that join the members of each group."""
+    pairs = [pair for rows in groups for pair in zip(rows, rows[1:])]  # type: ignore[attr-defined]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _alike(signatures: NDArray[np.uint8], max_distance: int, min_correlation: float) -> NDArray[np.int64]:
+    """(p, 2) Pairs with near hashes and correlated thumbnails."""
+    hashes = np.ascontiguousarray(signatures[:, 32:40]).view(np.uint64).ravel()
+    thumbnails = signatures[:, 40:].astype(np.float32)
+    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
+    spread = np.linalg.norm(thumbnails, axis=1)
+    textured = np.flatnonzero(spread > _THUMBNAIL)  # more than 1 grey level of standard deviation
+    thumbnails /= np.maximum(spread, 1e-6)[:, None]
+    found = [np.empty((0, 2), dtype=np.int64)]
+    # Two hashes that differ in d bits agree wholly on at least one of d + 1 bands of the 64 bits.
+    edges = np.linspace(0, 64, max_distance + 2).round().astype(int)
+    for low, high in zip(edges, edges[1:]):
+        band = (hashes[textured] >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
+        order = np.argsort(band, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(band[order].astype(np.int64)) != 0])
+        for start, end in zip(starts, np.r_[starts[1:], len(order)]):
+            found.extend(
+                _near_pairs(textured[order[start:end]], hashes, thumbnails, max_distance, min_correlation)
+            )
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _near_pairs(
+    rows: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    thumbnails: NDArray[np.float32],
+    max_distance: int,
+    min_correlation: float,
+) -> list[NDArray[np.int64]]:
+    found = []
+    for start in range(0, len(rows), _BLOCK):
+        block, rest = rows[start : start + _BLOCK], rows[start:]
+        bits = np.bitwise_count(hashes[block, None] ^ hashes[None, rest])
+        first, second = np.nonzero(bits <= max_distance)
+        first, second = block[first], rest[second]
+        distinct = first < second
+        first, second = first[distinct], second[distinct]
+        alike = np.einsum("ij,ij->i", thumbnails[first], thumbnails[second]) >= min_correlation
+        found.append(np.stack([first[alike], second[alike]], axis=1))
+    return found
+
+
+def _components(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) Smallest member of the group of each image."""
+    parent = list(range(n))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in pairs.tolist():
+        low, high = sorted((root(a), root(b)))
+        parent[high] = low
+    return np.array([root(i) for i in range(n)], dtype=np.int64)
