@@ -70,7 +70,7 @@ def render_creatures(
     """Draw one picture for each row of ``parts``.
 
     The part named by the factor is zoomed 1.45 to 1.9 times and nearly always visible (0.97); the others are drawn
-    at 0.62 of their size and visible with probability 0.7 each. Under ``whole`` all three have their own size and are
+    at 0.7 of their size and visible with probability 0.7 each. Under ``whole`` all three have their own size and are
     visible with probability 0.9. At least one part is always visible, and every non-empty set of parts has a positive
     probability under every factor. Nuisance: pose, mirror, place, background gradient, clutter, an occluder, light,
     contrast and sensor noise.
@@ -131,7 +131,7 @@ def _draw_scene(parts: Tensor, factors: Tensor, size: int, seed: int) -> dict[st
     dominant = torch.nn.functional.one_hot(factors.clamp(max=3), 4)[:, :3].bool()
     whole = (factors == FACTORS.index("whole"))[:, None]
     zoom = uniform(1.45, 1.9, 1)
-    scale = torch.where(whole, uniform(0.85, 1.1, 1), torch.where(dominant, zoom, torch.tensor(0.62)))
+    scale = torch.where(whole, uniform(0.85, 1.1, 1), torch.where(dominant, zoom, torch.tensor(0.7)))
     chance = torch.where(whole, 0.9, torch.where(dominant, 0.97, 0.7))
     visible = uniform(0, 1, 3) < chance
     fallback = torch.where(whole.squeeze(1), torch.randint(0, 3, (n,), generator=generator), factors.clamp(max=2))
@@ -175,12 +175,12 @@ def _draw_scene(parts: Tensor, factors: Tensor, size: int, seed: int) -> dict[st
         "blob_colour": uniform(0.1, 0.9, 4, 3),
         "bar_angle": uniform(0, math.pi),
         "bar_offset": uniform(-0.7, 0.7),
-        "bar_width": uniform(0.05, 0.16) * (uniform(0, 1) < 0.35),
+        "bar_width": uniform(0.05, 0.16) * (uniform(0, 1) < 0.25),
         "bar_colour": uniform(0.1, 0.9, 3),
         "light": light,
         "light_angle": uniform(0, 2 * math.pi),
         "light_slope": uniform(0, 0.3),
-        "noise": uniform(0.01, 0.06),
+        "noise": uniform(0.01, 0.04),
     }
 
 

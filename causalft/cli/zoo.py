@@ -1,0 +1,200 @@
+"""``causalft zoo``: list, show, check and pre-train the foundation models that serve as strata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.output import console, print_json
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["command"]
+
+
+@click.group("zoo")
+def command() -> None:
+    """List, show, check and pre-train the foundation models."""
+
+
+zoo_option = click.option(
+    "--zoo", default="mini", show_default=True, help="mini, or the folder of a zoo made by `causalft zoo pretrain`."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+
+
+def _open(zoo: str) -> Any:
+    from causalft.strata.zoo import MiniZoo, open_zoo
+
+    found = open_zoo(zoo)
+    if not isinstance(found, MiniZoo):
+        raise CausalFTError("the pretrained zoo has no cards: it is open_clip's; see `causalft zoo list --zoo pretrained`")
+    return found
+
+
+@command.command("list")
+@zoo_option
+@json_option
+def list_members(zoo: str, as_json: bool) -> None:
+    """List the members of a zoo."""
+    from rich.table import Table
+
+    from causalft.strata.zoo import PRETRAINED
+
+    if zoo == "pretrained":
+        rows = [
+            {"name": name, "architecture": architecture, "tag": tag} for name, (architecture, tag) in PRETRAINED.items()
+        ]
+    else:
+        members = _open(zoo)
+        cards = [members.card(name) for name in members.names()]
+        rows = [
+            {
+                "name": card.name,
+                "world": card.world,
+                "classes": len(card.class_names),
+                "view": _view(card.view),
+                "imbalance": round(max(card.prior) / min(card.prior), 1),
+                "loss": card.loss,
+                "sha256": card.sha256[:12],
+            }
+            for card in cards
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(title=f"zoo {zoo}", title_justify="left", box=None, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console().print(table)
+
+
+def _view(view: dict[str, Any]) -> str:
+    return view.get("favourite") or f"{view.get('view')} ({view.get('share', 1):.0%})"
+
+
+@command.command("show")
+@click.argument("name")
+@zoo_option
+@json_option
+def show(name: str, zoo: str, as_json: bool) -> None:
+    """Show the card of one member: prior, view, loss, recipe, hash."""
+    from dataclasses import asdict
+
+    card = _open(zoo).card(name)
+    if as_json:
+        print_json(asdict(card))
+        return
+    out = console()
+    order = sorted(range(len(card.prior)), key=lambda k: -card.prior[k])
+    recipe = card.recipe
+    out.print(f"[bold]{card.name}[/bold]: a mini CLIP pre-trained on {card.world}; it is not the real {card.name} model.")
+    out.print(f"  role      {recipe.get('role') or 'stratum'}")
+    out.print(f"  loss      {card.loss}")
+    out.print(f"  view      {card.view}")
+    out.print(
+        f"  prior     {len(card.prior)} classes, imbalance {max(card.prior) / min(card.prior):.0f}, "
+        f"head {card.class_names[order[0]]}, {card.class_names[order[1]]}, tail {card.class_names[order[-1]]}"
+    )
+    out.print(
+        f"  training  {recipe['n_images']} images, {recipe['epochs']} epochs of batches of {recipe['batch_size']}, "
+        f"seed {recipe['seed']}"
+    )
+    for key, value in card.measured.items():
+        out.print(f"  {key:<9} {value:.3f}" if isinstance(value, float) else f"  {key:<9} {value}")
+    out.print(f"  sha256    {card.sha256}")
+
+
+@command.command("check")
+@zoo_option
+@json_option
+def check(zoo: str, as_json: bool) -> None:
+    """Check that every member's weights are those of its card and that it runs."""
+    import torch
+
+    members = _open(zoo)
+    rows = []
+    for name in members.names():
+        stratum = members.load(name)  # refuses a file whose hash is not the card's
+        size = stratum.image_size
+        features = stratum.image_features(torch.zeros(1, size, size, 3, dtype=torch.uint8))
+        text = stratum.text_features(list(stratum.card.class_names[:2]))
+        if not (torch.isfinite(features).all() and torch.isfinite(text).all()):
+            raise CausalFTError(f"{name}: its features are not finite; make it again with `causalft zoo pretrain`")
+        rows.append({"name": name, "sha256": stratum.sha256, "ok": True})
+    if as_json:
+        print_json(rows)
+        return
+    out = console()
+    for row in rows:
+        out.print(f"  ok  {row['name']:<22} {row['sha256'][:16]}")
+    out.print(f"{len(rows)} members of zoo {zoo}: the weights are those of their cards, and they run")
+
+
+def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+    """Parse NAME=VALUE options."""
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, separator, rest = value.partition("=")
+        if not (separator and name and rest):
+            raise CausalFTError(f"{option} {value!r} is not NAME=VALUE")
+        if name in pairs:
+            raise CausalFTError(f"{option}: {name!r} is given twice")
+        pairs[name] = rest
+    return pairs
+
+
+@command.command("pretrain")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new zoo.")
+@click.option("--data", type=str, help="A folder with one folder a class, or a zip of one. Default: the part world.")
+@click.option(
+    "--member", "members", multiple=True, metavar="NAME=VIEW",
+    help="A stratum and its incomplete view: upper, lower, left, right, grey, full, or package.module:function. "
+    "With the part world: the name of a member of the embedded zoo. Repeat for each.",
+)
+@click.option("--loss", type=click.Choice(["caption-bank", "in-batch"]), default="caption-bank", show_default=True)
+@click.option("--profile", type=click.Choice(["exponential", "zipf"]), default="exponential", show_default=True)
+@click.option("--imbalance-factor", type=float, default=100.0, show_default=True, help="Of each pre-training prior.")
+@click.option("--order-seed", type=int, default=0, show_default=True, help="Seeds the search for uncorrelated class orders.")
+@click.option("--order-seeds", type=str, help="One permutation seed a stratum, as in 3,5,8, instead of the search.")
+@click.option("--control-seeds", type=int, default=0, show_default=True, help="Further seeds of the first stratum.")
+@click.option("--view-share", type=float, default=0.8, show_default=True, help="Share of pictures seen through the view.")
+@click.option("--pool-fraction", type=float, default=0.5, show_default=True, help="Share of each class for pre-training.")
+@click.option("--n-validation", type=int, default=50, show_default=True, help="Validation images a class.")
+@click.option("--n-test", type=int, default=1000, show_default=True, help="Test images a class.")
+@click.option("--image-size", type=int, default=32, show_default=True, help="Pixels.")
+@click.option("--epochs", type=int, help="Default: 20 on images, 6 on the part world.")
+@click.option("--n-images", type=int, default=30_000, show_default=True, help="Pictures a member (part world).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--jobs", type=int, help="Members at a time, one thread each. Default: one a processor.")
+@json_option
+def pretrain(out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any) -> None:
+    """Pre-train minis with known priors and known incomplete views, on the part world or on your images.
+
+    Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
+    pre-training goes on where it stopped when the command is repeated.
+    """
+    import os
+
+    from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
+
+    jobs = jobs or os.cpu_count() or 1
+    if jobs < 1:
+        raise CausalFTError("--jobs must be 1 or more")
+    if data is None:
+        metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
+    else:
+        views = _pairs(members, "--member") or {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
+        metrics = pretrain_photos(out, data, views, jobs=jobs, out_console=console(as_json), **options)
+    if as_json:
+        print_json(metrics)
+
+
+def known_member(name: str, known: list[str]) -> str:
+    """Return ``name`` if it is known; otherwise refuse it with the nearest names."""
+    if name not in known:
+        raise CausalFTError(f"the embedded zoo has no member {name!r}; {nearest(name, known)}")
+    return name

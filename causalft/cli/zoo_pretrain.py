@@ -1,0 +1,143 @@
+"""The work behind ``causalft zoo pretrain``: plan, time estimate, members in parallel processes, resume."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from tqdm.auto import tqdm
+
+from causalft.datasets.sources import open_images
+from causalft.errors import CausalFTError
+from causalft.runs import Run
+from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
+from causalft.strata.pretrain import PRETRAINING
+from causalft.strata.photo_zoo import (
+    PhotoZoo,
+    estimate_seconds,
+    plan_photo_zoo,
+    pretrain_photo_member,
+    write_manifest,
+)
+from causalft.cli.zoo import known_member
+
+__all__ = ["pretrain_creatures", "pretrain_photos"]
+
+
+def pretrain_creatures(
+    out: Path, members: Sequence[str], *, jobs: int, out_console: Console, n_images: int, epochs: int | None, **_: Any
+) -> dict[str, Any]:
+    """Pre-train members of the embedded zoo on the part world; return the metrics document."""
+    names = [known_member(name, list(MEMBERS)) for name in members] or list(MEMBERS)
+    epochs = epochs or PRETRAINING.epochs
+    run = Run.create(out, kind="zoo", config={"data": None, "n_images": n_images, "epochs": epochs, "members": names})
+    out_console.print(f"pre-training {len(names)} minis on the part world, {n_images} pictures each, into {out}")
+    started = time.perf_counter()
+    tasks = {
+        name: (pretrain_member, (name, run.path), {"n_images": n_images, "epochs": epochs})
+        for name in names
+        if not run.has(f"{name}.json")
+    }
+    _in_processes(tasks, jobs)
+    return _finish(run, names, started, out_console)
+
+
+def pretrain_photos(
+    out: Path,
+    data: str,
+    views: dict[str, str],
+    *,
+    jobs: int,
+    out_console: Console,
+    control_seeds: int,
+    epochs: int | None,
+    order_seeds: str | None,
+    n_images: int,
+    **options: Any,
+) -> dict[str, Any]:
+    """Pre-train minis on the user's images; return the metrics document."""
+    try:
+        seeds = [int(part) for part in order_seeds.split(",")] if order_seeds else []
+    except ValueError:
+        raise CausalFTError(f"--order-seeds {order_seeds!r} is not a list of whole numbers such as 3,5,8") from None
+    settings = {**options, "epochs": epochs or 20, "order_seeds": seeds, "n_control_seeds": control_seeds}
+    started = time.perf_counter()
+    images = open_images(data)
+    for note in images.notes:
+        out_console.print(f"note: {note}")
+    run = Run.create(out, kind="zoo", config={"data": os.path.abspath(data), "views": views, **settings})
+    out_console.print(f"{images!r}\nlooking for duplicates and choosing splits and priors ...")
+    zoo = plan_photo_zoo(images, views, **settings)
+    if not run.has("zoo.json"):
+        write_manifest(run, images, zoo)
+    _print_plan(out_console, images, zoo)
+    waiting = [member for member in zoo.members if not run.has(f"{member.name}.json")]
+    if waiting:
+        minutes = estimate_seconds(images, zoo, jobs) * len(waiting) / len(zoo.members) / 60
+        out_console.print(f"about {max(minutes, 0.1):.1f} minutes for {len(waiting)} minis, {jobs} at a time")
+    tasks = {m.name: (_pretrain_photo, (data, m.name, zoo, run.path), {}) for m in waiting}
+    _in_processes(tasks, jobs)
+    return _finish(run, [member.name for member in zoo.members], started, out_console)
+
+
+def _pretrain_photo(data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None) -> None:
+    """In a process of its own: open the images again and pre-train one member."""
+    member = next(member for member in zoo.members if member.name == name)
+    pretrain_photo_member(open_images(data), member, zoo, folder, progress=progress)
+
+
+def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
+    parts = ", ".join(f"{len(rows)} {name}" for name, rows in zoo.parts.items())
+    out_console.print(f"splits: {parts}; duplicates: {zoo.duplicates}")
+    largest = max(abs(float(zoo.correlation[i, j])) for i in range(len(zoo.correlation)) for j in range(i))
+    out_console.print(f"rank correlation of the priors with each other and the downstream order: at most {largest:.2f}")
+    for member in zoo.members:
+        head, tail = images.class_names[member.order[0]], images.class_names[member.order[-1]]
+        out_console.print(f"  {member.name}: view {member.view}, most frequent {head}, rarest {tail}")
+
+
+def _in_processes(tasks: dict[str, tuple[Callable, tuple, dict]], jobs: int) -> None:
+    """Run tasks in spawned processes of one thread each, with a bar over all of them; one job runs here."""
+    if not tasks:
+        return
+    if jobs == 1 or len(tasks) == 1:
+        for function, arguments, keywords in tasks.values():
+            function(*arguments, **keywords)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+        running = {
+            pool.submit(function, *arguments, progress=False, **keywords): name
+            for name, (function, arguments, keywords) in tasks.items()
+        }
+        try:
+            with tqdm(total=len(running), desc="minis", unit="mini", disable=None) as bar:
+                for done in as_completed(running):
+                    done.result()
+                    bar.update()
+        except BaseException:
+            # Stop at once, also after Ctrl-C: what is finished is on disk, the rest resumes from its checkpoint.
+            for process in list(pool._processes.values()):
+                process.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _finish(run: Run, names: Sequence[str], started: float, out_console: Console) -> dict[str, Any]:
+    from causalft.strata.zoo import MiniZoo
+
+    zoo = MiniZoo(run.path, str(run.path))
+    cards = [zoo.card(name) for name in names]
+    metrics = {
+        "members": {card.name: {"sha256": card.sha256, "loss": card.recipe["losses"][-1]} for card in cards},
+        "seconds": time.perf_counter() - started,
+    }
+    run.finish(metrics)
+    out_console.print(f"{len(cards)} minis in {run.path} after {metrics['seconds'] / 60:.1f} minutes")
+    return metrics

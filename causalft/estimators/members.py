@@ -1,0 +1,226 @@
+"""One member of a fusion from start to end: zero-shot logits, GLA prior, tuned logits, written where a run can resume."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from scipy.special import log_softmax, softmax
+
+from causalft.datasets.longtail import Splits
+from causalft.errors import CausalFTError
+from causalft.priors import PriorEstimate, estimate_prior
+from causalft.runs import atomic_path
+from causalft.strata.crops import Crops
+from causalft.strata.stratum import Stratum
+from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, tune
+from causalft.strata.zoo import Zoo
+
+__all__ = ["MemberPrediction", "fit_member", "pick_device"]
+
+_RESULT = "predictions.safetensors"
+
+
+@dataclass(frozen=True, repr=False)
+class MemberPrediction:
+    """What one stratum says of the validation and test images, before and after tuning.
+
+    Attributes
+    ----------
+    name : str
+    zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
+        Logits, shape (n, n_classes), float64.
+    prior : PriorEstimate
+        GLA's estimate of P_P(Y) from the zero-shot logits on the balanced validation set.
+    true_prior : numpy.ndarray, optional
+        Shape (n_classes,): known for minis, in the order of the data's classes.
+    sha256, source : str
+        Of the weights.
+    lr : float
+        The learning rate used (chosen on validation if there were several).
+    n_tuned : int
+        Trained parameters.
+    seconds : float
+    """
+
+    name: str
+    zero_shot_validation: np.ndarray
+    zero_shot_test: np.ndarray
+    validation_logits: np.ndarray
+    test_logits: np.ndarray
+    prior: PriorEstimate
+    true_prior: np.ndarray | None
+    sha256: str
+    source: str
+    lr: float
+    n_tuned: int
+    seconds: float
+
+    @property
+    def validation_probs(self) -> np.ndarray:
+        """P(Y | b, c) on the validation images; rows sum to 1."""
+        return softmax(self.validation_logits, axis=1)
+
+    @property
+    def test_probs(self) -> np.ndarray:
+        """P(Y | b, c) on the test images; rows sum to 1."""
+        return softmax(self.test_logits, axis=1)
+
+    def __repr__(self) -> str:
+        return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """Return the device of a name; ``auto`` is CUDA where there is one.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise CausalFTError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise CausalFTError("no CUDA device is available here; use --device cpu")
+    return chosen
+
+
+def fit_member(
+    splits: Splits,
+    name: str,
+    zoo: Zoo,
+    tuning: Tuning,
+    *,
+    learning_rates: tuple[float, ...] = (),
+    device: str = "auto",
+    folder: Path | None = None,
+    progress: bool | None = None,
+) -> tuple[MemberPrediction, TunedStratum]:
+    """Load a stratum, estimate its label prior, tune it, and predict validation and test images.
+
+    Parameters
+    ----------
+    splits : Splits
+        Long-tailed train, balanced validation and test. The test images are only predicted.
+    name : str
+    zoo : Zoo
+    tuning : Tuning
+    learning_rates : tuple of float
+        With two or more, each is tried and the one with the lowest validation risk (NLL) is kept.
+    device : str
+    folder : pathlib.Path, optional
+        Adapter, head and predictions are written here; if they are complete, nothing is trained again.
+    progress : bool, optional
+
+    Returns
+    -------
+    (MemberPrediction, TunedStratum)
+
+    Raises
+    ------
+    CausalFTError
+        See :meth:`Zoo.load` and :func:`causalft.strata.tuned.tune`.
+    """
+    started = time.perf_counter()
+    stratum = zoo.load(name, device=pick_device(device))
+    class_names = list(splits.train.class_names)
+    if folder is not None and (folder / _RESULT).exists():
+        found = _read(folder / _RESULT, stratum, class_names)
+        tuned = build_tuned(stratum, class_names, tuning).load(folder).requires_grad_(False)
+        return found, tuned
+
+    validation = Crops(splits.validation, stratum, progress=progress)
+    test = Crops(splits.test, stratum, progress=progress)
+    train_crops = Crops(splits.train, stratum, progress=progress)
+    text = stratum.text_features(class_names, tuning.template)
+    zero_shot = [zero_shot_logits(stratum, crops, text) for crops in (validation, test)]
+    prior = estimate_prior(zero_shot[0], splits.validation.labels)
+
+    best: tuple[float, TunedStratum, np.ndarray, float] | None = None
+    for lr in learning_rates or (tuning.lr,):
+        checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
+        tuned, _ = tune(
+            stratum, train_crops, class_names, replace(tuning, lr=lr), progress=progress, checkpoint=checkpoint
+        )
+        logits = tuned.logits(validation)
+        chosen = log_softmax(logits, axis=1)[np.arange(len(logits)), splits.validation.labels]
+        risk = -float(chosen.mean())
+        if best is None or risk < best[0]:
+            best = (risk, tuned, logits, lr)
+    assert best is not None
+    _, tuned, validation_logits, lr = best
+    prediction = MemberPrediction(
+        name=name,
+        zero_shot_validation=zero_shot[0],
+        zero_shot_test=zero_shot[1],
+        validation_logits=validation_logits,
+        test_logits=tuned.logits(test),
+        prior=prior,
+        true_prior=_true_prior(stratum, class_names),
+        sha256=stratum.sha256,
+        source=stratum.source,
+        lr=lr,
+        n_tuned=sum(p.numel() for a in tuned.adapters for p in (*a.down.parameters(), *a.up.parameters()))
+        + tuned.head.weight.numel(),
+        seconds=time.perf_counter() - started,
+    )
+    if folder is not None:
+        tuned.save(folder)
+        _write(folder / _RESULT, prediction)
+    return prediction, tuned
+
+
+def zero_shot_logits(stratum: Stratum, crops: Crops, text: torch.Tensor, batch_size: int = 256) -> np.ndarray:
+    """Logits of the untouched model against the class captions, shape (n, n_classes), float64."""
+    found = []
+    for start in range(0, len(crops), batch_size):
+        rows = torch.arange(start, min(start + batch_size, len(crops)))
+        features = stratum.image_features(crops[rows], batch_size)
+        found.append(stratum.logit_scale * features @ text.cpu().T)
+    return torch.cat(found).double().numpy()
+
+
+def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
+    """The known prior of a mini, over the classes of the data."""
+    if stratum.card is None:
+        return None
+    known = dict(zip(stratum.card.class_names, stratum.card.prior, strict=True))
+    if any(name not in known for name in class_names):
+        return None
+    prior = np.array([known[name] for name in class_names])
+    return prior / prior.sum()
+
+
+_ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
+
+
+def _write(path: Path, prediction: MemberPrediction) -> None:
+    arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
+    arrays["prior"] = prediction.prior.prior
+    rest: dict[str, Any] = {
+        key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior")
+    }
+    rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
+    with atomic_path(path) as temporary:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"member": json.dumps(rest)})
+
+
+def _read(path: Path, stratum: Stratum, class_names: list[str]) -> MemberPrediction:
+    with safe_open(path, framework="np") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        rest = json.loads(file.metadata()["member"])
+    if rest["sha256"] != stratum.sha256 or arrays["prior"].shape != (len(class_names),):
+        raise CausalFTError(f"{path} was made with other weights or classes; choose another --out")
+    prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
+    return MemberPrediction(prior=prior, **{"true_prior": None, **arrays}, **rest)

@@ -1,0 +1,242 @@
+"""The backdoor-adjusted image classifier: one tuned foundation model per stratum, mixed by P(c), calibrated once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from causalft.datasets.longtail import Splits
+from causalft.datasets.sources import ImageSet
+from causalft.errors import CausalFTError
+from causalft.estimators.fusion import FUSIONS, apply_temperature, fit_temperature, fuse, stratum_weights
+from causalft.estimators.members import MemberPrediction, fit_member, pick_device
+from causalft.scm import causal_graph, check_adjustment_set
+from causalft.strata.crops import Crops
+from causalft.strata.tuned import TunedStratum, Tuning, build_tuned
+from causalft.strata.zoo import Zoo, open_zoo
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["StrataClassifier"]
+
+
+class StrataClassifier(ClassifierMixin, BaseEstimator):
+    """Classify images by P(Y | do(X)) = sum_c P(Y | b, c) P(c), with foundation models as the strata c.
+
+    Each stratum is a frozen model with adapters and a cosine head, tuned by logit adjustment on the long-tailed
+    training set. The strata are mixed (Eq. 7) and the mixture is calibrated by one temperature on validation images.
+
+    Parameters
+    ----------
+    strata : sequence of str
+        Names in the zoo.
+    zoo : str or Zoo
+        ``"mini"``, ``"pretrained"``, or the folder of a zoo.
+    weights : mapping of str to path, optional
+        Local weight files for ``zoo="pretrained"``.
+    tuning : Tuning, optional
+    learning_rates : tuple of float
+        With two or more, chosen per stratum on the validation images.
+    fusion : {"mixture", "logit"}
+        Eq. 7, or the normalised geometric mean of the authors' released code.
+    stratum_prior : array-like of shape (n_strata,), optional
+        P(c); uniform by default.
+    graph : networkx.DiGraph, optional
+        The causal graph, asked before anything is trained whether C blocks the backdoor paths from X to Y.
+    device : str
+    progress : bool, optional
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray of str, shape (n_classes,)
+    members_ : dict of str to TunedStratum
+    predictions_ : dict of str to MemberPrediction
+        Of the validation (and test) images seen in ``fit``.
+    priors_ : dict of str to numpy.ndarray
+        GLA's estimate of each model's label prior.
+    temperature_ : float
+    adjustment_ : str
+        The estimand, as identified in the graph.
+
+    References
+    ----------
+    Chen et al., "Rethinking the Bias of Foundation Model under Long-tailed Distribution", ICML 2025, Eq. 7.
+
+    Examples
+    --------
+    >>> from causalft.datasets.creatures import creatures_longtail
+    >>> splits = creatures_longtail(n_max=6, imbalance_factor=3, n_validation=2, n_test=1)
+    >>> model = StrataClassifier(("clip", "openclip"), tuning=Tuning(epochs=1, lr=0.05), progress=False)
+    >>> model.fit(splits.train, validation=splits.validation).predict_proba(splits.test).shape
+    (60, 60)
+    """
+
+    def __init__(
+        self,
+        strata: Sequence[str] = ("clip", "openclip", "metaclip"),
+        *,
+        zoo: str | Zoo = "mini",
+        weights: Mapping[str, str] | None = None,
+        tuning: Tuning | None = None,
+        learning_rates: tuple[float, ...] = (),
+        fusion: str = "mixture",
+        stratum_prior: Sequence[float] | None = None,
+        graph: nx.DiGraph | None = None,
+        device: str = "auto",
+        progress: bool | None = None,
+    ) -> None:
+        self.strata = strata
+        self.zoo = zoo
+        self.weights = weights
+        self.tuning = tuning
+        self.learning_rates = learning_rates
+        self.fusion = fusion
+        self.stratum_prior = stratum_prior
+        self.graph = graph
+        self.device = device
+        self.progress = progress
+
+    def fit(
+        self,
+        images: ImageSet,
+        y: None = None,
+        *,
+        validation: ImageSet,
+        test: ImageSet | None = None,
+        folder: Path | None = None,
+    ) -> StrataClassifier:
+        """Tune every stratum and calibrate their mixture.
+
+        Parameters
+        ----------
+        images : ImageSet
+            The long-tailed training set; it carries its labels, so ``y`` is not used.
+        validation : ImageSet
+            Balanced: the label priors, the temperature and (if asked) the learning rates come from it.
+        test : ImageSet, optional
+            Predicted along the way, kept in ``predictions_``; nothing is learnt from it.
+        folder : pathlib.Path, optional
+            Where the strata are written as they are done, so that an interrupted fit goes on.
+
+        Raises
+        ------
+        CausalFTError
+            If the graph leaves a backdoor path open, a name is unknown, or the sets do not agree.
+        """
+        zoo = self._check()
+        if images.class_names != validation.class_names or (test and test.class_names != images.class_names):
+            raise CausalFTError("training, validation and test images must share one list of classes")
+        empty = [images.class_names[k] for k in np.flatnonzero(validation.class_counts == 0)]
+        if empty:
+            raise CausalFTError(f"class {empty[0]!r} has no validation image; the priors and the temperature need one")
+        splits = Splits(train=images, validation=validation, test=test or validation.subset([0]))
+        tuning = self.tuning or Tuning()
+        self.members_: dict[str, TunedStratum] = {}
+        self.predictions_: dict[str, MemberPrediction] = {}
+        for name in self.strata:
+            prediction, tuned = fit_member(
+                splits,
+                name,
+                zoo,
+                tuning,
+                learning_rates=self.learning_rates,
+                device=self.device,
+                folder=None if folder is None else folder / "strata" / name,
+                progress=self.progress,
+            )
+            self.members_[name], self.predictions_[name] = tuned, prediction
+        self.classes_ = np.asarray(images.class_names)
+        self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
+        mixed = fuse([p.validation_probs for p in self.predictions_.values()], self.stratum_prior, self.fusion)
+        self.temperature_ = fit_temperature(mixed, validation.labels)
+        return self
+
+    def stratum_proba(self, images: ImageSet) -> np.ndarray:
+        """P(Y | b, c) of each stratum, shape (n_strata, n, n_classes); rows sum to 1."""
+        check_is_fitted(self)
+        return np.stack(
+            [
+                softmax(tuned.logits(Crops(images, tuned.stratum, progress=self.progress)), axis=1)
+                for tuned in self.members_.values()
+            ]
+        )
+
+    def predict_proba(self, images: ImageSet) -> np.ndarray:
+        """P(Y | do(X)), calibrated, shape (n, n_classes); rows sum to 1."""
+        return self.fuse_proba(self.stratum_proba(images))
+
+    def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray:
+        """Mix and calibrate what :meth:`stratum_proba` gave."""
+        check_is_fitted(self)
+        return apply_temperature(fuse(stratum_probs, self.stratum_prior, self.fusion), self.temperature_)
+
+    def predict(self, images: ImageSet) -> np.ndarray:
+        """The most probable class of each image by name, shape (n,)."""
+        return self.classes_[self.predict_proba(images).argmax(axis=1)]
+
+    def score(self, images: ImageSet, y: None = None, sample_weight: np.ndarray | None = None) -> float:
+        """Share of the images whose label is the most probable class."""
+        right = self.predict_proba(images).argmax(axis=1) == images.align_classes(list(self.classes_)).labels
+        return float(np.average(right, weights=sample_weight))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto", progress: bool | None = None) -> StrataClassifier:
+        """Load the classifier of a complete ``fit`` run.
+
+        Raises
+        ------
+        CausalFTError
+            If the folder is not a complete fit run, or the weights behind it have changed.
+        """
+        from causalft.runs import Run
+
+        run = Run.open(folder, kind="fit")
+        config, metrics = run.config, run.metrics
+        tuning = Tuning(**config["tuning"])
+        model = cls(
+            config["strata"],
+            zoo=config["zoo"],
+            weights=config["weights"] or None,
+            tuning=tuning,
+            fusion=config["fusion"],
+            stratum_prior=config["stratum_prior"],
+            device=device,
+            progress=progress,
+        )
+        zoo = open_zoo(config["zoo"], config["weights"] or None)
+        model.classes_ = np.asarray(metrics["classes"])
+        model.temperature_ = metrics["fused"]["temperature"]
+        model.members_ = {}
+        for name in config["strata"]:
+            stratum = zoo.load(name, device=pick_device(device))
+            if stratum.sha256 != metrics["weights"][name]:
+                raise CausalFTError(
+                    f"{run.path} was fitted with other weights of {name!r} (sha256 {metrics['weights'][name][:12]}...); "
+                    "restore them or fit again"
+                )
+            tuned = build_tuned(stratum, list(model.classes_), tuning)
+            model.members_[name] = tuned.load(run.path / "strata" / name).requires_grad_(False)
+        return model
+
+    def _check(self) -> Zoo:
+        """Refuse wrong choices before anything is trained; ask the graph for the adjustment set."""
+        if not self.strata:
+            raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
+        if len(set(self.strata)) != len(self.strata):
+            raise CausalFTError(f"a stratum is named twice in {', '.join(self.strata)}")
+        if self.fusion not in FUSIONS:
+            raise CausalFTError(f"unknown fusion {self.fusion!r}; use {' or '.join(FUSIONS)}")
+        stratum_weights(self.stratum_prior, len(self.strata))
+        graph = causal_graph() if self.graph is None else self.graph
+        self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)
+        zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
+        for name in self.strata:
+            zoo.check(name)
+        return zoo

@@ -1,0 +1,1 @@
+"""Foundation models as strata of the semantic factor C: names, loading, pre-training, frozen features."""

@@ -1,0 +1,85 @@
+"""The card of a mini foundation model: what it is, how it was made, and the hash of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from causalft.errors import CausalFTError
+from causalft.runs import read_json, write_json
+
+__all__ = ["ModelCard", "sha256_file"]
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything known about one mini.
+
+    Attributes
+    ----------
+    name : str
+    world : str
+        What it was pre-trained on: ``"creatures"`` or the images' name.
+    loss : {"caption-bank", "in-batch"}
+        Only the caption bank leaves the class prior in the logits (see the losses).
+    class_names : list of str
+    prior : list of float
+        The known label prior P_P(Y) of its pre-training data, shape (n_classes,), sums to 1.
+    view : dict
+        The known incomplete semantic factor: the factor law of the part world, or the incomplete view of photographs.
+    vocabulary : list of str
+    architecture : dict
+        Fields of :class:`causalft.strata.mini.MiniConfig`.
+    mean, std : list of float
+        Normalisation of the pixels, per channel.
+    recipe : dict
+        Optimiser settings, images seen, seeds, threads.
+    sha256 : str
+        Of the weights file beside the card.
+    measured : dict
+        What was measured when it was made: zero-shot accuracy and so on.
+    """
+
+    name: str
+    world: str
+    loss: str
+    class_names: list[str]
+    prior: list[float]
+    view: dict[str, Any]
+    vocabulary: list[str]
+    architecture: dict[str, int]
+    mean: list[float]
+    std: list[float]
+    recipe: dict[str, Any]
+    sha256: str
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> ModelCard:
+        """Read a card; an unreadable or incomplete one raises a :class:`CausalFTError` that names the file."""
+        found = read_json(path)
+        wanted = {item.name for item in fields(cls)}
+        if not isinstance(found, dict) or not wanted - {"measured"} <= found.keys():
+            missing = sorted(wanted - {"measured"} - (found.keys() if isinstance(found, dict) else set()))
+            raise CausalFTError(f"{path} is not the card of a mini model (missing: {', '.join(missing)})")
+        return cls(**{key: value for key, value in found.items() if key in wanted})
+
+    def write(self, path: Path) -> Path:
+        """Write the card as JSON, atomically."""
+        return write_json(path, asdict(self))

@@ -1,0 +1,344 @@
+"""A zoo of minis from the user's own images: known long-tailed priors, known incomplete views, disjoint splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from causalft.datasets.decode import decode
+from causalft.datasets.longtail import Splits, choose_orders, draw_longtail, pool_splits
+from causalft.datasets.sources import ImageSet
+from causalft.errors import CausalFTError
+from causalft.imbalance import longtail_counts
+from causalft.runs import Run, atomic_path, read_json, write_json
+from causalft.strata.cards import ModelCard
+from causalft.strata.mini import MiniConfig
+from causalft.strata.pretrain import PRETRAINING, Pretrained, PretrainingLoss, pretrain_mini, save_mini
+from causalft.strata.stratum import square_crop
+from causalft.strata.views import apply_view, find_view
+from causalft.tuning.train import Recipe
+
+__all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "pretrain_photo_member"]
+
+
+@dataclass(frozen=True)
+class PhotoMember:
+    """One mini to be pre-trained on images.
+
+    Attributes
+    ----------
+    name : str
+    view : str
+        See :mod:`causalft.strata.views`.
+    order : tuple of int
+        Class numbers from the head to the tail of its prior.
+    seed : int
+        Draws its images, its weights and its batches.
+    loss : {"caption-bank", "in-batch"}
+    """
+
+    name: str
+    view: str
+    order: tuple[int, ...]
+    seed: int
+    loss: PretrainingLoss = "caption-bank"
+
+
+@dataclass(frozen=True)
+class PhotoZoo:
+    """The plan of a zoo: who is pre-trained on what, and which images are kept for later.
+
+    Attributes
+    ----------
+    members : tuple of PhotoMember
+    parts : dict of str to numpy.ndarray
+        Row numbers of ``pool``, ``downstream``, ``validation`` and ``test``: disjoint, no duplicates across.
+    downstream_order : tuple of int
+        Class order of the downstream long tail, chosen together with the members' orders.
+    correlation : numpy.ndarray
+        Spearman correlations of all orders, members with distinct orders first, downstream last.
+    duplicates : str
+        What was found, in words.
+    settings : dict
+    """
+
+    members: tuple[PhotoMember, ...]
+    parts: dict[str, np.ndarray]
+    downstream_order: tuple[int, ...]
+    correlation: np.ndarray
+    duplicates: str
+    settings: dict[str, Any]
+
+
+def plan_photo_zoo(
+    images: ImageSet,
+    views: dict[str, str],
+    *,
+    n_control_seeds: int = 0,
+    pool_fraction: float = 0.5,
+    n_validation: int = 50,
+    n_test: int = 1000,
+    imbalance_factor: float = 100.0,
+    profile: str = "exponential",
+    view_share: float = 0.8,
+    image_size: int = 32,
+    epochs: int = 20,
+    loss: PretrainingLoss = "caption-bank",
+    order_seed: int = 0,
+    order_seeds: Sequence[int] = (),
+    seed: int = 0,
+) -> PhotoZoo:
+    """Cut the images, choose the priors, and list the members.
+
+    Parameters
+    ----------
+    images : ImageSet
+    views : dict of str to str
+        Name of each stratum to its incomplete view.
+    n_control_seeds : int
+        Further seeds of the FIRST stratum (``NAME@1``, ...), for the one-prior control.
+    pool_fraction : float
+        Share of each class for pre-training.
+    n_validation, n_test : int
+        Images a class.
+    imbalance_factor : float
+    profile : {"exponential", "zipf"}
+        Of every pre-training prior.
+    view_share : float
+        Share of the pictures that a member sees through its view.
+    image_size, epochs : int
+    loss : {"caption-bank", "in-batch"}
+    order_seed : int
+        Seeds the search for class orders of low rank correlation with each other and with the downstream order.
+    order_seeds : sequence of int
+        One a stratum: take these permutations instead of searching; only the downstream order is then searched.
+    seed : int
+
+    Raises
+    ------
+    CausalFTError
+        If a view is unknown, a class has too few images, or the number of order seeds is wrong.
+    """
+    for view in views.values():
+        find_view(view)
+    if not views:
+        raise CausalFTError("no member given; name at least one, as in --member clip=upper")
+    if not 0 <= view_share <= 1:
+        raise CausalFTError(f"view share {view_share} is not between 0 and 1")
+    parts, report = pool_splits(
+        images, n_test=n_test, n_validation=n_validation, seed=seed, pool_fraction=pool_fraction, duplicates="near"
+    )
+    n_classes = images.n_classes
+    if order_seeds:
+        if len(order_seeds) != len(views):
+            raise CausalFTError(f"{len(order_seeds)} order seeds for {len(views)} strata; give one each")
+        fixed = [np.random.default_rng(s).permutation(n_classes) for s in order_seeds]
+        found = choose_orders(n_classes, 1, order_seed, fixed=fixed)
+        orders, downstream = fixed, found[0]
+        correlation = np.roll(found.correlation, (-1, -1), axis=(0, 1))
+    else:
+        found = choose_orders(n_classes, len(views) + 1, order_seed)
+        orders, downstream = [found[i] for i in range(len(views))], found[len(views)]
+        correlation = found.correlation
+    members = [
+        PhotoMember(name, view, tuple(int(k) for k in order), seed=100 * number + seed, loss=loss)
+        for number, ((name, view), order) in enumerate(zip(views.items(), orders, strict=True))
+    ]
+    first = members[0]
+    members += [
+        replace(first, name=f"{first.name}@{extra}", seed=first.seed + extra) for extra in range(1, n_control_seeds + 1)
+    ]
+    return PhotoZoo(
+        members=tuple(members),
+        parts=parts,
+        downstream_order=tuple(int(k) for k in downstream),
+        correlation=correlation,
+        duplicates="not looked for" if report is None else report.summary(),
+        settings={
+            "imbalance_factor": imbalance_factor,
+            "profile": profile,
+            "view_share": view_share,
+            "image_size": image_size,
+            "epochs": epochs,
+        },
+    )
+
+
+def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
+    """Write ``manifest.parquet`` (one row an image: file, label, split, sha256) and ``zoo.json`` into the zoo's folder."""
+    split = np.full(len(images), "unused", dtype=object)
+    for part, rows in zoo.parts.items():
+        split[rows] = part
+    table = pd.DataFrame(
+        {
+            "file": images.files,
+            "label": np.asarray(images.class_names)[images.labels],
+            "split": split,
+            "sha256": [images.bytes_hash(i) for i in range(len(images))],
+        }
+    )
+    with atomic_path(run.file("manifest.parquet")) as temporary:
+        table.to_parquet(temporary, index=False)
+    write_json(
+        run.file("zoo.json"),
+        {
+            "class_names": list(images.class_names),
+            "downstream_order": [images.class_names[k] for k in zoo.downstream_order],
+            "orders": {m.name: [images.class_names[k] for k in m.order] for m in zoo.members},
+            "correlation": zoo.correlation,
+            "duplicates": zoo.duplicates,
+            "settings": zoo.settings,
+        },
+    )
+
+
+def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None) -> tuple:
+    """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
+    settings = zoo.settings
+    pool = images.subset(zoo.parts["pool"])
+    drawn = draw_longtail(
+        pool,
+        imbalance_factor=settings["imbalance_factor"],
+        seed=member.seed,
+        profile=settings["profile"],
+        order=list(member.order),
+    )
+    crop = square_crop(settings["image_size"])
+    pixels = decode(
+        drawn, None, lambda image: np.asarray(crop(image)), f"reading {len(drawn)} images", progress=progress
+    )
+    rng = np.random.default_rng([member.seed, 7])
+    shown = apply_view(pixels, member.view, settings["view_share"], rng)
+    prior = np.empty(images.n_classes)
+    prior[list(member.order)] = longtail_counts(
+        images.n_classes, int(drawn.class_counts.max()), settings["imbalance_factor"], settings["profile"]
+    )
+    return shown, drawn.labels, prior / prior.sum()
+
+
+def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
+    """The settings of the training loop for a member."""
+    return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=128, seed=member.seed)
+
+
+def pretrain_photo_member(
+    images: ImageSet, member: PhotoMember, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
+) -> ModelCard:
+    """Pre-train one member and write its weights and card; resumes from its checkpoint."""
+    pixels, labels, prior = member_pixels(images, member, zoo, progress)
+    recipe = member_recipe(member, zoo)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same weights however many cores the machine has
+    try:
+        trained = _pretrain(pixels, labels, images, member, zoo, recipe, progress, folder)
+        return save_mini(
+            trained,
+            folder,
+            member.name,
+            world=images.name,
+            loss=member.loss,
+            prior=prior,
+            view={"view": member.view, "share": zoo.settings["view_share"]},
+            recipe={**asdict(recipe), "n_images": len(labels), **zoo.settings},
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pretrain(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    images: ImageSet,
+    member: PhotoMember,
+    zoo: PhotoZoo,
+    recipe: Recipe,
+    progress: bool | None,
+    folder: Path | None,
+) -> Pretrained:
+    return pretrain_mini(
+        pixels,
+        labels,
+        list(images.class_names),
+        loss=member.loss,
+        recipe=recipe,
+        config=MiniConfig(image_size=zoo.settings["image_size"]),
+        flip=True,
+        label=f"pre-training {member.name}",
+        progress=progress,
+        checkpoint=None if folder is None else folder / f".{member.name}.checkpoint.safetensors",
+    )
+
+
+def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
+    """Time 8 steps of the first member on one thread and scale up: seconds for all members."""
+    member = zoo.members[0]
+    recipe = member_recipe(member, zoo)
+    rng = np.random.default_rng(0)
+    size, n = zoo.settings["image_size"], 8 * recipe.batch_size
+    noise = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    labels = rng.integers(0, images.n_classes, n)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trial = replace(recipe, epochs=1)
+        seconds = pretrain_mini(noise, labels, list(images.class_names), recipe=trial, flip=True, progress=False,
+                                config=MiniConfig(image_size=size)).seconds
+    finally:
+        torch.set_num_threads(threads)
+    counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
+    per_member = longtail_counts(
+        images.n_classes, int(counts.min()), zoo.settings["imbalance_factor"], zoo.settings["profile"]
+    ).sum()
+    rounds = -(-len(zoo.members) // jobs)
+    return seconds / n * per_member * recipe.epochs * rounds
+
+
+def downstream_splits(folder: Path, images: ImageSet, *, imbalance_factor: float | None, seed: int) -> Splits:
+    """Return the downstream part of the images a zoo was made from: what its members never saw.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The zoo.
+    images : ImageSet
+        The same images.
+    imbalance_factor : float, optional
+        Resample the downstream part to a long tail in the zoo's downstream order.
+    seed : int
+        Draws the long tail; validation and test are those of the manifest.
+
+    Raises
+    ------
+    CausalFTError
+        If an image is not in the manifest, or its bytes have changed.
+    """
+    table = pd.read_parquet(folder / "manifest.parquet").set_index("file")
+    described = read_json(folder / "zoo.json")
+    missing = [file for file in images.files if file not in table.index]
+    if missing:
+        raise CausalFTError(
+            f"{missing[0]} is not in the manifest of {folder}: the zoo was made from other images; give the same --data"
+        )
+    split = table.loc[images.files, "split"].to_numpy()
+    rng = np.random.default_rng(0)
+    for row in rng.choice(len(images), size=min(64, len(images)), replace=False):
+        if images.bytes_hash(int(row)) != table.loc[images.files[row], "sha256"]:
+            raise CausalFTError(f"{images.files[row]} has changed since {folder} was made; give the same --data")
+    parts = {name: np.flatnonzero(split == name) for name in ("downstream", "validation", "test")}
+    train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
+    if imbalance_factor is not None:
+        order = described["downstream_order"]
+        train = draw_longtail(train, imbalance_factor=imbalance_factor, seed=seed, order=order)
+    return Splits(
+        train=train,
+        validation=images.subset(parts["validation"], name=f"{images.name}/validation"),
+        test=images.subset(parts["test"], name=f"{images.name}/test"),
+        order=tuple(described["downstream_order"]) if imbalance_factor is not None else None,
+        notes=(f"{int((split == 'pool').sum())} images of the zoo's pre-training pool left out",),
+    )

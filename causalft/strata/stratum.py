@@ -1,0 +1,110 @@
+"""A stratum in memory: a frozen model with the geometry, normalisation and tokenizer that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision import transforms
+
+from causalft.errors import CausalFTError
+from causalft.strata.cards import ModelCard
+
+__all__ = ["Stratum", "square_crop"]
+
+
+def square_crop(size: int, interpolation: str = "bicubic") -> Callable[[Image.Image], Image.Image]:
+    """Return the geometry of CLIP: the shorter side resized to ``size``, then the square in the middle."""
+    mode = transforms.InterpolationMode(interpolation)
+    return transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])
+
+
+@dataclass
+class Stratum:
+    """One value c of the semantic factor C: one foundation model, frozen.
+
+    Attributes
+    ----------
+    name : str
+        ``clip``, ``openclip``, ``metaclip``, ...
+    zoo : str
+        Where it comes from: ``mini``, ``pretrained``, or a zoo folder.
+    model : torch.nn.Module
+        An ``open_clip`` CLIP in eval mode whose parameters do not require a gradient.
+    geometry : callable
+        PIL image in, square RGB PIL image of the model's size out.
+    image_size : int
+    mean, std : tuple of float
+    tokenizer : callable
+        Texts to token ids.
+    sha256 : str
+        Of the weights file.
+    source : str
+        The weights in words.
+    card : ModelCard, optional
+        What is known of a mini: its true prior and its favourite view.
+    """
+
+    name: str
+    zoo: str
+    model: Any
+    geometry: Callable[[Image.Image], Image.Image]
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    tokenizer: Callable[[Sequence[str]], Tensor]
+    sha256: str
+    source: str
+    card: ModelCard | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __repr__(self) -> str:
+        return f"Stratum({self.name!r} from {self.source}, {self.image_size} px, sha256 {self.sha256[:12]})"
+
+    @property
+    def logit_scale(self) -> float:
+        """The inverse temperature of the zero-shot logits."""
+        return float(self.model.logit_scale.exp().clamp(max=100.0))
+
+    def crop(self, image: Image.Image) -> np.ndarray:
+        """Return what the model sees of a picture before normalisation: (size, size, 3), uint8."""
+        return np.asarray(self.geometry(image.convert("RGB")), dtype=np.uint8)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 pictures (n, size, size, 3) to the model's input (n, 3, size, size) on its device."""
+        mean = torch.tensor(self.mean, device=self.device)
+        std = torch.tensor(self.std, device=self.device)
+        return ((pixels.to(self.device).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def text_features(self, class_names: Sequence[str], template: str = "a photo of a {}.") -> Tensor:
+        """Return unit text features of the classes, shape (n_classes, d).
+
+        Raises
+        ------
+        CausalFTError
+            If the template has no ``{}``, or a mini does not know a class name.
+        """
+        if "{}" not in template:
+            raise CausalFTError(f"the prompt template {template!r} has no {{}} for the class name")
+        texts = [template.format(name.replace("_", " ")) for name in class_names]
+        features = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), 256):
+                tokens = self.tokenizer(texts[start : start + 256]).to(self.device)
+                features.append(F.normalize(self.model.encode_text(tokens), dim=-1))
+        return torch.cat(features).clone()
+
+    def image_features(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
+        """Return unit image features, shape (n, d), of cropped pictures (n, size, size, 3), uint8."""
+        features = []
+        with torch.inference_mode():
+            for start in range(0, len(pixels), batch_size):
+                batch = self.normalise(pixels[start : start + batch_size])
+                features.append(F.normalize(self.model.encode_image(batch), dim=-1).cpu())
+        return torch.cat(features).clone()

@@ -1,0 +1,104 @@
+"""AdaptFormer: a small bottleneck beside the MLP of every transformer block; everything else stays frozen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from causalft.errors import CausalFTError
+
+__all__ = ["AdaptedMLP", "add_adapters", "adapter_state", "bottleneck_width"]
+
+SCALE = 1.0
+
+
+def bottleneck_width(n_classes: int, n_blocks: int, least: int = 16) -> int:
+    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT (paper.md section 4), but at least ``least``.
+
+    With few classes the rule alone gives widths of 1 or less, which learn nothing.
+
+    Examples
+    --------
+    >>> bottleneck_width(1000, 12)
+    32
+    >>> bottleneck_width(10, 12)
+    16
+    """
+    ratio = n_classes / (2 * n_blocks)
+    return max(least, 2 ** math.floor(math.log2(ratio))) if ratio >= 1 else least
+
+
+class AdaptedMLP(nn.Module):
+    """A frozen MLP with a trained bottleneck in parallel: ``mlp(h) + s * up(relu(down(h)))``.
+
+    ``h`` is the block's layer-normed input, as in AdaptFormer (Chen et al., NeurIPS 2022, Eq. 3). The up-projection
+    starts at zero, so that before training the adapted model is the frozen one.
+
+    Parameters
+    ----------
+    mlp : torch.nn.Module
+    width, bottleneck : int
+    scale : float
+    """
+
+    def __init__(self, mlp: nn.Module, width: int, bottleneck: int, scale: float = SCALE) -> None:
+        super().__init__()
+        self.mlp = mlp
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        self.scale = scale
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.mlp(h) + self.scale * self.up(torch.relu(self.down(h)))
+
+
+def add_adapters(visual: nn.Module, bottleneck: int, seed: int = 0) -> list[AdaptedMLP]:
+    """Put an adapter beside the MLP of every block of an ``open_clip`` vision transformer, in place.
+
+    Parameters
+    ----------
+    visual : torch.nn.Module
+        The image tower; its parameters should be frozen already.
+    bottleneck : int
+    seed : int
+        Seeds the down-projections.
+
+    Returns
+    -------
+    list of AdaptedMLP
+        In block order.
+
+    Raises
+    ------
+    CausalFTError
+        If the tower has no transformer blocks with an MLP (a ResNet CLIP, say).
+    """
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+    if blocks is None or not all(hasattr(block, "mlp") for block in blocks):
+        raise CausalFTError(
+            f"AdaptFormer needs a vision transformer of open_clip; this image tower is a {type(visual).__name__}"
+        )
+    adapters = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for block in blocks:
+            width = block.ln_2.normalized_shape[0]
+            block.mlp = AdaptedMLP(block.mlp, width, bottleneck)
+            adapters.append(block.mlp)
+    return adapters
+
+
+def adapter_state(adapters: list[AdaptedMLP]) -> dict[str, Tensor]:
+    """Return the trained tensors of the adapters by name (``blocks.0.down.weight``, ...), without the backbone."""
+    return {
+        f"blocks.{number}.{part}.{name}": value.detach().cpu().clone().contiguous()
+        for number, adapter in enumerate(adapters)
+        for part in ("down", "up")
+        for name, value in getattr(adapter, part).named_parameters()
+    }
