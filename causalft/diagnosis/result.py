@@ -1,0 +1,264 @@
+"""What a diagnosis found: scores of each model, imbalance before and after fusion, controls, paired comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.diagnosis.intervals import Interval
+
+__all__ = ["BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore"]
+
+Groups = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A measure on the single models (before) and on their fusion (after).
+
+    Attributes
+    ----------
+    before, after : Interval
+    fall : Interval
+        Share of the measure that fusion removes: 1 - after / before.
+    """
+
+    before: Interval
+    after: Interval
+    fall: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """``{before, after, fall}``, or the two first as null where the measure does not exist."""
+        return {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
+
+
+@dataclass(frozen=True, repr=False)
+class ModelScore:
+    """Accuracy of one model, over all and by group.
+
+    Attributes
+    ----------
+    accuracy : Interval
+    per_seed : tuple of float
+    class_accuracy : (K,) array
+        NaN for a class without a test image.
+    D : Groups
+        By training count.
+    P : dict of str to Groups
+        Name of a prior to groups by that prior.
+    DxP : dict of str to dict of str to Groups
+        Name of a prior to the 3 x 3 table, D group first.
+    """
+
+    accuracy: Interval
+    per_seed: tuple[float, ...]
+    class_accuracy: NDArray[np.float64]
+    D: Groups
+    P: dict[str, Groups]
+    DxP: dict[str, dict[str, Groups]]
+
+    def to_json(self, prior: str | None = None) -> dict[str, Any]:
+        """Metrics of the model; with ``prior``, P and DxP are those of that prior alone."""
+        return {
+            "accuracy": self.accuracy.estimate,
+            "ci95": [self.accuracy.low, self.accuracy.high],
+            "per_seed": list(self.per_seed),
+            "D": self.D,
+            "P": self.P if prior is None else self.P[prior],
+            "DxP": self.DxP if prior is None else self.DxP[prior],
+        }
+
+    def __repr__(self) -> str:
+        return f"ModelScore({self.accuracy!r}, {len(self.per_seed)} seed(s))"
+
+
+@dataclass(frozen=True, repr=False)
+class Control:
+    """The same fusion over members that share one prior (for instance seeds of one model).
+
+    Attributes
+    ----------
+    prior_of : str
+        The stratum whose prior the members have.
+    score : ModelScore
+        Of the fused members.
+    member_accuracy : dict of str to float
+    gain : Interval
+        Fused minus mean member accuracy.
+    P_gap, own_minus_off_gap, prior_slope : BeforeAfter
+        On the groups by that prior; the difficulty baseline comes from the strata.
+    strata_minus_control : Interval
+        Accuracy of the fused strata minus that of the fused control.
+    strata_gain_minus_control_gain : Interval
+    ensemble_share : Interval
+        Gain of the control over gain of the strata: what an ordinary ensemble gives too.
+    """
+
+    prior_of: str
+    score: ModelScore
+    member_accuracy: dict[str, float]
+    gain: Interval
+    P_gap: BeforeAfter
+    own_minus_off_gap: BeforeAfter
+    prior_slope: BeforeAfter
+    strata_minus_control: Interval
+    strata_gain_minus_control_gain: Interval
+    ensemble_share: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Metrics of the control; its P and DxP are by the prior that its members share."""
+        return {
+            "prior_of": self.prior_of,
+            **self.score.to_json(self.prior_of),
+            "members": self.member_accuracy,
+            "gain": self.gain.to_json(),
+            "P_gap": self.P_gap.to_json(),
+            "own_minus_off_gap": self.own_minus_off_gap.to_json(),
+            "prior_slope": self.prior_slope.to_json(),
+            "strata_minus_control": self.strata_minus_control.to_json(),
+            "strata_gain_minus_control_gain": self.strata_gain_minus_control_gain.to_json(),
+            "ensemble_share": _interval(self.ensemble_share),
+        }
+
+    def __repr__(self) -> str:
+        members = f"{len(self.member_accuracy)} members with the prior of {self.prior_of}"
+        return f"Control({members}: {self.score.accuracy!r})"
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """Which classes the pre-training hurts, and what fusing the strata does about it.
+
+    Attributes
+    ----------
+    n, n_classes, n_seeds : int
+        Test images, K, S.
+    class_counts : (K,) array
+        Training images.
+    priors : dict of str to (K,) array
+        Estimated label prior of each stratum.
+    strata : dict of str to ModelScore
+    fused, logit_mean : ModelScore
+        The fusion that was asked for, and the mean of log-probabilities as a control.
+    fusion : str
+    stratum_prior : dict of str to float
+        P(c).
+    temperature : tuple of float
+        One per seed.
+    nll, ece : float
+        Of the fused probabilities (nats; fraction), mean over seeds.
+    gap : dict of str to dict of str to Interval
+        Model to prior to P gap (many minus few); the fused model is ``"fused"``.
+    P_gap, own_minus_off_gap, prior_slope : BeforeAfter
+        Own P gap, mean over strata; the same minus the difficulty baseline; accuracy per factor 100 of the prior.
+    fused_minus_members_gap : Interval
+        Mean over priors of the fused gap minus the mean of the members' gaps on the same groups.
+    best_single : str
+        The stratum chosen on validation data if one was named, else the best on the test set.
+    best_on_test : str
+        The oracle's choice.
+    chosen_on : {"validation", "test"}
+    controls : dict of str to Control
+    paired : dict of str to Interval
+        Differences of accuracy on the same test images.
+    sentences : tuple of str
+        What `conclusion` returns.
+    """
+
+    n: int
+    n_classes: int
+    n_seeds: int
+    class_counts: NDArray[np.int64]
+    priors: dict[str, NDArray[np.float64]]
+    strata: dict[str, ModelScore]
+    fused: ModelScore
+    logit_mean: ModelScore
+    fusion: str
+    stratum_prior: dict[str, float]
+    temperature: tuple[float, ...]
+    nll: float
+    ece: float
+    gap: dict[str, dict[str, Interval]]
+    P_gap: BeforeAfter
+    own_minus_off_gap: BeforeAfter
+    prior_slope: BeforeAfter
+    fused_minus_members_gap: Interval
+    best_single: str
+    best_on_test: str
+    chosen_on: str
+    controls: dict[str, Control]
+    paired: dict[str, Interval]
+    sentences: tuple[str, ...] = ()
+
+    def conclusion(self) -> list[str]:
+        """Sentences for people: parameter imbalance first, then its control, then the accuracy."""
+        return list(self.sentences)
+
+    def to_metrics(self) -> dict[str, Any]:
+        """The part of ``fit``'s ``metrics.json`` that a diagnosis knows (NaN becomes null when it is written)."""
+        single = self.strata[self.best_single]
+        oracle = {"name": self.best_on_test, "accuracy": self.strata[self.best_on_test].accuracy.estimate}
+        return {
+            "n_test": self.n,
+            "n_seeds": self.n_seeds,
+            "class_counts": self.class_counts.tolist(),
+            "strata": {
+                name: {**score.to_json(name), "label_prior": self.priors[name].tolist()}
+                for name, score in self.strata.items()
+            },
+            "cross_P": {name: score.P for name, score in self.strata.items()},
+            "cross_gap": {
+                model: {prior: _interval(value) for prior, value in row.items()}
+                for model, row in self.gap.items()
+            },
+            "P_gap": self.P_gap.to_json(),
+            "own_minus_off_gap": self.own_minus_off_gap.to_json(),
+            "prior_slope": self.prior_slope.to_json(),
+            "fused_minus_members_gap": _interval(self.fused_minus_members_gap),
+            "fused": {
+                "fusion": self.fusion,
+                "stratum_prior": self.stratum_prior,
+                "temperature": float(np.mean(self.temperature)),
+                "nll": self.nll,
+                "ece": self.ece,
+                **self.fused.to_json(),
+            },
+            "controls": {
+                "best_single": {
+                    "name": self.best_single,
+                    "chosen_on": self.chosen_on,
+                    **single.to_json(self.best_single),
+                    "oracle": oracle,
+                },
+                "logit_mean": self.logit_mean.to_json(),
+                **{name: control.to_json() for name, control in self.controls.items()},
+            },
+            "paired": {name: value.to_json() for name, value in self.paired.items()},
+            "class_accuracy": {
+                **{name: _nullable(score.class_accuracy) for name, score in self.strata.items()},
+                "fused": _nullable(self.fused.class_accuracy),
+            },
+            "conclusion": self.conclusion(),
+        }
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.strata)
+        lines = [
+            f"Diagnosis of {names} on {self.n} test images, {self.n_classes} classes, {self.n_seeds} seed(s)",
+            *(f"  {name}: {score.accuracy!r}" for name, score in self.strata.items()),
+            f"  fused ({self.fusion}): {self.fused.accuracy!r}",
+        ]
+        for title, measure in (("own-minus-off gap", self.own_minus_off_gap), ("P gap", self.P_gap)):
+            lines.append(f"  {title}: before {measure.before!r}, after {measure.after!r}")
+        return "\n".join(lines)
+
+
+def _interval(value: Interval) -> dict[str, Any] | None:
+    return value.to_json() if value.exists else None
+
+
+def _nullable(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(v) else float(v) for v in values]
