@@ -81,10 +81,23 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
     return summary([n_images / each for each in taken], "images per second")
 
 
+def tuning(repeats: int) -> dict[str, Any]:
+    """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
+    from causalft.datasets.creatures import creatures_longtail
+    from causalft.estimators.members import fit_member
+    from causalft.strata.tuned import Tuning
+    from causalft.strata.zoo import open_zoo
+
+    splits, zoo = creatures_longtail(), open_zoo("mini")
+    taken = seconds(lambda: fit_member(splits, "clip", zoo, Tuning(lr=0.05), progress=False), repeats)
+    return summary(taken, "seconds")
+
+
 MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "help_startup": help_startup,
     "renderer_48px": renderer,
     "encode_mini": encoding,
+    "tune_stratum": tuning,
 }
 
 

@@ -1,0 +1,165 @@
+"""What the documentation promises exists: commands and options in shell blocks, make targets, links, doctests."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from causalft.cli import VERBS, main
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+
+
+def shell_lines(text):
+    """Yield the command lines of sh blocks and of ``%%bash`` cells, continued lines joined."""
+    blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"^%%bash\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    # A command in the middle of a sentence counts too, if it names a verb.
+    blocks += [line for line in re.findall(r"`(causalft [a-z][^`\n]*)`", text) if "..." not in line]
+    for block in blocks:
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield line.strip()
+
+
+LINES = [(page, line) for page in PAGES for line in shell_lines(page.read_text(encoding="utf-8"))]
+CAUSALFT = [(page, line) for page, line in LINES if re.match(r"(\.venv/bin/)?causalft\b", line)]
+MAKE = [(page, line) for page, line in LINES if line.startswith("make ")]
+
+
+def check_command(line):
+    """Walk a command line through the click tree; return what does not exist, or None."""
+    words = shlex.split(re.split(r" [|>&]", line)[0], comments=True)[1:]
+    command: click.Command = main
+    while words and not words[0].startswith("-") and isinstance(command, click.Group):
+        child = command.get_command(click.Context(command), words[0])
+        if child is None:
+            return f"no command {words[0]!r}"
+        command, words = child, words[1:]
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    options |= {"--help", "-h"}
+    for word in words:
+        if word.startswith("--") and word.split("=")[0] not in options:
+            return f"no option {word} of {command.name}"
+    return None
+
+
+def test_there_are_commands_to_check():
+    assert {line.split()[1] for _, line in CAUSALFT if " " in line} >= {
+        "verify-confounder",
+        "fit",
+        "predict",
+        "zoo",
+    }
+    assert len(MAKE) >= 4
+
+
+@pytest.mark.parametrize("line", sorted({line for _, line in CAUSALFT}))
+def test_commands_of_the_pages_exist(line):
+    assert check_command(line) is None, f"{[page.name for page, found in CAUSALFT if found == line]}: {line}"
+
+
+def test_a_wrong_command_is_noticed():
+    assert "no command" in check_command("causalft fitt --out x")
+    assert "no option" in check_command("causalft fit --no-such-option x")
+
+
+def test_the_array_example_of_the_readme_does_what_it_says():
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    [block] = [block for block in blocks if "BackdoorClassifier" in block]
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    seen, done = names["seen"], names["done"]
+    assert seen[1] - seen[0] > 0.4
+    assert abs(done[1] - done[0]) < 0.2
+
+
+def test_python_blocks_of_the_readme_import_what_exists():
+    blocks = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    for line in [line for block in blocks for line in block.splitlines() if line.startswith("from causalft")]:
+        exec(line, {})
+
+
+def test_make_targets_of_the_pages_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    for page, line in MAKE:
+        assert line.split()[1] in targets or "=" in line.split()[1], f"{page.name}: {line}"
+    assert {"demo", "test", "bench", "docs", "lint"} <= targets
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in PAGES:
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def test_every_page_is_in_the_table_of_contents():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^([a-z][\w/-]*)$", index, flags=re.MULTILINE))
+    pages = {
+        str(page.relative_to(ROOT / "docs").with_suffix(""))
+        for folder in ("", "tutorials", "api")
+        for page in (ROOT / "docs" / folder).glob("*.md")
+    } - {"index"}
+    assert pages == listed
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb):
+    command = importlib.import_module(VERBS[verb][0]).command
+    assert command.help
+    silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+    assert not silent, f"options of {verb} without help: {silent}"
+
+
+def test_doctests_are_part_of_the_default_run():
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
+    assert "--doctest-modules" in options["addopts"]
+    assert {"causalft", "synthetic", "experiments"} <= set(options["testpaths"])
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "causalft/errors.py",
+        "-p",
+        "no:cacheprovider",
+    ]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "causalft.errors.nearest" in result.stdout
+
+
+def test_one_version_everywhere():
+    version = importlib.import_module("causalft").__version__
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_pages_name_no_machine():
+    for page in [
+        *PAGES,
+        ROOT / "Makefile",
+        ROOT / "setup.cfg",
+        ROOT / "pyproject.toml",
+        ROOT / ".ci" / "run",
+    ]:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"(^|[\s(`'\"])/(home|root|work|tmp|Users)/", text), page.name
