@@ -61,7 +61,13 @@ os.environ["NO_COLOR"] = "1"
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
 
+def skip_member(app, what, name, obj, skip, options):
+    """Leave out the metadata-routing setters that scikit-learn adds to every estimator."""
+    return True if name.startswith("set_") and name.endswith("_request") else skip
+
+
 def setup(app):
     """Register the offline formulas and draw the plan of the code before any page is read."""
     mathml.register(app)
+    app.connect("autodoc-skip-member", skip_member)
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))
