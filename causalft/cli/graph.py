@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,9 +58,7 @@ def show(
     from causalft.scm.draw import save_graph, to_dot, to_mermaid
 
     if out is None and kind not in ("dot", "mermaid"):
-        raise CausalFTError(
-            f"a {kind} picture needs a file" if kind else "nowhere to draw: give --out graph.png"
-        )
+        raise CausalFTError(f"nowhere to draw: give --out graph.{kind or 'png'}")
     graph, treatment, outcome = _load(file, treatment, outcome, required=False)
     adjustment: tuple[str, ...] = ()
     if treatment is not None and outcome is not None:
