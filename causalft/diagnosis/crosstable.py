@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.imbalance import prior_groups
+from causalft.imbalance import GROUPS, prior_groups
 
-__all__ = ["gap_vectors", "members_mean_gap", "off_gap", "own_gap"]
+__all__ = ["gap_vectors", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +47,21 @@ def gap_vectors(priors: Floats, tested: NDArray[np.bool_]) -> Floats:
                 break
             row[chosen] = sign / chosen.sum()
     return vectors
+
+
+def group_vectors(groups: NDArray[np.str_], tested: NDArray[np.bool_]) -> Floats:
+    """Vectors v_g such that ``class_accuracy @ v_g`` is the accuracy of group many, medium, few: (3, K).
+
+    A row is NaN where the group has no tested class.
+
+    Examples
+    --------
+    >>> group_vectors(np.array(["many", "few", "few"]), np.ones(3, bool)).tolist()
+    [[1.0, 0.0, 0.0], [nan, nan, nan], [0.0, 0.5, 0.5]]
+    """
+    chosen = np.stack([(groups == name) & tested for name in GROUPS]).astype(float)
+    with np.errstate(invalid="ignore"):
+        return chosen / chosen.sum(axis=1, keepdims=True)
 
 
 def own_gap(gap: Floats) -> Floats:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.diagnosis.conclusion import conclude
-from causalft.diagnosis.crosstable import gap_vectors, members_mean_gap, off_gap, own_gap
+from causalft.diagnosis.crosstable import gap_vectors, group_vectors, members_mean_gap, off_gap, own_gap
 from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
-from causalft.imbalance import class_accuracy, cross_groups, data_groups, group_accuracy, prior_groups
+from causalft.imbalance import GROUPS, class_accuracy, cross_groups, data_groups, group_accuracy, prior_groups
 
 __all__ = ["diagnose"]
 
@@ -116,17 +116,18 @@ def diagnose(
 
     shares = np.bincount(y, minlength=n_classes) / n
     tested = shares > 0
+    d_groups = data_groups(counts)
+    p_groups = {name: prior_groups(prior) for name, prior in zip(names, q)}
+    groups = np.stack([group_vectors(g, tested) for g in (d_groups, *p_groups.values())])
     own = {name: names.index(arrays["prior_of"]) for name, arrays in control_probs.items()}
     control_rows = {
         name: [row[f"control {name}: {member}"] for member in arrays["members"]]
         for name, arrays in control_probs.items()
     }
-    statistics = _Statistics(q, tested, shares, len(names), row, own, control_rows)
+    statistics = _Statistics(q, tested, shares, groups, row, own, control_rows)
     found = bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed)
 
     seed_accuracy = class_accuracy(correct, y, n_classes)
-    d_groups = data_groups(counts)
-    p_groups = {name: prior_groups(prior) for name, prior in zip(names, q)}
 
     def score(model: str) -> ModelScore:
         accuracy = seed_accuracy[row[model]].mean(axis=0)
@@ -137,6 +138,11 @@ def diagnose(
             D=group_accuracy(accuracy, d_groups),
             P={prior: group_accuracy(accuracy, groups) for prior, groups in p_groups.items()},
             DxP={prior: cross_groups(accuracy, d_groups, groups) for prior, groups in p_groups.items()},
+            D_interval=dict(zip(GROUPS, found["groups"][row[model], 0])),
+            P_interval={
+                prior: dict(zip(GROUPS, found["groups"][row[model], j]))
+                for j, prior in enumerate(names, start=1)
+            },
         )
 
     strata = {name: score(f"stratum {name}") for name in names}
@@ -157,6 +163,9 @@ def diagnose(
     }
     if best_single is not None:
         paired["fused_minus_chosen_single"] = found["fused_minus_single"][names.index(chosen)]
+    difficulty = np.full(n_classes, np.nan)
+    single_accuracy = np.stack([strata[name].class_accuracy for name in names])
+    difficulty[tested] = PriorSlope(q, tested).difficulty(single_accuracy)
     done = {
         name: Control(
             prior_of=arrays["prior_of"],
@@ -197,6 +206,7 @@ def diagnose(
         P_gap=_before_after(found, "P_gap"),
         own_minus_off_gap=_before_after(found, "own_minus_off_gap"),
         prior_slope=_before_after(found, "prior_slope"),
+        class_difficulty=difficulty,
         fused_minus_members_gap=found["fused_minus_members_gap"],
         best_single=chosen,
         best_on_test=best_on_test,
@@ -215,13 +225,13 @@ class _Statistics:
         priors: Floats,
         tested: NDArray[np.bool_],
         shares: Floats,
-        n_strata: int,
+        groups: Floats,
         row: Mapping[str, int],
         own: Mapping[str, int],
         control_rows: Mapping[str, list[int]],
     ) -> None:
         self.vectors, self.slope = gap_vectors(priors, tested), PriorSlope(priors, tested)
-        self.shares, self.n_strata, self.row = shares, n_strata, row
+        self.shares, self.groups, self.row, self.n_strata = shares, groups, row, len(priors)
         self.own, self.control_rows = own, control_rows
 
     def __call__(self, class_acc: Floats) -> dict[str, Floats]:
@@ -234,6 +244,7 @@ class _Statistics:
         found = {
             "accuracy": accuracy,
             "gap": np.concatenate([strata_gap, fused_gap[:, None]], axis=1),
+            "groups": np.einsum("brk,gck->brgc", a, self.groups),
             "gain": gain,
             "fused_minus_single": accuracy[:, fused, None] - accuracy[:, : self.n_strata],
             "fused_minus_logit_mean": accuracy[:, fused] - accuracy[:, self.row["logit_mean"]],

@@ -51,6 +51,8 @@ class ModelScore:
         Name of a prior to groups by that prior.
     DxP : dict of str to dict of str to Groups
         Name of a prior to the 3 x 3 table, D group first.
+    D_interval, P_interval : as D and P
+        With an `Interval` for each group; one that does not exist where the group is empty.
     """
 
     accuracy: Interval
@@ -59,6 +61,8 @@ class ModelScore:
     D: Groups
     P: dict[str, Groups]
     DxP: dict[str, dict[str, Groups]]
+    D_interval: dict[str, Interval]
+    P_interval: dict[str, dict[str, Interval]]
 
     def to_json(self, prior: str | None = None) -> dict[str, Any]:
         """Metrics of the model; with ``prior``, P and DxP are those of that prior alone."""
@@ -69,6 +73,12 @@ class ModelScore:
             "D": self.D,
             "P": self.P if prior is None else self.P[prior],
             "DxP": self.DxP if prior is None else self.DxP[prior],
+            "D_ci95": _bounds(self.D_interval),
+            "P_ci95": (
+                {name: _bounds(groups) for name, groups in self.P_interval.items()}
+                if prior is None
+                else _bounds(self.P_interval[prior])
+            ),
         }
 
     def __repr__(self) -> str:
@@ -154,6 +164,8 @@ class Diagnosis:
         Model to prior to P gap (many minus few); the fused model is ``"fused"``.
     P_gap, own_minus_off_gap, prior_slope : BeforeAfter
         Own P gap, mean over strata; the same minus the difficulty baseline; accuracy per factor 100 of the prior.
+    class_difficulty : (K,) array
+        Accuracy of a class net of the strata's priors, up to a constant; NaN where it is not identified.
     fused_minus_members_gap : Interval
         Mean over priors of the fused gap minus the mean of the members' gaps on the same groups.
     best_single : str
@@ -185,6 +197,7 @@ class Diagnosis:
     P_gap: BeforeAfter
     own_minus_off_gap: BeforeAfter
     prior_slope: BeforeAfter
+    class_difficulty: NDArray[np.float64]
     fused_minus_members_gap: Interval
     best_single: str
     best_on_test: str
@@ -241,6 +254,7 @@ class Diagnosis:
                 **{name: _nullable(score.class_accuracy) for name, score in self.strata.items()},
                 "fused": _nullable(self.fused.class_accuracy),
             },
+            "class_difficulty": _nullable(self.class_difficulty),
             "conclusion": self.conclusion(),
         }
 
@@ -258,6 +272,10 @@ class Diagnosis:
 
 def _interval(value: Interval) -> dict[str, Any] | None:
     return value.to_json() if value.exists else None
+
+
+def _bounds(groups: dict[str, Interval]) -> dict[str, list[float] | None]:
+    return {name: [value.low, value.high] if value.exists else None for name, value in groups.items()}
 
 
 def _nullable(values: NDArray[np.float64]) -> list[float | None]:

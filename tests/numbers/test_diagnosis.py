@@ -296,3 +296,15 @@ def test_class_table_of_a_model_is_the_mean_over_seeds(found: Diagnosis) -> None
     assert found.fused.accuracy.estimate == pytest.approx(np.mean(found.fused.per_seed))
     table = class_accuracy(np.ones((1, 3)), [0, 0, 1], 3)
     assert table[0, :2].tolist() == [1, 1] and np.isnan(table[0, 2])
+
+
+def test_group_intervals_hold_their_group_and_difficulty_is_the_known_one(simulated: Simulate) -> None:
+    found = simulated(beta=0.2, difficulty=0.2)
+    for score in (*found.strata.values(), found.fused):
+        for group in GROUPS:
+            interval = score.D_interval[group]
+            assert interval.low < interval.estimate < interval.high
+            assert interval.estimate == pytest.approx(score.D[group])
+            assert score.P_interval["clip"][group].estimate == pytest.approx(score.P["clip"][group])
+    known = -0.2 * np.linspace(-1, 1, len(found.class_difficulty))
+    assert np.std(found.class_difficulty - known) < ROUNDING
