@@ -46,7 +46,9 @@ def _part_types() -> _PartTypes:
             [[0.36, 0.17], [0.40, 0.13], [0.34, 0.22]],
         ]
     )
-    waves = torch.tensor([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [7.0, 7.0, 0.0], [0.0, 0.0, 11.0]])
+    waves = torch.tensor(
+        [[0.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [7.0, 7.0, 0.0], [0.0, 0.0, 11.0]]
+    )
     texture = torch.stack([waves[(2 * silhouette + hue + part) % 5] for part in range(3)])
     colour = torch.stack([_HUES[(hue + part) % 5] for part in range(3)])
     return _PartTypes(
@@ -134,7 +136,9 @@ def _draw_scene(parts: Tensor, factors: Tensor, size: int, seed: int) -> dict[st
     scale = torch.where(whole, uniform(0.85, 1.1, 1), torch.where(dominant, zoom, torch.tensor(0.7)))
     chance = torch.where(whole, 0.9, torch.where(dominant, 0.97, 0.7))
     visible = uniform(0, 1, 3) < chance
-    fallback = torch.where(whole.squeeze(1), torch.randint(0, 3, (n,), generator=generator), factors.clamp(max=2))
+    fallback = torch.where(
+        whole.squeeze(1), torch.randint(0, 3, (n,), generator=generator), factors.clamp(max=2)
+    )
     nothing = ~visible.any(1)
     visible[nothing, fallback[nothing]] = True
 
@@ -222,7 +226,9 @@ def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.nda
     return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-def _paint_part(image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float) -> Tensor:
+def _paint_part(
+    image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float
+) -> Tensor:
     """Lay one part of each creature over the pictures ``image`` (n, 3, size, size)."""
 
     def of(name: str, *index: int) -> Tensor:
@@ -237,7 +243,9 @@ def _paint_part(image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y
     radius = (su.pow(power) + sv.pow(power)).pow(1 / power)
     outline = 1 + of("lobe_height") * torch.cos(of("lobes") * torch.atan2(v, u))
     inside = ((outline - radius) * scale * 0.3 * sharp).clamp(0, 1) * of("visible")
-    wave = torch.cos(of("texture", 0) * u + of("texture", 1) * v + of("texture", 2) * radius * 0.5 + of("phase"))
+    wave = torch.cos(
+        of("texture", 0) * u + of("texture", 1) * v + of("texture", 2) * radius * 0.5 + of("phase")
+    )
     plain = (scene["texture"][:, slot].abs().sum(1) == 0)[:, None, None]
     shade = torch.where(plain, torch.tensor(1.0), 0.72 + 0.28 * wave)
     colour = scene["colour"][:, slot, :, None, None] * shade[:, None]

@@ -6,7 +6,16 @@ import numpy as np
 
 from causalft.errors import CausalFTError
 
-__all__ = ["CLASS_NAMES", "FACTORS", "N_CLASSES", "N_TYPES", "PARTS", "exponential_prior", "factor_law", "part_table"]
+__all__ = [
+    "CLASS_NAMES",
+    "FACTORS",
+    "N_CLASSES",
+    "N_TYPES",
+    "PARTS",
+    "exponential_prior",
+    "factor_law",
+    "part_table",
+]
 
 N_TYPES = 15
 """Types of each part: 15 heads, 15 bodies, 15 tails."""

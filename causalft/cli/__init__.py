@@ -15,7 +15,10 @@ __all__ = ["VERBS", "main"]
 
 # verb -> (module that defines it as `command`, the line that `causalft --help` shows without importing it)
 VERBS: dict[str, tuple[str, str]] = {
-    "verify-confounder": ("causalft.cli.verify_confounder", "Is a semantic factor a confounder? Train on A/B sets and see."),
+    "verify-confounder": (
+        "causalft.cli.verify_confounder",
+        "Is a semantic factor a confounder? Train on A/B sets and see.",
+    ),
     "fit": ("causalft.cli.fit", "A long-tailed classifier, backdoor-adjusted over foundation models."),
     "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
     "evaluate": ("causalft.cli.evaluate", "Score a fitted run on a labelled set."),

@@ -19,9 +19,14 @@ def command() -> None:
 
 
 zoo_option = click.option(
-    "--zoo", default="mini", show_default=True, help="mini, or the folder of a zoo made by `causalft zoo pretrain`."
+    "--zoo",
+    default="mini",
+    show_default=True,
+    help="mini, or the folder of a zoo made by `causalft zoo pretrain`.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output."
+)
 
 
 def _open(zoo: str) -> Any:
@@ -29,7 +34,9 @@ def _open(zoo: str) -> Any:
 
     found = open_zoo(zoo)
     if not isinstance(found, MiniZoo):
-        raise CausalFTError("the pretrained zoo has no cards: it is open_clip's; see `causalft zoo list --zoo pretrained`")
+        raise CausalFTError(
+            "the pretrained zoo has no cards: it is open_clip's; see `causalft zoo list --zoo pretrained`"
+        )
     return found
 
 
@@ -44,7 +51,8 @@ def list_members(zoo: str, as_json: bool) -> None:
 
     if zoo == "pretrained":
         rows = [
-            {"name": name, "architecture": architecture, "tag": tag} for name, (architecture, tag) in PRETRAINED.items()
+            {"name": name, "architecture": architecture, "tag": tag}
+            for name, (architecture, tag) in PRETRAINED.items()
         ]
     else:
         members = _open(zoo)
@@ -91,7 +99,9 @@ def show(name: str, zoo: str, as_json: bool) -> None:
     out = console()
     order = sorted(range(len(card.prior)), key=lambda k: -card.prior[k])
     recipe = card.recipe
-    out.print(f"[bold]{card.name}[/bold]: a mini CLIP pre-trained on {card.world}; it is not the real {card.name} model.")
+    out.print(
+        f"[bold]{card.name}[/bold]: a mini CLIP pre-trained on {card.world}; it is not the real {card.name} model."
+    )
     out.print(f"  role      {recipe.get('role') or 'stratum'}")
     out.print(f"  loss      {card.loss}")
     out.print(f"  view      {card.view}")
@@ -123,7 +133,9 @@ def check(zoo: str, as_json: bool) -> None:
         features = stratum.image_features(torch.zeros(1, size, size, 3, dtype=torch.uint8))
         text = stratum.text_features(list(stratum.card.class_names[:2]))
         if not (torch.isfinite(features).all() and torch.isfinite(text).all()):
-            raise CausalFTError(f"{name}: its features are not finite; make it again with `causalft zoo pretrain`")
+            raise CausalFTError(
+                f"{name}: its features are not finite; make it again with `causalft zoo pretrain`"
+            )
         rows.append({"name": name, "sha256": stratum.sha256, "ok": True})
     if as_json:
         print_json(rows)
@@ -134,7 +146,7 @@ def check(zoo: str, as_json: bool) -> None:
     out.print(f"{len(rows)} members of zoo {zoo}: the weights are those of their cards, and they run")
 
 
-def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+def name_value_pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
     """Parse NAME=VALUE options."""
     pairs: dict[str, str] = {}
     for value in values:
@@ -149,29 +161,66 @@ def _pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
 
 @command.command("pretrain")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new zoo.")
-@click.option("--data", type=str, help="A folder with one folder a class, or a zip of one. Default: the part world.")
 @click.option(
-    "--member", "members", multiple=True, metavar="NAME=VIEW",
+    "--data", type=str, help="A folder with one folder a class, or a zip of one. Default: the part world."
+)
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="NAME=VIEW",
     help="A stratum and its incomplete view: upper, lower, left, right, grey, full, or package.module:function. "
     "With the part world: the name of a member of the embedded zoo. Repeat for each.",
 )
-@click.option("--loss", type=click.Choice(["caption-bank", "in-batch"]), default="caption-bank", show_default=True)
-@click.option("--profile", type=click.Choice(["exponential", "zipf"]), default="exponential", show_default=True)
-@click.option("--imbalance-factor", type=float, default=100.0, show_default=True, help="Of each pre-training prior.")
-@click.option("--order-seed", type=int, default=0, show_default=True, help="Seeds the search for uncorrelated class orders.")
-@click.option("--order-seeds", type=str, help="One permutation seed a stratum, as in 3,5,8, instead of the search.")
-@click.option("--control-seeds", type=int, default=0, show_default=True, help="Further seeds of the first stratum.")
-@click.option("--view-share", type=float, default=0.8, show_default=True, help="Share of pictures seen through the view.")
-@click.option("--pool-fraction", type=float, default=0.5, show_default=True, help="Share of each class for pre-training.")
+@click.option(
+    "--loss", type=click.Choice(["caption-bank", "in-batch"]), default="caption-bank", show_default=True
+)
+@click.option(
+    "--profile", type=click.Choice(["exponential", "zipf"]), default="exponential", show_default=True
+)
+@click.option(
+    "--imbalance-factor", type=float, default=100.0, show_default=True, help="Of each pre-training prior."
+)
+@click.option(
+    "--order-seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seeds the search for uncorrelated class orders.",
+)
+@click.option(
+    "--order-seeds", type=str, help="One permutation seed a stratum, as in 3,5,8, instead of the search."
+)
+@click.option(
+    "--control-seeds", type=int, default=0, show_default=True, help="Further seeds of the first stratum."
+)
+@click.option(
+    "--view-share",
+    type=float,
+    default=0.8,
+    show_default=True,
+    help="Share of pictures seen through the view.",
+)
+@click.option(
+    "--pool-fraction",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Share of each class for pre-training.",
+)
 @click.option("--n-validation", type=int, default=50, show_default=True, help="Validation images a class.")
 @click.option("--n-test", type=int, default=1000, show_default=True, help="Test images a class.")
 @click.option("--image-size", type=int, default=32, show_default=True, help="Pixels.")
 @click.option("--epochs", type=int, help="Default: 20 on images, 6 on the part world.")
-@click.option("--n-images", type=int, default=30_000, show_default=True, help="Pictures a member (part world).")
+@click.option(
+    "--n-images", type=int, default=30_000, show_default=True, help="Pictures a member (part world)."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--jobs", type=int, help="Members at a time, one thread each. Default: one a processor.")
 @json_option
-def pretrain(out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any) -> None:
+def pretrain(
+    out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any
+) -> None:
     """Pre-train minis with known priors and known incomplete views, on the part world or on your images.
 
     Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
@@ -187,7 +236,11 @@ def pretrain(out: Path, data: str | None, members: tuple[str, ...], as_json: boo
     if data is None:
         metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
     else:
-        views = _pairs(members, "--member") or {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
+        views = name_value_pairs(members, "--member") or {
+            "clip": "upper",
+            "openclip": "lower",
+            "metaclip": "grey",
+        }
         metrics = pretrain_photos(out, data, views, jobs=jobs, out_console=console(as_json), **options)
     if as_json:
         print_json(metrics)

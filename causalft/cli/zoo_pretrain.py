@@ -31,13 +31,24 @@ __all__ = ["pretrain_creatures", "pretrain_photos"]
 
 
 def pretrain_creatures(
-    out: Path, members: Sequence[str], *, jobs: int, out_console: Console, n_images: int, epochs: int | None, **_: Any
+    out: Path,
+    members: Sequence[str],
+    *,
+    jobs: int,
+    out_console: Console,
+    n_images: int,
+    epochs: int | None,
+    **_: Any,
 ) -> dict[str, Any]:
     """Pre-train members of the embedded zoo on the part world; return the metrics document."""
     names = [known_member(name, list(MEMBERS)) for name in members] or list(MEMBERS)
     epochs = epochs or PRETRAINING.epochs
-    run = Run.create(out, kind="zoo", config={"data": None, "n_images": n_images, "epochs": epochs, "members": names})
-    out_console.print(f"pre-training {len(names)} minis on the part world, {n_images} pictures each, into {out}")
+    run = Run.create(
+        out, kind="zoo", config={"data": None, "n_images": n_images, "epochs": epochs, "members": names}
+    )
+    out_console.print(
+        f"pre-training {len(names)} minis on the part world, {n_images} pictures each, into {out}"
+    )
     started = time.perf_counter()
     tasks = {
         name: (pretrain_member, (name, run.path), {"n_images": n_images, "epochs": epochs})
@@ -65,7 +76,9 @@ def pretrain_photos(
     try:
         seeds = [int(part) for part in order_seeds.split(",")] if order_seeds else []
     except ValueError:
-        raise CausalFTError(f"--order-seeds {order_seeds!r} is not a list of whole numbers such as 3,5,8") from None
+        raise CausalFTError(
+            f"--order-seeds {order_seeds!r} is not a list of whole numbers such as 3,5,8"
+        ) from None
     settings = {**options, "epochs": epochs or 20, "order_seeds": seeds, "n_control_seeds": control_seeds}
     started = time.perf_counter()
     images = open_images(data)
@@ -86,7 +99,9 @@ def pretrain_photos(
     return _finish(run, [member.name for member in zoo.members], started, out_console)
 
 
-def _pretrain_photo(data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None) -> None:
+def _pretrain_photo(
+    data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
+) -> None:
     """In a process of its own: open the images again and pre-train one member."""
     member = next(member for member in zoo.members if member.name == name)
     pretrain_photo_member(open_images(data), member, zoo, folder, progress=progress)
@@ -96,7 +111,9 @@ def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
     parts = ", ".join(f"{len(rows)} {name}" for name, rows in zoo.parts.items())
     out_console.print(f"splits: {parts}; duplicates: {zoo.duplicates}")
     largest = max(abs(float(zoo.correlation[i, j])) for i in range(len(zoo.correlation)) for j in range(i))
-    out_console.print(f"rank correlation of the priors with each other and the downstream order: at most {largest:.2f}")
+    out_console.print(
+        f"rank correlation of the priors with each other and the downstream order: at most {largest:.2f}"
+    )
     for member in zoo.members:
         head, tail = images.class_names[member.order[0]], images.class_names[member.order[-1]]
         out_console.print(f"  {member.name}: view {member.view}, most frequent {head}, rarest {tail}")

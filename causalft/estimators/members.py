@@ -151,7 +151,12 @@ def fit_member(
     for lr in learning_rates or (tuning.lr,):
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
-            stratum, train_crops, class_names, replace(tuning, lr=lr), progress=progress, checkpoint=checkpoint
+            stratum,
+            train_crops,
+            class_names,
+            replace(tuning, lr=lr),
+            progress=progress,
+            checkpoint=checkpoint,
         )
         logits = tuned.logits(validation)
         chosen = log_softmax(logits, axis=1)[np.arange(len(logits)), splits.validation.labels]
@@ -213,7 +218,9 @@ def _write(path: Path, prediction: MemberPrediction) -> None:
     }
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
     with atomic_path(path) as temporary:
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"member": json.dumps(rest)})
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"member": json.dumps(rest)}
+        )
 
 
 def _read(path: Path, stratum: Stratum, class_names: list[str]) -> MemberPrediction:

@@ -16,6 +16,7 @@ from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import FUSIONS, apply_temperature, fit_temperature, fuse, stratum_weights
 from causalft.estimators.members import MemberPrediction, fit_member, pick_device
+from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.tuned import TunedStratum, Tuning, build_tuned
@@ -130,12 +131,14 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         CausalFTError
             If the graph leaves a backdoor path open, a name is unknown, or the sets do not agree.
         """
-        zoo = self._check()
+        zoo = self.check()
         if images.class_names != validation.class_names or (test and test.class_names != images.class_names):
             raise CausalFTError("training, validation and test images must share one list of classes")
         empty = [images.class_names[k] for k in np.flatnonzero(validation.class_counts == 0)]
         if empty:
-            raise CausalFTError(f"class {empty[0]!r} has no validation image; the priors and the temperature need one")
+            raise CausalFTError(
+                f"class {empty[0]!r} has no validation image; the priors and the temperature need one"
+            )
         splits = Splits(train=images, validation=validation, test=test or validation.subset([0]))
         tuning = self.tuning or Tuning()
         self.members_: dict[str, TunedStratum] = {}
@@ -154,7 +157,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             self.members_[name], self.predictions_[name] = tuned, prediction
         self.classes_ = np.asarray(images.class_names)
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
-        mixed = fuse([p.validation_probs for p in self.predictions_.values()], self.stratum_prior, self.fusion)
+        mixed = fuse(
+            [p.validation_probs for p in self.predictions_.values()], self.stratum_prior, self.fusion
+        )
         self.temperature_ = fit_temperature(mixed, validation.labels)
         return self
 
@@ -187,7 +192,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         return float(np.average(right, weights=sample_weight))
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto", progress: bool | None = None) -> StrataClassifier:
+    def load(
+        cls, folder: str | Path, *, device: str = "auto", progress: bool | None = None
+    ) -> StrataClassifier:
         """Load the classifier of a complete ``fit`` run.
 
         Raises
@@ -195,8 +202,6 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         CausalFTError
             If the folder is not a complete fit run, or the weights behind it have changed.
         """
-        from causalft.runs import Run
-
         run = Run.open(folder, kind="fit")
         config, metrics = run.config, run.metrics
         tuning = Tuning(**config["tuning"])
@@ -225,8 +230,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             model.members_[name] = tuned.load(run.path / "strata" / name).requires_grad_(False)
         return model
 
-    def _check(self) -> Zoo:
-        """Refuse wrong choices before anything is trained; ask the graph for the adjustment set."""
+    def check(self) -> Zoo:
+        """Refuse wrong choices before anything is trained, and ask the graph for the adjustment set; return the zoo."""
         if not self.strata:
             raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
         if len(set(self.strata)) != len(self.strata):

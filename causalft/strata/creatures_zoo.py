@@ -62,11 +62,22 @@ MEMBERS = {
         Member("metaclip", _METACLIP, "tail", 20, role="stratum"),
         Member("clip@1", _CLIP, "head", 1, role="control: clip's prior and factor, another seed"),
         Member("clip@2", _CLIP, "head", 2, role="control: clip's prior and factor, another seed"),
-        Member("metaclip@1", _METACLIP, "tail", 21, role="control: metaclip's prior and factor, another seed"),
-        Member("metaclip@2", _METACLIP, "tail", 22, role="control: metaclip's prior and factor, another seed"),
+        Member(
+            "metaclip@1", _METACLIP, "tail", 21, role="control: metaclip's prior and factor, another seed"
+        ),
+        Member(
+            "metaclip@2", _METACLIP, "tail", 22, role="control: metaclip's prior and factor, another seed"
+        ),
         Member("clip-openclip-prior", _OPENCLIP, "head", 30, role="control: clip's factor, openclip's prior"),
         Member("clip-metaclip-prior", _METACLIP, "head", 31, role="control: clip's factor, metaclip's prior"),
-        Member("clip-infonce", _CLIP, "head", 0, "in-batch", role="clip with in-batch InfoNCE: no prior in its logits"),
+        Member(
+            "clip-infonce",
+            _CLIP,
+            "head",
+            0,
+            "in-batch",
+            role="clip with in-batch InfoNCE: no prior in its logits",
+        ),
     )
 }
 
@@ -133,7 +144,12 @@ def pretrain_member(
             loss=member.loss,
             prior=member.prior,
             view={"favourite": member.favourite, "factor_law": dict(zip(FACTORS, law.tolist(), strict=True))},
-            recipe={**asdict(recipe), "n_images": n_images, "imbalance_factor": IMBALANCE_FACTOR, "role": member.role},
+            recipe={
+                **asdict(recipe),
+                "n_images": n_images,
+                "imbalance_factor": IMBALANCE_FACTOR,
+                "role": member.role,
+            },
         )
     finally:
         torch.set_num_threads(threads)

@@ -156,7 +156,11 @@ def _stem(config: MiniConfig) -> nn.Sequential:
     channels = 3
     for stage in range(stages - 1):
         wider = max(16, config.width // 2 ** (stages - 1 - stage))
-        layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wider), nn.ReLU()]
+        layers += [
+            nn.Conv2d(channels, wider, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(wider),
+            nn.ReLU(),
+        ]
         channels = wider
     layers.append(nn.Conv2d(channels, config.width, 3, stride=2, padding=1))
     return nn.Sequential(*layers)

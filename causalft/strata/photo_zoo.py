@@ -132,7 +132,12 @@ def plan_photo_zoo(
     if not 0 <= view_share <= 1:
         raise CausalFTError(f"view share {view_share} is not between 0 and 1")
     parts, report = pool_splits(
-        images, n_test=n_test, n_validation=n_validation, seed=seed, pool_fraction=pool_fraction, duplicates="near"
+        images,
+        n_test=n_test,
+        n_validation=n_validation,
+        seed=seed,
+        pool_fraction=pool_fraction,
+        duplicates="near",
     )
     n_classes = images.n_classes
     if order_seeds:
@@ -152,7 +157,8 @@ def plan_photo_zoo(
     ]
     first = members[0]
     members += [
-        replace(first, name=f"{first.name}@{extra}", seed=first.seed + extra) for extra in range(1, n_control_seeds + 1)
+        replace(first, name=f"{first.name}@{extra}", seed=first.seed + extra)
+        for extra in range(1, n_control_seeds + 1)
     ]
     return PhotoZoo(
         members=tuple(members),
@@ -287,8 +293,15 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
     torch.set_num_threads(1)
     try:
         trial = replace(recipe, epochs=1)
-        seconds = pretrain_mini(noise, labels, list(images.class_names), recipe=trial, flip=True, progress=False,
-                                config=MiniConfig(image_size=size)).seconds
+        seconds = pretrain_mini(
+            noise,
+            labels,
+            list(images.class_names),
+            recipe=trial,
+            flip=True,
+            progress=False,
+            config=MiniConfig(image_size=size),
+        ).seconds
     finally:
         torch.set_num_threads(threads)
     counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
@@ -329,7 +342,9 @@ def downstream_splits(folder: Path, images: ImageSet, *, imbalance_factor: float
     rng = np.random.default_rng(0)
     for row in rng.choice(len(images), size=min(64, len(images)), replace=False):
         if images.bytes_hash(int(row)) != table.loc[images.files[row], "sha256"]:
-            raise CausalFTError(f"{images.files[row]} has changed since {folder} was made; give the same --data")
+            raise CausalFTError(
+                f"{images.files[row]} has changed since {folder} was made; give the same --data"
+            )
     parts = {name: np.flatnonzero(split == name) for name in ("downstream", "validation", "test")}
     train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
     if imbalance_factor is not None:

@@ -26,7 +26,13 @@ PretrainingLoss = Literal["caption-bank", "in-batch"]
 _LOSSES = {"caption-bank": caption_bank_loss, "in-batch": in_batch_contrastive_loss}
 
 PRETRAINING = Recipe(
-    epochs=6, batch_size=128, lr=1.5e-3, optimizer="adamw", weight_decay=0.05, schedule="onecycle", grad_clip=1.0
+    epochs=6,
+    batch_size=128,
+    lr=1.5e-3,
+    optimizer="adamw",
+    weight_decay=0.05,
+    schedule="onecycle",
+    grad_clip=1.0,
 )
 """The measured recipe for 30,000 pictures of the part world."""
 
@@ -103,7 +109,9 @@ def pretrain_mini(
     """
     config = config or MiniConfig(image_size=pixels.shape[1])
     if pixels.shape[1:] != (config.image_size, config.image_size, 3):
-        raise CausalFTError(f"pictures have shape {pixels.shape[1:]}, the model takes {config.image_size} pixels square")
+        raise CausalFTError(
+            f"pictures have shape {pixels.shape[1:]}, the model takes {config.image_size} pixels square"
+        )
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise CausalFTError(f"labels must lie in 0..{len(class_names) - 1}")
     words, context_length = vocabulary_of(class_names)
@@ -126,7 +134,14 @@ def pretrain_mini(
     history = train(
         model, len(all_labels), batch_loss, recipe, label=label, progress=progress, checkpoint=checkpoint
     )
-    return Pretrained(model.eval().requires_grad_(False), tokenizer, config, list(class_names), history.losses, history.seconds)
+    return Pretrained(
+        model.eval().requires_grad_(False),
+        tokenizer,
+        config,
+        list(class_names),
+        history.losses,
+        history.seconds,
+    )
 
 
 def save_mini(

@@ -140,9 +140,13 @@ class TunedStratum(nn.Module):
             adapters = load_file(folder / "adapter.safetensors")
             head = load_file(folder / "head.safetensors")
         except (OSError, SafetensorError) as error:
-            raise CausalFTError(f"{folder}: the tuned stratum cannot be read ({error}); fit it again") from error
+            raise CausalFTError(
+                f"{folder}: the tuned stratum cannot be read ({error}); fit it again"
+            ) from error
         expected = adapter_state(self.adapters)
-        if adapters.keys() != expected.keys() or any(adapters[k].shape != expected[k].shape for k in expected):
+        if adapters.keys() != expected.keys() or any(
+            adapters[k].shape != expected[k].shape for k in expected
+        ):
             raise CausalFTError(f"{folder}: these adapters belong to another model than {self.stratum!r}")
         with torch.no_grad():
             for number, adapter in enumerate(self.adapters):
@@ -201,7 +205,9 @@ def tune(
     log_prior = (counts / counts.sum()).log().float().to(stratum.device) if tuning.loss == "LA" else None
     if log_prior is not None and not torch.isfinite(log_prior).all():
         empty = class_names[int(counts.argmin())]
-        raise CausalFTError(f"class {empty!r} has no training image, so logit adjustment is undefined; add images")
+        raise CausalFTError(
+            f"class {empty!r} has no training image, so logit adjustment is undefined; add images"
+        )
     # Without augmentation the frozen prefix of a picture never changes: compute it once.
     cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
 

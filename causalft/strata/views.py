@@ -66,7 +66,9 @@ def find_view(name: str) -> View:
     try:
         view = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise CausalFTError(f"view {name!r} cannot be imported ({error}); is {module} on PYTHONPATH?") from error
+        raise CausalFTError(
+            f"view {name!r} cannot be imported ({error}); is {module} on PYTHONPATH?"
+        ) from error
     if not callable(view):
         raise CausalFTError(f"view {name!r} is not a function")
     return view
@@ -98,6 +100,8 @@ def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Gener
     for row in np.flatnonzero(rng.random(len(pixels)) < share):
         picture = np.asarray(function(Image.fromarray(pixels[row])).convert("RGB"))
         if picture.shape != pixels.shape[1:]:
-            raise CausalFTError(f"view {view!r} changed the size of a picture from {pixels.shape[1:]} to {picture.shape}")
+            raise CausalFTError(
+                f"view {view!r} changed the size of a picture from {pixels.shape[1:]} to {picture.shape}"
+            )
         shown[row] = picture
     return shown

@@ -61,7 +61,9 @@ class MiniZoo(Zoo):
         self.folder, self.label = Path(folder), label
 
     def names(self) -> list[str]:
-        return sorted(path.stem for path in self.folder.glob("*.json") if path.with_suffix(".safetensors").exists())
+        return sorted(
+            path.stem for path in self.folder.glob("*.json") if path.with_suffix(".safetensors").exists()
+        )
 
     def card(self, name: str) -> ModelCard:
         """Return the card of a member."""
@@ -83,7 +85,9 @@ class MiniZoo(Zoo):
             )
         config = MiniConfig(**card.architecture)
         model = build_mini(config)
-        model.load_state_dict({key: value.to(_used_dtype(value)) for key, value in load_file(weights).items()})
+        model.load_state_dict(
+            {key: value.to(_used_dtype(value)) for key, value in load_file(weights).items()}
+        )
         return Stratum(
             name=name,
             zoo=self.label,
@@ -198,9 +202,13 @@ def _cached_or_fetched(name: str, settings: dict) -> Path:
 
     repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
     if not repository:
-        raise CausalFTError(f"the weights of {name!r} are not on the hub; give a file with --weights {name}=FILE")
+        raise CausalFTError(
+            f"the weights of {name!r} are not on the hub; give a file with --weights {name}=FILE"
+        )
     # safetensors first; the .bin files are state dicts and are read with weights_only
-    candidates = [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
+    candidates = (
+        [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
+    )
     candidates += [] if filename else ["open_clip_pytorch_model.bin"]
     for candidate in candidates:
         found = huggingface_hub.try_to_load_from_cache(repository, candidate)
@@ -239,10 +247,10 @@ def open_zoo(zoo: str | os.PathLike[str], weights: Mapping[str, str | os.PathLik
         return MiniZoo(mini_folder(), "mini")
     folder = Path(zoo)
     if not folder.is_dir():
-        raise CausalFTError(f"no zoo {os.fspath(zoo)!r}: use mini, pretrained, or a folder made by `causalft zoo pretrain`")
+        raise CausalFTError(
+            f"no zoo {os.fspath(zoo)!r}: use mini, pretrained, or a folder made by `causalft zoo pretrain`"
+        )
     found = MiniZoo(folder, os.fspath(zoo))
     if not found.names():
         raise CausalFTError(f"{folder} holds no mini models (no NAME.json beside NAME.safetensors)")
     return found
-
-

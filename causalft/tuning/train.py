@@ -157,7 +157,9 @@ def train(
                 bar.update()
             losses.append(summed / steps_per_epoch)
             if not math.isfinite(losses[-1]):
-                raise CausalFTError(f"{label}: the loss is not finite in epoch {epoch + 1}; lower the learning rate")
+                raise CausalFTError(
+                    f"{label}: the loss is not finite in epoch {epoch + 1}; lower the learning rate"
+                )
             bar.set_postfix(loss=f"{losses[-1]:.3f}")
             if checkpoint is not None and epoch + 1 < recipe.epochs:
                 _save(checkpoint, model, optimizer, recipe, losses)
@@ -188,7 +190,9 @@ def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Op
             {"params": matrices, "weight_decay": recipe.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.lr, betas=(0.9, 0.98))
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=recipe.lr, betas=(0.9, 0.98)
+        )
     raise CausalFTError(f"unknown optimizer {recipe.optimizer!r}; use 'sgd' or 'adamw'")
 
 
@@ -206,7 +210,9 @@ def _schedule(name: str, progress: float) -> float:
     raise CausalFTError(f"unknown schedule {name!r}; use 'cosine', 'onecycle' or 'constant'")
 
 
-def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, losses: list[float]) -> None:
+def _save(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, losses: list[float]
+) -> None:
     tensors = {f"model/{name}": value.detach().clone() for name, value in _trained_state(model).items()}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -224,7 +230,9 @@ def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe
         metadata = file.metadata() or {}
         names = {key.removeprefix("model/") for key in file.keys() if key.startswith("model/")}
         if metadata.get("recipe") != json.dumps(asdict(recipe)) or names != trained.keys():
-            raise CausalFTError(f"{path} is the checkpoint of another training; remove it or choose another --out")
+            raise CausalFTError(
+                f"{path} is the checkpoint of another training; remove it or choose another --out"
+            )
         with torch.no_grad():
             for key in file.keys():
                 kind, _, name = key.partition("/")

@@ -75,7 +75,14 @@ def test_checkpoint_of_another_training_is_refused(tmp_path):
         return batch_loss(model, indices, generator)
 
     with pytest.raises(KeyboardInterrupt):
-        train(make_model(), 70, dies, Recipe(epochs=3, batch_size=16, lr=0.1), progress=False, checkpoint=checkpoint)
+        train(
+            make_model(),
+            70,
+            dies,
+            Recipe(epochs=3, batch_size=16, lr=0.1),
+            progress=False,
+            checkpoint=checkpoint,
+        )
     with pytest.raises(CausalFTError, match="another training"):
         train(
             make_model(),

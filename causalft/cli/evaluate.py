@@ -1,0 +1,74 @@
+"""``causalft evaluate``: score a fitted run on labelled images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.output import console, print_json
+
+__all__ = ["command"]
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, help="creatures-lt, a folder with one folder a class, or a zip of one."
+)
+@click.option("--device", default="auto", show_default=True)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
+)
+def command(run: Path, data: str, device: str, as_json: bool) -> None:
+    """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
+
+    The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
+    any other set whole.
+    """
+    from causalft.cli.diagnosis_tables import print_diagnosis
+
+    diagnosis, name = evaluate(run, data, device)
+    if as_json:
+        print_json({"data": name, **diagnosis.to_metrics()})
+    else:
+        screen = console()
+        screen.print(f"{name}, scored by {run}", style="dim")
+        print_diagnosis(screen, diagnosis)
+
+
+def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
+    """Return the diagnosis of a run on labelled images, and the name of these images."""
+    import numpy as np
+
+    from causalft.datasets.sources import open_images
+    from causalft.diagnosis import diagnose
+    from causalft.estimators.strata import StrataClassifier
+    from causalft.fitting import FitSettings, data_name, load_splits
+    from causalft.runs import Run
+
+    opened = Run.open(run, kind="fit")
+    metrics = opened.metrics
+    model = StrataClassifier.load(run, device=device)
+    classes = model.classes_.tolist()
+    settings = FitSettings.from_config(opened.config)
+    if data_name(data) == settings.data:
+        images = load_splits(settings, settings.seed).test
+    else:
+        images = open_images(data, min_classes=1)
+        if "test" in images.splits:
+            images = images.subset(images.splits["test"], name=f"{images.name}/test")
+    images = images.align_classes(classes)
+    strata = model.stratum_proba(images)
+    diagnosis = diagnose(
+        images.labels,
+        np.array([metrics["class_counts"][name] for name in classes]),
+        {name: strata[c][None] for c, name in enumerate(model.members_)},
+        model.fuse_proba(strata)[None],
+        {name: np.array(metrics["strata"][name]["label_prior"]) for name in model.members_},
+        fusion=model.fusion,
+        stratum_prior=model.stratum_prior,
+        temperature=model.temperature_,
+    )
+    return diagnosis, images.name
