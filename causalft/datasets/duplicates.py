@@ -71,12 +71,11 @@ class DuplicateReport:
         }[self.kind]
         if not self.groups:
             return f"no {what} among {len(self.group)} images"
-        clash = f"; {len(self.conflicts)} of the groups mix classes" if self.conflicts else ""
+        clash = f"; {len(self.conflicts)} with more than one label" if self.conflicts else ""
         some = f" (such as {' = '.join(self.examples[0][:3])})" if self.examples else ""
-        return (
-            f"{len(self.groups)} groups of {what} among {len(self.group)} images, "
-            f"{self.n_copies} surplus copies{clash}{some}"
-        )
+        groups = "1 group" if len(self.groups) == 1 else f"{len(self.groups)} groups"
+        copies = "1 surplus copy" if self.n_copies == 1 else f"{self.n_copies} surplus copies"
+        return f"{groups} of {what} among {len(self.group)} images, {copies}{clash}{some}"
 
 
 def duplicate_groups(

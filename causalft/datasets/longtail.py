@@ -334,7 +334,11 @@ def _evaluation_parts(
         eligible = rows[alone[rows]]
         n_cut, needed = sum(wanted.values()), sum(wanted.values()) + int(reserve[k])
         if len(rows) < needed or len(eligible) < n_cut:
-            only = f", {len(eligible)} of them without a duplicate," if len(eligible) < len(rows) else ""
+            only = (
+                f", {len(eligible)} of them without a duplicate,"
+                if len(eligible) < min(len(rows), n_cut)
+                else ""
+            )
             raise CausalFTError(
                 f"class '{name}' has {len(rows)} images{only} in {images.location}; {wanted['test']} for test, "
                 f"{wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
