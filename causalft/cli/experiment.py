@@ -1,0 +1,83 @@
+"""``causalft experiment``: list the tables and figures of the paper that this project makes, and make one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.output import console, print_json
+
+__all__ = ["command"]
+
+
+@click.group("experiment")
+def command() -> None:
+    """Tables and figures of the paper, one file each."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+def list_command(as_json: bool) -> None:
+    """What can be made, on which scale and in what time."""
+    from rich.table import Table
+
+    from experiments import all_experiments
+
+    fields = ("name", "reproduces", "scale", "minutes", "command", "seeds")
+    rows = [{field: getattr(found, field) for field in fields} for found in all_experiments().values()]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("name", "what it gives", "minutes", "command", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(
+            row["name"], f"{row['reproduces']}\n{row['scale']}", f"{row['minutes']:g}", row["command"]
+        )
+        table.add_row("", "", "", "")
+    console().print(table)
+
+
+@command.command("run")
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: runs/NAME.")
+@click.option("--quick", is_flag=True, help="A smaller run, to see that it works.")
+@click.option("--seeds", type=click.IntRange(min=1), help="Repetitions. Default: the experiment's own.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
+)
+def run_command(name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool) -> None:
+    """Make one table or figure.
+
+    \b
+    causalft experiment run tab8 --quick
+    """
+    from experiments import get_experiment
+
+    experiment = get_experiment(name)
+    folder = out or Path("runs") / name
+    screen = console(as_json)
+    screen.print(f"{experiment.reproduces}. {experiment.scale}", style="dim")
+    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds))
+    if as_json:
+        print_json(metrics)
+    else:
+        _show(screen, metrics)
+    screen.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+def _show(screen: Any, metrics: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    if "table" in metrics:
+        shown = metrics["table"]
+        table = Table(title=shown.get("caption"), title_justify="left", box=None, pad_edge=False)
+        for index, column in enumerate(shown["columns"]):
+            table.add_column(column, justify="left" if index == 0 else "right")
+        for row in shown["rows"]:
+            table.add_row(*row)
+        screen.print(table)
+    for sentence in metrics.get("conclusion", []):
+        screen.print(Text(sentence))
