@@ -25,10 +25,12 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     console : rich Console
     diagnosis : Diagnosis
     """
-    console.print(_accuracy_table(diagnosis))
-    console.print(_cross_table(diagnosis))
+    tables = [_accuracy_table(diagnosis), _cross_table(diagnosis)]
     if diagnosis.controls:
-        console.print(_control_table(diagnosis))
+        tables.append(_control_table(diagnosis))
+    for table in tables:
+        console.print(table)
+        console.print()
     first, *rest = diagnosis.conclusion()
     console.print(Text(first, style="bold"))
     for sentence in rest:
@@ -69,7 +71,7 @@ def _cross_table(found: Diagnosis) -> Table:
 
 def _control_table(found: Diagnosis) -> Table:
     table = _table("The same fusion over one prior", "fused", "accuracy", "gain over its mean member")
-    for name in ("own gap beyond difficulty", "after"):
+    for name in ("own gap beyond difficulty, single", "fused"):
         table.add_column(name, justify="right")
     gap = found.own_minus_off_gap
     gain = found.paired["fused_minus_mean_single"]
