@@ -14,7 +14,7 @@ from causalft.scm.exact import (
     query,
 )
 from causalft.scm.graph import as_dag, causal_graph, latent_nodes, observed_nodes
-from causalft.scm.identify import check_adjustment_set, identify, open_backdoor_path
+from causalft.scm.identify import check_adjustment_set, check_frontdoor_set, identify, open_backdoor_path
 from causalft.scm.mechanisms import DiscreteSCM
 from causalft.scm.part_scm import PartSCM, part_types
 from causalft.scm.read import parse_edge_list, read_graph
@@ -30,6 +30,7 @@ __all__ = [
     "backdoor_adjustment",
     "causal_graph",
     "check_adjustment_set",
+    "check_frontdoor_set",
     "conditional",
     "draw_graph",
     "frontdoor_adjustment",

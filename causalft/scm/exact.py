@@ -15,7 +15,7 @@ import numpy as np
 
 from causalft.errors import CausalFTError
 from causalft.scm.graph import require_node
-from causalft.scm.identify import check_adjustment_set
+from causalft.scm.identify import check_adjustment_set, check_frontdoor_set
 from causalft.scm.mechanisms import DiscreteSCM
 
 __all__ = [
@@ -199,30 +199,24 @@ def backdoor_adjustment(
     True
     """
     chosen = check_adjustment_set(scm.graph, treatment, outcome, adjustment_set).variables
-    sizes = [scm.n_states(name) for name in chosen]
-    joint = query(scm, (treatment, *chosen, outcome)).p.reshape(
-        scm.n_states(treatment), -1, scm.n_states(outcome)
-    )
-    p_xc = joint.sum(2)  # (n_treatment, n_cells of the set)
+    p_xcy = query(scm, (treatment, *chosen, outcome)).p
+    p_xcy = p_xcy.reshape(scm.n_states(treatment), -1, scm.n_states(outcome))
+    p_xc = p_xcy.sum(2)  # (n_treatment, n_cells of the set)
     p_c = p_xc.sum(0)
-    if (missing := (p_xc == 0) & (p_c > 0)).any():
-        cells = [
-            (
-                scm.states[treatment][x],
-                *(scm.states[name][i] for name, i in zip(chosen, np.unravel_index(c, sizes))),
-            )
-            for x, c in np.argwhere(missing)
-        ]
-        raise PositivityError((treatment, *chosen), cells, f"adjusting for {', '.join(chosen) or 'nothing'}")
+    _require_overlap(scm, treatment, chosen, p_xc, f"adjusting for {', '.join(chosen) or 'nothing'}")
     reached = p_c > 0
-    return np.einsum("xcy,c->xy", joint[:, reached] / p_xc[:, reached, None], p_c[reached])
+    return np.einsum("xcy,c->xy", p_xcy[:, reached] / p_xc[:, reached, None], p_c[reached])
 
 
-def frontdoor_adjustment(scm: DiscreteSCM, outcome: str, treatment: str, mediator: str) -> np.ndarray:
+def frontdoor_adjustment(
+    scm: DiscreteSCM, outcome: str, treatment: str, mediators: str | Sequence[str]
+) -> np.ndarray:
     """Return sum_b P(b | x) sum_x' P(y | b, x') P(x') from observational probabilities, shape (n_treatment, n_outcome).
 
     Raises
     ------
+    CausalFTError
+        If the mediators do not meet the front-door criterion in the model's graph.
     PositivityError
         If some (b, x') with P(b) > 0 and P(x') > 0 has probability 0: so whenever b is a function of x.
 
@@ -233,19 +227,33 @@ def frontdoor_adjustment(scm: DiscreteSCM, outcome: str, treatment: str, mediato
     >>> bool(np.allclose(frontdoor_adjustment(world, "Y", "X", "B"), world.p_y_do_x()))
     True
     """
-    joint = query(scm, (treatment, mediator, outcome)).p
-    p_xb = joint.sum(2)
+    chosen = check_frontdoor_set(scm.graph, treatment, outcome, mediators).variables
+    p_xby = query(scm, (treatment, *chosen, outcome)).p
+    p_xby = p_xby.reshape(scm.n_states(treatment), -1, scm.n_states(outcome))
+    p_xb = p_xby.sum(2)  # (n_treatment, n_cells of the mediators)
     p_x, p_b = p_xb.sum(1), p_xb.sum(0)
     if not p_x.all():
-        raise PositivityError(
-            (treatment,), [(scm.states[treatment][i],) for i in np.flatnonzero(p_x == 0)], f"do({treatment})"
-        )
-    if (missing := (p_xb == 0) & (p_b > 0)).any():
-        cells = [(scm.states[treatment][x], scm.states[mediator][b]) for x, b in np.argwhere(missing)]
-        raise PositivityError((treatment, mediator), cells, f"the front-door formula over {mediator}")
+        never = [(scm.states[treatment][i],) for i in np.flatnonzero(p_x == 0)]
+        raise PositivityError((treatment,), never, f"P({outcome} | do({treatment}))")
+    _require_overlap(scm, treatment, chosen, p_xb, f"the front-door formula over {', '.join(chosen)}")
     reached = p_b > 0
-    p_y = np.einsum("xby,x->by", joint[:, reached] / p_xb[:, reached, None], p_x)
+    p_y = np.einsum("xby,x->by", p_xby[:, reached] / p_xb[:, reached, None], p_x)
     return (p_xb[:, reached] / p_x[:, None]) @ p_y
+
+
+def _require_overlap(
+    scm: DiscreteSCM, treatment: str, others: Sequence[str], joint: np.ndarray, what: str
+) -> None:
+    """Refuse a joint (n_treatment, n_cells of the others) in which a cell that occurs lacks some treatment."""
+    missing = (joint == 0) & (joint.sum(0) > 0)
+    if not missing.any():
+        return
+    sizes = [scm.n_states(name) for name in others]
+    cells = []
+    for x, cell in np.argwhere(missing):
+        values = zip(others, np.unravel_index(cell, sizes)) if others else ()
+        cells.append((scm.states[treatment][x], *(scm.states[name][i] for name, i in values)))
+    raise PositivityError((treatment, *others), cells, what)
 
 
 def to_pgmpy(scm: DiscreteSCM) -> Any:

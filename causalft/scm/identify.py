@@ -17,7 +17,7 @@ from causalft.errors import CausalFTError
 from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, instrument
 from causalft.scm.graph import as_dag, format_path, observed_nodes, require_node
 
-__all__ = ["check_adjustment_set", "identify", "open_backdoor_path"]
+__all__ = ["check_adjustment_set", "check_frontdoor_set", "identify", "open_backdoor_path"]
 
 #: How many candidate sets one search may try before it says that its list may be incomplete.
 MAX_CHECKS = 20_000
@@ -58,30 +58,19 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
     P(y | do(x)) = sum_c P(y | x, c) P(c)
     """
     graph = _checked(graph, treatment, outcome)
-    from dowhy.graph import check_valid_backdoor_set, check_valid_frontdoor_set, do_surgery, get_instruments
+    from dowhy.graph import check_valid_backdoor_set, do_surgery, get_instruments
 
     observed = set(observed_nodes(graph)) - {treatment, outcome}
     after = nx.descendants(graph, treatment)
     has_effect = outcome in after
     blocked = do_surgery(graph, [treatment], remove_outgoing_edges=True)
-    intervened = do_surgery(graph, [treatment], remove_incoming_edges=True)
 
     def is_backdoor(candidate: Sequence[str]) -> bool:
         found = check_valid_backdoor_set(graph, [treatment], [outcome], list(candidate), new_graph=blocked)
         return bool(found["is_dseparated"])
 
     def is_frontdoor(candidate: Sequence[str]) -> bool:
-        chosen = list(candidate)
-        if not check_valid_frontdoor_set(graph, [treatment], [outcome], chosen, new_graph=intervened):
-            return False  # a directed path goes round the set
-        if not check_valid_backdoor_set(graph, [treatment], chosen, [], new_graph=blocked)["is_dseparated"]:
-            return False  # treatment and set are confounded
-        without = do_surgery(graph, chosen, remove_outgoing_edges=True)
-        return bool(
-            check_valid_backdoor_set(graph, chosen, [outcome], [treatment], new_graph=without)[
-                "is_dseparated"
-            ]
-        )
+        return _frontdoor_failure(graph, treatment, outcome, candidate) is None
 
     # A minimal separator of two nodes lies among their ancestors, and if any set of observed ancestors separates
     # them, then all observed ancestors together do: one check tells whether the search can find anything.
@@ -165,6 +154,59 @@ def check_adjustment_set(
             f"adjusting for {', '.join(chosen) or 'nothing'} leaves the backdoor path {path} open; {hint}"
         )
     return backdoor(graph, treatment, outcome, chosen)
+
+
+def check_frontdoor_set(
+    graph: nx.DiGraph, treatment: str, outcome: str, mediators: Iterable[str]
+) -> Estimand:
+    """Return the front-door estimand of a set of mediators, or refuse the set and say which condition fails.
+
+    Raises
+    ------
+    CausalFTError
+        If the set is empty, holds the treatment, the outcome or a latent node, or fails the front-door criterion.
+
+    Examples
+    --------
+    >>> from causalft.scm import causal_graph
+    >>> check_frontdoor_set(causal_graph(), "X", "Y", ["B"]).formula
+    "P(y | do(x)) = sum_b P(b | x) sum_x' P(y | b, x') P(x')"
+    >>> check_frontdoor_set(causal_graph(), "X", "Y", ["C"])
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: C is no front-door set: the directed path X -> B -> Y goes round it
+    """
+    graph = _checked(graph, treatment, outcome)
+    wanted = {mediators} if isinstance(mediators, str) else set(mediators)
+    for name in sorted(wanted):
+        require_node(graph, name, "mediator")
+        if name in (treatment, outcome) or graph.nodes[name]["latent"]:
+            what = "latent" if graph.nodes[name]["latent"] else "the treatment or the outcome"
+            raise CausalFTError(
+                f"{name} is {what}: it cannot stand in the front door; leave it out of the set"
+            )
+    chosen = [name for name in graph if name in wanted]
+    if not chosen:
+        raise CausalFTError("a front-door set needs one mediator or more; the set is empty")
+    if failure := _frontdoor_failure(graph, treatment, outcome, chosen):
+        raise CausalFTError(f"{', '.join(chosen)} is no front-door set: {failure}")
+    return frontdoor(graph, treatment, outcome, chosen)
+
+
+def _frontdoor_failure(
+    graph: nx.DiGraph, treatment: str, outcome: str, candidate: Sequence[str]
+) -> str | None:
+    """Return which condition of the front-door criterion fails (Pearl 2009, definition 3.3.3), or None."""
+    from dowhy.graph import check_valid_backdoor_set
+
+    chosen, x, y = list(candidate), [treatment], [outcome]
+    around = graph.subgraph(set(graph).difference(chosen))
+    if nx.has_path(around, treatment, outcome):
+        return f"the directed path {format_path(graph, nx.shortest_path(around, treatment, outcome))} goes round it"
+    if not check_valid_backdoor_set(graph, x, chosen, [])["is_dseparated"]:
+        return f"a backdoor path between {treatment} and it is open"
+    if not check_valid_backdoor_set(graph, chosen, y, x)["is_dseparated"]:
+        return f"{treatment} leaves a backdoor path between it and {outcome} open"
+    return None
 
 
 def open_backdoor_path(

@@ -13,13 +13,15 @@ from causalft.scm import DiscreteSCM, as_dag
 def dags(draw: st.DrawFn, max_nodes: int = 6, latent: bool = False) -> nx.DiGraph:
     """Draw a DAG with two nodes or more and one edge or more, its nodes in a random order."""
     n = draw(st.integers(2, max_nodes))
-    names = draw(st.permutations("ABCDEFGH"[:n]))
-    pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
-    chosen = draw(st.lists(st.sampled_from(pairs), min_size=1, max_size=len(pairs), unique=True))
+    # A seeded generator reaches dense and tangled graphs, which lists of edges drawn one by one hardly do.
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 20)))
+    density = draw(st.sampled_from((0.3, 0.5, 0.7)))
+    names = rng.permutation(list("ABCDEFGH"[:n])).tolist()
+    pairs = [(names[i], names[j]) for i in range(n) for j in range(i + 1, n)]
     graph = nx.DiGraph()
-    graph.add_nodes_from(draw(st.permutations(names)))
-    graph.add_edges_from((names[i], names[j]) for i, j in chosen)
-    hidden = draw(st.lists(st.sampled_from(names), max_size=2, unique=True)) if latent else []
+    graph.add_nodes_from(rng.permutation(names).tolist())
+    graph.add_edges_from([pair for pair in pairs if rng.random() < density] or pairs[:1])
+    hidden = rng.choice(names, size=rng.integers(0, 3), replace=False).tolist() if latent else []
     return as_dag(graph, latent=hidden)
 
 

@@ -33,7 +33,9 @@ def test_layout_reads_from_left_to_right_and_nothing_overlaps(graph):
 
 
 def test_a_planar_picture_is_drawn_without_crossings():
-    graph = parse_edge_list("A -> P; B -> Q; A -> Q; C -> R; B -> R")
+    graph = nx.DiGraph()
+    graph.add_nodes_from("ABCRPQ")  # in this order the edges cross four times
+    graph.add_edges_from([("A", "P"), ("B", "Q"), ("A", "Q"), ("C", "R"), ("B", "R")])
     routes = layered_layout(graph).routes.values()
     for one, other in itertools.combinations(routes, 2):
         assert (one[0][1] - other[0][1]) * (one[1][1] - other[1][1]) >= -1e-9

@@ -15,6 +15,7 @@ from causalft.scm import (
     backdoor_adjustment,
     causal_graph,
     check_adjustment_set,
+    check_frontdoor_set,
     frontdoor_adjustment,
     identify,
     interventional,
@@ -71,6 +72,9 @@ def test_formulas_plain_and_latex():
         ("X -> M -> Y; X <-> Y", [], [{"M"}], []),
         ("X -> M -> Y; X <-> Y; X -> Y", [], [], []),
         ("X -> M -> Y; X -> N -> Y; X <-> Y", [], [{"M", "N"}], []),
+        # M and X are confounded; a mediator that would close a backdoor path is no backdoor set
+        ("X -> M -> Y; X <-> M", [], [], []),
+        ("X -> M -> Y; Z -> X; Z -> M", [{"Z"}], [], []),
         # M-bias: the empty set is right, and adjusting for M alone would open a path
         ("X -> Y; A -> X; A -> M; B -> M; B -> Y", [set()], [], [{"A"}]),
         # butterfly: M must be blocked, and then one of its parents
@@ -129,6 +133,11 @@ def test_conditioning_on_a_collider_is_refused_with_the_path_it_opens():
     ):
         check_adjustment_set(graph, "X", "Y", ["M"])
     assert check_adjustment_set(graph, "X", "Y", ["M", "A"]).variables == ("A", "M")
+    graph.add_edge("M", "K")
+    with pytest.raises(
+        CausalFTError, match=r"adjusting for K leaves the backdoor path X <- A -> M <- B -> Y open"
+    ):
+        check_adjustment_set(graph, "X", "Y", ["K"])
 
 
 def test_errors_of_the_nodes():
@@ -139,8 +148,10 @@ def test_errors_of_the_nodes():
 
 
 @given(graph=dags(latent=True), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_backdoor_sets_are_all_minimal_sets_that_brute_force_finds(graph, data):
+    from dowhy.causal_identifier.auto_identifier import identify_frontdoor
+
     treatment, outcome = data.draw(st.permutations(list(graph)))[:2]
     cut = graph.copy()
     cut.remove_edges_from(list(graph.out_edges(treatment)))
@@ -152,6 +163,9 @@ def test_backdoor_sets_are_all_minimal_sets_that_brute_force_finds(graph, data):
     minimal = [s for s in valid if not any(other < s for other in valid)]
     found = identify(graph, treatment, outcome)
     assert sorted(map(sorted, _sets(found.backdoor))) == sorted(map(sorted, minimal))
+    if found.has_effect:
+        dowhys = identify_frontdoor(graph, [treatment], [outcome], list(observed_nodes(graph)))
+        assert bool(found.frontdoor) == bool(dowhys)
     for chosen in subsets:
         if chosen in valid:
             assert set(check_adjustment_set(graph, treatment, outcome, chosen).variables) == chosen
@@ -188,9 +202,36 @@ def test_every_estimand_equals_the_true_intervention(graph, data, seed):
             backdoor_adjustment(scm, outcome, treatment, estimand.variables), truth, atol=1e-10
         )
     for estimand in found.frontdoor:
-        if len(estimand.variables) == 1:
-            door = frontdoor_adjustment(scm, outcome, treatment, estimand.variables[0])
-            np.testing.assert_allclose(door, truth, atol=1e-10)
+        door = frontdoor_adjustment(scm, outcome, treatment, estimand.variables)
+        np.testing.assert_allclose(door, truth, atol=1e-10)
+
+
+def test_two_mediators_make_one_front_door():
+    graph = parse_edge_list("X -> M -> Y; X -> N -> Y; X <-> Y")
+    scm = random_scm(graph, 0)
+    door = frontdoor_adjustment(scm, "Y", "X", ["N", "M"])
+    np.testing.assert_allclose(door, interventional(scm, "Y", "X"), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("edges", "mediators", "message"),
+    [
+        (
+            "X -> M -> Y; X -> Y; X <-> Y",
+            ["M"],
+            "M is no front-door set: the directed path X -> Y goes round it",
+        ),
+        ("X -> M -> Y; X <-> M", ["M"], "a backdoor path between X and it is open"),
+        ("X -> M -> Y; X <-> Y; M <-> Y", ["M"], "X leaves a backdoor path between it and Y open"),
+        ("latent: M; X -> M -> Y", ["M"], "M is latent"),
+        ("X -> M -> Y", ["Y"], "Y is the treatment or the outcome"),
+        ("X -> M -> Y", [], "the set is empty"),
+        ("X -> M -> Y", ["Q"], "mediator 'Q'"),
+    ],
+)
+def test_a_wrong_front_door_set_is_refused_with_its_reason(edges, mediators, message):
+    with pytest.raises(CausalFTError, match=message):
+        check_frontdoor_set(parse_edge_list(edges), "X", "Y", mediators)
 
 
 def test_a_graph_too_large_to_search_still_gives_a_valid_set_and_says_so(monkeypatch):
