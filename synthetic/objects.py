@@ -71,7 +71,7 @@ def _airplane_cockpit(p: Pen, c: Paint) -> None:
 def _airplane_tail(p: Pen, c: Paint) -> None:
     p.polygon([(-1.7, -0.02), (0.2, 0.0), (0.85, 0.14), (0.85, 0.2), (0.1, 0.5), (-1.7, 0.62)], c.main)
     p.polygon([(-1.7, 0.42), (0.35, 0.35), (0.1, 0.5), (-1.7, 0.62)], c.dark)
-    p.polygon([(-0.42, 0.02), (0.30, -0.88), (0.66, -0.88), (0.55, 0.06)], c.second)
+    p.polygon([(-0.52, 0.04), (0.26, -0.92), (0.70, -0.92), (0.60, 0.08)], c.second)
     p.polygon([(-0.86, 0.02), (-0.2, -0.16), (0.0, 0.03)], c.second)
     p.stroke(0.40, -0.80, 0.36, 0.0, 0.03, c.dark)
     p.ellipse(0.22, -0.38, 0.13, 0.13, c.light)
@@ -169,19 +169,22 @@ def _cat_head(p: Pen, c: Paint) -> None:
 
 
 def _cat_body(p: Pen, c: Paint) -> None:
-    p.stroke(-0.62, 0.02, -0.84, -0.34, 0.15, c.main)
-    p.stroke(-0.84, -0.34, -0.72, -0.72, 0.14, c.main)
-    p.stroke(-0.72, -0.72, -0.46, -0.86, 0.13, c.dark)
-    for x in (-0.36, 0.34):
-        p.stroke(x, 0.2, x + 0.03, 0.84, 0.15, c.dark)
-    p.ellipse(-0.02, 0.08, 0.74, 0.32, c.main)
-    p.ellipse(-0.42, 0.10, 0.33, 0.34, c.main)
-    p.polygon([(0.34, -0.14), (0.70, -0.42), (1.5, -0.62), (1.5, 0.10), (0.66, 0.20)], c.main)
-    for x in (-0.55, 0.52):
-        p.stroke(x, 0.2, x + 0.02, 0.84, 0.17, c.main)
-        p.ellipse(x + 0.07, 0.87, 0.15, 0.08, c.light)
-    for x in (-0.46, -0.22, 0.02, 0.26):
-        p.stroke(x, -0.20, x + 0.07, 0.14, 0.075, c.dark)
+    # sitting, in profile: haunch, straight front legs, tail curled up behind, the neck leaving the frame
+    p.stroke(-0.45, 0.80, -0.86, 0.76, 0.17, c.main)
+    p.stroke(-0.86, 0.76, -1.0, 0.44, 0.16, c.main)
+    p.stroke(-1.0, 0.44, -0.84, 0.16, 0.15, c.dark)
+    p.stroke(0.24, 0.10, 0.28, 0.84, 0.17, c.dark)
+    p.polygon([(-0.58, 0.36), (-0.40, -0.08), (0.10, -0.62), (0.20, -1.5), (0.76, -1.5), (0.60, -0.3), (0.46, 0.40)], c.main,
+              grow=0.03)
+    p.ellipse(-0.20, 0.46, 0.44, 0.41, c.main)
+    p.ellipse(0.44, -0.14, 0.15, 0.34, c.light, turn=0.15)
+    p.stroke(0.42, 0.10, 0.46, 0.82, 0.18, c.main)
+    p.ellipse(0.52, 0.86, 0.15, 0.08, c.light)
+    p.ellipse(0.02, 0.86, 0.24, 0.09, c.light)
+    for x, y in ((0.06, -0.50), (-0.12, -0.31), (-0.30, -0.12), (-0.46, 0.12)):
+        p.stroke(x, y, x + 0.24, y + 0.14, 0.085, c.dark)
+    p.stroke(-0.46, 0.42, -0.14, 0.36, 0.08, c.dark)
+    p.stroke(-0.44, 0.62, -0.12, 0.56, 0.08, c.dark)
 
 
 def _dog_head(p: Pen, c: Paint) -> None:
@@ -200,18 +203,20 @@ def _dog_head(p: Pen, c: Paint) -> None:
 
 
 def _dog_body(p: Pen, c: Paint) -> None:
-    p.polygon([(-0.52, -0.24), (-0.86, -0.74), (-0.74, -0.80), (-0.42, -0.20)], c.main, grow=0.04)
-    for x in (-0.36, 0.40):
-        p.box(x, 0.55, 0.10, 0.34, c.dark, corner=0.06)
-    p.box(0.0, 0.0, 0.70, 0.30, c.main, corner=0.22)
-    p.ellipse(0.44, 0.10, 0.34, 0.42, c.main)
-    p.polygon([(0.34, -0.20), (0.62, -0.62), (0.90, -1.5), (1.6, -1.5), (1.10, -0.30), (0.74, 0.10)], c.main)
-    p.ellipse(-0.22, -0.08, 0.30, 0.19, c.second, turn=0.2)
-    for x in (-0.58, 0.60):
-        p.box(x, 0.55, 0.12, 0.36, c.main, corner=0.06)
+    # standing, in profile: tail up, stout legs, deep chest, a collar on the neck that leaves the frame upwards
+    p.stroke(-0.70, -0.12, -0.92, -0.66, 0.15, c.main)
+    for x in (-0.44, 0.34):
+        p.box(x, 0.55, 0.11, 0.34, c.dark, corner=0.06)
+    p.polygon([(0.10, -0.06), (0.22, -1.6), (0.78, -1.6), (0.72, 0.10)], c.main)
+    p.box(-0.06, 0.02, 0.74, 0.28, c.main, corner=0.20)
+    p.ellipse(0.40, 0.10, 0.36, 0.38, c.main)
+    p.ellipse(0.56, 0.04, 0.15, 0.26, c.light)
+    p.ellipse(-0.28, -0.06, 0.34, 0.19, c.second)
+    for x in (-0.66, 0.56):
+        p.box(x, 0.55, 0.13, 0.36, c.main, corner=0.06)
         p.ellipse(x + 0.06, 0.87, 0.18, 0.09, c.light)
-    p.stroke(0.54, -0.50, 0.98, -0.22, 0.14, _RED)
-    p.ellipse(0.80, -0.24, 0.08, 0.08, (0.98, 0.82, 0.25))
+    p.stroke(0.16, -0.44, 0.76, -0.36, 0.20, _RED)
+    p.ellipse(0.66, -0.22, 0.10, 0.10, (0.98, 0.82, 0.25))
 
 
 def _truck_cab(p: Pen, c: Paint) -> None:

@@ -1,0 +1,221 @@
+"""Figures and page of the A/B experiment: takes its metrics and some pictures, computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalft.report.html import Figure, Section, Table, render_report
+from causalft.report.style import PALETTE, figure_style, new_axes, new_figure, save_figure
+from causalft.runs import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+__all__ = ["TEST_NAMES", "draw_cells", "draw_samples", "write_figures", "write_report"]
+
+TEST_NAMES = {
+    "gap_B": "B->B minus B->A: what the B-trained model loses when the balance of parts changes",
+    "gap_A": "A->B minus A->A: the same change for the A-trained model",
+    "A_minus_B_on_A": "A->A minus B->A: what training on B costs on the balanced set",
+    "gap_B_minus_gap_A": "gap_B minus gap_A: the loss beyond the difficulty of the parts",
+}
+"""What each test compares."""
+
+_WHAT_IT_SHOWS = {
+    "paper": (
+        "In this design the majority part is the same in every class, so the factor C and the class Y are independent in both "
+        "sets (mutual information 0). A drop therefore shows that a shift of C between training and test harms the model: C "
+        "acts on what is learnt. It does not show confounding in the strict sense, for which C must depend on Y; the design "
+        "'confounded' does that."
+    ),
+    "confounded": (
+        "In this design the majority part depends on the class, so the factor C and the class Y are dependent in B (mutual "
+        "information {B_train:.2f} nats) and independent in A. A model trained on B can read the class off the part; on A, "
+        "where the part no longer tells the class, that shortcut is taken away. This is confounding in the strict sense: C "
+        "acts on the picture and goes with the label."
+    ),
+    "null": (
+        "In this design the factor's label is drawn as in 'confounded', but the pictures know nothing of it. It is the "
+        "control: a sound experiment must not say 'verified' here."
+    ),
+}
+
+
+def draw_cells(cells: Mapping[str, Mapping[str, Any]]) -> Axes:
+    """Bars of the four accuracies with 95 % intervals and one dot a seed (after the paper's Fig. 12)."""
+    axes = new_axes(5.2, 3.4)
+    for shift, trained, colour in ((-0.2, "A", PALETTE["blue"]), (0.2, "B", PALETTE["orange"])):
+        for position, tested in enumerate("AB"):
+            cell = cells[f"{trained}->{tested}"]
+            x, mean = position + shift, 100 * cell["mean"]
+            low, high = (100 * value for value in cell["ci95"])
+            axes.bar(
+                x,
+                mean,
+                0.36,
+                color=colour,
+                alpha=0.75,
+                label=f"trained on {trained}" if position == 0 else None,
+            )
+            axes.errorbar(
+                x, mean, yerr=[[max(0.0, mean - low)], [max(0.0, high - mean)]], color="black", lw=1.2
+            )
+            spread = np.linspace(-0.09, 0.09, len(cell["per_seed"])) if len(cell["per_seed"]) > 1 else [0.0]
+            axes.plot(
+                x + np.asarray(spread),
+                [100 * value for value in cell["per_seed"]],
+                "o",
+                ms=3,
+                color="#222222",
+                alpha=0.6,
+            )
+            axes.text(x, 2, f"{mean:.1f}", ha="center", va="bottom", fontsize=8.5)
+    axes.set_xticks([0, 1], ["tested on A (balanced)", "tested on B (unbalanced)"])
+    axes.set_ylabel("accuracy (%)")
+    axes.set_ylim(0, 104)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
+    return axes
+
+
+def draw_samples(
+    samples: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]], classes: list[str]
+) -> MatplotlibFigure:
+    """Ten pictures of each class in the proportions of A and of B; the frame's colour is the label of the factor.
+
+    Parameters
+    ----------
+    samples : set name -> (pixels uint8 (n, size, size, 3), labels (n,), factors (n,)).
+    classes : class names.
+    """
+    colours = [tuple(int(PALETTE[name][k : k + 2], 16) for k in (1, 3, 5)) for name in ("blue", "vermillion")]
+    figure = new_figure(13.0, 0.68 * len(classes) + 0.5)
+    for axes, (name, (pixels, labels, factors)) in zip(figure.subplots(1, len(samples)), samples.items()):
+        size = pixels.shape[1]
+        border = max(2, size // 20)
+        framed = np.empty((len(pixels), size + 4 * border, size + 4 * border, 3), np.uint8)
+        framed[:] = 255
+        for k, (picture, factor) in enumerate(zip(pixels, factors)):
+            framed[k, border:-border, border:-border] = colours[int(factor)]
+            framed[k, 2 * border : -2 * border, 2 * border : -2 * border] = picture
+        rows = [np.concatenate(list(framed[labels == k]), axis=1) for k in range(len(classes))]
+        axes.imshow(np.concatenate(rows), interpolation="lanczos", aspect="equal")
+        axes.set_title(f"{name} train: blue C=0, red C=1")
+        axes.set_xticks([])
+        axes.set_yticks((np.arange(len(classes)) + 0.5) * framed.shape[1], classes)
+        axes.tick_params(length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+    return figure
+
+
+def write_figures(
+    folder: Path, metrics: Mapping[str, Any], samples: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+) -> dict[str, Path]:
+    """Draw both figures into ``folder``; returns their paths by name."""
+    with figure_style():
+        cells = draw_cells(metrics["cells"])
+        paths = {"cells": save_figure(cells.figure, folder / "cells.png")}
+        paths["samples"] = save_figure(
+            draw_samples(samples, list(metrics["classes"])), folder / "samples.png"
+        )
+    return paths
+
+
+def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, Path], command: str) -> Path:
+    """Write the page of one run."""
+    cells, tests, parts = metrics["cells"], metrics["tests"], metrics["parts"]
+    n_seeds = len(metrics["seeds"])
+    accuracy = Table(
+        columns=["", "tested on A", "tested on B"],
+        rows=[
+            [
+                f"trained on {m}",
+                *(_interval(cells[f"{m}->{t}"]["mean"], cells[f"{m}->{t}"]["ci95"]) for t in "AB"),
+            ]
+            for m in "AB"
+        ],
+        caption=f"Accuracy in percent with 95 % intervals, {n_seeds} seeds.",
+    )
+    comparison = Table(
+        columns=["comparison", "points", "p"],
+        rows=[
+            [TEST_NAMES[name], _interval(t["estimate"], t["ci95"]), f"{t['p']:.2g}"]
+            for name, t in tests.items()
+        ],
+        caption="Differences in points with 95 % intervals and two-sided p-values.",
+    )
+    names = ["majority", "minority", "C=0", "C=1"]
+    by_part = Table(
+        columns=["on the pictures of A", "majority part of B", "minority part of B", "C=0", "C=1"],
+        rows=[[f"trained on {m}", *(f"{100 * parts[m][name]:.1f}" for name in names)] for m in "AB"],
+        caption="Accuracy in percent by part. The first row says whether the two parts are equally hard.",
+    )
+    method = (
+        "Each seed is a whole replication with its own four image sets and its own initial weights. The estimate is the mean "
+        "over seeds. Its squared standard error is the larger of the variance between seeds over their number and the "
+        "variance that the number of test pictures alone gives (within class and factor, paired where models share test "
+        "pictures); intervals and p-values are Student's t with one degree of freedom less than seeds. The verdict is "
+        "'verified' if gap_B, A_minus_B_on_A and their difference of gaps are all above zero at 95 %, 'not detected' if an "
+        "effect of 5 points is excluded, and 'inconclusive' otherwise, with one seed, with fewer than five minority pictures "
+        "of a class in training, or if the models did not learn."
+    )
+    mutual = metrics["mutual_information_nats"]
+    text = render_report(
+        title=f"Does the factor confound? Design '{metrics['design']}'",
+        verdict=f"{metrics['verdict']}: {metrics['reason']}.",
+        facts={
+            "design": f"{metrics['design']}: {metrics['design_meaning']}",
+            "classes": ", ".join(metrics["classes"]),
+            "pictures": f"{metrics['generator']}, {metrics['n_per_class']} of each class in each set, "
+            f"B has {100 * metrics['ratio']:.0f} % of one part",
+            "network": metrics["backbone"] + (" (quick: a smaller, shorter run)" if metrics["quick"] else ""),
+            "seeds": ", ".join(map(str, metrics["seeds"])),
+            "seconds": f"{metrics['seconds']:.0f}",
+        },
+        sections=[
+            Section(
+                "What was found",
+                [_WHAT_IT_SHOWS[metrics["design"]].format(**mutual)],
+                tables=[accuracy, comparison, by_part],
+                figures=[
+                    Figure(
+                        figures["cells"],
+                        "Accuracy of both models on both test sets; dots are seeds.",
+                        "Bar chart of four accuracies with intervals.",
+                    )
+                ],
+            ),
+            Section(
+                "What the networks saw",
+                [
+                    "Ten training pictures of each class in the proportions of the sets. They are "
+                    "drawn larger here than the networks get them."
+                ],
+                figures=[
+                    Figure(
+                        figures["samples"],
+                        "A has both parts equally often, B mostly one.",
+                        "Grid of sample pictures of each class in sets A and B.",
+                    )
+                ],
+            ),
+            Section(
+                "How it was judged",
+                [
+                    method,
+                    f"Exact paired test of both models on the pictures of A, the models taken as fixed (McNemar): p = {metrics['mcnemar_p']:.2g}.",
+                ],
+            ),
+        ],
+        command=command,
+    )
+    return write_text(path, text)
+
+
+def _interval(value: float, ci95: Any) -> str:
+    return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
