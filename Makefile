@@ -54,6 +54,7 @@ bench: $(BASE)
 	$(BIN)/python bench/run.py
 
 docs: $(FULL)
+	@rm -rf docs/api/generated
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lint: $(FULL)

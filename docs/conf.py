@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -61,6 +62,13 @@ os.environ["NO_COLOR"] = "1"
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
 
+def keep_bars(app, what, name, obj, options, lines):
+    """A pair of bars in a docstring's prose is an absolute value, not a substitution of reStructuredText."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...", "|", "+")):
+            lines[number] = re.sub(r"(?<!`)\|(\w[^|`]*)\|(?!`)", r"\\|\1\\|", line)
+
+
 def skip_member(app, what, name, obj, skip, options):
     """Leave out the metadata-routing setters that scikit-learn adds to every estimator."""
     return True if name.startswith("set_") and name.endswith("_request") else skip
@@ -69,5 +77,6 @@ def skip_member(app, what, name, obj, skip, options):
 def setup(app):
     """Register the offline formulas and draw the plan of the code before any page is read."""
     mathml.register(app)
+    app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))
