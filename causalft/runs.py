@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+    except Exception as error:
+        # safetensors reports a full disk as an error of its own kind, with the system's number in the text only.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number and not isinstance(error, OSError):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(target)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -106,7 +113,8 @@ class Run:
     """The folder of one run: ``config.json`` first, results as they come, ``metrics.json`` last.
 
     A folder without ``metrics.json`` is an interrupted run. Creating a run with the same kind and configuration in
-    it resumes it; any other configuration is refused, so no run can be overwritten or mixed with another.
+    it resumes it; any other configuration is refused, so no run can be overwritten or mixed with another. Only a run
+    that stopped before its first result (a wrong option, say) gives way to another one.
 
     Attributes
     ----------
@@ -135,8 +143,9 @@ class Run:
         """
         folder = Path(path)
         wanted = _plain(config)
-        if folder.exists() and not folder.is_dir():
-            raise CausalFTError(f"{folder} is a file, not a folder; choose another --out")
+        for place in (folder, *folder.parents):
+            if place.exists() and not place.is_dir():
+                raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
         description = folder / "config.json"
         if description.exists():
             found = read_json(description)
@@ -146,7 +155,8 @@ class Run:
                 raise CausalFTError(
                     f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
                 )
-            if found.get("kind") != kind or found.get("config") != wanted:
+            same = found["kind"] == kind and found.get("config") == wanted
+            if not same and _holds_results(folder):
                 raise CausalFTError(
                     f"{folder} holds another interrupted {found['kind']} run{_difference(found, wanted)}; "
                     "choose another --out, or repeat its command to resume it"
@@ -154,6 +164,8 @@ class Run:
         elif folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
             raise CausalFTError(f"{folder} is not empty and is not a run; choose another --out")
         else:
+            same = False
+        if not same:
             write_json(description, {"kind": kind, "config": wanted})
         return cls(folder, kind, wanted)
 
@@ -203,6 +215,11 @@ class Run:
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``; from then on the run is complete."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether a run has written anything beside its ``config.json``, checkpoints of a training included."""
+    return any(item.is_file() and item.name != "config.json" for item in folder.rglob("*"))
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

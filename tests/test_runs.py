@@ -1,0 +1,174 @@
+"""The folder of a run: whole files or none, no run over another, resume, and a full disk that leaves no half."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from causalft.errors import CausalFTError
+from causalft.runs import Run, atomic_path, read_json, to_json, write_bytes, write_json, write_text
+
+
+def files_below(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    target = write_text(tmp_path / "deep" / "a.txt", "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert files_below(tmp_path) == ["deep/a.txt"]
+
+
+def test_a_failed_replace_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes(tmp_path / "a.bin", b"x")
+    assert files_below(tmp_path) == []
+
+
+def test_the_full_disk_of_safetensors_is_the_full_disk_of_the_system(tmp_path):
+    """safetensors raises an error of its own with the number in the text; the command line knows only OSError."""
+
+    class SafetensorError(Exception):
+        pass
+
+    message = f"Error while serializing: I/O error: No space left on device (os error {errno.ENOSPC})"
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.safetensors"):
+        raise SafetensorError(message)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "a.safetensors")
+    assert files_below(tmp_path) == []
+    with pytest.raises(SafetensorError, match="shape"), atomic_path(tmp_path / "a.safetensors"):
+        raise SafetensorError("wrong shape")
+
+
+def test_a_written_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "plain.txt").write_text("x")
+    target = write_text(tmp_path / "ours.txt", "x")
+    assert target.stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+@settings(max_examples=100, deadline=None)
+def test_json_is_strict_and_keeps_what_json_knows(value):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    def finite(item):
+        if isinstance(item, dict):
+            return {key: finite(part) for key, part in item.items()}
+        if isinstance(item, list):
+            return [finite(part) for part in item]
+        return None if isinstance(item, float) and not np.isfinite(item) else item
+
+    assert json.loads(to_json(value), parse_constant=refuse) == finite(value)
+
+
+def test_json_takes_numpy_and_writes_nan_as_null(tmp_path):
+    written = write_json(
+        tmp_path / "a.json",
+        {
+            "a": np.float32(0.5),
+            "b": np.array([[1, 2]]),
+            "c": float("nan"),
+            "d": np.array([np.inf]),
+            3: (tmp_path,),
+        },
+    )
+    assert read_json(written) == {"a": 0.5, "b": [[1, 2]], "c": None, "d": [None], "3": [str(tmp_path)]}
+
+
+def test_reading_json_names_the_file(tmp_path):
+    with pytest.raises(CausalFTError, match="gone.json: no such file"):
+        read_json(tmp_path / "gone.json")
+    (tmp_path / "cut.json").write_text('{"a": ')
+    with pytest.raises(CausalFTError, match=r"cut\.json: not valid JSON"):
+        read_json(tmp_path / "cut.json")
+
+
+def test_a_run_from_start_to_end(tmp_path):
+    run = Run.create(tmp_path / "runs" / "a", kind="fit", config={"seed": 1, "lr": (0.1, 0.2)})
+    assert not run.complete and "not complete" in repr(run)
+    with pytest.raises(CausalFTError, match="interrupted fit run; repeat its command"):
+        Run.open(run.path)
+    write_text(run.file("strata/clip/head.txt"), "x")
+    assert run.has("strata/clip/head.txt") and not run.has("strata/openclip/head.txt")
+    again = Run.create(run.path, kind="fit", config={"seed": 1, "lr": [0.1, 0.2]})
+    assert again.has("strata/clip/head.txt")
+    again.finish({"accuracy": 0.5})
+    opened = Run.open(run.path, kind="fit")
+    assert (
+        opened.complete
+        and opened.metrics == {"accuracy": 0.5}
+        and opened.config == {"seed": 1, "lr": [0.1, 0.2]}
+    )
+    with pytest.raises(CausalFTError, match="is a fit run; a zoo run is needed"):
+        Run.open(run.path, kind="zoo")
+    with pytest.raises(CausalFTError, match="already holds a complete fit run"):
+        Run.create(run.path, kind="fit", config={"seed": 1, "lr": [0.1, 0.2]})
+
+
+def test_another_run_is_never_mixed_in(tmp_path):
+    run = Run.create(tmp_path / "a", kind="fit", config={"seed": 1})
+    write_text(run.file("strata/clip/head.txt"), "x")
+    with pytest.raises(CausalFTError, match=r"another interrupted fit run \(it differs in seed\)"):
+        Run.create(tmp_path / "a", kind="fit", config={"seed": 2})
+    with pytest.raises(CausalFTError, match="another interrupted fit run"):
+        Run.create(tmp_path / "a", kind="zoo", config={"seed": 1})
+    assert Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).has("strata/clip/head.txt")
+
+
+def test_a_run_that_stopped_before_its_first_result_does_not_block_the_folder(tmp_path):
+    """A wrong option is found after config.json is written; the corrected command must not need another --out."""
+    Run.create(tmp_path / "a", kind="fit", config={"weights": "wrong"})
+    run = Run.create(tmp_path / "a", kind="fit", config={"weights": "right"})
+    run.finish({})
+    assert Run.open(tmp_path / "a").config == {"weights": "right"}
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    with pytest.raises(CausalFTError, match="no such run folder"):
+        Run.open(tmp_path / "gone")
+    with pytest.raises(CausalFTError, match="is not a run folder"):
+        Run.open(tmp_path)
+    (tmp_path / "photo.png").write_bytes(b"x")
+    with pytest.raises(CausalFTError, match="is a file, not a folder"):
+        Run.create(tmp_path / "photo.png", kind="fit", config={})
+    with pytest.raises(CausalFTError, match=r"photo\.png is a file, not a folder"):
+        Run.create(tmp_path / "photo.png" / "run", kind="fit", config={})
+    with pytest.raises(CausalFTError, match="is not empty and is not a run"):
+        Run.create(tmp_path, kind="fit", config={})
+    (tmp_path / "model").mkdir()
+    write_json(tmp_path / "model" / "config.json", {"architectures": ["CLIP"]})
+    with pytest.raises(CausalFTError, match="holds files of something else"):
+        Run.create(tmp_path / "model", kind="fit", config={})
+    with pytest.raises(CausalFTError, match="is not a run folder"):
+        Run.open(tmp_path / "model")
+
+
+def test_hidden_files_do_not_make_a_folder_taken(tmp_path):
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    assert not Run.create(tmp_path, kind="fit", config={}).complete
