@@ -1,4 +1,4 @@
-"""The run behind ``causalft fit``: data, strata, controls, diagnosis, figures and report, written so that it resumes."""
+"""The run behind ``causalft fit``: data, strata, controls, diagnosis and report, written so that it resumes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
 from causalft.datasets.longtail import Splits, cut_splits, draw_longtail
@@ -20,8 +21,10 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fusion import apply_temperature, fit_temperature, fuse
 from causalft.estimators.members import MemberPrediction, fit_member
 from causalft.estimators.strata import StrataClassifier
+from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.priors import rank_correlation
+from causalft.report.diagnosis import write_fit_report
 from causalft.runs import Run, atomic_path
 from causalft.strata.photo_zoo import downstream_splits
 from causalft.strata.tuned import Tuning
@@ -262,7 +265,7 @@ def run_fit(
     metrics, diagnosis, fused = _diagnose(settings, splits, members, controls)
     metrics["seconds"] = time.perf_counter() - started
     _write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
-    _write_report(run, metrics, diagnosis)
+    write_fit_report(run, metrics)
     run.finish(metrics)
     return FittedRun(run, metrics, diagnosis)
 
@@ -402,8 +405,7 @@ def _diagnose(
         first = found[0]
         metrics["strata"][name].update(
             label_prior=first.prior.prior,
-            zero_shot_accuracy=float((first.zero_shot_test.argmax(1) == splits.test.labels).mean()),
-            zero_shot_debiased_accuracy=_debiased_accuracy(first, splits),
+            zero_shot=_zero_shot(first, splits),
             validation_accuracy=validation_accuracy[name],
             lr=first.lr,
             n_tuned=first.n_tuned,
@@ -416,10 +418,17 @@ def _diagnose(
     return metrics, diagnosis, fused
 
 
-def _debiased_accuracy(found: MemberPrediction, splits: Splits) -> float:
-    """Accuracy of GLA-ZS: zero-shot logits minus the estimated log prior."""
-    logits = found.zero_shot_test - np.log(found.prior.prior)
-    return float((logits.argmax(1) == splits.test.labels).mean())
+def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
+    """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group."""
+    labels = splits.test.labels
+    right = found.zero_shot_test.argmax(1) == labels
+    debiased = (found.zero_shot_test - np.log(found.prior.prior)).argmax(1) == labels
+    by_class = class_accuracy(right, labels, splits.test.n_classes)
+    return {
+        "accuracy": float(right.mean()),
+        "gla_accuracy": float(debiased.mean()),
+        "P": group_accuracy(by_class, prior_groups(found.prior.prior)),
+    }
 
 
 def _write_predictions(
@@ -441,9 +450,3 @@ def _write_predictions(
     table["probabilities"] = list(fused.astype(np.float32))
     with atomic_path(run.file("predictions.parquet")) as temporary:
         table.to_parquet(temporary, index=False)
-
-
-def _write_report(run: Run, metrics: dict[str, Any], diagnosis: Diagnosis) -> None:
-    from causalft.report.diagnosis import write_fit_report
-
-    write_fit_report(run, metrics)

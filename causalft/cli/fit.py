@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.options import name_value_pairs, numbers
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 
@@ -123,11 +124,10 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
 
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
-    from causalft.cli.zoo import name_value_pairs
     from causalft.fitting import FitSettings, default_tuning
 
     given = dict(options)
-    learning_rates = _numbers(given.pop("lr"), "--lr") or ()
+    learning_rates = numbers(given.pop("lr"), "--lr") or ()
     tuning_options = {
         "loss": given.pop("loss"),
         "epochs": given.pop("epochs"),
@@ -142,18 +142,9 @@ def _settings(options: dict[str, Any]) -> Any:
     settings = FitSettings(
         strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
         weights=name_value_pairs(given.pop("weights"), "--weights"),
-        stratum_prior=_numbers(given.pop("stratum_prior"), "--stratum-prior"),
+        stratum_prior=numbers(given.pop("stratum_prior"), "--stratum-prior"),
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,
     )
     chosen = {key: value for key, value in tuning_options.items() if value is not None}
     return replace(settings, tuning=replace(default_tuning(settings.zoo_name), **chosen))
-
-
-def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise CausalFTError(f"{option} {text!r} is not a list of numbers such as 0.01,0.02") from None

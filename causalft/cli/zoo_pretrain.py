@@ -14,10 +14,9 @@ from rich.console import Console
 from tqdm.auto import tqdm
 
 from causalft.datasets.sources import open_images
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 from causalft.runs import Run
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
-from causalft.strata.pretrain import PRETRAINING
 from causalft.strata.photo_zoo import (
     PhotoZoo,
     estimate_seconds,
@@ -25,7 +24,8 @@ from causalft.strata.photo_zoo import (
     pretrain_photo_member,
     write_manifest,
 )
-from causalft.cli.zoo import known_member
+from causalft.strata.pretrain import PRETRAINING
+from causalft.strata.zoo import MiniZoo
 
 __all__ = ["pretrain_creatures", "pretrain_photos"]
 
@@ -41,7 +41,10 @@ def pretrain_creatures(
     **_: Any,
 ) -> dict[str, Any]:
     """Pre-train members of the embedded zoo on the part world; return the metrics document."""
-    names = [known_member(name, list(MEMBERS)) for name in members] or list(MEMBERS)
+    names = list(members) or list(MEMBERS)
+    for name in names:
+        if name not in MEMBERS:
+            raise CausalFTError(f"the embedded zoo has no member {name!r}; {nearest(name, MEMBERS)}")
     epochs = epochs or PRETRAINING.epochs
     run = Run.create(
         out, kind="zoo", config={"data": None, "n_images": n_images, "epochs": epochs, "members": names}
@@ -147,8 +150,6 @@ def _in_processes(tasks: dict[str, tuple[Callable, tuple, dict]], jobs: int) -> 
 
 
 def _finish(run: Run, names: Sequence[str], started: float, out_console: Console) -> dict[str, Any]:
-    from causalft.strata.zoo import MiniZoo
-
     zoo = MiniZoo(run.path, str(run.path))
     cards = [zoo.card(name) for name in names]
     metrics = {

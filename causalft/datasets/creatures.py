@@ -43,7 +43,7 @@ def creatures_longtail(
     Returns
     -------
     Splits
-        ``train`` (2,636 images by default), ``validation``, ``test``; the factor is uniform over head, body, tail, whole.
+        ``train`` (2,636 images by default), ``validation``, ``test``; the factor is uniform over its four values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One member of a fusion from start to end: zero-shot logits, GLA prior, tuned logits, written where a run can resume."""
+"""One member of a fusion from start to end: zero-shot logits, GLA prior, tuned logits; written so that it resumes."""
 
 from __future__ import annotations
 

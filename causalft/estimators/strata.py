@@ -64,7 +64,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         GLA's estimate of each model's label prior.
     temperature_ : float
     adjustment_ : str
-        The estimand, as identified in the graph.
+        The estimand, as found in the graph.
 
     References
     ----------
@@ -223,8 +223,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             stratum = zoo.load(name, device=pick_device(device))
             if stratum.sha256 != metrics["weights"][name]:
                 raise CausalFTError(
-                    f"{run.path} was fitted with other weights of {name!r} (sha256 {metrics['weights'][name][:12]}...); "
-                    "restore them or fit again"
+                    f"{run.path} was fitted with other weights of {name!r} (sha256 "
+                    f"{metrics['weights'][name][:12]}...); restore them or fit again"
                 )
             tuned = build_tuned(stratum, list(model.classes_), tuning)
             model.members_[name] = tuned.load(run.path / "strata" / name).requires_grad_(False)

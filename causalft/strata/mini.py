@@ -85,8 +85,8 @@ class WordTokenizer:
             unknown = [word for word in words if word not in self._index]
             if unknown:
                 raise CausalFTError(
-                    f"this mini model never saw the word {unknown[0]!r} (of the caption {text!r}); a mini knows only the "
-                    "classes it was pre-trained on: use --zoo pretrained, or `causalft zoo pretrain` on your own images"
+                    f"this mini model never saw the word {unknown[0]!r} (of the caption {text!r}); a mini knows only "
+                    "the classes it was pre-trained on: use --zoo pretrained, or pre-train your own (`causalft zoo pretrain`)"
                 )
             if len(words) + 2 > self.context_length:
                 raise CausalFTError(f"the caption {text!r} has more than {self.context_length - 2} words")

@@ -177,7 +177,7 @@ def plan_photo_zoo(
 
 
 def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
-    """Write ``manifest.parquet`` (one row an image: file, label, split, sha256) and ``zoo.json`` into the zoo's folder."""
+    """Write ``manifest.parquet`` (one row an image: file, label, split, sha256) and ``zoo.json`` into the zoo."""
     split = np.full(len(images), "unused", dtype=object)
     for part, rows in zoo.parts.items():
         split[rows] = part

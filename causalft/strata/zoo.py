@@ -1,4 +1,4 @@
-"""Zoos: what a stratum's name loads. ``mini`` ships with the package, ``pretrained`` is open_clip's, a folder is yours."""
+"""Zoos, or what a stratum's name loads: ``mini`` ships here, ``pretrained`` is open_clip's, a folder is yours."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Zoo(ABC):
 
     @abstractmethod
     def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        """Load a stratum; raises :class:`CausalFTError` for an unknown name or weights that are not as they should be."""
+        """Load a stratum; an unknown name or wrong weights raise a :class:`CausalFTError`."""
 
     def check(self, name: str) -> None:
         """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
@@ -177,7 +177,7 @@ class PretrainedZoo(Zoo):
         except Exception as error:
             reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
             raise CausalFTError(
-                f"weights of {name!r}: {file} do not fit {architecture} ({reason}); give its safetensors or state-dict file"
+                f"weights of {name!r}: {file} do not fit {architecture} ({reason}); give its safetensors file"
             ) from error
         preprocess = open_clip.get_model_preprocess_cfg(model)
         size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]

@@ -1,4 +1,4 @@
-"""Losses: logit adjustment and cross-entropy for tuning, caption-bank and in-batch contrastive losses for pre-training."""
+"""Losses: logit adjustment and cross-entropy to tune with, two contrastive losses to pre-train with."""
 
 from __future__ import annotations
 

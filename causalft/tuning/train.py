@@ -169,7 +169,7 @@ def train(
 
 
 def _n_batches(n_samples: int, batch_size: int) -> int:
-    """Batches of an epoch; a last batch of one sample is dropped (batch norm cannot use it) unless it is the only one."""
+    """Batches of an epoch; a last batch of one sample is dropped unless it is the only one (batch norm needs two)."""
     full, rest = divmod(n_samples, batch_size)
     return max(1, full + (rest > 1))
 

@@ -1,0 +1,42 @@
+"""Options that several verbs read the same way."""
+
+from __future__ import annotations
+
+from causalft.errors import CausalFTError
+
+__all__ = ["name_value_pairs", "numbers"]
+
+
+def name_value_pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
+    """Read repeated NAME=VALUE options.
+
+    Examples
+    --------
+    >>> name_value_pairs(("clip=upper", "openclip=lower"), "--member")
+    {'clip': 'upper', 'openclip': 'lower'}
+    """
+    pairs: dict[str, str] = {}
+    for value in values:
+        name, separator, rest = value.partition("=")
+        if not (separator and name and rest):
+            raise CausalFTError(f"{option} {value!r} is not NAME=VALUE")
+        if name in pairs:
+            raise CausalFTError(f"{option}: {name!r} is given twice")
+        pairs[name] = rest
+    return pairs
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Read a list of numbers separated by commas; None stays None.
+
+    Examples
+    --------
+    >>> numbers("0.01,0.02", "--lr")
+    (0.01, 0.02)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise CausalFTError(f"{option} {text!r} is not a list of numbers such as 0.01,0.02") from None
