@@ -97,7 +97,7 @@ def render_creatures(
     Raises
     ------
     CausalFTError
-        If a part type or a factor is out of range, or the shapes do not match.
+        If a part type or a factor is out of range or no whole number, or the shapes do not match.
 
     Examples
     --------
@@ -108,13 +108,18 @@ def render_creatures(
     parts, factors = np.asarray(parts), np.asarray(factors)
     if parts.ndim != 2 or parts.shape[1] != 3 or factors.shape != parts.shape[:1]:
         raise CausalFTError(f"parts must be (n, 3) and factors (n,), got {parts.shape} and {factors.shape}")
+    if not all(np.issubdtype(a.dtype, np.integer) for a in (parts, factors)):
+        raise CausalFTError(f"parts and factors must be whole numbers, got {parts.dtype} and {factors.dtype}")
     if len(parts) and (parts.min() < 0 or parts.max() >= N_TYPES):
         raise CausalFTError(f"part types lie in 0..{N_TYPES - 1}")
     if len(factors) and (factors.min() < 0 or factors.max() >= len(FACTORS)):
         raise CausalFTError(f"factors lie in 0..{len(FACTORS) - 1}: {', '.join(FACTORS)}")
     if size < 16:
         raise CausalFTError(f"size {size} is too small to show a creature; use 16 pixels or more")
-    scene = _draw_scene(torch.from_numpy(parts).long(), torch.from_numpy(factors).long(), size, seed)
+    if batch_size < 1:
+        raise CausalFTError(f"batch size {batch_size} is below 1")
+    kinds, dominant = (torch.from_numpy(np.array(a, dtype=np.int64)) for a in (parts, factors))
+    scene = _draw_scene(kinds, dominant, size, seed)
     pictures = np.empty((len(parts), size, size, 3), dtype=np.uint8)
     for start in range(0, len(parts), batch_size):
         chosen = slice(start, start + batch_size)
