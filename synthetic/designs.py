@@ -16,7 +16,8 @@ SETS = ("A_train", "A_test", "B_train", "B_test")
 """The image sets of every design: A is balanced over the factor, B is not."""
 
 DESIGNS = {
-    "paper": "B has the same majority factor in every class: C shifts between A and B, but C and Y are independent in both",
+    "paper": "B has the same majority factor in every class: C shifts between A and B, but C and Y are "
+    "independent in both",
     "confounded": "the majority factor of B depends on the class: C and Y are dependent in B, independent in A",
     "null": "the factor's label is drawn as in 'confounded', but the pictures do not depend on it",
 }
@@ -76,7 +77,9 @@ class Design:
         if which not in SETS:
             raise CausalFTError(f"no image set {which!r}; {nearest(which, SETS)}")
         if n_per_class < 4:
-            raise CausalFTError(f"n_per_class {n_per_class} is too small for a majority and a minority; use at least 4")
+            raise CausalFTError(
+                f"n_per_class {n_per_class} is too small for a majority and a minority; use at least 4"
+            )
         table = np.empty((len(self.classes), 2), dtype=int)
         for k, favourite in enumerate(self.majority):
             if which.startswith("A"):
@@ -93,8 +96,8 @@ class Design:
 
         Examples
         --------
-        >>> round(make_design("paper").dependence("B_train"), 3), round(make_design("confounded").dependence("B_train"), 3)
-        (0.0, 0.368)
+        >>> round(make_design("confounded").dependence("B_train"), 3)
+        0.368
         """
         joint = self.law(which) / len(self.classes)
         product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
@@ -105,7 +108,9 @@ class Design:
         if which not in SETS:
             raise CausalFTError(f"no image set {which!r}; {nearest(which, SETS)}")
         share = 0.5 if which.startswith("A") else self.ratio
-        return np.array([[1 - share, share] if favourite else [share, 1 - share] for favourite in self.majority])
+        return np.array(
+            [[1 - share, share] if favourite else [share, 1 - share] for favourite in self.majority]
+        )
 
 
 def make_design(name: str, classes: Sequence[str] | None = None, ratio: float = 0.9) -> Design:
@@ -137,7 +142,9 @@ def make_design(name: str, classes: Sequence[str] | None = None, ratio: float = 
         twice = next(class_name for class_name in chosen if chosen.count(class_name) > 1)
         raise CausalFTError(f"class {twice!r} is named twice; name each class once")
     if len(chosen) < 2:
-        raise CausalFTError(f"one class only ({', '.join(chosen) or 'none'}): a classifier needs at least 2 classes")
+        raise CausalFTError(
+            f"one class only ({', '.join(chosen) or 'none'}): a classifier needs at least 2 classes"
+        )
     if not 0.5 < ratio < 1.0:
         raise CausalFTError(
             f"ratio {ratio:g} is out of range: the majority's share of the B sets lies above 0.5 (or B would be A) "

@@ -23,7 +23,8 @@ __all__ = ["GENERATORS", "PictureSet", "generate", "make_set"]
 PictureMaker = Callable[[str, int, np.ndarray, int], np.ndarray]
 
 GENERATORS: dict[str, PictureMaker] = {"renderer": render}
-"""Name -> function of (class name, part, nuisance (n, N_NUISANCE), size) that gives uint8 pictures (n, size, size, 3)."""
+"""Name -> function of (class name, part, nuisance (n, N_NUISANCE), size) that gives uint8 pictures "
+"(n, size, size, 3)."""
 
 COLUMNS = ("file_name", "label", "factor", "design", "split", "seed", "part")
 
@@ -49,8 +50,9 @@ class PictureSet:
         return len(self.labels)
 
 
-def make_set(design: Design, which: str, n_per_class: int, seed: int, *, generator: str = "renderer",
-             size: int = 32) -> PictureSet:
+def make_set(
+    design: Design, which: str, n_per_class: int, seed: int, *, generator: str = "renderer", size: int = 32
+) -> PictureSet:
     """Make one image set of a design.
 
     Every picture depends only on (seed, set, class, part, its number), so the same arguments give the same bytes, and a
@@ -98,8 +100,15 @@ def make_set(design: Design, which: str, n_per_class: int, seed: int, *, generat
     return PictureSet(pixels=pixels, labels=labels, factors=factors, parts=parts)
 
 
-def generate(design: Design, out: str | os.PathLike[str], n_per_class: int = 100, seed: int = 0, *,
-             generator: str = "renderer", size: int = 48) -> Path:
+def generate(
+    design: Design,
+    out: str | os.PathLike[str],
+    n_per_class: int = 100,
+    seed: int = 0,
+    *,
+    generator: str = "renderer",
+    size: int = 48,
+) -> Path:
     """Write the four image sets of a design as ImageFolders.
 
     The folder gets ``A_train/<class>/00000.png`` and so on for each of the sets, a ``metadata.csv`` in each set (paths
@@ -127,10 +136,19 @@ def generate(design: Design, out: str | os.PathLike[str], n_per_class: int = 100
         raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
     if size < 8:
         raise CausalFTError(f"size {size} is too small to show a part; use at least 8 pixels")
-    run = Run.create(out, kind="generate", config={
-        "design": design.name, "classes": list(design.classes), "ratio": design.ratio, "n_per_class": n_per_class,
-        "seed": seed, "generator": generator, "size": size,
-    })
+    run = Run.create(
+        out,
+        kind="generate",
+        config={
+            "design": design.name,
+            "classes": list(design.classes),
+            "ratio": design.ratio,
+            "n_per_class": n_per_class,
+            "seed": seed,
+            "generator": generator,
+            "size": size,
+        },
+    )
     everything: list[tuple[object, ...]] = []
     for which in SETS:
         pictures = make_set(design, which, n_per_class, seed, generator=generator, size=size)
@@ -139,12 +157,18 @@ def generate(design: Design, out: str | os.PathLike[str], n_per_class: int = 100
             _write_set(run.path, which, pictures, rows)
         everything += [(f"{which}/{row[0]}", *row[1:]) for row in rows]
     write_text(run.file("metadata.csv"), _csv(everything))
-    run.finish({
-        "design": design.name, "generator": generator, "seed": seed, "n_per_class": n_per_class, "size": size,
-        "counts": {which: design.counts(which, n_per_class).tolist() for which in SETS},
-        "mutual_information_nats": {which: design.dependence(which) for which in SETS},
-        "images": len(everything),
-    })
+    run.finish(
+        {
+            "design": design.name,
+            "generator": generator,
+            "seed": seed,
+            "n_per_class": n_per_class,
+            "size": size,
+            "counts": {which: design.counts(which, n_per_class).tolist() for which in SETS},
+            "mutual_information_nats": {which: design.dependence(which) for which in SETS},
+            "images": len(everything),
+        }
+    )
     return run.path
 
 
@@ -157,8 +181,15 @@ def _maker(generator: str) -> PictureMaker:
 def _rows(design: Design, which: str, seed: int, pictures: PictureSet) -> list[tuple[object, ...]]:
     n_per_class = len(pictures) // len(design.classes)
     return [
-        (f"{design.classes[label]}/{number % n_per_class:05d}.png", design.classes[label], int(factor), design.name,
-         which, seed, design.factor_name(label, part))
+        (
+            f"{design.classes[label]}/{number % n_per_class:05d}.png",
+            design.classes[label],
+            int(factor),
+            design.name,
+            which,
+            seed,
+            design.factor_name(label, part),
+        )
         for number, (label, factor, part) in enumerate(zip(pictures.labels, pictures.factors, pictures.parts))
     ]
 

@@ -1,13 +1,14 @@
 """Draws the twelve close-ups of the A/B experiment (six classes, two parts each; paper section on A/B sets) in batches.
 
-A picture is a deterministic function of its class, of the part that dominates it (the semantic factor C) and of a vector of
+A picture is a deterministic function of its class, of the part that dominates it (the semantic factor C)
+and of a vector of
 nuisance numbers in [0, 1] (U: pose, scale, colour, background, light, clutter, occlusion, grain).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 import torch
@@ -19,18 +20,57 @@ from synthetic.pen import Pen
 __all__ = ["CLASSES", "PARTS", "NUISANCE", "N_NUISANCE", "Paint", "render"]
 
 NUISANCE = (
-    "angle", "scale", "shift_x", "shift_y", "flip", "main", "second", "shade", "warm", "cool", "aspect",
-    "sky_1", "sky_2", "sky_3", "ground_1", "ground_2", "ground_3", "slope", "blob_x", "blob_y", "blob_size", "blob_hue",
-    "light", "light_turn", "gain", "contrast", "occluder", "occluder_side", "occluder_hue", "grain", "grain_x", "grain_y",
+    "angle",
+    "scale",
+    "shift_x",
+    "shift_y",
+    "flip",
+    "main",
+    "second",
+    "shade",
+    "warm",
+    "cool",
+    "aspect",
+    "sky_1",
+    "sky_2",
+    "sky_3",
+    "ground_1",
+    "ground_2",
+    "ground_3",
+    "slope",
+    "blob_x",
+    "blob_y",
+    "blob_size",
+    "blob_hue",
+    "light",
+    "light_turn",
+    "gain",
+    "contrast",
+    "occluder",
+    "occluder_side",
+    "occluder_hue",
+    "grain",
+    "grain_x",
+    "grain_y",
 )
 """Names of the nuisance numbers, in the order of their columns."""
 N_NUISANCE = len(NUISANCE)
 
 # One list of coat and paint colours for all classes: colour says nothing about the class.
-_COATS = torch.tensor([
-    [0.93, 0.92, 0.90], [0.66, 0.67, 0.69], [0.30, 0.30, 0.33], [0.44, 0.29, 0.19], [0.78, 0.45, 0.18],
-    [0.80, 0.66, 0.46], [0.93, 0.84, 0.62], [0.38, 0.48, 0.62], [0.66, 0.22, 0.19], [0.45, 0.50, 0.33],
-])
+_COATS = torch.tensor(
+    [
+        [0.93, 0.92, 0.90],
+        [0.66, 0.67, 0.69],
+        [0.30, 0.30, 0.33],
+        [0.44, 0.29, 0.19],
+        [0.78, 0.45, 0.18],
+        [0.80, 0.66, 0.46],
+        [0.93, 0.84, 0.62],
+        [0.38, 0.48, 0.62],
+        [0.66, 0.22, 0.19],
+        [0.45, 0.50, 0.33],
+    ]
+)
 _GRAIN = torch.from_numpy(np.random.default_rng(7).standard_normal((251, 251)).astype(np.float32))
 _INK = (0.07, 0.07, 0.09)
 _GLASS = (0.30, 0.45, 0.60)
@@ -174,8 +214,19 @@ def _cat_body(p: Pen, c: Paint) -> None:
     p.stroke(-0.86, 0.76, -1.0, 0.44, 0.16, c.main)
     p.stroke(-1.0, 0.44, -0.84, 0.16, 0.15, c.dark)
     p.stroke(0.24, 0.10, 0.28, 0.84, 0.17, c.dark)
-    p.polygon([(-0.58, 0.36), (-0.40, -0.08), (0.10, -0.62), (0.20, -1.5), (0.76, -1.5), (0.60, -0.3), (0.46, 0.40)], c.main,
-              grow=0.03)
+    p.polygon(
+        [
+            (-0.58, 0.36),
+            (-0.40, -0.08),
+            (0.10, -0.62),
+            (0.20, -1.5),
+            (0.76, -1.5),
+            (0.60, -0.3),
+            (0.46, 0.40),
+        ],
+        c.main,
+        grow=0.03,
+    )
     p.ellipse(-0.20, 0.46, 0.44, 0.41, c.main)
     p.ellipse(0.44, -0.14, 0.15, 0.34, c.light, turn=0.15)
     p.stroke(0.42, 0.10, 0.46, 0.82, 0.18, c.main)
@@ -255,7 +306,9 @@ def _truck_tail(p: Pen, c: Paint) -> None:
         p.box(x, 0.66, 0.09, 0.05, (0.95, 0.85, 0.2))
 
 
-_DRAWINGS: dict[str, tuple[tuple[str, Callable[[Pen, Paint], None]], tuple[str, Callable[[Pen, Paint], None]]]] = {
+_DRAWINGS: dict[
+    str, tuple[tuple[str, Callable[[Pen, Paint], None]], tuple[str, Callable[[Pen, Paint], None]]]
+] = {
     "airplane": (("head (cockpit)", _airplane_cockpit), ("tail (winglets)", _airplane_tail)),
     "automobile": (("head", _automobile_front), ("tail", _automobile_rear)),
     "bird": (("head", _bird_head), ("body", _bird_body)),
@@ -301,13 +354,15 @@ def render(class_name: str, part: int, nuisance: np.ndarray, size: int = 48, bat
     if part not in (0, 1):
         raise CausalFTError(f"part must be 0 or 1, got {part!r}")
     if size < 8:
-        raise CausalFTError(f"pictures of {size} pixels are too small to show a part; use a size of at least 8")
+        raise CausalFTError(
+            f"pictures of {size} pixels are too small to show a part; use a size of at least 8"
+        )
     draw = _DRAWINGS[class_name][part][1]
     pictures = np.empty((len(nuisance), size, size, 3), np.uint8)
     with torch.no_grad():
         for start in range(0, len(nuisance), batch):
-            u = torch.as_tensor(np.ascontiguousarray(nuisance[start:start + batch]), dtype=torch.float32)
-            pictures[start:start + len(u)] = _scene(draw, u, size).permute(0, 2, 3, 1).numpy()
+            u = torch.as_tensor(np.ascontiguousarray(nuisance[start : start + batch]), dtype=torch.float32)
+            pictures[start : start + len(u)] = _scene(draw, u, size).permute(0, 2, 3, 1).numpy()
     return pictures
 
 
@@ -325,8 +380,20 @@ def _scene(draw: Callable[[Pen, Paint], None], u: Tensor, size: int) -> Tensor:
     n = len(u)
     still = Pen(gx.expand(n, size, size), gy.expand(n, size, size), pixel, canvas)
     side = torch.where(of["blob_x"] < 0.5, of["blob_x"] * 2.0 - 1.2, of["blob_x"] * 2.0 - 0.8)
-    still.ellipse(side, of["blob_y"] * 2 - 1, 0.1 + 0.3 * of["blob_size"], 0.1 + 0.2 * of["blob_hue"], _hue(of["blob_hue"]))
-    still.box(-side, of["blob_size"] * 2 - 1, 0.08 + 0.2 * of["blob_y"], 0.08 + 0.2 * of["blob_x"], _hue(of["blob_size"]))
+    still.ellipse(
+        side,
+        of["blob_y"] * 2 - 1,
+        0.1 + 0.3 * of["blob_size"],
+        0.1 + 0.2 * of["blob_hue"],
+        _hue(of["blob_hue"]),
+    )
+    still.box(
+        -side,
+        of["blob_size"] * 2 - 1,
+        0.08 + 0.2 * of["blob_y"],
+        0.08 + 0.2 * of["blob_x"],
+        _hue(of["blob_size"]),
+    )
 
     angle = (of["angle"] - 0.5) * 0.6
     zoom = 0.72 + 0.42 * of["scale"]
@@ -357,7 +424,12 @@ def _paint(of: dict[str, Tensor]) -> Paint:
 
     main, second = coat("main"), coat("second")
     white = torch.ones(1, 3, 1, 1)
-    return Paint(main=main, dark=main * 0.58, light=torch.lerp(main, white, 0.55), second=torch.lerp(second, main * 0.7, 0.35))
+    return Paint(
+        main=main,
+        dark=main * 0.58,
+        light=torch.lerp(main, white, 0.55),
+        second=torch.lerp(second, main * 0.7, 0.35),
+    )
 
 
 def _hue(u: Tensor) -> Tensor:

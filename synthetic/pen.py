@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 import torch
 from torch import Tensor
 
 __all__ = ["Pen", "Number", "Colour"]
 
-Number = Union[float, Tensor]
+Number = float | Tensor
 """A length or coordinate: one for all pictures, or a tensor of shape (n, 1, 1)."""
 
-Colour = Union[tuple[float, float, float], Tensor]
+Colour = tuple[float, float, float] | Tensor
 """RGB in [0, 1]: one triple for all pictures, or a tensor of shape (n, 3, 1, 1)."""
 
 
@@ -58,15 +56,32 @@ class Pen:
             alpha = alpha.mul_(opacity)
         self.canvas.lerp_(as_colour(colour), alpha.unsqueeze(1))
 
-    def ellipse(self, cx: Number, cy: Number, rx: Number, ry: Number, colour: Colour, turn: float = 0.0,
-                opacity: Number = 1.0) -> None:
+    def ellipse(
+        self,
+        cx: Number,
+        cy: Number,
+        rx: Number,
+        ry: Number,
+        colour: Colour,
+        turn: float = 0.0,
+        opacity: Number = 1.0,
+    ) -> None:
         """Fill an ellipse with centre (cx, cy) and half axes (rx, ry), turned by ``turn`` radians."""
         u, v = self._local(cx, cy, turn)
         radius = u.div_(rx).square_().add_(v.div_(ry).square_()).sqrt_()
         self.fill(radius.neg_().add_(1.0).mul_(_smaller(rx, ry)), colour, opacity)
 
-    def box(self, cx: Number, cy: Number, hx: Number, hy: Number, colour: Colour, turn: float = 0.0,
-            corner: float = 0.0, opacity: Number = 1.0) -> None:
+    def box(
+        self,
+        cx: Number,
+        cy: Number,
+        hx: Number,
+        hy: Number,
+        colour: Colour,
+        turn: float = 0.0,
+        corner: float = 0.0,
+        opacity: Number = 1.0,
+    ) -> None:
         """Fill a box of half sides (hx, hy) with corners rounded by radius ``corner``."""
         u, v = self._local(cx, cy, turn)
         u, v = u.abs_().sub_(hx), v.abs_().sub_(hy)
@@ -77,7 +92,9 @@ class Pen:
             inside = torch.maximum(u, v).neg_()
         self.fill(inside, colour, opacity)
 
-    def polygon(self, points: list[tuple[float, float]], colour: Colour, grow: float = 0.0, opacity: Number = 1.0) -> None:
+    def polygon(
+        self, points: list[tuple[float, float]], colour: Colour, grow: float = 0.0, opacity: Number = 1.0
+    ) -> None:
         """Fill a convex polygon (corners in order, either way round), its sides moved outwards by ``grow``."""
         area = sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, points[1:] + points[:1]))
         sign = 1.0 if area > 0 else -1.0
@@ -90,7 +107,9 @@ class Pen:
         assert inside is not None
         self.fill(inside, colour, opacity)
 
-    def stroke(self, ax: float, ay: float, bx: float, by: float, width: float, colour: Colour, opacity: Number = 1.0) -> None:
+    def stroke(
+        self, ax: float, ay: float, bx: float, by: float, width: float, colour: Colour, opacity: Number = 1.0
+    ) -> None:
         """Draw a straight line with round ends from (ax, ay) to (bx, by), ``width`` thick."""
         dx, dy = bx - ax, by - ay
         u, v = self.x - ax, self.y - ay
@@ -99,8 +118,17 @@ class Pen:
         v.sub_(along, alpha=dy).square_()
         self.fill(u.add_(v).sqrt_().neg_().add_(width / 2), colour, opacity)
 
-    def arc(self, cx: float, cy: float, radius: float, width: float, half_angle: float, towards: float, colour: Colour) -> None:
-        """Draw a piece of a ring (``half_angle`` under pi / 2), its middle in direction ``towards`` (radians, y down)."""
+    def arc(
+        self,
+        cx: float,
+        cy: float,
+        radius: float,
+        width: float,
+        half_angle: float,
+        towards: float,
+        colour: Colour,
+    ) -> None:
+        """Draw a piece of a ring, ``half_angle`` (under pi / 2) to either side of direction ``towards`` (radians)."""
         u, v = self._local(cx, cy, towards)
         far = u * u + v * v
         ring = far.sqrt_().sub_(radius).abs_().neg_().add_(width / 2)

@@ -14,17 +14,36 @@ __all__ = ["command"]
 
 
 @click.command("generate")
-@click.option("--design", default="confounded", show_default=True, metavar="paper|confounded|null", help="Law of the factor.")
+@click.option(
+    "--design",
+    default="confounded",
+    show_default=True,
+    metavar="paper|confounded|null",
+    help="Law of the factor.",
+)
 @click.option("--generator", default="renderer", show_default=True, help="Who draws the pictures.")
 @click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
-@click.option("--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set.")
+@click.option(
+    "--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set."
+)
 @click.option("--ratio", default="90:10", show_default=True, help="Majority to minority part in the B sets.")
 @click.option("--size", type=int, default=48, show_default=True, help="Side of the pictures in pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output.")
-def command(design: str, generator: str, classes: str | None, n_per_class: int, ratio: str, size: int, seed: int, out: Path,
-            json_mode: bool) -> None:
+@click.option(
+    "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
+)
+def command(
+    design: str,
+    generator: str,
+    classes: str | None,
+    n_per_class: int,
+    ratio: str,
+    size: int,
+    seed: int,
+    out: Path,
+    json_mode: bool,
+) -> None:
     """Write the four image sets of an A/B design.
 
     OUT gets A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and one

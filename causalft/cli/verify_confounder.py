@@ -42,23 +42,49 @@ def parse_classes(text: str | None) -> list[str] | None:
 
 
 @click.command("verify-confounder")
-@click.option("--design", default="confounded", show_default=True, metavar="paper|confounded|null",
-              help="paper: B has 90:10 of the same part in every class; confounded: the majority part depends on the class; "
-                   "null: a control in which the factor changes nothing in the picture.")
+@click.option(
+    "--design",
+    default="confounded",
+    show_default=True,
+    metavar="paper|confounded|null",
+    help="paper: B has 90:10 of the same part in every class; confounded: the majority part depends on the class; "
+    "null: a control in which the factor changes nothing in the picture.",
+)
 @click.option("--generator", default="renderer", show_default=True, help="Who draws the pictures.")
 @click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
-@click.option("--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set.")
+@click.option(
+    "--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set."
+)
 @click.option("--ratio", default="90:10", show_default=True, help="Majority to minority part in the B sets.")
 @click.option("--seeds", type=int, help="Number of replications.  [default: 5]")
 @click.option("--first-seed", type=int, default=0, show_default=True, help="Seed of the first replication.")
-@click.option("--backbone", metavar="resnet32|resnet20|resnet8",
-              help="Network trained from scratch.  [default: resnet32; resnet8 with --quick]")
-@click.option("--out", type=click.Path(path_type=Path),
-              help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]")
+@click.option(
+    "--backbone",
+    metavar="resnet32|resnet20|resnet8",
+    help="Network trained from scratch.  [default: resnet32; resnet8 with --quick]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]",
+)
 @click.option("--quick", is_flag=True, help="A smaller network and shorter training.")
-@click.option("--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output.")
-def command(design: str, generator: str, classes: str | None, n_per_class: int, ratio: str, seeds: int | None,
-            first_seed: int, backbone: str | None, out: Path | None, quick: bool, json_mode: bool) -> None:
+@click.option(
+    "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
+)
+def command(
+    design: str,
+    generator: str,
+    classes: str | None,
+    n_per_class: int,
+    ratio: str,
+    seeds: int | None,
+    first_seed: int,
+    backbone: str | None,
+    out: Path | None,
+    quick: bool,
+    json_mode: bool,
+) -> None:
     """Is a semantic factor a confounder?
 
     Draws balanced (A) and unbalanced (B) image sets, trains a network from scratch on each, tests both on both over
@@ -66,13 +92,33 @@ def command(design: str, generator: str, classes: str | None, n_per_class: int, 
     """
     share, names = parse_ratio(ratio), parse_classes(classes)
     screen = console(json_mode)
-    repeat = _command_line(design=design, generator=generator, classes=classes, n_per_class=n_per_class, ratio=ratio,
-                           seeds=seeds, first_seed=first_seed, backbone=backbone, quick=quick)
+    repeat = _command_line(
+        design=design,
+        generator=generator,
+        classes=classes,
+        n_per_class=n_per_class,
+        ratio=ratio,
+        seeds=seeds,
+        first_seed=first_seed,
+        backbone=backbone,
+        quick=quick,
+    )
     from causalft.confounding.verify import verify_confounder
 
     folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{design}")
-    result = verify_confounder(design, generator=generator, classes=names, n_per_class=n_per_class, ratio=share, seeds=seeds,
-                               first_seed=first_seed, backbone=backbone, out=folder, quick=quick, command=repeat)
+    result = verify_confounder(
+        design,
+        generator=generator,
+        classes=names,
+        n_per_class=n_per_class,
+        ratio=share,
+        seeds=seeds,
+        first_seed=first_seed,
+        backbone=backbone,
+        out=folder,
+        quick=quick,
+        command=repeat,
+    )
     if json_mode:
         print_json(read_json(folder / "metrics.json"))
         return
@@ -87,19 +133,36 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
-    cells = Table("", "tested on A", "tested on B", title=f"Accuracy, % [95 % interval]; {how}", title_justify="left")
+    cells = Table(
+        "", "tested on A", "tested on B", title=f"Accuracy, % [95 % interval]; {how}", title_justify="left"
+    )
     for trained in "AB":
-        cells.add_row(f"trained on {trained}", *(
-            _interval(metrics["cells"][f"{trained}->{t}"]["mean"], metrics["cells"][f"{trained}->{t}"]["ci95"]) for t in "AB"))
+        cells.add_row(
+            f"trained on {trained}",
+            *(
+                _interval(
+                    metrics["cells"][f"{trained}->{t}"]["mean"], metrics["cells"][f"{trained}->{t}"]["ci95"]
+                )
+                for t in "AB"
+            ),
+        )
     tests = Table("test", "points [95 % interval]", "p", "what", title="Tests", title_justify="left")
     for name, test in metrics["tests"].items():
-        tests.add_row(name, _interval(test["estimate"], test["ci95"]), f"{test['p']:.2g}", TEST_NAMES[name].split(": ")[0])
+        tests.add_row(
+            name,
+            _interval(test["estimate"], test["ci95"]),
+            f"{test['p']:.2g}",
+            TEST_NAMES[name].split(": ")[0],
+        )
     screen.print(f"design {metrics['design']}: {metrics['design_meaning']}")
     screen.print(cells)
     screen.print(tests)
     screen.print(f"[bold]verdict: {metrics['verdict']}[/bold]: {_plain(metrics['reason'])}")
     if metrics["design"] == "paper":
-        screen.print("note: here C and Y are independent, so this shows the harm of a shift of C; the strict test is --design confounded")
+        screen.print(
+            "note: here C and Y are independent, so this shows the harm of a shift of C; the strict "
+            "test is --design confounded"
+        )
     screen.print(f"{metrics['seconds']:.0f} seconds")
 
 

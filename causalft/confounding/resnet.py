@@ -1,4 +1,4 @@
-"""The small residual networks of He et al. (2016) for CIFAR-sized pictures, trained from scratch in the A/B experiment."""
+"""The small residual networks of He et al. (2016) for CIFAR-sized pictures, trained from scratch."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The statistics of the A/B experiment: intervals and tests over seeds and test pictures, and the rule of the verdict.
 
-Method. Each seed is a whole replication: its own four image sets and its own initial weights. A quantity (a cell of the
-2 x 2 table, or a contrast of cells) is computed in each of the S seeds; the estimate is their mean. Its squared standard
-error is the larger of two: the variance between the seeds over S, and the variance that the finite number of test pictures
-alone gives (stratified by class and factor, paired where cells share test pictures). Intervals and two-sided p-values are
-Student's t with S - 1 degrees of freedom. With one seed the spread of training is unknown, and only pictures count. A
-hierarchical bootstrap (seeds, then pictures within class and factor) is reported beside it as a check.
+Method. Each seed is a whole replication: its own four image sets and its own initial weights. A quantity (a
+cell of the 2 x 2 table, or a contrast of cells) is computed in each of the S seeds; the estimate is their
+mean. Its squared standard error is the larger of two: the variance between the seeds over S, and the
+variance that the finite number of test pictures alone gives (stratified by class and factor, paired where
+cells share test pictures). Intervals and two-sided p-values are Student's t with S - 1 degrees of freedom.
+With one seed the spread of training is unknown, and only pictures count. A hierarchical bootstrap (seeds,
+then pictures within class and factor) is reported beside it as a check.
 """
 
 from __future__ import annotations
@@ -60,8 +61,14 @@ class Estimate:
 Contrast = Mapping[str, float]
 
 
-def estimate(correct: Mapping[str, np.ndarray], weights: Contrast, strata: Mapping[str, np.ndarray], *,
-             n_boot: int = 1000, seed: int = 0) -> Estimate:
+def estimate(
+    correct: Mapping[str, np.ndarray],
+    weights: Contrast,
+    strata: Mapping[str, np.ndarray],
+    *,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Estimate:
     """Estimate a weighted sum of cell accuracies, as the module's opening says.
 
     Parameters
@@ -100,8 +107,13 @@ def estimate(correct: Mapping[str, np.ndarray], weights: Contrast, strata: Mappi
     low, high = mean - reach * error, mean + reach * error
     if all(weight > 0 for weight in weights.values()):
         low, high = max(low, 0.0), min(high, 1.0)
-    return Estimate(mean=mean, ci95=(low, high), p=float(p), per_seed=tuple(per_seed.tolist()),
-                    bootstrap95=_bootstrap(scores, strata, n_boot, np.random.default_rng(seed)))
+    return Estimate(
+        mean=mean,
+        ci95=(float(low), float(high)),
+        p=float(p),
+        per_seed=tuple(per_seed.tolist()),
+        bootstrap95=_bootstrap(scores, strata, n_boot, np.random.default_rng(seed)),
+    )
 
 
 def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -116,8 +128,12 @@ def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.maximum(total, (0.5 / n) ** 2)
 
 
-def _bootstrap(scores: Sequence[tuple[str, np.ndarray]], strata: Mapping[str, np.ndarray], n_boot: int,
-               rng: np.random.Generator) -> tuple[float, float]:
+def _bootstrap(
+    scores: Sequence[tuple[str, np.ndarray]],
+    strata: Mapping[str, np.ndarray],
+    n_boot: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
     """Percentile interval: resample seeds, then pictures within each seed, test set and group."""
     n_seeds = len(scores[0][1])
     chosen = rng.integers(n_seeds, size=(n_boot, n_seeds))
@@ -152,8 +168,14 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def conclude(cells: Mapping[str, Estimate], tests: Mapping[str, Estimate], *, n_classes: int, n_seeds: int,
-             smallest_group: int) -> tuple[str, str]:
+def conclude(
+    cells: Mapping[str, Estimate],
+    tests: Mapping[str, Estimate],
+    *,
+    n_classes: int,
+    n_seeds: int,
+    smallest_group: int,
+) -> tuple[str, str]:
     """Turn the estimates into a verdict and its reason in words.
 
     ``inconclusive`` if the data cannot carry a verdict: one seed only, fewer than five pictures of a class's minority
@@ -172,10 +194,14 @@ def conclude(cells: Mapping[str, Estimate], tests: Mapping[str, Estimate], *, n_
     (verdict, reason)
     """
     if n_seeds < 2:
-        return "inconclusive", "one seed only: how much training itself varies is unknown; use --seeds 3 or more"
+        return (
+            "inconclusive",
+            "one seed only: how much training itself varies is unknown; use --seeds 3 or more",
+        )
     if smallest_group < 5:
         return "inconclusive", (
-            f"too few images: a class has only {smallest_group} of its minority part in the B training set (5 are needed); "
+            f"too few images: a class has only {smallest_group} of its minority part in the B training "
+            "set (5 are needed); "
             "raise --n-per-class"
         )
     untaught = [cell for cell in ("A->A", "B->B") if cells[cell].ci95[0] <= 1.5 / n_classes]
@@ -187,15 +213,22 @@ def conclude(cells: Mapping[str, Estimate], tests: Mapping[str, Estimate], *, n_
     drop, deficit, difference = tests["gap_B"], tests["A_minus_B_on_A"], tests["gap_B_minus_gap_A"]
     if min(drop.ci95[0], deficit.ci95[0], difference.ci95[0]) > 0:
         return "verified", (
-            f"trained on B, accuracy falls by {_points(drop)} points from B to A; on A it stays {_points(deficit)} points "
+            f"trained on B, accuracy falls by {_points(drop)} points from B to A; on A it stays "
+            f"{_points(deficit)} points "
             f"below training on A; and the fall is {_points(difference)} points beyond that of the model trained on A"
         )
-    for what, test in (("the drop of the B-trained model from B to A", drop),
-                       ("what the B-trained model lacks against the A-trained one on A", deficit)):
+    for what, test in (
+        ("the drop of the B-trained model from B to A", drop),
+        ("what the B-trained model lacks against the A-trained one on A", deficit),
+    ):
         if test.ci95[1] < LARGE_ENOUGH:
-            return "not detected", f"{what} is {_points(test)} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded"
+            return (
+                "not detected",
+                f"{what} is {_points(test)} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded",
+            )
     return "inconclusive", (
-        f"the intervals are too wide: the drop from B to A is {_points(drop)} points, the deficit on A {_points(deficit)}, "
+        f"the intervals are too wide: the drop from B to A is {_points(drop)} points, the deficit on A "
+        f"{_points(deficit)}, "
         f"which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or --n-per-class"
     )
 

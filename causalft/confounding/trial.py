@@ -38,8 +38,18 @@ class Trial:
     seconds_before: float
 
 
-def run_trial(design: Design, backbone: str, recipe: Recipe, seeds: tuple[int, ...], n_per_class: int, *,
-              generator: str = "renderer", size: int = 24, run: Run | None = None, progress: bool | None = None) -> Trial:
+def run_trial(
+    design: Design,
+    backbone: str,
+    recipe: Recipe,
+    seeds: tuple[int, ...],
+    n_per_class: int,
+    *,
+    generator: str = "renderer",
+    size: int = 24,
+    run: Run | None = None,
+    progress: bool | None = None,
+) -> Trial:
     """Train a network on A and one on B for each seed and test both on both.
 
     Parameters
@@ -58,7 +68,9 @@ def run_trial(design: Design, backbone: str, recipe: Recipe, seeds: tuple[int, .
     seconds_before = 0.0
     for position, seed in enumerate(seeds):
         for tested in "AB":
-            tests[seed, tested] = make_set(design, f"{tested}_test", n_per_class, seed, generator=generator, size=size)
+            tests[seed, tested] = make_set(
+                design, f"{tested}_test", n_per_class, seed, generator=generator, size=size
+            )
         for trained in "AB":
             name = f"models/seed{seed}-{trained}.json"
             if run is not None and run.has(name):
@@ -68,27 +80,47 @@ def run_trial(design: Design, backbone: str, recipe: Recipe, seeds: tuple[int, .
             pictures = make_set(design, f"{trained}_train", n_per_class, seed, generator=generator, size=size)
             number = 2 * position + "AB".index(trained) + 1
             result = _one_model(
-                pictures, {tested: tests[seed, tested] for tested in "AB"}, len(design.classes), backbone,
-                replace(recipe, seed=seed), run=run, checkpoint=f"models/seed{seed}-{trained}.safetensors",
-                label=f"model {number} of {2 * len(seeds)} (trained on {trained}, seed {seed})", progress=progress,
+                pictures,
+                {tested: tests[seed, tested] for tested in "AB"},
+                len(design.classes),
+                backbone,
+                replace(recipe, seed=seed),
+                run=run,
+                checkpoint=f"models/seed{seed}-{trained}.safetensors",
+                label=f"model {number} of {2 * len(seeds)} (trained on {trained}, seed {seed})",
+                progress=progress,
             )
             result.update(seed=seed, trained_on=trained)
             if run is not None:
                 write_json(run.file(name), result)
             results.append(result)
     correct = {
-        f"{trained}->{tested}": np.stack([
-            np.array(result["predictions"][tested]) == tests[result["seed"], tested].labels
-            for result in results if result["trained_on"] == trained
-        ])
-        for trained in "AB" for tested in "AB"
+        f"{trained}->{tested}": np.stack(
+            [
+                np.array(result["predictions"][tested]) == tests[result["seed"], tested].labels
+                for result in results
+                if result["trained_on"] == trained
+            ]
+        )
+        for trained in "AB"
+        for tested in "AB"
     }
     strata = {tested: 2 * tests[seeds[0], tested].labels + tests[seeds[0], tested].factors for tested in "AB"}
     return Trial(correct, strata, _table(design, results, tests), seconds_before)
 
 
-def _one_model(pictures: PictureSet, tests: dict[str, PictureSet], n_classes: int, backbone: str, recipe: Recipe, *,
-               run: Run | None, checkpoint: str, label: str, progress: bool | None) -> dict[str, Any]:
+def _one_model(
+    pictures: PictureSet,
+    tests: dict[str, PictureSet],
+    n_classes: int,
+    backbone: str,
+    recipe: Recipe,
+    *,
+    run: Run | None,
+    checkpoint: str,
+    label: str,
+    progress: bool | None,
+) -> dict[str, Any]:
     """Train one network and return its predictions, a JSON document."""
     started = time.perf_counter()
     x, y = _tensor(pictures.pixels), torch.from_numpy(pictures.labels)
@@ -98,8 +130,15 @@ def _one_model(pictures: PictureSet, tests: dict[str, PictureSet], n_classes: in
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
         return F.cross_entropy(model(x[indices]), y[indices])
 
-    history = train(model, len(y), batch_loss, recipe, label=label, progress=progress,
-                    checkpoint=run.file(checkpoint) if run is not None else None)
+    history = train(
+        model,
+        len(y),
+        batch_loss,
+        recipe,
+        label=label,
+        progress=progress,
+        checkpoint=run.file(checkpoint) if run is not None else None,
+    )
     model.eval()
     with torch.inference_mode():
         predictions = {
@@ -111,10 +150,18 @@ def _one_model(pictures: PictureSet, tests: dict[str, PictureSet], n_classes: in
 
 def _tensor(pixels: np.ndarray) -> Tensor:
     """uint8 (n, size, size, 3) to float (n, 3, size, size) in [0, 1], channels last in memory."""
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255.0).contiguous(memory_format=torch.channels_last)
+    return (
+        torch.from_numpy(pixels)
+        .permute(0, 3, 1, 2)
+        .float()
+        .div_(255.0)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
-def _table(design: Design, results: list[dict[str, Any]], tests: dict[tuple[int, str], PictureSet]) -> dict[str, list[Any]]:
+def _table(
+    design: Design, results: list[dict[str, Any]], tests: dict[tuple[int, str], PictureSet]
+) -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {
         name: [] for name in ("seed", "trained_on", "tested_on", "image", "label", "factor", "prediction")
     }

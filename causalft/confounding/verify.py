@@ -1,4 +1,4 @@
-"""Is a semantic factor a confounder? Train a network on balanced (A) and unbalanced (B) sets, test both on both, and judge."""
+"""Is a semantic factor a confounder? Train on balanced (A) and unbalanced (B) sets, test both on both, judge."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Verification:
     cells : ``"A->B"`` (trained on -> tested on) and so on -> Estimate of the accuracy.
     tests : name of a contrast (`causalft.confounding.tests.CONTRASTS`) -> Estimate.
     mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
-    parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and with C=0 and C=1.
+    parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
+    with C=0 and C=1.
     verdict : ``"verified"``, ``"not detected"`` or ``"inconclusive"``.
     reason : the same in words, with numbers.
     seconds : float
@@ -84,7 +85,8 @@ class Verification:
 
     def __repr__(self) -> str:
         lines = [
-            f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, {self.n_per_class} images a class)",
+            f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, "
+            f"{self.n_per_class} images a class)",
             "              tested on A            tested on B",
         ]
         for trained in "AB":
@@ -101,7 +103,9 @@ class Verification:
             "generator": self.generator,
             "classes": list(self.design.classes),
             "ratio": self.design.ratio,
-            "mutual_information_nats": {which: self.design.dependence(which) for which in ("A_train", "B_train")},
+            "mutual_information_nats": {
+                which: self.design.dependence(which) for which in ("A_train", "B_train")
+            },
             "backbone": self.backbone,
             "quick": self.quick,
             "seeds": list(self.seeds),
@@ -111,7 +115,13 @@ class Verification:
                 for name, e in self.cells.items()
             },
             "tests": {
-                name: {"estimate": e.mean, "ci95": e.ci95, "p": e.p, "per_seed": e.per_seed, "bootstrap95": e.bootstrap95}
+                name: {
+                    "estimate": e.mean,
+                    "ci95": e.ci95,
+                    "p": e.p,
+                    "per_seed": e.per_seed,
+                    "bootstrap95": e.bootstrap95,
+                }
                 for name, e in self.tests.items()
             },
             "mcnemar_p": self.mcnemar_p,
@@ -139,7 +149,8 @@ def verify_confounder(
 ) -> Verification:
     """Run the A/B experiment and say whether the factor confounds.
 
-    For each seed four sets are drawn (A and B, training and test), one network is trained from scratch on A and one on B,
+    For each seed four sets are drawn (A and B, training and test), one network is trained from scratch on
+    A and one on B,
     and both are tested on both.
 
     Parameters
@@ -171,7 +182,8 @@ def verify_confounder(
 
     References
     ----------
-    The A/B sets of "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv 2501.15955, Fig. 12).
+    The A/B sets of "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv
+    2501.15955, Fig. 12).
     """
     started = time.perf_counter()
     laws = make_design(design, classes, ratio)
@@ -189,33 +201,74 @@ def verify_confounder(
     numbers = tuple(range(first_seed, first_seed + plan.seeds))
     run = None
     if out is not None:
-        run = Run.create(out, kind="verify-confounder", config={
-            "design": design, "classes": laws.classes, "ratio": ratio, "n_per_class": n_per_class, "generator": generator,
-            "seeds": numbers, "backbone": plan.backbone, "size": plan.size, "recipe": vars(plan.recipe), "quick": quick,
-        })
+        run = Run.create(
+            out,
+            kind="verify-confounder",
+            config={
+                "design": design,
+                "classes": laws.classes,
+                "ratio": ratio,
+                "n_per_class": n_per_class,
+                "generator": generator,
+                "seeds": numbers,
+                "backbone": plan.backbone,
+                "size": plan.size,
+                "recipe": vars(plan.recipe),
+                "quick": quick,
+            },
+        )
 
-    trial = run_trial(laws, plan.backbone, plan.recipe, numbers, n_per_class, generator=generator, size=plan.size, run=run,
-                      progress=progress)
+    trial = run_trial(
+        laws,
+        plan.backbone,
+        plan.recipe,
+        numbers,
+        n_per_class,
+        generator=generator,
+        size=plan.size,
+        run=run,
+        progress=progress,
+    )
     cells = {name: estimate(trial.correct, {name: 1.0}, trial.strata) for name in CELLS}
     tests = {name: estimate(trial.correct, weights, trial.strata) for name, weights in CONTRASTS.items()}
-    verdict, reason = conclude(cells, tests, n_classes=len(laws.classes), n_seeds=plan.seeds, smallest_group=smallest)
+    verdict, reason = conclude(
+        cells, tests, n_classes=len(laws.classes), n_seeds=plan.seeds, smallest_group=smallest
+    )
     result = Verification(
-        design=laws, generator=generator, backbone=plan.backbone, seeds=numbers, n_per_class=n_per_class, cells=cells,
-        tests=tests, mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
-        parts=_by_part(laws, trial.correct, trial.strata["A"]), verdict=verdict, reason=reason,
-        seconds=time.perf_counter() - started + trial.seconds_before, quick=quick, out=run.path if run else None,
+        design=laws,
+        generator=generator,
+        backbone=plan.backbone,
+        seeds=numbers,
+        n_per_class=n_per_class,
+        cells=cells,
+        tests=tests,
+        mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
+        parts=_by_part(laws, trial.correct, trial.strata["A"]),
+        verdict=verdict,
+        reason=reason,
+        seconds=time.perf_counter() - started + trial.seconds_before,
+        quick=quick,
+        out=run.path if run else None,
     )
     if run is not None:
         _write(run, result, trial.table, command)
     return result
 
 
-def _by_part(design: Design, correct: dict[str, np.ndarray], strata: np.ndarray) -> dict[str, dict[str, float]]:
+def _by_part(
+    design: Design, correct: dict[str, np.ndarray], strata: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Accuracy of both models on A's pictures by part; ``strata`` is 2 * class + factor."""
     factor, majority = strata % 2, np.array(design.majority)[strata // 2]
-    masks = {"majority": factor == majority, "minority": factor != majority, "C=0": factor == 0, "C=1": factor == 1}
+    masks = {
+        "majority": factor == majority,
+        "minority": factor != majority,
+        "C=0": factor == 0,
+        "C=1": factor == 1,
+    }
     return {
-        trained: {name: float(correct[f"{trained}->A"][:, mask].mean()) for name, mask in masks.items()} for trained in "AB"
+        trained: {name: float(correct[f"{trained}->A"][:, mask].mean()) for name, mask in masks.items()}
+        for trained in "AB"
     }
 
 
@@ -232,7 +285,10 @@ def _write(run: Run, result: Verification, table: dict[str, list[Any]], command:
         for which in ("A_train", "B_train")
     }
     metrics = result.metrics()
-    figures = write_figures(run.file("figures/cells.png").parent, metrics,
-                            {name: (s.pixels, s.labels, s.factors) for name, s in samples.items()})
+    figures = write_figures(
+        run.file("figures/cells.png").parent,
+        metrics,
+        {name: (s.pixels, s.labels, s.factors) for name, s in samples.items()},
+    )
     write_report(run.file("report.html"), metrics, figures, command)
     run.finish(metrics)

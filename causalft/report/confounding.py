@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalft.report.html import Figure, Section, Table, render_report
-from causalft.report.style import PALETTE, figure_style, new_axes, new_figure, save_figure
+from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
 from causalft.runs import write_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
 __all__ = ["TEST_NAMES", "draw_cells", "draw_samples", "write_figures", "write_report"]
@@ -28,15 +27,21 @@ TEST_NAMES = {
 
 _WHAT_IT_SHOWS = {
     "paper": (
-        "In this design the majority part is the same in every class, so the factor C and the class Y are independent in both "
-        "sets (mutual information 0). A drop therefore shows that a shift of C between training and test harms the model: C "
-        "acts on what is learnt. It does not show confounding in the strict sense, for which C must depend on Y; the design "
+        "In this design the majority part is the same in every class, so the factor C and the class Y "
+        "are independent in both "
+        "sets (mutual information 0). A drop therefore shows that a shift of C between training and "
+        "test harms the model: C "
+        "acts on what is learnt. It does not show confounding in the strict sense, for which C must "
+        "depend on Y; the design "
         "'confounded' does that."
     ),
     "confounded": (
-        "In this design the majority part depends on the class, so the factor C and the class Y are dependent in B (mutual "
-        "information {B_train:.2f} nats) and independent in A. A model trained on B can read the class off the part; on A, "
-        "where the part no longer tells the class, that shortcut is taken away. This is confounding in the strict sense: C "
+        "In this design the majority part depends on the class, so the factor C and the class Y are "
+        "dependent in B (mutual "
+        "information {B_train:.2f} nats) and independent in A. A model trained on B can read the class "
+        "off the part; on A, "
+        "where the part no longer tells the class, that shortcut is taken away. This is confounding in "
+        "the strict sense: C "
         "acts on the picture and goes with the label."
     ),
     "null": (
@@ -46,9 +51,10 @@ _WHAT_IT_SHOWS = {
 }
 
 
-def draw_cells(cells: Mapping[str, Mapping[str, Any]]) -> Axes:
+def draw_cells(cells: Mapping[str, Mapping[str, Any]]) -> MatplotlibFigure:
     """Bars of the four accuracies with 95 % intervals and one dot a seed (after the paper's Fig. 12)."""
-    axes = new_axes(5.2, 3.4)
+    figure = new_figure(5.2, 3.4)
+    axes = figure.add_subplot()
     for shift, trained, colour in ((-0.2, "A", PALETTE["blue"]), (0.2, "B", PALETTE["orange"])):
         for position, tested in enumerate("AB"):
             cell = cells[f"{trained}->{tested}"]
@@ -79,7 +85,7 @@ def draw_cells(cells: Mapping[str, Mapping[str, Any]]) -> Axes:
     axes.set_ylabel("accuracy (%)")
     axes.set_ylim(0, 104)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2)
-    return axes
+    return figure
 
 
 def draw_samples(
@@ -93,7 +99,7 @@ def draw_samples(
     classes : class names.
     """
     colours = [tuple(int(PALETTE[name][k : k + 2], 16) for k in (1, 3, 5)) for name in ("blue", "vermillion")]
-    figure = new_figure(13.0, 0.68 * len(classes) + 0.5)
+    figure = new_figure(13.0, 0.57 * len(classes) + 0.4)
     for axes, (name, (pixels, labels, factors)) in zip(figure.subplots(1, len(samples)), samples.items()):
         size = pixels.shape[1]
         border = max(2, size // 20)
@@ -119,7 +125,7 @@ def write_figures(
     """Draw both figures into ``folder``; returns their paths by name."""
     with figure_style():
         cells = draw_cells(metrics["cells"])
-        paths = {"cells": save_figure(cells.figure, folder / "cells.png")}
+        paths = {"cells": save_figure(cells, folder / "cells.png")}
         paths["samples"] = save_figure(
             draw_samples(samples, list(metrics["classes"])), folder / "samples.png"
         )
@@ -156,12 +162,16 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
         caption="Accuracy in percent by part. The first row says whether the two parts are equally hard.",
     )
     method = (
-        "Each seed is a whole replication with its own four image sets and its own initial weights. The estimate is the mean "
+        "Each seed is a whole replication with its own four image sets and its own initial weights. "
+        "The estimate is the mean "
         "over seeds. Its squared standard error is the larger of the variance between seeds over their number and the "
-        "variance that the number of test pictures alone gives (within class and factor, paired where models share test "
+        "variance that the number of test pictures alone gives (within class and factor, paired where "
+        "models share test "
         "pictures); intervals and p-values are Student's t with one degree of freedom less than seeds. The verdict is "
-        "'verified' if gap_B, A_minus_B_on_A and their difference of gaps are all above zero at 95 %, 'not detected' if an "
-        "effect of 5 points is excluded, and 'inconclusive' otherwise, with one seed, with fewer than five minority pictures "
+        "'verified' if gap_B, A_minus_B_on_A and their difference of gaps are all above zero at 95 %, "
+        "'not detected' if an "
+        "effect of 5 points is excluded, and 'inconclusive' otherwise, with one seed, with fewer than "
+        "five minority pictures "
         "of a class in training, or if the models did not learn."
     )
     mutual = metrics["mutual_information_nats"]
@@ -208,7 +218,8 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
                 "How it was judged",
                 [
                     method,
-                    f"Exact paired test of both models on the pictures of A, the models taken as fixed (McNemar): p = {metrics['mcnemar_p']:.2g}.",
+                    "Exact paired test of both models on the pictures of A, the models taken as fixed "
+                    f"(McNemar): p = {metrics['mcnemar_p']:.2g}.",
                 ],
             ),
         ],
