@@ -86,7 +86,7 @@ class WordTokenizer:
             if unknown:
                 raise CausalFTError(
                     f"this mini model never saw the word {unknown[0]!r} (of the caption {text!r}); a mini knows only "
-                    "the classes it was pre-trained on: use --zoo pretrained, or pre-train your own (`causalft zoo pretrain`)"
+                    "the classes it was pre-trained on: use --zoo pretrained, or pre-train your own (`zoo pretrain`)"
                 )
             if len(words) + 2 > self.context_length:
                 raise CausalFTError(f"the caption {text!r} has more than {self.context_length - 2} words")
@@ -111,6 +111,11 @@ def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
     for name, caption in zip(class_names, captions, strict=True):
         if len(caption) == len(_words(TEMPLATE.format(""))):
             raise CausalFTError(f"class name {name!r} has no letter or digit; rename its folder")
+    first: dict[tuple[str, ...], str] = {}
+    for name, caption in zip(class_names, captions, strict=True):
+        other = first.setdefault(tuple(caption), name)
+        if other != name:
+            raise CausalFTError(f"classes {other!r} and {name!r} have the same caption; rename one folder")
     words = sorted({word for caption in captions for word in caption})
     return words, max(len(caption) for caption in captions) + 2
 
@@ -118,12 +123,21 @@ def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
 def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
     """Return an untrained mini CLIP with weights drawn from ``seed``.
 
+    Raises
+    ------
+    CausalFTError
+        If the patch size is no power of two, or the image size not a multiple of it.
+
     Examples
     --------
     >>> model = build_mini(MiniConfig())
     >>> model.encode_image(torch.zeros(2, 3, 40, 40)).shape
     torch.Size([2, 64])
     """
+    if config.image_size < config.patch_size or config.image_size % config.patch_size:
+        raise CausalFTError(
+            f"image size {config.image_size} is not a multiple of the patch size {config.patch_size}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(

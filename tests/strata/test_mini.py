@@ -1,0 +1,114 @@
+"""The mini CLIP: its words, its weights from a seed, and what half precision does to its features."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.model import CLIP
+from torch.nn import functional as F
+
+from causalft.errors import CausalFTError
+from causalft.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, vocabulary_of
+
+NAMES = ["fire truck", "cat", "Sea_lion", "T-34 tank"]
+
+
+def make(names=NAMES):
+    words, length = vocabulary_of(names)
+    return WordTokenizer(words, length)
+
+
+def test_words_come_from_the_class_names_and_the_longest_caption_fits():
+    words, length = vocabulary_of(NAMES)
+    assert words == sorted({"a", "photo", "of", "fire", "truck", "cat", "sea", "lion", "t", "34", "tank"})
+    assert length == len("a photo of a t 34 tank".split()) + 2
+
+
+@given(st.lists(st.text("abcdefgh", min_size=1, max_size=6), min_size=1, max_size=8, unique=True))
+@settings(max_examples=50, deadline=None)
+def test_the_end_token_is_the_highest_and_no_caption_is_lost(names):
+    tokenizer = make(names)
+    tokens = tokenizer([TEMPLATE.format(name) for name in names])
+    assert tokens.shape == (len(names), tokenizer.context_length)
+    # open_clip pools the text tower at the highest token id
+    assert (tokens.max(1).values == tokenizer.vocab_size - 1).all()
+    for row, name in zip(tokens.tolist(), names):
+        end = row.index(tokenizer.vocab_size - 1)
+        assert row[0] == 1 and row[end + 1 :] == [0] * (len(row) - end - 1)
+        assert [tokenizer.words[token - 2] for token in row[1:end]] == ["a", "photo", "of", "a", name]
+
+
+def test_case_dots_and_underscores_do_not_matter():
+    tokenizer = make()
+    assert torch.equal(tokenizer("a photo of a sea lion."), tokenizer(["A photo of a Sea_lion"]))
+
+
+def test_unknown_words_and_long_captions_are_refused():
+    tokenizer = make()
+    with pytest.raises(CausalFTError, match="never saw the word 'dog'.*--zoo pretrained"):
+        tokenizer("a photo of a dog")
+    with pytest.raises(CausalFTError, match="has more than"):
+        tokenizer("a a a a a a a a a a a")
+    with pytest.raises(CausalFTError, match="'--' has no letter or digit"):
+        vocabulary_of(["cat", "--"])
+
+
+def test_two_classes_with_one_caption_are_refused():
+    """They would get the same text feature, and the model could never tell them apart."""
+    with pytest.raises(CausalFTError, match="'sea-lion' and 'Sea_lion' have the same caption"):
+        vocabulary_of(["cat", "sea-lion", "Sea_lion"])
+
+
+def test_the_default_is_the_class_of_the_real_models_with_half_a_million_parameters():
+    state = torch.random.get_rng_state()
+    model = build_mini(MiniConfig(), seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert type(model) is CLIP
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(507_185, rel=0.01)
+
+
+def test_same_seed_same_weights():
+    one, same, other = (build_mini(MiniConfig(), seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("patch_size", [2, 4, 8, 16])
+def test_the_stem_gives_one_token_a_patch(patch_size):
+    model = build_mini(MiniConfig(image_size=32, patch_size=patch_size)).eval()
+    assert model.visual._embeds(torch.zeros(1, 3, 32, 32)).shape == (1, 1 + (32 // patch_size) ** 2, 96)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MiniConfig(image_size=30), "image size 30 is not a multiple of the patch size 8"),
+        (MiniConfig(image_size=0), "image size 0"),
+        (MiniConfig(patch_size=1), "patch size 1 is not a power of two above 1"),
+        (MiniConfig(image_size=36, patch_size=12), "patch size 12 is not a power of two above 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(config, message):
+    with pytest.raises(CausalFTError, match=message):
+        build_mini(config)
+
+
+def test_half_precision_keeps_features_within_a_thousandth():
+    model = build_mini(MiniConfig(), seed=0).eval()
+    pictures = torch.randn(8, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(2, 60, (8, 8), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        before = (
+            F.normalize(model.encode_image(pictures), dim=1),
+            F.normalize(model.encode_text(tokens), dim=1),
+        )
+        halves = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        model.load_state_dict(halves)
+        after = (
+            F.normalize(model.encode_image(pictures), dim=1),
+            F.normalize(model.encode_text(tokens), dim=1),
+        )
+    for old, new in zip(before, after):
+        assert (old - new).abs().max() < 1e-3

@@ -1,0 +1,80 @@
+"""Adapters and head: they start as the frozen model, only they learn, and they hold what the paper's rule says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from causalft.errors import CausalFTError
+from causalft.strata.mini import MiniConfig, build_mini
+from causalft.tuning.adapters import AdaptedMLP, adapter_state, add_adapters, bottleneck_width
+from causalft.tuning.heads import CosineHead
+
+
+@given(n_classes=st.integers(2, 20_000), n_blocks=st.integers(1, 48))
+def test_the_bottleneck_is_a_power_of_two_near_half_the_classes_a_block(n_classes, n_blocks):
+    width = bottleneck_width(n_classes, n_blocks)
+    assert width & (width - 1) == 0 and width >= 16
+    if width > 16:
+        assert width <= n_classes / (2 * n_blocks) < 2 * width
+
+
+def test_the_rule_of_the_paper():
+    assert [bottleneck_width(k, 12) for k in (1000, 365, 8142)] == [32, 16, 256]
+
+
+def test_an_adapter_is_the_mlp_plus_a_scaled_bottleneck():
+    mlp = nn.Linear(5, 5)
+    adapter = AdaptedMLP(mlp, width=5, bottleneck=2, scale=0.5)
+    h = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(adapter(h), mlp(h))  # the up-projection starts at zero
+    with torch.no_grad():
+        adapter.up.weight.fill_(1.0)
+        adapter.up.bias.fill_(0.25)
+    inner = (h @ adapter.down.weight.T + adapter.down.bias).clamp(min=0)
+    assert torch.allclose(adapter(h), mlp(h) + 0.5 * (inner.sum(1, keepdim=True) + 0.25), atol=1e-6)
+
+
+def test_an_adapted_tower_starts_as_the_frozen_one_and_repeats_its_seed():
+    model = build_mini(MiniConfig(image_size=16, layers=2, width=24, heads=2)).eval().requires_grad_(False)
+    pictures = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model.encode_image(pictures)
+    state = torch.random.get_rng_state()
+    adapters = add_adapters(model.visual, 4, seed=3)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert len(adapters) == 2
+    with torch.no_grad():  # as before: open_clip takes another path with a gradient
+        after = model.encode_image(pictures)
+    assert torch.allclose(after, before, atol=1e-5)
+    other = build_mini(MiniConfig(image_size=16, layers=2, width=24, heads=2))
+    same, different = (
+        add_adapters(other.visual, 4, seed=3),
+        adapter_state(add_adapters(build_mini(MiniConfig()).visual, 4)),
+    )
+    for name, value in adapter_state(adapters).items():
+        assert torch.equal(value, adapter_state(same)[name])
+    assert set(different) - set(adapter_state(adapters)) == {
+        f"blocks.2.{part}.{kind}" for part in ("down", "up") for kind in ("weight", "bias")
+    }
+
+
+def test_a_tower_without_blocks_is_refused_by_name():
+    with pytest.raises(CausalFTError, match="needs a vision transformer .* is a Sequential"):
+        add_adapters(nn.Sequential(nn.Linear(2, 2)), 4)
+
+
+def test_the_cosine_head_forgets_lengths_and_starts_from_its_own_copy():
+    text = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    head = CosineHead(text, scale=25.0)
+    assert torch.allclose(head(5 * text).diagonal(), torch.full((3,), 25.0))
+    x = torch.randn(2, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(head(x), head(7 * x), atol=1e-4)
+    with torch.no_grad():
+        head.weight.mul_(3.0)
+    assert torch.allclose(head(x), 25 * F.normalize(x, dim=1) @ text.T, atol=1e-5)
+    assert text.norm(dim=1).allclose(torch.ones(3))
