@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causalft.datasets.longtail import Splits
 from causalft.datasets.sources import ImageSet
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 from causalft.estimators.fusion import FUSIONS, apply_temperature, fit_temperature, fuse, stratum_weights
 from causalft.estimators.members import MemberPrediction, fit_member, pick_device
 from causalft.runs import Run
@@ -244,4 +244,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
         for name in self.strata:
             zoo.check(name)
+        unused = [name for name in getattr(zoo, "weights", ()) if name not in self.strata]
+        if unused:
+            raise CausalFTError(
+                f"weights are given for {unused[0]!r}, which is no stratum here; {nearest(unused[0], self.strata)}"
+            )
         return zoo

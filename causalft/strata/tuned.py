@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -138,16 +138,21 @@ class TunedStratum(nn.Module):
         """Read what :meth:`save` wrote; a missing, damaged or foreign file raises a :class:`CausalFTError`."""
         try:
             adapters = load_file(folder / "adapter.safetensors")
+            with safe_open(folder / "adapter.safetensors", framework="pt") as file:
+                backbone = (file.metadata() or {}).get("backbone")
             head = load_file(folder / "head.safetensors")
         except (OSError, SafetensorError) as error:
             raise CausalFTError(
                 f"{folder}: the tuned stratum cannot be read ({error}); fit it again"
             ) from error
-        expected = adapter_state(self.adapters)
-        if adapters.keys() != expected.keys() or any(
-            adapters[k].shape != expected[k].shape for k in expected
-        ):
+        expected = {name: value.shape for name, value in adapter_state(self.adapters).items()}
+        # Shapes alone do not tell one mini from another; the hash of the backbone does.
+        if backbone != self.stratum.sha256 or {k: v.shape for k, v in adapters.items()} != expected:
             raise CausalFTError(f"{folder}: these adapters belong to another model than {self.stratum!r}")
+        if {k: v.shape for k, v in head.items()} != {"weight": self.head.weight.shape}:
+            raise CausalFTError(
+                f"{folder}: the head is not one of {len(self.head.weight)} classes; fit it again"
+            )
         with torch.no_grad():
             for number, adapter in enumerate(self.adapters):
                 for part in ("down", "up"):

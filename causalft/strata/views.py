@@ -65,7 +65,7 @@ def find_view(name: str) -> View:
         raise CausalFTError(f"no view {name!r}; {nearest(name, VIEWS)}; your own as package.module:function")
     try:
         view = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise CausalFTError(
             f"view {name!r} cannot be imported ({error}); is {module} on PYTHONPATH?"
         ) from error
@@ -94,11 +94,14 @@ def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Gener
     Raises
     ------
     CausalFTError
-        If a view of the user's returns a picture of another size.
+        If a view of the user's returns something else than a picture, or one of another size.
     """
     shown, function = pixels.copy(), find_view(view)
     for row in np.flatnonzero(rng.random(len(pixels)) < share):
-        picture = np.asarray(function(Image.fromarray(pixels[row])).convert("RGB"))
+        found = function(Image.fromarray(pixels[row]))
+        if not isinstance(found, Image.Image):
+            raise CausalFTError(f"view {view!r} returned a {type(found).__name__}, not a PIL image")
+        picture = np.asarray(found.convert("RGB"))
         if picture.shape != pixels.shape[1:]:
             raise CausalFTError(
                 f"view {view!r} changed the size of a picture from {pixels.shape[1:]} to {picture.shape}"

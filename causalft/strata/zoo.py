@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -83,11 +84,15 @@ class MiniZoo(Zoo):
                 f"{weights} is not the file of its card (sha256 {found[:12]}..., card {card.sha256[:12]}...); "
                 "it was changed or cut short: install again, or make it again with `causalft zoo pretrain`"
             )
-        config = MiniConfig(**card.architecture)
-        model = build_mini(config)
-        model.load_state_dict(
-            {key: value.to(_used_dtype(value)) for key, value in load_file(weights).items()}
-        )
+        try:
+            config = MiniConfig(**card.architecture)
+            model = build_mini(config)
+            model.load_state_dict(
+                {key: value.to(_used_dtype(value)) for key, value in load_file(weights).items()}
+            )
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CausalFTError(f"{weights} does not have the architecture of its card ({reason})") from error
         return Stratum(
             name=name,
             zoo=self.label,
@@ -128,6 +133,8 @@ class PretrainedZoo(Zoo):
 
     def check(self, name: str) -> None:
         self.resolve(name)
+        if name in self.weights and not self.weights[name].is_file():
+            raise CausalFTError(f"weights of {name!r}: {self.weights[name]} does not exist")
 
     def resolve(self, name: str) -> tuple[str, str]:
         """Return (architecture, tag) of a name or of an ``ARCH/TAG``.
@@ -163,11 +170,10 @@ class PretrainedZoo(Zoo):
         import open_clip
         from open_clip.pretrained import get_pretrained_cfg
 
+        self.check(name)
         architecture, tag = self.resolve(name)
         settings = get_pretrained_cfg(architecture, tag) or {}
         file = self.weights[name] if name in self.weights else _cached_or_fetched(name, settings)
-        if not file.is_file():
-            raise CausalFTError(f"weights of {name!r}: {file} does not exist")
         try:
             model = open_clip.create_model(
                 architecture, load_weights=False, force_quick_gelu=bool(settings.get("quick_gelu"))
@@ -199,6 +205,8 @@ class PretrainedZoo(Zoo):
 def _cached_or_fetched(name: str, settings: dict) -> Path:
     """Find the weights in the hub cache, and only when they are not there ask the hub for them."""
     import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.utils import logging
 
     repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
     if not repository:
@@ -215,11 +223,21 @@ def _cached_or_fetched(name: str, settings: dict) -> Path:
         if isinstance(found, str):
             return Path(found)
     failure: Exception | None = None
-    for candidate in candidates:
-        try:
-            return Path(huggingface_hub.hf_hub_download(repository, candidate))
-        except Exception as error:  # any network or hub failure ends in the one message below
-            failure = error
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # retries are not news: one message follows
+    try:
+        for candidate in candidates:
+            try:
+                return Path(huggingface_hub.hf_hub_download(repository, candidate))
+            except Exception as error:  # any network or hub failure ends in the one message below
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                failure = error
+                # Only a file that the repository does not have leaves hope for the next name.
+                if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+                    break
+    finally:
+        logging.set_verbosity(verbosity)
     raise CausalFTError(
         f"the weights of {name!r} ({repository}) are not in the hub cache and could not be fetched; fetch them on a "
         f"connected machine and pass --weights {name}=FILE.safetensors, or use --zoo mini with the built-in data"
@@ -244,7 +262,13 @@ def open_zoo(zoo: str | os.PathLike[str], weights: Mapping[str, str | os.PathLik
     if weights:
         raise CausalFTError("--weights goes with --zoo pretrained; a mini zoo brings its own")
     if zoo == "mini":
-        return MiniZoo(mini_folder(), "mini")
+        shipped = MiniZoo(mini_folder(), "mini")
+        if not shipped.names():
+            raise CausalFTError(
+                "the minis of the package are not installed; install it again, or make them with `causalft zoo "
+                "pretrain --out DIR` and use --zoo DIR"
+            )
+        return shipped
     folder = Path(zoo)
     if not folder.is_dir():
         raise CausalFTError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -103,7 +103,8 @@ def train(
     Raises
     ------
     CausalFTError
-        If there are no samples, nothing to train, the loss is not finite, or the checkpoint is of another training.
+        If there are no samples, epochs or parameters to train, the loss is not finite, or the checkpoint is damaged
+        or of another training.
 
     Examples
     --------
@@ -118,6 +119,10 @@ def train(
     """
     if n_samples < 1:
         raise CausalFTError("there is nothing to train on: 0 samples")
+    if recipe.epochs < 1 or recipe.batch_size < 1:
+        raise CausalFTError(
+            f"{recipe.epochs} epochs in batches of {recipe.batch_size} are no training; give 1 or more of each"
+        )
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise CausalFTError("there is nothing to train: no parameter of the model requires a gradient")
@@ -126,7 +131,12 @@ def train(
     total = steps_per_epoch * recipe.epochs
     losses: list[float] = []
     if checkpoint is not None and checkpoint.exists():
-        losses = _load(checkpoint, model, optimizer, recipe)
+        try:
+            losses = _load(checkpoint, model, optimizer, recipe)
+        except SafetensorError as error:
+            raise CausalFTError(
+                f"{checkpoint} is damaged ({error}); remove it to train from the start"
+            ) from error
 
     started = time.perf_counter()
     bar = tqdm(

@@ -1,0 +1,222 @@
+"""A tuned stratum: starts as the zero-shot model, trains adapters and head only, and comes back from disk unchanged."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from causalft.datasets.sources import open_images
+from causalft.errors import CausalFTError
+from causalft.strata.crops import AUGMENTATIONS, Crops, augment
+from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
+from causalft.strata.stratum import Stratum, square_crop
+from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, tune
+from causalft.strata.zoo import open_zoo
+
+FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def stratum(tiny_zoo):
+    return open_zoo(tiny_zoo).load("clip")
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    return open_images(photos)
+
+
+@pytest.fixture(scope="module")
+def crops(images, stratum):
+    return Crops(images, stratum, progress=False)
+
+
+@pytest.fixture(scope="module")
+def tuned(stratum, crops, images):
+    return tune(stratum, crops, images.class_names, FAST, progress=False)
+
+
+def test_before_training_it_is_the_zero_shot_model_at_another_scale(stratum, crops, images):
+    fresh = build_tuned(stratum, images.class_names, Tuning(head_scale=25.0))
+    features = stratum.image_features(crops.kept)
+    expected = 25.0 * features @ stratum.text_features(images.class_names).T
+    assert np.allclose(fresh.logits(crops), expected, atol=1e-4)
+    tokens = fresh.tokens(stratum.normalise(crops.kept[:5]))
+    with torch.no_grad():
+        encoded = stratum.model.encode_image(stratum.normalise(crops.kept[:5]))
+        assert torch.allclose(fresh.features(tokens), encoded, atol=1e-5)
+
+
+def test_only_adapters_and_head_get_gradients_and_nothing_is_copied(stratum, images):
+    fresh = build_tuned(stratum, images.class_names, FAST)
+    trained = {name for name, p in fresh.named_parameters() if p.requires_grad}
+    expected = {
+        f"visual.transformer.resblocks.{block}.mlp.{part}.{kind}"
+        for block in range(2)
+        for part in ("down", "up")
+        for kind in ("weight", "bias")
+    }
+    assert trained == expected | {"head.weight"}
+    own = {id(p) for p in stratum.model.visual.parameters()}
+    shared = [p for name, p in fresh.named_parameters() if name not in trained]
+    assert {id(p) for p in shared} == own
+    buffers = {b.data_ptr() for b in stratum.model.visual.buffers()}
+    assert {b.data_ptr() for b in fresh.visual.buffers()} == buffers
+    assert not any(hasattr(block.mlp, "down") for block in stratum.model.visual.transformer.resblocks)
+
+
+def test_sixty_classes_on_the_default_mini_tune_13392_parameters():
+    names = [f"kind{k}" for k in range(60)]
+    words, length = vocabulary_of(names)
+    tokenizer = WordTokenizer(words, max(length, MiniConfig.context_length))
+    model = build_mini(MiniConfig(vocab_size=tokenizer.vocab_size)).eval().requires_grad_(False)
+    one = (0.5, 0.5, 0.5)
+    mini = Stratum("clip", "mini", model, square_crop(40), 40, one, one, tokenizer, "0" * 64, "made")
+    fresh = build_tuned(mini, names, Tuning())
+    assert sum(p.numel() for p in fresh.parameters() if p.requires_grad) == 13_392
+
+
+def test_training_moves_adapters_and_head_and_leaves_the_backbone(tiny_zoo, tuned, stratum):
+    model, history = tuned
+    assert history.losses[-1] < history.losses[0]
+    untouched = open_zoo(tiny_zoo).load("clip").model.state_dict()
+    assert all(torch.equal(value, untouched[name]) for name, value in stratum.model.state_dict().items())
+    assert all(adapter.up.weight.abs().sum() > 0 for adapter in model.adapters)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_it_learns_what_there_is_to_learn(stratum, crops, images):
+    model, _ = tune(stratum, crops, images.class_names, replace(FAST, epochs=30), progress=False)
+    assert (model.logits(crops).argmax(1) == images.labels).mean() > 0.8
+
+
+def test_the_same_seed_trains_the_same_stratum(stratum, crops, images, tuned):
+    again, history = tune(stratum, crops, images.class_names, FAST, progress=False)
+    assert history.losses == tuned[1].losses
+    assert np.array_equal(again.logits(crops), tuned[0].logits(crops))
+    other, _ = tune(stratum, crops, images.class_names, replace(FAST, seed=1), progress=False)
+    assert not np.array_equal(other.logits(crops), tuned[0].logits(crops))
+
+
+def test_pictures_that_do_not_fit_in_memory_are_read_again_and_give_the_same(
+    stratum, images, tuned, monkeypatch
+):
+    monkeypatch.setattr("causalft.strata.tuned._TOKEN_CACHE_BYTES", 0)
+    streamed = Crops(images, stratum, progress=False, in_memory_bytes=0)
+    assert streamed.kept is None and len(streamed) == len(images)
+    model, history = tune(stratum, streamed, images.class_names, FAST, progress=False)
+    assert history.losses == pytest.approx(tuned[1].losses, abs=1e-5)
+    assert np.allclose(model.logits(streamed), tuned[0].logits(streamed), atol=1e-3)
+
+
+def test_logit_adjustment_needs_every_class_and_cross_entropy_does_not(stratum, images):
+    lacking = images.subset(images.labels != 2)
+    crops = Crops(lacking, stratum, progress=False)
+    with pytest.raises(CausalFTError, match="class 'cow' has no training image"):
+        tune(stratum, crops, images.class_names, FAST, progress=False)
+    tune(stratum, crops, images.class_names, replace(FAST, loss="CE", epochs=1), progress=False)
+
+
+@pytest.mark.parametrize("change", [{"loss": "BCE"}, {"augmentation": "mixup"}])
+def test_unknown_choices(stratum, crops, images, change):
+    with pytest.raises(
+        CausalFTError, match="unknown (loss 'BCE'; use LA or CE|augmentation 'mixup'; use none)"
+    ):
+        tune(stratum, crops, images.class_names, replace(FAST, **change), progress=False)
+
+
+# --- on disk -----------------------------------------------------------------------------------------------------
+
+
+def test_save_and_load_change_nothing_and_leave_the_backbone_out(stratum, crops, images, tuned, tmp_path):
+    tuned[0].save(tmp_path / "clip")
+    assert sorted(p.name for p in (tmp_path / "clip").iterdir()) == [
+        "adapter.safetensors",
+        "head.safetensors",
+    ]
+    saved = load_file(tmp_path / "clip" / "adapter.safetensors") | load_file(
+        tmp_path / "clip" / "head.safetensors"
+    )
+    trained = sum(p.numel() for a in tuned[0].adapters for q in (a.down, a.up) for p in q.parameters())
+    assert sum(value.numel() for value in saved.values()) == trained + tuned[0].head.weight.numel()
+    back = build_tuned(stratum, images.class_names, replace(FAST, seed=9)).load(tmp_path / "clip")
+    assert np.array_equal(back.logits(crops), tuned[0].logits(crops))
+
+
+def damage(folder, how):
+    adapter, head = folder / "adapter.safetensors", folder / "head.safetensors"
+    if how == "cut":
+        adapter.write_bytes(adapter.read_bytes()[:-9])
+    elif how == "missing":
+        head.unlink()
+    elif how == "noise":
+        head.write_bytes(b"\0" * 64)
+    elif how == "renamed":
+        save_file({"bias": load_file(head)["weight"]}, head)
+    elif how == "fewer classes":
+        save_file({"weight": load_file(head)["weight"][:2].contiguous()}, head)
+
+
+@pytest.mark.parametrize("how", ["cut", "missing", "noise", "renamed", "fewer classes"])
+def test_damaged_files_are_one_clear_error(stratum, images, tuned, tmp_path, how):
+    tuned[0].save(tmp_path)
+    damage(tmp_path, how)
+    with pytest.raises(CausalFTError, match="fit it again"):
+        build_tuned(stratum, images.class_names, FAST).load(tmp_path)
+
+
+def test_adapters_of_another_backbone_are_refused_though_they_fit(tiny_zoo, images, tuned, tmp_path):
+    """All minis have one shape: without the hash, clip's adapters would run on openclip without a word."""
+    tuned[0].save(tmp_path)
+    other = build_tuned(open_zoo(tiny_zoo).load("openclip"), images.class_names, FAST)
+    with pytest.raises(CausalFTError, match="belong to another model than Stratum\\('openclip'"):
+        other.load(tmp_path)
+
+
+def test_adapters_of_another_width_are_refused(stratum, images, tuned, tmp_path):
+    tuned[0].save(tmp_path)
+    with pytest.raises(CausalFTError, match="belong to another model"):
+        TunedStratum(stratum, images.class_names, bottleneck=4).load(tmp_path)
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(stratum, crops, images, tmp_path):
+    checkpoint = tmp_path / "part.safetensors"
+    checkpoint.write_bytes(json.dumps({"not": "safetensors"}).encode() * 5)
+    with pytest.raises(CausalFTError, match=r"part\.safetensors is damaged .*remove it"):
+        tune(stratum, crops, images.class_names, FAST, progress=False, checkpoint=checkpoint)
+
+
+# --- augmentation ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", AUGMENTATIONS)
+def test_augmentation_repeats_its_generator_and_keeps_the_shape(kind):
+    pictures = torch.rand(16, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    before = pictures.clone()
+    one, same = (augment(pictures, kind, torch.Generator().manual_seed(4)) for _ in range(2))
+    assert torch.equal(pictures, before) and torch.equal(one, same) and one.shape == pictures.shape
+    assert torch.equal(one, pictures) == (kind == "none")
+
+
+def test_a_flip_mirrors_about_half_and_changes_nothing_else():
+    pictures = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = augment(pictures, "flip", torch.Generator().manual_seed(0))
+    kept = (found == pictures).flatten(1).all(1)
+    assert (found == pictures.flip(-1)).flatten(1).all(1).logical_or(kept).all()
+    assert 0.35 < kept.float().mean() < 0.65
+
+
+def test_a_random_crop_shows_a_window_of_the_picture():
+    """A horizontal ramp stays a ramp: monotone, within its range, and no steeper than the whole."""
+    ramp = torch.linspace(0, 1, 16).expand(64, 3, 16, 16)
+    found = augment(ramp, "crop-flip", torch.Generator().manual_seed(0))
+    assert found.min() >= 0 and found.max() <= 1
+    slope = found.diff(dim=-1)
+    assert ((slope >= -1e-5).flatten(1).all(1) | (slope <= 1e-5).flatten(1).all(1)).all()
+    assert slope.abs().max() <= 1 / 15 + 1e-5
+    assert (found.amax((1, 2, 3)) - found.amin((1, 2, 3))).min() > 0.4
