@@ -154,11 +154,16 @@ def load_splits(settings: FitSettings, seed: int) -> Splits:
     With a zoo that was pre-trained on the same images, the images its members saw are left out.
     """
     if settings.data == CREATURES:
-        return creatures_longtail(imbalance_factor=settings.imbalance_factor or 100.0, seed=seed)
+        factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
+        return creatures_longtail(imbalance_factor=factor, seed=seed)
     images = open_images(settings.data, drop_empty_classes=settings.drop_empty_classes)
     if settings.zoo is not None and (Path(settings.zoo) / "manifest.parquet").exists():
         return downstream_splits(
-            Path(settings.zoo), images, imbalance_factor=settings.imbalance_factor, seed=seed
+            Path(settings.zoo),
+            images,
+            imbalance_factor=settings.imbalance_factor,
+            profile=settings.profile,
+            seed=seed,
         )
     cut = cut_splits(
         images,
@@ -212,11 +217,14 @@ def run_fit(
     """
     started = time.perf_counter()
     # A run is repeatable from anywhere: paths are absolute in it.
-    settings = replace(settings, data=data_name(settings.data), zoo=_zoo_path(settings.zoo))
+    weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
+    settings = replace(settings, data=data_name(settings.data), zoo=_zoo_path(settings.zoo), weights=weights)
     zoo = open_zoo(settings.zoo_name, settings.weights)
     control = _control_members(settings, zoo)
     if settings.n_seeds < 1:
         raise CausalFTError("at least one seed is needed")
+    if settings.seed < 0 or settings.split_seed < 0:
+        raise CausalFTError(f"seed {min(settings.seed, settings.split_seed)} is below 0")
     _classifier(settings, zoo, progress).check()
     splits = load_splits(settings, settings.seed)
     config = {

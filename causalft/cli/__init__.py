@@ -62,7 +62,10 @@ class LazyGroup(click.Group):
                 _fail(ctx, f"the disk is full{place}; free some space and repeat the command to resume", 2)
             if isinstance(error, PermissionError):
                 _fail(ctx, f"{error.filename}: permission denied; choose a place you can read and write", 2)
-            if error.errno in (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP) and error.filename:
+            if (
+                error.errno in (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+                and error.filename
+            ):
                 _fail(ctx, f"{error.filename}: {error.strerror}; choose another place", 2)
             raise
 

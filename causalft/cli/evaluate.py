@@ -44,6 +44,7 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
 
     from causalft.datasets.sources import open_images
     from causalft.diagnosis import diagnose
+    from causalft.errors import CausalFTError
     from causalft.estimators.strata import StrataClassifier
     from causalft.fitting import FitSettings, data_name, load_splits
     from causalft.runs import Run
@@ -55,6 +56,11 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
     settings = FitSettings.from_config(opened.config)
     if data_name(data) == settings.data:
         images = load_splits(settings, settings.seed).test
+        if images.fingerprint != opened.config["data_fingerprint"][2]:
+            raise CausalFTError(
+                f"{data} has changed since {run} was fitted, so its test split is not known any more; restore it, or "
+                "give labelled images that the run has not seen, in another folder"
+            )
     else:
         images = open_images(data, min_classes=1)
         if "test" in images.splits:
@@ -70,5 +76,6 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
         fusion=model.fusion,
         stratum_prior=model.stratum_prior,
         temperature=model.temperature_,
+        best_single=metrics["controls"]["best_single"]["name"],
     )
     return diagnosis, images.name

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.options import name_value_pairs, numbers
+from causalft.cli.options import name_value_pairs, numbers, refuse_given
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 
@@ -112,6 +112,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     from causalft.cli.diagnosis_tables import print_diagnosis
     from causalft.fitting import run_fit
 
+    _refuse_what_would_do_nothing(options)
     settings = _settings(options)
     screen = console(as_json)
     fitted = run_fit(settings, out, say=lambda line: screen.print(line, style="dim"))
@@ -122,23 +123,45 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
 
 
+def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
+    names = ["n_validation", "n_test", "order", "drop_empty_classes"]
+    if options["data"] == "creatures-lt":
+        refuse_given(
+            [*names, "profile"], "is for your own images; creatures-lt brings its splits and its order"
+        )
+    elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
+        names = ["n_validation", "n_test", "order"]
+        refuse_given(
+            names, f"is decided by {options['zoo']}: its manifest names the images its minis never saw"
+        )
+    if options["imbalance_factor"] is None:
+        refuse_given(("profile", "order"), "goes with --imbalance-factor")
+    if options["control"] == "none":
+        refuse_given(("control_of",), "goes with --control seeds")
+
+
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
     from causalft.fitting import FitSettings, default_tuning
 
     given = dict(options)
     learning_rates = numbers(given.pop("lr"), "--lr") or ()
+    given_epochs, given_batch_size = given.pop("epochs"), given.pop("batch_size")
     tuning_options = {
         "loss": given.pop("loss"),
-        "epochs": given.pop("epochs"),
-        "batch_size": given.pop("batch_size"),
+        "epochs": given_epochs,
+        "batch_size": given_batch_size,
         "augmentation": given.pop("augmentation"),
         "lr": learning_rates[0] if learning_rates else None,
     }
-    for name in ("epochs", "batch_size", "lr"):
-        value = tuning_options[name]
-        if value is not None and value <= 0:
-            raise CausalFTError(f"--{name.replace('_', '-')} {value} is not above 0")
+    for name, values in (
+        ("epochs", (given_epochs,)),
+        ("batch-size", (given_batch_size,)),
+        ("lr", learning_rates),
+    ):
+        for value in values:
+            if value is not None and not 0 < value < float("inf"):
+                raise CausalFTError(f"--{name} {value} is not above 0")
     settings = FitSettings(
         strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
         weights=name_value_pairs(given.pop("weights"), "--weights"),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import click
+from click.core import ParameterSource
+
 from causalft.errors import CausalFTError
 
-__all__ = ["name_value_pairs", "numbers"]
+__all__ = ["name_value_pairs", "numbers", "refuse_given"]
 
 
 def name_value_pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
@@ -40,3 +45,11 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise CausalFTError(f"{option} {text!r} is not a list of numbers such as 0.01,0.02") from None
+
+
+def refuse_given(names: Iterable[str], reason: str) -> None:
+    """Refuse options of the running command that were given but would do nothing: no option is ignored silently."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise CausalFTError(f"--{name.replace('_', '-')} {reason}")

@@ -13,8 +13,11 @@ __all__ = ["console", "print_json"]
 
 
 def console(json_mode: bool = False) -> Console:
-    """Return the console for people: standard output, or standard error when standard output carries JSON."""
-    return Console(stderr=json_mode, highlight=False, soft_wrap=False)
+    """Return the console for people: standard output, or standard error when standard output carries JSON.
+
+    Text is printed as it is: a class or a folder may be called ``[red]`` or ``:dog:``.
+    """
+    return Console(stderr=json_mode, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_json(obj: Any) -> None:

@@ -157,19 +157,13 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
     screen.print(f"design {metrics['design']}: {metrics['design_meaning']}")
     screen.print(cells)
     screen.print(tests)
-    screen.print(f"[bold]verdict: {metrics['verdict']}[/bold]: {_plain(metrics['reason'])}")
+    screen.print(f"verdict: {metrics['verdict']}: {metrics['reason']}", style="bold")
     if metrics["design"] == "paper":
         screen.print(
             "note: here C and Y are independent, so this shows the harm of a shift of C; the strict "
             "test is --design confounded"
         )
     screen.print(f"{metrics['seconds']:.0f} seconds")
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _interval(value: float, ci95: tuple[float, float]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.options import name_value_pairs
+from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 
@@ -101,7 +101,8 @@ def show(name: str, zoo: str, as_json: bool) -> None:
     order = sorted(range(len(card.prior)), key=lambda k: -card.prior[k])
     recipe = card.recipe
     out.print(
-        f"[bold]{card.name}[/bold]: a mini CLIP pre-trained on {card.world}; it is not the real {card.name} model."
+        f"{card.name}: a mini CLIP pre-trained on {card.world}; it is not the real {card.name} model.",
+        style="bold",
     )
     out.print(f"  role      {recipe.get('role') or 'stratum'}")
     out.print(f"  loss      {card.loss}")
@@ -251,12 +252,15 @@ def pretrain(
 
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
 
-    jobs = jobs or os.cpu_count() or 1
+    jobs = os.cpu_count() or 1 if jobs is None else jobs
     if jobs < 1:
         raise CausalFTError("--jobs must be 1 or more")
     if data is None:
+        only_images = [name for name in options if name not in ("epochs", "n_images")]
+        refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
         metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
     else:
+        refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         views = name_value_pairs(members, "--member") or {
             "clip": "upper",
             "openclip": "lower",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +49,7 @@ def pretrain_creatures(
     for name in names:
         if name not in MEMBERS:
             raise CausalFTError(f"the embedded zoo has no member {name!r}; {nearest(name, MEMBERS)}")
-    epochs = epochs or PRETRAINING.epochs
+    epochs = PRETRAINING.epochs if epochs is None else epochs
     run = Run.create(
         out, kind="zoo", config={"data": None, "n_images": n_images, "epochs": epochs, "members": names}
     )
@@ -82,12 +86,24 @@ def pretrain_photos(
         raise CausalFTError(
             f"--order-seeds {order_seeds!r} is not a list of whole numbers such as 3,5,8"
         ) from None
-    settings = {**options, "epochs": epochs or 20, "order_seeds": seeds, "n_control_seeds": control_seeds}
+    settings = {
+        **options,
+        "epochs": 20 if epochs is None else epochs,
+        "order_seeds": seeds,
+        "n_control_seeds": control_seeds,
+    }
     started = time.perf_counter()
     images = open_images(data)
     for note in images.notes:
         out_console.print(f"note: {note}")
-    run = Run.create(out, kind="zoo", config={"data": os.path.abspath(data), "views": views, **settings})
+    # With the fingerprint, a pre-training of images that have changed meanwhile is not resumed.
+    config = {
+        "data": os.path.abspath(data),
+        "data_fingerprint": images.fingerprint,
+        "views": views,
+        **settings,
+    }
+    run = Run.create(out, kind="zoo", config=config)
     out_console.print(f"{images!r}\nlooking for duplicates and choosing splits and priors ...")
     zoo = plan_photo_zoo(images, views, **settings)
     if not run.has("zoo.json"):
@@ -132,21 +148,40 @@ def _in_processes(tasks: dict[str, tuple[Callable, tuple, dict]], jobs: int) -> 
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
-        running = {
-            pool.submit(function, *arguments, progress=False, **keywords): name
-            for name, (function, arguments, keywords) in tasks.items()
-        }
+        with _deaf_to_interrupts():
+            running = {
+                pool.submit(function, *arguments, progress=False, **keywords): name
+                for name, (function, arguments, keywords) in tasks.items()
+            }
         try:
             with tqdm(total=len(running), desc="minis", unit="mini", disable=None) as bar:
                 for done in as_completed(running):
                     done.result()
                     bar.update()
+        except BrokenProcessPool:
+            raise CausalFTError(
+                "a pre-training process was killed, perhaps for want of memory; repeat the command with a smaller "
+                "--jobs: what is finished is kept"
+            ) from None
         except BaseException:
             # Stop at once, also after Ctrl-C: what is finished is on disk, the rest resumes from its checkpoint.
             for process in list(pool._processes.values()):
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started inside inherit deafness to Ctrl-C: it is for this process, which then stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _finish(run: Run, names: Sequence[str], started: float, out_console: Console) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
 
@@ -135,8 +135,9 @@ def fit_member(
     started = time.perf_counter()
     stratum = zoo.load(name, device=pick_device(device))
     class_names = list(splits.train.class_names)
+    made_with = {"tuning": asdict(tuning), "learning_rates": list(learning_rates)}
     if folder is not None and (folder / _RESULT).exists():
-        found = _read(folder / _RESULT, stratum, class_names)
+        found = _read(folder / _RESULT, stratum, splits, made_with)
         tuned = build_tuned(stratum, class_names, tuning).load(folder).requires_grad_(False)
         return found, tuned
 
@@ -182,7 +183,7 @@ def fit_member(
     )
     if folder is not None:
         tuned.save(folder)
-        _write(folder / _RESULT, prediction)
+        _write(folder / _RESULT, prediction, made_with)
     return prediction, tuned
 
 
@@ -210,7 +211,7 @@ def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
 _ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
 
 
-def _write(path: Path, prediction: MemberPrediction) -> None:
+def _write(path: Path, prediction: MemberPrediction, made_with: dict[str, Any]) -> None:
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
     rest: dict[str, Any] = {
@@ -219,15 +220,29 @@ def _write(path: Path, prediction: MemberPrediction) -> None:
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
     with atomic_path(path) as temporary:
         save_file(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, temporary, {"member": json.dumps(rest)}
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
+            temporary,
+            {"member": json.dumps(rest), "made_with": json.dumps(made_with)},
         )
 
 
-def _read(path: Path, stratum: Stratum, class_names: list[str]) -> MemberPrediction:
-    with safe_open(path, framework="np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}
-        rest = json.loads(file.metadata()["member"])
-    if rest["sha256"] != stratum.sha256 or arrays["prior"].shape != (len(class_names),):
-        raise CausalFTError(f"{path} was made with other weights or classes; choose another --out")
+def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any]) -> MemberPrediction:
+    try:
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+            rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
+    n_classes = len(splits.train.class_names)
+    shapes = {"validation_logits": len(splits.validation), "test_logits": len(splits.test)}
+    if (
+        rest["sha256"] != stratum.sha256
+        or made != json.loads(json.dumps(made_with))
+        or any(arrays[name].shape != (n, n_classes) for name, n in shapes.items())
+    ):
+        raise CausalFTError(
+            f"{path} was made with other weights, images or settings; choose another folder (--out)"
+        )
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
     return MemberPrediction(prior=prior, **{"true_prior": None, **arrays}, **rest)

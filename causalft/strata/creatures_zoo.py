@@ -111,10 +111,12 @@ def pretrain_member(
     Raises
     ------
     CausalFTError
-        If there is no such member.
+        If there is no such member, or nothing to train on.
     """
     if name not in MEMBERS:
         raise CausalFTError(f"the embedded zoo has no member {name!r}; {nearest(name, MEMBERS)}")
+    if n_images < 1 or epochs < 1:
+        raise CausalFTError(f"{n_images} images and {epochs} epochs are no training; give 1 or more of each")
     member = MEMBERS[name]
     # One thread: sums are taken in one order, so the weights do not depend on how many cores the machine has.
     threads = torch.get_num_threads()

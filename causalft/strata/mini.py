@@ -30,6 +30,11 @@ class MiniConfig:
     embed_dim : int
     context_length, vocab_size : int
         Tokens of a caption, and words known.
+
+    Raises
+    ------
+    CausalFTError
+        If the patch size is no power of two, or the image size not a multiple of it.
     """
 
     image_size: int = 40
@@ -40,6 +45,14 @@ class MiniConfig:
     embed_dim: int = 64
     context_length: int = 8
     vocab_size: int = 66
+
+    def __post_init__(self) -> None:
+        if self.patch_size < 2 or self.patch_size & (self.patch_size - 1):
+            raise CausalFTError(f"patch size {self.patch_size} is not a power of two above 1")
+        if self.image_size < self.patch_size or self.image_size % self.patch_size:
+            raise CausalFTError(
+                f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}"
+            )
 
 
 class WordTokenizer:
@@ -123,21 +136,12 @@ def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
 def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
     """Return an untrained mini CLIP with weights drawn from ``seed``.
 
-    Raises
-    ------
-    CausalFTError
-        If the patch size is no power of two, or the image size not a multiple of it.
-
     Examples
     --------
     >>> model = build_mini(MiniConfig())
     >>> model.encode_image(torch.zeros(2, 3, 40, 40)).shape
     torch.Size([2, 64])
     """
-    if config.image_size < config.patch_size or config.image_size % config.patch_size:
-        raise CausalFTError(
-            f"image size {config.image_size} is not a multiple of the patch size {config.patch_size}"
-        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(
@@ -164,8 +168,6 @@ def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
 def _stem(config: MiniConfig) -> nn.Sequential:
     """Convolutions of stride 2 in place of the one patch convolution: small models learn much faster with them."""
     stages = config.patch_size.bit_length() - 1
-    if 2**stages != config.patch_size or stages < 1:
-        raise CausalFTError(f"patch size {config.patch_size} is not a power of two above 1")
     layers: list[nn.Module] = []
     channels = 3
     for stage in range(stages - 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,12 +124,24 @@ def plan_photo_zoo(
     Raises
     ------
     CausalFTError
-        If a view is unknown, a class has too few images, or the number of order seeds is wrong.
+        If a view or a name cannot be used, a number is out of range, a class has too few images, or the number of
+        order seeds is wrong.
     """
     for view in views.values():
         find_view(view)
     if not views:
         raise CausalFTError("no member given; name at least one, as in --member clip=upper")
+    for name in views:
+        _check_name(name)
+    for what, value, least in (
+        ("epochs", epochs, 1),
+        ("control seeds", n_control_seeds, 0),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise CausalFTError(f"{what} {value} is below {least}")
+    MiniConfig(image_size=image_size)  # refuses a size that the stem cannot halve
+    longtail_counts(images.n_classes, 1, imbalance_factor, profile)  # and a factor or profile that is none
     if not 0 <= view_share <= 1:
         raise CausalFTError(f"view share {view_share} is not between 0 and 1")
     parts, report = pool_splits(
@@ -174,6 +187,15 @@ def plan_photo_zoo(
             "epochs": epochs,
         },
     )
+
+
+def _check_name(name: str) -> None:
+    """A member's name is that of its files, which stand beside those of the zoo's own."""
+    if not re.fullmatch(r"\w[\w.-]*", name) or name in ("config", "manifest", "metrics", "zoo"):
+        raise CausalFTError(
+            f"{name!r} cannot name a member: use letters, digits, '-', '_' and '.', and not config, manifest, metrics "
+            "or zoo (NAME@1 is kept for --control-seeds)"
+        )
 
 
 def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
@@ -312,7 +334,14 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
     return seconds / n * per_member * recipe.epochs * rounds
 
 
-def downstream_splits(folder: Path, images: ImageSet, *, imbalance_factor: float | None, seed: int) -> Splits:
+def downstream_splits(
+    folder: Path,
+    images: ImageSet,
+    *,
+    imbalance_factor: float | None,
+    seed: int,
+    profile: str = "exponential",
+) -> Splits:
     """Return the downstream part of the images a zoo was made from: what its members never saw.
 
     Parameters
@@ -325,6 +354,8 @@ def downstream_splits(folder: Path, images: ImageSet, *, imbalance_factor: float
         Resample the downstream part to a long tail in the zoo's downstream order.
     seed : int
         Draws the long tail; validation and test are those of the manifest.
+    profile : {"exponential", "zipf"}
+        Of the long tail.
 
     Raises
     ------
@@ -349,7 +380,9 @@ def downstream_splits(folder: Path, images: ImageSet, *, imbalance_factor: float
     train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
     if imbalance_factor is not None:
         order = described["downstream_order"]
-        train = draw_longtail(train, imbalance_factor=imbalance_factor, seed=seed, order=order)
+        train = draw_longtail(
+            train, imbalance_factor=imbalance_factor, seed=seed, profile=profile, order=order
+        )
     return Splits(
         train=train,
         validation=images.subset(parts["validation"], name=f"{images.name}/validation"),

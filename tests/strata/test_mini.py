@@ -82,17 +82,17 @@ def test_the_stem_gives_one_token_a_patch(patch_size):
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("sizes", "message"),
     [
-        (MiniConfig(image_size=30), "image size 30 is not a multiple of the patch size 8"),
-        (MiniConfig(image_size=0), "image size 0"),
-        (MiniConfig(patch_size=1), "patch size 1 is not a power of two above 1"),
-        (MiniConfig(image_size=36, patch_size=12), "patch size 12 is not a power of two above 1"),
+        ({"image_size": 30}, "image size 30 is not a multiple of the patch size 8"),
+        ({"image_size": 0}, "image size 0"),
+        ({"patch_size": 1}, "patch size 1 is not a power of two above 1"),
+        ({"image_size": 36, "patch_size": 12}, "patch size 12 is not a power of two above 1"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(config, message):
+def test_sizes_that_do_not_fit_are_refused(sizes, message):
     with pytest.raises(CausalFTError, match=message):
-        build_mini(config)
+        MiniConfig(**sizes)
 
 
 def test_half_precision_keeps_features_within_a_thousandth():
