@@ -1,0 +1,246 @@
+"""The image classifier: one tuned model a stratum, mixed by P(c), calibrated once, in a graph that allows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import networkx as nx
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+from sklearn.base import clone
+
+from causalft.datasets.longtail import Splits, cut_splits
+from causalft.datasets.sources import open_images
+from causalft.errors import CausalFTError
+from causalft.estimators import members as members_module
+from causalft.estimators.fusion import apply_temperature, fit_temperature, nll
+from causalft.estimators.members import fit_member, pick_device
+from causalft.estimators.strata import StrataClassifier
+from causalft.priors import estimate_prior
+from causalft.scm import causal_graph
+from causalft.strata.tuned import Tuning
+from causalft.strata.zoo import PretrainedZoo, open_zoo
+
+FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
+STRATA = ("clip", "openclip")
+
+
+@pytest.fixture(scope="module")
+def splits(photos) -> Splits:
+    return cut_splits(
+        open_images(photos),
+        n_validation=5,
+        n_test=5,
+        seed=0,
+        imbalance_factor=5,
+        order=["cow", "ant", "doe", "bee"],
+    )
+
+
+@pytest.fixture(scope="module")
+def zoo(tiny_zoo):
+    return open_zoo(tiny_zoo)
+
+
+def classifier(zoo, strata=STRATA, **options):
+    return StrataClassifier(strata, zoo=zoo, tuning=FAST, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(zoo, splits):
+    return classifier(zoo).fit(splits.train, validation=splits.validation, test=splits.test)
+
+
+# --- one member --------------------------------------------------------------------------------------------------
+
+
+def test_a_member_says_what_it_thinks_before_and_after_tuning(zoo, splits, fitted):
+    found = fitted.predictions_["clip"]
+    assert found.zero_shot_validation.shape == found.validation_logits.shape == (20, 4)
+    assert found.zero_shot_test.shape == found.test_logits.shape == (20, 4)
+    assert np.allclose(found.test_probs, softmax(found.test_logits, axis=1))
+    again = estimate_prior(found.zero_shot_validation, splits.validation.labels)
+    assert np.array_equal(found.prior.prior, again.prior)
+    # the known prior of the mini, in the order of the data's classes
+    assert found.true_prior.tolist() == pytest.approx(zoo.card("clip").prior)
+    assert found.n_tuned == sum(p.numel() for p in _trained(fitted.members_["clip"]))
+    assert "clip" in repr(found) and found.sha256 == zoo.card("clip").sha256
+
+
+def _trained(tuned):
+    for adapter in tuned.adapters:
+        yield from (*adapter.down.parameters(), *adapter.up.parameters())
+    yield tuned.head.weight
+
+
+def test_nothing_is_learnt_from_the_test_images(zoo, splits, fitted):
+    turned = splits.test.subset(np.arange(len(splits.test))[::-1])
+    blind = classifier(zoo).fit(splits.train, validation=splits.validation)
+    other = classifier(zoo).fit(splits.train, validation=splits.validation, test=turned)
+    for model in (blind, other):
+        assert model.temperature_ == fitted.temperature_
+        assert np.array_equal(model.predict_proba(splits.test), fitted.predict_proba(splits.test))
+
+
+def test_the_learning_rate_with_the_lowest_validation_risk_is_kept(zoo, splits):
+    rates = (1e-5, 0.01, 3.0)
+    chosen, _ = fit_member(splits, "clip", zoo, FAST, learning_rates=rates, device="cpu", progress=False)
+    risks = {}
+    for lr in rates:
+        alone, _ = fit_member(splits, "clip", zoo, replace(FAST, lr=lr), device="cpu", progress=False)
+        risks[lr] = nll(alone.validation_probs, splits.validation.labels)
+        if lr == chosen.lr:
+            assert np.array_equal(alone.test_logits, chosen.test_logits)
+    assert chosen.lr == min(risks, key=risks.get)
+
+
+def test_a_finished_member_is_read_and_not_trained_again(zoo, splits, tmp_path, monkeypatch):
+    first, tuned = fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+    monkeypatch.setattr(members_module, "tune", lambda *_, **__: pytest.fail("trained again"))
+    again, read = fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+    for name in ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior"):
+        assert np.array_equal(getattr(again, name), getattr(first, name)), name
+    assert np.array_equal(again.prior.prior, first.prior.prior) and again.prior == first.prior
+    assert (again.lr, again.n_tuned, again.sha256, again.seconds) == (
+        first.lr,
+        first.n_tuned,
+        first.sha256,
+        first.seconds,
+    )
+    for name, value in tuned.state_dict().items():
+        assert (read.state_dict()[name] == value).all(), name
+
+
+def test_what_was_made_otherwise_is_not_taken_for_the_result(zoo, splits, tmp_path):
+    fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+    fewer = replace(splits, test=splits.test.subset(np.arange(7)))
+    for other_splits, name, tuning, rates in (
+        (splits, "openclip", FAST, ()),
+        (splits, "clip", replace(FAST, epochs=3), ()),
+        (splits, "clip", FAST, (0.01, 0.02)),
+        (fewer, "clip", FAST, ()),
+    ):
+        with pytest.raises(CausalFTError, match="made with other weights, images or settings"):
+            fit_member(
+                other_splits,
+                name,
+                zoo,
+                tuning,
+                learning_rates=rates,
+                device="cpu",
+                folder=tmp_path,
+                progress=False,
+            )
+    (tmp_path / "predictions.safetensors").write_bytes(b"\0" * 40)
+    with pytest.raises(CausalFTError, match="is damaged"):
+        fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(CausalFTError, match="unknown device 'gpu'"):
+        pick_device("gpu")
+
+
+# --- the mixture -------------------------------------------------------------------------------------------------
+
+
+def test_the_adjusted_probability_is_equation_7_after_one_temperature(fitted, splits):
+    strata = fitted.stratum_proba(splits.test)
+    for row, prediction in zip(strata, fitted.predictions_.values()):
+        assert np.allclose(row, prediction.test_probs, atol=1e-6)
+    mixed = strata.mean(0)
+    expected = softmax(np.log(mixed) / fitted.temperature_, axis=1)
+    found = fitted.predict_proba(splits.test)
+    assert np.allclose(found, expected) and np.allclose(found.sum(1), 1)
+    validation = np.mean([p.validation_probs for p in fitted.predictions_.values()], axis=0)
+    assert fitted.temperature_ == pytest.approx(fit_temperature(validation, splits.validation.labels))
+    assert nll(apply_temperature(validation, fitted.temperature_), splits.validation.labels) <= nll(
+        validation, splits.validation.labels
+    )
+
+
+def test_the_variant_of_the_released_code_is_a_geometric_mean(zoo, splits, fitted):
+    model = classifier(zoo, fusion="logit").fit(splits.train, validation=splits.validation)
+    strata = fitted.stratum_proba(splits.test)
+    expected = log_softmax(np.log(strata).mean(0) / model.temperature_, axis=1)
+    assert np.allclose(np.log(model.predict_proba(splits.test)), expected, atol=1e-5)
+
+
+def test_all_weight_on_one_stratum_is_that_stratum(zoo, splits, fitted):
+    model = classifier(zoo, stratum_prior=(0.0, 1.0)).fit(splits.train, validation=splits.validation)
+    alone = fitted.predictions_["openclip"].test_probs
+    assert (model.predict_proba(splits.test).argmax(1) == alone.argmax(1)).all()
+
+
+def test_names_scores_and_priors(fitted, splits):
+    assert fitted.classes_.tolist() == ["ant", "bee", "cow", "doe"]
+    names = fitted.predict(splits.test)
+    truth = fitted.classes_[splits.test.labels]
+    assert fitted.score(splits.test) == pytest.approx((names == truth).mean())
+    turned = splits.test.align_classes(["doe", "cow", "bee", "ant"])
+    assert fitted.score(turned) == pytest.approx((names == truth).mean())
+    weights = (splits.test.labels == 0).astype(float)
+    assert fitted.score(splits.test, sample_weight=weights) == pytest.approx(
+        (names[truth == "ant"] == "ant").mean()
+    )
+    assert all(prior.sum() == pytest.approx(1) for prior in fitted.priors_.values())
+    assert "P(" in fitted.adjustment_
+
+
+def test_it_can_be_cloned_and_must_be_fitted(tiny_zoo, splits):
+    model = StrataClassifier(STRATA, zoo=str(tiny_zoo), tuning=FAST)
+    assert clone(model).get_params() == model.get_params()
+    with pytest.raises(Exception, match="not fitted"):
+        model.predict_proba(splits.test)
+
+
+# --- what is refused before anything is trained ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strata": ()}, "no stratum given"),
+        ({"strata": ("clip", "clip")}, "named twice in clip, clip"),
+        ({"strata": ("clip", "opnclip")}, "did you mean 'openclip'"),
+        ({"fusion": "mean"}, "unknown fusion 'mean'"),
+        ({"stratum_prior": (0.5, 0.6)}, "sum to 1"),
+        ({"stratum_prior": (1.0,)}, "one number for each of 2 strata"),
+    ],
+)
+def test_wrong_choices(zoo, options, message):
+    with pytest.raises(CausalFTError, match=message):
+        classifier(zoo, **options).check()
+
+
+def test_weights_for_no_stratum_are_not_ignored(tmp_path):
+    """A slip in the name must not end in the real model being fetched instead of the user's file."""
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(b"")
+    model = StrataClassifier(("openclip",), zoo="pretrained", weights={"opnclip": str(file)})
+    with pytest.raises(CausalFTError, match="weights are given for 'opnclip'.*did you mean 'openclip'"):
+        model.check()
+    missing = StrataClassifier(("openclip",), zoo=PretrainedZoo({"openclip": tmp_path / "gone"}))
+    with pytest.raises(CausalFTError, match="gone does not exist"):
+        missing.check()
+
+
+def test_a_graph_in_which_the_strata_do_not_block_the_backdoor_is_refused(zoo, splits):
+    open_path = causal_graph()
+    open_path.add_edge("U", "Y")
+    descendant = nx.DiGraph([("X", "C"), ("C", "Y"), ("X", "B"), ("B", "Y")])
+    for graph in (open_path, descendant):
+        with pytest.raises(CausalFTError, match="U|descendant"):
+            classifier(zoo, graph=graph).fit(splits.train, validation=splits.validation)
+    assert classifier(zoo, graph=causal_graph()).check() is zoo
+
+
+def test_sets_that_do_not_agree(zoo, splits):
+    other = splits.validation.align_classes(["doe", "cow", "bee", "ant"])
+    with pytest.raises(CausalFTError, match="share one list of classes"):
+        classifier(zoo).fit(splits.train, validation=other)
+    lacking = splits.validation.subset(splits.validation.labels != 1)
+    with pytest.raises(CausalFTError, match="class 'bee' has no validation image"):
+        classifier(zoo).fit(splits.train, validation=lacking)
