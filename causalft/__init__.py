@@ -1,5 +1,71 @@
-"""Causal tools for foundation models under long-tailed data: verify a confounder, diagnose imbalance, adjust for it."""
+"""Causal tools for foundation models under long-tailed data: verify a confounder, diagnose imbalance, adjust for it.
+
+The names below are imported when they are first used, so that ``import causalft`` costs next to nothing.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalft.confounding import Verification, verify_confounder
+    from causalft.datasets import ImageSet, open_images
+    from causalft.diagnosis import Diagnosis, diagnose
+    from causalft.errors import CausalFTError
+    from causalft.estimators.backdoor import BackdoorClassifier
+    from causalft.estimators.strata import StrataClassifier
+    from causalft.fitting import FitSettings, run_fit
+    from causalft.priors import estimate_prior
+    from causalft.scm import PartSCM, causal_graph, identify
+    from causalft.strata.zoo import open_zoo
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BackdoorClassifier": "causalft.estimators.backdoor",
+    "CausalFTError": "causalft.errors",
+    "Diagnosis": "causalft.diagnosis",
+    "FitSettings": "causalft.fitting",
+    "ImageSet": "causalft.datasets",
+    "PartSCM": "causalft.scm",
+    "StrataClassifier": "causalft.estimators.strata",
+    "Verification": "causalft.confounding",
+    "causal_graph": "causalft.scm",
+    "diagnose": "causalft.diagnosis",
+    "estimate_prior": "causalft.priors",
+    "identify": "causalft.scm",
+    "open_images": "causalft.datasets",
+    "open_zoo": "causalft.strata.zoo",
+    "run_fit": "causalft.fitting",
+    "verify_confounder": "causalft.confounding",
+}
+
+__all__ = [
+    "BackdoorClassifier",
+    "CausalFTError",
+    "Diagnosis",
+    "FitSettings",
+    "ImageSet",
+    "PartSCM",
+    "StrataClassifier",
+    "Verification",
+    "causal_graph",
+    "diagnose",
+    "estimate_prior",
+    "identify",
+    "open_images",
+    "open_zoo",
+    "run_fit",
+    "verify_confounder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'causalft' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
