@@ -34,7 +34,9 @@ __all__ = ["command"]
     "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/fit"), show_default=True)
-@click.option("--loss", type=click.Choice(["LA", "CE"]), default="LA", show_default=True)
+@click.option(
+    "--loss", type=click.Choice(["LA", "CE"], case_sensitive=False), default="LA", show_default=True
+)
 @click.option(
     "--fusion",
     type=click.Choice(["mixture", "logit"]),
