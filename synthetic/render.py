@@ -237,7 +237,8 @@ def _paint_part(
     """Lay one part of each creature over the pictures ``image`` (n, 3, size, size)."""
 
     def of(name: str, *index: int) -> Tensor:
-        return scene[name][(slice(None), slot, *index)][:, None, None]
+        value = scene[name][:, slot]
+        return (value[:, index[0]] if index else value)[:, None, None]
 
     scale, angle = of("scale"), of("angle")
     dx, dy = (x - of("centre", 0)) / scale, (y - of("centre", 1)) / scale

@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.option(
     "--data", required=True, help="creatures-lt, a folder with one folder a class, or a zip of one."
 )
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )

@@ -33,9 +33,19 @@ __all__ = ["command"]
 @click.option(
     "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/fit"), show_default=True)
 @click.option(
-    "--loss", type=click.Choice(["LA", "CE"], case_sensitive=False), default="LA", show_default=True
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/fit"),
+    show_default=True,
+    help="Folder of the run; an interrupted one is resumed by the same command.",
+)
+@click.option(
+    "--loss",
+    type=click.Choice(["LA", "CE"], case_sensitive=False),
+    default="LA",
+    show_default=True,
+    help="LA adjusts the logits by the class counts; CE is plain cross-entropy.",
 )
 @click.option(
     "--fusion",
@@ -59,7 +69,11 @@ __all__ = ["command"]
     help="Resample the training images to a long tail. creatures-lt has 100.",
 )
 @click.option(
-    "--profile", type=click.Choice(["exponential", "zipf"]), default="exponential", show_default=True
+    "--profile",
+    type=click.Choice(["exponential", "zipf"]),
+    default="exponential",
+    show_default=True,
+    help="Shape of the resampled tail.",
 )
 @click.option(
     "--order",
@@ -91,7 +105,9 @@ __all__ = ["command"]
     type=click.Choice(["none", "flip", "crop-flip"]),
     help="Default: none for mini, flip for your own minis, crop-flip for pretrained.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Draws the long tail and seeds the training."
+)
 @click.option(
     "--seeds",
     "n_seeds",

@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--top", type=int, default=3, show_default=True, help="Classes shown for each image.")
-@click.option("--device", default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: every class, every stratum.")
 def command(run: Path, paths: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
     """Classify images: PATHS are files or folders of images, RUN is the folder of a fit."""

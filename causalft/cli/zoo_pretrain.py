@@ -113,7 +113,9 @@ def pretrain_photos(
     if waiting:
         minutes = estimate_seconds(images, zoo, jobs) * len(waiting) / len(zoo.members) / 60
         out_console.print(f"about {max(minutes, 0.1):.1f} minutes for {len(waiting)} minis, {jobs} at a time")
-    tasks = {m.name: (_pretrain_photo, (data, m.name, zoo, run.path), {}) for m in waiting}
+    tasks: dict[str, tuple[Callable, tuple, dict]] = {
+        m.name: (_pretrain_photo, (data, m.name, zoo, run.path), {}) for m in waiting
+    }
     _in_processes(tasks, jobs)
     return _finish(run, [member.name for member in zoo.members], started, out_console)
 
@@ -187,7 +189,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _finish(run: Run, names: Sequence[str], started: float, out_console: Console) -> dict[str, Any]:
     zoo = MiniZoo(run.path, str(run.path))
     cards = [zoo.card(name) for name in names]
-    metrics = {
+    metrics: dict[str, Any] = {
         "members": {card.name: {"sha256": card.sha256, "loss": card.recipe["losses"][-1]} for card in cards},
         "seconds": time.perf_counter() - started,
     }

@@ -123,6 +123,7 @@ def pretrain_mini(
     criterion = _LOSSES[loss]
 
     def batch_loss(model: torch.nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
+        assert isinstance(model, CLIP)
         pictures = normalise(all_pixels[indices])
         if flip:
             mirrored = torch.rand(len(indices), generator=generator) < 0.5
@@ -163,7 +164,8 @@ def save_mini(
         for key, value in trained.model.state_dict().items()
     }
     with atomic_path(weights) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "name": name})
+        # One key only: safetensors writes several in random order, and equal weights must have equal files.
+        save_file(tensors, temporary, metadata={"format": "pt"})
     card = ModelCard(
         name=name,
         world=world,

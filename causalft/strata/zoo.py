@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from causalft.errors import CausalFTError, nearest
+from causalft.runs import read_json
 from causalft.strata.cards import ModelCard, sha256_file
 from causalft.strata.stratum import Stratum, square_crop
 
@@ -65,6 +66,22 @@ class MiniZoo(Zoo):
         return sorted(
             path.stem for path in self.folder.glob("*.json") if path.with_suffix(".safetensors").exists()
         )
+
+    def check(self, name: str) -> None:
+        if name not in self.names() and (self.folder / f"{name}.json").exists() and name in self.expected():
+            raise CausalFTError(
+                f"the weights of {name!r} are lost: {self.folder / name}.safetensors is not there; install again, or "
+                "make it again with `causalft zoo pretrain`"
+            )
+        super().check(name)
+
+    def expected(self) -> list[str]:
+        """Names of all members that have a card, their weights being there or not."""
+        found = []
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            if "sha256" in read_json(path):
+                found.append(path.stem)
+        return found
 
     def card(self, name: str) -> ModelCard:
         """Return the card of a member."""
