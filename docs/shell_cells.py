@@ -1,0 +1,27 @@
+"""The ``%%bash`` cells of the tutorials: plain output, all of it together, and an error where a command fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import Any
+
+__all__ = ["bash", "load_ipython_extension"]
+
+
+def bash(line: str, cell: str) -> None:
+    """Run the cell in bash and print its standard output; progress bars, on standard error, stay out of the page.
+
+    IPython's own magic prints in pieces of a hundred bytes, and its kernel asks commands for coloured output.
+    """
+    plain = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
+    command = ["bash", "-euo", "pipefail", "-c", cell]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True)
+    print(done.stdout.rstrip())
+    if done.returncode:
+        raise RuntimeError(f"exit code {done.returncode}: {done.stderr}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Take the place of IPython's magic: ``%load_ext shell_cells``."""
+    shell.register_magic_function(bash, "cell", "bash")
