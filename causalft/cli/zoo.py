@@ -162,11 +162,11 @@ def check(zoo: str, as_json: bool) -> None:
     table = Table(title=f"zoo {zoo}: the weights are those of the cards", title_justify="left", box=None)
     table.add_column("member", no_wrap=True)
     table.add_column("loss", no_wrap=True)
-    for column in ("zero-shot", "P-many", "P-few", "GLA rank corr.", "GLA-ZS"):
-        table.add_column(column, justify="right")
+    for column in ("zero-shot", "P-many", "P-few", "GLA rank corr.", "GLA-ZS", "less truth"):
+        table.add_column(column, justify="right", min_width=min(9, len(column.split()[0])))
     for row in rows:
         if "gap" not in row:
-            table.add_row(row["name"], row["loss"], *[""] * 5)
+            table.add_row(row["name"], row["loss"], *[""] * 6)
             continue
         groups, points = row["zero_shot_P"], [row["zero_shot_accuracy"], row["gla_zero_shot_accuracy"]]
         table.add_row(
@@ -177,12 +177,14 @@ def check(zoo: str, as_json: bool) -> None:
             f"{100 * groups['few']:.1f}",
             f"{row['gla_spearman']:.2f}",
             f"{100 * points[1]:.1f}",
+            f"{100 * row['true_prior_zero_shot_accuracy']:.1f}",
         )
     screen = console()
     screen.print(table)
     screen.print(
         "Accuracies in percent on balanced pictures. GLA rank corr.: Spearman correlation of the estimated with the "
-        "true prior; GLA-ZS: zero-shot less the estimated prior, on pictures the estimate did not use.",
+        "true prior; GLA-ZS: zero-shot less the estimated log prior, on pictures the estimate did not use; less truth: "
+        "zero-shot less the true log prior.",
         style="dim",
     )
 

@@ -29,6 +29,8 @@ class MemberCheck:
         GLA's estimate against the true prior: rank correlation, and KL(true, estimate) in nats.
     gla_zero_shot_accuracy : float
         After subtracting the estimated log prior (on the half of the pictures that GLA did not see).
+    true_prior_zero_shot_accuracy : float
+        After subtracting the TRUE log prior: worse than before if the logits do not hold it.
     n : int
         Pictures.
     """
@@ -40,6 +42,7 @@ class MemberCheck:
     gla_spearman: float
     gla_kl: float
     gla_zero_shot_accuracy: float
+    true_prior_zero_shot_accuracy: float
     n: int
 
     @property
@@ -93,5 +96,6 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
         gla_spearman=rank_correlation(estimate.prior, truth),
         gla_kl=kl_divergence(truth, estimate.prior),
         gla_zero_shot_accuracy=float(debiased[~fitted].mean()),
+        true_prior_zero_shot_accuracy=float(((logits - np.log(truth)).argmax(1) == labels).mean()),
         n=len(labels),
     )
