@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import warnings
 from typing import Any
 
 __all__ = ["bash", "load_ipython_extension"]
@@ -24,4 +25,6 @@ def bash(line: str, cell: str) -> None:
 
 def load_ipython_extension(shell: Any) -> None:
     """Take the place of IPython's magic: ``%load_ext shell_cells``."""
+    # tqdm's advice to install a widget for notebooks names a path of the machine that builds the pages.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     shell.register_magic_function(bash, "cell", "bash")
