@@ -47,11 +47,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, target)
     except Exception as error:
-        # safetensors reports a full disk as an error of its own kind, with the system's number in the text only.
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number and not isinstance(error, OSError):
-            raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(target)) from error
-        raise
+        # A full disk must name its file. safetensors has an error of its own, with the system's number in the text.
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        if number is None or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), os.fspath(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -38,6 +38,13 @@ def test_a_failed_replace_leaves_nothing(tmp_path, monkeypatch):
     assert files_below(tmp_path) == []
 
 
+def test_a_write_that_fails_halfway_names_the_file(tmp_path):
+    """The system knows only a number then, and a person needs the place."""
+    with pytest.raises(OSError) as caught, atomic_path(tmp_path / "a.parquet"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.parquet"))
+
+
 def test_the_full_disk_of_safetensors_is_the_full_disk_of_the_system(tmp_path):
     """safetensors raises an error of its own with the number in the text; the command line knows only OSError."""
 

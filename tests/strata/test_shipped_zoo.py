@@ -1,0 +1,70 @@
+"""The minis that ship with the package: whole, small, described, and with the known prior in their logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from causalft.datasets.creatures import creatures_longtail
+from causalft.strata.cards import sha256_file
+from causalft.strata.creatures_zoo import MEMBERS
+from causalft.strata.zoo import mini_folder, open_zoo
+from causalft.strata.zoo_check import check_member
+from synthetic.world import CLASS_NAMES, FACTORS, factor_law
+
+STRATA = ("clip", "openclip", "metaclip")
+
+
+@pytest.fixture(scope="module")
+def zoo():
+    return open_zoo("mini")
+
+
+@pytest.fixture(scope="module")
+def measured(zoo):
+    """The three strata and the in-batch member on 1,800 balanced pictures."""
+    test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=30).test
+    return {n: check_member(zoo.load(n), test.pixels, test.labels) for n in (*STRATA, "clip-infonce")}
+
+
+def test_ten_members_under_14_megabytes(zoo):
+    assert zoo.names() == sorted(MEMBERS) and len(MEMBERS) == 10
+    assert sum(path.stat().st_size for path in mini_folder().iterdir()) < 14e6
+
+
+@pytest.mark.parametrize("name", sorted(MEMBERS))
+def test_a_member_is_the_file_of_its_card_and_the_card_says_how_it_was_made(zoo, name):
+    member, card = MEMBERS[name], zoo.card(name)
+    assert sha256_file(mini_folder() / f"{name}.safetensors") == card.sha256
+    assert card.name == name and card.world == "creatures" and card.loss == member.loss
+    assert card.class_names == list(CLASS_NAMES)
+    assert np.allclose(card.prior, member.prior)
+    assert max(card.prior) / min(card.prior) == pytest.approx(100)
+    assert card.view["favourite"] == member.favourite
+    assert [card.view["factor_law"][f] for f in FACTORS] == pytest.approx(
+        factor_law(member.favourite).tolist()
+    )
+    assert card.recipe["seed"] == member.seed and card.recipe["n_images"] >= 10_000
+    assert card.recipe["losses"] == sorted(card.recipe["losses"], reverse=True)
+    stratum = zoo.load(name)
+    assert sum(p.numel() for p in stratum.model.parameters()) == pytest.approx(507_185, rel=0.01)
+
+
+def test_the_priors_are_unrelated(zoo):
+    orders = [np.argsort(np.argsort(zoo.card(name).prior)) for name in STRATA]
+    correlation = np.corrcoef(orders)
+    assert np.abs(correlation - np.eye(3)).max() < 0.05
+
+
+@pytest.mark.parametrize("name", STRATA)
+def test_the_pretraining_prior_is_in_the_logits(measured, name):
+    found = measured[name]
+    assert found.gap >= 0.30
+    assert found.gla_spearman >= 0.90
+    assert found.gla_zero_shot_accuracy > found.zero_shot_accuracy
+
+
+def test_in_batch_infonce_leaves_little_of_the_prior(measured):
+    """The case in which GLA's estimate is not the pre-training prior: said in the docs, and shown here."""
+    assert measured["clip-infonce"].gla_spearman < 0.6
+    assert measured["clip-infonce"].gap < measured["clip"].gap - 0.1

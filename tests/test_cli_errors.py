@@ -1,0 +1,125 @@
+"""What a person sees when something goes wrong at the command line: one line, the right exit code, no traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from causalft.cli import VERBS, main
+from causalft.errors import CausalFTError, nearest
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A verb that raises what it is told to."""
+
+    def install(error):
+        @click.command("fail")
+        def command():
+            raise error
+
+        module = type(sys)("failing_verb")
+        module.command = command
+        monkeypatch.setitem(sys.modules, "failing_verb", module)
+        monkeypatch.setitem(VERBS, "fail", ("failing_verb", "Fails."))
+
+    return install
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (CausalFTError("no such thing; do that"), 2, "no such thing; do that"),
+        (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume where it stopped"),
+        (click.Abort(), 130, "interrupted; repeat the command to resume where it stopped"),
+        (FULL, 2, "the disk is full while writing runs/a/head.safetensors; free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "the disk is full; free some space"),
+        (PermissionError(errno.EACCES, "denied", "/locked"), 2, "/locked: permission denied"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.png/run"), 2, "a.png/run: Not a directory"),
+        (OSError(errno.EROFS, "Read-only file system", "/read/only"), 2, "/read/only: Read-only file system"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_exit_code(failing, error, code, line):
+    failing(error)
+    result = invoke("fail")
+    assert result.exit_code == code
+    assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("causalft: error: ") and line in result.stderr
+
+
+@pytest.mark.parametrize("error", [CausalFTError("wrong"), KeyboardInterrupt(), FULL])
+def test_debug_lets_the_error_through(failing, error):
+    failing(error)
+    result = invoke("--debug", "fail")
+    assert result.exit_code != 0 and "causalft: error" not in result.stderr
+    if not isinstance(error, KeyboardInterrupt):
+        assert result.exception is error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])
+def test_a_bug_is_not_dressed_up_as_a_mistake(failing, error):
+    failing(error)
+    assert invoke("fail").exception is error
+
+
+def test_unknown_verbs_and_options_offer_the_nearest():
+    result = invoke("evalute")
+    assert result.exit_code == 2 and "did you mean 'evaluate'" in result.stderr
+    result = invoke("fit", "--stratas", "clip")
+    assert result.exit_code == 2 and "--strata" in result.stderr
+
+
+def test_version_and_help():
+    import causalft
+
+    assert causalft.__version__ in invoke("--version").stdout
+    shown = invoke("--help")
+    assert shown.exit_code == 0 and all(verb in shown.stdout for verb in VERBS)
+
+
+def test_nearest_says_how_many_names_there_are():
+    assert nearest("x", [f"name{k:02d}" for k in range(30)]).endswith(", ... (30 in all)")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_at_a_terminal_stops_all_processes_with_one_line(tmp_path, photos, jobs):
+    """A terminal sends the interrupt to the whole group of processes; the workers must not print tracebacks."""
+    command = [
+        sys.executable,
+        "-c",
+        "from causalft.cli import main; main()",
+        "zoo",
+        "pretrain",
+        "--data",
+        str(photos),
+    ]
+    command += ["--out", str(tmp_path / "zoo"), "--n-test", "6", "--n-validation", "3", "--epochs", "5000"]
+    command += ["--jobs", str(jobs)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    while not list((tmp_path / "zoo").glob(".*.checkpoint.safetensors")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said and said.count("causalft: error: interrupted") == 1
+    assert not (tmp_path / "zoo" / "metrics.json").exists()
