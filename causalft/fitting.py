@@ -145,7 +145,7 @@ def default_tuning(zoo: str) -> Tuning:
         return Tuning(lr=0.05, augmentation="none")
     if zoo == "pretrained":
         return Tuning(lr=0.01, augmentation="crop-flip")
-    return Tuning(lr=0.02, augmentation="flip")
+    return Tuning(lr=0.05, augmentation="flip")
 
 
 def load_splits(settings: FitSettings, seed: int) -> Splits:

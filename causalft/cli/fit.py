@@ -98,7 +98,7 @@ __all__ = ["command"]
 @click.option(
     "--lr",
     help="Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
-    "Default: 0.05 mini, 0.02 your own minis, 0.01 pretrained.",
+    "Default: 0.05 for minis, 0.01 for pretrained.",
 )
 @click.option(
     "--augmentation",
