@@ -137,16 +137,18 @@ def check(zoo: str, as_json: bool) -> None:
 
     from causalft.datasets.creatures import creatures_longtail
     from causalft.strata.zoo_check import check_member
+    from synthetic.world import CLASS_NAMES
 
     members = _open(zoo)
-    worlds = {name: members.card(name).world for name in members.expected()}
+    cards = {name: members.card(name) for name in members.expected()}
+    part_world = {name for name, card in cards.items() if tuple(card.class_names) == CLASS_NAMES}
     test = None
-    if "creatures" in worlds.values():
+    if part_world:
         test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=40).test
     rows: list[dict[str, Any]] = []
-    for name, world in worlds.items():
+    for name in cards:
         stratum = members.load(name)  # refuses a file whose hash is not the card's
-        if world == "creatures" and test is not None and test.pixels is not None:
+        if name in part_world and test is not None and test.pixels is not None:
             measured = check_member(stratum, test.pixels, test.labels)
             rows.append({**asdict(measured), "loss": stratum.card.loss, "gap": measured.gap})
         else:

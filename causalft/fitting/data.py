@@ -1,0 +1,58 @@
+"""The data of a run: built in, the user's own, or what a zoo pre-trained on the same images left aside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from causalft.datasets.creatures import NAME as CREATURES
+from causalft.datasets.creatures import creatures_longtail
+from causalft.datasets.longtail import Splits, cut_splits, draw_longtail
+from causalft.datasets.sources import open_images
+from causalft.fitting.settings import FitSettings
+from causalft.strata.photo_zoo import downstream_splits
+
+__all__ = ["load_splits"]
+
+
+def load_splits(settings: FitSettings, seed: int) -> Splits:
+    """Return train, validation and test of the settings' data for one seed.
+
+    With a zoo that was pre-trained on the same images, the images its members saw are left out.
+    """
+    if settings.data == CREATURES:
+        factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
+        return creatures_longtail(imbalance_factor=factor, seed=seed)
+    images = open_images(settings.data, drop_empty_classes=settings.drop_empty_classes)
+    if settings.zoo is not None and (Path(settings.zoo) / "manifest.parquet").exists():
+        return downstream_splits(
+            Path(settings.zoo),
+            images,
+            imbalance_factor=settings.imbalance_factor,
+            profile=settings.profile,
+            seed=seed,
+        )
+    cut = cut_splits(
+        images,
+        n_validation=settings.n_validation,
+        n_test=settings.n_test,
+        seed=settings.split_seed,
+        imbalance_factor=None,
+        drop_empty_classes=settings.drop_empty_classes,
+    )
+    if settings.imbalance_factor is None:
+        return cut
+    order = settings.order
+    if order == "random":
+        # One order for all seeds: the classes of the tail do not change between repetitions.
+        order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))  # type: ignore
+    train = draw_longtail(
+        cut.train,
+        imbalance_factor=settings.imbalance_factor,
+        seed=seed,
+        profile=settings.profile,
+        order=order,
+    )
+    return replace(cut, train=train)

@@ -1,0 +1,144 @@
+"""What a run found: fused probabilities, the diagnosis, the metrics document and the table of predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalft.datasets.longtail import Splits
+from causalft.diagnosis import Diagnosis, diagnose
+from causalft.estimators.fusion import apply_temperature, fit_temperature, fuse
+from causalft.estimators.members import MemberPrediction
+from causalft.fitting.settings import FitSettings
+from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
+from causalft.imbalance import imbalance_factor as measured_imbalance
+from causalft.priors import rank_correlation
+from causalft.runs import Run, atomic_path
+
+__all__ = ["diagnose_run", "write_predictions"]
+
+
+def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
+    return np.stack([getattr(prediction, what) for prediction in found])
+
+
+def _fuse_seeds(
+    settings: FitSettings, splits: Splits, members: dict[str, list[MemberPrediction]], prior: tuple | None
+) -> tuple[np.ndarray, list[float]]:
+    """Fuse and calibrate each seed: probabilities (S, n, K) and the temperatures."""
+    fused, temperatures = [], []
+    for seed in range(settings.n_seeds):
+        validation = fuse([m[seed].validation_probs for m in members.values()], prior, settings.fusion)
+        temperature = fit_temperature(validation, splits.validation.labels)
+        test = fuse([m[seed].test_probs for m in members.values()], prior, settings.fusion)
+        fused.append(apply_temperature(test, temperature))
+        temperatures.append(temperature)
+    return np.stack(fused), temperatures
+
+
+def diagnose_run(
+    settings: FitSettings,
+    splits: Splits,
+    members: dict[str, list[MemberPrediction]],
+    controls: dict[str, list[MemberPrediction]],
+) -> tuple[dict[str, Any], Diagnosis, np.ndarray]:
+    """Return the metrics document, the diagnosis, and the fused probabilities (S, n, K) of all seeds."""
+    fused, temperatures = _fuse_seeds(settings, splits, members, settings.stratum_prior)
+    control_groups = {}
+    if controls:
+        control_fused, _ = _fuse_seeds(settings, splits, controls, None)
+        control_groups["seeds"] = {
+            "members": {name: _stack(found, "test_probs") for name, found in controls.items()},
+            "fused": control_fused,
+            "prior_of": next(iter(controls)),
+        }
+    validation_accuracy = {
+        name: float(
+            np.mean([(m.validation_logits.argmax(1) == splits.validation.labels).mean() for m in found])
+        )
+        for name, found in members.items()
+    }
+    diagnosis = diagnose(
+        splits.test.labels,
+        splits.train.class_counts,
+        {name: _stack(found, "test_probs") for name, found in members.items()},
+        fused,
+        {name: found[0].prior.prior for name, found in members.items()},
+        controls=control_groups,
+        fusion=settings.fusion,
+        stratum_prior=settings.stratum_prior,
+        temperature=temperatures,
+        best_single=max(validation_accuracy, key=lambda name: validation_accuracy[name]),
+        seed=settings.seed,
+    )
+    classes = list(splits.train.class_names)
+    everyone = {**members, **controls}
+    metrics: dict[str, Any] = {
+        "zoo": settings.zoo_name,
+        "weights": {name: found[0].sha256 for name, found in everyone.items()},
+        "sources": {name: found[0].source for name, found in everyone.items()},
+        "data": {
+            "name": settings.data,
+            "n_train": len(splits.train),
+            "n_validation": len(splits.validation),
+            "n_test": len(splits.test),
+            "fingerprint": splits.train.fingerprint,
+            "imbalance_factor": measured_imbalance(splits.train.class_counts),
+            "notes": list(splits.notes),
+        },
+        "classes": classes,
+        **diagnosis.to_metrics(),
+        "class_counts": dict(zip(classes, splits.train.class_counts.tolist(), strict=True)),
+    }
+    metrics["fused"]["temperature"] = temperatures[0]
+    for name, found in members.items():
+        first = found[0]
+        metrics["strata"][name].update(
+            label_prior=first.prior.prior,
+            zero_shot=_zero_shot(first, splits),
+            validation_accuracy=validation_accuracy[name],
+            lr=first.lr,
+            n_tuned=first.n_tuned,
+            seconds=first.seconds,
+        )
+        if first.true_prior is not None:
+            metrics["strata"][name]["prior_spearman"] = rank_correlation(first.prior.prior, first.true_prior)
+    metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
+    metrics["conclusion"] = diagnosis.conclusion()
+    return metrics, diagnosis, fused
+
+
+def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
+    """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group."""
+    labels = splits.test.labels
+    right = found.zero_shot_test.argmax(1) == labels
+    debiased = (found.zero_shot_test - np.log(found.prior.prior)).argmax(1) == labels
+    by_class = class_accuracy(right, labels, splits.test.n_classes)
+    return {
+        "accuracy": float(right.mean()),
+        "gla_accuracy": float(debiased.mean()),
+        "P": group_accuracy(by_class, prior_groups(found.prior.prior)),
+    }
+
+
+def write_predictions(
+    run: Run, splits: Splits, members: dict[str, MemberPrediction], fused: np.ndarray
+) -> None:
+    """One row a test image: file, label, prediction and confidence of the fusion and of each stratum, probabilities."""
+    names = np.asarray(splits.test.class_names)
+    table = pd.DataFrame(
+        {
+            "file": splits.test.files,
+            "label": names[splits.test.labels],
+            "prediction": names[fused.argmax(1)],
+            "probability": fused.max(1),
+        }
+    )
+    for name, prediction in members.items():
+        table[f"{name}_prediction"] = names[prediction.test_probs.argmax(1)]
+        table[f"{name}_probability"] = prediction.test_probs.max(1)
+    table["probabilities"] = list(fused.astype(np.float32))
+    with atomic_path(run.file("predictions.parquet")) as temporary:
+        table.to_parquet(temporary, index=False)

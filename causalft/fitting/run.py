@@ -1,0 +1,191 @@
+"""The run itself: strata, then controls, then diagnosis and report, each written so that it resumes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from causalft.datasets.longtail import Splits
+from causalft.diagnosis import Diagnosis
+from causalft.errors import CausalFTError
+from causalft.estimators.members import MemberPrediction, fit_member
+from causalft.estimators.strata import StrataClassifier
+from causalft.fitting.data import load_splits
+from causalft.fitting.outcome import diagnose_run, write_predictions
+from causalft.fitting.settings import CONTROLS, FitSettings, data_name, zoo_path
+from causalft.imbalance import imbalance_factor as measured_imbalance
+from causalft.report.diagnosis import write_fit_report
+from causalft.runs import Run
+from causalft.strata.tuned import Tuning
+from causalft.strata.zoo import Zoo, open_zoo
+
+__all__ = ["FittedRun", "run_fit"]
+
+
+@dataclass(frozen=True, repr=False)
+class FittedRun:
+    """What :func:`run_fit` gives back.
+
+    Attributes
+    ----------
+    run : Run
+    metrics : dict
+        The document of ``metrics.json``.
+    diagnosis : Diagnosis
+    """
+
+    run: Run
+    metrics: dict[str, Any]
+    diagnosis: Diagnosis
+
+    def __repr__(self) -> str:
+        return f"FittedRun({str(self.run.path)!r}, accuracy {100 * self.metrics['fused']['accuracy']:.1f} %)"
+
+
+def run_fit(
+    settings: FitSettings,
+    out: str | os.PathLike[str],
+    *,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> FittedRun:
+    """Fit, diagnose and report; the run folder holds everything, and an interrupted run goes on where it stopped.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    out : path
+    progress : bool, optional
+    say : callable
+        Receives a line for every step.
+
+    Returns
+    -------
+    FittedRun
+
+    Raises
+    ------
+    CausalFTError
+        For anything wrong with the settings, the data, the weights or the folder.
+    """
+    started = time.perf_counter()
+    # A run is repeatable from anywhere: paths are absolute in it.
+    weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
+    settings = replace(settings, data=data_name(settings.data), zoo=zoo_path(settings.zoo), weights=weights)
+    zoo = open_zoo(settings.zoo_name, settings.weights)
+    control = _control_members(settings, zoo)
+    if settings.n_seeds < 1:
+        raise CausalFTError("at least one seed is needed")
+    if settings.seed < 0 or settings.split_seed < 0:
+        raise CausalFTError(f"seed {min(settings.seed, settings.split_seed)} is below 0")
+    _classifier(settings, zoo, progress).check()
+    splits = load_splits(settings, settings.seed)
+    config = {
+        **asdict(settings),
+        "zoo": settings.zoo_name,
+        "data_fingerprint": [part.fingerprint for part in (splits.train, splits.validation, splits.test)],
+    }
+    run = Run.create(out, kind="fit", config=config)
+    _describe(settings, zoo, splits, say)
+
+    members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
+    controls: dict[str, list[MemberPrediction]] = {name: [] for name, _ in control}
+    for number in range(settings.n_seeds):
+        seed = settings.seed + number
+        if number:
+            splits_now = load_splits(settings, seed)
+            say(f"seed {seed}: {len(splits_now.train)} training images")
+        else:
+            splits_now = splits
+        folder = run.path if number == 0 else run.path / "seeds" / str(seed)
+        tuning = replace(settings.tuning, seed=seed)
+        model = _classifier(settings, zoo, progress, tuning)
+        model.fit(splits_now.train, validation=splits_now.validation, test=splits_now.test, folder=folder)
+        for name, prediction in model.predictions_.items():
+            members[name].append(prediction)
+            if not prediction.prior.converged:
+                say(f"note     the label prior of {name} did not converge; give more validation images a class")
+        for name, control_tuning_seed in control:
+            if control_tuning_seed is None and name in model.predictions_:
+                controls[name].append(model.predictions_[name])
+                continue
+            backbone = name.split("#")[0]
+            extra = (
+                tuning if control_tuning_seed is None else replace(tuning, seed=seed + control_tuning_seed)
+            )
+            prediction, _ = fit_member(
+                splits_now,
+                backbone,
+                zoo,
+                extra,
+                learning_rates=settings.learning_rates,
+                device=settings.device,
+                folder=folder / "controls" / name,
+                progress=progress,
+            )
+            controls[name].append(prediction)
+
+    metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls)
+    metrics["seconds"] = time.perf_counter() - started
+    write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
+    write_fit_report(run, metrics)
+    run.finish(metrics)
+    return FittedRun(run, metrics, diagnosis)
+
+
+def _classifier(
+    settings: FitSettings, zoo: Zoo, progress: bool | None, tuning: Tuning | None = None
+) -> StrataClassifier:
+    return StrataClassifier(
+        settings.strata,
+        zoo=zoo,
+        tuning=tuning or settings.tuning,
+        learning_rates=settings.learning_rates,
+        fusion=settings.fusion,
+        stratum_prior=settings.stratum_prior,
+        device=settings.device,
+        progress=progress,
+    )
+
+
+def _control_members(settings: FitSettings, zoo: Zoo) -> list[tuple[str, int | None]]:
+    """Members of the one-prior control: (name, offset of the tuning seed, or None for a pre-training seed of its own).
+
+    Where the zoo has further pre-training seeds of the model (``clip@1``), these are used; otherwise the same weights
+    are tuned again with other seeds (``clip#1``).
+    """
+    if settings.control == "none":
+        return []
+    if settings.control not in CONTROLS:
+        raise CausalFTError(f"unknown control {settings.control!r}; use {' or '.join(CONTROLS)}")
+    if len(settings.strata) < 2:
+        raise CausalFTError("the control compares a fusion with one; name two or more strata")
+    base = settings.control_of or settings.strata[0]
+    if base not in settings.strata:
+        raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
+    known = zoo.names()
+    members: list[tuple[str, int | None]] = [(base, None)]
+    for number in range(1, len(settings.strata)):
+        reseeded = f"{base}@{number}"
+        members.append((reseeded, None) if reseeded in known else (f"{base}#{number}", 1000 * number))
+    return members
+
+
+def _describe(settings: FitSettings, zoo: Zoo, splits: Splits, say: Callable[[str], None]) -> None:
+    counts = splits.train.class_counts
+    say(
+        f"data     {settings.data}: {len(splits.train)} training images of {len(counts)} classes, "
+        f"{counts.max()} to {counts.min()} a class (imbalance {measured_imbalance(counts):.0f}); "
+        f"{len(splits.validation)} validation, {len(splits.test)} test"
+    )
+    for note in splits.notes:
+        say(f"note     {note}")
+    kind = (
+        "small models of this project, not the real ones"
+        if settings.zoo_name != "pretrained"
+        else "open_clip"
+    )
+    say(f"zoo      {zoo.label} ({kind})")

@@ -1,0 +1,113 @@
+"""What decides a run of ``causalft fit``: its settings, and the measured defaults of each zoo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from causalft.datasets.creatures import NAME as CREATURES
+from causalft.strata.tuned import Tuning
+
+__all__ = ["CONTROLS", "FitSettings", "data_name", "default_tuning", "zoo_path"]
+
+CONTROLS = ("none", "seeds")
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides what ``fit`` does.
+
+    Attributes
+    ----------
+    strata : tuple of str
+    data : str
+        ``creatures-lt``, a folder with one folder a class, or a zip of one.
+    zoo : str, optional
+        ``mini``, ``pretrained`` or a folder; by default ``mini`` for the built-in data, ``pretrained`` for any other.
+    weights : dict of str to str
+        Local files for the pretrained zoo.
+    tuning : Tuning
+    learning_rates : tuple of float
+        With two or more, chosen per stratum on validation.
+    fusion : {"mixture", "logit"}
+    stratum_prior : tuple of float, optional
+        P(c); uniform by default.
+    control : {"none", "seeds"}
+        The same fusion over seeds of ONE model.
+    control_of : str, optional
+        That model; the first stratum by default.
+    imbalance_factor : float, optional
+        Resample the training part to a long tail (the built-in data has 100).
+    profile, order : str
+        Of the resampling.
+    n_validation, n_test : int
+        Images a class, cut first, balanced.
+    drop_empty_classes : bool
+    split_seed, seed : int
+        ``split_seed`` cuts validation and test; ``seed`` draws the long tail and trains.
+    n_seeds : int
+        Repetitions with seeds ``seed, seed + 1, ...``; the saved classifier is that of the first.
+    device : str
+    """
+
+    strata: tuple[str, ...] = ("clip", "openclip", "metaclip")
+    data: str = CREATURES
+    zoo: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    tuning: Tuning = field(default_factory=Tuning)
+    learning_rates: tuple[float, ...] = ()
+    fusion: str = "mixture"
+    stratum_prior: tuple[float, ...] | None = None
+    control: str = "none"
+    control_of: str | None = None
+    imbalance_factor: float | None = None
+    profile: str = "exponential"
+    order: str = "random"
+    n_validation: int = 10
+    n_test: int = 50
+    drop_empty_classes: bool = False
+    split_seed: int = 0
+    seed: int = 0
+    n_seeds: int = 1
+    device: str = "auto"
+
+    @property
+    def zoo_name(self) -> str:
+        """The zoo in use: there is no silent fallback from one to another."""
+        return self.zoo or ("mini" if self.data == CREATURES else "pretrained")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FitSettings:
+        """Return the settings of a run from its ``config.json``."""
+        given = {key: value for key, value in config.items() if key != "data_fingerprint"}
+        given["tuning"] = Tuning(**given["tuning"])
+        for name in ("strata", "learning_rates", "stratum_prior"):
+            given[name] = None if given[name] is None else tuple(given[name])
+        return cls(**given)
+
+
+def data_name(data: str) -> str:
+    """Return the built-in data's name as it is, any other as an absolute path."""
+    return data if data == CREATURES else os.path.abspath(os.path.expanduser(data))
+
+
+def default_tuning(zoo: str) -> Tuning:
+    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
+
+    Examples
+    --------
+    >>> default_tuning("mini").lr, default_tuning("pretrained").augmentation
+    (0.05, 'crop-flip')
+    """
+    if zoo == "mini":
+        return Tuning(lr=0.05, augmentation="none")
+    if zoo == "pretrained":
+        return Tuning(lr=0.01, augmentation="crop-flip")
+    return Tuning(lr=0.05, augmentation="flip")
+
+
+def zoo_path(zoo: str | None) -> str | None:
+    """Return the name of a built-in zoo as it is, any other as an absolute path."""
+    return zoo if zoo in (None, "mini", "pretrained") else os.path.abspath(os.path.expanduser(zoo))
