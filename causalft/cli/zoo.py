@@ -164,7 +164,7 @@ def check(zoo: str, as_json: bool) -> None:
     table = Table(title=f"zoo {zoo}: the weights are those of the cards", title_justify="left", box=None)
     table.add_column("member", no_wrap=True)
     table.add_column("loss", no_wrap=True)
-    for column in ("zero-shot", "P-many", "P-few", "GLA rank corr.", "GLA-ZS", "less truth"):
+    for column in ("zero-shot", "P-many", "P-few", "GLA rho", "GLA-ZS", "less truth"):
         table.add_column(column, justify="right", min_width=min(9, len(column.split()[0])))
     for row in rows:
         if "gap" not in row:
@@ -184,7 +184,7 @@ def check(zoo: str, as_json: bool) -> None:
     screen = console()
     screen.print(table)
     screen.print(
-        "Accuracies in percent on balanced pictures. GLA rank corr.: Spearman correlation of the estimated with the "
+        "Accuracies in percent on balanced pictures. GLA rho: Spearman correlation of the estimated with the "
         "true prior; GLA-ZS: zero-shot less the estimated log prior, on pictures the estimate did not use; less truth: "
         "zero-shot less the true log prior.",
         style="dim",
