@@ -163,17 +163,15 @@ def check(zoo: str, as_json: bool) -> None:
         return
     table = Table(title=f"zoo {zoo}: the weights are those of the cards", title_justify="left", box=None)
     table.add_column("member", no_wrap=True)
-    table.add_column("loss", no_wrap=True)
-    for column in ("zero-shot", "P-many", "P-few", "GLA rho", "GLA-ZS", "less truth"):
-        table.add_column(column, justify="right", min_width=min(9, len(column.split()[0])))
+    for column in ("zero-shot", "P-many", "P-few", "GLA rho", "GLA-ZS", "less true"):
+        table.add_column(column, justify="right")
     for row in rows:
         if "gap" not in row:
-            table.add_row(row["name"], row["loss"], *[""] * 6)
+            table.add_row(row["name"], *[""] * 6)
             continue
         groups, points = row["zero_shot_P"], [row["zero_shot_accuracy"], row["gla_zero_shot_accuracy"]]
         table.add_row(
             row["name"],
-            row["loss"],
             f"{100 * points[0]:.1f}",
             f"{100 * groups['many']:.1f}",
             f"{100 * groups['few']:.1f}",
@@ -185,7 +183,7 @@ def check(zoo: str, as_json: bool) -> None:
     screen.print(table)
     screen.print(
         "Accuracies in percent on balanced pictures. GLA rho: Spearman correlation of the estimated with the "
-        "true prior; GLA-ZS: zero-shot less the estimated log prior, on pictures the estimate did not use; less truth: "
+        "true prior; GLA-ZS: zero-shot less the estimated log prior, on pictures the estimate did not use; less true: "
         "zero-shot less the true log prior.",
         style="dim",
     )
