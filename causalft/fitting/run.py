@@ -107,7 +107,9 @@ def run_fit(
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
             if not prediction.prior.converged:
-                say(f"note     the label prior of {name} did not converge; give more validation images a class")
+                say(
+                    f"note     the label prior of {name} did not converge; give more validation images a class"
+                )
         for name, control_tuning_seed in control:
             if control_tuning_seed is None and name in model.predictions_:
                 controls[name].append(model.predictions_[name])
