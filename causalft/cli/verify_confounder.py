@@ -167,7 +167,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 
 
 def _interval(value: float, ci95: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} \\[{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
+    return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
 
 
 def _free_folder(parent: Path, name: str) -> Path:

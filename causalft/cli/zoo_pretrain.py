@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
