@@ -223,11 +223,16 @@ def _schedule(name: str, progress: float) -> float:
 def _save(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, losses: list[float]
 ) -> None:
-    tensors = {f"model/{name}": value.detach().clone() for name, value in _trained_state(model).items()}
+    tensors = {
+        f"model/{name}": value.detach().clone(memory_format=torch.contiguous_format)
+        for name, value in _trained_state(model).items()
+    }
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             if value is not None:
-                tensors[f"optimizer/{index}/{name}"] = torch.as_tensor(value).detach().clone()
+                tensors[f"optimizer/{index}/{name}"] = (
+                    torch.as_tensor(value).detach().clone(memory_format=torch.contiguous_format)
+                )
     metadata = {"recipe": json.dumps(asdict(recipe)), "losses": json.dumps(losses)}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)

@@ -63,6 +63,39 @@ def test_killed_run_resumes_to_the_same_weights(tmp_path, optimizer):
     assert not checkpoint.exists()
 
 
+def test_channels_last_weights_are_checkpointed(tmp_path):
+    pictures = torch.randn(24, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    recipe = Recipe(epochs=2, batch_size=12, lr=0.1)
+
+    def convolution() -> nn.Module:
+        torch.manual_seed(5)
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 1)).to(
+            memory_format=torch.channels_last
+        )
+
+    steps = 0
+
+    def dies_in_second_epoch(model, indices, generator):
+        nonlocal steps
+        steps += 1
+        if steps == 3:
+            raise KeyboardInterrupt
+        return model(pictures[indices]).square().mean()
+
+    checkpoint = tmp_path / "part.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(convolution(), 24, dies_in_second_epoch, recipe, progress=False, checkpoint=checkpoint)
+    whole, resumed = convolution(), convolution()
+
+    def loss(model, indices, generator):
+        return model(pictures[indices]).square().mean()
+
+    train(whole, 24, loss, recipe, progress=False)
+    train(resumed, 24, loss, recipe, progress=False, checkpoint=checkpoint)
+    for name, value in whole.state_dict().items():
+        assert torch.allclose(value, resumed.state_dict()[name], atol=1e-6), name
+
+
 def test_checkpoint_of_another_training_is_refused(tmp_path):
     checkpoint = tmp_path / "part.safetensors"
     calls = 0
