@@ -57,7 +57,7 @@ nb_execution_timeout = 600
 nb_merge_streams = True
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ["PYTHONPATH"] = str(HERE)
-os.environ["COLUMNS"] = "100"
+os.environ["COLUMNS"] = "84"
 os.environ["NO_COLOR"] = "1"
 # Not the tutorials' business: a debugger's warning about frozen modules would stand in their output.
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"

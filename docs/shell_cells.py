@@ -18,7 +18,8 @@ def bash(line: str, cell: str) -> None:
     plain = {key: value for key, value in os.environ.items() if key not in ("FORCE_COLOR", "CLICOLOR_FORCE")}
     command = ["bash", "-euo", "pipefail", "-c", cell]
     done = subprocess.run(command, env=plain, capture_output=True, text=True)
-    print(done.stdout.rstrip())
+    # A page is built in a folder that is gone afterwards: show what is in it, not where it was.
+    print(done.stdout.replace(f"{os.getcwd()}{os.sep}", "").rstrip())
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr}")
 
