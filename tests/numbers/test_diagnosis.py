@@ -221,6 +221,21 @@ def test_bootstrap_intervals_cover_the_truth() -> None:
     assert 0.90 <= covered / repeats <= 0.99
 
 
+@pytest.mark.parametrize(("shared", "most"), [(True, 0.99), (False, 1.0)], ids=["same errors", "own errors"])
+def test_intervals_of_three_seeds_cover_the_truth(shared: bool, most: float) -> None:
+    """Training moves a seed by 3 points. Errors on images that other seeds get right count twice: rather too wide."""
+    rng = np.random.default_rng(11)
+    labels, repeats, covered, significant = np.zeros(400, int), 600, 0, 0
+    for repeat in range(repeats):
+        accuracy = 0.7 + 0.03 * rng.normal(size=(1, 3, 1))
+        correct = rng.random((1, 1 if shared else 3, 400)) < accuracy
+        found = bootstrap(lambda a: {"m": a[:, 0, 0] - 0.7}, correct, labels, 1, n_boot=300, seed=repeat)["m"]
+        covered += found.low <= 0 <= found.high
+        significant += found.p < 0.05
+    assert 0.90 <= covered / repeats <= most
+    assert covered + significant == repeats
+
+
 def test_bootstrap_standard_error_is_the_binomial_one_and_pairs_models() -> None:
     rng = np.random.default_rng(0)
     right = rng.random((1, 1, 900)) < 0.7
