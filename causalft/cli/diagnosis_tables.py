@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from causalft.diagnosis import count, points
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from causalft.diagnosis import Diagnosis, Interval, ModelScore
+    from causalft.diagnosis import Diagnosis, ModelScore
 
 __all__ = ["print_diagnosis"]
 
 _GROUPS = ("many", "medium", "few")
+
+_WORDS = (
+    "stratum = one foundation model; P-many / P-few = the 30 % of classes its pre-training favoured most / the 40 % it "
+    "favoured least"
+)
 
 
 def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
@@ -25,6 +32,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     console : rich Console
     diagnosis : Diagnosis
     """
+    console.print(Text(_WORDS, style="dim"))
+    console.print()
     tables = [_accuracy_table(diagnosis), _cross_table(diagnosis)]
     if diagnosis.controls:
         tables.append(_control_table(diagnosis))
@@ -38,7 +47,9 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 
 
 def _accuracy_table(found: Diagnosis) -> Table:
-    table = _table(f"Accuracy (%) on {found.n} test images, {found.n_seeds} seed(s)", "model", "all", "95 %")
+    table = _table(
+        f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}", "model", "all", "95 %"
+    )
     for name in (*(f"D-{g}" for g in _GROUPS), "", *(f"P-{g}" for g in _GROUPS)):
         table.add_column(name, justify="right")
     for name, score in found.strata.items():
@@ -59,7 +70,7 @@ def _cross_table(found: Diagnosis) -> Table:
         if model == "fused":
             table.add_section()
         cells = [
-            Text(_points(gap), style="bold" if model in (prior, "fused") else "")
+            Text(points(gap, missing="-"), style="bold" if model in (prior, "fused") else "")
             for prior, gap in row.items()
         ]
         table.add_row(model, *cells)
@@ -70,19 +81,21 @@ def _cross_table(found: Diagnosis) -> Table:
 
 
 def _control_table(found: Diagnosis) -> Table:
-    table = _table("The same fusion over one prior", "fused", "accuracy", "gain over its mean member")
-    for name in ("own gap beyond difficulty, single", "fused"):
-        table.add_column(name, justify="right")
+    columns = ("accuracy", "gain over\nmean member", "gap before", "gap after")
+    table = _table("The same fusion over one prior", "models fused", *columns)
+    table.columns[0].max_width = 13  # leaves the intervals on one line of 80 columns
     gap = found.own_minus_off_gap
     gain = found.paired["fused_minus_mean_single"]
     rows = [("strata", found.fused, gain, gap)]
     rows += [
-        (f"control {name}: {', '.join(c.member_accuracy)}", c.score, c.gain, c.own_minus_off_gap)
+        (f"{name}: {', '.join(c.member_accuracy)}", c.score, c.gain, c.own_minus_off_gap)
         for name, c in found.controls.items()
     ]
     for label, score, gained, measure in rows:
         accuracy = f"{100 * score.accuracy.estimate:.1f}"
-        table.add_row(label, accuracy, _points(gained), _points(measure.before), _points(measure.after))
+        intervals = (points(value, missing="-") for value in (gained, measure.before, measure.after))
+        table.add_row(label, accuracy, *intervals)
+    table.caption = "gap: points beyond class difficulty, in the single models and after their fusion."
     return table
 
 
@@ -101,9 +114,3 @@ def _overall(score: ModelScore) -> tuple[str, str]:
 
 def _cells(groups: dict[str, float | None]) -> list[str]:
     return ["-" if value is None else f"{100 * value:.1f}" for value in (groups[g] for g in _GROUPS)]
-
-
-def _points(value: Interval) -> str:
-    if not value.exists:
-        return "-"
-    return f"{100 * value.estimate:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from causalft.diagnosis.conclusion import points
+from causalft.diagnosis.conclusion import change, points
 from causalft.diagnosis.diagnose import diagnose
 from causalft.diagnosis.intervals import Interval, bootstrap
-from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore
+from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore, count
 
-__all__ = ["BeforeAfter", "Control", "Diagnosis", "Interval", "ModelScore", "bootstrap", "diagnose", "points"]
+__all__ = [
+    "BeforeAfter",
+    "Control",
+    "Diagnosis",
+    "Interval",
+    "ModelScore",
+    "bootstrap",
+    "change",
+    "count",
+    "diagnose",
+    "points",
+]

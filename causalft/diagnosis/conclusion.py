@@ -5,11 +5,11 @@ from __future__ import annotations
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis
 
-__all__ = ["conclude", "points"]
+__all__ = ["change", "conclude", "points"]
 
 
-def points(value: Interval, sign: bool = False) -> str:
-    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``.
+def points(value: Interval, sign: bool = False, missing: str = "not measurable") -> str:
+    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``; the estimate alone where it has no bounds.
 
     Examples
     --------
@@ -17,17 +17,41 @@ def points(value: Interval, sign: bool = False) -> str:
     '12.3 [11.0, 13.6]'
     """
     if not value.exists:
-        return "not measurable"
-    plus = "+" if sign else ""
-    return f"{100 * value.estimate:{plus}.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+        return missing
+    estimate = f"{100 * value.estimate:{'+' if sign else ''}.1f}"
+    if not value.low <= value.high:
+        return estimate
+    return f"{estimate} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
-def conclude(found: Diagnosis) -> list[str]:
-    """Sentences that a person reads after ``fit``; the first ones answer the question of parameter imbalance."""
+def change(measure: BeforeAfter) -> str:
+    """The relative change by fusion, ``-55 % [-80, -34]``; empty unless the measure is clearly above 0 before it.
+
+    Examples
+    --------
+    >>> before, after = Interval(.2, .1, .3, .001), Interval(.1, .05, .15, .001)
+    >>> change(BeforeAfter(before, after, Interval(.5, .3, .7, .001)))
+    '-50 % [-70, -30]'
+    """
+    share = measure.fall
+    if not (measure.before.low > 0 and share.low <= share.high):
+        return ""
+    return f"{-100 * share.estimate:+.0f} % [{-100 * share.high:+.0f}, {-100 * share.low:+.0f}]"
+
+
+def conclude(found: Diagnosis, mention_missing_control: bool = True) -> list[str]:
+    """Sentences that a person reads after ``fit``; the first ones answer the question of parameter imbalance.
+
+    Parameters
+    ----------
+    found : Diagnosis
+    mention_missing_control : bool
+        Whether to say that no control was run, where there is none.
+    """
     sentences = [
         _parameter_imbalance(found),
         *_slope(found),
-        *_control(found),
+        *_control(found, mention_missing_control),
         *_mechanism(found),
         _accuracy(found),
     ]
@@ -46,32 +70,37 @@ def _parameter_imbalance(found: Diagnosis) -> str:
         "Parameter imbalance (gap between P-many and P-few classes beyond what models with other priors show on "
         f"the same classes): {points(measure.before)} points in the single models, {points(measure.after)} after fusion"
     )
-    if measure.before.low <= 0:
+    if not measure.before.low > 0:
         return f"{start}; no parameter imbalance is shown here, so there is none for the fusion to remove."
     return f"{start}{_fall(measure)}."
 
 
 def _fall(measure: BeforeAfter) -> str:
-    share = measure.fall
-    if not share.exists:
-        return ""
-    change = f"{-100 * share.estimate:+.0f} % [{-100 * share.high:+.0f}, {-100 * share.low:+.0f}]"
-    return f" (a change of {change})"
+    changed = change(measure)
+    return f" (a change of {changed})" if changed else ""
 
 
 def _slope(found: Diagnosis) -> list[str]:
     measure = found.prior_slope
     if not measure.before.exists:
         return []
+    (verb, before), (fused_verb, after) = _loss(measure.before), _loss(measure.after)
     return [
-        "With class difficulty taken out, a class a hundred times rarer in the pre-training loses "
-        f"{points(measure.before)} points of accuracy in a single model and {points(measure.after)} in the fused one."
+        f"With class difficulty taken out, a class a hundred times rarer in the pre-training {verb} {before} points of "
+        f"accuracy in a single model and {after if verb == fused_verb else f'{fused_verb} {after}'} in the fused one."
     ]
 
 
-def _control(found: Diagnosis) -> list[str]:
+def _loss(slope: Interval) -> tuple[str, str]:
+    """A positive slope is a loss of the rare classes, a negative one their gain."""
+    if not slope.estimate < 0:
+        return "loses", points(slope)
+    return "gains", points(Interval(-slope.estimate, -slope.high, -slope.low, slope.p))
+
+
+def _control(found: Diagnosis, mention_missing: bool) -> list[str]:
     if not found.controls:
-        if len(found.strata) == 1:
+        if len(found.strata) == 1 or not mention_missing:
             return []
         return ["No one-prior control was run, so the part of an ordinary ensemble in this is not known."]
     return [_one_control(name, control) for name, control in found.controls.items()]
@@ -79,9 +108,16 @@ def _control(found: Diagnosis) -> list[str]:
 
 def _one_control(name: str, control: Control) -> str:
     measure = control.own_minus_off_gap if control.own_minus_off_gap.before.exists else control.P_gap
+    weaker = ""
+    if control.kind == "tuning":
+        weaker = (
+            " Its members are other tuning seeds of the same pre-trained weights, which differ less than other "
+            "pre-trainings: a weaker control."
+        )
     return (
         f"Control '{name}' (the same fusion over {len(control.member_accuracy)} models with the prior of "
         f"{control.prior_of}): {points(measure.before)} points before, {points(measure.after)} after{_fall(measure)}."
+        f"{weaker}"
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.diagnosis.conclusion import conclude
 from causalft.diagnosis.crosstable import gap_vectors, group_vectors, members_mean_gap, off_gap, own_gap
 from causalft.diagnosis.intervals import Interval, bootstrap
-from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore
+from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
@@ -35,6 +35,7 @@ def diagnose(
     stratum_prior: Mapping[str, float] | Sequence[float] | None = None,
     temperature: float | Sequence[float] = 1.0,
     best_single: str | None = None,
+    mention_missing_control: bool = True,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Diagnosis:
@@ -54,11 +55,14 @@ def diagnose(
         Estimated label prior of each stratum.
     controls : mapping, optional
         Name to ``{"members": {name: (S, n, K)}, "fused": (S, n, K), "prior_of": stratum}``: the same fusion over
-        members that all have the prior of one stratum.
+        members that all have the prior of one stratum. An optional ``"kind"`` says what was seeded: "pre-training", or
+        "tuning" of the same weights, which is a weaker control.
     fusion, stratum_prior, temperature
         How ``fused_probs`` was made (recorded; P(c) also weighs the control ``logit_mean``).
     best_single : str, optional
         The stratum that validation data chose. Default: the best on the test set, said to be so.
+    mention_missing_control : bool
+        Whether the conclusion says that no control was run, where ``controls`` has none.
     n_boot, seed : int
         Bootstrap draws and their seed.
 
@@ -181,6 +185,7 @@ def diagnose(
             strata_minus_control=found[f"{name}/strata_minus_control"],
             strata_gain_minus_control_gain=found[f"{name}/strata_gain_minus_control_gain"],
             ensemble_share=found[f"{name}/ensemble_share"],
+            kind=arrays["kind"],
         )
         for name, arrays in control_probs.items()
     }
@@ -214,7 +219,7 @@ def diagnose(
         controls=done,
         paired=paired,
     )
-    return replace(diagnosis, sentences=tuple(conclude(diagnosis)))
+    return replace(diagnosis, sentences=tuple(conclude(diagnosis, mention_missing_control)))
 
 
 class _Statistics:
@@ -310,11 +315,15 @@ def _control_probs(
         raise CausalFTError(
             f"control '{name}' has the prior of '{control['prior_of']}', which is no stratum; {hint}"
         )
+    kind = control.get("kind")
+    if kind is not None and kind not in CONTROL_KINDS:
+        raise CausalFTError(f"control '{name}' is of no kind '{kind}'; {nearest(kind, CONTROL_KINDS)}")
     members = {m: _probs(p, n_seeds, n, n_classes, m) for m, p in control["members"].items()}
     return {
         "members": members,
         "fused": _probs(control["fused"], n_seeds, n, n_classes, name),
         "prior_of": control["prior_of"],
+        "kind": kind,
     }
 
 

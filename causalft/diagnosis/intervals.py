@@ -95,6 +95,14 @@ class Interval:
         """``{estimate, ci95: [low, high], p}``."""
         return {"estimate": self.estimate, "ci95": [self.low, self.high], "p": self.p}
 
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any] | None) -> Interval:
+        """Read what `to_json` wrote; null, whole or in part, is NaN."""
+        if value is None:
+            return cls(*[float("nan")] * 4)
+        parts = (value["estimate"], *value["ci95"], value.get("p"))
+        return cls(*(float("nan") if part is None else float(part) for part in parts))
+
     def __repr__(self) -> str:
         return f"{100 * self.estimate:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
 

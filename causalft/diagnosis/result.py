@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +11,22 @@ from numpy.typing import NDArray
 
 from causalft.diagnosis.intervals import Interval
 
-__all__ = ["BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore"]
+__all__ = ["CONTROL_KINDS", "BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore", "count"]
 
 Groups = dict[str, float | None]
+
+CONTROL_KINDS: tuple[str, str] = ("pre-training", "tuning")
+
+
+def count(n: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "seed"), count(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,11 @@ class BeforeAfter:
     before: Interval
     after: Interval
     fall: Interval
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> BeforeAfter:
+        """Read what `to_json` wrote."""
+        return cls(*(Interval.from_json(value[name]) for name in ("before", "after", "fall")))
 
     def to_json(self) -> dict[str, Any]:
         """``{before, after, fall}``, or the two first as null where the measure does not exist."""
@@ -82,7 +101,7 @@ class ModelScore:
         }
 
     def __repr__(self) -> str:
-        return f"ModelScore({self.accuracy!r}, {len(self.per_seed)} seed(s))"
+        return f"ModelScore({self.accuracy!r}, {count(len(self.per_seed), 'seed')})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,6 +124,8 @@ class Control:
     strata_gain_minus_control_gain : Interval
     ensemble_share : Interval
         Gain of the control over gain of the strata: what an ordinary ensemble gives too.
+    kind : {"pre-training", "tuning"}, optional
+        What the seeds of the members seeded; None where it was not said.
     """
 
     prior_of: str
@@ -117,11 +138,13 @@ class Control:
     strata_minus_control: Interval
     strata_gain_minus_control_gain: Interval
     ensemble_share: Interval
+    kind: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Metrics of the control; its P and DxP are by the prior that its members share."""
         return {
             "prior_of": self.prior_of,
+            "kind": self.kind,
             **self.score.to_json(self.prior_of),
             "members": self.member_accuracy,
             "gain": self.gain.to_json(),
@@ -261,7 +284,7 @@ class Diagnosis:
     def __repr__(self) -> str:
         names = ", ".join(self.strata)
         lines = [
-            f"Diagnosis of {names} on {self.n} test images, {self.n_classes} classes, {self.n_seeds} seed(s)",
+            f"Diagnosis of {names} on {self.n} test images, {self.n_classes} classes, {count(self.n_seeds, 'seed')}",
             *(f"  {name}: {score.accuracy!r}" for name, score in self.strata.items()),
             f"  fused ({self.fusion}): {self.fused.accuracy!r}",
         ]

@@ -316,4 +316,4 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 rows = test[group[test] == m]
                 if len(rows):
                     held_out[rows] = self._conditional(model, X[rows], m)
-        return fit_temperature(held_out, target)
+        return fit_temperature(held_out, target, weights)

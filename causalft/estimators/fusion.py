@@ -100,7 +100,7 @@ def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[n
     return weights / weights.sum()
 
 
-def fit_temperature(probs: ArrayLike, labels: ArrayLike) -> float:
+def fit_temperature(probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Find the one temperature T that makes softmax(log p / T) likeliest (Guo et al., ICML 2017).
 
     Strata that are each calibrated give an under-confident mixture, so the temperature is fitted after fusion.
@@ -111,6 +111,8 @@ def fit_temperature(probs: ArrayLike, labels: ArrayLike) -> float:
         Probabilities, log-probabilities or logits.
     labels : (n,) array of int in [0, K)
         Of samples that were not trained on, from the target population.
+    weights : (n,) array, optional
+        How often each sample counts; default: once.
 
     Returns
     -------
@@ -125,11 +127,14 @@ def fit_temperature(probs: ArrayLike, labels: ArrayLike) -> float:
     log_p, y = _log_probabilities(probs), np.asarray(labels)
     _check_pair(log_p, y)
     chosen = np.arange(len(y))
+    counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    if counts.shape != y.shape or not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
+        raise CausalFTError(f"weights must be {len(y)} numbers from 0 on, not all 0")
 
     def risk(log_beta: float) -> float:
         # Convex in beta = 1/T, hence with one minimum in log beta.
         scaled = np.exp(log_beta) * log_p
-        return float((logsumexp(scaled, axis=1) - scaled[chosen, y]).mean())
+        return float(np.average(logsumexp(scaled, axis=1) - scaled[chosen, y], weights=counts))
 
     low, high = -np.log(_TEMPERATURES[1]), -np.log(_TEMPERATURES[0])
     solution = minimize_scalar(risk, bounds=(low, high), method="bounded", options={"xatol": 1e-6})

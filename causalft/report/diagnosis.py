@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from causalft.diagnosis import BeforeAfter, Interval, change, points
 from causalft.report import diagnosis_figures as draw
 from causalft.report.html import Figure, Section, Table, render_report
 from causalft.report.style import figure_style, save_figure
@@ -175,31 +176,59 @@ _TUNING_OPTIONS = {
 
 
 def fit_command(config: Mapping[str, Any], out: str) -> str:
-    """The command that makes a ``fit`` run again, from its configuration.
+    """The command that makes a ``fit`` run again, from its configuration: only what ``fit`` would not do by itself.
 
     Examples
     --------
     >>> fit_command({"strata": ["clip"], "data": "my photos", "seed": 1, "tuning": {"lr": 0.05}}, "runs/a")
     "causalft fit --strata clip --data 'my photos' --seed 1 --lr 0.05 --out runs/a"
     """
-    words = ["causalft", "fit", "--strata", ",".join(config["strata"])]
+    from causalft.fitting.settings import FitSettings, default_tuning
+
+    default = FitSettings(data=config.get("data", FitSettings.data))
+    zoo = config.get("zoo") or default.zoo_name
+    left_out = _decided_elsewhere(config, default.data, zoo)
+    words = ["causalft", "fit"]
+    if tuple(config["strata"]) != default.strata:
+        words += ["--strata", ",".join(config["strata"])]
+    usual = {**vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
     for key, option in _OPTIONS.items():
-        if config.get(key) is not None:
-            words += [option, str(config[key])]
+        value = config.get(key)
+        if value is not None and value != usual[key] and key not in left_out:
+            words += [option, str(value)]
     if config.get("stratum_prior"):
         words += ["--stratum-prior", ",".join(str(p) for p in config["stratum_prior"])]
     for name, file in (config.get("weights") or {}).items():
         words += ["--weights", f"{name}={file}"]
-    if config.get("drop_empty_classes"):
+    if config.get("drop_empty_classes") and "drop_empty_classes" not in left_out:
         words.append("--drop-empty-classes")
     tuning = config.get("tuning") or {}
+    recipe = default_tuning(zoo)
     for key, option in _TUNING_OPTIONS.items():
-        if tuning.get(key) is not None:
+        if tuning.get(key) is not None and tuning[key] != getattr(recipe, key):
             words += [option, str(tuning[key])]
-    rates = config.get("learning_rates") or ([tuning["lr"]] if "lr" in tuning else [])
+    rates = config.get("learning_rates") or (
+        [tuning["lr"]] if tuning.get("lr", recipe.lr) != recipe.lr else []
+    )
     if rates:
         words += ["--lr", ",".join(f"{rate:g}" for rate in rates)]
     return shlex.join([*words, "--out", out])
+
+
+def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[str]:
+    """Options that ``fit`` refuses, because the data, the zoo or another option decides them."""
+    from causalft.fitting.settings import FitSettings
+
+    left_out: set[str] = set()
+    if data == FitSettings.data:
+        left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
+    elif (Path(zoo) / "manifest.parquet").exists():
+        left_out |= {"n_validation", "n_test", "order"}
+    if config.get("imbalance_factor") is None:
+        left_out |= {"profile", "order"}
+    if config.get("control", "none") == "none":
+        left_out.add("control_of")
+    return left_out
 
 
 def _facts(metrics: Metrics) -> dict[str, str]:
@@ -248,13 +277,7 @@ def _measures(metrics: Metrics) -> Table:
 
 
 def _before_after(measure: Metrics) -> list[str]:
-    fall = measure["fall"]
-    if fall is None or fall["ci95"][0] is None:
-        change = ""
-    else:
-        low, high = fall["ci95"]
-        change = f"{-100 * fall['estimate']:+.0f} % [{-100 * high:+.0f}, {-100 * low:+.0f}]"
-    return [_points(measure["before"]), _points(measure["after"]), change]
+    return [_points(measure["before"]), _points(measure["after"]), change(BeforeAfter.from_json(measure))]
 
 
 def _groups(metrics: Metrics) -> Table:
@@ -327,10 +350,7 @@ def _cells(groups: Mapping[str, float | None]) -> list[str]:
 
 
 def _points(value: Metrics | None) -> str:
-    if value is None:
-        return "not measurable"
-    low, high = value["ci95"]
-    return f"{100 * value['estimate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return points(Interval.from_json(value))
 
 
 def _p_value(p: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalft.diagnosis import Interval, points
 from causalft.report.style import PALETTE, SERIES, new_axes, new_figure
 
 if TYPE_CHECKING:
@@ -208,8 +209,7 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
             axes.plot(
                 np.exp(ends), 100 * measure["estimate"] * (ends - centre) / np.log(100), color=_FUSED, lw=2.2
             )
-            low, high = (100 * bound for bound in measure["ci95"])
-            slope = f"{100 * measure['estimate']:.1f} [{low:.1f}, {high:.1f}] points per factor 100"
+            slope = f"{points(Interval.from_json(measure))} points per factor 100"
             axes.text(0.98, 0.03, slope, transform=axes.transAxes, fontsize=8.5, ha="right")
         axes.axhline(0, color="#AAAAAA", lw=1, zorder=0)
         axes.set_xscale("log")

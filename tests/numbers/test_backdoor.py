@@ -61,6 +61,22 @@ def test_uniform_mapping_and_array_priors() -> None:
     np.testing.assert_allclose(by_name.predict_proba([[1]])[0], [0.1, 0.9] @ conditional[:, 1])
 
 
+def test_calibration_counts_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalft.estimators import backdoor
+
+    X, y, c = discrete_world(500)
+    seen, fit_temperature = [], backdoor.fit_temperature
+
+    def spy(probs: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
+        seen.append(weights)
+        return fit_temperature(probs, labels, weights)
+
+    monkeypatch.setattr(backdoor, "fit_temperature", spy)
+    model = BackdoorClassifier(calibrate="temperature", cv=2)
+    model.fit(X, y, stratum=c, sample_weight=1 + c)
+    np.testing.assert_array_equal(seen[0], 1 + c)
+
+
 def test_weights_shift_the_strata_like_repeated_samples() -> None:
     X, y, c = discrete_world(500)
     weights = 1 + c

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.diagnosis import Diagnosis, Interval, bootstrap, diagnose, points
+from causalft.diagnosis import BeforeAfter, Diagnosis, Interval, bootstrap, change, diagnose, points
 from causalft.diagnosis.crosstable import gap_vectors, off_gap, own_gap
 from causalft.diagnosis.slope import UNIT, PriorSlope
 from causalft.errors import CausalFTError
@@ -38,6 +39,32 @@ def test_known_slope_is_recovered_under_difficulty(simulated: Simulate) -> None:
     assert found.prior_slope.before.estimate == pytest.approx(0.2, abs=ROUNDING)
     assert found.prior_slope.before.excludes_zero and found.own_minus_off_gap.before.excludes_zero
     assert "before" not in found.conclusion()[0] and "parameter imbalance" in found.conclusion()[0].lower()
+
+
+def test_a_negative_slope_is_a_gain_of_the_rare_classes(simulated: Simulate) -> None:
+    text = simulated(beta=-0.2).conclusion()[1]
+    assert "gains 20." in text or "gains 19." in text
+    assert "loses" not in text
+
+
+def test_a_missing_control_is_mentioned_unless_told_and_tuning_seeds_are_called_weaker() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 20)
+    a, b = rng.dirichlet(np.ones(10), (2, 1, 200))
+    priors = {"a": np.arange(1, 11) / 55, "b": np.arange(10, 0, -1) / 55}
+
+    def run(**options: Any) -> Diagnosis:
+        return diagnose(labels, np.full(10, 50), {"a": a, "b": b}, (a + b) / 2, priors, n_boot=100, **options)
+
+    assert "No one-prior control" in " ".join(run().conclusion())
+    assert "No one-prior control" not in " ".join(run(mention_missing_control=False).conclusion())
+    control = {"members": {"a": a, "a@1": b}, "fused": (a + b) / 2, "prior_of": "a"}
+    for kind, weaker in (("tuning", True), ("pre-training", False), (None, False)):
+        found = run(controls={"seeds": control if kind is None else {**control, "kind": kind}})
+        assert found.to_metrics()["controls"]["seeds"]["kind"] == kind
+        assert ("weaker control" in " ".join(found.conclusion())) == weaker
+    with pytest.raises(CausalFTError, match="did you mean 'tuning'"):
+        run(controls={"seeds": {**control, "kind": "tunning"}})
 
 
 def test_averaging_leaves_one_mth_of_the_own_gap(simulated: Simulate) -> None:
@@ -300,9 +327,16 @@ def test_inputs_that_do_not_fit_are_named() -> None:
 
 def test_results_read_well(found: Diagnosis) -> None:
     text = repr(found)
-    assert "clip" in text and "own-minus-off gap" in text and "2 seed(s)" in text
+    assert "clip" in text and "own-minus-off gap" in text and "2 seeds" in text
     assert points(Interval(0.1234, 0.1, 0.15, 0.01), sign=True) == "+12.3 [10.0, 15.0]"
-    assert points(Interval(float("nan"), 0, 0, 1)) == "not measurable"
+    nan = float("nan")
+    assert points(Interval(nan, 0, 0, 1)) == "not measurable"
+    assert points(Interval(0.1234, nan, nan, nan)) == "12.3"
+    some = Interval(0.2, 0.1, 0.3, 0.01)
+    assert change(BeforeAfter(some, some, some)) == "-20 % [-30, -10]"
+    assert change(BeforeAfter(Interval(0.2, -0.1, 0.5, 0.3), some, some)) == ""
+    assert change(BeforeAfter(some, some, Interval(0.2, nan, nan, nan))) == ""
+    assert Interval.from_json(some.to_json()) == some and not Interval.from_json(None).exists
     assert dataclasses.is_dataclass(found)
 
 

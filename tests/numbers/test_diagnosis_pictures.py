@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from causalft.cli.diagnosis_tables import print_diagnosis
-from causalft.diagnosis import Diagnosis, diagnose
+from causalft.diagnosis import Diagnosis, diagnose, points
 from causalft.report import diagnosis_figures as draw
 from causalft.report.diagnosis import fit_sections, write_fit_report
 from causalft.report.style import figure_style
@@ -117,7 +117,7 @@ def test_the_page_leads_with_parameter_imbalance_and_names_the_zoo(
     )
     page = write_fit_report(run, metrics).read_text()
     assert page.index(metrics["conclusion"][0][:60]) < page.index("<dl>")
-    assert "not the real weights" in page and "0123456789ab" in page and "causalft fit --strata clip," in page
+    assert "not the real weights" in page and "0123456789ab" in page and "causalft fit --out" in page
     assert page.count("data:image/png") == 7
     assert len(list((run.path / "figures").glob("*.png"))) == 7
     fused = 100 * metrics["fused"]["accuracy"]
@@ -139,8 +139,21 @@ def test_the_terminal_shows_tables_and_ends_with_the_conclusion(found: Diagnosis
     print_diagnosis(Console(file=buffer, width=150), found)
     text = " ".join(buffer.getvalue().split())
     assert f"{100 * found.strata['clip'].accuracy.estimate:.1f}" in text and "prior of metaclip" in text
-    assert text.index("control seeds") < text.index("Parameter imbalance")
+    assert text.index("models fused") < text.index("Parameter imbalance")
     assert text.endswith(" ".join(found.conclusion()[-1].split()))
+
+
+def test_the_terminal_keeps_within_eighty_columns_and_breaks_no_interval(found: Diagnosis) -> None:
+    buffer = io.StringIO()
+    print_diagnosis(Console(file=buffer, width=80), found)
+    lines = buffer.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80 and lines[0].startswith("stratum = one foundation model")
+    row = next(line for line in lines if line.startswith("strata "))
+    for value in (found.paired["fused_minus_mean_single"], found.own_minus_off_gap.before):
+        assert points(value) in row
+    assert "2 seeds" in buffer.getvalue() and any(
+        "gap before" in line and "gap after" in line for line in lines
+    )
 
 
 def test_the_terminal_copes_with_one_stratum_and_empty_groups() -> None:

@@ -87,6 +87,16 @@ def test_temperature_is_recovered(true_temperature: float) -> None:
     assert fit_temperature(np.exp(log_p), labels) == pytest.approx(true_temperature, rel=0.05)
 
 
+def test_a_weight_counts_like_repeated_rows() -> None:
+    rng = np.random.default_rng(8)
+    log_p, labels, weights = rng.normal(size=(60, 3)), rng.integers(0, 3, 60), rng.integers(0, 3, 60)
+    repeated = np.repeat(np.arange(60), weights)
+    weighted = fit_temperature(log_p, labels, weights)
+    assert weighted == pytest.approx(fit_temperature(log_p[repeated], labels[repeated]), rel=1e-5)
+    with pytest.raises(CausalFTError, match="weights must be 60 numbers"):
+        fit_temperature(log_p, labels, weights[:5])
+
+
 def test_temperature_of_two_classes_in_closed_form() -> None:
     """Nine of ten right at p = 0.6: the best beta satisfies beta * logit(0.6) = logit(0.9)."""
     expected = np.log(0.6 / 0.4) / np.log(9)

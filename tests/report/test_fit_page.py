@@ -1,27 +1,65 @@
-"""The options that a fit page's command prints are those that the command has."""
+"""The command that a fit page prints is one that fit accepts, and that makes the same run."""
 
 from __future__ import annotations
 
-from causalft.cli.fit import command
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from causalft.cli.fit import _refuse_what_would_do_nothing, _settings, command
+from causalft.fitting import FitSettings, default_tuning
 from causalft.report.diagnosis import fit_command
 
 
-def test_the_command_of_a_page_is_one_that_fit_understands() -> None:
-    config = {
-        "strata": ["clip", "openclip"], "data": "photos", "zoo": "pretrained", "weights": {"clip": "a b.safetensors"},
-        "tuning": {"loss": "CE", "lr": 0.02, "epochs": 3, "batch_size": 64, "augmentation": "flip", "seed": 0},
-        "learning_rates": [], "fusion": "logit", "stratum_prior": [0.25, 0.75], "control": "seeds",
-        "control_of": "clip", "imbalance_factor": 50.0, "profile": "zipf", "order": "class", "n_validation": 5,
-        "n_test": 20, "drop_empty_classes": True, "seed": 4, "n_seeds": 2, "device": "cpu",
-    }  # fmt: skip
-    import shlex
-
-    words = shlex.split(fit_command(config, "runs/x y"))
+def settings_of(line: str) -> FitSettings:
+    """What ``fit`` would do for a command line, once it has checked the options."""
+    words = shlex.split(line)
     assert words[:2] == ["causalft", "fit"]
-    read = command.make_context("fit", words[2:]).params
-    assert read["strata"] == "clip,openclip" and read["weights"] == ("clip=a b.safetensors",)
-    assert read["lr"] == "0.02" and read["stratum_prior"] == "0.25,0.75" and str(read["out"]) == "runs/x y"
-    for name in ("data", "zoo", "fusion", "control", "control_of", "imbalance_factor", "profile", "order"):
-        assert read[name] == config[name]
-    assert (read["n_seeds"], read["seed"], read["n_test"], read["drop_empty_classes"]) == (2, 4, 20, True)
-    assert (read["loss"], read["epochs"], read["batch_size"], read["augmentation"]) == ("CE", 3, 64, "flip")
+    context = command.make_context("fit", words[2:])
+    options: dict[str, Any] = {k: v for k, v in context.params.items() if k not in ("out", "as_json")}
+    with context:
+        _refuse_what_would_do_nothing(options)
+        return _settings(options)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"zoo": "mini", "control": "seeds", "control_of": "openclip", "n_seeds": 3, "seed": 2},
+        {"data": "my photos", "zoo": "pretrained", "weights": {"clip": "a b.safetensors"}},
+        {"data": "photos", "n_test": 20, "order": "class", "profile": "zipf", "drop_empty_classes": True},
+        {"data": "photos", "imbalance_factor": 50.0, "order": "class", "profile": "zipf", "n_validation": 5},
+        {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "profile": "zipf", "n_test": 9},
+        {"strata": ("clip", "openclip"), "stratum_prior": (0.25, 0.75), "fusion": "logit"},
+        {"learning_rates": (0.01, 0.02)},
+    ],
+)
+def test_the_command_of_a_page_makes_the_same_run(given: dict[str, Any], tmp_path: Path) -> None:
+    if given.get("zoo") == "PHOTO ZOO":
+        (tmp_path / "manifest.parquet").touch()
+        given = {**given, "zoo": str(tmp_path)}
+    settings = FitSettings(**given)
+    tuning = default_tuning(settings.zoo_name)
+    if settings.learning_rates:
+        tuning = type(tuning)(**{**asdict(tuning), "lr": settings.learning_rates[0]})
+    config = {**asdict(settings), "tuning": asdict(tuning)}
+    again = {**asdict(settings_of(fit_command(config, "runs/x y"))), "tuning": asdict(tuning)}
+    unused = {"zoo"} if settings.zoo in (None, "mini", "pretrained") else {"n_test"}
+    if settings.imbalance_factor is None:
+        unused |= {"order", "profile"}
+    for name in config.keys() - unused:
+        assert again[name] == config[name], name
+
+
+def test_changed_tuning_is_printed_and_the_usual_is_not() -> None:
+    tuning = {"loss": "CE", "lr": 0.02, "epochs": 3, "batch_size": 64, "augmentation": "flip", "seed": 0}
+    config = {"strata": ["clip", "openclip", "metaclip"], "data": "creatures-lt", "zoo": "mini"}
+    line = fit_command({**config, "tuning": tuning}, "a")
+    read = settings_of(line).tuning
+    assert {name: getattr(read, name) for name in tuning} == tuning
+    usual = asdict(default_tuning("mini"))
+    assert fit_command({**config, "tuning": usual}, "a") == "causalft fit --out a"
