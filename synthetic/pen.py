@@ -118,24 +118,6 @@ class Pen:
         v.sub_(along, alpha=dy).square_()
         self.fill(u.add_(v).sqrt_().neg_().add_(width / 2), colour, opacity)
 
-    def arc(
-        self,
-        cx: float,
-        cy: float,
-        radius: float,
-        width: float,
-        half_angle: float,
-        towards: float,
-        colour: Colour,
-    ) -> None:
-        """Draw a piece of a ring, ``half_angle`` (under pi / 2) to either side of direction ``towards`` (radians)."""
-        u, v = self._local(cx, cy, towards)
-        far = u * u + v * v
-        ring = far.sqrt_().sub_(radius).abs_().neg_().add_(width / 2)
-        slope = float(torch.tan(torch.tensor(half_angle)))
-        wedge = u.mul_(slope).sub_(v.abs_()).mul_(1.0 / (1.0 + slope * slope) ** 0.5)
-        self.fill(torch.minimum(ring, wedge), colour)
-
     def _local(self, cx: Number, cy: Number, turn: float) -> tuple[Tensor, Tensor]:
         """Coordinates about (cx, cy), turned: fresh tensors that the caller may overwrite."""
         u, v = self.x - cx, self.y - cy

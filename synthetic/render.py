@@ -119,7 +119,7 @@ def render_creatures(
     if batch_size < 1:
         raise CausalFTError(f"batch size {batch_size} is below 1")
     kinds, dominant = (torch.from_numpy(np.array(a, dtype=np.int64)) for a in (parts, factors))
-    scene = _draw_scene(kinds, dominant, size, seed)
+    scene = _draw_scene(kinds, dominant, seed)
     pictures = np.empty((len(parts), size, size, 3), dtype=np.uint8)
     for start in range(0, len(parts), batch_size):
         chosen = slice(start, start + batch_size)
@@ -127,7 +127,7 @@ def render_creatures(
     return pictures
 
 
-def _draw_scene(parts: Tensor, factors: Tensor, size: int, seed: int) -> dict[str, Tensor]:
+def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
     """Draw all that varies from picture to picture, before a pixel is painted. First dimension: pictures."""
     n = len(parts)
     generator = torch.Generator().manual_seed(seed)

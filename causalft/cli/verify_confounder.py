@@ -129,7 +129,7 @@ def command(
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.report.confounding import TEST_NAMES
+    from causalft.report.confounding import TEST_NAMES, explain_sets, verdict_line
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
@@ -146,23 +146,22 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
                 for t in "AB"
             ),
         )
-    tests = Table("test", "points [95 % interval]", "p", "what", title="Tests", title_justify="left")
+    tests = Table(
+        "test", "points [95 %]", "p", title="Tests; B->A: trained on B, tested on A", title_justify="left"
+    )
+    tests.columns[1].no_wrap = tests.columns[2].no_wrap = True
     for name, test in metrics["tests"].items():
         tests.add_row(
-            name,
-            _interval(test["estimate"], test["ci95"]),
-            f"{test['p']:.2g}",
-            TEST_NAMES[name].split(": ")[0],
+            f"{name}: {TEST_NAMES[name]}", _interval(test["estimate"], test["ci95"]), f"{test['p']:.2g}"
         )
-    screen.print(f"design {metrics['design']}: {metrics['design_meaning']}")
+    screen.print(f"Does the part in view mislead a classifier? Design {metrics['design']}:")
+    for line in explain_sets(metrics):
+        screen.print(line)
     screen.print(cells)
     screen.print(tests)
-    screen.print(f"verdict: {metrics['verdict']}: {metrics['reason']}", style="bold")
+    screen.print(f"verdict: {verdict_line(metrics)}", style="bold")
     if metrics["design"] == "paper":
-        screen.print(
-            "note: here C and Y are independent, so this shows the harm of a shift of C; the strict "
-            "test is --design confounded"
-        )
+        screen.print("note: the strict test of confounding is --design confounded")
     screen.print(f"{metrics['seconds']:.0f} seconds")
 
 

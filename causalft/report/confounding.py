@@ -15,15 +15,40 @@ from causalft.runs import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["TEST_NAMES", "draw_cells", "draw_samples", "write_figures", "write_report"]
+__all__ = [
+    "TEST_NAMES",
+    "draw_cells",
+    "draw_samples",
+    "explain_sets",
+    "verdict_line",
+    "write_figures",
+    "write_report",
+]
 
 TEST_NAMES = {
     "gap_B": "B->B minus B->A: what the B-trained model loses when the balance of parts changes",
     "gap_A": "A->B minus A->A: the same change for the A-trained model",
     "A_minus_B_on_A": "A->A minus B->A: what training on B costs on the balanced set",
-    "gap_B_minus_gap_A": "gap_B minus gap_A: the loss beyond the difficulty of the parts",
+    "gap_B_minus_gap_A": "the first minus the second: what the B-trained model loses beyond what the A-trained one "
+    "loses too, so not because one part is harder to recognise",
 }
 """What each test compares."""
+
+_SET_B = {
+    "paper": "B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. "
+    "C shifts between A and B but never tells Y.",
+    "confounded": "B: {share:.0f} % of a class shows one part, {rest:.0f} % the other, and which one it is depends on "
+    "the class: in B the part in view tells something about the class, in A nothing.",
+    "null": "B: {share:.0f} % of a class is labelled with one value of C, which one depends on the class; but this is "
+    "a control: the pictures ignore the label and show both parts equally often, as in A.",
+}
+
+_VERIFIED = {
+    "paper": "which part is in view changes what this classifier learns (a shift of the part in view: "
+    "here C is independent of the class)",
+    "confounded": "which part is in view confounds this classifier",
+    "null": "a false alarm, as the pictures of this control ignore C",
+}
 
 _WHAT_IT_SHOWS = {
     "paper": (
@@ -49,6 +74,38 @@ _WHAT_IT_SHOWS = {
         "control: a sound experiment must not say 'verified' here."
     ),
 }
+
+
+def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
+    """What Y, C, A and B are in the design of a run, a sentence or two each.
+
+    Examples
+    --------
+    >>> print("\\n".join(explain_sets({"design": "confounded", "classes": ["cat", "dog"], "ratio": 0.9})))
+    Y: the class of a picture (cat, dog).
+    C: the part in view, the factor in question: C=0 or C=1, such as cat head or cat body.
+    A: every class shows both of its parts equally often.
+    B: 90 % of a class shows one part, 10 % the other, and which one it is depends on the class: in B the part in view
+    tells something about the class, in A nothing.
+    """
+    from synthetic.objects import PARTS
+
+    first = metrics["classes"][0]
+    share = 100 * metrics["ratio"]
+    return [
+        f"Y: the class of a picture ({', '.join(metrics['classes'])}).",
+        "C: the part in view, the factor in question: C=0 or C=1, such as "
+        + " or ".join(f"{first} {part}" for part in PARTS[first])
+        + ".",
+        "A: every class shows both of its parts equally often.",
+        _SET_B[metrics["design"]].format(share=share, rest=100 - share),
+    ]
+
+
+def verdict_line(metrics: Mapping[str, Any]) -> str:
+    """The verdict, what it is about if it is ``verified``, and its reason."""
+    what = [_VERIFIED[metrics["design"]]] if metrics["verdict"] == "verified" else []
+    return ": ".join([metrics["verdict"], *what, metrics["reason"]])
 
 
 def draw_cells(cells: Mapping[str, Mapping[str, Any]]) -> MatplotlibFigure:
@@ -177,7 +234,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
     mutual = metrics["mutual_information_nats"]
     text = render_report(
         title=f"Does the factor confound? Design '{metrics['design']}'",
-        verdict=f"{metrics['verdict']}: {metrics['reason']}.",
+        verdict=verdict_line(metrics) + ".",
         facts={
             "design": f"{metrics['design']}: {metrics['design_meaning']}",
             "classes": ", ".join(metrics["classes"]),
@@ -190,7 +247,7 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
         sections=[
             Section(
                 "What was found",
-                [_WHAT_IT_SHOWS[metrics["design"]].format(**mutual)],
+                [*explain_sets(metrics), _WHAT_IT_SHOWS[metrics["design"]].format(**mutual)],
                 tables=[accuracy, comparison, by_part],
                 figures=[
                     Figure(

@@ -53,7 +53,7 @@ def test_seeds_draw_other_pictures_and_leave_the_global_generator_alone():
 
 def scene_of(factor, n=4000, seed=0):
     factors = torch.full((n,), FACTORS.index(factor))
-    return render._draw_scene(torch.from_numpy(part_table()[np.arange(n) % 60]), factors, 40, seed)
+    return render._draw_scene(torch.from_numpy(part_table()[np.arange(n) % 60]), factors, seed)
 
 
 def painted_area(factor, n=240):

@@ -1,0 +1,30 @@
+"""The A/B experiment whole: it must say yes where the part in view confounds, and not where it cannot."""
+
+from __future__ import annotations
+
+import pytest
+
+from causalft.confounding import verify_confounder
+
+
+@pytest.mark.parametrize("design", ["confounded", "null"])
+def test_small_confounded_is_verified_and_null_is_not(design):
+    found = verify_confounder(
+        design, classes=["cat", "dog"], n_per_class=80, ratio=0.92, seeds=4, quick=True, progress=False
+    )
+    assert (found.verdict == "verified") == (design == "confounded"), found
+
+
+@pytest.mark.slow
+def test_quick_confounded_is_verified():
+    assert verify_confounder("confounded", quick=True, progress=False).verdict == "verified"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_null_is_verified_at_most_once_in_twenty():
+    verdicts = [
+        verify_confounder("null", quick=True, first_seed=first, progress=False).verdict
+        for first in range(100, 300, 10)
+    ]
+    assert verdicts.count("verified") <= 1, verdicts
