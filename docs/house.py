@@ -95,7 +95,7 @@ def rooms_imports(modules: dict[str, set[str]], rooms: dict[str, int]) -> dict[t
 def cycle(graph: dict[str, set[str]]) -> list[str]:
     """Return one cycle of a directed graph as a list of nodes that ends where it begins, or an empty list."""
     done: set[str] = set()
-    for start in graph:
+    for start in list(graph):
         path: list[str] = []
         stack: list[tuple[str, bool]] = [(start, False)]
         while stack:
@@ -113,10 +113,19 @@ def cycle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def essential(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the arrows that no longer chain of arrows implies (the transitive reduction of a graph without cycles)."""
+    """Return the arrows that no longer chain of arrows implies (the transitive reduction of a graph without cycles).
+
+    Raises
+    ------
+    ValueError
+        If the arrows lead in a circle; the message names it.
+    """
     targets: dict[str, set[str]] = defaultdict(set)
     for start, end in arrows:
         targets[start].add(end)
+    circle = cycle(targets)
+    if circle:
+        raise ValueError(f"the rooms import each other in a circle: {' -> '.join(circle)}")
 
     def reach(start: str) -> set[str]:
         return targets[start] | {further for end in list(targets[start]) for further in reach(end)}

@@ -49,6 +49,11 @@ def test_no_cycle_between_rooms_or_modules():
     assert house.cycle(inside) == []
 
 
+def test_the_kit_of_pages_knows_no_answer():
+    below = {end for start, end in ARROWS if start == "causalft.report"}
+    assert below <= {"causalft.runs", "causalft.errors"}, f"causalft.report imports {below}"
+
+
 def test_who_may_know_the_part_world():
     allowed = {"causalft.scm", "causalft.runs", "causalft.errors"}
     beyond = {end for start, end in ARROWS if start == "synthetic"} - allowed
@@ -181,3 +186,9 @@ def test_a_cycle_is_found():
 def test_only_implied_arrows_are_left_out_of_the_figure():
     arrows = {("a", "b"), ("b", "c"), ("a", "c"), ("a", "d")}
     assert house.essential(arrows) == {("a", "b"), ("b", "c"), ("a", "d")}
+
+
+def test_a_figure_of_rooms_in_a_circle_is_refused_with_its_name():
+    arrows = {("a", "b"), ("b", "c"), ("c", "b"), ("a", "c")}
+    with pytest.raises(ValueError, match="in a circle: b -> c -> b"):
+        house.essential(arrows)

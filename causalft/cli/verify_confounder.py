@@ -129,7 +129,7 @@ def command(
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.report.confounding import TEST_NAMES, explain_sets, verdict_line
+    from causalft.confounding.page import TEST_NAMES, explain_sets, verdict_line
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"

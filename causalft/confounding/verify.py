@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from causalft.confounding.page import write_figures, write_report
 from causalft.confounding.resnet import BACKBONES
 from causalft.confounding.tests import CELLS, CONTRASTS, Estimate, conclude, estimate, mcnemar
 from causalft.confounding.trial import run_trial
 from causalft.errors import CausalFTError, nearest
-from causalft.report.confounding import write_figures, write_report
 from causalft.runs import Run, atomic_path
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design

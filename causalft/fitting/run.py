@@ -15,9 +15,9 @@ from causalft.estimators.members import MemberPrediction, fit_member
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import diagnose_run, write_predictions
+from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import CONTROLS, FitSettings, data_name, zoo_path
 from causalft.imbalance import imbalance_factor as measured_imbalance
-from causalft.report.diagnosis import write_fit_report
 from causalft.runs import Run
 from causalft.strata.tuned import Tuning
 from causalft.strata.zoo import Zoo, open_zoo

@@ -1,3 +1,3 @@
-"""Figures and the HTML report: they take results and compute nothing."""
+"""The kit of every page: style, figures and one self-contained HTML page; takes results, computes nothing."""
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from causalft.cli import main
 from causalft.confounding import trial, verify, verify_confounder
+from causalft.confounding.page import explain_sets, verdict_line
 from causalft.confounding.resnet import resnet
 from causalft.errors import CausalFTError
-from causalft.report.confounding import explain_sets, verdict_line
 
 TINY = ["verify-confounder", "--quick", "--classes", "bird,truck", "--n-per-class", "12", "--seeds", "2"]
 

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from causalft.cli.diagnosis_tables import print_diagnosis
 from causalft.diagnosis import Diagnosis, diagnose, points
-from causalft.report import diagnosis_figures as draw
-from causalft.report.diagnosis import fit_sections, write_fit_report
+from causalft.diagnosis import figures as draw
+from causalft.diagnosis.page import diagnosis_sections
+from causalft.fitting.page import write_fit_report
 from causalft.report.style import figure_style
 from causalft.runs import Run, to_json
 
@@ -126,7 +127,7 @@ def test_the_page_leads_with_parameter_imbalance_and_names_the_zoo(
 
 def test_one_stratum_gives_a_page_without_what_it_cannot_know(tmp_path: Path) -> None:
     document = as_fit(one_stratum())
-    sections = fit_sections(document, tmp_path)
+    sections = diagnosis_sections(document, tmp_path)
     names = {figure.path.stem for section in sections for figure in section.figures}
     assert names == {"cross_gap", "class_profiles", "prior_groups", "data_groups", "groups"}
     assert ["slope on log prior, per factor 100", "not measurable", "not measurable", ""] in sections[

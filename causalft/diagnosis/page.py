@@ -1,19 +1,19 @@
-"""The page of a ``fit`` run: conclusion, parameter imbalance, groups, controls, priors."""
+"""The sections of a diagnosis on a page: conclusion, parameter imbalance, groups, controls, priors."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from causalft.diagnosis import BeforeAfter, Interval, change, points
-from causalft.report import diagnosis_figures as draw
-from causalft.report.html import Figure, Section, Table, render_report
+from causalft.diagnosis import figures as draw
+from causalft.diagnosis.conclusion import change, points
+from causalft.diagnosis.intervals import Interval
+from causalft.diagnosis.result import BeforeAfter
+from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style, save_figure
-from causalft.runs import Run, write_text
 
-__all__ = ["draw_figures", "fit_command", "fit_sections", "write_fit_report"]
+__all__ = ["diagnosis_sections", "draw_figures"]
 
 Metrics = Mapping[str, Any]
 _GROUPS = ("many", "medium", "few")
@@ -72,8 +72,8 @@ def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
     return figures
 
 
-def fit_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
-    """Draw the figures of a ``fit`` run and return the sections of its page.
+def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
+    """Draw the figures of a diagnosis and return its sections of a page.
 
     Parameters
     ----------
@@ -130,129 +130,6 @@ def fit_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             tables=[_priors(metrics)],
         ),
     ]
-
-
-def write_fit_report(run: Run, metrics: Metrics) -> Path:
-    """Write ``report.html`` and the figures of a ``fit`` run and return the page's path.
-
-    Parameters
-    ----------
-    run : Run
-        Of kind ``fit``.
-    metrics : mapping
-        What its ``metrics.json`` will hold.
-    """
-    strata = ", ".join(metrics["strata"])
-    page = render_report(
-        title=f"{strata} on {metrics['data']['name']}",
-        verdict=metrics["conclusion"][0],
-        facts=_facts(metrics),
-        sections=fit_sections(metrics, run.path / "figures"),
-        command=fit_command(run.config, str(run.path)),
-    )
-    return write_text(run.file("report.html"), page)
-
-
-_OPTIONS = {
-    "data": "--data",
-    "zoo": "--zoo",
-    "control": "--control",
-    "control_of": "--control-of",
-    "fusion": "--fusion",
-    "imbalance_factor": "--imbalance-factor",
-    "profile": "--profile",
-    "order": "--order",
-    "n_validation": "--n-validation",
-    "n_test": "--n-test",
-    "seed": "--seed",
-    "n_seeds": "--seeds",
-}
-_TUNING_OPTIONS = {
-    "loss": "--loss",
-    "epochs": "--epochs",
-    "batch_size": "--batch-size",
-    "augmentation": "--augmentation",
-}
-
-
-def fit_command(config: Mapping[str, Any], out: str) -> str:
-    """The command that makes a ``fit`` run again, from its configuration: only what ``fit`` would not do by itself.
-
-    Examples
-    --------
-    >>> fit_command({"strata": ["clip"], "data": "my photos", "seed": 1, "tuning": {"lr": 0.05}}, "runs/a")
-    "causalft fit --strata clip --data 'my photos' --seed 1 --lr 0.05 --out runs/a"
-    """
-    from causalft.fitting.settings import FitSettings, default_tuning
-
-    default = FitSettings(data=config.get("data", FitSettings.data))
-    zoo = config.get("zoo") or default.zoo_name
-    left_out = _decided_elsewhere(config, default.data, zoo)
-    words = ["causalft", "fit"]
-    if tuple(config["strata"]) != default.strata:
-        words += ["--strata", ",".join(config["strata"])]
-    usual = {**vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
-    for key, option in _OPTIONS.items():
-        value = config.get(key)
-        if value is not None and value != usual[key] and key not in left_out:
-            words += [option, str(value)]
-    if config.get("stratum_prior"):
-        words += ["--stratum-prior", ",".join(str(p) for p in config["stratum_prior"])]
-    for name, file in (config.get("weights") or {}).items():
-        words += ["--weights", f"{name}={file}"]
-    if config.get("drop_empty_classes") and "drop_empty_classes" not in left_out:
-        words.append("--drop-empty-classes")
-    tuning = config.get("tuning") or {}
-    recipe = default_tuning(zoo)
-    for key, option in _TUNING_OPTIONS.items():
-        if tuning.get(key) is not None and tuning[key] != getattr(recipe, key):
-            words += [option, str(tuning[key])]
-    rates = config.get("learning_rates") or (
-        [tuning["lr"]] if tuning.get("lr", recipe.lr) != recipe.lr else []
-    )
-    if rates:
-        words += ["--lr", ",".join(f"{rate:g}" for rate in rates)]
-    return shlex.join([*words, "--out", out])
-
-
-def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[str]:
-    """Options that ``fit`` refuses, because the data, the zoo or another option decides them."""
-    from causalft.fitting.settings import FitSettings
-
-    left_out: set[str] = set()
-    if data == FitSettings.data:
-        left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
-    elif (Path(zoo) / "manifest.parquet").exists():
-        left_out |= {"n_validation", "n_test", "order"}
-    if config.get("imbalance_factor") is None:
-        left_out |= {"profile", "order"}
-    if config.get("control", "none") == "none":
-        left_out.add("control_of")
-    return left_out
-
-
-def _facts(metrics: Metrics) -> dict[str, str]:
-    data, fused = metrics["data"], metrics["fused"]
-    prior = ", ".join(f"{name} {p:.3g}" for name, p in fused["stratum_prior"].items())
-    weights = ", ".join(f"{name} {digest[:12]}" for name, digest in metrics["weights"].items())
-    zoo = str(metrics["zoo"])
-    if zoo == "mini":
-        zoo = "mini: small models that this project pre-trained on the embedded world, not the real weights"
-    facts = {
-        "zoo": zoo,
-        "weights (sha256)": weights,
-        "data": f"{data['name']}: {len(metrics['class_counts'])} classes",
-        "images": f"{data['n_train']} train, {data['n_validation']} validation, {data['n_test']} test",
-        "seeds": str(metrics["n_seeds"]),
-        "fusion": f"{fused['fusion']}, P(c): {prior}; temperature {fused['temperature']:.3f}",
-        "negative log-likelihood": f"{fused['nll']:.3f} nats, calibration error {100 * fused['ece']:.1f} %",
-        "seconds": f"{metrics['seconds']:.0f}",
-    }
-    if data.get("imbalance_factor") is not None:
-        facts["images"] += f"; imbalance factor {data['imbalance_factor']:.3g}"
-    if data.get("notes"):
-        facts["notes"] = "; ".join(data["notes"])
-    return facts
 
 
 def _measures(metrics: Metrics) -> Table:

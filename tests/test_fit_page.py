@@ -11,7 +11,7 @@ import pytest
 
 from causalft.cli.fit import _refuse_what_would_do_nothing, _settings, command
 from causalft.fitting import FitSettings, default_tuning
-from causalft.report.diagnosis import fit_command
+from causalft.fitting.page import fit_command
 
 
 def settings_of(line: str) -> FitSettings:

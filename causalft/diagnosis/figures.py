@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalft.diagnosis import Interval, points
+from causalft.diagnosis.conclusion import points
+from causalft.diagnosis.intervals import Interval
 from causalft.report.style import PALETTE, SERIES, new_axes, new_figure
 
 if TYPE_CHECKING:
