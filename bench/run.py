@@ -85,11 +85,11 @@ def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
     from causalft.datasets.creatures import creatures_longtail
     from causalft.estimators.members import fit_member
-    from causalft.strata.tuned import Tuning
+    from causalft.strata.tuned import default_tuning
     from causalft.strata.zoo import open_zoo
 
     splits, zoo = creatures_longtail(), open_zoo("mini")
-    taken = seconds(lambda: fit_member(splits, "clip", zoo, Tuning(lr=0.05), progress=False), repeats)
+    taken = seconds(lambda: fit_member(splits, "clip", zoo, default_tuning("mini"), progress=False), repeats)
     return summary(taken, "seconds")
 
 

@@ -30,8 +30,9 @@ FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
     from causalft.estimators.members import fit_member
-    from causalft.fitting import FitSettings, default_tuning, load_splits
+    from causalft.fitting import FitSettings, load_splits
     from causalft.runs import Run
+    from causalft.strata.tuned import default_tuning
     from causalft.strata.zoo import open_zoo
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})

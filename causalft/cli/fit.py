@@ -160,7 +160,7 @@ def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
 
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
-    from causalft.fitting import FitSettings, default_tuning
+    from causalft.fitting import FitSettings
 
     given = dict(options)
     learning_rates = numbers(given.pop("lr"), "--lr") or ()
@@ -188,4 +188,4 @@ def _settings(options: dict[str, Any]) -> Any:
         **given,
     )
     chosen = {key: value for key, value in tuning_options.items() if value is not None}
-    return replace(settings, tuning=replace(default_tuning(settings.zoo_name), **chosen))
+    return replace(settings, tuning=replace(settings.tuning, **chosen))

@@ -19,7 +19,7 @@ from causalft.estimators.members import MemberPrediction, fit_member, pick_devic
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
-from causalft.strata.tuned import TunedStratum, Tuning, build_tuned
+from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     weights : mapping of str to path, optional
         Local weight files for ``zoo="pretrained"``.
     tuning : Tuning, optional
+        By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuned.default_tuning`).
     learning_rates : tuple of float
         With two or more, chosen per stratum on the validation images.
     fusion : {"mixture", "logit"}
@@ -140,7 +141,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 f"class {empty[0]!r} has no validation image; the priors and the temperature need one"
             )
         splits = Splits(train=images, validation=validation, test=test or validation.subset([0]))
-        tuning = self.tuning or Tuning()
+        label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
+        tuning = self.tuning or default_tuning(label)
         self.members_: dict[str, TunedStratum] = {}
         self.predictions_: dict[str, MemberPrediction] = {}
         for name in self.strata:

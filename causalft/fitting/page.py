@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from causalft.diagnosis.page import diagnosis_sections
-from causalft.fitting.settings import FitSettings, default_tuning
+from causalft.fitting.settings import FitSettings
 from causalft.report.html import render_report
 from causalft.runs import Run, write_text
+from causalft.strata.tuned import default_tuning
 
 __all__ = ["fit_command", "write_fit_report"]
 

@@ -1,4 +1,4 @@
-"""What decides a run of ``causalft fit``: its settings, and the measured defaults of each zoo."""
+"""What decides a run of ``causalft fit``: its settings, with their defaults."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
-from causalft.strata.tuned import Tuning
+from causalft.strata.tuned import Tuning, default_tuning
 
-__all__ = ["CONTROLS", "FitSettings", "data_name", "default_tuning", "zoo_path"]
+__all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
 
 CONTROLS = ("none", "seeds")
 
@@ -28,12 +28,13 @@ class FitSettings:
         ``mini``, ``pretrained`` or a folder; by default ``mini`` for the built-in data, ``pretrained`` for any other.
     weights : dict of str to str
         Local files for the pretrained zoo.
-    tuning : Tuning
+    tuning : Tuning, optional
+        The measured recipe of the zoo by default.
     learning_rates : tuple of float
         With two or more, chosen per stratum on validation.
     fusion : {"mixture", "logit"}
     stratum_prior : tuple of float, optional
-        P(c); uniform by default.
+        P(c); uniform by default. The members of a control are always weighted alike.
     control : {"none", "seeds"}
         The same fusion over seeds of ONE model.
     control_of : str, optional
@@ -56,7 +57,7 @@ class FitSettings:
     data: str = CREATURES
     zoo: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
-    tuning: Tuning = field(default_factory=Tuning)
+    tuning: Tuning = None  # type: ignore[assignment]  # never None after __post_init__
     learning_rates: tuple[float, ...] = ()
     fusion: str = "mixture"
     stratum_prior: tuple[float, ...] | None = None
@@ -72,6 +73,10 @@ class FitSettings:
     seed: int = 0
     n_seeds: int = 1
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.tuning is None:
+            object.__setattr__(self, "tuning", default_tuning(self.zoo_name))
 
     @property
     def zoo_name(self) -> str:
@@ -91,21 +96,6 @@ class FitSettings:
 def data_name(data: str) -> str:
     """Return the built-in data's name as it is, any other as an absolute path."""
     return data if data == CREATURES else os.path.abspath(os.path.expanduser(data))
-
-
-def default_tuning(zoo: str) -> Tuning:
-    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
-
-    Examples
-    --------
-    >>> default_tuning("mini").lr, default_tuning("pretrained").augmentation
-    (0.05, 'crop-flip')
-    """
-    if zoo == "mini":
-        return Tuning(lr=0.05, augmentation="none")
-    if zoo == "pretrained":
-        return Tuning(lr=0.01, augmentation="crop-flip")
-    return Tuning(lr=0.05, augmentation="flip")
 
 
 def zoo_path(zoo: str | None) -> str | None:

@@ -22,7 +22,7 @@ from causalft.tuning.heads import CosineHead
 from causalft.tuning.losses import LossName, logit_adjusted_loss
 from causalft.tuning.train import History, Recipe, train
 
-__all__ = ["Tuning", "TunedStratum", "tune"]
+__all__ = ["Tuning", "TunedStratum", "default_tuning", "tune"]
 
 _TOKEN_CACHE_BYTES = 2**30
 
@@ -35,7 +35,7 @@ class Tuning:
     ----------
     loss : {"LA", "CE"}
     lr, epochs, batch_size, weight_decay, momentum
-        Of SGD with a cosine schedule (paper.md section 4).
+        Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
     bottleneck : int, optional
         Width of the adapters; by default the rule of :func:`causalft.tuning.adapters.bottleneck_width`.
     head_scale : float
@@ -68,6 +68,26 @@ class Tuning:
             momentum=self.momentum,
             seed=self.seed,
         )
+
+
+def default_tuning(zoo: str) -> Tuning:
+    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
+
+    Parameters
+    ----------
+    zoo : str
+        ``mini``, ``pretrained`` or a folder.
+
+    Examples
+    --------
+    >>> default_tuning("mini").lr, default_tuning("pretrained").augmentation
+    (0.05, 'crop-flip')
+    """
+    if zoo == "mini":
+        return Tuning(lr=0.05, augmentation="none")
+    if zoo == "pretrained":
+        return Tuning(lr=0.01, augmentation="crop-flip")
+    return Tuning(lr=0.05, augmentation="flip")
 
 
 class TunedStratum(nn.Module):

@@ -15,9 +15,13 @@ SCALE = 1.0
 
 
 def bottleneck_width(n_classes: int, n_blocks: int, least: int = 16) -> int:
-    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT (paper.md section 4), but at least ``least``.
+    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT, but at least ``least``.
 
     With few classes the rule alone gives widths of 1 or less, which learn nothing.
+
+    References
+    ----------
+    Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts" (LIFT), ICML 2024.
 
     Examples
     --------

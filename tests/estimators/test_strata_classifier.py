@@ -14,12 +14,14 @@ from causalft.datasets.longtail import Splits, cut_splits
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError
 from causalft.estimators import members as members_module
+from causalft.estimators import strata as strata_module
 from causalft.estimators.fusion import apply_temperature, fit_temperature, nll
 from causalft.estimators.members import fit_member, pick_device
 from causalft.estimators.strata import StrataClassifier
+from causalft.fitting import FitSettings
 from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
-from causalft.strata.tuned import Tuning
+from causalft.strata.tuned import Tuning, default_tuning
 from causalft.strata.zoo import PretrainedZoo, open_zoo
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
@@ -187,6 +189,23 @@ def test_names_scores_and_priors(fitted, splits):
     )
     assert all(prior.sum() == pytest.approx(1) for prior in fitted.priors_.values())
     assert "P(" in fitted.adjustment_
+
+
+def test_without_a_tuning_the_recipe_is_that_of_fit(tiny_zoo, splits, monkeypatch):
+    """The library and the command line must not give different classifiers for the same choices."""
+    seen = []
+
+    def remember(splits, name, zoo, tuning, **options):
+        seen.append(tuning)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(strata_module, "fit_member", remember)
+    zoos = {"mini": "mini", "an opened mini": open_zoo("mini"), str(tiny_zoo): str(tiny_zoo)}
+    for zoo in zoos.values():
+        with pytest.raises(KeyboardInterrupt):
+            StrataClassifier(STRATA, zoo=zoo).fit(splits.train, validation=splits.validation)
+    assert seen == [FitSettings(zoo=name).tuning for name in ("mini", "mini", str(tiny_zoo))]
+    assert seen[0] != seen[2] and seen == [default_tuning(z) for z in ("mini", "mini", str(tiny_zoo))]
 
 
 def test_it_can_be_cloned_and_must_be_fitted(tiny_zoo, splits):
