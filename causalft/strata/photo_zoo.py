@@ -360,7 +360,8 @@ def downstream_splits(
     Raises
     ------
     CausalFTError
-        If an image is not in the manifest, or its bytes have changed.
+        If the images are not exactly those of the manifest: one is new, one is missing, or its bytes have changed.
+        Every image is read once for this.
     """
     table = pd.read_parquet(folder / "manifest.parquet").set_index("file")
     described = read_json(folder / "zoo.json")
@@ -369,13 +370,22 @@ def downstream_splits(
         raise CausalFTError(
             f"{missing[0]} is not in the manifest of {folder}: the zoo was made from other images; give the same --data"
         )
-    split = table.loc[images.files, "split"].to_numpy()
-    rng = np.random.default_rng(0)
-    for row in rng.choice(len(images), size=min(64, len(images)), replace=False):
-        if images.bytes_hash(int(row)) != table.loc[images.files[row], "sha256"]:
-            raise CausalFTError(
-                f"{images.files[row]} has changed since {folder} was made; give the same --data"
-            )
+    lost = table.index.difference(images.files, sort=False)
+    if len(lost):
+        raise CausalFTError(
+            f"{lost[0]} is missing from the data ({len(lost)} of {len(table)} images that {folder} was made from "
+            "are); give the same --data"
+        )
+    rows = table.loc[images.files]
+    changed = [
+        file for i, (file, sha256) in enumerate(rows["sha256"].items()) if images.bytes_hash(i) != sha256
+    ]
+    if changed:
+        raise CausalFTError(
+            f"{changed[0]} has changed since {folder} was made ({len(changed)} of {len(images)} images have); "
+            "give the same --data"
+        )
+    split = rows["split"].to_numpy()
     parts = {name: np.flatnonzero(split == name) for name in ("downstream", "validation", "test")}
     train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
     if imbalance_factor is not None:

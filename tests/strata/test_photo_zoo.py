@@ -203,6 +203,16 @@ def test_other_images_are_refused(written, tmp_path, pictures):
     changed = pictures(tmp_path / "changed", dict.fromkeys(("ant", "bee", "cow", "doe"), 30), seed=5)
     with pytest.raises(CausalFTError, match="has changed since"):
         downstream_splits(folder, open_images(changed), imbalance_factor=None, seed=0)
+    one = pictures(tmp_path / "one", dict.fromkeys(("ant", "bee", "cow", "doe"), 30))
+    (one / "doe" / "017.png").write_bytes((one / "doe" / "018.png").read_bytes())
+    with pytest.raises(
+        CausalFTError, match=r"doe/017\.png has changed since .* was made \(1 of 120 images have\)"
+    ):
+        downstream_splits(folder, open_images(one), imbalance_factor=None, seed=0)
+    for number in (3, 4):
+        (one / "cow" / f"{number:03d}.png").unlink()
+    with pytest.raises(CausalFTError, match=r"cow/003\.png is missing from the data \(2 of 120 images"):
+        downstream_splits(folder, open_images(one), imbalance_factor=None, seed=0)
     more = pictures(tmp_path / "more", {"ant": 31, "bee": 30})
     with pytest.raises(CausalFTError, match=r"ant/030\.png is not in the manifest"):
         downstream_splits(folder, open_images(more), imbalance_factor=None, seed=0)
