@@ -9,7 +9,7 @@ import torch
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
-from causalft.priors import estimate_prior, kl_divergence, rank_correlation
+from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.strata.stratum import Stratum
 
 __all__ = ["MemberCheck", "check_member"]
@@ -87,7 +87,7 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
         position[labels == k] = np.arange((labels == k).sum())
     fitted = position % 2 == 0
     estimate = estimate_prior(logits[fitted], labels[fitted])
-    debiased = (logits - np.log(estimate.prior)).argmax(1) == labels
+    debiased = debias(logits, estimate.prior).argmax(1) == labels
     return MemberCheck(
         name=stratum.name,
         sha256=stratum.sha256,
@@ -96,6 +96,6 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
         gla_spearman=rank_correlation(estimate.prior, truth),
         gla_kl=kl_divergence(truth, estimate.prior),
         gla_zero_shot_accuracy=float(debiased[~fitted].mean()),
-        true_prior_zero_shot_accuracy=float(((logits - np.log(truth)).argmax(1) == labels).mean()),
+        true_prior_zero_shot_accuracy=float((debias(logits, truth).argmax(1) == labels).mean()),
         n=len(labels),
     )

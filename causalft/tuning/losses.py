@@ -13,8 +13,8 @@ __all__ = ["LossName", "caption_bank_loss", "in_batch_contrastive_loss", "logit_
 LossName = Literal["LA", "CE"]
 
 
-def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor | None, tau: float = 1.0) -> Tensor:
-    """Cross-entropy of ``logits + tau log P_S(y)`` (LA, Menon et al. 2021, Eq. 10); plain CE without a prior.
+def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor | None) -> Tensor:
+    """Cross-entropy of ``logits + log P_S(y)`` (LA, Menon et al. 2021, Eq. 10); plain CE without a prior.
 
     Parameters
     ----------
@@ -24,7 +24,6 @@ def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor | None
         Shape (n,), int64.
     log_prior : Tensor, optional
         Shape (n_classes,): log P_S(y) of the training set.
-    tau : float
 
     Examples
     --------
@@ -34,7 +33,7 @@ def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor | None
     2.303
     """
     if log_prior is not None:
-        logits = logits + tau * log_prior
+        logits = logits + log_prior
     return F.cross_entropy(logits, labels)
 
 
