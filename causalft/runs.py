@@ -144,31 +144,29 @@ class Run:
         """
         folder = Path(path)
         wanted = _plain(config)
-        for place in (folder, *folder.parents):
-            if place.exists() and not place.is_dir():
-                raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
-        description = folder / "config.json"
-        if description.exists():
-            found = read_json(description)
-            if not isinstance(found, dict) or "kind" not in found:
-                raise CausalFTError(f"{folder} holds files of something else; choose another --out")
-            if (folder / "metrics.json").exists():
-                raise CausalFTError(
-                    f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
-                )
-            same = found["kind"] == kind and found.get("config") == wanted
-            if not same and _holds_results(folder):
-                raise CausalFTError(
-                    f"{folder} holds another interrupted {found['kind']} run{_difference(found, wanted)}; "
-                    "choose another --out, or repeat its command to resume it"
-                )
-        elif folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
-            raise CausalFTError(f"{folder} is not empty and is not a run; choose another --out")
-        else:
-            same = False
+        found = _interrupted(folder)
+        same = found is not None and found["kind"] == kind and found.get("config") == wanted
+        if found is not None and not same and _holds_results(folder):
+            raise _other_run(folder, found, _difference(found, wanted))
         if not same:
-            write_json(description, {"kind": kind, "config": wanted})
+            write_json(folder / "config.json", {"kind": kind, "config": wanted})
         return cls(folder, kind, wanted)
+
+    @classmethod
+    def check(cls, path: str | os.PathLike[str], *, kind: str) -> None:
+        """Refuse a folder in which no run of this kind can be made or resumed; write nothing.
+
+        For a verb that reads much before it knows its configuration: an occupied folder is said at once.
+
+        Raises
+        ------
+        CausalFTError
+            As in :meth:`create`, without what only the configuration decides.
+        """
+        folder = Path(path)
+        found = _interrupted(folder)
+        if found is not None and found["kind"] != kind and _holds_results(folder):
+            raise _other_run(folder, found, "")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], kind: str | None = None) -> Run:
@@ -216,6 +214,32 @@ class Run:
     def finish(self, metrics: dict[str, Any]) -> None:
         """Write ``metrics.json``; from then on the run is complete."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def _interrupted(folder: Path) -> dict[str, Any] | None:
+    """The content of ``config.json`` of an interrupted run, None for a free folder; anything else is refused."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
+    if (folder / "config.json").exists():
+        found = read_json(folder / "config.json")
+        if not isinstance(found, dict) or "kind" not in found:
+            raise CausalFTError(f"{folder} holds files of something else; choose another --out")
+        if (folder / "metrics.json").exists():
+            raise CausalFTError(
+                f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
+            )
+        return found
+    if folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
+        raise CausalFTError(f"{folder} is not empty and is not a run; choose another --out")
+    return None
+
+
+def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFTError:
+    return CausalFTError(
+        f"{folder} holds another interrupted {found['kind']} run{difference}; choose another --out, or repeat its "
+        "command to resume it"
+    )
 
 
 def _holds_results(folder: Path) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import causalft.fitting as fitting
 from causalft.cli import main
@@ -130,6 +132,8 @@ def test_the_interface_of_metrics_json(metrics, zoo, photos):
         assert set(metrics[measure]) >= {"before", "after"}
         assert all("ci95" in metrics[measure][when] for when in ("before", "after"))
     assert {"best_single", "logit_mean", "seeds"} <= set(metrics["controls"])
+    assert metrics["controls"]["seeds"]["kind"] == "pre-training"
+    assert fused["temperature_per_seed"] == [fused["temperature"]]
     for control in metrics["controls"].values():
         assert 0 <= control["accuracy"] <= 1 and "P" in control
     assert metrics["seconds"] > 0
@@ -214,6 +218,7 @@ def test_evaluate_on_the_data_of_the_fit_scores_its_test_split(fitted, photos, m
     assert (best["name"], best["chosen_on"]) == (metrics["controls"]["best_single"]["name"], "validation")
     shown = run("evaluate", fitted[0], "--data", photos)
     assert shown.exit_code == 0 and "photos" in shown.stdout
+    assert "No one-prior control" not in shown.stdout  # evaluate has no --control
 
 
 def test_evaluate_on_other_images_scores_them_all(fitted, tmp_path, pictures):
@@ -341,10 +346,27 @@ def test_an_interrupted_fit_goes_on_and_ends_with_the_same_numbers(
     tune = members.tune
     monkeypatch.setattr(strata, "fit_member", whole)
     monkeypatch.setattr(members, "tune", tune_no_more)
+    took_an_hour(tmp_path / "run" / "strata" / "clip" / "predictions.safetensors")
     assert run(*again).exit_code == 0
+    assert 3600 < read_json(tmp_path / "run" / "metrics.json")["seconds"] < 4200
     assert numbers(read_json(tmp_path / "run" / "metrics.json")) == numbers(metrics)
     one, other = (pd.read_parquet(place / "predictions.parquet") for place in (fitted[0], tmp_path / "run"))
     assert one.drop(columns="probabilities").equals(other.drop(columns="probabilities"))
+
+
+def took_an_hour(path):
+    """Make a stored member one that took 3600 seconds."""
+    with safe_open(path, framework="np") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    member = json.loads(metadata["member"]) | {"seconds": 3600.0}
+    save_file(arrays, path, metadata | {"member": json.dumps(member)})
+
+
+def test_an_occupied_folder_is_noticed_before_any_data_is_read(tmp_path, command, monkeypatch):
+    (tmp_path / "photo.png").write_bytes(b"x")
+    monkeypatch.setattr(fitting.run, "load_splits", lambda *_: pytest.fail("data was read"))
+    assert "is not empty and is not a run" in said(run(*command, "--out", tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
 def test_a_full_disk_leaves_no_run_that_looks_whole(command, tmp_path, monkeypatch):
@@ -439,7 +461,7 @@ def test_settings_survive_the_config(fitted):
     assert settings.tuning.lr == 0.01 and settings.imbalance_factor == 4.0
 
 
-def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos):
+def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos, monkeypatch):
     """A zoo without a manifest: the splits are cut here; the control without reseeded minis tunes one mini again."""
     options = ["--n-test", 4, "--n-validation", 3, "--imbalance-factor", 3, "--order", "class", "--seeds", 2]
     options += [
@@ -464,9 +486,29 @@ def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos):
         1,
         *options,
     ]
+    given = {}
+
+    def remember(*arguments, **options):
+        given.update(options)
+        return diagnose(*arguments, **options)
+
+    diagnose = fitting.outcome.diagnose
+    monkeypatch.setattr(fitting.outcome, "diagnose", remember)
     result = run(*command, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
+    assert found["controls"]["seeds"]["kind"] == "tuning"
+    assert "seeds of tuning: metaclip with metaclip#1" in result.stderr.replace("\n", "")
+    assert any("a weaker control" in sentence for sentence in found["conclusion"])
+    assert len(found["fused"]["temperature_per_seed"]) == 2
+    assert found["fused"]["temperature"] == found["fused"]["temperature_per_seed"][0]
+    # P(c) names strata; the members of a control are weighted alike
+    control = given["controls"]["seeds"]
+    log_odds = np.log(control["fused"]) - np.log(control["fused"])[..., :1]
+    alike = np.mean([np.log(p) for p in control["members"].values()], axis=0)
+    alike -= alike[..., :1]
+    slope = (log_odds * alike).sum((1, 2)) / (alike**2).sum((1, 2))  # 1 / temperature of each seed
+    assert np.allclose(log_odds, slope[:, None, None] * alike, atol=1e-6)
     assert found["seeds"] == [0, 1] and found["fused"]["fusion"] == "logit"
     assert found["fused"]["stratum_prior"] == {"metaclip": 0.25, "openclip": 0.75}
     assert set(found["weights"]) == {"metaclip", "openclip", "metaclip#1"}
@@ -476,6 +518,24 @@ def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos):
     assert [folder.name for folder in (tmp_path / "run" / "seeds").iterdir()] == ["1"]
     loaded = StrataClassifier.load(tmp_path / "run", device="cpu", progress=False)
     assert loaded.fusion == "logit" and list(loaded.stratum_prior) == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("in_the_zoo", "members", "kind"),
+    [
+        ({"clip@1", "clip@2"}, ["clip", "clip@1", "clip@2"], "pre-training"),
+        ({"clip@1"}, ["clip", "clip#1", "clip#2"], "tuning"),
+        (set(), ["clip", "clip#1", "clip#2"], "tuning"),
+    ],
+)
+def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, members, kind):
+    class Zoo:
+        def names(self):
+            return ["clip", "openclip", "metaclip", *in_the_zoo]
+
+    found, found_kind = fitting.run._control_members(fitting.FitSettings(control="seeds"), Zoo())
+    assert ([name for name, _ in found], found_kind) == (members, kind)
+    assert all((offset is not None) == ("#" in name) for name, offset in found)
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, pictures, tiny_zoo):

@@ -179,3 +179,26 @@ def test_folders_that_are_no_runs(tmp_path):
 def test_hidden_files_do_not_make_a_folder_taken(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"x")
     assert not Run.create(tmp_path, kind="fit", config={}).complete
+
+
+def test_an_occupied_folder_is_seen_without_a_configuration_and_without_writing(tmp_path):
+    free, odd, begun = tmp_path / "free", tmp_path / "odd", tmp_path / "begun"
+    Run.check(free, kind="fit")
+    assert not free.exists()
+    odd.mkdir()
+    (odd / "photo.png").write_bytes(b"x")
+    with pytest.raises(CausalFTError, match="is not empty and is not a run"):
+        Run.check(odd, kind="fit")
+    with pytest.raises(CausalFTError, match="is a file, not a folder"):
+        Run.check(odd / "photo.png" / "run", kind="fit")
+    run = Run.create(begun, kind="zoo", config={"seed": 1})
+    Run.check(begun, kind="fit")  # nothing is in it yet, so it gives way
+    write_text(run.file("clip.json"), "x")
+    before = files_below(tmp_path)
+    Run.check(begun, kind="zoo")
+    with pytest.raises(CausalFTError, match="holds another interrupted zoo run; choose another --out"):
+        Run.check(begun, kind="fit")
+    run.finish({})
+    with pytest.raises(CausalFTError, match="already holds a complete zoo run"):
+        Run.check(begun, kind="zoo")
+    assert files_below(tmp_path) == sorted([*before, "begun/metrics.json"])

@@ -88,7 +88,12 @@ def test_the_same_command_makes_the_same_weights_also_after_an_interruption(
     assert open_zoo(tmp_path / "zoo").names() == ["clip"]
 
     monkeypatch.setattr(photo_zoo, "pretrain_mini", whole)
+    card = read_json(tmp_path / "zoo" / "clip.json")
+    assert 0 < card["measured"]["seconds"] < 600
+    card["measured"]["seconds"] = 3600.0
+    (tmp_path / "zoo" / "clip.json").write_text(json.dumps(card))
     assert run(*command).exit_code == 0
+    assert 3600 < read_json(tmp_path / "zoo" / "metrics.json")["seconds"] < 4200
     for name in ("clip", "openclip", "clip@1"):
         one, other = (load_file(place / f"{name}.safetensors") for place in (folder, tmp_path / "zoo"))
         assert all((one[key] == other[key]).all() for key in one), name

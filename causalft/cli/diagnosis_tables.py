@@ -88,7 +88,7 @@ def _control_table(found: Diagnosis) -> Table:
     gain = found.paired["fused_minus_mean_single"]
     rows = [("strata", found.fused, gain, gap)]
     rows += [
-        (f"{name}: {', '.join(c.member_accuracy)}", c.score, c.gain, c.own_minus_off_gap)
+        (f"{_of_kind(name, c.kind)}: {', '.join(c.member_accuracy)}", c.score, c.gain, c.own_minus_off_gap)
         for name, c in found.controls.items()
     ]
     for label, score, gained, measure in rows:
@@ -97,6 +97,10 @@ def _control_table(found: Diagnosis) -> Table:
         table.add_row(label, accuracy, *intervals)
     table.caption = "gap: points beyond class difficulty, in the single models and after their fusion."
     return table
+
+
+def _of_kind(name: str, kind: str | None) -> str:
+    return name if kind is None else f"{name} of {kind}"
 
 
 def _table(title: str, first: str, *columns: str) -> Table:

@@ -77,5 +77,6 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
         stratum_prior=model.stratum_prior,
         temperature=model.temperature_,
         best_single=metrics["controls"]["best_single"]["name"],
+        mention_missing_control=False,
     )
     return diagnosis, images.name

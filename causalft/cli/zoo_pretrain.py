@@ -62,8 +62,9 @@ def pretrain_creatures(
         for name in names
         if not run.has(f"{name}.json")
     }
+    kept = [name for name in names if name not in tasks]
     _in_processes(tasks, jobs)
-    return _finish(run, names, started, out_console)
+    return _finish(run, names, kept, jobs, started, out_console)
 
 
 def pretrain_photos(
@@ -93,6 +94,7 @@ def pretrain_photos(
         "n_control_seeds": control_seeds,
     }
     started = time.perf_counter()
+    Run.check(out, kind="zoo")
     images = open_images(data)
     for note in images.notes:
         out_console.print(f"note: {note}")
@@ -116,8 +118,10 @@ def pretrain_photos(
     tasks: dict[str, tuple[Callable, tuple, dict]] = {
         m.name: (_pretrain_photo, (data, m.name, zoo, run.path), {}) for m in waiting
     }
+    names = [member.name for member in zoo.members]
+    kept = [name for name in names if name not in tasks]
     _in_processes(tasks, jobs)
-    return _finish(run, [member.name for member in zoo.members], started, out_console)
+    return _finish(run, names, kept, jobs, started, out_console)
 
 
 def _pretrain_photo(
@@ -186,12 +190,16 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _finish(run: Run, names: Sequence[str], started: float, out_console: Console) -> dict[str, Any]:
+def _finish(
+    run: Run, names: Sequence[str], kept: Sequence[str], jobs: int, started: float, out_console: Console
+) -> dict[str, Any]:
+    """Write the metrics; ``kept`` names the members that an interrupted call had finished, ``jobs`` at a time."""
     zoo = MiniZoo(run.path, str(run.path))
     cards = [zoo.card(name) for name in names]
+    earlier = sum(card.measured.get("seconds", 0.0) for card in cards if card.name in kept)
     metrics: dict[str, Any] = {
         "members": {card.name: {"sha256": card.sha256, "loss": card.recipe["losses"][-1]} for card in cards},
-        "seconds": time.perf_counter() - started,
+        "seconds": time.perf_counter() - started + earlier / max(1, min(jobs, len(kept))),
     }
     run.finish(metrics)
     out_console.print(f"{len(cards)} minis in {run.path} after {metrics['seconds'] / 60:.1f} minutes")

@@ -258,6 +258,7 @@ class Diagnosis:
                 "fusion": self.fusion,
                 "stratum_prior": self.stratum_prior,
                 "temperature": float(np.mean(self.temperature)),
+                "temperature_per_seed": list(self.temperature),
                 "nll": self.nll,
                 "ece": self.ece,
                 **self.fused.to_json(),

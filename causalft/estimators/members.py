@@ -48,6 +48,9 @@ class MemberPrediction:
     n_tuned : int
         Trained parameters.
     seconds : float
+        To make it, in the call that finished it.
+    read_back : bool
+        Whether it was found complete in its folder and not made in this call.
     """
 
     name: str
@@ -62,6 +65,7 @@ class MemberPrediction:
     lr: float
     n_tuned: int
     seconds: float
+    read_back: bool = False
 
     @property
     def validation_probs(self) -> np.ndarray:
@@ -215,7 +219,7 @@ def _write(path: Path, prediction: MemberPrediction, made_with: dict[str, Any]) 
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
     rest: dict[str, Any] = {
-        key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior")
+        key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior", "read_back")
     }
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
     with atomic_path(path) as temporary:
@@ -245,4 +249,4 @@ def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
-    return MemberPrediction(prior=prior, **{"true_prior": None, **arrays}, **rest)
+    return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

@@ -14,7 +14,7 @@ from causalft.estimators.members import MemberPrediction
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
 from causalft.imbalance import imbalance_factor as measured_imbalance
-from causalft.priors import rank_correlation
+from causalft.priors import debias, rank_correlation
 from causalft.runs import Run, atomic_path
 
 __all__ = ["diagnose_run", "write_predictions"]
@@ -43,16 +43,22 @@ def diagnose_run(
     splits: Splits,
     members: dict[str, list[MemberPrediction]],
     controls: dict[str, list[MemberPrediction]],
+    control_kind: str | None = None,
 ) -> tuple[dict[str, Any], Diagnosis, np.ndarray]:
-    """Return the metrics document, the diagnosis, and the fused probabilities (S, n, K) of all seeds."""
+    """Return the metrics document, the diagnosis, and the fused probabilities (S, n, K) of all seeds.
+
+    ``control_kind`` says what the seeds of the control's members seeded: "pre-training" or "tuning".
+    """
     fused, temperatures = _fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
     if controls:
+        # P(c) names strata; seeds of one model are exchangeable, so a control weighs its members alike.
         control_fused, _ = _fuse_seeds(settings, splits, controls, None)
         control_groups["seeds"] = {
             "members": {name: _stack(found, "test_probs") for name, found in controls.items()},
             "fused": control_fused,
             "prior_of": next(iter(controls)),
+            "kind": control_kind,
         }
     validation_accuracy = {
         name: float(
@@ -92,11 +98,10 @@ def diagnose_run(
         **diagnosis.to_metrics(),
         "class_counts": dict(zip(classes, splits.train.class_counts.tolist(), strict=True)),
     }
-    metrics["fused"]["temperature"] = temperatures[0]
+    metrics["fused"]["temperature"] = temperatures[0]  # of the classifier that is saved
     for name, found in members.items():
         first = found[0]
         metrics["strata"][name].update(
-            label_prior=first.prior.prior,
             zero_shot=_zero_shot(first, splits),
             validation_accuracy=validation_accuracy[name],
             lr=first.lr,
@@ -106,7 +111,6 @@ def diagnose_run(
         if first.true_prior is not None:
             metrics["strata"][name]["prior_spearman"] = rank_correlation(first.prior.prior, first.true_prior)
     metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
-    metrics["conclusion"] = diagnosis.conclusion()
     return metrics, diagnosis, fused
 
 
@@ -114,7 +118,7 @@ def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
     """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group."""
     labels = splits.test.labels
     right = found.zero_shot_test.argmax(1) == labels
-    debiased = (found.zero_shot_test - np.log(found.prior.prior)).argmax(1) == labels
+    debiased = debias(found.zero_shot_test, found.prior.prior).argmax(1) == labels
     by_class = class_accuracy(right, labels, splits.test.n_classes)
     return {
         "accuracy": float(right.mean()),

@@ -72,11 +72,12 @@ def run_fit(
         For anything wrong with the settings, the data, the weights or the folder.
     """
     started = time.perf_counter()
+    Run.check(out, kind="fit")  # an occupied folder is said before any data is read
     # A run is repeatable from anywhere: paths are absolute in it.
     weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
     settings = replace(settings, data=data_name(settings.data), zoo=zoo_path(settings.zoo), weights=weights)
     zoo = open_zoo(settings.zoo_name, settings.weights)
-    control = _control_members(settings, zoo)
+    control, control_kind = _control_members(settings, zoo)
     if settings.n_seeds < 1:
         raise CausalFTError("at least one seed is needed")
     if settings.seed < 0 or settings.split_seed < 0:
@@ -90,9 +91,12 @@ def run_fit(
     }
     run = Run.create(out, kind="fit", config=config)
     _describe(settings, zoo, splits, say)
+    if control:
+        say(f"control  {_describe_control(control, control_kind)}")
 
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {name: [] for name, _ in control}
+    earlier = 0.0  # seconds of what an interrupted call has finished
     for number in range(settings.n_seeds):
         seed = settings.seed + number
         if number:
@@ -106,6 +110,7 @@ def run_fit(
         model.fit(splits_now.train, validation=splits_now.validation, test=splits_now.test, folder=folder)
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
+            earlier += prediction.seconds if prediction.read_back else 0.0
             if not prediction.prior.converged:
                 say(
                     f"note     the label prior of {name} did not converge; give more validation images a class"
@@ -129,9 +134,10 @@ def run_fit(
                 progress=progress,
             )
             controls[name].append(prediction)
+            earlier += prediction.seconds if prediction.read_back else 0.0
 
-    metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls)
-    metrics["seconds"] = time.perf_counter() - started
+    metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
+    metrics["seconds"] = time.perf_counter() - started + earlier
     write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
     write_fit_report(run, metrics)
     run.finish(metrics)
@@ -153,14 +159,15 @@ def _classifier(
     )
 
 
-def _control_members(settings: FitSettings, zoo: Zoo) -> list[tuple[str, int | None]]:
-    """Members of the one-prior control: (name, offset of the tuning seed, or None for a pre-training seed of its own).
+def _control_members(settings: FitSettings, zoo: Zoo) -> tuple[list[tuple[str, int | None]], str | None]:
+    """Members of the one-prior control, and what their seeds seed: "pre-training" or "tuning", never both.
 
-    Where the zoo has further pre-training seeds of the model (``clip@1``), these are used; otherwise the same weights
-    are tuned again with other seeds (``clip#1``).
+    A member is (name, offset of the tuning seed, or None for a pre-training of its own). Where the zoo has enough
+    further pre-trainings of the model (``clip@1``, ``clip@2``), these are used; otherwise the same weights are tuned
+    again with other seeds (``clip#1``, ``clip#2``).
     """
     if settings.control == "none":
-        return []
+        return [], None
     if settings.control not in CONTROLS:
         raise CausalFTError(f"unknown control {settings.control!r}; use {' or '.join(CONTROLS)}")
     if len(settings.strata) < 2:
@@ -168,12 +175,20 @@ def _control_members(settings: FitSettings, zoo: Zoo) -> list[tuple[str, int | N
     base = settings.control_of or settings.strata[0]
     if base not in settings.strata:
         raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
-    known = zoo.names()
-    members: list[tuple[str, int | None]] = [(base, None)]
-    for number in range(1, len(settings.strata)):
-        reseeded = f"{base}@{number}"
-        members.append((reseeded, None) if reseeded in known else (f"{base}#{number}", 1000 * number))
-    return members
+    numbers = range(1, len(settings.strata))
+    known = set(zoo.names())
+    if all(f"{base}@{number}" in known for number in numbers):
+        return [(base, None), *((f"{base}@{number}", None) for number in numbers)], "pre-training"
+    return [(base, None), *((f"{base}#{number}", 1000 * number) for number in numbers)], "tuning"
+
+
+def _describe_control(control: list[tuple[str, int | None]], kind: str | None) -> str:
+    """The members of the control and what their seeds mean."""
+    (base, _), *others = control
+    names = ", ".join(name for name, _ in others)
+    if kind == "pre-training":
+        return f"seeds of pre-training: {base} with {names}"
+    return f"seeds of tuning: {base} with {names}, the same weights tuned again (a weaker control)"
 
 
 def _describe(settings: FitSettings, zoo: Zoo, splits: Splits, say: Callable[[str], None]) -> None:

@@ -179,7 +179,7 @@ def save_mini(
         std=list(STD),
         recipe={**recipe, "losses": trained.losses, "threads": torch.get_num_threads()},
         sha256=sha256_file(weights),
-        measured=measured or {},
+        measured={"seconds": trained.seconds, **(measured or {})},
     )
     card.write(folder / f"{name}.json")
     return card
