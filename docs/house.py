@@ -121,7 +121,7 @@ def essential(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
         If the arrows lead in a circle; the message names it.
     """
     targets: dict[str, set[str]] = defaultdict(set)
-    for start, end in arrows:
+    for start, end in sorted(arrows):
         targets[start].add(end)
     circle = cycle(targets)
     if circle:
