@@ -1,0 +1,252 @@
+"""Four estimators of P(Y | do(X)) from a table of counts: naive, backdoor, inverse probability weighting, front-door.
+
+Notation. ``counts[..., c, x, b, y]`` says how often each cell occurs (`count_table`); leading axes hold as many tables
+as one likes (repetitions, bootstrap draws), and every function works on all of them at once. P^ is a frequency.
+
+Overlap. A formula needs some cells to occur. Where one does not, the estimate of that code x is NaN, and
+`missing_cells` names the cells: nothing is divided by a hidden zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalft.errors import CausalFTError, nearest
+from causalft.scm.exact import PositivityError
+
+__all__ = [
+    "ESTIMATORS",
+    "ESTIMATOR_WORDS",
+    "backdoor",
+    "count_table",
+    "estimate_do",
+    "frontdoor",
+    "ipw",
+    "missing_cells",
+    "naive",
+    "ratio",
+    "require_overlap",
+]
+
+ESTIMATOR_WORDS = {
+    "naive": "what the data show, P(y | x): no adjustment",
+    "backdoor": "stratified by C: sum_c P(y | x, c) P(c) (the paper's Eq. 7)",
+    "ipw": "inverse probability weighting by P(c) / P(c | x), normalised (Hajek)",
+    "frontdoor": "through B: sum_b P(b | x) sum_x' P(y | b, x') P(x')",
+}
+"""Name of each estimator and what it does."""
+
+
+def count_table(
+    c: np.ndarray, x: np.ndarray, b: np.ndarray, y: np.ndarray, shape: Sequence[int]
+) -> np.ndarray:
+    """Count the rows of each cell.
+
+    Parameters
+    ----------
+    c, x, b, y : int arrays of shape (n,)
+    shape : numbers of values of C, X, B and Y.
+
+    Returns
+    -------
+    float array of that shape; sums to n.
+
+    Raises
+    ------
+    CausalFTError
+        If the columns differ in length, are empty, or hold a value outside the shape.
+
+    Examples
+    --------
+    >>> count_table(np.array([0, 1]), np.array([0, 0]), np.array([0, 0]), np.array([1, 1]), (2, 1, 1, 2)).tolist()
+    [[[[0.0, 1.0]]], [[[0.0, 1.0]]]]
+    """
+    columns = [np.asarray(column) for column in (c, x, b, y)]
+    if len({len(column) for column in columns}) > 1 or not len(columns[0]):
+        raise CausalFTError(
+            f"the columns c, x, b, y have {', '.join(str(len(column)) for column in columns)} rows; "
+            "they must have the same number, one or more"
+        )
+    for name, column, size in zip("cxby", columns, shape):
+        if column.min() < 0 or column.max() >= size:
+            raise CausalFTError(
+                f"column {name} holds {column.min()} to {column.max()}; its {size} values are numbered 0 to {size - 1}"
+            )
+    flat = np.ravel_multi_index(columns, tuple(shape))
+    return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float)
+
+
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Divide; NaN, and no warning, where the divisor is 0."""
+    shape = np.broadcast_shapes(np.shape(above), np.shape(below))
+    return np.divide(above, below, out=np.full(shape, np.nan), where=np.broadcast_to(below, shape) > 0)
+
+
+def naive(counts: np.ndarray) -> np.ndarray:
+    """P^(y | x): consistent for P(Y | X), and for P(Y | do(X)) only where nothing confounds X and Y.
+
+    Parameters
+    ----------
+    counts : (..., C, X, B, Y)
+
+    Returns
+    -------
+    (..., X, Y); NaN at codes that do not occur.
+    """
+    xy = counts.sum((-4, -2))
+    return ratio(xy, xy.sum(-1, keepdims=True))
+
+
+def backdoor(counts: np.ndarray) -> np.ndarray:
+    """sum_c P^(y | x, c) P^(c): stratification by C (Eq. 7 of arXiv 2501.15955, with X in the place of B).
+
+    Consistent for P(Y | do(X)) if C blocks every backdoor path from X to Y (`causalft.scm.check_adjustment_set`) and
+    every (x, c) has positive probability. The maximum-likelihood estimate, unbiased given the counts of (x, c).
+
+    Parameters
+    ----------
+    counts : (..., C, X, B, Y)
+
+    Returns
+    -------
+    (..., X, Y); NaN at a code that lacks one of the values of C that occur.
+    """
+    cxy = counts.sum(-2)
+    cx = cxy.sum(-1)  # (..., C, X)
+    p_c = _share(cx.sum(-1))  # (..., C)
+    occurs = (p_c > 0)[..., None, None]
+    terms = np.where(occurs, p_c[..., None, None] * ratio(cxy, cx[..., None]), 0.0)
+    return terms.sum(-3)
+
+
+def ipw(counts: np.ndarray) -> np.ndarray:
+    """Hajek's weighted mean: rows with X = x and Y = y over rows with X = x, each weighing P^(c) / P^(c | x).
+
+    Consistent under the conditions of `backdoor`. With the weights estimated by frequencies, it is the backdoor
+    estimate: P^(c) / P^(c | x) = N_c N_x / (N N_cx), so the numerator is (N_x / N) sum_c N_c N_cxy / N_cx and the
+    denominator (N_x / N) sum_c N_c = N_x, and their ratio is sum_c (N_c / N) N_cxy / N_cx. (Weights that are known, or
+    smoothed by a model, would give another estimate.)
+
+    Parameters
+    ----------
+    counts : (..., C, X, B, Y)
+
+    Returns
+    -------
+    (..., X, Y); NaN at a code that lacks one of the values of C that occur. Without that rule the weighted mean would
+    quietly leave the stratum out.
+
+    References
+    ----------
+    Horvitz and Thompson, JASA 1952; Hajek 1971; Rosenbaum, JASA 1987 (estimated weights and stratification).
+    """
+    cxy = counts.sum(-2)
+    cx = cxy.sum(-1)
+    p_c = _share(cx.sum(-1))[..., None]  # (..., C, 1)
+    p_c_given_x = ratio(cx, cx.sum(-2, keepdims=True))
+    weight = np.where(p_c > 0, ratio(p_c, p_c_given_x), 0.0)  # (..., C, X)
+    total = (weight[..., None] * cxy).sum(-3)
+    return ratio(total, total.sum(-1, keepdims=True))
+
+
+def frontdoor(counts: np.ndarray) -> np.ndarray:
+    """sum_b P^(b | x) sum_x' P^(y | b, x') P^(x'): C is not used at all.
+
+    Consistent for P(Y | do(X)) if all of the effect of X on Y runs through B, nothing confounds X and B, X blocks every
+    backdoor path from B to Y (`causalft.scm.check_frontdoor_set`), and every (x', b) has positive probability: B must
+    not be a function of X.
+
+    Parameters
+    ----------
+    counts : (..., C, X, B, Y)
+
+    Returns
+    -------
+    (..., X, Y); NaN at a code x that occurs with a content b with which some other code never does.
+
+    References
+    ----------
+    Pearl, Biometrika 1995; "Causality", 2009, section 3.3.2.
+    """
+    xby = counts.sum(-4)
+    xb = xby.sum(-1)  # (..., X, B)
+    p_x = _share(xb.sum(-1))  # (..., X)
+    occurs = (p_x > 0)[..., None, None]
+    p_y = np.where(occurs, p_x[..., None, None] * ratio(xby, xb[..., None]), 0.0).sum(-3)  # (..., B, Y)
+    p_b = ratio(xb, xb.sum(-1, keepdims=True))
+    needed = (p_b != 0)[..., None]  # NaN counts as needed
+    return np.where(needed, p_b[..., None] * p_y[..., None, :, :], 0.0).sum(-2)
+
+
+ESTIMATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "naive": naive,
+    "backdoor": backdoor,
+    "ipw": ipw,
+    "frontdoor": frontdoor,
+}
+"""Name -> estimator."""
+
+
+def estimate_do(name: str, counts: np.ndarray) -> np.ndarray:
+    """Apply an estimator by its name.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown name.
+    """
+    if name not in ESTIMATORS:
+        raise CausalFTError(f"no estimator {name!r}; {nearest(name, ESTIMATORS)}")
+    return ESTIMATORS[name](counts)
+
+
+def missing_cells(name: str, counts: np.ndarray) -> list[tuple[int, ...]]:
+    """The cells that an estimator needs and one table lacks: (x,) for naive, (x, b) for front-door, else (x, c).
+
+    Parameters
+    ----------
+    name : one of `ESTIMATORS`.
+    counts : (C, X, B, Y)
+
+    Examples
+    --------
+    >>> counts = np.ones((2, 3, 1, 2))
+    >>> counts[1, 2] = 0
+    >>> missing_cells("backdoor", counts)
+    [(2, 1)]
+    """
+    estimate_do(name, counts)
+    if name == "naive":
+        return [(int(x),) for x in np.flatnonzero(counts.sum((0, 2, 3)) == 0)]
+    table = counts.sum((0, 3)) if name == "frontdoor" else counts.sum((2, 3)).T  # (X, B) or (X, C)
+    other = table.sum(0) > 0
+    wanted = (table.sum(1) > 0)[:, None] if name == "frontdoor" else True
+    return [(int(x), int(i)) for x, i in np.argwhere((table == 0) & other & wanted)]
+
+
+def require_overlap(name: str, counts: np.ndarray, states: dict[str, Sequence[str]] | Any) -> None:
+    """Refuse a table that lacks a cell, and name the cells.
+
+    Parameters
+    ----------
+    name : one of `ESTIMATORS`.
+    counts : (C, X, B, Y)
+    states : the names of the values of C, X and B, such as ``scm.states``.
+
+    Raises
+    ------
+    PositivityError
+    """
+    cells = missing_cells(name, counts)
+    if cells:
+        variables = {"naive": ("X",), "frontdoor": ("X", "B")}.get(name, ("X", "C"))
+        named = [tuple(states[variable][i] for variable, i in zip(variables, cell)) for cell in cells]
+        raise PositivityError(variables, named, f"the {name} estimate from {int(counts.sum())} rows")
+
+
+def _share(n: np.ndarray) -> np.ndarray:
+    """Divide by the sum over the last axis."""
+    return ratio(n, n.sum(-1, keepdims=True))
