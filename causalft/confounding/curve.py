@@ -1,0 +1,307 @@
+"""Bias and coverage against the number of rows: which estimators converge to P(Y | do(X)), and do intervals cover?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalft.confounding.adjust import ESTIMATORS, estimate_do
+from causalft.confounding.table_intervals import interval, wilson
+from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
+from causalft.errors import CausalFTError
+from causalft.scm.exact import query
+from causalft.scm.mechanisms import DiscreteSCM
+
+__all__ = ["MIN_RUNS", "Curve", "CurvePoint", "curve", "label_of_code", "law_and_truth"]
+
+MIN_RUNS = 20
+"""The fewest runs with an estimate from which bias and coverage are computed."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One estimator at one number of rows, over all repetitions. Everything is about P(Y = look | do(X = x)), the
+    probability of the class that is drawn, and is a fraction.
+
+    Attributes
+    ----------
+    estimator, n : which, and how many rows.
+    bias : signed, the mean over codes weighted by P(x) (over the codes that have an estimate), averaged over runs.
+    bias_ci95 : its Monte-Carlo interval.
+    bias_per_code : (M,), NaN where no run has an estimate.
+    rmse : root of the mean square error, codes weighted alike.
+    tv_to_truth : mean total variation between the estimate and P(Y | do(x)), all labels.
+    coverage : share of the nominal 95 % intervals that hold the truth, over runs and codes with an estimate.
+    coverage_ci95 : its binomial (Wilson) interval, for the effective number of intervals: those of a run go together.
+    failures : share of runs in which some code has no estimate for lack of overlap.
+    undefined : share of codes without an estimate, over all runs.
+
+    Where fewer than `MIN_RUNS` runs have an estimate, all but the last two are NaN: a lucky few are no sample.
+    """
+
+    estimator: str
+    n: int
+    bias: float
+    bias_ci95: tuple[float, float]
+    bias_per_code: tuple[float, ...]
+    rmse: float
+    tv_to_truth: float
+    coverage: float
+    coverage_ci95: tuple[float, float]
+    failures: float
+    undefined: float
+
+    def to_metrics(self) -> dict[str, Any]:
+        """A JSON document; what has no value is null."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What `curve` found.
+
+    Attributes
+    ----------
+    points : one for each estimator and number of rows.
+    ns : numbers of rows.
+    repetitions, seed : int
+    truth : the exact answers.
+    difference_per_code : (M,), exact P(Y = look | x) - P(Y = look | do(x)): what the naive bias tends to.
+    """
+
+    points: tuple[CurvePoint, ...]
+    ns: tuple[int, ...]
+    repetitions: int
+    seed: int
+    truth: Truth
+    difference_per_code: np.ndarray
+
+    @property
+    def difference(self) -> float:
+        """Mean of the exact difference over P(x)."""
+        return float(self.truth.p_x @ self.difference_per_code)
+
+    def point(self, estimator: str, n: int) -> CurvePoint:
+        """The point of one estimator and one number of rows."""
+        for point in self.points:
+            if (point.estimator, point.n) == (estimator, n):
+                return point
+        raise CausalFTError(
+            f"the curve has no point {estimator!r} at n = {n}; it has {', '.join(self.estimators)} "
+            f"at n = {', '.join(map(str, self.ns))}"
+        )
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Their names, in the order of the points."""
+        return tuple(dict.fromkeys(point.estimator for point in self.points))
+
+    def __repr__(self) -> str:
+        def row(name: object, n: object, *cells: str) -> str:
+            return f"{name!s:<10} {n!s:>6}   {cells[0]:<22} {cells[1]:>6}   {cells[2]:<20} {cells[3]:>9}"
+
+        lines = [
+            f"Curve({self.repetitions} repetitions; in points; "
+            f"exact P(look | x) - P(look | do(x)): {100 * self.difference:.2f})",
+            row("estimator", "n", "bias", "rmse", "coverage of 95 %", "undefined"),
+        ]
+        for p in self.points:
+            undefined = f"{100 * p.undefined:.1f} %"
+            if np.isnan(p.bias):
+                lines.append(row(p.estimator, p.n, "no overlap", "", "", undefined))
+                continue
+            bias, low, high = (f"{100 * value:6.2f}" for value in (p.bias, *p.bias_ci95))
+            share, least, most = (f"{100 * value:.1f}" for value in (p.coverage, *p.coverage_ci95))
+            lines.append(
+                row(
+                    p.estimator,
+                    p.n,
+                    f"{bias} [{low},{high}]",
+                    f"{100 * p.rmse:.2f}",
+                    f"{share} [{least}, {most}]",
+                    undefined,
+                )
+            )
+        return "\n".join(lines)
+
+    def to_metrics(self) -> dict[str, Any]:
+        """A JSON document."""
+        return {
+            "ns": list(self.ns),
+            "repetitions": self.repetitions,
+            "seed": self.seed,
+            "difference": self.difference,
+            "difference_per_code": self.difference_per_code.tolist(),
+            "truth": self.truth.to_metrics(),
+            "points": [point.to_metrics() for point in self.points],
+        }
+
+
+def label_of_code(n_codes: int, n_labels: int) -> np.ndarray:
+    """The class that each code draws, (M,): codes stand class by class.
+
+    Examples
+    --------
+    >>> label_of_code(6, 3).tolist()
+    [0, 0, 1, 1, 2, 2]
+    """
+    if n_codes % n_labels:
+        raise CausalFTError(
+            f"{n_codes} codes do not stand for {n_labels} classes with the same number of parts each"
+        )
+    return np.arange(n_codes) // (n_codes // n_labels)
+
+
+def law_and_truth(source: Any, which: str = "B") -> tuple[np.ndarray, Truth]:
+    """P(C, X, B, Y) of a design's set, or of a model, as its rows show it (given selection), and its `Truth`.
+
+    Parameters
+    ----------
+    source : a design (`synthetic.designs.Design`) or a DiscreteSCM with nodes C, X, B, Y and perhaps S.
+    which : set of the design.
+    """
+    scm: DiscreteSCM = source if isinstance(source, DiscreteSCM) else source.scm(which)
+    selected = SELECTION[0] in scm.graph
+    law = query(scm, ("C", "X", "B", "Y"), given=dict([SELECTION]) if selected else None).p
+    return law, truth(scm, selected=selected)
+
+
+def curve(
+    source: Any,
+    ns: Sequence[int] = (300, 1000, 3000, 10_000, 20_000),
+    repetitions: int = 200,
+    seed: int = 0,
+    *,
+    which: str = "B",
+    estimators: Sequence[str] = tuple(ESTIMATORS),
+    progress: bool | None = None,
+) -> Curve:
+    """Draw tables of rows from the exact law, estimate, and compare with the truth.
+
+    Parameters
+    ----------
+    source : a design or a DiscreteSCM, as in `law_and_truth`.
+    ns : numbers of rows, each 1 or more.
+    repetitions : tables for each number of rows, 2 or more.
+    seed : of the draws; every number of rows has its own stream, so that leaving one out changes no other.
+    which : set of the design.
+    estimators : names in `causalft.confounding.adjust.ESTIMATORS`.
+    progress : show a bar; by default where standard error is a terminal.
+
+    Raises
+    ------
+    CausalFTError
+        For bad numbers or an unknown estimator.
+
+    Examples
+    --------
+    >>> from causalft.scm import DiscreteSCM
+    >>> scm = DiscreteSCM(
+    ...     [("C", "X"), ("C", "Y"), ("X", "B"), ("B", "Y")],
+    ...     states={"C": "01", "X": ["cat", "dog"], "B": ["cat", "dog"], "Y": ["cat", "dog"]},
+    ...     tables={"C": [0.5, 0.5], "X": [[0.8, 0.2], [0.2, 0.8]], "B": [[0.9, 0.1], [0.1, 0.9]],
+    ...             "Y": [[[0.9, 0.1], [0.6, 0.4]], [[0.4, 0.6], [0.1, 0.9]]]},
+    ... )
+    >>> found = curve(scm, ns=[2000], repetitions=50, progress=False)
+    >>> round(found.difference, 3), round(found.point("naive", 2000).bias, 2)
+    (0.15, 0.15)
+    >>> abs(found.point("backdoor", 2000).bias) < 0.01
+    True
+    """
+    ns = tuple(int(n) for n in ns)
+    if not ns or min(ns) < 1:
+        raise CausalFTError(f"numbers of rows {list(ns)}: give one or more, each at least 1")
+    if repetitions < 2:
+        raise CausalFTError(
+            f"{repetitions} repetitions: use at least 2, and 200 for a coverage worth printing"
+        )
+    if seed < 0:
+        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
+    for name in estimators:
+        estimate_do(name, np.ones((1, 1, 1, 1)))
+    from tqdm.auto import tqdm
+
+    law, exact = law_and_truth(source, which)
+    look = label_of_code(len(exact.codes), len(exact.labels))
+    m = np.arange(len(look))
+    points: dict[tuple[str, int], CurvePoint] = {}
+    hidden = None if progress is None else not progress
+    with tqdm(total=len(ns) * len(estimators), desc="bias curve", unit="point", disable=hidden) as bar:
+        for n in ns:
+            rng = np.random.default_rng([seed, n])
+            counts = rng.multinomial(n, law.ravel() / law.sum(), size=repetitions)
+            tables = counts.reshape(repetitions, *law.shape).astype(float)
+            for name in estimators:
+                low, high = (limit[:, m, look] for limit in interval(name, tables))
+                points[name, n] = _point(name, n, estimate_do(name, tables), low, high, exact, look)
+                bar.update()
+    return Curve(
+        points=tuple(points[name, n] for name in estimators for n in ns),
+        ns=ns,
+        repetitions=repetitions,
+        seed=seed,
+        truth=exact,
+        difference_per_code=(exact.p_y_given_x - exact.p_y_do_x)[m, look],
+    )
+
+
+def _point(
+    name: str, n: int, p: np.ndarray, low: np.ndarray, high: np.ndarray, exact: Truth, look: np.ndarray
+) -> CurvePoint:
+    """Summarise estimates p (R, M, K) and intervals (R, M) of the class that each code draws."""
+    m = np.arange(len(look))
+    target = exact.p_y_do_x[m, look]
+    error = p[:, m, look] - target  # (R, M)
+    defined = ~np.isnan(error)
+    runs = defined.any(1)
+    failures, undefined = float(np.mean(~defined.all(1))), float(np.mean(~defined))
+    if runs.sum() < min(MIN_RUNS, len(runs)):
+        nan = float("nan")
+        nowhere = (nan,) * len(m)
+        return CurvePoint(name, n, nan, (nan, nan), nowhere, nan, nan, nan, (nan, nan), failures, undefined)
+    weight = np.where(defined, exact.p_x, 0.0)[runs]
+    weight /= weight.sum(1, keepdims=True)
+    error0 = np.nan_to_num(error[runs])
+    per_run = (weight * error0).sum(1)
+    reach = float(1.96 * per_run.std(ddof=1) / np.sqrt(len(per_run)))
+    bias = float(per_run.mean())
+    distance = np.nan_to_num(total_variation(p, exact.p_y_do_x)[runs])
+    covers = (defined & (low <= target) & (target <= high))[runs].sum(1)
+    coverage, coverage_ci95 = _clustered_share(covers, defined[runs].sum(1))
+    times = defined.sum(0)
+    per_code = np.where(times > 0, np.nan_to_num(error).sum(0) / np.maximum(times, 1), np.nan)
+    return CurvePoint(
+        estimator=name,
+        n=n,
+        bias=bias,
+        bias_ci95=(bias - reach, bias + reach),
+        bias_per_code=tuple(per_code.tolist()),
+        rmse=float(np.sqrt((weight * error0**2).sum(1).mean())),
+        tv_to_truth=float((weight * distance).sum(1).mean()),
+        coverage=coverage,
+        coverage_ci95=coverage_ci95,
+        failures=failures,
+        undefined=undefined,
+    )
+
+
+def _clustered_share(hits: np.ndarray, of: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """A share over clusters and its Wilson interval for the effective number of trials (Korn and Graubard 1998)."""
+    trials = float(of.sum())
+    share = float(hits.sum() / trials)
+    spread = float(np.sum((hits - share * of) ** 2)) / trials**2  # the variance of a ratio, by linearisation
+    effective = min(trials, share * (1 - share) / spread) if spread > 0 and 0 < share < 1 else float(len(of))
+    low, high = wilson(np.array(share), np.array(effective))
+    return share, (float(low), float(high))
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: write null."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
