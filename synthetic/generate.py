@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
-import shutil
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
 from causalft.runs import Run, write_text
-from synthetic.designs import SETS, Design
-from synthetic.objects import CLASSES, N_NUISANCE, render
+from synthetic.designs import SETS, Design, Rows
+from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
+from synthetic.pictures import GENERATORS, PictureSource, open_source, picture_seed
 
 __all__ = ["GENERATORS", "PictureSet", "generate", "make_set"]
 
-PictureMaker = Callable[[str, int, np.ndarray, int], np.ndarray]
-
-GENERATORS: dict[str, PictureMaker] = {"renderer": render}
-"""Name -> function of (class name, part, nuisance (n, N_NUISANCE), size) that gives uint8 pictures "
-"(n, size, size, 3)."""
-
-COLUMNS = ("file_name", "label", "factor", "design", "split", "seed", "part")
+COLUMNS = (
+    "file_name",
+    "label",
+    "factor",
+    "design",
+    "split",
+    "seed",
+    "part",
+    "look",
+    "image_seed",
+    "generator",
+)
+"""First columns of every metadata.csv; what the generator tells of its pictures follows."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +48,39 @@ class PictureSet:
     pixels : uint8 (n, size, size, 3)
     labels : int (n,), class numbers 0 .. K-1
     factors : int (n,), the label of the factor C
-    parts : int (n,), the part that dominates the picture; equal to ``factors`` unless the design is ``null``
+    parts : int (n,), the part that dominates the picture
+    looks : int (n,), number of the class that is drawn
+    contents : int (n,), number of the class that a reader takes it for
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     factors: np.ndarray
     parts: np.ndarray
+    looks: np.ndarray
+    contents: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def make_set(
-    design: Design, which: str, n_per_class: int, seed: int, *, generator: str = "renderer", size: int = 32
+    design: Design,
+    which: str,
+    n_per_class: int,
+    seed: int,
+    *,
+    generator: str | PictureSource = "renderer",
+    size: int = 32,
+    cache: Path | None = None,
+    judge: Judge | None = None,
+    max_rejects: float = 0.25,
+    progress: bool | None = None,
 ) -> PictureSet:
     """Make one image set of a design.
 
-    Every picture depends only on (seed, set, class, part, its number), so the same arguments give the same bytes, and a
-    larger set begins with the pictures of a smaller one. No picture is in two sets.
+    Every picture depends only on what it shows and on (seed, design, set, class, factor, its number), so the same
+    arguments give the same bytes, and any picture can be made again alone. No picture is in two sets.
 
     Parameters
     ----------
@@ -64,13 +88,16 @@ def make_set(
     which : ``"A_train"``, ``"A_test"``, ``"B_train"`` or ``"B_test"``.
     n_per_class : pictures of each class, at least 4.
     seed : 0 or larger.
-    generator : name in `GENERATORS`.
-    size : side of the pictures in pixels.
+    generator : ``"renderer"``, or an open `PictureSource`.
+    size : side of the pictures in pixels; a source's own pictures are scaled to it.
+    cache : folder in which the source's pictures are kept, so that each is drawn once and a killed call goes on.
+    judge, max_rejects : which pictures to replace, and up to how many (`synthetic.gallery.fill`).
+    progress : show a bar while drawing into ``cache``.
 
     Raises
     ------
     CausalFTError
-        For an unknown set or generator, a negative seed, or too few pictures.
+        For an unknown set or generator, a negative seed, too few pictures, or too many rejects.
 
     Examples
     --------
@@ -79,25 +106,32 @@ def make_set(
     >>> pictures.pixels.shape, pictures.factors.tolist()[:10]
     ((20, 16, 16, 3), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
     """
-    make = _maker(generator)
-    if seed < 0:
-        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
-    table = design.counts(which, n_per_class)
-    labels = np.repeat(np.arange(len(table)), n_per_class)
-    factors = np.concatenate([np.repeat([0, 1], row) for row in table])
-    if design.drawn:
-        parts = factors.copy()
+    source = _source(generator, size)
+    _check(design, n_per_class, seed, source)
+    rows = design.rows(which, n_per_class, seed)
+    wanted = _wanted(design, which, seed, rows, by_seed=True)
+    if cache is None:
+        pixels = draw_accepted(source, wanted, judge=judge, max_rejects=max_rejects)
     else:
-        # null: half of each class shows each part, in an order that knows nothing of the factor's label
-        rng = np.random.default_rng([seed, SETS.index(which), 99])
-        parts = np.concatenate([rng.permutation(np.arange(n_per_class) + k) % 2 for k in range(len(table))])
-    pixels = np.empty((len(labels), size, size, 3), np.uint8)
-    for k, name in enumerate(design.classes):
-        for part in (0, 1):
-            mine = np.flatnonzero((labels == k) & (parts == part))
-            rng = np.random.default_rng([seed, SETS.index(which), CLASSES.index(name), part])
-            pixels[mine] = make(name, part, rng.random((len(mine), N_NUISANCE)), size)
-    return PictureSet(pixels=pixels, labels=labels, factors=factors, parts=parts)
+        # the number of a picture in its cell names it, so that larger sets share the files of smaller ones
+        fill(
+            source,
+            wanted,
+            cache,
+            judge=judge,
+            max_rejects=max_rejects,
+            progress=progress,
+            label=f"{which}, seed {seed}",
+        )
+        pixels = np.stack([_read(cache / each.path)[0] for each in wanted])
+    return PictureSet(
+        pixels=_scaled(pixels, size),
+        labels=rows.labels,
+        factors=rows.factors,
+        parts=rows.parts,
+        looks=rows.looks,
+        contents=rows.contents,
+    )
 
 
 def generate(
@@ -106,20 +140,31 @@ def generate(
     n_per_class: int = 100,
     seed: int = 0,
     *,
-    generator: str = "renderer",
+    generator: str | PictureSource = "renderer",
     size: int = 48,
+    judge: Judge | None = None,
+    check: str | None = None,
+    max_rejects: float = 0.25,
+    progress: bool | None = None,
 ) -> Path:
     """Write the four image sets of a design as ImageFolders.
 
     The folder gets ``A_train/<class>/00000.png`` and so on for each of the sets, a ``metadata.csv`` in each set (paths
-    relative to the set) and one above them (paths relative to ``out``) with the columns file_name, label, factor,
-    design, split, seed and part. A set appears whole or not at all; an interrupted run goes on where it stopped.
+    relative to the set) and one above them (paths relative to ``out``), with what is known of every picture; the PNG
+    files carry the same as text. Pictures are written one by one, and ``metrics.json`` last: a killed run goes on where
+    it stopped and ends with the same bytes.
 
     Parameters
     ----------
     design : Design
     out : folder that is new, empty, or holds the same run interrupted.
-    n_per_class, seed, generator, size : as in `make_set`.
+    n_per_class, seed : as in `make_set`.
+    generator : ``"renderer"``, or an open `PictureSource`, whose size counts.
+    size : of the renderer's pictures.
+    judge : says which pictures show what was asked; the others go to ``rejected/`` and are replaced.
+    check : name of the judge, for the record.
+    max_rejects : a share of all pictures below 1, a number from 1 on.
+    progress : show a bar; by default where standard error is a terminal.
 
     Returns
     -------
@@ -130,85 +175,165 @@ def generate(
     CausalFTError
         As `make_set`, and if ``out`` holds anything else.
     """
-    _maker(generator)
-    design.counts("A_train", n_per_class)
-    if seed < 0:
-        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
-    if size < 8:
-        raise CausalFTError(f"size {size} is too small to show a part; use at least 8 pixels")
+    source = _source(generator, size)
+    _check(design, n_per_class, seed, source)
+    reject_limit(max_rejects, 1)
+    facts = source.provenance()
+    batch_size = facts.pop("batch_size", None)
+    prompts = getattr(source, "prompts", None)
     run = Run.create(
         out,
         kind="generate",
         config={
             "design": design.name,
             "classes": list(design.classes),
-            "ratio": design.ratio,
+            "strength": design.strength,
+            "rows": _fingerprint(design, n_per_class, seed),
             "n_per_class": n_per_class,
             "seed": seed,
-            "generator": generator,
-            "size": size,
+            "generator": source.name,
+            **facts,
+            "size": source.size,
+            "check": check,
+            **({} if prompts is None else {"prompts": prompts.config()}),
+            # Chosen by the user, or by the program from the device alone. What memory made of it, each picture says.
+            **({} if batch_size is None else {"batch_size": int(batch_size)}),
         },
     )
-    everything: list[tuple[object, ...]] = []
+    wanted = {which: _wanted(design, which, seed, design.rows(which, n_per_class, seed)) for which in SETS}
+    everything = [each for which in SETS for each in wanted[which]]
+    texts = fill(
+        source,
+        everything,
+        run.path,
+        judge=judge,
+        max_rejects=max_rejects,
+        progress=progress,
+        label=source.name,
+    )
+    columns = [
+        *COLUMNS,
+        *dict.fromkeys(name for text in texts.values() for name in text if name not in COLUMNS),
+    ]
     for which in SETS:
-        pictures = make_set(design, which, n_per_class, seed, generator=generator, size=size)
-        rows = _rows(design, which, seed, pictures)
-        if not run.has(which):
-            _write_set(run.path, which, pictures, rows)
-        everything += [(f"{which}/{row[0]}", *row[1:]) for row in rows]
-    write_text(run.file("metadata.csv"), _csv(everything))
+        lines = [
+            {"file_name": each.path.removeprefix(f"{which}/"), **texts[each.path]} for each in wanted[which]
+        ]
+        write_text(run.file(f"{which}/metadata.csv"), _csv(columns, lines))
+    write_text(
+        run.file("metadata.csv"), _csv(columns, [{"file_name": path, **text} for path, text in texts.items()])
+    )
+    _sweep(run.path)
+    rejects = {which: len(list((run.path / REJECTED / which).rglob("*.png"))) for which in SETS}
+    batch_sizes = Counter(text["batch_size"] for text in texts.values() if "batch_size" in text)
     run.finish(
         {
             "design": design.name,
-            "generator": generator,
+            "generator": source.name,
             "seed": seed,
             "n_per_class": n_per_class,
-            "size": size,
+            "size": source.size,
             "counts": {which: design.counts(which, n_per_class).tolist() for which in SETS},
             "mutual_information_nats": {which: design.dependence(which) for which in SETS},
             "images": len(everything),
+            "check": check,
+            "rejects": {"total": sum(rejects.values()), **rejects},
+            "provenance": facts,
+            **({"batch_sizes": dict(sorted(batch_sizes.items()))} if batch_sizes else {}),
         }
     )
     return run.path
 
 
-def _maker(generator: str) -> PictureMaker:
-    if generator not in GENERATORS:
-        raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
-    return GENERATORS[generator]
+def _fingerprint(design: Design, n_per_class: int, seed: int) -> str:
+    """Of all rows of all sets, by which two designs are told apart, also one whose tables were edited."""
+    digest = hashlib.sha256()
+    for which in SETS:
+        rows = design.rows(which, n_per_class, seed)
+        for column in (rows.labels, rows.factors, rows.looks, rows.parts, rows.contents):
+            digest.update(np.ascontiguousarray(column, np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
-def _rows(design: Design, which: str, seed: int, pictures: PictureSet) -> list[tuple[object, ...]]:
-    n_per_class = len(pictures) // len(design.classes)
-    return [
-        (
-            f"{design.classes[label]}/{number % n_per_class:05d}.png",
-            design.classes[label],
-            int(factor),
-            design.name,
-            which,
-            seed,
-            design.factor_name(label, part),
+def _source(generator: str | PictureSource, size: int) -> PictureSource:
+    if not isinstance(generator, str):
+        return generator
+    return open_source(generator, **({"size": size} if generator == "renderer" else {}))
+
+
+def _check(design: Design, n_per_class: int, seed: int, source: PictureSource) -> None:
+    design.counts("A_train", n_per_class)
+    if seed < 0:
+        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
+    for name in design.classes:
+        if name not in source.parts:
+            raise CausalFTError(
+                f"the generator {source.name} has no class {name!r}; it draws {', '.join(source.parts)}"
+            )
+
+
+def _wanted(design: Design, which: str, seed: int, rows: Rows, by_seed: bool = False) -> list[Wanted]:
+    """The pictures of a set in order, named by their number in the class, or in the cell of class and factor."""
+    wanted = []
+    of_class: Counter[int] = Counter()
+    of_cell: Counter[tuple[int, int]] = Counter()
+    columns = (rows.labels, rows.factors, rows.looks, rows.parts, rows.contents)
+    for label, factor, look, part, content in zip(*(column.tolist() for column in columns), strict=True):
+        name, shown, index = design.classes[label], design.classes[look], of_cell[label, factor]
+        if by_seed:
+            path = f"{design.name}/{which}/seed{seed}/{name}/C{factor}-{index:05d}-{shown}-{part}.png"
+        else:
+            path = f"{which}/{name}/{of_class[label]:05d}.png"
+        wanted.append(
+            Wanted(
+                path=path,
+                look=shown,
+                part=part,
+                seed=partial(picture_seed, seed, design.name, which, name, factor, index),
+                facts={
+                    "label": name,
+                    "factor": str(factor),
+                    # no property of the picture: the same one may be read differently in a larger set
+                    **({} if by_seed else {"content": design.classes[content]}),
+                    "design": design.name,
+                    "split": which,
+                    "seed": str(seed),
+                },
+            )
         )
-        for number, (label, factor, part) in enumerate(zip(pictures.labels, pictures.factors, pictures.parts))
-    ]
+        of_class[label] += 1
+        of_cell[label, factor] += 1
+    return wanted
 
 
-def _write_set(folder: Path, which: str, pictures: PictureSet, rows: list[tuple[object, ...]]) -> None:
-    """Write a set into a hidden folder and rename it: it is there whole or not at all."""
-    partial = folder / f".{which}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    for row, picture in zip(rows, pictures.pixels):
-        path = partial / str(row[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
-    write_text(partial / "metadata.csv", _csv(rows))
-    os.replace(partial, folder / which)
+def _scaled(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Pictures (n, s, s, 3) at another size: averaged down, or interpolated up."""
+    if pixels.shape[1] == size:
+        return pixels
+    return np.stack(
+        [np.asarray(Image.fromarray(each).resize((size, size), Image.Resampling.LANCZOS)) for each in pixels]
+    )
 
 
-def _csv(rows: list[tuple[object, ...]]) -> str:
+def _read(path: Path) -> tuple[np.ndarray, dict[str, str]]:
+    found = read_picture(path)
+    if found is None:
+        raise CausalFTError(f"{path} has vanished while the set was made; repeat the command")
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process left half written, so that the folder is that of an undisturbed run."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(
+            r"\..+\.part|\.(metadata|metrics|config)\..+\.(csv|json)", path.name
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _csv(columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return text.getvalue()

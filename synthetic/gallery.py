@@ -1,0 +1,257 @@
+"""Draws wanted pictures into a folder, one file at a time: resumed after a crash, checked, rejects replaced."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from tqdm import tqdm
+
+from causalft.errors import CausalFTError
+from synthetic.request import PictureSource, Request
+
+__all__ = ["Judge", "Wanted", "draw_accepted", "fill", "read_picture", "reject_limit"]
+
+Judge = Callable[[np.ndarray, Sequence[str], Sequence[int]], np.ndarray]
+"""Function of pictures (n, size, size, 3), classes and parts that says, as bool (n,), which show what was asked."""
+
+REJECTED = "rejected"
+"""Folder in which rejected pictures are kept."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One picture to be made.
+
+    Attributes
+    ----------
+    path : of the file, relative to the folder.
+    look, part : what it shows.
+    seed : number of the attempt (0, 1, ...) -> seed of the picture.
+    facts : what its text says of it beside seed, prompt and provenance: design, split, label, ...
+    """
+
+    path: str
+    look: str
+    part: int
+    seed: Callable[[int], int]
+    facts: dict[str, str] = field(default_factory=dict)
+
+    def request(self, attempt: int = 0) -> Request:
+        """What the generator is asked."""
+        return Request(self.look, self.part, self.seed(attempt))
+
+    def rejected(self, attempt: int) -> str:
+        """Path of the picture if the attempt is rejected."""
+        stem = self.path.removesuffix(".png")
+        return f"{REJECTED}/{stem}-{attempt}.png"
+
+
+def reject_limit(limit: float, images: int) -> int:
+    """How many rejects are too many: a share of the images below 1, a number from 1 on.
+
+    Examples
+    --------
+    >>> reject_limit(0.25, 200), reject_limit(30, 200), reject_limit(0, 200)
+    (50, 30, 0)
+    """
+    if not limit >= 0:
+        raise CausalFTError(f"--max-rejects {limit:g} is out of range; use a share such as 0.25, or a number")
+    return int(limit * images) if limit < 1 else int(limit)
+
+
+def draw_accepted(
+    source: PictureSource, wanted: Sequence[Wanted], *, judge: Judge | None = None, max_rejects: float = 0.25
+) -> np.ndarray:
+    """Draw pictures into memory; those that are rejected are replaced by the next seed's.
+
+    Returns
+    -------
+    uint8 (n, size, size, 3)
+
+    Raises
+    ------
+    CausalFTError
+        For more rejects than the limit.
+    """
+    pictures = np.empty((len(wanted), source.size, source.size, 3), np.uint8)
+    places, attempt, rejects = np.arange(len(wanted)), 0, 0
+    limit = reject_limit(max_rejects, len(wanted))
+    while len(places):
+        asked = [wanted[place] for place in places.tolist()]
+        drawn = source.draw([each.request(attempt) for each in asked])
+        good = _good(drawn, asked, judge)
+        pictures[places[good]] = drawn[good]
+        places, attempt = places[~good], attempt + 1
+        rejects += int((~good).sum())
+        if rejects > limit:
+            raise CausalFTError(_too_many(rejects, limit, len(wanted)))
+    return pictures
+
+
+def fill(
+    source: PictureSource,
+    wanted: Sequence[Wanted],
+    folder: Path,
+    *,
+    judge: Judge | None = None,
+    max_rejects: float = 0.25,
+    progress: bool | None = None,
+    label: str = "pictures",
+) -> dict[str, dict[str, str]]:
+    """Draw into a folder what is not there yet.
+
+    A file appears whole or not at all. Pictures are drawn in rounds: first every place, then the places whose picture
+    was rejected, with the next seed, and so on. Batches are cut at fixed places of a round, and one that is not
+    complete on the disk is drawn again as a whole: a killed run that is repeated ends with the bytes of one that ran
+    through.
+
+    Parameters
+    ----------
+    source : PictureSource
+    wanted : the pictures, no path twice.
+    folder : files go to ``folder/path``, rejected ones to ``folder/rejected/``.
+    judge : says which pictures show what was asked; a picture of one colour is always rejected.
+    max_rejects : a share of the pictures below 1, a number from 1 on.
+    progress : show a bar with pictures per second and time left; by default where standard error is a terminal.
+    label : what the bar says.
+
+    Returns
+    -------
+    path -> what the file says of itself, in the order of ``wanted``.
+
+    Raises
+    ------
+    CausalFTError
+        For more rejects than the limit; what was drawn stays. Or if a picture in the folder is another generator's.
+    """
+    limit = reject_limit(max_rejects, len(wanted))
+    attempt, rejects, round_ = 0, 0, list(wanted)
+    there = _known(source, wanted, folder)
+    hidden = None if progress is None else not progress
+    with tqdm(total=len(wanted), initial=len(there), desc=label, unit=" images", disable=hidden) as bar:
+        while round_:
+            refused = {each.path for each in round_ if (folder / each.rejected(attempt)).exists()}
+            rejects += len(refused)
+            start = 0
+            while start < len(round_):
+                batch = round_[start : start + source.batch_size]
+                start += len(batch)
+                if all(each.path in there or each.path in refused for each in batch):
+                    continue
+                if rejects > limit:
+                    raise CausalFTError(_too_many(rejects, limit, len(wanted), folder))
+                drawn = source.draw([each.request(attempt) for each in batch])
+                good = _good(drawn, batch, judge)
+                constant = source.provenance()
+                for each, picture, accepted in zip(batch, drawn, good, strict=True):
+                    if each.path in there or each.path in refused:
+                        continue
+                    text = {**_text(source, each, attempt), **constant}
+                    _write(folder / (each.path if accepted else each.rejected(attempt)), picture, text)
+                    if accepted:
+                        there[each.path] = text
+                        bar.update()
+                    else:
+                        refused.add(each.path)
+                        rejects += 1
+            if rejects > limit:
+                raise CausalFTError(_too_many(rejects, limit, len(wanted), folder))
+            round_ = [each for each in round_ if each.path in refused]
+            attempt += 1
+    return {each.path: there[each.path] for each in wanted}
+
+
+def read_picture(path: Path) -> tuple[np.ndarray, dict[str, str]] | None:
+    """A picture and its text; None if there is none, or not a whole one.
+
+    Returns
+    -------
+    uint8 (size, size, 3), and name -> value.
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            text = {str(key): str(value) for key, value in getattr(image, "text", {}).items()}
+            return np.asarray(image.convert("RGB")), text
+    except (OSError, SyntaxError, UnidentifiedImageError):
+        return None
+
+
+def _known(source: PictureSource, wanted: Sequence[Wanted], folder: Path) -> dict[str, dict[str, str]]:
+    """What is there already, path -> text. The batch size goes on as the last run left it."""
+    there: dict[str, dict[str, str]] = {}
+    sizes: set[int] = set()
+    constant = source.provenance()
+    for each in wanted:
+        found = read_picture(folder / each.path)
+        if found is None:
+            continue
+        text = found[1]
+        if "batch_size" in text:
+            sizes.add(int(text["batch_size"]))
+        differing = [
+            name
+            for name, value in {**each.facts, **constant}.items()
+            if name != "batch_size" and text.get(name, "") != value
+        ]
+        if differing:
+            raise CausalFTError(
+                f"{folder / each.path} was drawn otherwise (it differs in {', '.join(sorted(differing)[:3])}); choose "
+                "another folder"
+            )
+        there[each.path] = text
+    if sizes:
+        source.batch_size = min(sizes)
+    return there
+
+
+def _good(pictures: np.ndarray, wanted: Sequence[Wanted], judge: Judge | None) -> np.ndarray:
+    # one colour alone: what a safety checker leaves, or an overflow in half precision
+    flat = pictures.reshape(len(pictures), -1, 3)
+    good = (flat.max(1) > flat.min(1)).any(1)
+    if judge is not None:
+        good &= np.asarray(
+            judge(pictures, [each.look for each in wanted], [each.part for each in wanted]), bool
+        )
+    return good
+
+
+def _text(source: PictureSource, wanted: Wanted, attempt: int) -> dict[str, str]:
+    """What a file says of itself, beside what holds for all pictures."""
+    request = wanted.request(attempt)
+    prompt = source.prompt(request)
+    return {
+        "generator": source.name,
+        **wanted.facts,
+        "look": wanted.look,
+        "part": f"{wanted.look} {source.parts[wanted.look][wanted.part]}",
+        "image_seed": str(request.seed),
+        **({} if prompt is None else {"prompt": prompt}),
+    }
+
+
+def _write(path: Path, picture: np.ndarray, text: dict[str, str]) -> None:
+    """Write a PNG in one step. Not synced to the disk, which costs more than drawing: a torn file is drawn again."""
+    info = PngImagePlugin.PngInfo()
+    for name, value in text.items():
+        info.add_text(name, value)
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="PNG", pnginfo=info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content.getvalue())
+    os.replace(temporary, path)
+
+
+def _too_many(rejects: int, limit: int, images: int, folder: Path | None = None) -> str:
+    kept = f"look at {folder / REJECTED}, then " if folder else ""
+    return (
+        f"{rejects} rejected pictures, and {limit} of {images} are allowed: {kept}raise --max-rejects or change model, "
+        f"prompts or --check{'; with a higher --max-rejects the run goes on where it stopped' if folder else ''}"
+    )
