@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.output import console, print_json
 from causalft.cli.verify_confounder import parse_classes, parse_ratio
+from causalft.errors import CausalFTError
 from causalft.runs import read_json
+
+if TYPE_CHECKING:
+    from synthetic.designs import Design
+    from synthetic.pictures import PictureSource
 
 __all__ = ["command"]
 
@@ -18,47 +28,243 @@ __all__ = ["command"]
     "--design",
     default="confounded",
     show_default=True,
-    metavar="paper|confounded|null",
-    help="Law of the factor.",
+    metavar="paper|confounded|selection|null|label-noise|FILE",
+    help="Law of the factor, or a YAML file with a design of your own.",
 )
-@click.option("--generator", default="renderer", show_default=True, help="Who draws the pictures.")
 @click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
 @click.option(
     "--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set."
 )
-@click.option("--ratio", default="90:10", show_default=True, help="Majority to minority part in the B sets.")
-@click.option("--size", type=int, default=48, show_default=True, help="Side of the pictures in pixels.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option("--ratio", help="Majority to minority part within a class in the B sets.  [default: 90:10]")
 @click.option(
-    "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
+    "--strength", type=float, help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]"
+)
+@click.option(
+    "--size",
+    type=int,
+    help="Side of the pictures in pixels.  [default: 48 for the renderer, the model's own]",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; needed but for --dry-run.")
+@generator_options
+@click.option(
+    "--check",
+    metavar="clip|ARCH/TAG|renders",
+    help="CLIP model that must name class and part of each picture, or a classifier trained on renders (for mini); "
+    "rejects are kept aside and replaced.",
+)
+@click.option("--check-weights", type=click.Path(path_type=Path), help="Local weights of the --check model.")
+@click.option(
+    "--max-rejects",
+    default="0.25",
+    show_default=True,
+    metavar="SHARE|N",
+    help="Rejects that are too many: a share of all pictures, or a number.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it costs; write nothing.")
+@click.option(
+    "--json",
+    "json_mode",
+    is_flag=True,
+    help="Print metrics.json (or the plan), and nothing else, on standard output.",
 )
 def command(
     design: str,
-    generator: str,
     classes: str | None,
     n_per_class: int,
-    ratio: str,
-    size: int,
+    ratio: str | None,
+    strength: float | None,
+    size: int | None,
     seed: int,
-    out: Path,
+    out: Path | None,
+    check: str | None,
+    check_weights: Path | None,
+    max_rejects: str,
+    dry_run: bool,
     json_mode: bool,
+    **options: Any,
 ) -> None:
     """Write the four image sets of an A/B design.
 
     OUT gets A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and one
-    metadata.csv over all.
+    metadata.csv over all. A killed run goes on when the command is repeated, and ends with the same bytes.
     """
-    from synthetic.designs import SETS, make_design
+    from causalft.runs import Run
+    from synthetic.designs import SETS
     from synthetic.generate import generate
 
-    laws = make_design(design, parse_classes(classes), parse_ratio(ratio))
-    folder = generate(laws, out, n_per_class, seed, generator=generator, size=size)
+    chosen = take_options(options)
+    laws = _design(design, classes, ratio, strength, chosen.get("prompts"))
+    limit = _limit(max_rejects)
+    laws.counts("A_train", n_per_class)
+    if seed < 0:
+        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
+    if check_weights is not None and check is None:
+        raise CausalFTError("--check-weights goes with --check")
+    screen = console(json_mode)
+    if dry_run:
+        plan = _plan(chosen, laws, n_per_class, size, check)
+        if json_mode:
+            print_json(plan)
+        else:
+            _show_plan(screen, plan)
+        return
+    if out is None:
+        raise CausalFTError("--out is missing: name the folder to write, or ask for the plan with --dry-run")
+    # a model takes long to load: what is wrong with the folder is said before
+    Run.check(out, kind="generate")
+    source = open_from_options(size=size, **chosen)
+    judge = None if check is None else _judge(check, check_weights, source)
+    folder = generate(
+        laws, out, n_per_class, seed, generator=source, judge=judge, check=check, max_rejects=limit
+    )
     metrics = read_json(folder / "metrics.json")
     if json_mode:
         print_json(metrics)
         return
-    screen = console(json_mode)
-    screen.print(f"design {design}: {laws.meaning}")
-    screen.print(f"{metrics['images']} pictures of {size} x {size} in {', '.join(SETS)}", soft_wrap=True)
+    screen.print(f"design {laws.name}: {laws.meaning}")
+    screen.print(
+        f"{metrics['images']} pictures of {source.size} x {source.size} in {', '.join(SETS)}", soft_wrap=True
+    )
+    if source.name != "renderer":
+        facts = metrics["provenance"]
+        screen.print(
+            f"drawn by {facts['model']} ({facts['revision'][:19]}): {facts['steps']} steps, guidance "
+            f"{facts['guidance']}, {facts['scheduler']}, {facts['precision']} on {facts['device']}",
+            soft_wrap=True,
+        )
+    if metrics["rejects"]["total"]:
+        screen.print(
+            f"{metrics['rejects']['total']} rejected pictures were replaced; they are in {folder / 'rejected'}",
+            soft_wrap=True,
+        )
     screen.print(f"written to {folder}", soft_wrap=True)
+
+
+def _design(
+    name: str, classes: str | None, ratio: str | None, strength: float | None, prompts: str | None
+) -> Design:
+    from synthetic.designs import make_design
+
+    parts = None
+    if prompts is not None:
+        from synthetic.prompts import read_prompts
+
+        parts = read_prompts(prompts).classes
+    share = None if ratio is None else parse_ratio(ratio)
+    return make_design(name, parse_classes(classes), share, strength=strength, parts=parts)
+
+
+def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[..., Any]:
+    """The classifier that says whether a picture shows what was asked."""
+    from synthetic.prompts import default_prompts
+
+    if check != "renders":
+        from causalft.strata.judge import open_judge
+
+        prompts = getattr(source, "prompts", None) or default_prompts()
+        return open_judge(check, prompts, weights=weights, device=_device(source))
+    from causalft.confounding.prompt_check import name_cells, train_judge
+    from synthetic.objects import CLASSES
+
+    if weights is not None:
+        raise CausalFTError("--check renders trains its own classifier; drop --check-weights")
+    foreign = sorted(set(source.parts) - set(CLASSES))
+    if foreign:
+        raise CausalFTError(
+            f"--check renders knows the renderer's six classes, not {foreign[0]!r}; use --check clip"
+        )
+    network = train_judge(source.size)
+
+    def judge(pictures: Any, looks: Sequence[str], parts: Sequence[int]) -> Any:
+        asked = [2 * CLASSES.index(look) + part for look, part in zip(looks, parts, strict=True)]
+        return name_cells(network, pictures) == asked
+
+    return judge
+
+
+def _device(source: PictureSource) -> str:
+    return source.provenance().get("device", "cpu")
+
+
+def _limit(text: str) -> float:
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise CausalFTError(f"--max-rejects {text}: use a share such as 0.25 or 25%, or a number such as 40")
+    return value
+
+
+def _plan(
+    options: dict[str, Any], laws: Design, n_per_class: int, size: int | None, check: str | None
+) -> dict[str, Any]:
+    """What a run would do and cost. One batch is drawn and timed if the model is on this machine."""
+    from synthetic.designs import SETS
+    from synthetic.pipelines import MissingModelError
+
+    images = len(SETS) * len(laws.classes) * n_per_class
+    plan: dict[str, Any] = {
+        "design": laws.name,
+        "classes": list(laws.classes),
+        "generator": options["generator"],
+        "images": images,
+        "check": check,
+    }
+    try:
+        source = open_from_options(size=size, fetch=False, **options)
+    except MissingModelError as error:
+        return {**plan, "model": options["model"], "seconds": None, "bytes": None, "not_timed": str(error)}
+    facts = source.provenance()
+    names = ("model", "revision", "scheduler", "steps", "guidance", "precision", "device", "batch_size")
+    plan |= {"size": source.size, **{name: facts[name] for name in names if name in facts}}
+    seconds, space = _time(source, laws, images)
+    return {**plan, "seconds": seconds, "images_per_second": images / seconds, "bytes": space}
+
+
+def _show_plan(screen: Any, plan: dict[str, Any]) -> None:
+    lines = {
+        name: ", ".join(value) if isinstance(value, list) else value
+        for name, value in plan.items()
+        if name not in ("seconds", "images_per_second", "bytes", "not_timed") and value is not None
+    }
+    if plan["seconds"] is None:
+        lines["time"] = f"not timed: {plan['not_timed']}"
+    else:
+        rate = f"{plan['images_per_second']:,.1f} images/s, from one timed batch"
+        lines["time"] = (
+            f"about {_duration(plan['seconds'])} ({rate}){', the check not counted' * bool(plan['check'])}"
+        )
+        lines["disk"] = f"about {plan['bytes'] / 1e6:.1f} MB"
+    for name, text in lines.items():
+        screen.print(f"{name.replace('_', ' '):12s} {text}", soft_wrap=True)
+    screen.print("nothing was written")
+
+
+def _time(source: PictureSource, laws: Design, images: int) -> tuple[float, int]:
+    """Seconds and bytes of all images, from one batch after one that warms up."""
+    from PIL import Image
+
+    from synthetic.pictures import Request
+
+    batch = min(source.batch_size, images)
+    requests = [Request(laws.classes[k % len(laws.classes)], k % 2, seed=k) for k in range(batch)]
+    if source.name == "renderer" or _device(source) != "cpu":
+        source.draw(requests)
+    started = time.perf_counter()
+    pictures = source.draw(requests)
+    seconds = time.perf_counter() - started
+    size = 0
+    for picture in pictures[:8]:
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, format="PNG")
+        size += len(content.getvalue()) + 500  # and its text
+    batches = -(-images // batch)
+    return seconds * batches, size * images // len(pictures[:8])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

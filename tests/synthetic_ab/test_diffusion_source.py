@@ -16,6 +16,7 @@ from synthetic.prompts import default_prompts
 pytest.importorskip("diffusers")
 
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from synthetic.diffusion import DiffusionSource
@@ -136,6 +137,48 @@ def test_nothing_is_fetched_when_the_files_are_there(tiny, tmp_path, monkeypatch
     source = open_tiny("someone/tiny")
     assert source.provenance()["model"] == "someone/tiny" and source.provenance()["revision"] == commit
     assert np.array_equal(source.draw(REQUESTS[:2]), open_tiny(tiny).draw(REQUESTS[:2]))
+
+
+def test_one_file_gives_the_pictures_of_its_folder(tiny, write_single_file, tmp_path, monkeypatch):
+    file = write_single_file(tiny, tmp_path / "model.safetensors")
+    source = open_tiny(file, model_config=str(tiny))
+    assert np.array_equal(source.draw(REQUESTS[:4]), open_tiny(tiny).draw(REQUESTS[:4]))
+    assert source.provenance()["model"] == str(file)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    with pytest.raises(
+        CausalFTError, match="needs the small text files of .*--model-config FOLDER; `--model mini`"
+    ):
+        open_tiny(file)
+    with pytest.raises(CausalFTError, match="--model-config .* has no model_index.json"):
+        open_tiny(file, model_config=str(tmp_path))
+    weights = load_file(file)
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    save_file({**weights, name: torch.zeros(8, 9, 3, 3)}, tmp_path / "inpaint.safetensors")
+    with pytest.raises(CausalFTError, match="inpainting or editing model .9 input channels."):
+        open_tiny(tmp_path / "inpaint.safetensors", model_config=str(tiny))
+
+
+def test_the_safety_checker_runs_unless_it_is_switched_off(tiny, tmp_path):
+    from diffusers import StableDiffusionPipeline
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    checker = StableDiffusionSafetyChecker(
+        transformers.CLIPConfig(
+            text_config={**sizes, "vocab_size": 9},
+            vision_config={**sizes, "image_size": 32, "patch_size": 16},
+            projection_dim=8,
+        )
+    )
+    checker.concept_embeds_weights.data.fill_(-2.0)  # every picture is over this threshold
+    reader = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny, safety_checker=checker, feature_extractor=reader)
+    pipeline.save_pretrained(tmp_path / "checked")
+    on = open_tiny(tmp_path / "checked")
+    assert on.provenance()["safety_checker"] == "on" and on.draw(REQUESTS[:2]).max() == 0
+    off = open_tiny(tmp_path / "checked", safety_checker=False)
+    assert off.provenance()["safety_checker"] == "off"
+    assert np.array_equal(off.draw(REQUESTS[:2]), open_tiny(tiny).draw(REQUESTS[:2]))
 
 
 class Greedy:
