@@ -1,0 +1,45 @@
+"""One finding: an estimate with its interval, its p-value and what it means in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Evidence"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one test found.
+
+    Attributes
+    ----------
+    estimate : float; its unit is named in ``words``.
+    ci95 : (low, high)
+    p : p-value of the hypothesis that ``words`` name.
+    words : one sentence or two, with numbers.
+    """
+
+    estimate: float
+    ci95: tuple[float, float]
+    p: float
+    words: str
+
+    def __repr__(self) -> str:
+        low, high = self.ci95
+        return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p = {self.p:.3g}: {self.words}"
+
+    def to_metrics(self) -> dict[str, Any]:
+        """A JSON document; what is not finite is null."""
+
+        def plain(value: float) -> float | None:
+            return float(value) if np.isfinite(value) else None
+
+        return {
+            "estimate": plain(self.estimate),
+            "ci95": [plain(limit) for limit in self.ci95],
+            "p": plain(self.p),
+            "words": self.words,
+        }
