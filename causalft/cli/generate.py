@@ -174,11 +174,13 @@ def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[
         raise CausalFTError(
             f"--check renders knows the renderer's six classes, not {foreign[0]!r}; use --check clip"
         )
-    network = train_judge(source.size)
+    networks: list[Any] = []
 
     def judge(pictures: Any, looks: Sequence[str], parts: Sequence[int]) -> Any:
+        if not networks:  # trained when the first picture is there, and not for a run that is refused
+            networks.append(train_judge(source.size))
         asked = [2 * CLASSES.index(look) + part for look, part in zip(looks, parts, strict=True)]
-        return name_cells(network, pictures) == asked
+        return name_cells(networks[0], pictures) == asked
 
     return judge
 
