@@ -1,4 +1,4 @@
-"""``causalft graph``: draw a causal graph, and say what it identifies."""
+"""``causalft graph``: draw a causal graph, say what it identifies, and test what it implies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft.cli.falsification import print_falsification
 from causalft.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ __all__ = ["command"]
 
 @click.group(name="graph")
 def command() -> None:
-    """Draw a causal graph and identify its effects.
+    """Draw a causal graph, identify its effects, and test it on data.
 
-    Both verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file:
+    The verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file:
     an edge list (lines such as `X <- C -> Y`; `latent: U`), GML or DOT.
     """
 
@@ -152,3 +153,72 @@ def _load(
         else:
             nodes.append(None)
     return graph, nodes[0], nodes[1]
+
+
+@command.command()
+@click.option("--data", required=True, metavar="FILE", help="A .csv or .parquet table, one column a node.")
+@click.option(
+    "--graph", "file", metavar="FILE", help="Edge list, .gml or .dot; the paper's graph if not given."
+)
+@click.option("--columns", metavar="X=COL,...", help="Columns of nodes that have another name in the table.")
+@click.option("--discrete", metavar="NODES", help="Nodes whose numbers are names of categories.")
+@click.option("--continuous", metavar="NODES", help="Nodes whose whole numbers are quantities.")
+@click.option("--alpha", default=0.05, show_default=True, help="Familywise error rate, 0.001 to 0.5.")
+@click.option(
+    "--permutations",
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Compare with N relabelings of the graph; all of them if there are no more.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of Monte Carlo tables and relabelings.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def falsify(
+    data: str,
+    file: str | None,
+    columns: str | None,
+    discrete: str | None,
+    continuous: str | None,
+    alpha: float,
+    permutations: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Test on a table the conditional independencies that the graph implies.
+
+    For each pair of observed nodes without an arrow one independence is tested, given the smallest separating set.
+    Latent nodes need no column. A rejection contradicts the graph; no rejection proves nothing. The exit code is 0
+    either way.
+    """
+    from causalft.errors import CausalFTError
+    from causalft.scm.falsify import falsify as test_graph
+    from causalft.scm.graph import causal_graph, latent_nodes
+    from causalft.scm.read import read_graph
+    from causalft.scm.table import read_table
+
+    pairs = [pair.partition("=") for pair in _names(columns)]
+    for node, equals, column in pairs:
+        if not (node.strip() and equals and column.strip()):
+            raise CausalFTError(f"--columns has {node + equals + column!r}; write NODE=COLUMN,NODE=COLUMN")
+    graph = read_graph(file) if file else causal_graph()
+    found = test_graph(
+        graph,
+        read_table(data),
+        alpha=alpha,
+        columns={node.strip(): column.strip() for node, _, column in pairs},
+        discrete=_names(discrete),
+        continuous=_names(continuous),
+        permutations=permutations,
+        seed=seed,
+        source=data,
+    )
+    if as_json:
+        document = {"graph": file or "paper", "data": data, "edges": [list(edge) for edge in graph.edges]}
+        print_json({**document, "latent": list(latent_nodes(graph)), "seed": seed, **found.to_dict()})
+        return
+    name = f"the graph of {file}" if file else "the paper's graph"
+    print_falsification(found, f"What {data} says against {name}", latent_nodes(graph))
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

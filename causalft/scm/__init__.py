@@ -13,16 +13,22 @@ from causalft.scm.exact import (
     interventional,
     query,
 )
+from causalft.scm.falsification import Falsification
+from causalft.scm.falsify import falsify
 from causalft.scm.graph import as_dag, causal_graph, latent_nodes, observed_nodes
 from causalft.scm.identify import check_adjustment_set, check_frontdoor_set, identify, open_backdoor_path
 from causalft.scm.mechanisms import DiscreteSCM
 from causalft.scm.part_scm import PartSCM, part_types
 from causalft.scm.read import parse_edge_list, read_graph
+from causalft.scm.separation import Independence, implied_independencies
+from causalft.scm.table import read_table
 
 __all__ = [
     "DiscreteSCM",
     "Distribution",
     "Estimand",
+    "Falsification",
+    "Independence",
     "Identification",
     "PartSCM",
     "PositivityError",
@@ -33,8 +39,10 @@ __all__ = [
     "check_frontdoor_set",
     "conditional",
     "draw_graph",
+    "falsify",
     "frontdoor_adjustment",
     "identify",
+    "implied_independencies",
     "interventional",
     "latent_nodes",
     "observed_nodes",
@@ -43,6 +51,7 @@ __all__ = [
     "part_types",
     "query",
     "read_graph",
+    "read_table",
     "save_graph",
     "to_dot",
     "to_mermaid",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from causalft.cli import main
+from causalft.scm import PartSCM
 
 
 def run(*words):
@@ -115,3 +118,116 @@ def test_a_graph_without_x_and_y_asks_for_the_nodes(tmp_path):
     file.write_text("smoking -> cancer")
     result = run("identify", "--graph", file)
     assert result.exit_code == 2 and "give --treatment (nodes: smoking, cancer)" in result.stderr
+
+
+# --- falsify
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A collider X -> Z <- Y as table.csv, beside its true graph and a wrong one; the test runs beside them."""
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 2, (2, 500))
+    data = pd.DataFrame({"X": x, "Y": y, "Z": (x & y) ^ (rng.random(500) < 0.1)})
+    data.to_csv(tmp_path / "table.csv", index=False)
+    (tmp_path / "true.txt").write_text("X -> Z <- Y")
+    (tmp_path / "wrong.txt").write_text("X -> Z -> Y")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    return data
+
+
+def test_falsify_a_wrong_graph(table):
+    result = run("falsify", "--data", "table.csv", "--graph", "wrong.txt")
+    assert result.exit_code == 0, result.output
+    assert "Falsified: the data contradict 1 of 1" in result.stdout
+    assert "turn Z -> Y into Y -> Z" in result.stdout and "rejected" in result.stdout
+
+
+def test_falsify_a_true_graph_claims_no_proof(table):
+    table.to_parquet("table.parquet")
+    result = run("falsify", "--data", "table.parquet", "--graph", "true.txt", "--permutations", "10")
+    assert result.exit_code == 0, result.output
+    assert "Not falsified" in result.stdout and "no proof" in result.stdout and "detectable" in result.stdout
+    # X and Y exchanged is the same graph; the four with another collider are contradicted
+    assert "Of all 5 other relabelings of the observed nodes, 1 (20 %) do as well" in result.stdout
+
+
+def test_falsify_json_is_one_document(table):
+    table.rename(columns={"X": "treated"}).to_csv("renamed.csv", index=False)
+    words = ["--data", "renamed.csv", "--graph", "wrong.txt", "--columns", "X=treated", "--json"]
+    result = run("falsify", *words, "--permutations", "3", "--seed", "4")
+    document = json.loads(result.stdout)
+    assert document["verdict"] == "falsified" and document["relabelings"]["n"] == 3
+    (test,) = document["tests"]
+    assert (test["x"], test["y"], test["given"], test["verdict"]) == ("X", "Y", ["Z"], "rejected")
+    assert test["ci95"][0] < test["estimate"] < test["ci95"][1] and test["p_holm"] < 0.01
+    assert document["changes"][0] == {"change": "turn Z -> Y into Y -> Z", "still_implies": 1}
+    assert document["variables"]["X"] == {"column": "treated", "values": 2} and document["seed"] == 4
+
+
+def test_falsify_the_papers_graph_on_its_own_world(tmp_path):
+    world = PartSCM(reading_error=0.2)
+    sample = world.sample(800, np.random.default_rng(0))
+    named = {name: np.array(world.states[name])[sample[name]] for name in "CXBY"}
+    pd.DataFrame(named).to_csv(tmp_path / "t.csv", index=False)
+    result = run("falsify", "--data", tmp_path / "t.csv", "--json")
+    document = json.loads(result.stdout)
+    assert [test["given"] for test in document["tests"]] == [["X"], ["C", "B"]]
+    assert document["latent"] == ["D", "U"] and document["verdict"] in ("not falsified", "inconclusive")
+    assert not document["changes"]
+
+
+def test_falsify_names_latents_that_have_a_column(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    sample = PartSCM().sample(400, np.random.default_rng(0))
+    pd.DataFrame(sample).to_parquet(tmp_path / "t.parquet")
+    result = run("falsify", "--data", tmp_path / "t.parquet", "--discrete", "X,B")
+    assert result.exit_code == 0, result.output
+    assert "taken as observed: D, U" in result.stdout and "no variation" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "message"),
+    [
+        (None, [], "no such table; did you mean 'table.csv'"),
+        ("", [], "is empty"),
+        ("X,Y,Z\n", [], "has no rows"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,1\n" * 5, [], "has 10 rows; a test needs 20"),
+        ("X,Y,Z\n" + "1,0,1\n1,1,0\n" * 20, [], "column 'X' of tabel.csv has one value only (1)"),
+        ("X,Y\n" + "1,0\n0,1\n" * 20, [], "no column 'Z' for the node Z"),
+        ("X,Y,Z\n" + "1,,1\n0,1,0\n" * 20, [], "column 'Y' of tabel.csv has 20 missing values"),
+        ("X,X,Y,Z\n" + "1,1,0,1\n" * 30, [], "column 'X' twice"),
+        ("X,Y,Z\n1,2\n1,2,3,4\n", [], "cannot be read as a csv table"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "Q=X"], "'Q' is not a node"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X"], "--columns has 'X'; write NODE=COLUMN"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X=x"], "no column 'x' for the node X"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--alpha", "1.5"], "alpha is 1.5"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--permutations", "-1"], "permutations is -1"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--seed", "-1"], "seed is -1"),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--continuous", "W"], "'W' is not a node"),
+    ],
+)
+def test_falsify_mistakes_get_one_line_and_code_2(table, text, words, message):
+    if text is not None:
+        with open("tabel.csv", "w") as file:
+            file.write(text)
+    result = run("falsify", "--data", "tabel.csv", "--graph", "true.txt", *words)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr and result.stderr.count("\n") == 1 and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("table.xlsx", b"x", "ending .xlsx is unknown; give a .csv or .parquet table"),
+        ("bad.parquet", b"not parquet", "cannot be read as a parquet table"),
+        ("bad.csv", b"X,Y\n\xff\xfe,1\n", "is not text"),
+        ("folder.csv", None, "is a folder"),
+    ],
+)
+def test_falsify_files_that_are_no_tables(tmp_path, name, content, message):
+    file = tmp_path / name
+    file.mkdir() if content is None else file.write_bytes(content)
+    result = run("falsify", "--data", file)
+    assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1

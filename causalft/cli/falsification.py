@@ -1,0 +1,90 @@
+"""What data say against a graph, on the terminal: a line for each implied independence, the conclusion last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from causalft.cli.output import console
+
+if TYPE_CHECKING:
+    from causalft.scm.falsification import Falsification
+
+__all__ = ["print_falsification"]
+
+
+def print_falsification(found: Falsification, title: str, latent: Sequence[str]) -> None:
+    """Print the table of a falsification and its conclusion.
+
+    Parameters
+    ----------
+    found : Falsification
+    title : str
+    latent : sequence of str
+        The latent nodes of the graph; those with a column are named.
+    """
+    from rich.table import Table
+
+    from causalft.scm.independence import POWER
+
+    out = console()
+    out.print(title, style="bold")
+    out.print(f"{found.n} rows; {', '.join(map(str, found.variables))}")
+    if measured := [each.name for each in found.variables if each.name in latent]:
+        out.print(
+            f"latent in the graph, but the table has a column, so taken as observed: {', '.join(measured)}"
+        )
+    if found.lines:
+        table = Table("independence", "test", box=None, pad_edge=False, header_style="bold")
+        for name in ("n", "estimate", "95 %", "p", "Holm p", "detectable"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("verdict")
+        for line in found.lines:
+            test, (low, high) = line.test, line.test.ci95
+            empty = math.isinf(test.detectable)
+            numbers = (
+                ("-",) * 5
+                if empty
+                else (
+                    f"{test.estimate:.3f}",
+                    f"[{low:.3f}, {high:.3f}]",
+                    _p(test.p),
+                    _p(line.p_holm),
+                    f"{test.detectable:.3f}",
+                )
+            )
+            of = test.component or test.quantity
+            what = f"{test.method}: {of}" if not empty else test.method
+            table.add_row(str(line.claim), what, str(test.n), *numbers, line.verdict)
+        out.print()
+        out.print(table)
+        out.print()
+        units = {
+            "CMI": "conditional mutual information in nats, less what chance gives",
+            "partial correlation": "partial correlation; the interval holds for all components of the test at once",
+        }
+        for quantity in dict.fromkeys(line.test.quantity for line in found.lines):
+            tests = [line.test.method for line in found.lines if line.test.quantity == quantity]
+            out.print(f"{', '.join(dict.fromkeys(tests))}: estimate = {units[quantity]}.", style="dim")
+        out.print(
+            f"detectable = the smallest estimate found with probability {POWER:g}; n = rows where both vary. "
+            + _assumes(found),
+            style="dim",
+        )
+    out.print()
+    first, *rest = found.words()
+    out.print(first, style="bold")
+    for sentence in rest:
+        out.print(sentence)
+
+
+def _assumes(found: Falsification) -> str:
+    """Name what the tests take for granted."""
+    if any(line.test.method == "residual correlation" for line in found.lines):
+        return "Assumed: independent rows, and means given continuous variables that polynomials can follow."
+    return "Assumed: independent rows."
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"
