@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 from causalft.cli.output import console
 
 if TYPE_CHECKING:
-    from causalft.scm.falsification import Falsification
+    from causalft.scm.falsification import Falsification, Line
 
 __all__ = ["print_falsification"]
+
+_UNITS = {
+    "CMI": "conditional mutual information in nats, less what chance gives",
+    "partial correlation": "partial correlation; the interval holds for all components of the test at once",
+}
 
 
 def print_falsification(found: Falsification, title: str, latent: Sequence[str]) -> None:
@@ -36,8 +41,8 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
             f"latent in the graph, but the table has a column, so taken as observed: {', '.join(measured)}"
         )
     if found.lines:
-        table = Table("independence", "test", box=None, pad_edge=False, header_style="bold")
-        for name in ("n", "estimate", "95 %", "p", "Holm p", "detectable"):
+        table = Table("independence", box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+        for name in ("n", "estimate", "95 %", "p", "Holm p", "detects"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("verdict")
         for line in found.lines:
@@ -54,21 +59,16 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
                     f"{test.detectable:.3f}",
                 )
             )
-            of = test.component or test.quantity
-            what = f"{test.method}: {of}" if not empty else test.method
-            table.add_row(str(line.claim), what, str(test.n), *numbers, line.verdict)
+            table.add_row(str(line.claim), str(test.n), *numbers, line.verdict)
         out.print()
         out.print(table)
         out.print()
-        units = {
-            "CMI": "conditional mutual information in nats, less what chance gives",
-            "partial correlation": "partial correlation; the interval holds for all components of the test at once",
-        }
-        for quantity in dict.fromkeys(line.test.quantity for line in found.lines):
-            tests = [line.test.method for line in found.lines if line.test.quantity == quantity]
-            out.print(f"{', '.join(dict.fromkeys(tests))}: estimate = {units[quantity]}.", style="dim")
+        for (method, quantity), lines in _by_method(found.lines).items():
+            out.print(
+                f"{method}: {'; '.join(map(_claim, lines))}. Estimate = {_UNITS[quantity]}.", style="dim"
+            )
         out.print(
-            f"detectable = the smallest estimate found with probability {POWER:g}; n = rows where both vary. "
+            f"n = rows where both vary; detects = the smallest estimate found with probability {POWER:g}. "
             + _assumes(found),
             style="dim",
         )
@@ -77,6 +77,18 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
     out.print(first, style="bold")
     for sentence in rest:
         out.print(sentence)
+
+
+def _by_method(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.test.method, line.test.quantity), []).append(line)
+    return groups
+
+
+def _claim(line: Line) -> str:
+    """Return a claim, and which columns of a correlation it is about: X _||_ Y (X=1 with spread of Y)."""
+    return f"{line.claim} ({line.test.component})" if line.test.component else str(line.claim)
 
 
 def _assumes(found: Falsification) -> str:
