@@ -33,7 +33,7 @@ DESIGNS = {
 }
 """Name of each design and what it is."""
 
-AMBIGUITY, SLIP, MISREAD, FLIP = 0.2, 0.05, 0.05, 0.25
+AMBIGUITY, SLIP, MISREAD, FLIP = 0.15, 0.05, 0.05, 0.25
 """Shares of look-alikes, of pictures that show the other part, of misread contents, and of wrong labels in B of
 ``label-noise``; see `synthetic.laws.visible`."""
 
@@ -89,7 +89,7 @@ class Design:
     strength: float
     majority: tuple[int, ...]
     models: Mapping[str, DiscreteSCM] = field(repr=False)
-    default_n: int = 300
+    default_n: int = 600
     _joints: dict[str, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -298,10 +298,14 @@ def make_design(
         from synthetic.own_design import read_design
 
         if classes is not None or ratio is not None or strength is not None:
-            raise CausalFTError(f"{text} states its own classes and tables; drop --classes, --ratio and --strength")
+            raise CausalFTError(
+                f"{text} states its own classes and tables; drop --classes, --ratio and --strength"
+            )
         return read_design(text, known)
     if text not in DESIGNS:
-        raise CausalFTError(f"no design {text!r}; {nearest(text, DESIGNS)}, or the path of your own .yaml file")
+        raise CausalFTError(
+            f"no design {text!r}; {nearest(text, DESIGNS)}, or the path of your own .yaml file"
+        )
     chosen = tuple(order if classes is None else classes)
     check_classes(chosen, known)
     power = _strength(ratio, strength)
@@ -316,7 +320,7 @@ def make_design(
         strength=power,
         majority=tuple(0 if text == "paper" else int(c) for c in own),
         models=models,
-        default_n=100 if text == "paper" else 300,
+        default_n=100 if text == "paper" else 600,
     )
 
 
@@ -326,7 +330,9 @@ def _models(
     """The models of A and B of a built-in design."""
 
     def visible(**changes: Any) -> DiscreteSCM:
-        return laws.visible(classes, parts, **{"ambiguity": AMBIGUITY, "slip": SLIP, "misread": MISREAD, **changes})
+        return laws.visible(
+            classes, parts, **{"ambiguity": AMBIGUITY, "slip": SLIP, "misread": MISREAD, **changes}
+        )
 
     if name == "paper":
         shift = ((1 + strength) / 2, (1 - strength) / 2)
@@ -366,7 +372,9 @@ def _strength(ratio: float | None, strength: float | None) -> float:
             "and below 1 (or one part would never be seen); for example 0.9 or 90:10"
         )
     if strength is not None and not 0.0 <= strength <= 1.0:
-        raise CausalFTError(f"strength {strength:g} is out of range: 0 is no tie between C and the label, 1 is full")
+        raise CausalFTError(
+            f"strength {strength:g} is out of range: 0 is no tie between C and the label, 1 is full"
+        )
     if ratio is not None:
         return round(2 * float(ratio) - 1, 12)
     return 0.8 if strength is None else float(strength)

@@ -106,7 +106,9 @@ def visible(
     for c in (0, 1):
         prior = np.where(own == c, 1 + strength, 1 - strength)
         weight = p_b_given_y.T * prior
-        certain = weight.sum(1) == 0  # strength 1 leaves nothing for this class, and nothing else looks like it
+        certain = (
+            weight.sum(1) == 0
+        )  # strength 1 leaves nothing for this class, and nothing else looks like it
         weight[certain] = np.eye(n)[certain]
         settle[:, c] = weight / weight.sum(1, keepdims=True)
     settle = (1 - flip) * settle + flip * (1 - settle) / (n - 1)

@@ -50,9 +50,12 @@ class ResNet(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(64, n_classes)
 
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer sees of pictures: (n, 64)."""
+        return self.stages(self.stem((x - 0.5) / 0.25)).mean((2, 3))
+
     def forward(self, x: Tensor) -> Tensor:
-        features = self.stages(self.stem((x - 0.5) / 0.25))
-        return self.head(features.mean((2, 3)))
+        return self.head(self.features(x))
 
 
 def resnet(name: str, n_classes: int, seed: int) -> ResNet:

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = ["CELLS", "CONTRASTS", "LARGE_ENOUGH", "Contrast", "Estimate", "conclude", "estimate", "mcnemar"]
+__all__ = [
+    "CELLS",
+    "CONTRASTS",
+    "LARGE_ENOUGH",
+    "Contrast",
+    "Estimate",
+    "conclude",
+    "estimate",
+    "mcnemar",
+    "picture_variance",
+]
 
 CELLS = ("A->A", "A->B", "B->A", "B->B")
 """Trained on -> tested on."""
@@ -114,6 +124,19 @@ def estimate(
         per_seed=tuple(per_seed.tolist()),
         bootstrap95=_bootstrap(scores, strata, n_boot, np.random.default_rng(seed)),
     )
+
+
+def picture_variance(
+    correct: Mapping[str, np.ndarray], weights: Contrast, strata: Mapping[str, np.ndarray]
+) -> float:
+    """Mean over seeds of the variance of one seed's contrast that is due to its finite number of test pictures.
+
+    Parameters as in `estimate`.
+    """
+    by_test: dict[str, np.ndarray] = {}
+    for cell, weight in weights.items():
+        by_test[cell[-1]] = by_test.get(cell[-1], 0.0) + weight * np.asarray(correct[cell], dtype=float)
+    return float(sum(_picture_variance(values, strata[test]).mean() for test, values in by_test.items()))
 
 
 def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""Trains the networks of the A/B experiment, one on A and one on B for each seed, and collects what they predict."""
+"""Trains the networks of the A/B experiment, for each seed one on A, one on B and one on B adjusted for C, and
+collects what they predict."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalft.confounding.resnet import resnet
+from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
+from causalft.confounding.resnet import ResNet, resnet
+from causalft.estimators.fusion import fit_temperature
 from causalft.runs import Run, read_json, write_json
+from causalft.tuning.losses import logit_adjusted_loss
 from causalft.tuning.train import Recipe, train
 from synthetic.designs import Design
 from synthetic.generate import PictureSet, make_set
+from synthetic.pictures import PictureSource
 
-__all__ = ["Trial", "run_trial"]
+__all__ = ["Trial", "has_overlap", "run_trial"]
 
 
 @dataclass(frozen=True)
@@ -26,16 +32,27 @@ class Trial:
 
     Attributes
     ----------
-    correct : cell (``"A->B"``: trained on -> tested on) -> bool (S, n)
-    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
+    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
+        -> bool (S, n)
+    strata : test set (``"A"``, ``"B"``) -> list of S int arrays (n,), 2 * class + factor of each picture
+    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution over
+        the pictures of A's test set that show each code; NaN for a code that no picture shows
+    weights : for each seed, effective share and largest of the inverse probability weights
     table : columns of predictions.parquet
     seconds_before : seconds of training done by an earlier, interrupted call
     """
 
     correct: dict[str, np.ndarray]
     strata: dict[str, np.ndarray]
+    by_code: dict[str, np.ndarray]
+    weights: list[dict[str, float]]
     table: dict[str, list[Any]]
     seconds_before: float
+
+
+def has_overlap(design: Design) -> bool:
+    """Whether every picture code of B occurs with both values of C, so that adjustment for C is possible."""
+    return bool((design.joint("B").sum((2, 3)) > 0).all())
 
 
 def run_trial(
@@ -45,12 +62,13 @@ def run_trial(
     seeds: tuple[int, ...],
     n_per_class: int,
     *,
-    generator: str = "renderer",
+    generator: str | PictureSource = "renderer",
     size: int = 24,
+    adjust: bool = True,
     run: Run | None = None,
     progress: bool | None = None,
 ) -> Trial:
-    """Train a network on A and one on B for each seed and test both on both.
+    """Train the networks of each seed and test all on A and on B.
 
     Parameters
     ----------
@@ -60,56 +78,73 @@ def run_trial(
     seeds : one replication each: its own image sets, initial weights and order of samples.
     n_per_class : pictures of each class in each set.
     generator, size : who draws the pictures, and how large.
+    adjust : train the adjusted network too; it is left out where the design has no overlap.
     run : where each model's result is kept, so that an interrupted run goes on from there.
     progress : show the bars.
     """
+    roles = ("A", "B", "adjusted") if adjust and has_overlap(design) else ("A", "B")
     results: list[dict[str, Any]] = []
-    tests: dict[tuple[int, str], PictureSet] = {}
+    truth: dict[int, dict[str, PictureSet]] = {}
     seconds_before = 0.0
     for position, seed in enumerate(seeds):
-        for tested in "AB":
-            tests[seed, tested] = make_set(
-                design, f"{tested}_test", n_per_class, seed, generator=generator, size=size
-            )
-        for trained in "AB":
-            name = f"models/seed{seed}-{trained}.json"
+        drawn: dict[str, PictureSet] = {}
+
+        def pictures(which: str, seed: int = seed, drawn: dict[str, PictureSet] = drawn) -> PictureSet:
+            if which not in drawn:
+                drawn[which] = make_set(
+                    design,
+                    which,
+                    n_per_class,
+                    seed,
+                    generator=generator,
+                    size=size,
+                    cache=_cache(run, generator, seed),
+                    progress=progress,
+                )
+            return drawn[which]
+
+        for number, role in enumerate(roles, 1 + position * len(roles)):
+            name = f"models/seed{seed}-{role}.json"
             if run is not None and run.has(name):
                 results.append(read_json(run.file(name)))
                 seconds_before += results[-1]["seconds"]
                 continue
-            pictures = make_set(design, f"{trained}_train", n_per_class, seed, generator=generator, size=size)
-            number = 2 * position + "AB".index(trained) + 1
+            tests = {tested: pictures(f"{tested}_test") for tested in "AB"}
             result = _one_model(
-                pictures,
-                {tested: tests[seed, tested] for tested in "AB"},
+                role,
+                pictures("A_train" if role == "A" else "B_train"),
+                tests,
                 len(design.classes),
                 backbone,
                 replace(recipe, seed=seed),
                 run=run,
-                checkpoint=f"models/seed{seed}-{trained}.safetensors",
-                label=f"model {number} of {2 * len(seeds)} (trained on {trained}, seed {seed})",
+                checkpoint=f"models/seed{seed}-{role}.safetensors",
+                label=f"model {number} of {len(roles) * len(seeds)} ({_WORDS[role]}, seed {seed})",
                 progress=progress,
             )
-            result.update(seed=seed, trained_on=trained)
+            result.update(seed=seed, trained_on=role)
             if run is not None:
                 write_json(run.file(name), result)
             results.append(result)
-    correct = {
-        f"{trained}->{tested}": np.stack(
-            [
-                np.array(result["predictions"][tested]) == tests[result["seed"], tested].labels
-                for result in results
-                if result["trained_on"] == trained
-            ]
-        )
-        for trained in "AB"
-        for tested in "AB"
-    }
-    strata = {tested: 2 * tests[seeds[0], tested].labels + tests[seeds[0], tested].factors for tested in "AB"}
-    return Trial(correct, strata, _table(design, results, tests), seconds_before)
+        truth[seed] = {tested: _without_pixels(pictures(f"{tested}_test")) for tested in "AB"}
+    return _collect(design, results, truth, seconds_before)
+
+
+_WORDS = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, adjusted for C"}
+
+
+def _cache(run: Run | None, generator: str | PictureSource, seed: int) -> Path | None:
+    """Where a slow generator's pictures are kept; the renderer draws again faster than it reads."""
+    slow = not isinstance(generator, str) and generator.name != "renderer"
+    return run.path / "pictures" / f"seed{seed}" if run is not None and slow else None
+
+
+def _without_pixels(pictures: PictureSet) -> PictureSet:
+    return replace(pictures, pixels=pictures.pixels[:0])
 
 
 def _one_model(
+    role: str,
     pictures: PictureSet,
     tests: dict[str, PictureSet],
     n_classes: int,
@@ -124,28 +159,85 @@ def _one_model(
     """Train one network and return its predictions, a JSON document."""
     started = time.perf_counter()
     x, y = _tensor(pictures.pixels), torch.from_numpy(pictures.labels)
+    c = torch.from_numpy(pictures.factors)
+    log_prior = log_stratum_prior(pictures.labels, pictures.factors, n_classes)
+    priors = torch.from_numpy(log_prior).float()
     # the pictures are channels-last (faster convolutions); the weights stay as they are, as safetensors wants them
     model = resnet(backbone, n_classes, recipe.seed).train()
 
-    def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
+    def plain_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
         return F.cross_entropy(model(x[indices]), y[indices])
+
+    def stratum_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
+        return logit_adjusted_loss(model(x[indices]), y[indices], priors[c[indices]])
 
     history = train(
         model,
         len(y),
-        batch_loss,
+        stratum_loss if role == "adjusted" else plain_loss,
         recipe,
         label=label,
         progress=progress,
         checkpoint=run.file(checkpoint) if run is not None else None,
     )
     model.eval()
-    with torch.inference_mode():
-        predictions = {
-            tested: torch.cat([model(part).argmax(1) for part in _tensor(test.pixels).split(256)]).tolist()
-            for tested, test in tests.items()
-        }
-    return {"predictions": predictions, "loss": history.losses[-1], "seconds": time.perf_counter() - started}
+    shown = {tested: _tensor(test.pixels) for tested, test in tests.items()}
+    result: dict[str, Any] = {"loss": history.losses[-1]}
+    if role == "adjusted":
+        result.update(_adjusted(model, (x, pictures), tests, shown, log_prior, recipe.seed))
+    else:
+        logits = {tested: outputs(model, part)[0] for tested, part in shown.items()}
+        result["predictions"] = {role: {tested: o.argmax(1).tolist() for tested, o in logits.items()}}
+        if role == "B":
+            # one temperature, from test pictures of B: it changes no prediction, and A's pictures are not used
+            scaled = logits["A"] / fit_temperature(logits["B"], tests["B"].labels)
+            top = np.exp(scaled - scaled.max(1, keepdims=True))
+            result["by_code"] = {"naive": _by_code(top / top.sum(1, keepdims=True), tests["A"], n_classes)}
+    result["seconds"] = time.perf_counter() - started
+    return result
+
+
+def _adjusted(
+    model: ResNet,
+    train_set: tuple[Tensor, PictureSet],
+    tests: dict[str, PictureSet],
+    shown: dict[str, Tensor],
+    log_prior: np.ndarray,
+    seed: int,
+) -> dict[str, Any]:
+    x, pictures = train_set
+    n_classes = log_prior.shape[1]
+    found = adjust_pictures(
+        model,
+        (x, pictures.labels, pictures.factors, pictures.contents),
+        (shown["B"], tests["B"].labels, tests["B"].factors),
+        torch.cat([shown["A"], shown["B"]]),
+        log_prior,
+        seed,
+    )
+    n = len(tests["A"])
+    parts = {"A": slice(0, n), "B": slice(n, None)}
+    return {
+        "predictions": {
+            "adjusted" if name == "backdoor" else name: {
+                tested: found.probabilities[name][part].argmax(1).tolist() for tested, part in parts.items()
+            }
+            for name in ADJUSTED
+        },
+        "by_code": {
+            name: _by_code(found.probabilities[name][parts["A"]], tests["A"], n_classes) for name in ADJUSTED
+        },
+        "weights": {"effective_share": found.effective_share, "largest": found.largest_weight},
+    }
+
+
+def _by_code(probabilities: np.ndarray, test: PictureSet, n_classes: int) -> list[list[float | None]]:
+    """Mean distribution over the pictures of each code, (2 K, K); None where a code has no picture."""
+    codes = 2 * test.looks + test.parts
+    return [
+        probabilities[codes == code].mean(0).tolist() if (codes == code).any() else [None] * n_classes
+        for code in range(2 * n_classes)
+    ]
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
@@ -159,21 +251,52 @@ def _tensor(pixels: np.ndarray) -> Tensor:
     )
 
 
+def _collect(
+    design: Design,
+    results: list[dict[str, Any]],
+    truth: dict[int, dict[str, PictureSet]],
+    seconds_before: float,
+) -> Trial:
+    correct: dict[str, list[np.ndarray]] = {}
+    by_code: dict[str, list[np.ndarray]] = {}
+    for result in results:
+        for model, predictions in result["predictions"].items():
+            for tested, labels in predictions.items():
+                correct.setdefault(f"{model}->{tested}", []).append(
+                    np.array(labels) == truth[result["seed"]][tested].labels
+                )
+        for name, table in result.get("by_code", {}).items():
+            by_code.setdefault(name, []).append(np.array(table, dtype=float))
+    first = next(iter(truth.values()))
+    return Trial(
+        correct={cell: np.stack(values) for cell, values in correct.items()},
+        strata={tested: 2 * first[tested].labels + first[tested].factors for tested in "AB"},
+        by_code={name: np.stack(values) for name, values in by_code.items()},
+        weights=[result["weights"] for result in results if "weights" in result],
+        table=_table(design, results, truth),
+        seconds_before=seconds_before,
+    )
+
+
 def _table(
-    design: Design, results: list[dict[str, Any]], tests: dict[tuple[int, str], PictureSet]
+    design: Design, results: list[dict[str, Any]], truth: dict[int, dict[str, PictureSet]]
 ) -> dict[str, list[Any]]:
     table: dict[str, list[Any]] = {
-        name: [] for name in ("seed", "trained_on", "tested_on", "image", "label", "factor", "prediction")
+        name: []
+        for name in ("seed", "model", "tested_on", "image", "label", "factor", "look", "part", "prediction")
     }
     for result in results:
-        for tested, predictions in result["predictions"].items():
-            test = tests[result["seed"], tested]
-            n = len(test)
-            table["seed"] += [result["seed"]] * n
-            table["trained_on"] += [result["trained_on"]] * n
-            table["tested_on"] += [tested] * n
-            table["image"] += list(range(n))
-            table["label"] += [design.classes[label] for label in test.labels]
-            table["factor"] += test.factors.tolist()
-            table["prediction"] += [design.classes[label] for label in predictions]
+        for model, by_test in result["predictions"].items():
+            for tested, predictions in by_test.items():
+                test = truth[result["seed"]][tested]
+                n = len(test.labels)
+                table["seed"] += [result["seed"]] * n
+                table["model"] += [model] * n
+                table["tested_on"] += [tested] * n
+                table["image"] += list(range(n))
+                table["label"] += [design.classes[label] for label in test.labels]
+                table["factor"] += test.factors.tolist()
+                table["look"] += [design.classes[look] for look in test.looks]
+                table["part"] += test.parts.tolist()
+                table["prediction"] += [design.classes[label] for label in predictions]
     return table

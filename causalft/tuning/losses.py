@@ -23,7 +23,7 @@ def logit_adjusted_loss(logits: Tensor, labels: Tensor, log_prior: Tensor | None
     labels : Tensor
         Shape (n,), int64.
     log_prior : Tensor, optional
-        Shape (n_classes,): log P_S(y) of the training set.
+        Shape (n_classes,): log P_S(y) of the training set; or (n, n_classes), the log prior of each sample's stratum.
 
     Examples
     --------
