@@ -32,6 +32,8 @@ class CurvePoint:
     bias : signed, the mean over codes weighted by P(x) (over the codes that have an estimate), averaged over runs.
     bias_ci95 : its Monte-Carlo interval.
     bias_per_code : (M,), NaN where no run has an estimate.
+    bias_size : mean over P(x) of the absolute biases of the codes, which do not cancel as signed ones may (in
+        ``selection`` they do); Monte-Carlo noise keeps it a little above 0.
     rmse : root of the mean square error, codes weighted alike.
     tv_to_truth : mean total variation between the estimate and P(Y | do(x)), all labels.
     coverage : share of the nominal 95 % intervals that hold the truth, over runs and codes with an estimate.
@@ -47,6 +49,7 @@ class CurvePoint:
     bias: float
     bias_ci95: tuple[float, float]
     bias_per_code: tuple[float, ...]
+    bias_size: float
     rmse: float
     tv_to_truth: float
     coverage: float
@@ -84,6 +87,11 @@ class Curve:
         """Mean of the exact difference over P(x)."""
         return float(self.truth.p_x @ self.difference_per_code)
 
+    @property
+    def difference_size(self) -> float:
+        """Mean of its absolute value over P(x): what the naive ``bias_size`` tends to."""
+        return float(self.truth.p_x @ np.abs(self.difference_per_code))
+
     def point(self, estimator: str, n: int) -> CurvePoint:
         """The point of one estimator and one number of rows."""
         for point in self.points:
@@ -101,30 +109,24 @@ class Curve:
 
     def __repr__(self) -> str:
         def row(name: object, n: object, *cells: str) -> str:
-            return f"{name!s:<10} {n!s:>6}   {cells[0]:<22} {cells[1]:>6}   {cells[2]:<20} {cells[3]:>9}"
+            bias, size, rmse, coverage, undefined = cells
+            return f"{name!s:<10} {n!s:>6}   {bias:<22} {size:>6} {rmse:>6}   {coverage:<18} {undefined:>9}"
 
         lines = [
-            f"Curve({self.repetitions} repetitions; in points; "
-            f"exact P(look | x) - P(look | do(x)): {100 * self.difference:.2f})",
-            row("estimator", "n", "bias", "rmse", "coverage of 95 %", "undefined"),
+            f"Curve({self.repetitions} repetitions; in points; exact P(look | x) - P(look | do(x)): "
+            f"{100 * self.difference:.2f}, |...| {100 * self.difference_size:.2f})",
+            row("estimator", "n", "bias", "|bias|", "rmse", "coverage of 95 %", "undefined"),
         ]
         for p in self.points:
             undefined = f"{100 * p.undefined:.1f} %"
             if np.isnan(p.bias):
-                lines.append(row(p.estimator, p.n, "no overlap", "", "", undefined))
+                lines.append(row(p.estimator, p.n, "no overlap", "", "", "", undefined))
                 continue
             bias, low, high = (f"{100 * value:6.2f}" for value in (p.bias, *p.bias_ci95))
+            size, rmse = f"{100 * p.bias_size:.2f}", f"{100 * p.rmse:.2f}"
             share, least, most = (f"{100 * value:.1f}" for value in (p.coverage, *p.coverage_ci95))
-            lines.append(
-                row(
-                    p.estimator,
-                    p.n,
-                    f"{bias} [{low},{high}]",
-                    f"{100 * p.rmse:.2f}",
-                    f"{share} [{least}, {most}]",
-                    undefined,
-                )
-            )
+            cells = (f"{bias} [{low},{high}]", size, rmse, f"{share} [{least}, {most}]", undefined)
+            lines.append(row(p.estimator, p.n, *cells))
         return "\n".join(lines)
 
     def to_metrics(self) -> dict[str, Any]:
@@ -134,6 +136,7 @@ class Curve:
             "repetitions": self.repetitions,
             "seed": self.seed,
             "difference": self.difference,
+            "difference_size": self.difference_size,
             "difference_per_code": self.difference_per_code.tolist(),
             "truth": self.truth.to_metrics(),
             "points": [point.to_metrics() for point in self.points],
@@ -261,7 +264,9 @@ def _point(
     if runs.sum() < min(MIN_RUNS, len(runs)):
         nan = float("nan")
         nowhere = (nan,) * len(m)
-        return CurvePoint(name, n, nan, (nan, nan), nowhere, nan, nan, nan, (nan, nan), failures, undefined)
+        return CurvePoint(
+            name, n, nan, (nan, nan), nowhere, nan, nan, nan, nan, (nan, nan), failures, undefined
+        )
     weight = np.where(defined, exact.p_x, 0.0)[runs]
     weight /= weight.sum(1, keepdims=True)
     error0 = np.nan_to_num(error[runs])
@@ -279,6 +284,7 @@ def _point(
         bias=bias,
         bias_ci95=(bias - reach, bias + reach),
         bias_per_code=tuple(per_code.tolist()),
+        bias_size=float(np.nansum(exact.p_x * np.abs(per_code)) / exact.p_x[times > 0].sum()),
         rmse=float(np.sqrt((weight * error0**2).sum(1).mean())),
         tv_to_truth=float((weight * distance).sum(1).mean()),
         coverage=coverage,
