@@ -9,6 +9,7 @@ import click
 
 from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
@@ -18,6 +19,8 @@ __all__ = ["command"]
 def command() -> None:
     """List, show, check and pre-train the foundation models."""
 
+
+command.add_command(pretrain_diffusion_command)
 
 zoo_option = click.option(
     "--zoo",
@@ -123,13 +126,33 @@ def show(name: str, zoo: str, as_json: bool) -> None:
 
 @command.command("check")
 @zoo_option
+@click.option(
+    "--diffusion",
+    is_flag=False,
+    flag_value="mini",
+    metavar="[FOLDER]",
+    help="Check the embedded mini Stable Diffusion, or the one in FOLDER, instead of a zoo.",
+)
+@click.option(
+    "--n-per-cell",
+    type=int,
+    default=100,
+    show_default=True,
+    help="With --diffusion: pictures of each part of each class.",
+)
 @json_option
-def check(zoo: str, as_json: bool) -> None:
+def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> None:
     """Check that every member's weights are those of its card, and measure the prior in its logits.
 
     Members of the part world are measured on 2,400 balanced pictures; for a zoo of your own images the weights are
-    checked and run, and `causalft fit` measures the rest.
+    checked and run, and `causalft fit` measures the rest. With --diffusion: whether the pictures show the class
+    and part that their prompts ask for, in the eyes of a classifier of renders, and how varied they are.
     """
+    if diffusion is not None:
+        refuse_given(["zoo"], "does not go with --diffusion")
+        check_diffusion(diffusion, n_per_cell=n_per_cell, as_json=as_json)
+        return
+    refuse_given(["n_per_cell"], "goes with --diffusion")
     from dataclasses import asdict
 
     import torch

@@ -1,0 +1,260 @@
+"""The folder of a mini Stable Diffusion: made from a seed, described by a card, checked by its hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import synthetic
+from causalft.errors import CausalFTError
+from causalft.runs import atomic_path, read_json, write_json
+from causalft.strata.cards import sha256_file
+from causalft.strata.diffusion_captions import FAULTS, TEMPLATES, caption_table
+from causalft.strata.diffusion_pretrain import (
+    DENOISER,
+    VAE,
+    Pool,
+    rendered_pool,
+    train_denoiser,
+    train_vae,
+)
+from causalft.strata.mini_diffusion import (
+    DiffusionConfig,
+    build_scheduler,
+    build_vae,
+    count_parameters,
+    import_diffusion,
+    save_tokenizer,
+    words_of,
+)
+from synthetic.objects import CLASSES, PARTS
+
+__all__ = [
+    "GUIDANCE",
+    "MINI_DIFFUSION",
+    "SAMPLING_STEPS",
+    "STEPS_UNET",
+    "STEPS_VAE",
+    "check_files",
+    "check_plan",
+    "estimate_seconds",
+    "pretrain_diffusion",
+]
+
+MINI_DIFFUSION = Path(synthetic.__file__).parent / "mini_diffusion"
+"""The folder that is shipped."""
+
+STEPS_VAE, STEPS_UNET, N_PER_CELL = 2000, 5000, 2000
+SAMPLING_STEPS, GUIDANCE = 10, 3.0
+
+
+def pretrain_diffusion(
+    folder: Path,
+    *,
+    seed: int = 0,
+    steps_vae: int = STEPS_VAE,
+    steps_unet: int = STEPS_UNET,
+    config: DiffusionConfig | None = None,
+    n_per_cell: int = N_PER_CELL,
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Train a mini Stable Diffusion on rendered pictures and write it into ``folder`` as diffusers does, in float16.
+
+    A killed training goes on from its last checkpoint when it is called again, and ends with the same weights.
+    One thread computes, so that the weights do not depend on how many cores the machine has.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+    seed : int
+        Draws pictures, captions, first weights and noise.
+    steps_vae, steps_unet : int
+        Steps of the autoencoder, and of text encoder and U-Net.
+    config : DiffusionConfig, optional
+    n_per_cell : int
+        Pictures of each part of each class.
+    progress : bool, optional
+
+    Returns
+    -------
+    dict
+        The content of ``card.json``, which is written last.
+
+    Raises
+    ------
+    CausalFTError
+        If diffusers is missing, or there is nothing to train.
+    """
+    import_diffusion()
+    config = config or DiffusionConfig()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_thread():
+        pool = rendered_pool(n_per_cell, config.image_size, seed)
+        captions = caption_table(CLASSES, PARTS)
+        tokenizer = save_tokenizer(captions.texts, config.context_length, folder / "tokenizer")
+        vae, first = _autoencoder(folder, pool, config, seed, steps_vae, progress)
+        text_encoder, unet, second = train_denoiser(
+            pool,
+            captions,
+            vae,
+            tokenizer,
+            config,
+            replace(DENOISER, seed=seed),
+            steps_unet,
+            progress=progress,
+            checkpoint=folder / ".unet.checkpoint.safetensors",
+        )
+    networks = {"vae": vae, "text_encoder": text_encoder, "unet": unet}
+    _save(folder, networks, tokenizer)
+    save_tokenizer(captions.texts, config.context_length, folder / "tokenizer")
+    card = {
+        "name": "mini-diffusion",
+        "what": "A small Stable Diffusion pipeline that this project trained on its own rendered pictures. It is not a "
+        "model of Stability AI and draws nothing but the classes and parts below.",
+        "class_names": list(CLASSES),
+        "parts": {name: list(parts) for name, parts in PARTS.items()},
+        "templates": list(TEMPLATES),
+        "faults": list(FAULTS),
+        "words": words_of(captions.texts),
+        "architecture": asdict(config),
+        "parameters": {name: count_parameters(network) for name, network in networks.items()},
+        "recipe": {
+            "seed": seed,
+            "n_per_cell": n_per_cell,
+            "vae": {**asdict(replace(VAE, seed=seed)), "steps": steps_vae, **first},
+            "unet": {
+                **asdict(replace(DENOISER, seed=seed)),
+                "steps": steps_unet,
+                "losses": second.losses,
+                "seconds": second.seconds,
+            },
+            "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+        },
+        "sampler": {
+            "scheduler": "DPMSolverMultistepScheduler",
+            "steps": SAMPLING_STEPS,
+            "guidance": GUIDANCE,
+        },
+        "sha256": {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in sorted(folder.glob("*/*.safetensors"))
+        },
+    }
+    write_json(folder / "card.json", card)
+    for leftover in folder.glob(".vae.*"):
+        leftover.unlink()
+    return card
+
+
+def _autoencoder(
+    folder: Path, pool: Pool, config: DiffusionConfig, seed: int, steps: int, progress: bool | None
+) -> tuple[Any, dict[str, Any]]:
+    """Train the autoencoder, or read it where it is done; either way its weights are those that are shipped."""
+    weights, notes = folder / ".vae.safetensors", folder / ".vae.json"
+    if not notes.exists():
+        checkpoint = folder / ".vae.checkpoint.safetensors"
+        trained, history = train_vae(
+            pool, config, replace(VAE, seed=seed), steps, progress=progress, checkpoint=checkpoint
+        )
+        with atomic_path(weights) as temporary:
+            save_file(
+                {name: value.half().contiguous() for name, value in trained.state_dict().items()}, temporary
+            )
+        write_json(
+            notes,
+            {
+                "scaling_factor": trained.config.scaling_factor,
+                "losses": history.losses,
+                "seconds": history.seconds,
+            },
+        )
+    found = read_json(notes)
+    vae = build_vae(config).eval().requires_grad_(False)
+    vae.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+    vae.register_to_config(scaling_factor=found.pop("scaling_factor"))
+    return vae, found
+
+
+def _save(folder: Path, networks: dict[str, Any], tokenizer: Any) -> None:
+    diffusers, _ = import_diffusion()
+    pipeline = diffusers.StableDiffusionPipeline(
+        **{name: network.half() for name, network in networks.items()},
+        tokenizer=tokenizer,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    for path in folder.glob("*/*.safetensors"):
+        path.chmod(0o644)  # readable by all, like every other file: safetensors writes for the owner alone
+
+
+def check_plan(seed: int, steps_vae: int, steps_unet: int, n_per_cell: int) -> None:
+    """Refuse a plan that cannot be trained, before a folder is made.
+
+    Raises
+    ------
+    CausalFTError
+        If the seed is negative, or a number is below 1.
+    """
+    if seed < 0:
+        raise CausalFTError(f"the seed must be 0 or more, got {seed}")
+    if min(steps_vae, steps_unet, n_per_cell) < 1:
+        raise CausalFTError(
+            f"{steps_vae} and {steps_unet} steps on {n_per_cell} pictures a cell are no training; give 1 or more"
+        )
+
+
+def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_unet: int) -> float:
+    """Time a few steps of either stage on throw-away networks; return the seconds of the whole training."""
+    import tempfile
+
+    with _one_thread(), tempfile.TemporaryDirectory() as name:
+        pool = rendered_pool(8, config.image_size, 0)
+        captions = caption_table(CLASSES, PARTS)
+        tokenizer = save_tokenizer(captions.texts, config.context_length, Path(name))
+        vae, first = train_vae(pool, config, VAE, 3, progress=False)
+        *_, second = train_denoiser(pool, captions, vae, tokenizer, config, DENOISER, 3, progress=False)
+    return (first.seconds * steps_vae + second.seconds * steps_unet) / 3
+
+
+def check_files(folder: Path) -> dict[str, Any]:
+    """Return the card of a folder whose weights are those of the card.
+
+    Raises
+    ------
+    CausalFTError
+        If there is no card, a file is missing, or its hash is another.
+    """
+    if not (folder / "card.json").exists():
+        raise CausalFTError(
+            f"{folder} is no mini Stable Diffusion (it has no card.json); make one: causalft zoo pretrain-diffusion"
+        )
+    card = read_json(folder / "card.json")
+    hashes = card.get("sha256") if isinstance(card, dict) else None
+    if not isinstance(hashes, dict) or not hashes:
+        raise CausalFTError(f"{folder / 'card.json'} names no weights; make the folder again")
+    for name, expected in hashes.items():
+        if not (folder / name).is_file():
+            raise CausalFTError(f"{folder / name} is missing; make the folder again")
+        if sha256_file(folder / name) != expected:
+            raise CausalFTError(f"{folder / name} is not the file of its card; make the folder again")
+    return card
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
