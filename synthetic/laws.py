@@ -1,8 +1,8 @@
 """The tables behind the A/B designs: small discrete causal models of the part in view C, the picture X and the label Y.
 
 Every model has the nodes of the paper's graph that a picture set needs: C (the semantic factor), U (the object), X (the
-picture's code: which class is drawn and which of its two parts), B (what a reader makes of the picture) and Y (the label
-it is filed under); ``selection`` adds S (whether the row is kept).
+picture's code: which class is drawn and which of its two parts), B (what a reader makes of the picture) and Y (the
+label it is filed under); ``selection`` adds S (whether the row is kept).
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import numpy as np
 
 from causalft.scm.mechanisms import DiscreteSCM
 
-__all__ = ["FACTORS", "codes", "invisible", "mates", "own_part", "selected", "visible"]
+__all__ = ["FACTORS", "KEPT", "MEANING", "codes", "invisible", "mates", "own_part", "selected", "visible"]
 
 FACTORS = ("C=0", "C=1")
 """Names of the two values of C."""
 
 KEPT = ("no", "yes")
+"""States of S."""
 
-_MEANING = {
+MEANING = {
     "C": "part in favour",
     "U": "object",
     "X": "picture",
@@ -29,6 +30,7 @@ _MEANING = {
     "Y": "label",
     "S": "kept in the sample",
 }
+"""What each node is."""
 
 
 def own_part(n_classes: int) -> np.ndarray:
@@ -75,17 +77,17 @@ def visible(
     """A model in which C decides which part is drawn: C -> X <- U, X -> B -> Y, and C -> Y if ``arrow``.
 
     - ``P(C) = p_c`` and U is uniform.
-    - X draws the object, or its mate with probability ``strength * (1 - 2 ambiguity)`` if C is not the object's own part
-      (a collector of heads meets more of the classes that are known by their heads), and shows the part that C names
-      with probability ``1 - slip``.
+    - X draws the object, or its mate with probability ``strength * (1 - 2 ambiguity)`` if C is not the object's own
+      part (a collector of heads meets more of the classes that are known by their heads), and shows the part that C
+      names with probability ``1 - slip``.
     - B is the class drawn, with probability ``misread`` one of the others.
-    - Y settles what B may be: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is taken for its mate with
-      probability ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own part is c
-      or not. With strength 0, Y does not depend on C.
+    - Y settles what B may be: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is taken for its mate
+      with probability ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own
+      part is c or not. With strength 0, Y does not depend on C.
     - Last, with probability ``flip`` the label becomes one of the others.
 
-    Then P(C = own part of y | Y = y) is close to ``(1 + strength) / 2`` (exactly so with ``misread`` 0 and an even number
-    of classes), while P(Y | do(X)) gives both values of C their share P(C).
+    Then P(C = own part of y | Y = y) is close to ``(1 + strength) / 2`` (exactly so with ``misread`` 0 and an even
+    number of classes), while P(Y | do(X)) gives both values of C their share P(C).
 
     Returns
     -------
@@ -150,7 +152,7 @@ def selected(model: DiscreteSCM, strength: float) -> DiscreteSCM:
     n = model.n_states("Y")
     keep = np.where(own_part(n) == np.arange(2)[:, None], 1.0, (1 - strength) / (1 + strength))  # (c, y)
     graph = model.graph.copy()
-    graph.add_node("S", latent=False, meaning=_MEANING["S"])
+    graph.add_node("S", latent=False, meaning=MEANING["S"])
     graph.add_edges_from([("C", "S"), ("Y", "S")])
     return DiscreteSCM(
         graph,
@@ -174,7 +176,7 @@ def _model(
 ) -> DiscreteSCM:
     graph = nx.DiGraph()
     for node in ("C", "U", "X", "B", "Y"):
-        graph.add_node(node, latent=node == "U", meaning=_MEANING[node])
+        graph.add_node(node, latent=node == "U", meaning=MEANING[node])
     graph.add_edges_from(edges)
     states = {"C": FACTORS, "U": classes, "X": codes(classes, parts), "B": classes, "Y": classes}
     return DiscreteSCM(graph, states, tables)

@@ -1,4 +1,4 @@
-"""All tests of one run under their names: the path X <- C -> Y, the gap that adjustment closes, refuters, sensitivity."""
+"""All tests of one run by name: the path X <- C -> Y, the gap that adjustment closes, refuters, sensitivity."""
 
 from __future__ import annotations
 
@@ -100,6 +100,6 @@ def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Ev
         gained.mean,
         gained.ci95,
         gained.p,
-        f"trained on the same B, the adjusted model gains {100 * gained.mean:.1f} points [{low:.1f}, {high:.1f}] on A: "
-        f"{100 * part:.0f} % of the gap [{100 * least:.0f}, {100 * most:.0f}]",
+        f"trained on the same B, the adjusted model gains {100 * gained.mean:.1f} points [{low:.1f}, "
+        f"{high:.1f}] on A: {100 * part:.0f} % of the gap [{100 * least:.0f}, {100 * most:.0f}]",
     )

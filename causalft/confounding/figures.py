@@ -1,4 +1,4 @@
-"""Figures of the A/B experiment: accuracies, sample pictures, truth beside estimates. They take results, compute nothing."""
+"""Figures of the A/B experiment: accuracies, sample pictures, truth beside estimates; nothing is computed here."""
 
 from __future__ import annotations
 
@@ -38,9 +38,14 @@ _ESTIMATORS = {
 class Pictures(Protocol):
     """What a sheet of samples needs of an image set."""
 
-    pixels: np.ndarray
-    labels: np.ndarray
-    factors: np.ndarray
+    @property
+    def pixels(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def factors(self) -> np.ndarray: ...
 
 
 def draw_cells(cells: Mapping[str, Mapping[str, Any]], best: Mapping[str, float] | None = None) -> Figure:
@@ -121,7 +126,8 @@ def draw_samples(samples: Mapping[str, Pictures], classes: list[str]) -> Figure:
 
 
 def draw_estimates(estimates: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Any]) -> Figure:
-    """Each estimator's total variation to P(Y|do(X)), with its interval over seeds; the line is P(Y|X)'s own distance."""
+    """Each estimator's total variation to P(Y|do(X)), with its interval over seeds; the line is P(Y|X)'s own
+    distance."""
     figure = new_figure(6.4, 0.45 * len(estimates) + 1.3)
     axes = figure.add_subplot()
     names = [name for name in _ESTIMATORS if name in estimates]

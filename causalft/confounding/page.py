@@ -23,14 +23,15 @@ GAPS = ("gap_B", "gap_A", "A_minus_B_on_A", "gap_B_minus_gap_A")
 """The tests that are differences of accuracies, in points."""
 
 _METHOD = (
-    "Each seed is a whole replication with its own four image sets and its own initial weights. The estimate is the mean "
-    "over seeds. Its squared standard error is the larger of the variance between seeds over their number and the "
-    "variance that the number of test pictures alone gives (within class and factor, paired where models share test "
-    "pictures); intervals and p-values are Student's t with one degree of freedom less than seeds. A gap counts if gap_B, "
-    "A_minus_B_on_A and their difference of gaps are all above zero at 95 %. It is then called confounding only if C -> X, "
-    "C -> Y and the open path are significant after Holm's correction and the design's graph has the backdoor path; 'not detected' "
-    "means that an effect of 5 points is excluded; with one seed, fewer than five minority pictures of a class in training, or "
-    "models that did not learn, the answer is 'inconclusive'."
+    "Each seed is a whole replication with its own four image sets and its own initial weights. The estimate "
+    "is the mean over seeds. Its squared standard error is the larger of the variance between seeds over their "
+    "number and the variance that the number of test pictures alone gives (within class and factor, paired "
+    "where models share test pictures); intervals and p-values are Student's t with one degree of freedom less "
+    "than seeds. A gap counts if gap_B, A_minus_B_on_A and their difference of gaps are all above zero at 95 "
+    "%. It is then called confounding only if C -> X, C -> Y and the open path are significant after Holm's "
+    "correction and the design's graph has the backdoor path; 'not detected' means that an effect of 5 points "
+    "is excluded; with one seed, fewer than five minority pictures of a class in training, or models that did "
+    "not learn, the answer is 'inconclusive'."
 )
 
 
@@ -142,8 +143,8 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
             ]
             for row, code in enumerate(truth["codes"][:4])
         ],
-        caption="The exact law for the first pictures and labels, in percent: seen is P(Y|X), do is P(Y|do(X)). "
-        "All of it is in metrics.json.",
+        caption="The exact law for the first pictures and labels, in percent: seen is P(Y|X), do is "
+        "P(Y|do(X)). All of it is in metrics.json.",
     )
     rows = [
         [
@@ -157,8 +158,8 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
     estimates = Table(
         columns=["estimator", "to P(Y|do(X))", "to P(Y|X)", "coverage on tables"],
         rows=rows,
-        caption="Total variation in points between what networks on pictures say and the truth, mean over pictures by P(X). "
-        "Coverage is that of 95 % intervals on tables of rows (--curve).",
+        caption="Total variation in points between what networks on pictures say and the truth, mean over "
+        "pictures by P(X). Coverage is that of 95 % intervals on tables of rows (--curve).",
     )
     drawn = [
         Figure(figures[name], caption, alt)
@@ -166,7 +167,8 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
             ("estimates", "Distance to the truth; dots are seeds.", "Bar chart of distances to the truth."),
             (
                 "curve",
-                "Tables of rows from the exact law: the adjusted estimates converge to P(Y|do(X)), the naive one does not.",
+                "Tables of rows from the exact law: the adjusted estimates converge to P(Y|do(X)), the naive "
+                "one does not.",
                 "Bias and coverage against the number of rows.",
             ),
         )
@@ -202,14 +204,14 @@ def _tests(metrics: Mapping[str, Any]) -> Section:
             else "no number of seeds",
         ]
         needs = [
-            f"Power of this run for the weaker of its two effects, taken at its own size: {100 * power['power']:.0f} %. 80 % would take "
-            f"{' or '.join(words)}."
+            "Power of this run for the weaker of its two effects, taken at its own size: "
+            f"{100 * power['power']:.0f} %. 80 % would take {' or '.join(words)}."
         ]
     return Section(
         "The tests",
         [
-            "Claims carry a p-value corrected for the number of claims (Holm). Placebo, refuters and sensitivity claim nothing: "
-            "they must find nothing, or leave the effect as it is.",
+            "Claims carry a p-value corrected for the number of claims (Holm). Placebo, refuters and "
+            "sensitivity claim nothing: they must find nothing, or leave the effect as it is.",
             *needs,
         ],
         tables=[
@@ -231,8 +233,8 @@ def _pictures(figures: Mapping[str, Path]) -> Section:
     return Section(
         "What the networks saw",
         [
-            "Ten training pictures filed under each label, in the proportions of the sets. Renders are drawn larger here than the "
-            "networks get them."
+            "Ten training pictures filed under each label, in the proportions of the sets. Renders are drawn "
+            "larger here than the networks get them."
         ],
         figures=[
             Figure(
@@ -249,8 +251,8 @@ def _judged(metrics: Mapping[str, Any]) -> Section:
         "How it was judged, and what would change it",
         [
             _METHOD,
-            "Exact paired test of the two models on the pictures of A, the models taken as fixed (McNemar): "
-            f"p = {metrics['mcnemar_p']:.2g}.",
+            "Exact paired test of the two models on the pictures of A, the models taken as fixed (McNemar): p "
+            f"= {metrics['mcnemar_p']:.2g}.",
             f"What would change the verdict: {WHAT_WOULD_CHANGE[metrics['verdict']]}",
         ],
     )

@@ -237,8 +237,8 @@ def conclude(
     if min(drop.ci95[0], deficit.ci95[0], difference.ci95[0]) > 0:
         return "verified", (
             f"trained on B, accuracy falls by {_points(drop)} points from B to A; on A it stays "
-            f"{_points(deficit)} points "
-            f"below training on A; and the fall is {_points(difference)} points beyond that of the model trained on A"
+            f"{_points(deficit)} points below training on A; and the fall is {_points(difference)} points "
+            "beyond that of the model trained on A"
         )
     for what, test in (
         ("the drop of the B-trained model from B to A", drop),
@@ -251,8 +251,8 @@ def conclude(
             )
     return "inconclusive", (
         f"the intervals are too wide: the drop from B to A is {_points(drop)} points, the deficit on A "
-        f"{_points(deficit)}, "
-        f"which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or --n-per-class"
+        f"{_points(deficit)}, which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or "
+        "--n-per-class"
     )
 
 

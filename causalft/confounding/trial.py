@@ -35,8 +35,8 @@ class Trial:
     correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
         -> bool (S, n)
     strata : test set (``"A"``, ``"B"``) -> list of S int arrays (n,), 2 * class + factor of each picture
-    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution over
-        the pictures of A's test set that show each code; NaN for a code that no picture shows
+    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
+        over the pictures of A's test set that show each code; NaN for a code that no picture shows
     weights : for each seed, effective share and largest of the inverse probability weights
     table : columns of predictions.parquet
     seconds_before : seconds of training done by an earlier, interrupted call

@@ -1,4 +1,4 @@
-"""What the A/B experiment says in the end: the gaps, the path X <- C -> Y, and the design's graph, put into one verdict."""
+"""What the A/B experiment says in the end: the gaps, the path X <- C -> Y and the graph, put into one verdict."""
 
 from __future__ import annotations
 
@@ -51,9 +51,10 @@ def judge(
     """Judge.
 
     First the gaps (`causalft.confounding.tests.conclude`): without a clear drop the answer is ``not detected`` or
-    ``inconclusive``. With one, the reason for it is sought: a sample that was selected on C and Y (``selection``), a C that
-    is independent of Y in B (``shift of C``), or an open backdoor path, seen in the rows by all of `PATH_TESTS` and present
-    in the design's graph (``verified``). Data alone cannot tell selection from confounding: the graph does.
+    ``inconclusive``. With one, the reason for it is sought: a sample that was selected on C and Y (``selection``), a
+    C that is independent of Y in B (``shift of C``), or an open backdoor path, seen in the rows by all of
+    `PATH_TESTS` and present in the design's graph (``verified``). Data alone cannot tell selection from confounding:
+    the graph does.
 
     Parameters
     ----------
@@ -73,14 +74,14 @@ def judge(
         return verdict, reason
     if design.selected:
         return "selection", (
-            f"{reason}; but in this design rows were kept by C and Y, and C is no cause of Y: adjusting for C does not give "
-            "P(Y | do(X)), and the rows alone could not tell this from confounding"
+            f"{reason}; but in this design rows were kept by C and Y, and C is no cause of Y: adjusting for C "
+            "does not give P(Y | do(X)), and the rows alone could not tell this from confounding"
         )
     if design.dependence("B") < 1e-6:
         if abs(design.joint("A").sum((1, 2, 3)) - design.joint("B").sum((1, 2, 3))).max() > 1e-6:
             return "shift of C", (
-                f"{reason}; C and Y are independent in B, so this is the price of a change of P(C) between training and "
-                "test, and not confounding"
+                f"{reason}; C and Y are independent in B, so this is the price of a change of P(C) between "
+                "training and test, and not confounding"
             )
         return "inconclusive", (
             f"{reason}; but C has the same law in A and B and is independent of Y in both, so C cannot be the reason"

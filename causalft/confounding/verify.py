@@ -67,8 +67,8 @@ def plan_for(design: Design, quick: bool) -> Plan:
     """The size of the experiment unless the user says otherwise.
 
     ``paper`` is as published: a ResNet-32 and 100 pictures a class. The other designs have labels that only a model of
-    their law can explain, so they take more pictures and the smaller ResNet-8 (measured here: a ResNet-20 is no better on
-    them). ``quick`` is a smaller experiment with the ResNet-8.
+    their law can explain, so they take more pictures and the smaller ResNet-8 (measured here: a ResNet-20 is no
+    better on them). ``quick`` is a smaller experiment with the ResNet-8.
     """
     small = design.default_n <= 100
     if quick:
@@ -232,8 +232,9 @@ def verify_confounder(
 ) -> Verification:
     """Run the A/B experiment and say whether the factor confounds.
 
-    For each seed four sets are drawn (A and B, training and test); one network is trained from scratch on A, one on B, and
-    one on B adjusted for C; all are tested on both. Beside them stand the exact P(Y|X) and P(Y|do(X)) of the design.
+    For each seed four sets are drawn (A and B, training and test); one network is trained from scratch on A, one on
+    B, and one on B adjusted for C; all are tested on both. Beside them stand the exact P(Y|X) and P(Y|do(X)) of the
+    design.
 
     Parameters
     ----------
@@ -362,7 +363,8 @@ def _conclude(
         evidence["gap_closed"] = gap_closed(estimate(trial.correct, GAP_CLOSED, trial.strata), share)
     elif not has_overlap(design):
         notes.append(
-            "no adjusted model: in B the picture tells C (some code never occurs with some C), so P(Y | X, C) is unknown there"
+            "no adjusted model: in B the picture tells C (some code never occurs with some C), so P(Y | X, C) "
+            "is unknown there"
         )
     if battery.refutation is not None:
         evidence.update(battery.refutation.tests)
@@ -383,7 +385,10 @@ def _conclude(
         design, cells, gaps, evidence, p_holm, n_seeds=len(seeds), smallest_group=smallest
     )
     if verdict == "inconclusive" and need is not None and need.seeds_needed is not None:
-        reason = f"{reason}; for an effect like the one seen, about {max(3, need.seeds_needed)} seeds are needed (80 % power)"
+        seeds_needed = max(3, need.seeds_needed)
+        reason = (
+            f"{reason}; for an effect like the one seen, about {seeds_needed} seeds are needed (80 % power)"
+        )
     exact = truth(design.scm("B"), selected=design.selected)
     return Verification(
         design=design,

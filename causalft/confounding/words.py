@@ -13,8 +13,8 @@ TEST_NAMES = {
     "gap_B": "B->B minus B->A: what the B-trained model loses when C's law changes",
     "gap_A": "A->B minus A->A: the same change for the A-trained model",
     "A_minus_B_on_A": "A->A minus B->A: what training on B costs on the balanced set",
-    "gap_B_minus_gap_A": "the first minus the second: what the B-trained model loses beyond what the A-trained one "
-    "loses too",
+    "gap_B_minus_gap_A": "the first minus the second: what the B-trained model loses beyond what the A-trained "
+    "one loses too",
     "c_to_x": "C -> X: is C visible in the picture, given the class?",
     "c_to_y": "C -> Y: does C carry label information beyond the picture?",
     "open_backdoor_path": "X <- C -> Y: does adjusting for C change P(Y|X)?",
@@ -29,39 +29,45 @@ TEST_NAMES = {
 """What each test compares."""
 
 _SET_B = {
-    "paper": "B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. "
-    "C shifts between A and B but never tells Y.",
-    "confounded": "B: C has an arrow into the label. {share:.0f} % of the pictures filed under a class have that class's "
-    "own value of C, and doubtful objects are settled by C: in B the part in view says something about the label.",
-    "selection": "B: the world is that of A, but rows were kept by C and Y until {share:.0f} % of each class had its own value of "
-    "C: in B the part in view goes with the label, though neither causes the other.",
-    "null": "B: C follows the object ({share:.0f} % of a class has one value of it), but this is a control: the pictures "
-    "ignore C and show both parts equally often, as in A.",
-    "label-noise": "B: as A, with a quarter of the labels replaced by wrong ones. C is visible but says nothing of the label.",
+    "paper": "B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. C "
+    "shifts between A and B but never tells Y.",
+    "confounded": "B: C has an arrow into the label. {share:.0f} % of the pictures filed under a class have "
+    "that class's own value of C, and doubtful objects are settled by C: in B the part in view says something "
+    "about the label.",
+    "selection": "B: the world is that of A, but rows were kept by C and Y until {share:.0f} % of each class "
+    "had its own value of C: in B the part in view goes with the label, though neither causes the other.",
+    "null": "B: C follows the object ({share:.0f} % of a class has one value of it), but this is a control: "
+    "the pictures ignore C and show both parts equally often, as in A.",
+    "label-noise": "B: as A, with a quarter of the labels replaced by wrong ones. C is visible but says "
+    "nothing of the label.",
 }
 
 _FOLLOWS = {
-    "paper": "C and Y are independent in both sets (mutual information 0), so P(Y|X) = P(Y|do(X)): a drop shows that a shift "
-    "of C between training and test harms a model that has seen few pictures of the rare part. That is worth "
-    "knowing, and more pictures of the rare part cure it; it is not confounding.",
-    "confounded": "C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into Y, and C is visible "
-    "in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no number of pictures cures it. "
-    "Adjustment for C does.",
-    "selection": "C and Y are dependent in B (mutual information {mi:.2f} nats), but only among the rows that were kept. The rows "
-    "look like those of 'confounded', and no test on them can tell the two apart; the graph can: adjusting for C does "
-    "not give P(Y|do(X)) here. What would is to weight each row by the inverse of its chance of being kept.",
-    "null": "C goes with the object but leaves no trace in the picture. A sound experiment must not say 'verified' here.",
-    "label-noise": "B has wrong labels, and a model trained on it is worse on every set alike. That is no confounding, and a sound "
-    "experiment must not say 'verified' here.",
+    "paper": "C and Y are independent in both sets (mutual information 0), so P(Y|X) = P(Y|do(X)): a drop "
+    "shows that a shift of C between training and test harms a model that has seen few pictures of the rare "
+    "part. That is worth knowing, and more pictures of the rare part cure it; it is not confounding.",
+    "confounded": "C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into "
+    "Y, and C is visible in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no "
+    "number of pictures cures it. Adjustment for C does.",
+    "selection": "C and Y are dependent in B (mutual information {mi:.2f} nats), but only among the rows that "
+    "were kept. The rows look like those of 'confounded', and no test on them can tell the two apart; the "
+    "graph can: adjusting for C does not give P(Y|do(X)) here. What would is to weight each row by the inverse "
+    "of its chance of being kept.",
+    "null": "C goes with the object but leaves no trace in the picture. A sound experiment must not say "
+    "'verified' here.",
+    "label-noise": "B has wrong labels, and a model trained on it is worse on every set alike. That is no "
+    "confounding, and a sound experiment must not say 'verified' here.",
 }
 
 WHAT_WOULD_CHANGE = {
-    "verified": "A drop of B->A that vanishes with more seeds or pictures; a path test that fails on other rows; a graph in which "
-    "C does not lie on a backdoor path.",
-    "shift of C": "A dependence of C and Y in B: then the path X <- C -> Y could be open. More pictures of the rare part close a gap "
-    "that is a mere shift.",
-    "selection": "Knowledge that the rows were not selected on C and Y: the same numbers would then speak for confounding.",
-    "not detected": "A stronger tie of C and Y, or a part that is easier to see; effects below 5 points of accuracy are not excluded.",
+    "verified": "A drop of B->A that vanishes with more seeds or pictures; a path test that fails on other "
+    "rows; a graph in which C does not lie on a backdoor path.",
+    "shift of C": "A dependence of C and Y in B: then the path X <- C -> Y could be open. More pictures of the "
+    "rare part close a gap that is a mere shift.",
+    "selection": "Knowledge that the rows were not selected on C and Y: the same numbers would then speak for "
+    "confounding.",
+    "not detected": "A stronger tie of C and Y, or a part that is easier to see; effects below 5 points of "
+    "accuracy are not excluded.",
     "inconclusive": "More seeds or more pictures, as the power table says.",
 }
 """For each verdict: what would change it."""
@@ -77,7 +83,8 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     Y: the label of a picture (cat, dog).
     C: the part in view, the factor in question: C=0 or C=1, such as cat head or cat body.
     A: C is balanced and says nothing of the label.
-    B: C follows the object (90 % of a class has one value of it), but this is a control: the pictures ignore C and show both parts equally often, as in A.
+    B: C follows the object (90 % of a class has one value of it), but this is a control: the pictures ignore C and
+    show both parts equally often, as in A.
     """
     first = metrics["classes"][0]
     share = 100 * metrics["ratio"]
@@ -98,7 +105,8 @@ def what_follows(metrics: Mapping[str, Any]) -> str:
     """What a result in this design can and cannot show."""
     text = _FOLLOWS.get(
         metrics["design"],
-        "This design comes from a file of the user's; its graph and its tables say what C is to Y, and the verdict uses them.",
+        "This design comes from a file of the user's; its graph and its tables say what C is to Y, and the "
+        "verdict uses them.",
     )
     return text.format(mi=metrics["mutual_information_nats"]["B_train"])
 
@@ -107,9 +115,9 @@ def estimand(metrics: Mapping[str, Any]) -> str:
     """The question as a formula, with the two exact laws and their distance in this design."""
     truth = metrics["truth"]
     return (
-        "The estimand is P(Y | do(X)): the label that a picture would get if pictures were shown by lot, so that C has its share "
-        "P(C) whatever the picture. What a classifier learns from B is P(Y | X). In this design, exactly: the two are "
-        f"{100 * truth['tv']:.1f} points of total variation apart"
+        "The estimand is P(Y | do(X)): the label that a picture would get if pictures were shown by lot, so "
+        "that C has its share P(C) whatever the picture. What a classifier learns from B is P(Y | X). In this "
+        f"design, exactly: the two are {100 * truth['tv']:.1f} points of total variation apart"
         + (f" (KL {truth['kl']:.3f} nats)." if truth["kl"] is not None else ".")
     )
 
