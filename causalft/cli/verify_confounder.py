@@ -1,4 +1,4 @@
-"""``causalft verify-confounder``: the A/B experiment on the command line."""
+"""``causalft verify-confounder``: the A/B experiment, its tests, the truth beside it and its verdict."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 from causalft.runs import read_json
@@ -15,14 +17,16 @@ from causalft.runs import read_json
 __all__ = ["command", "parse_classes", "parse_ratio"]
 
 
-def parse_ratio(text: str) -> float:
-    """Read ``90:10``, ``0.9`` or ``90%`` as a fraction.
+def parse_ratio(text: str | None) -> float | None:
+    """Read ``90:10``, ``0.9`` or ``90%`` as the majority's share; None stays None.
 
     Examples
     --------
     >>> parse_ratio("90:10"), parse_ratio("0.8"), parse_ratio("3:1")
     (0.9, 0.8, 0.75)
     """
+    if text is None:
+        return None
     try:
         if ":" in text:
             first, second = (float(part) for part in text.split(":"))
@@ -46,127 +50,142 @@ def parse_classes(text: str | None) -> list[str] | None:
     "--design",
     default="confounded",
     show_default=True,
-    metavar="paper|confounded|null",
-    help="paper: B has 90:10 of the same part in every class; confounded: the majority part depends on the class; "
-    "null: a control in which the factor changes nothing in the picture.",
+    metavar="NAME|FILE|all",
+    help="confounded, paper, selection, null, label-noise, a .yaml file of your own, or all of the five side by side.",
 )
-@click.option("--generator", default="renderer", show_default=True, help="Who draws the pictures.")
-@click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
+@click.option("--classes", metavar="A,B,...", help="At least two class names.  [default: all six]")
 @click.option(
-    "--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set."
+    "--n-per-class",
+    type=int,
+    help="Pictures of each class in each set.  [default: 100 for paper, else 600; 200 with --quick]",
 )
-@click.option("--ratio", default="90:10", show_default=True, help="Majority to minority part in the B sets.")
+@click.option("--ratio", help="Majority to minority value of C within a class of B.  [default: 90:10]")
+@click.option(
+    "--strength", type=float, help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]"
+)
 @click.option("--seeds", type=int, help="Number of replications.  [default: 5]")
 @click.option("--first-seed", type=int, default=0, show_default=True, help="Seed of the first replication.")
 @click.option(
     "--backbone",
     metavar="resnet32|resnet20|resnet8",
-    help="Network trained from scratch.  [default: resnet32; resnet8 with --quick]",
+    help="Network trained from scratch.  [default: resnet32 for paper, else resnet8]",
 )
+@click.option(
+    "--adjust/--no-adjust", default=True, show_default=True, help="Train the adjusted network on B as well."
+)
+@click.option(
+    "--curve", is_flag=True, help="Measure bias and coverage of the estimators against the number of rows."
+)
+@generator_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]",
 )
-@click.option("--quick", is_flag=True, help="A smaller network and shorter training.")
+@click.option("--quick", is_flag=True, help="A smaller experiment.")
 @click.option(
     "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
 )
-def command(
-    design: str,
-    generator: str,
-    classes: str | None,
-    n_per_class: int,
-    ratio: str,
-    seeds: int | None,
-    first_seed: int,
-    backbone: str | None,
-    out: Path | None,
-    quick: bool,
-    json_mode: bool,
-) -> None:
+def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> None:
     """Is a semantic factor a confounder?
 
-    Draws balanced (A) and unbalanced (B) image sets, trains a network from scratch on each, tests both on both over
-    several seeds, and judges: verified, not detected or inconclusive.
+    Draws balanced (A) and unbalanced (B) image sets, trains a network from scratch on each and one adjusted for the
+    factor, tests all on both over several seeds, puts the exact truth of the design beside them, and judges: verified,
+    shift of C, selection, not detected or inconclusive.
     """
-    share, names = parse_ratio(ratio), parse_classes(classes)
+    repeat = _command_line()
+    ratio, classes = parse_ratio(options.pop("ratio")), parse_classes(options.pop("classes"))
     screen = console(json_mode)
-    repeat = _command_line(
-        design=design,
-        generator=generator,
-        classes=classes,
-        n_per_class=n_per_class,
-        ratio=ratio,
-        seeds=seeds,
-        first_seed=first_seed,
-        backbone=backbone,
-        quick=quick,
-    )
-    from causalft.confounding.verify import verify_confounder
+    generator = take_options(options)
+    folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{Path(design).stem}")
+    source = open_from_options(**generator)
+    settings = {
+        **options,
+        "generator": source if source.name != "renderer" else "renderer",
+        "classes": classes,
+        "ratio": ratio,
+        "command": repeat,
+    }
+    if design == "all":
+        from causalft.confounding.side_by_side import run_side_by_side, table_rows, what_follows_from
 
-    folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{design}")
-    result = verify_confounder(
-        design,
-        generator=generator,
-        classes=names,
-        n_per_class=n_per_class,
-        ratio=share,
-        seeds=seeds,
-        first_seed=first_seed,
-        backbone=backbone,
-        out=folder,
-        quick=quick,
-        command=repeat,
-    )
-    if json_mode:
-        print_json(read_json(folder / "metrics.json"))
-        return
-    _show(screen, result.metrics())
+        results = run_side_by_side(folder, **settings)
+        if json_mode:
+            print_json(read_json(folder / "metrics.json"))
+            return
+        _show_all(screen, table_rows(results), what_follows_from(results))
+    else:
+        from causalft.confounding.verify import verify_confounder
+
+        result = verify_confounder(design, out=folder, **settings)
+        if json_mode:
+            print_json(read_json(folder / "metrics.json"))
+            return
+        _show(screen, result.metrics())
     screen.print(f"report: {folder / 'report.html'}", soft_wrap=True)
 
 
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.confounding.page import TEST_NAMES, explain_sets, verdict_line
+    from causalft.confounding.page import GAPS, interval
+    from causalft.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
     cells = Table(
         "", "tested on A", "tested on B", title=f"Accuracy, % [95 % interval]; {how}", title_justify="left"
     )
-    for trained in "AB":
-        cells.add_row(
-            f"trained on {trained}",
-            *(
-                _interval(
-                    metrics["cells"][f"{trained}->{t}"]["mean"], metrics["cells"][f"{trained}->{t}"]["ci95"]
-                )
-                for t in "AB"
-            ),
-        )
-    tests = Table(
-        "test", "points [95 %]", "p", title="Tests; B->A: trained on B, tested on A", title_justify="left"
+    for model, name in (("A", "trained on A"), ("B", "trained on B"), ("adjusted", "B, adjusted for C")):
+        if f"{model}->A" in metrics["cells"]:
+            found = (metrics["cells"][f"{model}->{t}"] for t in "AB")
+            cells.add_row(name, *(interval(cell["mean"], cell["ci95"]) for cell in found))
+    truth = Table(
+        "estimator",
+        "to P(Y|do(X))",
+        "to P(Y|X)",
+        title="Total variation to the truth, points",
+        title_justify="left",
     )
+    for name, found in metrics["estimates"].items():
+        truth.add_row(
+            name, interval(found["tv_to_truth"], found["ci95"]), f"{100 * found['tv_to_p_y_given_x']:.1f}"
+        )
+    tests = Table("test", "found [95 %]", "p (Holm)", title="Tests", title_justify="left")
     tests.columns[1].no_wrap = tests.columns[2].no_wrap = True
     for name, test in metrics["tests"].items():
-        tests.add_row(
-            f"{name}: {TEST_NAMES[name]}", _interval(test["estimate"], test["ci95"]), f"{test['p']:.2g}"
-        )
-    screen.print(f"Does the part in view mislead a classifier? Design {metrics['design']}:")
+        if "p_holm" not in test and name not in GAPS:
+            continue
+        p = test.get("p_holm", test["p"])
+        nats = name in ("c_to_x", "c_to_y")
+        value = f"{test['estimate']:.3f} nats" if nats else interval(test["estimate"] or 0.0, test["ci95"])
+        tests.add_row(f"{name}: {TEST_NAMES[name]}", value, f"{p:.2g}")
+    screen.print(f"Is the part in view a confounder? Design {metrics['design']}:")
     for line in explain_sets(metrics):
         screen.print(line)
+    screen.print(estimand(metrics))
     screen.print(cells)
+    screen.print(truth)
     screen.print(tests)
+    closed = metrics["share_of_gap_closed"]
+    if closed is not None:
+        screen.print(f"adjustment closes {interval(closed['estimate'], closed['ci95'])} % of the gap on A")
+    for note in metrics["notes"]:
+        screen.print(f"note: {note}")
     screen.print(f"verdict: {verdict_line(metrics)}", style="bold")
-    if metrics["design"] == "paper":
-        screen.print("note: the strict test of confounding is --design confounded")
     screen.print(f"{metrics['seconds']:.0f} seconds")
 
 
-def _interval(value: float, ci95: tuple[float, float]) -> str:
-    return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
+def _show_all(screen: Any, rows: list[list[str]], paragraph: str) -> None:
+    from rich.table import Table
+
+    from causalft.confounding.side_by_side import COLUMNS
+
+    table = Table(*COLUMNS, title="The designs side by side", title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    screen.print(table)
+    screen.print(paragraph)
 
 
 def _free_folder(parent: Path, name: str) -> Path:
@@ -179,11 +198,20 @@ def _free_folder(parent: Path, name: str) -> Path:
         number += 1
 
 
-def _command_line(**options: Any) -> str:
+def _command_line() -> str:
+    """The command as it was given, without where it writes and how it prints."""
+    context = click.get_current_context()
     words = ["causalft", "verify-confounder"]
-    for name, value in options.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value is not None and value is not False:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in ("out", "json_mode") or not isinstance(parameter, click.Option):
+            continue
+        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if parameter.is_flag:
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            words += [parameter.opts[0], str(each)]
     return shlex.join(words)
