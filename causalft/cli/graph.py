@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft.cli.design import command as design_command
 from causalft.cli.falsification import print_falsification
 from causalft.cli.output import console, print_json
 
@@ -24,6 +25,9 @@ def command() -> None:
     The verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file:
     an edge list (lines such as `X <- C -> Y`; `latent: U`), GML or DOT.
     """
+
+
+command.add_command(design_command)
 
 
 def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
