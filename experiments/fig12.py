@@ -22,7 +22,7 @@ DESIGNS = ("paper", "confounded", "null")
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Run the A/B experiment on each design, then gather the cells in one table and one page."""
     from causalft.confounding import verify_confounder
-    from causalft.confounding.page import draw_cells
+    from causalft.confounding.figures import draw_cells
     from causalft.report.html import Figure, Section, Table, render_report
     from causalft.report.style import figure_style, save_figure
     from causalft.runs import Run, write_text

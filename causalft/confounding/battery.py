@@ -44,20 +44,20 @@ def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
     seed : of permutations, bootstraps and refuters.
     """
     c, x, y = rows.factors, rows.codes, rows.labels
-    path = {
-        "c_to_x": c_to_x(c, x, y, seed=seed),
-        "c_to_y": c_to_y(c, x, y, seed=seed),
-        "open_backdoor_path": open_backdoor_path(c, x, y, seed=seed),
-    }
+    path = {}
+    for name, test in (("c_to_x", c_to_x), ("c_to_y", c_to_y), ("open_backdoor_path", open_backdoor_path)):
+        try:
+            path[name] = test(c, x, y, seed=seed)
+        except CausalFTError as error:  # C takes one value only in these rows
+            path[name] = Evidence(0.0, (0.0, 0.0), 1.0, f"cannot be told: {error}")
     refutation, why_not = None, ""
     try:
         path["placebo_c"] = placebo_c(c, x, y, seed=seed)
         treatment, outcome = binary_roles(rows.looks, y, design.majority)
         exact = None if design.selected else true_effect(design.scm("B"), design.majority)
         path["unobserved_confounder"] = unobserved_confounder(c, treatment, outcome, seed=seed)
-        chosen = np.random.default_rng(seed).permutation(len(y))[
-            :4000
-        ]  # DoWhy's refuters refit on every simulation
+        # DoWhy's refuters refit on every simulation
+        chosen = np.random.default_rng(seed).permutation(len(y))[:4000]
         refutation = refute(c[chosen], treatment[chosen], outcome[chosen], seed=seed, truth=exact)
     except CausalFTError as error:
         why_not = str(error)
@@ -67,7 +67,9 @@ def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
 def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float, float]]:
     """Share of the gap on A that adjustment closes: (adjusted->A - B->A) / (A->A - B->A), with its 95 % interval.
 
-    The interval is Student's t of the linearised ratio over the seeds (delta method); it is unbounded with one seed.
+    The interval is Fieller's: all shares r for which a Student's t test over the seeds does not reject that
+    ``(adjusted->A - B->A) - r (A->A - B->A)`` has mean zero. It is unbounded where the gap itself could be zero, since
+    then any share could be, and with one seed.
 
     Parameters
     ----------
@@ -82,24 +84,34 @@ def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float,
     """
     score = {cell: np.asarray(correct[cell], float).mean(1) for cell in ("A->A", "B->A", "adjusted->A")}
     gained, gap = score["adjusted->A"] - score["B->A"], score["A->A"] - score["B->A"]
-    if gap.mean() == 0:
-        return float("nan"), (float("nan"), float("nan"))
-    share = float(gained.mean() / gap.mean())
+    share = float(gained.mean() / gap.mean()) if gap.mean() else float("nan")
+    unbounded = (float("-inf"), float("inf"))
     if len(gap) < 2:
-        return share, (float("-inf"), float("inf"))
-    error = float(np.std(gained - share * gap, ddof=1) / np.sqrt(len(gap)) / abs(gap.mean()))
-    reach = float(stats.t.ppf(0.975, len(gap) - 1)) * error
-    return share, (share - reach, share + reach)
+        return share, unbounded
+    # (mean gained - r mean gap)^2 <= t^2 var(gained - r gap) / S, a quadratic inequality in r
+    ((of_gained, both), (_, of_gap)) = np.cov(gained, gap) * stats.t.ppf(0.975, len(gap) - 1) ** 2 / len(gap)
+    a, b, c = (
+        gap.mean() ** 2 - of_gap,
+        gained.mean() * gap.mean() - both,
+        gained.mean() ** 2 - of_gained,
+    )
+    if a <= 0:
+        return share, unbounded
+    root = float(np.sqrt(max(0.0, b**2 - a * c)))
+    return share, (float(b - root) / float(a), float(b + root) / float(a))
 
 
 def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Evidence:
     """The test of ``adjusted->A`` minus ``B->A``, with the share of the gap in its words."""
-    low, high = (100 * value for value in gained.ci95)
-    part, (least, most) = share
+    part, limits = share
+    of_gap = (
+        f"{100 * part:.0f} % of the gap [{100 * limits[0]:.0f}, {100 * limits[1]:.0f}]"
+        if np.isfinite([part, *limits]).all()
+        else "what share of the gap that is cannot be told, for the gap itself is not clearly above zero"
+    )
     return Evidence(
         gained.mean,
         gained.ci95,
         gained.p,
-        f"trained on the same B, the adjusted model gains {100 * gained.mean:.1f} points [{low:.1f}, "
-        f"{high:.1f}] on A: {100 * part:.0f} % of the gap [{100 * least:.0f}, {100 * most:.0f}]",
+        f"trained on the same B, the adjusted model gains {gained.points()} points on A: {of_gap}",
     )

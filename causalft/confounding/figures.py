@@ -14,7 +14,7 @@ from causalft.scm.draw import save_graph
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from causalft.confounding.verify import Verification
+    from causalft.confounding.verification import Verification
 
 __all__ = ["draw_cells", "draw_estimates", "draw_samples", "write_figures"]
 

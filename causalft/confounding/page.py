@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,10 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
 
 
 def interval(value: float, ci95: Any) -> str:
-    """A fraction and its interval in percent."""
-    if any(limit is None or abs(limit) == float("inf") for limit in ci95):
+    """A fraction and its interval in percent; the interval is left out where it has no bounds."""
+    if value is None or not isfinite(value):
+        return "unknown"
+    if any(limit is None or not isfinite(limit) for limit in ci95):
         return f"{100 * value:.1f}"
     return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
 
@@ -151,7 +154,9 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
             name,
             interval(found["tv_to_truth"], found["ci95"]),
             f"{100 * found['tv_to_p_y_given_x']:.1f}",
-            "" if found["coverage"] is None else f"{100 * found['coverage']:.1f} %",
+            ""
+            if found["coverage"] is None or not isfinite(found["coverage"])
+            else f"{100 * found['coverage']:.1f} %",
         ]
         for name, found in metrics["estimates"].items()
     ]
@@ -176,7 +181,7 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
     ]
     closed = metrics["share_of_gap_closed"]
     text = [estimand(metrics)]
-    if closed is not None:
+    if closed is not None and isfinite(closed["estimate"]):
         text.append(f"Adjustment closes {interval(closed['estimate'], closed['ci95'])} % of the gap on A.")
     return Section(
         "The truth beside the estimates", [*text, *metrics["notes"]], tables=[exact, estimates], figures=drawn

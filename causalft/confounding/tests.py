@@ -21,6 +21,7 @@ __all__ = [
     "CELLS",
     "CONTRASTS",
     "LARGE_ENOUGH",
+    "TOO_WIDE",
     "Contrast",
     "Estimate",
     "conclude",
@@ -42,6 +43,10 @@ CONTRASTS: dict[str, dict[str, float]] = {
 
 LARGE_ENOUGH = 0.05
 """The smallest effect that matters here, as a fraction of accuracy: `not detected` means that it is excluded."""
+
+
+TOO_WIDE = "the intervals are too wide"
+"""How the reason of an `inconclusive` begins that more seeds or pictures can settle."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Estimate:
     def __repr__(self) -> str:
         low, high = self.ci95
         return f"{100 * self.mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+    def points(self) -> str:
+        """Mean and interval in points, ``"4.0 [1.0, 7.0]"``."""
+        low, high = self.ci95
+        return f"{100 * self.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 Contrast = Mapping[str, float]
@@ -236,8 +246,8 @@ def conclude(
     drop, deficit, difference = tests["gap_B"], tests["A_minus_B_on_A"], tests["gap_B_minus_gap_A"]
     if min(drop.ci95[0], deficit.ci95[0], difference.ci95[0]) > 0:
         return "verified", (
-            f"trained on B, accuracy falls by {_points(drop)} points from B to A; on A it stays "
-            f"{_points(deficit)} points below training on A; and the fall is {_points(difference)} points "
+            f"trained on B, accuracy falls by {drop.points()} points from B to A; on A it stays "
+            f"{deficit.points()} points below training on A; and the fall is {difference.points()} points "
             "beyond that of the model trained on A"
         )
     for what, test in (
@@ -247,15 +257,10 @@ def conclude(
         if test.ci95[1] < LARGE_ENOUGH:
             return (
                 "not detected",
-                f"{what} is {_points(test)} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded",
+                f"{what} is {test.points()} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded",
             )
     return "inconclusive", (
-        f"the intervals are too wide: the drop from B to A is {_points(drop)} points, the deficit on A "
-        f"{_points(deficit)}, which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or "
+        f"{TOO_WIDE}: the drop from B to A is {drop.points()} points, the deficit on A "
+        f"{deficit.points()}, which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or "
         "--n-per-class"
     )
-
-
-def _points(value: Estimate) -> str:
-    low, high = value.ci95
-    return f"{100 * value.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
+from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_softmax, log_stratum_prior, outputs
 from causalft.confounding.resnet import ResNet, resnet
 from causalft.estimators.fusion import fit_temperature
 from causalft.runs import Run, read_json, write_json
@@ -23,7 +23,7 @@ from synthetic.designs import Design
 from synthetic.generate import PictureSet, make_set
 from synthetic.pictures import PictureSource
 
-__all__ = ["Trial", "has_overlap", "run_trial"]
+__all__ = ["Trial", "cache_folder", "has_overlap", "run_trial"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run_trial(
                     seed,
                     generator=generator,
                     size=size,
-                    cache=_cache(run, generator, seed),
+                    cache=cache_folder(run, generator, seed),
                     progress=progress,
                 )
             return drawn[which]
@@ -133,7 +133,7 @@ def run_trial(
 _WORDS = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, adjusted for C"}
 
 
-def _cache(run: Run | None, generator: str | PictureSource, seed: int) -> Path | None:
+def cache_folder(run: Run | None, generator: str | PictureSource, seed: int) -> Path | None:
     """Where a slow generator's pictures are kept; the renderer draws again faster than it reads."""
     slow = not isinstance(generator, str) and generator.name != "renderer"
     return run.path / "pictures" / f"seed{seed}" if run is not None and slow else None
@@ -190,9 +190,9 @@ def _one_model(
         result["predictions"] = {role: {tested: o.argmax(1).tolist() for tested, o in logits.items()}}
         if role == "B":
             # one temperature, from test pictures of B: it changes no prediction, and A's pictures are not used
-            scaled = logits["A"] / fit_temperature(logits["B"], tests["B"].labels)
-            top = np.exp(scaled - scaled.max(1, keepdims=True))
-            result["by_code"] = {"naive": _by_code(top / top.sum(1, keepdims=True), tests["A"], n_classes)}
+            temperature = fit_temperature(log_softmax(logits["B"]), tests["B"].labels)
+            seen = np.exp(log_softmax(logits["A"] / temperature))
+            result["by_code"] = {"naive": _by_code(seen, tests["A"], n_classes)}
     result["seconds"] = time.perf_counter() - started
     return result
 

@@ -86,7 +86,7 @@ def judge(
         return "inconclusive", (
             f"{reason}; but C has the same law in A and B and is independent of Y in both, so C cannot be the reason"
         )
-    missing = [name for name in PATH_TESTS if p_holm.get(name, 1.0) > 0.05]
+    missing = [name for name in PATH_TESTS if not p_holm.get(name, 1.0) <= 0.05]
     if missing or not blocks_backdoor(design):
         why = (
             f"{', '.join(missing)} not significant: {'; '.join(path[name].words for name in missing if name in path)}"

@@ -5,35 +5,42 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from causalft.confounding.battery import closed_share, gap_closed, run_battery
-from causalft.confounding.curve import Curve
 from causalft.confounding.curve import curve as bias_curve
 from causalft.confounding.error_rates import Power, holm, power
-from causalft.confounding.evidence import Evidence
 from causalft.confounding.figures import write_figures
 from causalft.confounding.page import write_report
-from causalft.confounding.picture_estimates import PictureEstimate, estimate_from_pictures
+from causalft.confounding.picture_estimates import estimate_from_pictures
 from causalft.confounding.resnet import BACKBONES
-from causalft.confounding.tests import CELLS, CONTRASTS, Estimate, estimate, mcnemar, picture_variance
-from causalft.confounding.trial import Trial, has_overlap, run_trial
+from causalft.confounding.tests import (
+    CELLS,
+    CONTRASTS,
+    TOO_WIDE,
+    Estimate,
+    estimate,
+    mcnemar,
+    picture_variance,
+)
+from causalft.confounding.trial import Trial, cache_folder, has_overlap, run_trial
 from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verdict import judge
+from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import Run, atomic_path
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, Rows, make_design
 from synthetic.generate import make_set
-from synthetic.pictures import GENERATORS, PictureSource
+from synthetic.pictures import GENERATORS, PictureSource, open_source
 
 __all__ = ["Plan", "Verification", "plan_for", "verify_confounder"]
 
 ADJUSTED_CELLS = ("adjusted->A", "adjusted->B")
+_EFFECTS = ("gap_B", "A_minus_B_on_A")
 GAP_CLOSED = {"adjusted->A": 1.0, "B->A": -1.0}
 CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
 
@@ -74,142 +81,6 @@ def plan_for(design: Design, quick: bool) -> Plan:
     if quick:
         return Plan("resnet8", 5, min(design.default_n, 200), 24, 7200)
     return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 5, design.default_n, 24, 21_600)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The outcome of the A/B experiment; accuracies are fractions.
-
-    Attributes
-    ----------
-    design : Design
-    generator, backbone : str
-    provenance : what the generator says of its pictures (model, revision, steps, ...).
-    seeds : the replications that were run.
-    n_per_class : pictures of each class in each set.
-    cells : ``"A->B"`` (trained on -> tested on), ``"adjusted->A"`` and so on -> Estimate of the accuracy.
-    gaps : name of a contrast (`causalft.confounding.tests.CONTRASTS`) -> Estimate.
-    evidence : name of every further test -> Evidence.
-    p_holm : name of every test that claims something -> p-value adjusted over them (Holm).
-    truth : exact P(Y|X) and P(Y|do(X)) of B.
-    estimates : ``naive``, ``backdoor``, ``ipw``, ``frontdoor`` -> PictureEstimate; only ``naive`` without overlap.
-    share_closed : share of the gap on A that adjustment closes, with its interval; None without an adjusted model.
-    power : what would be needed for the effect seen.
-    curve : bias against the number of rows, if asked for.
-    mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
-    parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
-    with C=0 and C=1.
-    verdict : one of `causalft.confounding.verdict.VERDICTS`.
-    reason : the same in words, with numbers.
-    notes : what could not be done, and why.
-    seconds : float
-    quick : bool
-    out : run folder, if any.
-    """
-
-    design: Design
-    generator: str
-    backbone: str
-    provenance: dict[str, str]
-    seeds: tuple[int, ...]
-    n_per_class: int
-    cells: dict[str, Estimate]
-    gaps: dict[str, Estimate]
-    evidence: dict[str, Evidence]
-    p_holm: dict[str, float]
-    truth: Truth
-    estimates: dict[str, PictureEstimate]
-    share_closed: tuple[float, tuple[float, float]] | None
-    power: Power | None
-    curve: Curve | None
-    mcnemar_p: float
-    parts: dict[str, dict[str, float]]
-    verdict: str
-    reason: str
-    notes: tuple[str, ...]
-    seconds: float
-    quick: bool
-    out: Path | None
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def tests(self) -> dict[str, Estimate]:
-        """The contrasts of accuracies; the same as ``gaps``."""
-        return self.gaps
-
-    def __repr__(self) -> str:
-        lines = [
-            f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, "
-            f"{self.n_per_class} images a class)",
-            "              tested on A            tested on B",
-        ]
-        for trained in "AB":
-            both = [repr(self.cells[f"{trained}->{tested}"]) for tested in "AB"]
-            lines.append(f"trained on {trained}  {both[0]:<22} {both[1]}")
-        lines.append(f"verdict: {self.verdict} ({self.reason})")
-        return "\n".join(lines)
-
-    def metrics(self) -> dict[str, Any]:
-        """The document of ``metrics.json``."""
-        tests: dict[str, Any] = {
-            name: {
-                "estimate": e.mean,
-                "ci95": e.ci95,
-                "p": e.p,
-                "per_seed": e.per_seed,
-                "bootstrap95": e.bootstrap95,
-            }
-            for name, e in self.gaps.items()
-        }
-        tests.update({name: found.to_metrics() for name, found in self.evidence.items()})
-        for name, value in self.p_holm.items():
-            tests[name]["p_holm"] = value
-        coverage: dict[str, Any] = {}
-        if self.curve is not None:
-            largest = max(self.curve.ns)
-            coverage = {name: self.curve.point(name, largest).coverage for name in self.curve.estimators}
-        return {
-            "design": self.design.name,
-            "design_meaning": self.design.meaning,
-            "strength": self.design.strength,
-            "generator": self.generator,
-            "provenance": self.provenance,
-            "classes": list(self.design.classes),
-            "class_parts": [list(pair) for pair in self.design.parts],
-            "ratio": self.design.ratio,
-            "p_c_given_y": {which: self.design.law(which).tolist() for which in ("A", "B")},
-            "mutual_information_nats": {
-                which: self.design.dependence(which) for which in ("A_train", "B_train")
-            },
-            "tables": {which: _tables(self.design, which) for which in ("A", "B")},
-            "best_accuracy": self.design.best_accuracy(),
-            "backbone": self.backbone,
-            "quick": self.quick,
-            "seeds": list(self.seeds),
-            "n_per_class": self.n_per_class,
-            "cells": {
-                name: {"mean": e.mean, "ci95": e.ci95, "per_seed": e.per_seed, "bootstrap95": e.bootstrap95}
-                for name, e in self.cells.items()
-            },
-            "tests": tests,
-            "truth": self.truth.to_metrics(),
-            "estimates": {
-                name: {**found.to_metrics(), "coverage": coverage.get(name)}
-                for name, found in self.estimates.items()
-            },
-            "share_of_gap_closed": None
-            if self.share_closed is None
-            else {"estimate": self.share_closed[0], "ci95": self.share_closed[1]},
-            "power": None if self.power is None else self.power.to_metrics(),
-            "curve": None if self.curve is None else self.curve.to_metrics(),
-            "mcnemar_p": self.mcnemar_p,
-            "parts": self.parts,
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "notes": list(self.notes),
-            "seconds": self.seconds,
-            **self.extra,
-        }
 
 
 def verify_confounder(
@@ -271,6 +142,14 @@ def verify_confounder(
     2501.15955, Fig. 12).
     """
     started = time.perf_counter()
+    if isinstance(generator, str) and generator not in GENERATORS:
+        raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
+    if isinstance(design, Design) and not classes is ratio is strength is None:
+        raise CausalFTError(
+            f"design {design.name!r} states its own classes and tables; drop classes, ratio and strength"
+        )
+    if isinstance(generator, str) and generator != "renderer":
+        generator = open_source(generator)
     parts = None if isinstance(generator, str) else generator.parts
     laws = (
         design
@@ -290,8 +169,9 @@ def verify_confounder(
         raise CausalFTError(f"{plan.seeds} seeds: use at least 1, and 3 or more for a verdict")
     if first_seed < 0:
         raise CausalFTError(f"first seed {first_seed} is negative; use 0 or larger")
-    if isinstance(generator, str) and generator not in GENERATORS:
-        raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
+    exact = truth(
+        laws.scm("B"), selected=laws.selected
+    )  # refuses a picture that never occurs before any training
     table = laws.counts("B_train", plan.n_per_class)
     recipe = plan.recipe(int(table.sum()))
     numbers = tuple(range(first_seed, first_seed + plan.seeds))
@@ -306,7 +186,7 @@ def verify_confounder(
                 "design": laws.name,
                 "classes": laws.classes,
                 "strength": laws.strength,
-                "tables": {which: _tables(laws, which) for which in ("A", "B")},
+                "tables": {which: tables_of(laws, which) for which in ("A", "B")},
                 "n_per_class": plan.n_per_class,
                 "generator": maker,
                 "provenance": provenance,
@@ -332,11 +212,15 @@ def verify_confounder(
         run=run,
         progress=progress,
     )
-    result = _conclude(laws, trial, plan, numbers, int(table[table > 0].min()))
+    result = _conclude(laws, exact, trial, plan, numbers, int(table[table > 0].min()))
+    notes = result.notes
+    if curve and not has_overlap(laws):
+        notes = (*notes, "no curve: without overlap no number of rows gives an adjusted estimate")
     result = replace(
         result,
         generator=maker,
         provenance=provenance,
+        notes=notes,
         curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
         seconds=time.perf_counter() - started + trial.seconds_before,
         quick=quick,
@@ -348,7 +232,7 @@ def verify_confounder(
 
 
 def _conclude(
-    design: Design, trial: Trial, plan: Plan, seeds: tuple[int, ...], smallest: int
+    design: Design, exact: Truth, trial: Trial, plan: Plan, seeds: tuple[int, ...], smallest: int
 ) -> Verification:
     """Estimates, tests, truth and verdict from the predictions."""
     adjusted = "adjusted->A" in trial.correct
@@ -384,12 +268,11 @@ def _conclude(
     verdict, reason = judge(
         design, cells, gaps, evidence, p_holm, n_seeds=len(seeds), smallest_group=smallest
     )
-    if verdict == "inconclusive" and need is not None and need.seeds_needed is not None:
-        seeds_needed = max(3, need.seeds_needed)
-        reason = (
-            f"{reason}; for an effect like the one seen, about {seeds_needed} seeds are needed (80 % power)"
-        )
-    exact = truth(design.scm("B"), selected=design.selected)
+    if reason.startswith(TOO_WIDE) and need is not None and min(gaps[name].mean for name in _EFFECTS) > 0:
+        wanted = need.seeds_needed
+        if wanted is None or wanted > len(seeds):
+            enough = "no number of seeds is enough" if wanted is None else f"about {wanted} seeds are needed"
+            reason = f"{reason}; for an effect like the one seen, {enough} (80 % power)"
     return Verification(
         design=design,
         generator="",
@@ -424,7 +307,7 @@ def _conclude(
 def _power(trial: Trial, gaps: dict[str, Estimate]) -> Power | None:
     """What the weaker of the two effects that a verdict needs would take; None with one seed."""
     found = []
-    for name in ("gap_B", "A_minus_B_on_A"):
+    for name in _EFFECTS:
         per_seed = list(gaps[name].per_seed)
         if len(per_seed) < 2:
             return None
@@ -444,15 +327,6 @@ def _all_rows(design: Design, n_per_class: int, seeds: tuple[int, ...]) -> Rows:
     )
 
 
-def _tables(design: Design, which: str) -> dict[str, Any]:
-    """The tables of a set's model, for print and for telling two designs apart."""
-    model = design.models[which]
-    return {
-        node: {"given": list(model.parents(node)), "table": np.round(model.tables[node], 6).tolist()}
-        for node in model.graph
-    }
-
-
 def _by_part(
     design: Design, correct: dict[str, np.ndarray], strata: np.ndarray
 ) -> dict[str, dict[str, float]]:
@@ -465,7 +339,10 @@ def _by_part(
         "C=1": factor == 1,
     }
     return {
-        trained: {name: float(correct[f"{trained}->A"][:, mask].mean()) for name, mask in masks.items()}
+        trained: {
+            name: float(correct[f"{trained}->A"][:, mask].mean()) if mask.any() else float("nan")
+            for name, mask in masks.items()
+        }
         for trained in "AB"
     }
 
@@ -483,17 +360,18 @@ def _write(
 
     with atomic_path(run.file("predictions.parquet")) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(table), temporary)
-    # a few pictures of the first seed, drawn larger where the generator can, in the proportions of the sets
+    # pictures of the first seed in the proportions of the sets: drawn anew and larger, or those of the run if drawing
+    # takes long
     slow = not isinstance(generator, str) and generator.name != "renderer"
     samples = {
         which[0]: make_set(
             result.design,
             which,
-            20,
+            result.n_per_class if slow else 20,
             result.seeds[0],
             generator=generator,
             size=generator.size if slow else 64,  # type: ignore[union-attr]
-            cache=run.path / "pictures" / "samples" if slow else None,
+            cache=cache_folder(run, generator, result.seeds[0]),
         )
         for which in ("A_train", "B_train")
     }

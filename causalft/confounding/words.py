@@ -88,7 +88,6 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     """
     first = metrics["classes"][0]
     share = 100 * metrics["ratio"]
-    own = f"B: {metrics['design_meaning']}"
     return [
         f"Y: the label of a picture ({', '.join(metrics['classes'])}).",
         "C: the part in view, the factor in question: C=0 or C=1, such as "
@@ -97,7 +96,9 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
         "A: C is balanced and says nothing of the label."
         if metrics["design"] in _SET_B
         else "A: as the file says.",
-        _SET_B.get(metrics["design"], own).format(share=share, rest=100 - share),
+        _SET_B[metrics["design"]].format(share=share, rest=100 - share)
+        if metrics["design"] in _SET_B
+        else f"B: {metrics['design_meaning']}",
     ]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,12 +13,17 @@ import torch
 from click.testing import CliRunner
 
 from causalft.cli import main
-from causalft.confounding import trial, verify, verify_confounder
-from causalft.confounding.page import explain_sets, verdict_line
+from causalft.confounding import battery, trial, verify, verify_confounder
 from causalft.confounding.resnet import resnet
+from causalft.confounding.tests import CELLS, CONTRASTS
+from causalft.confounding.verdict import PATH_TESTS
 from causalft.errors import CausalFTError
+from causalft.tuning.train import Recipe
+from synthetic.designs import make_design
+from synthetic.pictures import Renderer
 
 TINY = ["verify-confounder", "--quick", "--classes", "bird,truck", "--n-per-class", "12", "--seeds", "2"]
+SMALL = {"classes": ["bird", "truck"], "n_per_class": 10, "seeds": 2, "quick": True, "progress": False}
 
 
 def invoke(*arguments):
@@ -25,9 +32,11 @@ def invoke(*arguments):
 
 @pytest.fixture(autouse=True)
 def short_training(monkeypatch):
-    monkeypatch.setattr(
-        verify, "QUICK", replace(verify.QUICK, size=16, recipe=replace(verify.QUICK.recipe, epochs=2))
-    )
+    """Two epochs on pictures of 16 pixels, and as few simulations as the refuters take."""
+    plan_for = verify.plan_for
+    monkeypatch.setattr(verify, "plan_for", lambda *given: replace(plan_for(*given), size=16))
+    monkeypatch.setattr(verify.Plan, "recipe", lambda plan, n: Recipe(epochs=2, batch_size=32, lr=0.1))
+    monkeypatch.setattr(battery, "refute", partial(battery.refute, simulations=10))
 
 
 def test_resnet32_has_the_form_of_he_et_al():
@@ -63,18 +72,9 @@ def test_command_writes_the_run_and_prints_its_document(tmp_path):
     assert result.exit_code == 0, result.output
     metrics = json.loads(result.stdout)
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert {
-        "design",
-        "generator",
-        "seeds",
-        "n_per_class",
-        "cells",
-        "tests",
-        "verdict",
-        "seconds",
-    } <= metrics.keys()
     assert metrics["design"] == "confounded" and metrics["seeds"] == [0, 1] and metrics["n_per_class"] == 12
-    assert set(metrics["cells"]) == {"A->A", "A->B", "B->A", "B->B"}
+    assert metrics["generator"] == "renderer" and metrics["backbone"] == "resnet8" and metrics["seconds"] > 0
+    assert set(metrics["cells"]) == {*CELLS, "adjusted->A", "adjusted->B"}
     for cell in metrics["cells"].values():
         assert 0 <= cell["ci95"][0] <= cell["mean"] <= cell["ci95"][1] <= 1
         assert cell["mean"] == pytest.approx(np.mean(cell["per_seed"])) and len(cell["per_seed"]) == 2
@@ -83,75 +83,153 @@ def test_command_writes_the_run_and_prints_its_document(tmp_path):
     assert tests["gap_B"] == pytest.approx(cells["B->B"] - cells["B->A"])
     assert tests["gap_A"] == pytest.approx(cells["A->B"] - cells["A->A"])
     assert tests["A_minus_B_on_A"] == pytest.approx(cells["A->A"] - cells["B->A"])
-    assert all(0 <= test["p"] <= 1 and len(test["ci95"]) == 2 for test in metrics["tests"].values())
+    assert tests["gap_closed"] == pytest.approx(cells["adjusted->A"] - cells["B->A"])
     assert metrics["verdict"] == "inconclusive" and "too few images" in metrics["reason"]
 
     import pandas
 
     table = pandas.read_parquet(tmp_path / "run" / "predictions.parquet")
-    right = (table.label == table.prediction).groupby([table.trained_on, table.tested_on]).mean()
+    right = (table.label == table.prediction).groupby([table.model, table.tested_on]).mean()
     assert right["B", "A"] == pytest.approx(cells["B->A"])
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert (
-        "inconclusive" in page and page.count("data:image/png;base64") == 2 and "--classes bird,truck" in page
-    )
+    assert right["adjusted", "A"] == pytest.approx(cells["adjusted->A"])
+    assert set(table.model) == {"A", "B", "adjusted", "ipw", "frontdoor"}
     assert not list((tmp_path / "run" / "models").glob("*.safetensors"))
 
     again = invoke(*TINY, "--out", tmp_path / "run")
     assert again.exit_code == 2 and "already holds a complete" in again.stderr
 
 
+def test_the_document_has_truth_estimates_tests_and_power_and_the_page_shows_them(tmp_path):
+    found = verify_confounder(
+        "confounded", out=tmp_path / "run", command="causalft verify-confounder --quick", **SMALL
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    law = np.array(metrics["truth"]["p_y_do_x"])
+    assert law.shape == (4, 2) and np.allclose(law.sum(1), 1)
+    assert 0 < metrics["truth"]["tv"] < 1 and metrics["truth"]["kl"] > 0
+    assert set(metrics["estimates"]) == {"naive", "backdoor", "ipw", "frontdoor"}
+    for estimate in metrics["estimates"].values():
+        assert 0 <= estimate["tv_to_truth"] <= 1 and estimate["coverage"] is None
+        assert np.allclose(np.array(estimate["p_y"]).sum(1), 1)
+    assert set(metrics["tests"]) == {
+        *CONTRASTS,
+        *("c_to_x", "c_to_y", "open_backdoor_path", "gap_closed", "placebo_c", "placebo_treatment"),
+        *("dummy_outcome", "random_common_cause", "subset_stability", "unobserved_confounder"),
+    }
+    for name, test in metrics["tests"].items():
+        assert 0 <= test["p"] <= 1 and len(test["ci95"]) == 2 and len(test["words"]) > 20, name
+    corrected = {name for name, test in metrics["tests"].items() if "p_holm" in test}
+    assert corrected == {"gap_B", "A_minus_B_on_A", "gap_B_minus_gap_A", *PATH_TESTS, "gap_closed"}
+    assert all(metrics["tests"][name]["p_holm"] >= metrics["tests"][name]["p"] for name in corrected)
+    assert set(metrics["power"]) >= {"images_needed", "seeds_needed"}
+
+    page = (tmp_path / "run" / "report.html").read_text()
+    for heading in (
+        *("The question", "What was found", "The truth beside the estimates", "The tests"),
+        *("What the networks saw", "what would change it"),
+    ):
+        assert heading in page
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert figures == {"cells", "samples", "estimates", "graph"}
+    assert page.count("data:image/") == 4 and "causalft verify-confounder --quick" in page
+    assert "nan" not in page.replace("data:image", "").split("<h2")[1][:3000]
+    assert found.verdict in page and "P(Y | do(X))" in page
+
+
+def test_one_seed_gives_a_page_without_made_up_intervals(tmp_path):
+    found = verify_confounder("confounded", out=tmp_path / "run", **{**SMALL, "seeds": 1})
+    assert (
+        found.verdict == "inconclusive" and found.reason.startswith("one seed only") and found.power is None
+    )
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["estimates"]["naive"]["ci95"] == [None, None]
+    text = re.sub(r"<[^>]*>", " ", (tmp_path / "run" / "report.html").read_text())
+    assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
+
+
+def test_without_overlap_there_is_no_adjusted_model_and_no_curve_and_both_are_said():
+    found = verify_confounder("paper", curve=True, **SMALL)
+    assert set(found.cells) == set(CELLS) and set(found.estimates) == {"naive"} and found.curve is None
+    assert "no adjusted model" in found.notes[0] and "no curve" in found.notes[-1]
+    assert found.truth.tv == pytest.approx(0, abs=1e-9) and found.share_closed is None
+
+
+def test_without_adjustment_two_networks_are_trained(monkeypatch):
+    labels, train = [], trial.train
+    monkeypatch.setattr(
+        trial, "train", lambda *a, **named: labels.append(named["label"]) or train(*a, **named)
+    )
+    found = verify_confounder("confounded", adjust=False, **{**SMALL, "seeds": 1})
+    assert len(labels) == 2 and "model 2 of 2" in labels[1]
+    assert "gap_closed" not in found.evidence and found.notes == ()
+
+
+def test_a_curve_gives_each_estimate_its_coverage(monkeypatch, tmp_path):
+    monkeypatch.setattr(verify, "bias_curve", partial(verify.bias_curve, repetitions=20))
+    monkeypatch.setattr(verify, "CURVE_NS", (300, 1000))
+    verify_confounder("confounded", curve=True, out=tmp_path / "run", **{**SMALL, "seeds": 1})
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0.8 < metrics["estimates"]["backdoor"]["coverage"] <= 1
+    assert metrics["estimates"]["naive"]["coverage"] < 0.8 and metrics["curve"]["ns"] == [300, 1000]
+    assert (tmp_path / "run" / "figures" / "curve.png").exists()
+
+
+def test_a_picture_that_never_occurs_is_refused_before_any_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(trial, "train", lambda *a, **k: pytest.fail("trained"))
+    with pytest.raises(CausalFTError, match="bird body") as error:
+        verify_confounder("paper", strength=1.0, out=tmp_path / "run", **SMALL)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_design_object_states_its_own_classes():
+    design = make_design("confounded", ["cat", "dog", "truck"])
+    with pytest.raises(CausalFTError, match="states its own classes"):
+        verify_confounder(design, classes=["cat", "dog"])
+    with pytest.raises(CausalFTError, match="states its own classes"):
+        verify_confounder(design, strength=0.5)
+    found = verify_confounder(design, n_per_class=8, seeds=1, quick=True, progress=False)
+    assert found.design is design and found.truth.p_y_do_x.shape == (6, 3)
+
+
+class Counting(Renderer):
+    """A renderer that passes for a slow generator and counts its pictures."""
+
+    name = "counting"
+
+    def __init__(self):
+        super().__init__(16)
+        self.drawn = 0
+
+    def draw(self, requests):
+        self.drawn += len(requests)
+        return super().draw(requests)
+
+
+def test_a_slow_generator_draws_each_picture_once(tmp_path):
+    source = Counting()
+    found = verify_confounder("confounded", generator=source, out=tmp_path / "run", **SMALL)
+    assert source.drawn == 2 * 4 * 2 * 10, (
+        "two seeds, four sets, two classes, ten pictures; none for the page"
+    )
+    assert found.generator == "counting" and found.provenance["size"] == "16"
+    assert (
+        found.metrics()["cells"]
+        == verify_confounder("confounded", generator=Counting(), **SMALL).metrics()["cells"]
+    )
+
+
 def test_people_get_a_table_and_what_the_paper_design_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("verify-confounder-paper", "verify-confounder-paper-2"):
-        result = invoke(*TINY, "--design", "paper")
+        result = invoke(*TINY, "--design", "paper", "--seeds", "1")
         assert result.exit_code == 0, result.output
-        assert (
-            "verdict: inconclusive" in result.stdout
-            and "C shifts between A and B but never tells Y" in " ".join(result.stdout.split())
-            and "resnet8 (quick)" in result.stdout
-        )
-        assert (tmp_path / "runs" / folder / "report.html").exists()
-        assert (
-            max(map(len, result.stdout.splitlines())) <= 80
-            and "gap_B: B->B minus B->A: what" in result.stdout
-        )
-
-
-@pytest.mark.parametrize(
-    "design, meaning, verified",
-    [
-        (
-            "paper",
-            "never tells Y",
-            "verified: which part is in view changes what this classifier learns (a shift of",
-        ),
-        (
-            "confounded",
-            "depends on the class",
-            "verified: which part is in view confounds this classifier: R",
-        ),
-        ("null", "pictures ignore the label", "verified: a false alarm"),
-    ],
-)
-def test_the_words_say_what_a_b_c_and_y_are_and_what_is_verified(design, meaning, verified):
-    metrics = {
-        "design": design,
-        "classes": ["cat", "dog"],
-        "ratio": 0.8,
-        "verdict": "verified",
-        "reason": "R",
-    }
-    lines = explain_sets(metrics)
-    assert [line[:2] for line in lines] == ["Y:", "C:", "A:", "B:"]
-    assert meaning in lines[3] and "80 %" in lines[3]
-    assert verdict_line(metrics).startswith(verified) and verdict_line(metrics).endswith(": R")
-    assert verdict_line(metrics | {"verdict": "not detected"}) == "not detected: R"
+        words = " ".join(result.stdout.split())
+        assert "verdict: inconclusive" in words and "C shifts between A and B but never tells Y" in words
+        assert "resnet8 (quick)" in words and (tmp_path / "runs" / folder / "report.html").exists()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_an_interrupted_run_resumes(tmp_path, monkeypatch):
-    options = {"classes": ["bird", "truck"], "n_per_class": 10, "seeds": 2, "quick": True, "progress": False}
-    whole = verify_confounder("confounded", **options)
+    whole = verify_confounder("confounded", **SMALL)
     train, calls = trial.train, []
 
     def stop_at_the_third(*arguments, **named):
@@ -162,13 +240,16 @@ def test_the_same_seed_gives_the_same_numbers_and_an_interrupted_run_resumes(tmp
 
     monkeypatch.setattr(trial, "train", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        verify_confounder("confounded", out=tmp_path / "run", **options)
+        verify_confounder("confounded", out=tmp_path / "run", **SMALL)
     assert not (tmp_path / "run" / "metrics.json").exists()
     with pytest.raises(CausalFTError, match="another interrupted.*design"):
-        verify_confounder("paper", out=tmp_path / "run", **options)
-    resumed = verify_confounder("confounded", out=tmp_path / "run", **options)
-    assert len(calls) == 3 + 2, "the two finished models are not trained again"
-    assert resumed.cells == whole.cells and resumed.tests == whole.tests and "verdict" in repr(resumed)
+        verify_confounder("paper", out=tmp_path / "run", **SMALL)
+    resumed = verify_confounder("confounded", out=tmp_path / "run", **SMALL)
+    assert len(calls) == 3 + 4, "the two finished models are not trained again"
+    assert resumed.cells == whole.cells and resumed.gaps == whole.gaps and "verdict" in repr(resumed)
+    assert {k: v.per_seed for k, v in resumed.estimates.items()} == {
+        k: v.per_seed for k, v in whole.estimates.items()
+    }
 
 
 def test_ctrl_c_is_one_line(tmp_path, monkeypatch):

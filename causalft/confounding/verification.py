@@ -1,0 +1,166 @@
+"""What one A/B experiment gives: accuracies, tests, truth, estimates and verdict, and the document of metrics.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalft.confounding.curve import Curve
+from causalft.confounding.error_rates import Power
+from causalft.confounding.evidence import Evidence
+from causalft.confounding.picture_estimates import PictureEstimate
+from causalft.confounding.tests import Estimate
+from causalft.confounding.truth import Truth
+from causalft.confounding.words import TEST_NAMES
+from synthetic.designs import Design
+
+__all__ = ["Verification", "tables_of"]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome of the A/B experiment; accuracies are fractions.
+
+    Attributes
+    ----------
+    design : Design
+    generator, backbone : str
+    provenance : what the generator says of its pictures (model, revision, steps, ...).
+    seeds : the replications that were run.
+    n_per_class : pictures of each class in each set.
+    cells : ``"A->B"`` (trained on -> tested on), ``"adjusted->A"`` and so on -> Estimate of the accuracy.
+    gaps : name of a contrast (`causalft.confounding.tests.CONTRASTS`) -> Estimate.
+    evidence : name of every further test -> Evidence.
+    p_holm : name of every test that claims something -> p-value adjusted over them (Holm).
+    truth : exact P(Y|X) and P(Y|do(X)) of B.
+    estimates : ``naive``, ``backdoor``, ``ipw``, ``frontdoor`` -> PictureEstimate; only ``naive`` without overlap.
+    share_closed : share of the gap on A that adjustment closes, with its interval; None without an adjusted model.
+    power : what would be needed for the effect seen.
+    curve : bias against the number of rows, if asked for.
+    mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
+    parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
+    with C=0 and C=1.
+    verdict : one of `causalft.confounding.verdict.VERDICTS`.
+    reason : the same in words, with numbers.
+    notes : what could not be done, and why.
+    seconds : float
+    quick : bool
+    out : run folder, if any.
+    """
+
+    design: Design
+    generator: str
+    backbone: str
+    provenance: dict[str, str]
+    seeds: tuple[int, ...]
+    n_per_class: int
+    cells: dict[str, Estimate]
+    gaps: dict[str, Estimate]
+    evidence: dict[str, Evidence]
+    p_holm: dict[str, float]
+    truth: Truth
+    estimates: dict[str, PictureEstimate]
+    share_closed: tuple[float, tuple[float, float]] | None
+    power: Power | None
+    curve: Curve | None
+    mcnemar_p: float
+    parts: dict[str, dict[str, float]]
+    verdict: str
+    reason: str
+    notes: tuple[str, ...]
+    seconds: float
+    quick: bool
+    out: Path | None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tests(self) -> dict[str, Estimate]:
+        """The contrasts of accuracies; the same as ``gaps``."""
+        return self.gaps
+
+    def __repr__(self) -> str:
+        lines = [
+            f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, "
+            f"{self.n_per_class} images a class)",
+            "              tested on A            tested on B",
+        ]
+        for trained in "AB":
+            both = [repr(self.cells[f"{trained}->{tested}"]) for tested in "AB"]
+            lines.append(f"trained on {trained}  {both[0]:<22} {both[1]}")
+        lines.append(f"verdict: {self.verdict} ({self.reason})")
+        return "\n".join(lines)
+
+    def metrics(self) -> dict[str, Any]:
+        """The document of ``metrics.json``."""
+        tests: dict[str, Any] = {
+            name: {
+                "estimate": e.mean,
+                "ci95": e.ci95,
+                "p": e.p,
+                "per_seed": e.per_seed,
+                "bootstrap95": e.bootstrap95,
+                "words": f"{TEST_NAMES[name]}: {e.points()} points",
+            }
+            for name, e in self.gaps.items()
+        }
+        tests.update({name: found.to_metrics() for name, found in self.evidence.items()})
+        for name, value in self.p_holm.items():
+            tests[name]["p_holm"] = value
+        coverage: dict[str, Any] = {}
+        if self.curve is not None:
+            largest = max(self.curve.ns)
+            coverage = {name: self.curve.point(name, largest).coverage for name in self.curve.estimators}
+        return {
+            "design": self.design.name,
+            "design_meaning": self.design.meaning,
+            "strength": self.design.strength,
+            "generator": self.generator,
+            "provenance": self.provenance,
+            "classes": list(self.design.classes),
+            "class_parts": [list(pair) for pair in self.design.parts],
+            "ratio": self.design.ratio,
+            "p_c_given_y": {which: self.design.law(which).tolist() for which in ("A", "B")},
+            "mutual_information_nats": {
+                which: self.design.dependence(which) for which in ("A_train", "B_train")
+            },
+            "tables": {which: tables_of(self.design, which) for which in ("A", "B")},
+            "best_accuracy": self.design.best_accuracy(),
+            "backbone": self.backbone,
+            "quick": self.quick,
+            "seeds": list(self.seeds),
+            "n_per_class": self.n_per_class,
+            "cells": {
+                name: {"mean": e.mean, "ci95": e.ci95, "per_seed": e.per_seed, "bootstrap95": e.bootstrap95}
+                for name, e in self.cells.items()
+            },
+            "tests": tests,
+            "truth": self.truth.to_metrics(),
+            "estimates": {
+                name: {**found.to_metrics(), "coverage": coverage.get(name)}
+                for name, found in self.estimates.items()
+            },
+            "share_of_gap_closed": None
+            if self.share_closed is None
+            else {"estimate": self.share_closed[0], "ci95": self.share_closed[1]},
+            "power": None if self.power is None else self.power.to_metrics(),
+            "curve": None if self.curve is None else self.curve.to_metrics(),
+            "mcnemar_p": self.mcnemar_p,
+            "parts": self.parts,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+            **self.extra,
+        }
+
+
+def tables_of(design: Design, which: str) -> dict[str, Any]:
+    """The tables of a set's model, for print and for telling two designs apart."""
+    model = design.models[which]
+    return {
+        node: {"given": list(model.parents(node)), "table": np.round(model.tables[node], 6).tolist()}
+        for node in model.graph
+    }
