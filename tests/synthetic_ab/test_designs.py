@@ -206,6 +206,14 @@ def test_best_accuracy_is_that_of_the_best_of_all_classifiers(name):
         assert found[f"{trained}->{tested}"] <= found[f"{tested}->{tested}"] + 1e-12
 
 
+@pytest.mark.parametrize("name, threshold", [("confounded", 0.77), ("selection", 0.76)])
+def test_the_best_decision_flips_where_the_docs_say(name, threshold):
+    below = make_design(name, strength=threshold - 0.005).best_accuracy()
+    above = make_design(name, strength=threshold + 0.005).best_accuracy()
+    assert below["B->A"] == pytest.approx(below["A->A"]) == pytest.approx(0.809)
+    assert above["B->A"] == pytest.approx(0.48, abs=0.001)
+
+
 def test_the_tables_are_the_model():
     design = make_design("selection", ["cat", "dog", "bird"])
     for which in "AB":
