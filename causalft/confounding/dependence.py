@@ -235,7 +235,7 @@ def placebo_c(
     values = np.empty(shuffles)
     for i, shuffled in enumerate(tables):
         seen, permuted = path_distance(shuffled), path_distance(_permuted_in_codes(shuffled, resamples, rng))
-        squares = seen**2 - np.nanmean(permuted) ** 2
+        squares = seen**2 - np.nanmean(permuted) ** 2 if not np.isnan(seen) else np.nan
         values[i] = np.sign(squares) * np.sqrt(np.abs(squares))  # signed, so that chance averages out
     values = values[~np.isnan(values)]
     if not len(values):
