@@ -69,7 +69,9 @@ def read_design(path: str | os.PathLike[str], known_parts: Mapping[str, tuple[st
     file = Path(path)
     content = _load(file)
     if not isinstance(content, dict):
-        raise CausalFTError(f"{file}: a design has the keys {', '.join(_KEYS)}; docs/designs.md has an example")
+        raise CausalFTError(
+            f"{file}: a design has the keys {', '.join(_KEYS)}; docs/designs.md has an example"
+        )
     for key in content:
         if key not in _KEYS:
             raise CausalFTError(f"{file}: unknown key {key!r}; {nearest(str(key), _KEYS)}")
