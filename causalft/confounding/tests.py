@@ -208,6 +208,7 @@ def conclude(
     n_classes: int,
     n_seeds: int,
     smallest_group: int,
+    best: Mapping[str, float] | None = None,
 ) -> tuple[str, str]:
     """Turn the estimates into a verdict and its reason in words.
 
@@ -221,6 +222,8 @@ def conclude(
     cells, tests : what `estimate` gave for `CELLS` and `CONTRASTS`.
     n_classes, n_seeds : int
     smallest_group : pictures of the rarest class-and-factor group of the B training set.
+    best : highest accuracy that is possible in each cell, 1 by default. Models have learned if they are clearly above
+        1.5 times chance, or above the middle of chance and the best where that is lower (few classes, noisy labels).
 
     Returns
     -------
@@ -237,7 +240,11 @@ def conclude(
             "set (5 are needed); "
             "raise --n-per-class"
         )
-    untaught = [cell for cell in ("A->A", "B->B") if cells[cell].ci95[0] <= 1.5 / n_classes]
+    untaught = [
+        cell
+        for cell in ("A->A", "B->B")
+        if cells[cell].ci95[0] <= min(1.5 / n_classes, (1 / n_classes + (best[cell] if best else 1.0)) / 2)
+    ]
     if untaught:
         return "inconclusive", (
             f"the models did not learn the classes ({' and '.join(untaught)} not clearly above chance, "

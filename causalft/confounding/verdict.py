@@ -68,7 +68,12 @@ def judge(
     (verdict, reason)
     """
     verdict, reason = conclude(
-        cells, gaps, n_classes=len(design.classes), n_seeds=n_seeds, smallest_group=smallest_group
+        cells,
+        gaps,
+        n_classes=len(design.classes),
+        n_seeds=n_seeds,
+        smallest_group=smallest_group,
+        best=design.best_accuracy(),
     )
     if verdict != "verified":
         return verdict, reason

@@ -16,7 +16,9 @@ def made(mean: float, half: float = 0.03) -> Estimate:
     return Estimate(mean, (mean - half, mean + half), 0.5, (mean,), (mean - half, mean + half))
 
 
-def verdict(design, gap=0.15, *, p=0.001, half=0.03, without=(), n_seeds=5, smallest=20, **options):
+def verdict(
+    design, gap=0.15, *, accuracy=0.9, p=0.001, half=0.03, without=(), n_seeds=5, smallest=20, **options
+):
     chosen = design if not isinstance(design, str) else make_design(design, CLASSES, **options)
     gaps = {
         "gap_B": made(gap, half),
@@ -30,7 +32,7 @@ def verdict(design, gap=0.15, *, p=0.001, half=0.03, without=(), n_seeds=5, smal
     p_holm = {name: (p[name] if isinstance(p, dict) else p) for name in path}
     return judge(
         chosen,
-        {name: made(0.9) for name in CELLS},
+        {name: made(accuracy) for name in CELLS},
         gaps,
         path,
         p_holm,
@@ -100,3 +102,11 @@ def test_too_little_data_is_never_a_no(options, words):
 def test_which_graphs_have_a_path_that_c_blocks():
     blocked = {name: blocks_backdoor(make_design(name, CLASSES)) for name in ("confounded", "paper", "null")}
     assert blocked == {"confounded": True, "paper": False, "null": False}
+
+
+def test_models_have_learned_if_they_are_half_way_from_chance_to_what_noisy_labels_allow():
+    best = make_design("confounded", CLASSES).best_accuracy()["A->A"]
+    assert 0.78 < best < 0.83, "1.5 times chance, 0.75, would ask for nearly all that can be learned"
+    assert verdict("confounded", accuracy=0.72)[0] == "verified"
+    word, reason = verdict("confounded", accuracy=0.6)
+    assert word == "inconclusive" and "did not learn" in reason
