@@ -18,6 +18,7 @@ __all__ = ["check_diffusion", "pretrain_diffusion_command"]
     "--seed", type=int, default=0, show_default=True, help="Seeds pictures, captions, weights and noise."
 )
 @click.option("--steps-vae", type=int, help="Steps of the autoencoder. Default: as for the shipped pipeline.")
+@click.option("--steps-decoder", type=int, help="Further steps of its decoder. Default: likewise.")
 @click.option(
     "--steps-unet", type=int, help="Steps of text encoder and U-Net. Default: as for the shipped pipeline."
 )
@@ -28,6 +29,7 @@ def pretrain_diffusion_command(
     out: Path,
     seed: int,
     steps_vae: int | None,
+    steps_decoder: int | None,
     steps_unet: int | None,
     size: int,
     n_per_cell: int | None,
@@ -46,12 +48,14 @@ def pretrain_diffusion_command(
     import_diffusion()
     config = DiffusionConfig(image_size=size)
     steps_vae = zoo.STEPS_VAE if steps_vae is None else steps_vae
+    steps_decoder = zoo.STEPS_DECODER if steps_decoder is None else steps_decoder
     steps_unet = zoo.STEPS_UNET if steps_unet is None else steps_unet
     n_per_cell = zoo.N_PER_CELL if n_per_cell is None else n_per_cell
-    zoo.check_plan(seed, steps_vae, steps_unet, n_per_cell)
+    zoo.check_plan(seed, n_per_cell, steps_vae, steps_decoder, steps_unet)
     settings = {
         "seed": seed,
         "steps_vae": steps_vae,
+        "steps_decoder": steps_decoder,
         "steps_unet": steps_unet,
         "size": size,
         "n_per_cell": n_per_cell,
@@ -59,10 +63,10 @@ def pretrain_diffusion_command(
     run = Run.create(out, kind="zoo-diffusion", config=settings)
     screen = console(as_json)
     screen.print(
-        f"a mini Stable Diffusion of {size} pixels into {out}: {steps_vae} steps of the autoencoder, then "
-        f"{steps_unet} of text encoder and U-Net"
+        f"a mini Stable Diffusion of {size} pixels into {out}: {steps_vae} steps of the autoencoder, "
+        f"{steps_decoder} of its decoder, {steps_unet} of text encoder and U-Net"
     )
-    minutes = zoo.estimate_seconds(config, steps_vae, steps_unet) / 60
+    minutes = zoo.estimate_seconds(config, steps_vae, steps_decoder, steps_unet) / 60
     screen.print(
         f"about {max(minutes, 0.1):.1f} minutes on one core from the start, less what is already done"
     )
@@ -70,6 +74,7 @@ def pretrain_diffusion_command(
         run.path,
         seed=seed,
         steps_vae=steps_vae,
+        steps_decoder=steps_decoder,
         steps_unet=steps_unet,
         config=config,
         n_per_cell=n_per_cell,
@@ -78,8 +83,8 @@ def pretrain_diffusion_command(
     metrics: dict[str, Any] = {
         "sha256": card["sha256"],
         "parameters": card["parameters"],
-        "losses": {stage: recipe[stage]["losses"][-1] for stage in ("vae", "unet")},
-        "seconds": recipe["vae"]["seconds"] + recipe["unet"]["seconds"],
+        "losses": {stage: recipe[stage]["losses"][-1] for stage in ("vae", "decoder", "unet")},
+        "seconds": sum(recipe[stage]["seconds"] for stage in ("vae", "decoder", "unet")),
     }
     run.finish(metrics)
     if as_json:

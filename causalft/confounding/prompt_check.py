@@ -183,20 +183,24 @@ def check_prompts(
         raise CausalFTError(f"{n_per_cell} pictures a cell cannot be checked; give 2 to 10,000")
     if missing := sorted(set(CLASSES) - set(source.parts)):
         raise CausalFTError(f"the check needs the renderer's six classes; {missing[0]!r} is not drawn")
-    size, drawn, seconds = source.size, [], 0.0
-    for cell in tqdm(
-        range(2 * len(CLASSES)),
+    size = source.size
+    wanted = np.repeat(np.arange(2 * len(CLASSES)), n_per_cell)
+    requests = [
+        Request(CLASSES[cell // 2], int(cell) % 2, 1_000_000 * seed + 10_000 * int(cell) + i % n_per_cell)
+        for i, cell in enumerate(wanted)
+    ]
+    pixels = np.empty((len(requests), size, size, 3), np.uint8)
+    started = time.perf_counter()
+    for start in tqdm(
+        range(0, len(requests), source.batch_size),
         desc="drawing",
-        unit="cell",
+        unit="batch",
         disable=None if progress is None else not progress,
         leave=False,
     ):
-        first = 1_000_000 * seed + 10_000 * cell
-        requests = [Request(CLASSES[cell // 2], cell % 2, first + i) for i in range(n_per_cell)]
-        started = time.perf_counter()
-        drawn.append(source.draw(requests))
-        seconds += time.perf_counter() - started
-    pixels, wanted = np.concatenate(drawn), np.repeat(np.arange(2 * len(CLASSES)), n_per_cell)
+        some = slice(start, start + source.batch_size)
+        pixels[some] = source.draw(requests[some])
+    seconds = time.perf_counter() - started
     judge = judge or train_judge(size, seed=seed, progress=progress)
     seen = name_cells(judge, pixels)
     renders, labels = _renders(size, max(100, n_per_cell), [seed, 22])

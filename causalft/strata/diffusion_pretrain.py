@@ -1,208 +1,36 @@
-"""Pre-training of the mini Stable Diffusion: first the autoencoder, then text encoder and U-Net together."""
+"""Pre-training of the mini Stable Diffusion's text encoder and U-Net: captions and noisy latents in, v out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError
-from causalft.strata.diffusion_captions import FAULTS, CaptionTable
+from causalft.strata.diffusion_captions import CaptionTable
+from causalft.strata.diffusion_pool import Pool
+from causalft.strata.diffusion_vae import encode, rounds
 from causalft.strata.mini_diffusion import (
     DiffusionConfig,
     build_scheduler,
     build_text_encoder,
     build_unet,
-    build_vae,
     import_diffusion,
 )
 from causalft.tuning.train import History, Recipe, train
-from synthetic.objects import CLASSES, N_NUISANCE, render
 
-__all__ = ["DENOISER", "VAE", "Denoiser", "Pool", "rendered_pool", "rounds", "train_denoiser", "train_vae"]
+__all__ = ["DENOISER", "Denoiser", "tokenize", "train_denoiser"]
 
-VAE = Recipe(
-    epochs=1, batch_size=32, lr=2e-3, optimizer="adamw", weight_decay=1e-4, schedule="onecycle", grad_clip=1.0
-)
 DENOISER = Recipe(
     epochs=1, batch_size=64, lr=1e-3, optimizer="adamw", weight_decay=0.01, schedule="onecycle", grad_clip=1.0
 )
-"""Recipes of the two stages; the number of steps sets the epochs (see :func:`rounds`)."""
+"""The measured recipe; the number of steps sets the epochs."""
 
-_ROUND = 100  # steps between two checkpoints
 _AVERAGE = 0.999  # decay of the running mean of the weights (EMA)
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The pictures to train on.
-
-    Attributes
-    ----------
-    pixels : numpy.ndarray
-        Shape (n, size, size, 3), uint8.
-    cells : numpy.ndarray
-        Shape (n,), int64: class times the number of parts, plus part.
-    faults : numpy.ndarray
-        Shape (n,), int64: 0 for a good picture, else 1 + the number of what spoils it in ``FAULTS``.
-    """
-
-    pixels: np.ndarray
-    cells: np.ndarray
-    faults: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.cells)
-
-
-def rendered_pool(n_per_cell: int, size: int, seed: int, *, spoilt: float = 0.08) -> Pool:
-    """Draw pictures of every class and part, and spoil some more of them.
-
-    Parameters
-    ----------
-    n_per_cell : int
-    size : int
-        Pixels.
-    seed : int
-    spoilt : float
-        Spoilt pictures, as a share of the good ones.
-
-    Raises
-    ------
-    CausalFTError
-        If the size or the number is too small.
-
-    Examples
-    --------
-    >>> pool = rendered_pool(10, 16, seed=0, spoilt=0.1)
-    >>> pool.pixels.shape, len(set(pool.cells.tolist())), int((pool.faults > 0).sum())
-    ((132, 16, 16, 3), 12, 12)
-    """
-    if n_per_cell < 1:
-        raise CausalFTError(f"{n_per_cell} pictures a cell are no training set; give 1 or more")
-    rng = np.random.default_rng([seed, 3])
-    n_spoilt = max(1, round(spoilt * n_per_cell)) if spoilt else 0
-    total = n_per_cell + n_spoilt
-    pixels = np.concatenate(
-        [render(name, part, rng.random((total, N_NUISANCE)), size) for name in CLASSES for part in (0, 1)]
-    )
-    cells = np.repeat(np.arange(2 * len(CLASSES)), total)
-    faults = np.tile(np.where(np.arange(total) < n_per_cell, 0, 1), 2 * len(CLASSES))
-    rows = np.flatnonzero(faults)
-    faults[rows] = 1 + rng.integers(len(FAULTS), size=len(rows))
-    for fault in range(1, 1 + len(FAULTS)):
-        chosen = np.flatnonzero(faults == fault)
-        pixels[chosen] = spoil(pixels[chosen], FAULTS[fault - 1], rng)
-    return Pool(pixels, cells, faults)
-
-
-def spoil(pixels: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
-    """Blur, coarsen or darken pictures: uint8 (n, size, size, 3), as they came."""
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
-    strength = torch.from_numpy(rng.random((len(x), 1, 1, 1))).float()
-    if fault == "blurry":
-        once = _blur(x, x.shape[-1] / 20)
-        x = torch.lerp(once, _blur(once, x.shape[-1] / 16), strength)
-    elif fault == "low quality":
-        coarse = F.interpolate(F.avg_pool2d(x, 4), scale_factor=4.0, mode="nearest")
-        noise = torch.from_numpy(rng.standard_normal(x.shape)).float()
-        x = torch.lerp(x, coarse, 0.5 + 0.5 * strength) + noise * (15 + 20 * strength)
-    elif fault == "dark":
-        x = x * (0.15 + 0.2 * strength)
-    else:
-        raise CausalFTError(f"unknown fault {fault!r}; known: {', '.join(FAULTS)}")
-    return x.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-
-
-def _blur(x: Tensor, sigma: float) -> Tensor:
-    reach = max(1, round(2 * sigma))
-    line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
-    line = (line / line.sum()).repeat(3, 1)
-    x = F.conv2d(F.pad(x, (0, 0, reach, reach), mode="replicate"), line[:, None, :, None], groups=3)
-    return F.conv2d(F.pad(x, (reach, reach, 0, 0), mode="replicate"), line[:, None, None, :], groups=3)
-
-
-def rounds(recipe: Recipe, steps: int) -> tuple[Recipe, int]:
-    """Cut a number of steps into epochs of about 100, after each of which there is a checkpoint.
-
-    Returns the recipe with its epochs, and the samples of an epoch. Steps are rounded up to whole epochs.
-
-    Raises
-    ------
-    CausalFTError
-        If there is no step.
-
-    Examples
-    --------
-    >>> recipe, n = rounds(DENOISER, 250)
-    >>> recipe.epochs, n // recipe.batch_size
-    (3, 84)
-    """
-    if steps < 1:
-        raise CausalFTError(f"{steps} steps are no training; give 1 or more")
-    epochs = -(-steps // _ROUND)
-    return replace(recipe, epochs=epochs), -(-steps // epochs) * recipe.batch_size
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pictures (n, size, size, 3) to floats in [-1, 1], (n, 3, size, size)."""
-    return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
-
-
-def train_vae(
-    pool: Pool,
-    config: DiffusionConfig,
-    recipe: Recipe,
-    steps: int,
-    *,
-    progress: bool | None = None,
-    checkpoint: Path | None = None,
-) -> tuple[Any, History]:
-    """Train the autoencoder; its ``scaling_factor`` is set to one over the spread of the latents.
-
-    Loss: L1 + squared error + L1 of the gradients (sharp edges) + 0.001 KL divergence from N(0, 1).
-
-    Raises
-    ------
-    CausalFTError
-        See :func:`causalft.tuning.train.train`.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        vae = build_vae(config).train()
-    pixels = torch.from_numpy(pool.pixels)
-
-    def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
-        chosen = torch.randint(len(pixels), (len(indices),), generator=generator)
-        x = to_unit(pixels[chosen])
-        law = model.encode(x).latent_dist
-        latents = law.mean + law.std * torch.randn(law.mean.shape, generator=generator)
-        error = model.decode(latents).sample - x
-        edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
-        divergence = 0.5 * (law.mean.square() + law.var - 1 - law.logvar).mean()
-        return error.abs().mean() + error.square().mean() + edges + 1e-3 * divergence
-
-    recipe, n = rounds(recipe, steps)
-    history = train(vae, n, batch_loss, recipe, label="autoencoder", progress=progress, checkpoint=checkpoint)
-    vae.eval().requires_grad_(False)
-    mean, std = encode(vae, pool.pixels[:: max(1, len(pool) // 2000)])
-    spread = (mean.var() + std.square().mean()).sqrt().item()
-    vae.register_to_config(scaling_factor=round(1 / spread, 5))
-    return vae, history
-
-
-@torch.inference_mode()
-def encode(vae: Any, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the latents of uint8 pictures, each (n, channels, side, side), not scaled."""
-    laws = [vae.encode(to_unit(part)).latent_dist for part in torch.from_numpy(pixels).split(256)]
-    return torch.cat([law.mean for law in laws]), torch.cat([law.std for law in laws])
 
 
 class Denoiser(nn.Module):
@@ -210,6 +38,10 @@ class Denoiser(nn.Module):
 
     The mean is brought up to date by :meth:`update`, before each step of the loop; so a checkpoint holds it.
     """
+
+    text_encoder: nn.Module
+    unet: Any
+    updates: Tensor
 
     def __init__(self, text_encoder: nn.Module, unet: nn.Module) -> None:
         super().__init__()

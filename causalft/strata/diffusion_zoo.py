@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -17,14 +18,9 @@ from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, read_json, write_json
 from causalft.strata.cards import sha256_file
 from causalft.strata.diffusion_captions import FAULTS, TEMPLATES, caption_table
-from causalft.strata.diffusion_pretrain import (
-    DENOISER,
-    VAE,
-    Pool,
-    rendered_pool,
-    train_denoiser,
-    train_vae,
-)
+from causalft.strata.diffusion_pool import rendered_pool
+from causalft.strata.diffusion_pretrain import DENOISER, train_denoiser
+from causalft.strata.diffusion_vae import DECODER, VAE, sharpen_decoder, train_vae
 from causalft.strata.mini_diffusion import (
     DiffusionConfig,
     build_scheduler,
@@ -34,12 +30,14 @@ from causalft.strata.mini_diffusion import (
     save_tokenizer,
     words_of,
 )
+from causalft.tuning.train import History
 from synthetic.objects import CLASSES, PARTS
 
 __all__ = [
     "GUIDANCE",
     "MINI_DIFFUSION",
     "SAMPLING_STEPS",
+    "STEPS_DECODER",
     "STEPS_UNET",
     "STEPS_VAE",
     "check_files",
@@ -51,8 +49,8 @@ __all__ = [
 MINI_DIFFUSION = Path(synthetic.__file__).parent / "mini_diffusion"
 """The folder that is shipped."""
 
-STEPS_VAE, STEPS_UNET, N_PER_CELL = 2000, 5000, 2000
-SAMPLING_STEPS, GUIDANCE = 10, 3.0
+STEPS_VAE, STEPS_DECODER, STEPS_UNET, N_PER_CELL = 2000, 1500, 5000, 2000
+SAMPLING_STEPS, GUIDANCE = 10, 2.5
 
 
 def pretrain_diffusion(
@@ -60,6 +58,7 @@ def pretrain_diffusion(
     *,
     seed: int = 0,
     steps_vae: int = STEPS_VAE,
+    steps_decoder: int = STEPS_DECODER,
     steps_unet: int = STEPS_UNET,
     config: DiffusionConfig | None = None,
     n_per_cell: int = N_PER_CELL,
@@ -75,8 +74,8 @@ def pretrain_diffusion(
     folder : pathlib.Path
     seed : int
         Draws pictures, captions, first weights and noise.
-    steps_vae, steps_unet : int
-        Steps of the autoencoder, and of text encoder and U-Net.
+    steps_vae, steps_decoder, steps_unet : int
+        Steps of the autoencoder, of its decoder alone, and of text encoder and U-Net.
     config : DiffusionConfig, optional
     n_per_cell : int
         Pictures of each part of each class.
@@ -99,8 +98,31 @@ def pretrain_diffusion(
         pool = rendered_pool(n_per_cell, config.image_size, seed)
         captions = caption_table(CLASSES, PARTS)
         tokenizer = save_tokenizer(captions.texts, config.context_length, folder / "tokenizer")
-        vae, first = _autoencoder(folder, pool, config, seed, steps_vae, progress)
-        text_encoder, unet, second = train_denoiser(
+        coder, first = _autoencoder(
+            folder,
+            "vae",
+            config,
+            lambda checkpoint: train_vae(
+                pool, config, replace(VAE, seed=seed), steps_vae, progress=progress, checkpoint=checkpoint
+            ),
+        )
+        vae, second = _autoencoder(
+            folder,
+            "decoder",
+            config,
+            lambda checkpoint: (
+                coder,
+                sharpen_decoder(
+                    coder,
+                    pool,
+                    replace(DECODER, seed=seed),
+                    steps_decoder,
+                    progress=progress,
+                    checkpoint=checkpoint,
+                ),
+            ),
+        )
+        text_encoder, unet, third = train_denoiser(
             pool,
             captions,
             vae,
@@ -129,11 +151,12 @@ def pretrain_diffusion(
             "seed": seed,
             "n_per_cell": n_per_cell,
             "vae": {**asdict(replace(VAE, seed=seed)), "steps": steps_vae, **first},
+            "decoder": {**asdict(replace(DECODER, seed=seed)), "steps": steps_decoder, **second},
             "unet": {
                 **asdict(replace(DENOISER, seed=seed)),
                 "steps": steps_unet,
-                "losses": second.losses,
-                "seconds": second.seconds,
+                "losses": third.losses,
+                "seconds": third.seconds,
             },
             "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
         },
@@ -148,36 +171,27 @@ def pretrain_diffusion(
         },
     }
     write_json(folder / "card.json", card)
-    for leftover in folder.glob(".vae.*"):
-        leftover.unlink()
+    for stage in ("vae", "decoder"):
+        for leftover in folder.glob(f".{stage}.*"):
+            leftover.unlink()
     return card
 
 
 def _autoencoder(
-    folder: Path, pool: Pool, config: DiffusionConfig, seed: int, steps: int, progress: bool | None
+    folder: Path, name: str, config: DiffusionConfig, stage: Callable[[Path], tuple[Any, History]]
 ) -> tuple[Any, dict[str, Any]]:
-    """Train the autoencoder, or read it where it is done; either way its weights are those that are shipped."""
-    weights, notes = folder / ".vae.safetensors", folder / ".vae.json"
+    """Do one stage of its training, or read it where it is done; either way the weights are rounded to float16."""
+    weights, notes = folder / f".{name}.safetensors", folder / f".{name}.json"
     if not notes.exists():
-        checkpoint = folder / ".vae.checkpoint.safetensors"
-        trained, history = train_vae(
-            pool, config, replace(VAE, seed=seed), steps, progress=progress, checkpoint=checkpoint
-        )
+        trained, history = stage(folder / f".{name}.checkpoint.safetensors")
+        tensors = {key: value.half().contiguous() for key, value in trained.state_dict().items()}
         with atomic_path(weights) as temporary:
-            save_file(
-                {name: value.half().contiguous() for name, value in trained.state_dict().items()}, temporary
-            )
-        write_json(
-            notes,
-            {
-                "scaling_factor": trained.config.scaling_factor,
-                "losses": history.losses,
-                "seconds": history.seconds,
-            },
-        )
+            save_file(tensors, temporary)
+        scale = trained.config.scaling_factor
+        write_json(notes, {"scaling_factor": scale, "losses": history.losses, "seconds": history.seconds})
     found = read_json(notes)
     vae = build_vae(config).eval().requires_grad_(False)
-    vae.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
+    vae.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
     vae.register_to_config(scaling_factor=found.pop("scaling_factor"))
     return vae, found
 
@@ -197,7 +211,7 @@ def _save(folder: Path, networks: dict[str, Any], tokenizer: Any) -> None:
         path.chmod(0o644)  # readable by all, like every other file: safetensors writes for the owner alone
 
 
-def check_plan(seed: int, steps_vae: int, steps_unet: int, n_per_cell: int) -> None:
+def check_plan(seed: int, n_per_cell: int, *steps: int) -> None:
     """Refuse a plan that cannot be trained, before a folder is made.
 
     Raises
@@ -207,23 +221,22 @@ def check_plan(seed: int, steps_vae: int, steps_unet: int, n_per_cell: int) -> N
     """
     if seed < 0:
         raise CausalFTError(f"the seed must be 0 or more, got {seed}")
-    if min(steps_vae, steps_unet, n_per_cell) < 1:
+    if min(n_per_cell, *steps) < 1:
         raise CausalFTError(
-            f"{steps_vae} and {steps_unet} steps on {n_per_cell} pictures a cell are no training; give 1 or more"
+            f"{', '.join(str(n) for n in steps)} steps on {n_per_cell} pictures a cell are no training; give 1 or more"
         )
 
 
-def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_unet: int) -> float:
-    """Time a few steps of either stage on throw-away networks; return the seconds of the whole training."""
-    import tempfile
-
+def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_decoder: int, steps_unet: int) -> float:
+    """Time three steps of each stage on throw-away networks; return the seconds of the whole training."""
     with _one_thread(), tempfile.TemporaryDirectory() as name:
         pool = rendered_pool(8, config.image_size, 0)
         captions = caption_table(CLASSES, PARTS)
         tokenizer = save_tokenizer(captions.texts, config.context_length, Path(name))
         vae, first = train_vae(pool, config, VAE, 3, progress=False)
-        *_, second = train_denoiser(pool, captions, vae, tokenizer, config, DENOISER, 3, progress=False)
-    return (first.seconds * steps_vae + second.seconds * steps_unet) / 3
+        second = sharpen_decoder(vae, pool, DECODER, 3, progress=False)
+        *_, third = train_denoiser(pool, captions, vae, tokenizer, config, DENOISER, 3, progress=False)
+    return (first.seconds * steps_vae + second.seconds * steps_decoder + third.seconds * steps_unet) / 3
 
 
 def check_files(folder: Path) -> dict[str, Any]:
