@@ -27,7 +27,7 @@ DESIGNS = {
 }
 """Name of each design and what it is."""
 
-AMBIGUITY, SLIP, MISREAD, FLIP = 0.15, 0.05, 0.05, 0.25
+AMBIGUITY, SLIP, MISREAD, FLIP = 0.2, 0.05, 0.05, 0.25
 """Shares of look-alikes, of pictures that show the other part, of misread contents, and of wrong labels in B of
 ``label-noise``; see `synthetic.laws.visible`."""
 

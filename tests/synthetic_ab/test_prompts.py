@@ -31,7 +31,7 @@ def test_the_default_prompts_are_those_of_the_paper():
     assert prompts.classes == PARTS
     assert prompts.text("airplane", 0) == "a photo of a airplane's head (cockpit)"
     assert prompts.text("truck", 1, seed=99) == "a photo of a truck's tail"
-    assert prompts.negative_prompt == "blurry"
+    assert prompts.negative_prompt == ""
     others = prompts.using(["picture", "close-up"])
     assert {others.text("cat", 1, seed) for seed in range(4)} == {
         "a picture of a cat's body",
@@ -46,7 +46,7 @@ def test_a_users_file_may_name_any_classes(tmp_path):
     assert prompts.text("ship", 1, seed=4) == "a photo of the stern of a ship"
     assert prompts.text("ship", 1, seed=5) == "a ship's stern"
     short = read_prompts(write(tmp_path, "classes:\n  a: [b, c]\n  d: [e, f]\n"))
-    assert short.text("a", 0) == "a photo of a a's b" and short.negative_prompt == "blurry"
+    assert short.text("a", 0) == "a photo of a a's b" and short.negative_prompt == ""
 
 
 @pytest.mark.parametrize(
