@@ -1,7 +1,8 @@
 """What a causal graph identifies: backdoor sets, front-door sets and instruments, decided by DoWhy's criteria.
 
-Beside `causalft.confounding.refute` this is the only file that imports DoWhy. Its rules for one candidate set are used as they are; the search for all
-minimal sets is written here, because DoWhy's own search returns one set, or all supersets too.
+Beside `causalft.confounding.refute` this is the only file that imports DoWhy. Its rules for one candidate set are
+used as they are; the search for all minimal sets is written here, because DoWhy's own search returns one set, or all
+supersets too.
 """
 
 from __future__ import annotations
