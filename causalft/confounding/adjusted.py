@@ -69,8 +69,8 @@ def adjust_pictures(
 
     - ``backdoor`` (Eq. 7): ``sum_c softmax((f(x) + log P(y | c)) / T) P(c)``, with one temperature T fitted on other
       pictures of B. Logits alone cannot make ``f(x) + log P(y | c)`` every law P(y | x, c): where contents are misread
-      a little is left that no number of pictures takes away (3 to 5 points of total variation in ``confounded``, by the
-      exact law), which the two others do not have.
+      a little is left that no number of pictures takes away (1.5 to 4 points of total variation in ``confounded``, by
+      the exact law), which the two others do not have.
     - ``ipw``: a multinomial logistic head on the network's features, each row weighted with P(c) / P(c | x) (Hajek;
       P(c | x) is a logistic head too).
     - ``frontdoor``: ``sum_b P(b | x) sum_x' P(y | b, x') P(x')``: a head for B, and for each content b a head

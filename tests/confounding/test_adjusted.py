@@ -82,7 +82,7 @@ def test_each_reaches_what_is_done_and_not_what_is_seen(confounded, name):
     done = exact.p_x @ total_variation(p, exact.p_y_do_x)
     seen = exact.p_x @ total_variation(p, exact.p_y_given_x)
     assert exact.tv > 0.1, "the design must tell the two apart"
-    # no logits make f(x) + log P(y | c) the law P(y | x, c) of this design, in which contents are misread: 3 points
+    # no logits make f(x) + log P(y | c) the law P(y | x, c) of this design, in which contents are misread: some points
     # are left to `backdoor` however many rows there are
     assert done < (0.04 if name == "backdoor" else 0.02) and seen > 0.1, (done, seen, exact.tv)
 

@@ -105,9 +105,9 @@ def test_which_graphs_have_a_path_that_c_blocks():
 
 
 def test_models_have_learned_if_they_are_half_way_from_chance_to_what_noisy_labels_allow():
-    best = make_design("confounded", CLASSES).best_accuracy()["A->A"]
-    assert best < 0.85, "1.5 times chance, 0.75, would ask for nearly all that can be learned"
-    middle = (0.5 + best) / 2
-    assert verdict("confounded", accuracy=middle + 0.031)[0] == "verified"
-    word, reason = verdict("confounded", accuracy=middle + 0.029)
+    best = make_design("confounded", CLASSES).best_accuracy()
+    needed = {cell: (0.5 + best[cell]) / 2 for cell in ("A->A", "B->B")}
+    assert max(needed.values()) < 0.7, "1.5 times chance, 0.75, would ask for nearly all that can be learned"
+    assert verdict("confounded", accuracy=max(needed.values()) + 0.031)[0] == "verified"
+    word, reason = verdict("confounded", accuracy=min(needed.values()) + 0.029)
     assert word == "inconclusive" and "did not learn" in reason
