@@ -133,8 +133,8 @@ def verify_confounder(
     --------
     >>> v = verify_confounder("null", classes=["cat", "truck"], n_per_class=4, seeds=1, backbone="resnet8", quick=True,
     ...                       progress=False)
-    >>> v.verdict
-    'inconclusive'
+    >>> print(v.verdict)
+    inconclusive
 
     References
     ----------
