@@ -300,6 +300,7 @@ def pretrain(
         metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
+        options.pop("n_images")
         views = name_value_pairs(members, "--member") or {
             "clip": "upper",
             "openclip": "lower",

@@ -77,7 +77,6 @@ def pretrain_photos(
     control_seeds: int,
     epochs: int | None,
     order_seeds: str | None,
-    n_images: int,
     **options: Any,
 ) -> dict[str, Any]:
     """Pre-train minis on the user's images; return the metrics document."""

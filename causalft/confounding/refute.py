@@ -19,6 +19,7 @@ import numpy as np
 
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
+from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.exact import interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
 
@@ -222,10 +223,11 @@ def refute(
 
 def _fit(columns: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
     import pandas as pd
-    from dowhy import CausalModel
+
+    causal_model = import_dowhy().CausalModel
 
     data = pd.DataFrame({name: np.asarray(column, dtype=np.int64) for name, column in columns.items()})
-    model = CausalModel(data, treatment="T", outcome="O", common_causes=["C"], effect_modifiers=["C"])
+    model = causal_model(data, treatment="T", outcome="O", common_causes=["C"], effect_modifiers=["C"])
     estimand = model.identify_effect(proceed_when_unidentifiable=True)
     estimate = model.estimate_effect(
         estimand, method_name="backdoor.linear_regression", target_units="ate", effect_modifiers=["C"]

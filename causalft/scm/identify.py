@@ -1,6 +1,6 @@
 """What a causal graph identifies: backdoor sets, front-door sets and instruments, decided by DoWhy's criteria.
 
-Beside `causalft.confounding.refute` this is the only file that imports DoWhy. Its rules for one candidate set are
+Beside `causalft.confounding.refute` this is the only file that uses DoWhy. Its rules for one candidate set are
 used as they are; the search for all minimal sets is written here, because DoWhy's own search returns one set, or all
 supersets too.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import networkx as nx
 
 from causalft.errors import CausalFTError
+from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, instrument
 from causalft.scm.graph import as_dag, format_path, observed_nodes, require_node
 
@@ -59,7 +60,9 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
     P(y | do(x)) = sum_c P(y | x, c) P(c)
     """
     graph = _checked(graph, treatment, outcome)
-    from dowhy.graph import check_valid_backdoor_set, do_surgery, get_instruments
+    dowhy_graph = import_dowhy("dowhy.graph")
+    check_valid_backdoor_set, do_surgery = dowhy_graph.check_valid_backdoor_set, dowhy_graph.do_surgery
+    get_instruments = dowhy_graph.get_instruments
 
     observed = set(observed_nodes(graph)) - {treatment, outcome}
     after = nx.descendants(graph, treatment)
@@ -197,7 +200,7 @@ def _frontdoor_failure(
     graph: nx.DiGraph, treatment: str, outcome: str, candidate: Sequence[str]
 ) -> str | None:
     """Return which condition of the front-door criterion fails (Pearl 2009, definition 3.3.3), or None."""
-    from dowhy.graph import check_valid_backdoor_set
+    check_valid_backdoor_set = import_dowhy("dowhy.graph").check_valid_backdoor_set
 
     chosen, x, y = list(candidate), [treatment], [outcome]
     around = graph.subgraph(set(graph).difference(chosen))
@@ -225,7 +228,8 @@ def open_backdoor_path(
     >>> open_backdoor_path(causal_graph(), "X", "Y", ["C"]) is None
     True
     """
-    from dowhy.graph import check_valid_backdoor_set, do_surgery
+    dowhy_graph = import_dowhy("dowhy.graph")
+    check_valid_backdoor_set, do_surgery = dowhy_graph.check_valid_backdoor_set, dowhy_graph.do_surgery
 
     conditioned = set(given)
     surgery = do_surgery(graph, [treatment], remove_outgoing_edges=True)
