@@ -116,6 +116,7 @@ def power(
             f"n_images {n_images}, picture_variance {picture_variance}, target {target}, level {level}: images are 1 "
             "or more, the variance 0 or larger, target and level between 0 and 1"
         )
+    from scipy import stats
     from statsmodels.stats.power import TTestPower
 
     test = TTestPower()
@@ -129,7 +130,12 @@ def power(
         size = effect / math.sqrt(variance)
         if n_seeds > 10 and size * math.sqrt(n_seeds) > 8:  # certain, and hard on the noncentral t
             return 1.0
-        return float(test.power(size, n_seeds, level, alternative="two-sided"))
+        found = float(test.power(size, n_seeds, level, alternative="two-sided"))
+        if not math.isnan(found):
+            return found
+        # a large effect on few seeds makes the noncentral t fail; its numerator is then as good as constant
+        crossing = size * math.sqrt(n_seeds) / stats.t.ppf(1 - level / 2, n_seeds - 1)
+        return float(stats.chi2.cdf((n_seeds - 1) * crossing**2, n_seeds - 1))
 
     variance = of_training + picture_variance
     return Power(

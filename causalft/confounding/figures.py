@@ -146,9 +146,7 @@ def draw_estimates(estimates: Mapping[str, Mapping[str, Any]], truth: Mapping[st
         axes.plot(seeds, [place] * len(seeds), "o", ms=3, color="#222222", alpha=0.6)
     axes.axvline(100 * truth["tv"], ls="--", color="#444444", lw=1.2)
     axes.set_yticks(range(len(names)), [_ESTIMATORS[name][0] for name in reversed(names)])
-    axes.set_xlabel(
-        f"total variation to P(Y|do(X)), points (dashed: that of the exact P(Y|X), {100 * truth['tv']:.1f})"
-    )
+    axes.set_xlabel(f"points from P(Y|do(X)); dashed: the exact P(Y|X), {100 * truth['tv']:.1f}")
     axes.set_xlim(left=0)
     return figure
 

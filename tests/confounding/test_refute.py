@@ -215,3 +215,10 @@ def test_more_images_do_not_help_where_training_varies():
         power([0.3], 100, 0.0)
     with pytest.raises(CausalFTError, match="n_images 0"):
         power([0.3, 0.2], 0, 0.0)
+
+
+def test_power_of_a_large_effect_on_few_seeds_is_a_number():
+    few = power([0.2, 0.21], 100, 5e-5).power  # noncentrality 41 on one degree of freedom
+    draws = np.random.default_rng(0).normal(0.205, 0.05**0.5 / 10**1.5, (40_000, 2))
+    ratio = draws.mean(1) / (draws.std(1, ddof=1) / 2**0.5)
+    assert few == pytest.approx(np.mean(np.abs(ratio) > 12.706), abs=0.02)
