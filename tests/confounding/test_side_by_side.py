@@ -1,0 +1,49 @@
+"""``verify-confounder --design all``: every design in its folder, one table, one figure, one paragraph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from causalft.cli import main
+from causalft.confounding.side_by_side import COLUMNS, draw_side_by_side, table_rows, what_follows_from
+from causalft.confounding.verify import verify_confounder
+from synthetic.designs import DESIGNS
+
+
+@pytest.fixture(scope="module")
+def results():
+    small = {"classes": ["cat", "truck"], "n_per_class": 8, "seeds": 2, "quick": True, "progress": False}
+    found = verify_confounder("confounded", adjust=False, **small)
+    return {"confounded": replace(found, verdict="verified"), "null": replace(found, verdict="verified")}
+
+
+def test_the_paragraph_counts_what_came_out_as_the_law_says(results):
+    text = what_follows_from(results)
+    assert "1 of 2 designs came out as their laws say. Otherwise: null (verified)." in text
+    good = {"null": replace(results["null"], verdict="not detected")}
+    assert what_follows_from(good).endswith("1 of 1 designs came out as their laws say.")
+
+
+def test_the_table_and_the_figure_have_every_design(results):
+    rows = table_rows(results)
+    assert [row[0] for row in rows] == list(results) and {len(row) for row in rows} == {len(COLUMNS)}
+    ticks = [label.get_text() for label in draw_side_by_side(results).axes[0].get_xticklabels()]
+    assert ticks == ["confounded\nverified", "null\nverified"]
+
+
+def test_all_designs_from_the_command_line(tmp_path):
+    words = "verify-confounder --design all --classes cat,truck --n-per-class 6 --seeds 1 --quick --no-adjust"
+    run = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
+    assert run.exit_code == 0, run.output
+    metrics = json.loads((tmp_path / "all" / "metrics.json").read_text())
+    assert set(metrics["verdicts"]) == set(DESIGNS) and set(metrics["verdicts"].values()) == {"inconclusive"}
+    for name in DESIGNS:
+        page = (tmp_path / "all" / name / "report.html").read_text()
+        assert f"--design {name}" in page and name in run.output
+    assert "side by side" in (tmp_path / "all" / "report.html").read_text()
+    again = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
+    assert again.exit_code == 2 and "already holds a complete" in again.output
