@@ -10,11 +10,14 @@ from typing import Any
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.mechanisms import DiscreteSCM
 from synthetic import laws
-from synthetic.design import SETS, Design, Rows, check_classes
+from synthetic.design import SETS as SETS
+from synthetic.design import Design as Design
+from synthetic.design import Rows as Rows
+from synthetic.design import check_classes
 from synthetic.objects import CLASSES, PARTS
 from synthetic.own_design import read_design
 
-__all__ = ["DESIGNS", "SETS", "Design", "Rows", "make_design"]
+__all__ = ["DESIGNS", "make_design"]
 
 DESIGNS = {
     "paper": "B has the same majority factor in every class: C shifts between A and B, but C and Y are "

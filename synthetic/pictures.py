@@ -12,9 +12,11 @@ import torch
 
 from causalft.errors import CausalFTError, nearest
 from synthetic.objects import N_NUISANCE, PARTS, render
-from synthetic.request import PictureSource, Request, picture_seed
+from synthetic.request import PictureSource as PictureSource
+from synthetic.request import Request as Request
+from synthetic.request import picture_seed as picture_seed
 
-__all__ = ["GENERATORS", "PictureSource", "Renderer", "Request", "open_source", "picture_seed"]
+__all__ = ["GENERATORS", "Renderer", "open_source"]
 
 GENERATORS = {
     "renderer": "signed-distance drawings of the twelve close-ups, thousands a second",
