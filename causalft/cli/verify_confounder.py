@@ -63,7 +63,7 @@ def parse_classes(text: str | None) -> list[str] | None:
 @click.option(
     "--strength", type=float, help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]"
 )
-@click.option("--seeds", type=int, help="Number of replications.  [default: 5]")
+@click.option("--seeds", type=int, help="Number of replications.  [default: 3; 5 for paper and with --quick]")
 @click.option("--first-seed", type=int, default=0, show_default=True, help="Seed of the first replication.")
 @click.option(
     "--backbone",

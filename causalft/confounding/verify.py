@@ -80,7 +80,7 @@ def plan_for(design: Design, quick: bool) -> Plan:
     small = design.default_n <= 100
     if quick:
         return Plan("resnet8", 5, min(design.default_n, 200), 24, 7200)
-    return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 5, design.default_n, 24, 21_600)
+    return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
 
 
 def verify_confounder(
@@ -114,7 +114,7 @@ def verify_confounder(
     classes : at least two class names; all by default.
     n_per_class : pictures of each class in each set, at least 4; by default the design's own (`plan_for`).
     ratio, strength : how closely C is tied to the label in B; see `synthetic.designs.make_design`.
-    seeds : number of replications; 5 by default.
+    seeds : number of replications; by default 3, and 5 for ``paper`` and with ``quick``.
     first_seed : replications have the seeds ``first_seed``, ``first_seed + 1``, ...
     backbone : ``"resnet32"``, ``"resnet20"`` or ``"resnet8"``; by default the design's own (`plan_for`).
     adjust : train the adjusted network too (a third of the time).
