@@ -14,7 +14,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 
-__all__ = ["Run", "atomic_path", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["Run", "atomic_path", "plain", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 @contextmanager
@@ -69,14 +69,14 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, os.PathLike):
@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
 
 def to_json(obj: Any) -> str:
     """Return ``obj`` as strict JSON text (no NaN), two-space indented, ending in a newline."""
-    return json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> Path:
@@ -143,7 +143,7 @@ class Run:
             If the folder holds a complete run, a run of another kind or configuration, or files that are no run.
         """
         folder = Path(path)
-        wanted = _plain(config)
+        wanted = plain(config)
         found = _interrupted(folder)
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
         if found is not None and not same and _holds_results(folder):

@@ -69,7 +69,7 @@ def import_diffusers() -> Any:
         import transformers  # noqa: F401 - the pipelines need it, and say so late
     except ImportError as error:
         raise CausalFTError(
-            f"the stable-diffusion generator needs more packages ({error}): pip install 'causalft[diffusion]'"
+            f"Stable Diffusion needs more packages ({error}): pip install 'causalft[diffusion]'"
         ) from None
     return diffusers
 

@@ -29,6 +29,7 @@ __all__ = [
     "naive",
     "ratio",
     "require_overlap",
+    "resample",
 ]
 
 ESTIMATOR_WORDS = {
@@ -77,6 +78,12 @@ def count_table(
             )
     flat = np.ravel_multi_index(columns, tuple(shape))
     return np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(float)
+
+
+def resample(table: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Multinomial bootstrap of a table of counts: ``size`` tables (size, *table.shape) with as many rows each."""
+    n = int(table.sum())
+    return rng.multinomial(n, table.ravel() / n, size=size).reshape(size, *table.shape).astype(float)
 
 
 def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from causalft.confounding.resnet import ResNet
 from causalft.estimators.fusion import fit_temperature
 
-__all__ = ["ADJUSTED", "Adjusted", "adjust_pictures", "log_softmax", "log_stratum_prior", "outputs"]
+__all__ = ["ADJUSTED", "Adjusted", "adjust_pictures", "log_stratum_prior", "outputs"]
 
 ADJUSTED = ("backdoor", "ipw", "frontdoor")
 """The adjusted estimators, in the order in which they are reported."""
@@ -96,9 +97,9 @@ def adjust_pictures(
     logits, features = outputs(model, pictures)
 
     held, _ = outputs(model, calibrate[0])
-    strata = log_softmax(held + log_prior[calibrate[2]])
+    strata = log_softmax(held + log_prior[calibrate[2]], axis=1)
     temperature = fit_temperature(strata, calibrate[1])
-    backdoor = sum(share[c] * np.exp(log_softmax((logits + log_prior[c]) / temperature)) for c in (0, 1))
+    backdoor = sum(share[c] * softmax((logits + log_prior[c]) / temperature, axis=1) for c in (0, 1))
 
     _, known = outputs(model, x)
     scale = StandardScaler().fit(known)
@@ -144,9 +145,3 @@ def _head(
         return found
 
     return predict
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Normalised log-probabilities over the last axis of (n, K)."""
-    top = logits - logits.max(-1, keepdims=True)
-    return top - np.log(np.exp(top).sum(-1, keepdims=True))

@@ -12,6 +12,7 @@ from causalft.confounding.adjust import ESTIMATORS, estimate_do
 from causalft.confounding.table_intervals import interval, wilson
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
 from causalft.errors import CausalFTError
+from causalft.runs import plain
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
 
@@ -59,7 +60,7 @@ class CurvePoint:
 
     def to_metrics(self) -> dict[str, Any]:
         """A JSON document; what has no value is null."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return plain(vars(self))
 
 
 @dataclass(frozen=True)
@@ -302,12 +303,3 @@ def _clustered_share(hits: np.ndarray, of: np.ndarray) -> tuple[float, tuple[flo
     effective = min(trials, share * (1 - share) / spread) if spread > 0 and 0 < share < 1 else float(len(of))
     low, high = wilson(np.array(share), np.array(effective))
     return share, (float(low), float(high))
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: write null."""
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalft.confounding.adjust import count_table, ratio
+from causalft.confounding.adjust import backdoor, count_table, naive, ratio, resample
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
 
@@ -93,11 +93,8 @@ def seeing_minus_adjusting(counts: np.ndarray) -> np.ndarray:
 
     NaN at a code x that lacks a value of C that occurs.
     """
-    xy, cx = counts.sum(-3), counts.sum(-1)
-    n_c = cx.sum(-1)
-    p_c = ratio(n_c, n_c.sum(-1, keepdims=True))[..., None, None]
-    adjusted = np.where(p_c > 0, p_c * ratio(counts, cx[..., None]), 0.0).sum(-3)
-    return ratio(xy, xy.sum(-1, keepdims=True)) - adjusted
+    with_b = counts[..., None, :]  # the estimators take contents too: here there is one
+    return naive(with_b) - backdoor(with_b)
 
 
 def path_distance(counts: np.ndarray) -> np.ndarray:
@@ -203,7 +200,7 @@ def open_backdoor_path(
         conditional_mutual_information(shuffled[:, None]), float(conditional_mutual_information(cx[None]))
     )
     square = seen**2 - float(np.nanmean(permuted)) ** 2
-    low, high = _about(square, path_distance(_bootstrap(table, resamples, rng)) ** 2)
+    low, high = _about(square, path_distance(resample(table, resamples, rng)) ** 2)
     lost = int(np.isnan(seeing_minus_adjusting(table)[:, 0]).sum())
     found = Evidence(max(0.0, square) ** 0.5, (low**0.5, high**0.5), max(p_label, p_picture), "")
     tail = f" ({lost} of {table.shape[1]} codes lack overlap and are left out)" if lost else ""
@@ -279,17 +276,12 @@ def _permuted_in_codes(table: np.ndarray, size: int, rng: np.random.Generator) -
     return permute_within(table.swapaxes(0, 1), size, rng).swapaxes(1, 2)
 
 
-def _bootstrap(table: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    n = int(table.sum())
-    return rng.multinomial(n, table.ravel() / n, size=size).reshape(size, *table.shape).astype(float)
-
-
 def _information(strata: np.ndarray, seed: int, resamples: int) -> Evidence:
     """Conditional mutual information of a table (Z, C, V), tested by permutations of C within Z."""
     rng = np.random.default_rng([seed, 2])
     seen = float(conditional_mutual_information(strata))
     permuted = conditional_mutual_information(permute_within(strata, resamples, rng))
-    draws = conditional_mutual_information(_bootstrap(strata, resamples, rng))
+    draws = conditional_mutual_information(resample(strata, resamples, rng))
     corrected = seen - float(permuted.mean())
     return Evidence(max(0.0, corrected), _about(corrected, draws), _p_value(permuted, seen), "")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalft.errors import CausalFTError
+from causalft.runs import plain
+from causalft.scm.falsify import holm as adjusted_p_values
 
 __all__ = ["Power", "holm", "power"]
 
@@ -33,12 +35,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     for name, p in made.items():
         if not 0 <= p <= 1:
             raise CausalFTError(f"the p-value of {name!r} is {p}; it must lie in [0, 1]")
-    if not made:
-        return {name: float("nan") for name in p_values}
-    from statsmodels.stats.multitest import multipletests
-
-    adjusted = dict(zip(made, multipletests(list(made.values()), method="holm")[1]))
-    return {name: float(adjusted.get(name, float("nan"))) for name in p_values}
+    adjusted = dict(zip(made, adjusted_p_values(list(made.values()))))
+    return {name: adjusted.get(name, float("nan")) for name in p_values}
 
 
 @dataclass(frozen=True)
@@ -59,14 +57,8 @@ class Power:
     standardised_effect: float
 
     def to_metrics(self) -> dict[str, float | int | None]:
-        """A JSON document."""
-        effect = self.standardised_effect
-        return {
-            "images_needed": self.images_needed,
-            "seeds_needed": self.seeds_needed,
-            "power": self.power,
-            "standardised_effect": effect if math.isfinite(effect) else None,
-        }
+        """A JSON document; what is not finite is null."""
+        return plain(vars(self))
 
 
 MOST = 100_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from causalft.runs import plain
 
 __all__ = ["Evidence"]
 
@@ -33,13 +33,4 @@ class Evidence:
 
     def to_metrics(self) -> dict[str, Any]:
         """A JSON document; what is not finite is null."""
-
-        def plain(value: float) -> float | None:
-            return float(value) if np.isfinite(value) else None
-
-        return {
-            "estimate": plain(self.estimate),
-            "ci95": [plain(limit) for limit in self.ci95],
-            "p": plain(self.p),
-            "words": self.words,
-        }
+        return plain({"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words})

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from causalft.confounding.resnet import resnet
+from causalft.confounding.resnet import as_input, resnet
 from causalft.errors import CausalFTError
 from causalft.tuning.train import Recipe, train
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
@@ -105,7 +105,7 @@ def train_judge(
     progress : bool, optional
     """
     pixels, labels = _renders(size, n_per_cell, [seed, 21])
-    x, y = _to_tensor(pixels), torch.from_numpy(labels)
+    x, y = as_input(pixels), torch.from_numpy(labels)
     model = resnet(backbone, 2 * len(CLASSES), seed).train()
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
@@ -124,7 +124,7 @@ def _soften(x: Tensor, generator: torch.Generator) -> Tensor:
 @torch.inference_mode()
 def name_cells(judge: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """Return the cell (2 * class + part) that the judge sees in each picture, int64 (n,)."""
-    return torch.cat([judge(part).argmax(1) for part in _to_tensor(pixels).split(256)]).numpy()
+    return torch.cat([judge(part).argmax(1) for part in as_input(pixels).split(256)]).numpy()
 
 
 def diversity(pixels: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -244,9 +244,3 @@ def _renders(size: int, n_per_cell: int, seed: list[int]) -> tuple[np.ndarray, n
         render(name, part, rng.random((n_per_cell, N_NUISANCE)), size) for name in CLASSES for part in (0, 1)
     ]
     return np.concatenate(pixels), np.repeat(np.arange(2 * len(CLASSES)), n_per_cell)
-
-
-def _to_tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (n, size, size, 3) to float (n, 3, size, size) in [0, 1], channels last in memory."""
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255.0)
-    return x.contiguous(memory_format=torch.channels_last)

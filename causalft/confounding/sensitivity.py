@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalft.confounding.adjust import backdoor, count_table
+from causalft.confounding.adjust import backdoor, count_table, resample
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
 
@@ -81,10 +81,7 @@ def unobserved_confounder(
     """
     table = count_table(c, t, np.zeros(len(c), dtype=int), o, (2, 2, 1, 2))
     rng = np.random.default_rng([seed, 5])
-    n = int(table.sum())
-    tables = (
-        rng.multinomial(n, table.ravel() / n, size=resamples).reshape(resamples, *table.shape).astype(float)
-    )
+    tables = resample(table, resamples, rng)
     # Half a row in each cell keeps the logarithm of an empty one finite (Haldane's correction).
     seen = np.log(_ratio(table + 0.5))
     draws = np.log(_ratio(tables + 0.5))

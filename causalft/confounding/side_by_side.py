@@ -63,7 +63,7 @@ def run_side_by_side(
         if (folder / "metrics.json").exists():
             (folder / "metrics.json").unlink()  # its networks are kept, so that it is read back in seconds
         results[name] = verify_confounder(
-            name, out=folder, command=f"{command.replace('--design all', f'--design {name}')}", **settings
+            name, out=folder, command=command.replace("--design all", f"--design {name}"), **settings
         )
     with figure_style():
         figure = save_figure(draw_side_by_side(results), run.file("figures/side_by_side.png"))

@@ -109,11 +109,7 @@ def estimate(
     >>> e.ci95[0] < 0.2 < e.ci95[1], e.p < 0.01
     (True, True)
     """
-    by_test: dict[str, np.ndarray] = {}
-    for cell, weight in weights.items():
-        test = cell[-1]
-        by_test[test] = by_test.get(test, 0.0) + weight * np.asarray(correct[cell], dtype=float)
-    scores = list(by_test.items())
+    scores = _scores(correct, weights)
     per_seed = np.sum([values.mean(1) for _, values in scores], axis=0)
     n_seeds = len(per_seed)
     mean = float(per_seed.mean())
@@ -143,10 +139,17 @@ def picture_variance(
 
     Parameters as in `estimate`.
     """
+    scores = _scores(correct, weights)
+    return float(sum(_picture_variance(values, strata[test]).mean() for test, values in scores))
+
+
+def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[str, np.ndarray]]:
+    """Test set -> weighted sum (S, n) of the cells with that test set, picture by picture."""
     by_test: dict[str, np.ndarray] = {}
     for cell, weight in weights.items():
-        by_test[cell[-1]] = by_test.get(cell[-1], 0.0) + weight * np.asarray(correct[cell], dtype=float)
-    return float(sum(_picture_variance(values, strata[test]).mean() for test, values in by_test.items()))
+        test = cell[-1]
+        by_test[test] = by_test.get(test, 0.0) + weight * np.asarray(correct[cell], dtype=float)
+    return list(by_test.items())
 
 
 def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 
-from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_softmax, log_stratum_prior, outputs
-from causalft.confounding.resnet import ResNet, resnet
+from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
+from causalft.confounding.resnet import ResNet, as_input, resnet
 from causalft.estimators.fusion import fit_temperature
 from causalft.runs import Run, read_json, write_json
 from causalft.tuning.losses import logit_adjusted_loss
@@ -34,7 +35,7 @@ class Trial:
     ----------
     correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
         -> bool (S, n)
-    strata : test set (``"A"``, ``"B"``) -> list of S int arrays (n,), 2 * class + factor of each picture
+    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
     by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
         over the pictures of A's test set that show each code; NaN for a code that no picture shows
     weights : for each seed, effective share and largest of the inverse probability weights
@@ -158,7 +159,7 @@ def _one_model(
 ) -> dict[str, Any]:
     """Train one network and return its predictions, a JSON document."""
     started = time.perf_counter()
-    x, y = _tensor(pictures.pixels), torch.from_numpy(pictures.labels)
+    x, y = as_input(pictures.pixels), torch.from_numpy(pictures.labels)
     c = torch.from_numpy(pictures.factors)
     log_prior = log_stratum_prior(pictures.labels, pictures.factors, n_classes)
     priors = torch.from_numpy(log_prior).float()
@@ -181,7 +182,7 @@ def _one_model(
         checkpoint=run.file(checkpoint) if run is not None else None,
     )
     model.eval()
-    shown = {tested: _tensor(test.pixels) for tested, test in tests.items()}
+    shown = {tested: as_input(test.pixels) for tested, test in tests.items()}
     result: dict[str, Any] = {"loss": history.losses[-1]}
     if role == "adjusted":
         result.update(_adjusted(model, (x, pictures), tests, shown, log_prior, recipe.seed))
@@ -190,8 +191,8 @@ def _one_model(
         result["predictions"] = {role: {tested: o.argmax(1).tolist() for tested, o in logits.items()}}
         if role == "B":
             # one temperature, from test pictures of B: it changes no prediction, and A's pictures are not used
-            temperature = fit_temperature(log_softmax(logits["B"]), tests["B"].labels)
-            seen = np.exp(log_softmax(logits["A"] / temperature))
+            temperature = fit_temperature(log_softmax(logits["B"], axis=1), tests["B"].labels)
+            seen = softmax(logits["A"] / temperature, axis=1)
             result["by_code"] = {"naive": _by_code(seen, tests["A"], n_classes)}
     result["seconds"] = time.perf_counter() - started
     return result
@@ -238,17 +239,6 @@ def _by_code(probabilities: np.ndarray, test: PictureSet, n_classes: int) -> lis
         probabilities[codes == code].mean(0).tolist() if (codes == code).any() else [None] * n_classes
         for code in range(2 * n_classes)
     ]
-
-
-def _tensor(pixels: np.ndarray) -> Tensor:
-    """uint8 (n, size, size, 3) to float (n, 3, size, size) in [0, 1], channels last in memory."""
-    return (
-        torch.from_numpy(pixels)
-        .permute(0, 3, 1, 2)
-        .float()
-        .div_(255.0)
-        .contiguous(memory_format=torch.channels_last)
-    )
 
 
 def _collect(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalft.errors import CausalFTError
+from causalft.runs import plain
 from causalft.scm.exact import PositivityError, interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
 
@@ -67,19 +68,20 @@ class Truth:
 
     def to_metrics(self) -> dict[str, Any]:
         """The document of ``metrics.json``; an infinite KL is written as null."""
-        per_code = self.kl_per_code
-        return {
-            "codes": list(self.codes),
-            "labels": list(self.labels),
-            "p_x": self.p_x.tolist(),
-            "p_y_given_x": self.p_y_given_x.tolist(),
-            "p_y_do_x": self.p_y_do_x.tolist(),
-            "tv": self.tv,
-            "kl": self.kl if np.isfinite(self.kl) else None,
-            "tv_per_code": self.tv_per_code.tolist(),
-            "kl_per_code": [float(value) if np.isfinite(value) else None for value in per_code],
-            "selected": self.selected,
-        }
+        return plain(
+            {
+                "codes": self.codes,
+                "labels": self.labels,
+                "p_x": self.p_x,
+                "p_y_given_x": self.p_y_given_x,
+                "p_y_do_x": self.p_y_do_x,
+                "tv": self.tv,
+                "kl": self.kl,
+                "tv_per_code": self.tv_per_code,
+                "kl_per_code": self.kl_per_code,
+                "selected": self.selected,
+            }
+        )
 
 
 def truth(scm: DiscreteSCM, *, selected: bool = False, treatment: str = "X", outcome: str = "Y") -> Truth:

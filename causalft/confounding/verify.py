@@ -74,8 +74,8 @@ def plan_for(design: Design, quick: bool) -> Plan:
     """The size of the experiment unless the user says otherwise.
 
     ``paper`` is as published: a ResNet-32 and 100 pictures a class. The other designs have labels that only a model of
-    their law can explain, so they take more pictures and the smaller ResNet-8 (measured here: a ResNet-20 is no
-    better on them). ``quick`` is a smaller experiment with the ResNet-8.
+    their law can explain, so they take more pictures and the smaller ResNet-8. ``quick`` is a smaller experiment with
+    the ResNet-8.
     """
     small = design.default_n <= 100
     if quick:
@@ -212,48 +212,59 @@ def verify_confounder(
         run=run,
         progress=progress,
     )
-    result = _conclude(laws, exact, trial, plan, numbers, int(table[table > 0].min()))
-    notes = result.notes
-    if curve and not has_overlap(laws):
-        notes = (*notes, "no curve: without overlap no number of rows gives an adjusted estimate")
-    result = replace(
-        result,
+    result = _conclude(
+        laws,
+        exact,
+        trial,
+        plan,
+        numbers,
+        int(table[table > 0].min()),
         generator=maker,
         provenance=provenance,
-        notes=notes,
         curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
-        seconds=time.perf_counter() - started + trial.seconds_before,
+        notes=["no curve: without overlap no number of rows gives an adjusted estimate"]
+        if curve and not has_overlap(laws)
+        else [],
         quick=quick,
         out=run.path if run else None,
     )
+    result = replace(result, seconds=time.perf_counter() - started + trial.seconds_before)
     if run is not None:
         _write(run, result, generator, trial.table, command)
     return result
 
 
 def _conclude(
-    design: Design, exact: Truth, trial: Trial, plan: Plan, seeds: tuple[int, ...], smallest: int
+    design: Design,
+    exact: Truth,
+    trial: Trial,
+    plan: Plan,
+    seeds: tuple[int, ...],
+    smallest: int,
+    *,
+    notes: list[str],
+    **facts: Any,
 ) -> Verification:
-    """Estimates, tests, truth and verdict from the predictions."""
+    """Estimates, tests, truth and verdict from the predictions; ``facts`` are what else the `Verification` says."""
     adjusted = "adjusted->A" in trial.correct
     names = (*CELLS, *ADJUSTED_CELLS) if adjusted else CELLS
     cells = {name: estimate(trial.correct, {name: 1.0}, trial.strata) for name in names}
     gaps = {name: estimate(trial.correct, weights, trial.strata) for name, weights in CONTRASTS.items()}
-    notes = []
+    found: list[str] = []
     share = closed_share(trial.correct) if adjusted else None
     battery = run_battery(design, _all_rows(design, plan.n_per_class, seeds), seed=seeds[0])
     evidence = dict(battery.path)
     if share is not None:
         evidence["gap_closed"] = gap_closed(estimate(trial.correct, GAP_CLOSED, trial.strata), share)
     elif not has_overlap(design):
-        notes.append(
+        found.append(
             "no adjusted model: in B the picture tells C (some code never occurs with some C), so P(Y | X, C) "
             "is unknown there"
         )
     if battery.refutation is not None:
         evidence.update(battery.refutation.tests)
     else:
-        notes.append(f"no refuters: {battery.why_not}")
+        found.append(f"no refuters: {battery.why_not}")
     # the claims of the verdict are corrected together; placebo, refuters and sensitivity claim nothing
     claims = {name: gaps[name].p for name in ("gap_B", "A_minus_B_on_A", "gap_B_minus_gap_A")}
     claims.update(
@@ -275,9 +286,7 @@ def _conclude(
             reason = f"{reason}; for an effect like the one seen, {enough} (80 % power)"
     return Verification(
         design=design,
-        generator="",
         backbone=plan.backbone,
-        provenance={},
         seeds=seeds,
         n_per_class=plan.n_per_class,
         cells=cells,
@@ -288,15 +297,13 @@ def _conclude(
         estimates=estimate_from_pictures(trial.by_code, exact),
         share_closed=share,
         power=need,
-        curve=None,
         mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
         parts=_by_part(design, trial.correct, trial.strata["A"]),
         verdict=verdict,
         reason=reason,
-        notes=tuple(notes),
+        notes=(*found, *notes),
         seconds=0.0,
-        quick=False,
-        out=None,
+        **facts,
         extra={
             "weights": trial.weights,
             "refutation": None if battery.refutation is None else battery.refutation.to_metrics(),
@@ -362,16 +369,16 @@ def _write(
         pyarrow.parquet.write_table(pyarrow.table(table), temporary)
     # pictures of the first seed in the proportions of the sets: drawn anew and larger, or those of the run if drawing
     # takes long
-    slow = not isinstance(generator, str) and generator.name != "renderer"
+    cache = cache_folder(run, generator, result.seeds[0])
     samples = {
         which[0]: make_set(
             result.design,
             which,
-            result.n_per_class if slow else 20,
+            20 if cache is None else result.n_per_class,
             result.seeds[0],
             generator=generator,
-            size=generator.size if slow else 64,  # type: ignore[union-attr]
-            cache=cache_folder(run, generator, result.seeds[0]),
+            size=64 if isinstance(generator, str) or cache is None else generator.size,
+            cache=cache,
         )
         for which in ("A_train", "B_train")
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from causalft.runs import plain
 from causalft.scm.independence import IndependenceTest
 from causalft.scm.rival import Change, Relabelings
 from causalft.scm.separation import Independence
@@ -93,10 +92,10 @@ class Falsification:
                     "quantity": test.quantity,
                     "component": test.component or None,
                     "estimate": test.estimate,
-                    "ci95": [_finite(end) for end in test.ci95],
+                    "ci95": plain(test.ci95),
                     "p": test.p,
                     "p_holm": line.p_holm,
-                    "detectable": _finite(test.detectable),
+                    "detectable": plain(test.detectable),
                     "verdict": line.verdict,
                 }
             )
@@ -117,10 +116,6 @@ class Falsification:
             "relabelings": None if self.relabelings is None else vars(self.relabelings),
             "words": self.words(),
         }
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _words(found: Falsification) -> list[str]:

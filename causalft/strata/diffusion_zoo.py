@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-import synthetic
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, read_json, write_json
 from causalft.strata.cards import sha256_file
@@ -32,6 +31,7 @@ from causalft.strata.mini_diffusion import (
 )
 from causalft.tuning.train import History
 from synthetic.objects import CLASSES, PARTS
+from synthetic.pipelines import mini_pipeline_folder
 
 __all__ = [
     "GUIDANCE",
@@ -46,7 +46,7 @@ __all__ = [
     "pretrain_diffusion",
 ]
 
-MINI_DIFFUSION = Path(synthetic.__file__).parent / "mini_diffusion"
+MINI_DIFFUSION = mini_pipeline_folder()
 """The folder that is shipped."""
 
 STEPS_VAE, STEPS_DECODER, STEPS_UNET, N_PER_CELL = 2000, 1500, 5000, 2000

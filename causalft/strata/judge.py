@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,10 @@ from PIL import Image
 from causalft.errors import CausalFTError
 from causalft.strata.stratum import Stratum
 from causalft.strata.zoo import open_zoo
+from synthetic.gallery import Judge
 from synthetic.prompts import Prompts
 
 __all__ = ["clip_judge", "open_judge"]
-
-Judge = Callable[[np.ndarray, Sequence[str], Sequence[int]], np.ndarray]
 
 
 def clip_judge(stratum: Stratum, prompts: Prompts) -> Judge:

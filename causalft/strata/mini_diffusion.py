@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from causalft.errors import CausalFTError
+from synthetic.pipelines import import_diffusers
 
 __all__ = [
     "BETA_END",
@@ -31,7 +32,6 @@ mean colour of a picture visible in the last step, and pictures that start from 
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _PIECES = re.compile(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+")
-_EXTRA = "the mini Stable Diffusion needs diffusers and transformers: pip install 'causalft[diffusion]'"
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,9 @@ def import_diffusion() -> tuple[Any, Any]:
     CausalFTError
         If the extra ``diffusion`` is not installed.
     """
-    try:
-        import diffusers
-        import transformers
-    except ImportError as error:
-        raise CausalFTError(f"{_EXTRA} ({error})") from error
+    diffusers = import_diffusers()
+    import transformers
+
     return diffusers, transformers
 
 

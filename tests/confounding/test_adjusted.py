@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_softmax, log_stratum_prior
+from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior
 from causalft.confounding.curve import law_and_truth
 from causalft.confounding.picture_estimates import estimate_from_pictures
 from causalft.confounding.truth import Truth, total_variation, truth
@@ -125,11 +125,6 @@ def test_adjustment_does_not_mend_a_selected_sample():
 def test_stratum_priors_by_hand_and_without_a_hole():
     p = np.exp(log_stratum_prior(np.array([0, 0, 0, 1]), np.zeros(4, int), 2))
     assert np.allclose(p, [[0.7, 0.3], [0.5, 0.5]])
-
-
-def test_log_softmax_is_that_of_torch():
-    logits = np.random.default_rng(0).normal(size=(5, 3)) * 500
-    assert np.allclose(log_softmax(logits), torch.from_numpy(logits).log_softmax(1).numpy())
 
 
 @pytest.mark.parametrize("lost", ["labels", "factors", "contents"])
