@@ -158,7 +158,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
             continue
         p = test.get("p_holm", test["p"])
         nats = name in ("c_to_x", "c_to_y")
-        value = f"{test['estimate']:.3f} nats" if nats else interval(test["estimate"] or 0.0, test["ci95"])
+        value = f"{test['estimate']:.3f} nats" if nats else interval(test["estimate"], test["ci95"])
         tests.add_row(f"{name}: {TEST_NAMES[name]}", value, f"{p:.2g}")
     screen.print(f"Is the part in view a confounder? Design {metrics['design']}:")
     for line in explain_sets(metrics):

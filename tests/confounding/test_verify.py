@@ -296,3 +296,12 @@ def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
     cell = metrics["designs"]["null"]["cells"]["A->A"]["mean"]
     assert metrics["table"]["rows"][2][1].startswith(f"{100 * cell:.1f} [")
     assert "fig12 --seeds 2 --quick" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_test_that_cannot_be_made_is_unknown_and_not_zero(tmp_path):
+    # in `paper` the part is C: no picture occurs with both values of C, and the path cannot be told
+    words = "verify-confounder --design paper --classes bird,truck --n-per-class 8 --seeds 1 --quick --no-adjust"
+    result = invoke(*words.split(), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["tests"]["open_backdoor_path"]["estimate"] is None
+    assert "unknown" in result.output
