@@ -304,4 +304,5 @@ def test_a_test_that_cannot_be_made_is_unknown_and_not_zero(tmp_path):
     result = invoke(*words.split(), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["tests"]["open_backdoor_path"]["estimate"] is None
-    assert "unknown" in result.output
+    (row,) = [line for line in result.output.splitlines() if "open_backdoor_path:" in line]
+    assert "unknown" in row
