@@ -21,22 +21,15 @@ DESIGNS = ("paper", "confounded", "null")
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Run the A/B experiment on each design, then gather the cells in one table and one page."""
-    from causalft.confounding import verify_confounder
     from causalft.confounding.figures import draw_cells
+    from causalft.confounding.side_by_side import run_designs
     from causalft.report.html import Figure, Section, Table, render_report
     from causalft.report.style import figure_style, save_figure
     from causalft.runs import Run, write_text
 
     run = Run.create(out, kind="experiment", config={"name": "fig12", "quick": quick, "seeds": seeds})
-    found: dict[str, dict[str, Any]] = {}
-    for design in DESIGNS:
-        folder = run.path / design
-        if not (folder / "metrics.json").exists():
-            command = (
-                f"causalft verify-confounder --design {design} --seeds {seeds}{' --quick' if quick else ''}"
-            )
-            verify_confounder(design, seeds=seeds, quick=quick, out=folder, command=command)
-        found[design] = Run.open(folder, "verify-confounder").metrics
+    command = f"causalft verify-confounder --seeds {seeds}{' --quick' if quick else ''}"
+    found = run_designs(run.path, DESIGNS, command=command, seeds=seeds, quick=quick)
     metrics = {"designs": found, "seeds": seeds, "quick": quick, **tabulate(found)}
     with figure_style():
         figures = [
@@ -73,10 +66,8 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ----------
     found : design name -> metrics.json of its run.
     """
+    from causalft.confounding.page import interval
     from causalft.confounding.tests import CELLS
-
-    def interval(value: float, ci95: list[float]) -> str:
-        return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
 
     rows = []
     for design, metrics in found.items():

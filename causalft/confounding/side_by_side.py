@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalft.confounding.page import interval
-from causalft.confounding.verify import Verification, verify_confounder
+from causalft.confounding.verify import verify_confounder
 from causalft.report.html import Figure, Section, Table, render_report
 from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
 from causalft.runs import Run, write_text
@@ -19,7 +20,16 @@ from synthetic.designs import DESIGNS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-__all__ = ["COLUMNS", "draw_side_by_side", "run_side_by_side", "table_rows", "what_follows_from"]
+__all__ = [
+    "COLUMNS",
+    "draw_side_by_side",
+    "run_designs",
+    "run_side_by_side",
+    "table_rows",
+    "what_follows_from",
+]
+
+Metrics = Mapping[str, Any]
 
 COLUMNS = (
     "design",
@@ -40,10 +50,30 @@ _EXPECTED = {
 }
 
 
-def run_side_by_side(
-    out: str | os.PathLike[str], *, command: str, **settings: Any
-) -> dict[str, Verification]:
-    """Run every design with the same settings, each into a folder of its own, and one page over all.
+def run_designs(
+    folder: Path, designs: Iterable[str], *, command: str = "causalft verify-confounder", **settings: Any
+) -> dict[str, Metrics]:
+    """Run each design into a folder of its own, or read it back where it is complete; design -> ``metrics.json``.
+
+    Parameters
+    ----------
+    folder : holds ``folder/DESIGN`` for each.
+    command : with which a page says how to repeat its run; ``--design`` is put in.
+    settings : of `verify_confounder`, except ``design`` and ``out``.
+    """
+    found = {}
+    for name in designs:
+        place = folder / name
+        if not (place / "metrics.json").exists():
+            words = command.replace(" --design all", "")
+            repeat = words.replace("verify-confounder", f"verify-confounder --design {name}", 1)
+            verify_confounder(name, out=place, command=repeat, **settings)
+        found[name] = Run.open(place, "verify-confounder").metrics
+    return found
+
+
+def run_side_by_side(out: str | os.PathLike[str], *, command: str, **settings: Any) -> dict[str, Metrics]:
+    """Run every design with the same settings, and make one page over all; design -> ``metrics.json``.
 
     Parameters
     ----------
@@ -52,68 +82,65 @@ def run_side_by_side(
     settings : of `verify_confounder`, except ``design`` and ``out``.
     """
     started = time.perf_counter()
-    plain = {
-        key: value if isinstance(value, (str, int, float, bool, list, type(None))) else value.name
-        for key, value in settings.items()
-    }
-    run = Run.create(out, kind="verify-confounder-all", config={"designs": list(DESIGNS), **plain})
-    results: dict[str, Verification] = {}
-    for name in DESIGNS:
-        folder = run.path / name
-        if (folder / "metrics.json").exists():
-            (folder / "metrics.json").unlink()  # its networks are kept, so that it is read back in seconds
-        results[name] = verify_confounder(
-            name, out=folder, command=command.replace("--design all", f"--design {name}"), **settings
-        )
+    generator = settings.get("generator", "renderer")
+    source = {} if isinstance(generator, str) else generator.provenance()
+    name = generator if isinstance(generator, str) else generator.name
+    run = Run.create(
+        out,
+        kind="verify-confounder-all",
+        config={"designs": list(DESIGNS), **settings, "generator": name, "provenance": source},
+    )
+    found = run_designs(run.path, DESIGNS, command=command, **settings)
     with figure_style():
-        figure = save_figure(draw_side_by_side(results), run.file("figures/side_by_side.png"))
-    write_text(run.file("report.html"), _page(results, figure, command))
+        figure = save_figure(draw_side_by_side(found), run.file("figures/side_by_side.png"))
+    write_text(run.file("report.html"), _page(found, figure, command))
     run.finish(
         {
-            "designs": {name: result.metrics() for name, result in results.items()},
-            "verdicts": {name: result.verdict for name, result in results.items()},
-            "what_follows": what_follows_from(results),
+            "designs": found,
+            "verdicts": {name: metrics["verdict"] for name, metrics in found.items()},
+            "what_follows": what_follows_from(found),
             "seconds": time.perf_counter() - started,
         }
     )
-    return results
+    return found
 
 
-def table_rows(results: dict[str, Verification]) -> list[list[str]]:
+def table_rows(found: Mapping[str, Metrics]) -> list[list[str]]:
     """One row a design, in the order of `COLUMNS`; accuracies and total variations in points."""
     rows = []
-    for name, result in results.items():
-        drop, deficit = result.gaps["gap_B"], result.gaps["A_minus_B_on_A"]
-        closed = result.share_closed if result.verdict in ("verified", "selection") else None
+    for name, metrics in found.items():
+        drop, deficit = metrics["tests"]["gap_B"], metrics["tests"]["A_minus_B_on_A"]
+        closed = metrics["share_of_gap_closed"] if metrics["verdict"] in ("verified", "selection") else None
         rows.append(
             [
                 name,
-                f"{result.design.dependence('B'):.2f} nats",
-                f"{100 * result.truth.tv:.1f}",
-                interval(drop.mean, drop.ci95),
-                interval(deficit.mean, deficit.ci95),
-                "" if closed is None else f"{interval(*closed)} %",
-                result.verdict,
+                f"{metrics['mutual_information_nats']['B_train']:.2f} nats",
+                f"{100 * metrics['truth']['tv']:.1f}",
+                interval(drop["estimate"], drop["ci95"]),
+                interval(deficit["estimate"], deficit["ci95"]),
+                "" if closed is None else f"{interval(closed['estimate'], closed['ci95'])} %",
+                metrics["verdict"],
             ]
         )
     return rows
 
 
-def what_follows_from(results: dict[str, Verification]) -> str:
+def what_follows_from(found: Mapping[str, Metrics]) -> str:
     """One paragraph on all designs together: which answers came out as the laws say they must."""
-    as_expected = [name for name, result in results.items() if result.verdict == _EXPECTED.get(name)]
-    others = [f"{name} ({result.verdict})" for name, result in results.items() if name not in as_expected]
+    verdicts = {name: metrics["verdict"] for name, metrics in found.items()}
+    as_expected = [name for name, verdict in verdicts.items() if verdict == _EXPECTED.get(name)]
+    others = [f"{name} ({verdict})" for name, verdict in verdicts.items() if name not in as_expected]
     text = (
         "A drop from B to A alone does not show a confounder: the paper's own 90:10 design drops because P(C) shifts, "
         "with C independent of Y, and a selected sample drops although C causes nothing. Only where C has an arrow "
         "into Y is P(Y|X) away from P(Y|do(X)) for a reason that adjustment for C removes. Where C is invisible, or "
         "only the labels are noisy, the experiment must not say 'verified'. "
     )
-    text += f"Here {len(as_expected)} of {len(results)} designs came out as their laws say."
+    text += f"Here {len(as_expected)} of {len(found)} designs came out as their laws say."
     return text + (f" Otherwise: {', '.join(others)}." if others else "")
 
 
-def draw_side_by_side(results: dict[str, Verification]) -> Drawing:
+def draw_side_by_side(found: Mapping[str, Metrics]) -> Drawing:
     """The drop of the B-trained model and its deficit on A in every design, with 95 % intervals."""
     figure = new_figure(8.6, 3.6)
     axes = figure.add_subplot()
@@ -123,34 +150,39 @@ def draw_side_by_side(results: dict[str, Verification]) -> Drawing:
         ("truth", "exact distance of P(Y|X) to P(Y|do(X))", PALETTE["green"]),
     )
     for number, (kind, label, colour) in enumerate(kinds):
-        x = np.arange(len(results)) + (number - 1) * 0.27
+        x = np.arange(len(found)) + (number - 1) * 0.27
         if kind == "truth":
             axes.bar(
-                x, [100 * r.truth.tv for r in results.values()], 0.24, color=colour, alpha=0.75, label=label
+                x,
+                [100 * m["truth"]["tv"] for m in found.values()],
+                0.24,
+                color=colour,
+                alpha=0.75,
+                label=label,
             )
             continue
-        found = [r.gaps[kind] for r in results.values()]
-        means = np.array([100 * e.mean for e in found])
-        ends = np.array([[100 * limit for limit in e.ci95] for e in found]).T
+        tests = [metrics["tests"][kind] for metrics in found.values()]
+        means = np.array([100 * test["estimate"] for test in tests])
+        ends = np.array([[100 * limit for limit in test["ci95"]] for test in tests]).T
         axes.bar(x, means, 0.24, color=colour, alpha=0.75, label=label)
         axes.errorbar(x, means, yerr=np.maximum(0, np.abs(ends - means)), fmt="none", color="black", lw=1.2)
     axes.axhline(0, color="#444444", lw=0.8)
-    axes.set_xticks(range(len(results)), [f"{name}\n{r.verdict}" for name, r in results.items()])
+    axes.set_xticks(range(len(found)), [f"{name}\n{m['verdict']}" for name, m in found.items()])
     axes.set_ylabel("points")
     figure.legend(loc="outside upper center", ncols=1)
     return figure
 
 
-def _page(results: dict[str, Verification], figure: Path, command: str) -> str:
-    first = next(iter(results.values()))
+def _page(found: Mapping[str, Metrics], figure: Path, command: str) -> str:
+    first = next(iter(found.values()))
     return render_report(
         title="Is C a confounder? The designs side by side",
-        verdict=what_follows_from(results),
+        verdict=what_follows_from(found),
         facts={
-            "pictures": first.generator,
-            "classes": ", ".join(first.design.classes),
-            "seeds": ", ".join(map(str, first.seeds)),
-            "seconds": f"{sum(result.seconds for result in results.values()):.0f}",
+            "pictures": first["generator"],
+            "classes": ", ".join(first["classes"]),
+            "seeds": ", ".join(map(str, first["seeds"])),
+            "seconds": f"{sum(metrics['seconds'] for metrics in found.values()):.0f}",
         },
         sections=[
             Section(
@@ -159,7 +191,7 @@ def _page(results: dict[str, Verification], figure: Path, command: str) -> str:
                 tables=[
                     Table(
                         columns=COLUMNS,
-                        rows=table_rows(results),
+                        rows=table_rows(found),
                         caption="Points with 95 % intervals over seeds; total variation is exact.",
                     )
                 ],

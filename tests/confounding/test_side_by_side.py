@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -17,14 +16,14 @@ from synthetic.designs import DESIGNS
 @pytest.fixture(scope="module")
 def results():
     small = {"classes": ["cat", "truck"], "n_per_class": 8, "seeds": 2, "quick": True, "progress": False}
-    found = verify_confounder("confounded", adjust=False, **small)
-    return {"confounded": replace(found, verdict="verified"), "null": replace(found, verdict="verified")}
+    found = {**verify_confounder("confounded", adjust=False, **small).metrics(), "verdict": "verified"}
+    return {"confounded": found, "null": found}
 
 
 def test_the_paragraph_counts_what_came_out_as_the_law_says(results):
     text = what_follows_from(results)
     assert "1 of 2 designs came out as their laws say. Otherwise: null (verified)." in text
-    good = {"null": replace(results["null"], verdict="not detected")}
+    good = {"null": {**results["null"], "verdict": "not detected"}}
     assert what_follows_from(good).endswith("1 of 1 designs came out as their laws say.")
 
 
@@ -45,5 +44,11 @@ def test_all_designs_from_the_command_line(tmp_path):
         page = (tmp_path / "all" / name / "report.html").read_text()
         assert f"--design {name}" in page and name in run.output
     assert "side by side" in (tmp_path / "all" / "report.html").read_text()
+    # an interrupted run reads what is complete, and takes nothing away
+    kept = (tmp_path / "all" / "paper" / "metrics.json").stat().st_mtime_ns
+    (tmp_path / "all" / "metrics.json").unlink()
+    resumed = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
+    assert resumed.exit_code == 0, resumed.output
+    assert (tmp_path / "all" / "paper" / "metrics.json").stat().st_mtime_ns == kept
     again = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
     assert again.exit_code == 2 and "already holds a complete" in again.output

@@ -300,9 +300,14 @@ def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
 
 def test_a_test_that_cannot_be_made_is_unknown_and_not_zero(tmp_path):
     # in `paper` the part is C: no picture occurs with both values of C, and the path cannot be told
-    words = "verify-confounder --design paper --classes bird,truck --n-per-class 8 --seeds 1 --quick --no-adjust"
+    words = (
+        "verify-confounder --design paper --classes bird,truck --n-per-class 8 --seeds 1 --quick --no-adjust"
+    )
     result = invoke(*words.split(), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["tests"]["open_backdoor_path"]["estimate"] is None
+    assert (
+        json.loads((tmp_path / "run" / "metrics.json").read_text())["tests"]["open_backdoor_path"]["estimate"]
+        is None
+    )
     (row,) = [line for line in result.output.splitlines() if "open_backdoor_path:" in line]
     assert "unknown" in row
