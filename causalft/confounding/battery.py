@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from causalft.confounding.tests import Estimate
 from causalft.errors import CausalFTError
 from synthetic.designs import Design, Rows
 
-__all__ = ["Battery", "closed_share", "gap_closed", "run_battery"]
+__all__ = ["Battery", "all_rows", "closed_share", "gap_closed", "path_evidence", "run_battery"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,7 @@ def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
     seed : of permutations, bootstraps and refuters.
     """
     c, x, y = rows.factors, rows.codes, rows.labels
-    path = {}
-    for name, test in (("c_to_x", c_to_x), ("c_to_y", c_to_y), ("open_backdoor_path", open_backdoor_path)):
-        try:
-            path[name] = test(c, x, y, seed=seed)
-        except CausalFTError as error:  # C takes one value only in these rows
-            path[name] = Evidence(0.0, (0.0, 0.0), 1.0, f"cannot be told: {error}")
+    path = path_evidence(rows, seed=seed)
     refutation, why_not = None, ""
     try:
         path["placebo_c"] = placebo_c(c, x, y, seed=seed)
@@ -62,6 +57,28 @@ def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
     except CausalFTError as error:
         why_not = str(error)
     return Battery(path, refutation, why_not)
+
+
+def path_evidence(rows: Rows, *, seed: int = 0) -> dict[str, Evidence]:
+    """The three tests of the path X <- C -> Y on the rows of B; ``seed`` is of permutations and bootstraps."""
+    path = {}
+    for name, test in (("c_to_x", c_to_x), ("c_to_y", c_to_y), ("open_backdoor_path", open_backdoor_path)):
+        try:
+            path[name] = test(rows.factors, rows.codes, rows.labels, seed=seed)
+        except CausalFTError as error:  # C takes one value only in these rows
+            path[name] = Evidence(0.0, (0.0, 0.0), 1.0, f"cannot be told: {error}")
+    return path
+
+
+def all_rows(design: Design, n_per_class: int, seeds: Sequence[int]) -> Rows:
+    """The training rows of B of all replications, one after the other."""
+    parts = [design.rows("B_train", n_per_class, seed) for seed in seeds]
+    return Rows(
+        **{
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("labels", "factors", "looks", "parts", "contents")
+        }
+    )
 
 
 def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float, float]]:

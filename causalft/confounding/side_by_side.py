@@ -61,7 +61,7 @@ def run_designs(
     command : with which a page says how to repeat its run; ``--design`` is put in.
     settings : of `verify_confounder`, except ``design`` and ``out``.
     """
-    found = {}
+    found: dict[str, Metrics] = {}
     for name in designs:
         place = folder / name
         if not (place / "metrics.json").exists():

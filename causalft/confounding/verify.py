@@ -10,37 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from causalft.confounding.battery import closed_share, gap_closed, run_battery
+from causalft.confounding.battery import all_rows, closed_share, gap_closed, run_battery
 from causalft.confounding.curve import curve as bias_curve
-from causalft.confounding.error_rates import Power, holm, power
+from causalft.confounding.decision import decide
 from causalft.confounding.figures import write_figures
 from causalft.confounding.page import write_report
 from causalft.confounding.picture_estimates import estimate_from_pictures
 from causalft.confounding.resnet import BACKBONES
-from causalft.confounding.tests import (
-    CELLS,
-    CONTRASTS,
-    TOO_WIDE,
-    Estimate,
-    estimate,
-    mcnemar,
-    picture_variance,
-)
+from causalft.confounding.tests import estimate, mcnemar
 from causalft.confounding.trial import Trial, cache_folder, has_overlap, run_trial
 from causalft.confounding.truth import Truth, truth
-from causalft.confounding.verdict import judge
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import Run, atomic_path
 from causalft.tuning.train import Recipe
-from synthetic.designs import Design, Rows, make_design
+from synthetic.designs import Design, make_design
 from synthetic.generate import make_set
 from synthetic.pictures import GENERATORS, PictureSource, open_source
 
 __all__ = ["Plan", "Verification", "plan_for", "verify_confounder"]
 
-ADJUSTED_CELLS = ("adjusted->A", "adjusted->B")
-_EFFECTS = ("gap_B", "A_minus_B_on_A")
 GAP_CLOSED = {"adjusted->A": 1.0, "B->A": -1.0}
 CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
 
@@ -246,13 +235,9 @@ def _conclude(
     **facts: Any,
 ) -> Verification:
     """Estimates, tests, truth and verdict from the predictions; ``facts`` are what else the `Verification` says."""
-    adjusted = "adjusted->A" in trial.correct
-    names = (*CELLS, *ADJUSTED_CELLS) if adjusted else CELLS
-    cells = {name: estimate(trial.correct, {name: 1.0}, trial.strata) for name in names}
-    gaps = {name: estimate(trial.correct, weights, trial.strata) for name, weights in CONTRASTS.items()}
     found: list[str] = []
-    share = closed_share(trial.correct) if adjusted else None
-    battery = run_battery(design, _all_rows(design, plan.n_per_class, seeds), seed=seeds[0])
+    share = closed_share(trial.correct) if "adjusted->A" in trial.correct else None
+    battery = run_battery(design, all_rows(design, plan.n_per_class, seeds), seed=seeds[0])
     evidence = dict(battery.path)
     if share is not None:
         evidence["gap_closed"] = gap_closed(estimate(trial.correct, GAP_CLOSED, trial.strata), share)
@@ -265,42 +250,24 @@ def _conclude(
         evidence.update(battery.refutation.tests)
     else:
         found.append(f"no refuters: {battery.why_not}")
-    # the claims of the verdict are corrected together; placebo, refuters and sensitivity claim nothing
-    claims = {name: gaps[name].p for name in ("gap_B", "A_minus_B_on_A", "gap_B_minus_gap_A")}
-    claims.update(
-        {
-            name: evidence[name].p
-            for name in ("c_to_x", "c_to_y", "open_backdoor_path", "gap_closed")
-            if name in evidence
-        }
-    )
-    p_holm = holm(claims)
-    need = _power(trial, gaps)
-    verdict, reason = judge(
-        design, cells, gaps, evidence, p_holm, n_seeds=len(seeds), smallest_group=smallest
-    )
-    if reason.startswith(TOO_WIDE) and need is not None and min(gaps[name].mean for name in _EFFECTS) > 0:
-        wanted = need.seeds_needed
-        if wanted is None or wanted > len(seeds):
-            enough = "no number of seeds is enough" if wanted is None else f"about {wanted} seeds are needed"
-            reason = f"{reason}; for an effect like the one seen, {enough} (80 % power)"
+    decision = decide(design, trial, evidence, smallest_group=smallest)
     return Verification(
         design=design,
         backbone=plan.backbone,
         seeds=seeds,
         n_per_class=plan.n_per_class,
-        cells=cells,
-        gaps=gaps,
+        cells=decision.cells,
+        gaps=decision.gaps,
         evidence=evidence,
-        p_holm=p_holm,
+        p_holm=decision.p_holm,
         truth=exact,
         estimates=estimate_from_pictures(trial.by_code, exact),
         share_closed=share,
-        power=need,
+        power=decision.power,
         mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
         parts=_by_part(design, trial.correct, trial.strata["A"]),
-        verdict=verdict,
-        reason=reason,
+        verdict=decision.verdict,
+        reason=decision.reason,
         notes=(*found, *notes),
         seconds=0.0,
         **facts,
@@ -308,29 +275,6 @@ def _conclude(
             "weights": trial.weights,
             "refutation": None if battery.refutation is None else battery.refutation.to_metrics(),
         },
-    )
-
-
-def _power(trial: Trial, gaps: dict[str, Estimate]) -> Power | None:
-    """What the weaker of the two effects that a verdict needs would take; None with one seed."""
-    found = []
-    for name in _EFFECTS:
-        per_seed = list(gaps[name].per_seed)
-        if len(per_seed) < 2:
-            return None
-        variance = picture_variance(trial.correct, CONTRASTS[name], trial.strata)
-        found.append(power(per_seed, len(trial.strata["A"]), variance))
-    return min(found, key=lambda need: need.standardised_effect)
-
-
-def _all_rows(design: Design, n_per_class: int, seeds: tuple[int, ...]) -> Rows:
-    """The training rows of B of all replications, one after the other."""
-    parts = [design.rows("B_train", n_per_class, seed) for seed in seeds]
-    return Rows(
-        **{
-            name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("labels", "factors", "looks", "parts", "contents")
-        }
     )
 
 

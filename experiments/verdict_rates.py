@@ -1,0 +1,141 @@
+"""Error rates of the verdict: how often 'verified' comes out where C confounds, and where it does not.
+
+Reproduces: no figure of the paper; it answers the objection that an experiment which cannot say no proves nothing.
+Scale: six drawn classes, 600 pictures each a set, 24 px, ResNet-8, 3 seeds a run, 100 runs a design. About 75 minutes.
+Command: causalft experiment run verdict_rates
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments import Experiment
+
+__all__ = ["CASES", "EXPERIMENT", "tabulate"]
+
+CASES: dict[str, tuple[str, float | None]] = {
+    "confounded, strength 0.8": ("confounded", 0.8),
+    "confounded, strength 0": ("confounded", 0.0),
+    "null": ("null", None),
+}
+"""Words -> design and strength. Only the first has a confounder that can be seen."""
+
+
+def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
+    """Make ``seeds`` runs of each case; table, figure and page."""
+    from causalft.confounding.verdict_rates import verdict_rates
+    from causalft.confounding.verify import plan_for
+    from causalft.runs import Run
+    from synthetic.designs import make_design
+
+    run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
+    found: dict[str, dict[str, Any]] = {}
+    for words, (name, strength) in CASES.items():
+        design = make_design(name, None, None, strength=strength)
+        plan = replace(plan_for(design, quick), seeds=3)
+        if quick:
+            plan = replace(plan, n_per_class=20, passes=1000)
+        folder = Run.create(
+            run.path / words.replace(", ", "-").replace(" ", "-"),
+            kind="verdict-rates",
+            config={"design": name, "strength": design.strength, "plan": vars(plan), "replications": seeds},
+        )
+        found[words] = verdict_rates(design, plan, seeds, run=folder, n_jobs=-1).to_metrics()
+    metrics = {"cases": found, "seeds": seeds, "quick": quick, **tabulate(found)}
+    _report(run, metrics)
+    run.finish(metrics)
+    return metrics
+
+
+def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Table and sentences; ``found`` maps the words of a case to its metrics."""
+    columns = [
+        "design",
+        "runs",
+        "verified",
+        "inconclusive",
+        "not detected",
+        "verified, runs apart",
+        "95 % interval",
+        "drop B to A (sd)",
+        "deficit on A (sd)",
+    ]
+    rows, conclusion = [], []
+    for words, metrics in found.items():
+        count = metrics["verdicts"]
+        low, high = metrics["verified"]["ci95"]
+        gaps = [
+            f"{100 * metrics['gaps'][name]['mean']:.1f} ({100 * metrics['gaps'][name]['sd']:.1f})"
+            for name in ("gap_B", "A_minus_B_on_A")
+        ]
+        rows.append(
+            [
+                words,
+                str(metrics["runs"]),
+                *(str(count.get(verdict, 0)) for verdict in ("verified", "inconclusive", "not detected")),
+                f"{metrics['verdicts_apart'].get('verified', 0)} of {metrics['runs_apart']}",
+                f"{100 * low:.0f} to {100 * high:.0f} %",
+                *gaps,
+            ]
+        )
+        conclusion.append(
+            f"{words}: {count.get('verified', 0)} of {metrics['runs']} runs say 'verified' "
+            f"(95 % interval of the rate, from the runs apart: {100 * low:.0f} to {100 * high:.0f} %)."
+        )
+    caption = (
+        "Run k is made of the replications k, k + 1, k + 2; runs apart share none. Gaps in points, mean and standard "
+        "deviation over replications."
+    )
+    return {"table": {"columns": columns, "rows": rows, "caption": caption}, "conclusion": conclusion}
+
+
+def _report(run: Any, metrics: Mapping[str, Any]) -> None:
+    import numpy as np
+
+    from causalft.report.html import Figure, Section, Table, render_report
+    from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
+    from causalft.runs import write_text
+
+    with figure_style():
+        figure = new_figure(7.2, 2.4)
+        axes = figure.add_subplot()
+        names, start = list(metrics["cases"]), np.zeros(len(metrics["cases"]))
+        colours = {"verified": "orange", "inconclusive": "grey", "not detected": "blue"}
+        for verdict, colour in colours.items():
+            share = [100 * m["verdicts"].get(verdict, 0) / m["runs"] for m in metrics["cases"].values()]
+            axes.barh(names, share, 0.6, start, color=PALETTE[colour], label=verdict)
+            start += share
+        axes.invert_yaxis()
+        axes.set_xlabel("runs (%)")
+        figure.legend(loc="outside upper center", ncols=3)
+        path = save_figure(figure, run.file("figures/verdict_rates.png"))
+    caption = "Share of runs with each verdict."
+    page = render_report(
+        title="How often is the verdict wrong?",
+        verdict=metrics["conclusion"][0],
+        facts={"runs a design": str(metrics["seeds"]), "pictures": "renderer"},
+        sections=[
+            Section(
+                "Verdicts",
+                list(metrics["conclusion"]),
+                [Table(**metrics["table"])],
+                [Figure(path, caption, caption)],
+            )
+        ],
+        command=f"{EXPERIMENT.command} --seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",
+    )
+    write_text(run.file("report.html"), page)
+
+
+EXPERIMENT = Experiment(
+    name="verdict_rates",
+    reproduces="Error rates of the verdict (no figure of the paper)",
+    scale="six drawn classes, default size, 100 runs of 3 seeds each for a confounder, strength 0 and null",
+    minutes=75,
+    command="causalft experiment run verdict_rates",
+    run=run,
+    seeds=100,
+)
