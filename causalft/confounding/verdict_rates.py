@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from causalft.confounding.battery import all_rows, path_evidence
 from causalft.confounding.decision import decide
-from causalft.confounding.trial import Trial, run_trial
+from causalft.confounding.trial import run_trial
 from causalft.confounding.verify import Plan
 from causalft.errors import CausalFTError
 from causalft.runs import Run
@@ -84,7 +89,7 @@ def verdict_rates(
     plan : size of one run; its seeds are 2 or more.
     replications : at least ``plan.seeds``.
     run : where each network's predictions are kept; an interrupted call goes on from there.
-    n_jobs : processes, as joblib counts them (-1: one a core); more than one only with ``run``.
+    n_jobs : processes of one thread each; more than one only with ``run``.
 
     Raises
     ------
@@ -99,34 +104,27 @@ def verdict_rates(
     table = design.counts("B_train", plan.n_per_class)
     recipe = plan.recipe(int(table.sum()))
 
-    def trial(seeds: tuple[int, ...], progress: bool | None) -> Trial:
-        return run_trial(
-            design,
-            plan.backbone,
-            recipe,
-            seeds,
-            plan.n_per_class,
-            size=plan.size,
-            adjust=False,
-            run=run,
-            progress=progress,
-        )
-
+    trial = partial(
+        run_trial,
+        design,
+        plan.backbone,
+        recipe,
+        n_per_class=plan.n_per_class,
+        size=plan.size,
+        adjust=False,
+        run=run,
+    )
     seeds = tuple(range(replications))
     if run is not None and n_jobs != 1:
-        from joblib import Parallel, delayed
-        from tqdm import tqdm
-
-        made = Parallel(n_jobs, return_as="generator_unordered")(
-            delayed(_made)(trial, seed) for seed in seeds
-        )
-        hide = None if progress is None else not progress
-        for _ in tqdm(
-            made, desc=f"{design.name}: replications", total=replications, disable=hide, leave=False
-        ):
-            pass
+        # spawned, not forked: a fork of a process that has started threads can hang
+        with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
+            made = [pool.submit(trial, (seed,), progress=False) for seed in seeds]
+            hide = None if progress is None else not progress
+            label = f"{design.name}: replications"
+            for one in tqdm(as_completed(made), label, len(made), leave=False, disable=hide):
+                one.result()
         progress = False
-    whole = trial(seeds, progress)
+    whole = trial(seeds, progress=progress)
     smallest = int(table[table > 0].min())
     verdicts = []
     for start in seeds:
@@ -146,6 +144,6 @@ def verdict_rates(
     )
 
 
-def _made(trial: Any, seed: int) -> None:
-    """Train what belongs to one seed; the run folder keeps it, so that nothing is sent back."""
-    trial((seed,), False)
+def _one_thread() -> None:
+    """A process has one core for itself."""
+    torch.set_num_threads(1)
