@@ -1,0 +1,99 @@
+"""Attention opened into two plain linear layers, ``qkv`` and ``proj``, over the weights of the original."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip.transformer
+import timm.models.eva
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["OpenedAttention", "open_attention"]
+
+
+class OpenedAttention(nn.Module):
+    """Self-attention of a CLIP block as ``proj(attention(qkv(x)))``.
+
+    ``torch.nn.MultiheadAttention`` reads its weights past the layers that hold them, so nothing can be put in their
+    place. Here both are called as modules, and LoRA, scale-and-shift or a layer of lower precision can replace them by
+    name. The weights are those of the original, not a copy.
+
+    Parameters
+    ----------
+    qkv : torch.nn.Linear
+        width to 3 width.
+    proj : torch.nn.Linear
+    n_heads : int
+    q_norm, k_norm, norm : torch.nn.Module, optional
+        Of queries, keys and the output before ``proj``; by default none.
+    head_scale : torch.nn.Parameter, optional
+        One factor a head, shape (n_heads, 1, 1).
+    as_pair : bool
+        Return ``(output, None)``, as ``torch.nn.MultiheadAttention`` does.
+    """
+
+    def __init__(
+        self,
+        qkv: nn.Linear,
+        proj: nn.Linear,
+        n_heads: int,
+        *,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        norm: nn.Module | None = None,
+        head_scale: nn.Parameter | None = None,
+        as_pair: bool = False,
+    ) -> None:
+        super().__init__()
+        self.qkv = qkv
+        self.proj = proj
+        self.n_heads = n_heads
+        self.q_norm = q_norm or nn.Identity()
+        self.k_norm = k_norm or nn.Identity()
+        self.norm = norm or nn.Identity()
+        self.head_scale = head_scale
+        self.as_pair = as_pair
+
+    def forward(self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, **__: Any) -> Any:
+        """Attend, shape (n, n_tokens, width); keys and values are those of ``x``."""
+        n, length, width = x.shape
+        heads = self.qkv(x).reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
+        q, k, v = heads.unbind(0)
+        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=attn_mask)
+        if self.head_scale is not None:
+            out = out * self.head_scale
+        out = self.proj(self.norm(out.transpose(1, 2).reshape(n, length, width)))
+        return (out, None) if self.as_pair else out
+
+
+def open_attention(attention: Any) -> nn.Module:
+    """Return an attention whose linear layers are modules of its own; one that has them already is given back."""
+    if isinstance(attention, nn.MultiheadAttention) and attention._qkv_same_embed_dim:
+        qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
+        proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
+        return OpenedAttention(qkv, proj, attention.num_heads, as_pair=True)
+    if isinstance(attention, open_clip.transformer.Attention) and attention.logit_scale is None:
+        return OpenedAttention(
+            _linear(attention.in_proj_weight, attention.in_proj_bias),
+            attention.out_proj,
+            attention.num_heads,
+            q_norm=attention.ln_q,
+            k_norm=attention.ln_k,
+            norm=attention.ln_inner,
+            head_scale=attention.head_scale,
+        )
+    if isinstance(attention, timm.models.eva.EvaAttention) and attention.q_bias is not None:
+        # EVA keeps the biases of queries and values beside the layer (that of the keys is zero): put them into it.
+        bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias]).detach()
+        attention.qkv = _linear(attention.qkv.weight, nn.Parameter(bias, requires_grad=False))
+        attention.q_bias = attention.k_bias = attention.v_bias = None
+    return attention
+
+
+def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = weight
+    layer.bias = bias  # type: ignore[assignment]
+    return layer

@@ -1,0 +1,319 @@
+"""An image tower in three parts, whatever its architecture: pictures to tokens, blocks, tokens to features."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import timm.models.eva
+import timm.models.resnet
+import timm.models.vision_transformer
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from causalft.errors import CausalFTError
+from causalft.tuning.attention import open_attention
+
+__all__ = ["BlockParts", "Tower", "open_tower"]
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The modules of one transformer block; ``qkv`` or ``fc1`` is None where a model has several in its place."""
+
+    norm1: nn.Module
+    qkv: nn.Module | None
+    proj: nn.Module
+    norm2: nn.Module
+    fc1: nn.Module | None
+    fc2: nn.Module
+    mlp: nn.Module
+    attention: nn.Module
+
+
+class Tower(nn.Module):
+    """An image tower that can be run block by block; ``tower(pictures)`` gives what the original tower gives.
+
+    A tower is a new tree of modules over the tensors of the original: nothing is copied, and nothing that is done to
+    the tower (moving it, freezing it, putting adapters into it) changes the original. All parameters start frozen, all
+    modules in eval mode.
+
+    Attributes
+    ----------
+    kind : str
+        ``open_clip ViT``, ``timm ViT``, ``ResNet`` or ``other``.
+    width : int
+        Length of a token; of a ResNet, channels of its last stage.
+    n_prefix : int
+        Tokens before those of the patches: class token and registers.
+    patch_size : int
+        Pixels; 0 where there are no patches.
+    blocks : torch.nn.ModuleList
+        Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
+    prompts : torch.nn.Module, optional
+        Trained tokens that enter before a block and leave after one (:mod:`causalft.tuning.prompts`).
+    """
+
+    kind = "other"
+
+    def __init__(self, visual: nn.Module, *, width: int, n_prefix: int = 0, patch_size: int = 0) -> None:
+        super().__init__()
+        self.visual: Any = visual
+        self.width = width
+        self.n_prefix = n_prefix
+        self.patch_size = patch_size
+        self.prompts: Any = None
+        self.blocks = nn.ModuleList(self._take_blocks())
+
+    def _take_blocks(self) -> list[nn.Module]:
+        """Move the blocks out of ``self.visual``, so that every module has one place and one name."""
+        whole, self.visual = self.visual, nn.Identity()
+        return [whole]
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, s, s) to what the first block takes: tokens (n, n_tokens, width), or a map of a ResNet."""
+        return pictures
+
+    def run(self, tokens: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Run the blocks ``start .. stop - 1`` (by default all)."""
+        for number in range(*slice(start, stop).indices(len(self.blocks))):
+            if self.prompts is not None:
+                tokens = self.prompts.enter(number, tokens)
+            tokens = self._run_block(number, tokens)
+            if self.prompts is not None:
+                tokens = self.prompts.leave(number, tokens)
+        return tokens
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        return self.blocks[number](tokens)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What the last block gives to features (n, d), not normalised."""
+        return tokens[0] if isinstance(tokens, tuple) else tokens
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features, shape (n, d)."""
+        return self.pool(self.run(self.embed(pictures)))
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        """Return the modules of a transformer block.
+
+        Raises
+        ------
+        CausalFTError
+            If the block is no transformer block of attention, MLP and two norms.
+        """
+        raise CausalFTError(f"a block of this image tower ({self.kind}) has no attention and no MLP")
+
+    def reaches(self, name: str) -> int:
+        """Return the first block whose input or weights depend on the tensor ``name``; behind all: their number."""
+        head, _, rest = name.partition(".")
+        if head == "blocks":
+            return int(rest.partition(".")[0])
+        if head == "prompts":
+            return self.prompts.first
+        return len(self.blocks) if self._is_pool(rest) else 0
+
+    def _is_pool(self, name: str) -> bool:
+        """Whether a tensor of ``self.visual`` is used after the blocks."""
+        return False
+
+
+class OpenClipViT(Tower):
+    """The vision transformer of open_clip, with its attention opened into two linear layers."""
+
+    kind = "open_clip ViT"
+
+    def _take_blocks(self) -> list[nn.Module]:
+        blocks = list(self.visual.transformer.resblocks)
+        self.visual.transformer.resblocks = nn.ModuleList()
+        for block in blocks:
+            block.attn = open_attention(block.attn)
+        return blocks
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        return self.visual._embeds(pictures)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(tokens)
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        return _open_clip_parts(block)
+
+    def _is_pool(self, name: str) -> bool:
+        return name.partition(".")[0] in ("attn_pool", "attn_pool_contrastive", "ln_post", "proj")
+
+
+class TimmViT(Tower):
+    """A ``VisionTransformer`` or ``Eva`` of timm, alone or as the trunk of a CLIP of open_clip (SigLIP, EVA)."""
+
+    kind = "timm ViT"
+
+    @property
+    def trunk(self) -> Any:
+        """The model of timm."""
+        return self.visual.trunk if isinstance(self.visual, TimmModel) else self.visual
+
+    def _take_blocks(self) -> list[nn.Module]:
+        blocks = list(self.trunk.blocks)
+        self.trunk.blocks = nn.Sequential()
+        for block in blocks:
+            if hasattr(block, "attn"):
+                block.attn = open_attention(block.attn)
+        return blocks
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        trunk = self.trunk
+        tokens = trunk._pos_embed(trunk.patch_embed(pictures))
+        if isinstance(trunk, timm.models.eva.Eva):
+            return trunk.norm_pre(
+                tokens[0]
+            )  # the rotary part is made again in _run_block: it knows no picture
+        return trunk.norm_pre(trunk.patch_drop(tokens))
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        rope = getattr(self.trunk, "rope", None)
+        if rope is None:
+            return self.blocks[number](tokens)
+        fixed = not self.trunk.dynamic_img_size and hasattr(rope, "feat_shape")
+        angles = rope.get_embed() if fixed else rope.get_embed(shape=self.trunk.patch_embed.grid_size)
+        return self.blocks[number](tokens, rope=angles[number] if self.trunk.rope_mixed else angles)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        pooled = self.trunk.forward_head(self.trunk.norm(tokens))
+        return self.visual.head(pooled) if isinstance(self.visual, TimmModel) else pooled
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        return _timm_parts(block)
+
+    def _is_pool(self, name: str) -> bool:
+        return name.removeprefix("trunk.").partition(".")[0] in (
+            "norm",
+            "fc_norm",
+            "attn_pool",
+            "head",
+            "head_dist",
+        )
+
+
+class ResNetTower(Tower):
+    """A ResNet of open_clip (its attention pool is ``pool``) or timm; the blocks are the four stages."""
+
+    kind = "ResNet"
+
+    @property
+    def trunk(self) -> Any:
+        """The ResNet itself."""
+        return self.visual.trunk if isinstance(self.visual, TimmModel) else self.visual
+
+    def _take_blocks(self) -> list[nn.Module]:
+        names = [f"layer{number}" for number in (1, 2, 3, 4)]
+        stages = [getattr(self.trunk, name) for name in names]
+        for name in names:
+            setattr(self.trunk, name, nn.Identity())
+        return stages
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        trunk = self.trunk
+        if isinstance(trunk, ModifiedResNet):
+            return trunk.stem(pictures)
+        return trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(pictures))))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        if isinstance(self.trunk, ModifiedResNet):
+            return tokens if self.trunk.attnpool is None else self.trunk.attnpool(tokens)
+        pooled = self.trunk.forward_head(tokens)
+        return self.visual.head(pooled) if isinstance(self.visual, TimmModel) else pooled
+
+    def _is_pool(self, name: str) -> bool:
+        return name.removeprefix("trunk.").partition(".")[0] in ("attnpool", "global_pool", "fc", "head")
+
+
+def stage_channels(stage: nn.Module) -> int:
+    """Channels that a ResNet stage gives."""
+    last: Any = list(stage.children())[-1]
+    return (last.conv3 if hasattr(last, "conv3") else last.conv2).out_channels
+
+
+def open_tower(visual: nn.Module) -> Tower:
+    """Open an image tower, so that it can be run in parts and tuned.
+
+    Parameters
+    ----------
+    visual : torch.nn.Module
+        An image tower of open_clip (``VisionTransformer``, ``ModifiedResNet``, ``TimmModel``) or a model of timm
+        without its classifier. It is not changed, and shares its tensors with the tower.
+
+    Returns
+    -------
+    Tower
+        Of kind ``other``, in one piece, where the architecture is none of ViT, EVA and ResNet.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from causalft.strata.mini import MiniConfig, build_mini
+    >>> visual = build_mini(MiniConfig()).visual.eval()
+    >>> tower = open_tower(visual)
+    >>> tower.kind, tower.width, len(tower.blocks)
+    ('open_clip ViT', 96, 3)
+    >>> pictures = torch.rand(2, 3, 40, 40)
+    >>> tokens = tower.run(tower.embed(pictures), stop=2)
+    >>> torch.allclose(tower.pool(tower.run(tokens, start=2)), visual(pictures), atol=1e-5)
+    True
+    """
+    own = _share(visual).eval()
+    trunk: Any = own.trunk if isinstance(own, TimmModel) else own
+    if isinstance(own, VisionTransformer):
+        first: Any = own.transformer
+        return OpenClipViT(own, width=first.width, n_prefix=1, patch_size=own.patch_size[0]).eval()
+    if _is_plain(trunk, timm.models.vision_transformer.VisionTransformer) or _is_plain(
+        trunk, timm.models.eva.Eva
+    ):
+        patch = getattr(trunk.patch_embed, "patch_size", (0, 0))[0]
+        return TimmViT(own, width=trunk.embed_dim, n_prefix=trunk.num_prefix_tokens, patch_size=patch).eval()
+    if isinstance(own, ModifiedResNet) or _is_plain(trunk, timm.models.resnet.ResNet):
+        return ResNetTower(own, width=stage_channels(trunk.layer4)).eval()
+    return Tower(own, width=int(getattr(trunk, "num_features", 0))).eval()
+
+
+def _is_plain(trunk: nn.Module, family: type[nn.Module]) -> bool:
+    """Whether a model of timm runs as its family does (a subclass may have another forward)."""
+    return isinstance(trunk, family) and type(trunk).forward_features is family.forward_features  # type: ignore[attr-defined]
+
+
+def _share(module: nn.Module) -> nn.Module:
+    """A new tree of modules over the same storage, every parameter frozen."""
+    memo: dict[int, Any] = {id(b): b.detach() for b in module.buffers()}
+    memo.update({id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()})
+    return copy.deepcopy(module, memo)
+
+
+def _inner(mlp: Any) -> Any:
+    """The MLP inside the adapters around it."""
+    while hasattr(mlp, "mlp"):
+        mlp = mlp.mlp
+    return mlp
+
+
+def _open_clip_parts(block: Any) -> BlockParts:
+    mlp = _inner(block.mlp)
+    return BlockParts(
+        block.ln_1, block.attn.qkv, block.attn.proj, block.ln_2, mlp.c_fc, mlp.c_proj, block.mlp, block.attn
+    )
+
+
+def _timm_parts(block: Any) -> BlockParts:
+    try:
+        mlp = _inner(block.mlp)
+        fc1, fc2 = getattr(mlp, "fc1", None), mlp.fc2
+        qkv, proj = getattr(block.attn, "qkv", None), block.attn.proj
+        return BlockParts(block.norm1, qkv, proj, block.norm2, fc1, fc2, block.mlp, block.attn)
+    except AttributeError as error:
+        raise CausalFTError(
+            f"a block of this image tower is a {type(block).__name__}, not one attention and one MLP with a norm each"
+        ) from error
