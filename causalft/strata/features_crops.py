@@ -1,0 +1,74 @@
+"""The square or squares that a stratum is shown of a picture at test time: the centre, five crops, or ten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from causalft.errors import CausalFTError, nearest
+from causalft.strata.stratum import Stratum
+
+__all__ = ["TEST_VIEWS", "n_views", "view_cut"]
+
+TEST_VIEWS = {"centre": 1, "five-crop": 5, "ten-crop": 10}
+"""Name to number of squares."""
+
+_MARGIN = 24 / 224
+
+
+def n_views(view: str) -> int:
+    """Return how many squares a view has.
+
+    Raises
+    ------
+    CausalFTError
+        With the nearest names.
+
+    Examples
+    --------
+    >>> n_views("five-crop")
+    5
+    """
+    if view not in TEST_VIEWS:
+        raise CausalFTError(f"no test-time view {view!r}; {nearest(view, TEST_VIEWS)}")
+    return TEST_VIEWS[view]
+
+
+def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], NDArray[np.uint8]]:
+    """Return the function from a picture to what the stratum sees of it.
+
+    ``five-crop`` is the test-time ensembling of LIFT (Shi et al., ICML 2024): the shorter side is resized to
+    s + 24 s / 224, then the four corners and the centre of size s are cut; ``ten-crop`` adds their mirror images.
+
+    Parameters
+    ----------
+    stratum : Stratum
+    view : {"centre", "five-crop", "ten-crop"}
+
+    Returns
+    -------
+    callable
+        PIL image in; uint8 array of shape (s, s, 3) for ``centre``, else (n_views, s, s, 3), out.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown view.
+    """
+    if n_views(view) == 1:
+        return stratum.crop
+    size = stratum.image_size
+    side = size + round(_MARGIN * size)
+    interpolation = InterpolationMode(stratum.interpolation)
+    cut = F.five_crop if view == "five-crop" else F.ten_crop
+
+    def crops(image: Image.Image) -> NDArray[np.uint8]:
+        wide = F.resize(image.convert("RGB"), side, interpolation=interpolation)
+        return np.stack([np.asarray(square, dtype=np.uint8) for square in cut(wide, [size, size])])
+
+    return crops

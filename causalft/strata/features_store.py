@@ -1,0 +1,285 @@
+"""The feature cache on disk: arrays under a key of their content, written once, memory-mapped, resumed and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from causalft.errors import CausalFTError
+from causalft.runs import plain, read_json, write_json
+from causalft.strata.cards import sha256_file
+from causalft.strata.features_write import file_size, write_rows
+
+__all__ = ["CacheEntry", "FeatureCache", "default_cache_folder"]
+
+
+def default_cache_folder() -> Path:
+    """Return ``$CAUSALFT_CACHE``, or ``causalft/features`` in the user's cache folder."""
+    if chosen := os.environ.get("CAUSALFT_CACHE"):
+        return Path(chosen).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME")
+    return (Path(caches) if caches else Path.home() / ".cache") / "causalft" / "features"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One array of the cache.
+
+    Attributes
+    ----------
+    key : str
+        40 hexadecimal digits.
+    about : dict
+        What it is, in words: kind, stratum, data, view.
+    shape : tuple of int
+    n_bytes : int
+        On disk.
+    made, used : float
+        Seconds since the epoch.
+    complete : bool
+        False for an encoding that was interrupted and can go on.
+    """
+
+    key: str
+    about: dict[str, Any]
+    shape: tuple[int, ...]
+    n_bytes: int
+    made: float
+    used: float
+    complete: bool
+
+
+class FeatureCache:
+    """A folder of float32 arrays, each under the hash of everything that it depends on.
+
+    An entry is ``KEY.npy`` (NumPy's own format) beside ``KEY.json``, which is written last and says what the array is
+    and its SHA-256. Two processes that want the same entry wait for each other (a file lock that the system takes
+    back from a dead process); the second one finds it made.
+
+    Parameters
+    ----------
+    folder : path, optional
+        :func:`default_cache_folder` by default. It is made when something is written.
+    checkpoint_seconds : float
+        How often an encoding in progress is made safe on disk; at most this much is lost by a kill.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> cache = FeatureCache(tempfile.mkdtemp())
+    >>> def fill(start):
+    ...     yield np.ones((3 - start, 2))
+    >>> cache.array({"what": "ones"}, 3, fill).shape
+    (3, 2)
+    >>> [entry.shape for entry in cache.entries()]
+    [(3, 2)]
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None = None, *, checkpoint_seconds: float = 10.0
+    ) -> None:
+        self.folder = default_cache_folder() if folder is None else Path(folder)
+        self.checkpoint_seconds = checkpoint_seconds
+        self._checked: dict[str, tuple[int, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"FeatureCache({os.fspath(self.folder)!r})"
+
+    @staticmethod
+    def key(what: dict[str, Any]) -> str:
+        """Return the key of a description: 40 hexadecimal digits of its SHA-256."""
+        text = json.dumps(plain(what), sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+    def array(
+        self,
+        what: dict[str, Any],
+        n_rows: int,
+        fill: Callable[[int], Iterable[NDArray[Any]]],
+        about: dict[str, Any] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return an array from the cache, made if it is not there.
+
+        Parameters
+        ----------
+        what : dict
+            Everything the array depends on; it makes the key.
+        n_rows : int
+        fill : callable
+            ``fill(start)`` yields the rows from ``start`` on, in consecutive blocks of shape (b, ...).
+        about : dict, optional
+            What it is, for people; not in the key.
+
+        Returns
+        -------
+        numpy.memmap
+            Shape (n_rows, ...), float32, read-only.
+
+        Raises
+        ------
+        CausalFTError
+            If there are no rows, rows are not finite, or the folder cannot be written.
+        """
+        if n_rows < 1:
+            raise CausalFTError("nothing to compute: 0 rows")
+        key = self.key(what)
+        if self._json(key).exists() and self._problem(key, n_rows) is None:
+            return self._open(key)
+        with self._lock(key):
+            # Another process may have made or mended it while this one waited.
+            problem = self._problem(key, n_rows) if self._json(key).exists() else "missing"
+            if problem is None:
+                return self._open(key)
+            if problem != "missing":
+                warnings.warn(f"{self._file(key)}: {problem}; it is made again", stacklevel=2)
+                self._remove(key)
+            about = about or {}
+            shape, sha256, made = write_rows(
+                self._part(key),
+                self._progress(key),
+                n_rows,
+                fill,
+                checkpoint_seconds=self.checkpoint_seconds,
+                about=about,
+            )
+            os.replace(self._part(key), self._file(key))
+            # The description makes the entry complete, so it comes last.
+            described = {"about": about, "shape": shape, "dtype": "float32", "sha256": sha256, "made": made}
+            write_json(self._json(key), {**described, "what": what})
+            self._progress(key).unlink(missing_ok=True)
+            status = self._file(key).stat()
+            self._checked[key] = (status.st_mtime_ns, status.st_size)
+            return self._open(key)
+
+    def entries(self) -> list[CacheEntry]:
+        """Return what is in the cache, interrupted encodings included, oldest first."""
+        found = []
+        for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []:
+            key, complete = path.stem, not path.name.startswith(".")
+            if not complete:
+                key = path.name[1:].removesuffix(".progress.json")
+            data = self._file(key) if complete else self._part(key)
+            try:
+                described = read_json(path)
+                size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+                used, made = path.stat().st_mtime, float(described["made"])
+                about, shape = dict(described["about"]), tuple(described["shape"])
+            except (CausalFTError, OSError, KeyError, TypeError, ValueError):
+                continue  # taken away meanwhile, or not ours
+            found.append(CacheEntry(key, about, shape, size, made, used, complete))
+        return sorted(found, key=lambda entry: entry.made)
+
+    def clear(self, unused_seconds: float = 0.0) -> tuple[int, int]:
+        """Remove entries that were not used for so long (all by default).
+
+        An entry that another process is writing is left alone.
+
+        Returns
+        -------
+        (n_entries, n_bytes)
+            What was removed.
+        """
+        count = size = 0
+        for entry in self.entries():
+            if time.time() - entry.used < unused_seconds:
+                continue
+            with suppress(Timeout), self._lock(entry.key, wait=False):
+                self._remove(entry.key)
+                count, size = count + 1, size + entry.n_bytes
+        return count, size
+
+    def verify(self) -> dict[str, str | None]:
+        """Read every complete entry and return, by key, what is wrong with it, or None."""
+        self._checked.clear()
+        return {entry.key: self._problem(entry.key, None) for entry in self.entries() if entry.complete}
+
+    def remove(self, key: str) -> None:
+        """Remove one entry."""
+        with self._lock(key):
+            self._remove(key)
+
+    # -- one entry ------------------------------------------------------------------------------------------------
+
+    def _file(self, key: str) -> Path:
+        return self.folder / f"{key}.npy"
+
+    def _json(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _part(self, key: str) -> Path:
+        return self.folder / f".{key}.part"
+
+    def _progress(self, key: str) -> Path:
+        return self.folder / f".{key}.progress.json"
+
+    @contextmanager
+    def _lock(self, key: str, wait: bool = True) -> Iterator[None]:
+        # The lock files stay: taking one away while another process waits for it would let two in.
+        place = self.folder / "locks"
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(place / f"{key}.lock", thread_local=False)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                if not wait:
+                    raise
+                sys.stderr.write(f"waiting: another process is writing {self._file(key)}\n")
+                lock.acquire()
+        except Timeout:
+            raise
+        except OSError as error:
+            raise CausalFTError(
+                f"the feature cache {self.folder} cannot be written ({error.strerror or error}); set CAUSALFT_CACHE to "
+                "a folder of yours"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _open(self, key: str) -> NDArray[np.float32]:
+        with suppress(OSError):  # a cache that can only be read is a cache too
+            os.utime(self._json(key))
+        return np.lib.format.open_memmap(self._file(key), mode="r")
+
+    def _problem(self, key: str, n_rows: int | None) -> str | None:
+        """What is wrong with a complete entry; the whole file is read once in the life of this object."""
+        path = self._file(key)
+        try:
+            described = read_json(self._json(key))
+            wanted = tuple(described["shape"])
+            status = path.stat()
+        except FileNotFoundError:
+            return "the array is gone"
+        except (CausalFTError, KeyError, TypeError) as error:
+            return f"its description is damaged ({error})"
+        if n_rows is not None and wanted[0] != n_rows:
+            return f"it has {wanted[0]} rows and not {n_rows}"
+        state = (status.st_mtime_ns, status.st_size)
+        if self._checked.get(key) == state:
+            return None
+        if status.st_size != file_size(wanted):
+            return f"it is cut short ({status.st_size:,} bytes)"
+        if sha256_file(path) != described.get("sha256"):
+            return "its bytes are not those that were written (SHA-256)"
+        self._checked[key] = state
+        return None
+
+    def _remove(self, key: str) -> None:
+        for path in (self._json(key), self._progress(key), self._file(key), self._part(key)):
+            path.unlink(missing_ok=True)
+        self._checked.pop(key, None)
