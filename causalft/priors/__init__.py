@@ -1,0 +1,26 @@
+"""The label prior that a model carries in its logits: estimate it (GLA), with intervals, and take it out.
+
+Bayes: P_T(y|x) is proportional to P_T(y) / P_P(y) * P_P(y|x). Generalised logit adjustment (GLA, Zhu et al.,
+NeurIPS 2023) turns this around: of all priors q, the one that explains labelled data from a known target prior
+best is the estimate of P_P(Y). It is only ever an estimate: a contrastive loss with in-batch negatives cancels
+the prior in the logits, and then q tells of something else (:func:`prior_caveat`).
+"""
+
+from __future__ import annotations
+
+from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior
+from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat
+from causalft.priors.compare import kl_divergence, rank_correlation
+from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
+
+__all__ = [
+    "PRETRAINING_LOSSES",
+    "PriorEstimate",
+    "PriorIntervals",
+    "bootstrap_prior",
+    "debias",
+    "estimate_prior",
+    "kl_divergence",
+    "prior_caveat",
+    "rank_correlation",
+]

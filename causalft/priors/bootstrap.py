@@ -1,0 +1,201 @@
+"""How sure an estimated prior is: bootstrap intervals, and each class's probability of belonging to a P group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+
+from causalft.errors import CausalFTError
+from causalft.imbalance import GROUPS, prior_groups
+from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
+from causalft.priors.estimate import PriorEstimate, fit_table
+from causalft.priors.offsets import Table, solve
+from causalft.priors.strength import effective_size
+
+__all__ = ["PriorIntervals", "bootstrap_prior"]
+
+_COLUMNS = 64  # draws solved together
+
+
+@dataclass(frozen=True, repr=False)
+class PriorIntervals:
+    """An estimated prior with what the labelled sample leaves open.
+
+    Attributes
+    ----------
+    estimate : PriorEstimate
+    log_prior : (K, 2) array
+        Interval of log q of each class.
+    group_probability : (K, 3) array
+        Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.imbalance.GROUPS`); rows
+        sum to 1.
+    imbalance : (2,) array
+        Interval of largest over smallest prior.
+    n_labelled : (K,) array of int
+        Labelled samples of each class. With none, the interval is what the penalty believes.
+    n_boot, seed : int
+    level : float
+        Nominal coverage of the intervals.
+    n_converged : int
+        Draws that reached their minimum.
+    """
+
+    estimate: PriorEstimate = field(compare=False)
+    log_prior: NDArray[np.float64] = field(compare=False)
+    group_probability: NDArray[np.float64] = field(compare=False)
+    imbalance: NDArray[np.float64] = field(compare=False)
+    n_labelled: NDArray[np.int64] = field(compare=False)
+    n_boot: int
+    seed: int
+    level: float
+    n_converged: int
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """The P group of each class by the estimate: (K,)."""
+        return prior_groups(self.estimate.prior)
+
+    @property
+    def group_confidence(self) -> NDArray[np.float64]:
+        """Probability that a class is in the group that the estimate puts it in: (K,)."""
+        own = [GROUPS.index(group) for group in self.groups]
+        return self.group_probability[np.arange(len(own)), own]
+
+    def __repr__(self) -> str:
+        sure = int((self.group_confidence >= 0.9).sum())
+        low, high = self.imbalance
+        return (
+            f"PriorIntervals({len(self.log_prior)} classes from {self.estimate.n} samples, imbalance "
+            f"{self.estimate.imbalance:.3g} [{low:.3g}, {high:.3g}], {sure} classes sure (90 %) of their P group, "
+            f"{self.n_boot} draws)"
+        )
+
+
+def bootstrap_prior(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    n_boot: int = 500,
+    seed: int = 0,
+    *,
+    target_prior: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    l2: float | str = 0.0,
+    level: float = 0.95,
+    folds: int = 5,
+) -> PriorIntervals:
+    """Estimate the label prior with an interval for each class and the probability of its P group.
+
+    The bootstrap draws samples within classes, since the labelled set has its class sizes by design. Of a class
+    of n samples n - 1 are drawn and counted n / (n - 1) times, which makes the variance unbiased (Rao, Wu and Yue
+    1992); the sample of a class of one varies by an exponential weight. With a penalty, each draw also moves what
+    the penalty pulls to, by as much as the penalty believes (``1 / (n l2)`` is the variance of log q), so that an
+    interval is not narrow merely because the estimate was pulled. Draws are weights on one table, solved together
+    from the estimate on.
+
+    Parameters
+    ----------
+    logits, labels, target_prior, weights, l2, folds
+        See :func:`causalft.priors.estimate_prior`. A strength chosen by cross-validation is chosen once.
+    n_boot : int
+        Draws, at least 20.
+    seed : int
+    level : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    PriorIntervals
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`causalft.priors.estimate_prior`; or for too few draws, or a level that is none.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat([0, 1], 50)
+    >>> logits = rng.normal(np.eye(2)[labels] + np.log([.9, .1]))
+    >>> found = bootstrap_prior(logits, labels, n_boot=50)
+    >>> found.groups.tolist(), bool((found.log_prior[:, 0] < found.log_prior[:, 1]).all())
+    (['many', 'few'], True)
+    """
+    f, y = check_logits(logits, labels)
+    n_classes = f.shape[1]
+    w = check_weights(weights, len(f))
+    log_target = (
+        None if target_prior is None else np.log(check_simplex(target_prior, n_classes, "target_prior"))
+    )
+    check_strength(l2)
+    if l2 == 0:
+        check_classes(y, w, n_classes)
+    if n_boot < 20:
+        raise CausalFTError(f"n_boot is {n_boot}; an interval needs 20 draws or more")
+    if not 0 < level < 1:
+        raise CausalFTError(f"level {level} must lie between 0 and 1, such as 0.95")
+    table = Table(f, y, log_target)
+    estimate = fit_table(table, w, l2, folds=folds, seed=seed)
+    draws, n_converged = _draw(table, w, estimate, n_boot, np.random.default_rng(seed))
+    tail = [(1 - level) / 2, (1 + level) / 2]
+    log_q = np.log(estimate.prior)
+    # Reflected about the estimate: what a draw adds to it is what it adds to the truth, bias included.
+    low, high = 2 * log_q - np.quantile(draws, tail[::-1], axis=1)
+    spread = np.ptp(draws, axis=0)
+    belongs = np.stack([prior_groups(column) for column in draws.T])
+    return PriorIntervals(
+        estimate=estimate,
+        log_prior=np.stack([low, high], axis=1),
+        group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
+        imbalance=np.exp(np.quantile(spread, tail)),
+        n_labelled=np.bincount(y, minlength=n_classes),
+        n_boot=n_boot,
+        seed=seed,
+        level=level,
+        n_converged=n_converged,
+    )
+
+
+def _draw(
+    table: Table, weights: NDArray[np.float64], estimate: PriorEstimate, n_boot: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], int]:
+    """Log priors of the draws (K, n_boot), and how many converged."""
+    start = -np.log(estimate.prior)[:, None]
+    found, n_converged = [], 0
+    for first in range(0, n_boot, _COLUMNS):
+        n_columns = min(_COLUMNS, n_boot - first)
+        drawn = weights[:, None] * _counts(table.labels, table.n_classes, n_columns, rng)
+        centre = None
+        if estimate.l2 > 0:
+            deviation = 1 / np.sqrt(effective_size(weights) * estimate.l2)
+            centre = rng.normal(0, deviation, (table.n_classes, n_columns))
+        solution = solve(
+            table,
+            drawn / drawn.sum(axis=0),
+            np.full(n_columns, estimate.l2),
+            start=np.repeat(start, n_columns, axis=1),
+            centre=centre,
+        )
+        found.append(log_softmax(-solution.values, axis=0))
+        n_converged += int(solution.converged.sum())
+    return np.concatenate(found, axis=1), n_converged
+
+
+def _counts(
+    labels: NDArray[np.int64], n_classes: int, n_columns: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """How often each sample counts in each draw: (n, n_columns), with mean 1 in each class."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels, minlength=n_classes)
+    first = np.cumsum(sizes) - sizes
+    drawn_class = np.repeat(np.arange(n_classes), np.maximum(sizes - 1, 0))
+    counts = np.empty((len(labels), n_columns))
+    single = sizes[labels] == 1
+    factor = (sizes / np.maximum(sizes - 1, 1))[labels]
+    for column in range(n_columns):
+        picks = first[drawn_class] + (rng.random(len(drawn_class)) * sizes[drawn_class]).astype(np.int64)
+        counts[:, column] = np.bincount(order[picks], minlength=len(labels)) * factor
+        counts[single, column] = rng.exponential(size=int(single.sum()))
+    return counts

@@ -1,0 +1,56 @@
+"""When GLA's estimate can NOT be the pre-training prior, and what it then is: one sentence for pages and tables."""
+
+from __future__ import annotations
+
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["PRETRAINING_LOSSES", "prior_caveat"]
+
+_CONTRASTIVE = (
+    "A contrastive loss with in-batch negatives has its optimum at log p(y|x) - log p(y) + const: the class prior "
+    "cancels in the logits, and the estimate q is NOT the class frequency of the pre-training data. "
+)
+_IS = (
+    "It is the offset -log q that calibrates the zero-shot classifier on the labelled images: how its logits lean, "
+    "for these captions."
+)
+
+PRETRAINING_LOSSES: dict[str, str] = {
+    "caption-bank": "The pre-training loss normalised over all class captions, so that its prior stays in the "
+    "logits: the estimate q is one of the pre-training prior P_P(Y), as far as the model has converged.",
+    "in-batch contrastive": _CONTRASTIVE + _IS,
+    "unknown": "Whether the estimate q is the pre-training prior depends on the pre-training loss, which is not "
+    "known here. CLIP, OpenCLIP and MetaCLIP (InfoNCE) and SigLIP (sigmoid) were trained against in-batch negatives, "
+    "which cancel the class prior in the logits: for them q is NOT the class frequency of the pre-training data. "
+    + _IS,
+}
+"""What an estimate is, by pre-training loss; the source of :func:`prior_caveat`."""
+
+_ALIASES = {"in-batch": "in-batch contrastive"}  # as the cards of a zoo write it
+
+
+def prior_caveat(loss: str = "unknown") -> str:
+    """Say what GLA's estimate is for a model that was pre-trained with this loss.
+
+    Parameters
+    ----------
+    loss : {"caption-bank", "in-batch contrastive", "unknown"}
+        ``in-batch contrastive`` for every CLIP-like model, be its loss InfoNCE or sigmoid: the sigmoid loss too has its
+        optimum at the pointwise mutual information plus a constant. ``in-batch``, as cards have it, is the same.
+
+    Returns
+    -------
+    str
+        One to three sentences.
+
+    Examples
+    --------
+    >>> "NOT the class frequency" in prior_caveat("in-batch contrastive")
+    True
+    >>> "NOT" in prior_caveat("caption-bank")
+    False
+    """
+    name = _ALIASES.get(loss, loss)
+    if name not in PRETRAINING_LOSSES:
+        raise CausalFTError(f"no pre-training loss named {loss!r}; {nearest(loss, PRETRAINING_LOSSES)}")
+    return PRETRAINING_LOSSES[name]
