@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import open_clip.transformer
@@ -10,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["OpenedAttention", "open_attention"]
+__all__ = ["Core", "OpenedAttention", "open_attention"]
+
+Core = Callable[..., Tensor]
+"""Queries, keys, values (n, heads, tokens, d) and ``attn_mask`` to (n, heads, queries, d)."""
 
 
 class OpenedAttention(nn.Module):
@@ -32,6 +36,12 @@ class OpenedAttention(nn.Module):
         One factor a head, shape (n_heads, 1, 1).
     as_pair : bool
         Return ``(output, None)``, as ``torch.nn.MultiheadAttention`` does.
+
+    Attributes
+    ----------
+    core : callable
+        The attention itself, between the two layers; `torch.nn.functional.scaled_dot_product_attention` unless
+        :mod:`causalft.tuning.precision` puts another in its place.
     """
 
     def __init__(
@@ -55,20 +65,26 @@ class OpenedAttention(nn.Module):
         self.norm = norm or nn.Identity()
         self.head_scale = head_scale
         self.as_pair = as_pair
+        self.core: Core = F.scaled_dot_product_attention
 
-    def forward(self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, **__: Any) -> Any:
-        """Attend, shape (n, n_tokens, width); keys and values are those of ``x``."""
+    def forward(
+        self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, n_queries: int | None = None, **__: Any
+    ) -> Any:
+        """Attend, shape (n, n_tokens, width); keys and values are those of ``x``.
+
+        With ``n_queries`` only the first tokens ask, and the result is (n, n_queries, width).
+        """
         n, length, width = x.shape
         heads = self.qkv(x).reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
         q, k, v = heads.unbind(0)
-        out = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=attn_mask)
+        out = self.core(self.q_norm(q)[:, :, :n_queries], self.k_norm(k), v, attn_mask=attn_mask)
         if self.head_scale is not None:
             out = out * self.head_scale
-        out = self.proj(self.norm(out.transpose(1, 2).reshape(n, length, width)))
+        out = self.proj(self.norm(out.transpose(1, 2).flatten(2)))
         return (out, None) if self.as_pair else out
 
 
-def open_attention(attention: Any) -> nn.Module:
+def open_attention(attention: nn.Module) -> nn.Module:
     """Return an attention whose linear layers are modules of its own; one that has them already is given back."""
     if isinstance(attention, nn.MultiheadAttention) and attention._qkv_same_embed_dim:
         qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
@@ -86,13 +102,14 @@ def open_attention(attention: Any) -> nn.Module:
         )
     if isinstance(attention, timm.models.eva.EvaAttention) and attention.q_bias is not None:
         # EVA keeps the biases of queries and values beside the layer (that of the keys is zero): put them into it.
-        bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias]).detach()
-        attention.qkv = _linear(attention.qkv.weight, nn.Parameter(bias, requires_grad=False))
-        attention.q_bias = attention.k_bias = attention.v_bias = None
+        eva: Any = attention
+        bias = torch.cat([eva.q_bias, eva.k_bias, eva.v_bias]).detach()
+        eva.qkv = _linear(eva.qkv.weight, nn.Parameter(bias, requires_grad=False))
+        eva.q_bias = eva.k_bias = eva.v_bias = None
     return attention
 
 
-def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+def _linear(weight: Any, bias: nn.Parameter | None) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = weight
     layer.bias = bias  # type: ignore[assignment]

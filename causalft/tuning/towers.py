@@ -11,13 +11,13 @@ import timm.models.resnet
 import timm.models.vision_transformer
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.attention import open_attention
+from causalft.tuning.attention import OpenedAttention, open_attention
 
-__all__ = ["BlockParts", "Tower", "open_tower"]
+__all__ = ["BlockParts", "Tower", "open_tower", "stage_channels"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Tower(nn.Module):
         whole, self.visual = self.visual, nn.Identity()
         return [whole]
 
+    def train(self, mode: bool = True) -> Tower:
+        """Stay in eval mode: a frozen backbone has no dropout, and its batch norms keep their statistics."""
+        return super().train(False)
+
     def embed(self, pictures: Tensor) -> Tensor:
         """Pictures (n, 3, s, s) to what the first block takes: tokens (n, n_tokens, width), or a map of a ResNet."""
         return pictures
@@ -123,7 +127,10 @@ class Tower(nn.Module):
 
 
 class OpenClipViT(Tower):
-    """The vision transformer of open_clip, with its attention opened into two linear layers."""
+    """The vision transformer of open_clip, with its attention opened into two linear layers.
+
+    Where the class token is the feature, the last block gives that token only.
+    """
 
     kind = "open_clip ViT"
 
@@ -136,6 +143,24 @@ class OpenClipViT(Tower):
 
     def embed(self, pictures: Tensor) -> Tensor:
         return self.visual._embeds(pictures)
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        block: Any = self.blocks[number]
+        if number < len(self.blocks) - 1 or not self._only_class_token(block):
+            return block(tokens)
+        # behind the last block only the class token is read: let it alone ask, and spare the others the MLP
+        attended = block.attn(block.ln_1(tokens), n_queries=1)[0]
+        asked = tokens[:, :1] + block.ls_1(attended)
+        return asked + block.ls_2(block.mlp(block.ln_2(asked)))
+
+    def _only_class_token(self, block: nn.Module) -> bool:
+        return (
+            type(block) is ResidualAttentionBlock
+            and isinstance(block.attn, OpenedAttention)
+            and self.visual.pool_type == "tok"
+            and self.visual.attn_pool is None
+            and self.prompts is None
+        )
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled, _ = self.visual._pool(tokens)
