@@ -1,0 +1,262 @@
+"""Many heads on the same frozen features: every kind, loss, learning rate and seed through the one training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.special import log_softmax
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from causalft.errors import CausalFTError
+from causalft.imbalance import class_accuracy, data_groups, group_accuracy
+from causalft.tuning.head_start import class_means
+from causalft.tuning.heads import make_head
+from causalft.tuning.losses import make_loss
+from causalft.tuning.samplers import expected_counts, make_sampler
+from causalft.tuning.train import Recipe, train
+
+__all__ = ["Sweep", "head_logits", "sweep_heads"]
+
+_KEPT_BYTES = 2**30
+_CHOICES = ["head", "loss", "lr", "seed"]
+
+Labelled = tuple[NDArray[np.floating], ArrayLike]
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep:
+    """What a sweep found.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        One row a training: ``head``, ``loss``, ``lr``, ``seed``, ``train_loss`` (of the last epoch), ``seconds``, and
+        for each evaluated set NAME its size ``NAME_n``, ``NAME_accuracy``, ``NAME_balanced_accuracy``,
+        ``NAME_many``, ``NAME_medium``, ``NAME_few`` (fractions) and ``NAME_nll``.
+    heads : dict of (head, loss, lr, seed) to torch.nn.Module
+        The trained heads; empty unless they were asked for.
+    """
+
+    table: pd.DataFrame
+    heads: dict[tuple[str, str, float, int], nn.Module]
+
+    def __repr__(self) -> str:
+        return f"Sweep({len(self.table)} heads in {self.table['seconds'].sum():.1f} s)"
+
+    def summary(self, measure: str) -> pd.DataFrame:
+        """Mean of a column over the seeds, with a 95 % t interval (NaN for one seed), best first by the mean.
+
+        Parameters
+        ----------
+        measure : str
+            A column of ``table``, ``test_accuracy`` for example.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``head``, ``loss``, ``lr``, ``n_seeds``, ``mean``, ``low``, ``high``.
+        """
+        if measure not in self.table:
+            raise CausalFTError(
+                f"the sweep has no column {measure!r}; it has {', '.join(self.table.columns)}"
+            )
+        rows = []
+        for (head, loss, lr), group in self.table.groupby(_CHOICES[:3], sort=False):
+            values = group[measure].to_numpy(dtype=float)
+            half = np.nan
+            if len(values) > 1:
+                half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+            mean = values.mean()
+            rows.append((head, loss, lr, len(values), mean, mean - half, mean + half))
+        found = pd.DataFrame(rows, columns=[*_CHOICES[:3], "n_seeds", "mean", "low", "high"])
+        return found.sort_values("mean", ascending=measure.endswith("nll"), ignore_index=True)
+
+
+def sweep_heads(
+    features: NDArray[np.floating],
+    labels: ArrayLike,
+    class_counts: ArrayLike | None = None,
+    losses: Sequence[str] = ("LA",),
+    seeds: Sequence[int] = (0,),
+    heads: Sequence[str] = ("cosine",),
+    *,
+    recipe: Recipe | None = None,
+    learning_rates: Sequence[float] = (),
+    start: Tensor | NDArray[np.floating] | None = None,
+    scale: float = 25.0,
+    evaluate: Mapping[str, Labelled] | None = None,
+    sampler: str = "uniform",
+    model_log_prior: ArrayLike | None = None,
+    loss_settings: Mapping[str, Mapping[str, Any]] | None = None,
+    keep_heads: bool = False,
+    progress: bool | None = None,
+) -> Sweep:
+    """Train a head on cached features for every combination of the choices.
+
+    Each training goes through :func:`causalft.tuning.train.train` on its own: a seed is an order of the samples, so
+    seeds cannot share their batches. Nothing is encoded: a sweep costs matrix products of (batch, d) by (d, K).
+
+    Parameters
+    ----------
+    features : (n, d) array
+        Of the training images, for example from :func:`causalft.strata.features.cached_features`.
+    labels : (n,) array of int in [0, K)
+    class_counts : (K,) array, optional
+        Training images of each class; counted from the labels by default.
+    losses, seeds, heads : sequences
+        Names in :data:`causalft.tuning.losses.LOSSES`, seeds, names in :data:`causalft.tuning.heads.HEADS`.
+    recipe : Recipe, optional
+        By default 10 epochs of SGD in batches of 128 with a learning rate of 0.01, as in the paper; its seed is
+        replaced.
+    learning_rates : sequence of float
+        Each is tried; that of the recipe by default.
+    start : (K, d) array or Tensor, optional
+        Where the heads start: text features, or class means by default.
+    scale : float
+        Inverse temperature of the heads.
+    evaluate : mapping of str to (features, labels), optional
+        Sets to score: features of shape (n, d), or (n_views, n, d), whose logits are averaged over the views.
+    sampler : str
+        Name in :data:`causalft.tuning.samplers.SAMPLERS`; the losses are told the counts that it makes.
+    model_log_prior : (K,) array, optional
+        log q for the loss GLA-Train.
+    loss_settings : mapping of loss to settings, optional
+    keep_heads : bool
+        Return the trained heads too.
+    progress : bool, optional
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown name, an empty choice, or shapes that do not agree.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat([0, 1], [90, 10])
+    >>> features = np.eye(2)[labels] + rng.normal(0, 0.3, (100, 2))
+    >>> sweep = sweep_heads(features, labels, losses=["CE", "LA"], seeds=[0, 1],
+    ...                     evaluate={"test": (np.eye(2), [0, 1])}, progress=False)
+    >>> sweep.table[["loss", "seed", "test_accuracy"]].values.tolist()
+    [['CE', 0, 1.0], ['CE', 1, 1.0], ['LA', 0, 1.0], ['LA', 1, 1.0]]
+    """
+    y = np.asarray(labels)
+    if features.ndim != 2 or y.shape != features.shape[:1]:
+        raise CausalFTError(
+            f"features {features.shape} and labels {y.shape} do not agree; give (n, d) and (n,)"
+        )
+    counts = np.bincount(y) if class_counts is None else np.asarray(class_counts)
+    for what, chosen in (("loss", losses), ("seed", seeds), ("head", heads)):
+        if not len(chosen) or len(set(chosen)) != len(chosen):
+            raise CausalFTError(f"give at least one {what}, and each once")
+    plan = recipe or Recipe(epochs=10, batch_size=128, lr=0.01)
+    rates = tuple(learning_rates) or (plan.lr,)
+    if start is None:
+        start = class_means(features, y, len(counts))
+    first = torch.as_tensor(np.asarray(start)).float()
+    if first.shape != (len(counts), features.shape[1]):
+        raise CausalFTError(
+            f"the heads start from {tuple(first.shape)}, {(len(counts), features.shape[1])} is needed"
+        )
+    take = _taker(features)
+    target = torch.from_numpy(y.astype(np.int64))
+    order = make_sampler(sampler, y)
+    seen = expected_counts(sampler, counts)
+    criteria = {
+        loss: make_loss(loss, seen, model_log_prior=model_log_prior, **(loss_settings or {}).get(loss, {}))
+        for loss in losses
+    }
+    rows: list[dict[str, Any]] = []
+    kept: dict[tuple[str, str, float, int], nn.Module] = {}
+    combinations = list(product(heads, losses, rates, seeds))
+    hidden = None if progress is None else not progress
+    for kind, loss, lr, seed in tqdm(combinations, desc="sweeping heads", unit="head", disable=hidden):
+        head, criterion = make_head(kind, first, scale=scale), criteria[loss]
+
+        def batch_loss(
+            model: nn.Module,
+            indices: Tensor,
+            generator: torch.Generator,
+            criterion: Callable[[Tensor, Tensor], Tensor] = criterion,
+        ) -> Tensor:
+            return criterion(model(take(indices)), target[indices])
+
+        # Uniform needs no sampler: the loop's own order visits each sample once.
+        options: dict[str, Any] = {} if order is None else {"sampler": order}
+        history = train(
+            head,
+            len(y),
+            batch_loss,
+            replace(plan, lr=lr, seed=seed),
+            label=f"{kind} head, {loss}, seed {seed}",
+            progress=False,
+            **options,
+        )
+        row = dict(zip(_CHOICES, (kind, loss, lr, seed)))
+        row |= {"train_loss": history.losses[-1], "seconds": history.seconds}
+        for name, (x, truth) in (evaluate or {}).items():
+            row |= {f"{name}_{key}": value for key, value in _scores(head, x, truth, counts).items()}
+        rows.append(row)
+        if keep_heads:
+            kept[(kind, loss, lr, seed)] = head.requires_grad_(False)
+    return Sweep(pd.DataFrame(rows), kept)
+
+
+def head_logits(head: nn.Module, features: NDArray[np.floating], rows: int = 8192) -> NDArray[np.float64]:
+    """Logits of a head on features (n, d), or the mean over the views of (n_views, n, d); shape (n, K).
+
+    Parameters
+    ----------
+    head : torch.nn.Module
+    features : array
+        Read in parts, so that a memory-mapped one need not fit into memory.
+    rows : int
+        Rows at a time.
+    """
+    views = features[None] if features.ndim == 2 else features
+    found = []
+    with torch.inference_mode():
+        for start in range(0, views.shape[1], rows):
+            part = np.array(views[:, start : start + rows], dtype=np.float32)
+            logits = head(torch.from_numpy(part).flatten(0, 1)).double()
+            found.append(logits.unflatten(0, part.shape[:2]).mean(dim=0))
+    return torch.cat(found).numpy()
+
+
+def _taker(features: NDArray[np.floating]) -> Callable[[Tensor], Tensor]:
+    """Rows by index: from one copy in memory, or, where that would be large, from the memory map itself."""
+    if features.size * 4 <= _KEPT_BYTES:
+        copied = torch.from_numpy(np.array(features, dtype=np.float32))
+        return lambda indices: copied[indices]
+    return lambda indices: torch.from_numpy(features[indices.numpy()].astype(np.float32, copy=False))
+
+
+def _scores(
+    head: nn.Module, features: NDArray[np.floating], labels: ArrayLike, counts: NDArray[Any]
+) -> dict[str, float | None]:
+    truth = np.asarray(labels)
+    if len(truth) != features.shape[-2]:
+        raise CausalFTError(f"{features.shape[-2]} features but {len(truth)} labels to evaluate on")
+    logits = head_logits(head, features)
+    correct = logits.argmax(axis=1) == truth
+    per_class = class_accuracy(correct, truth, len(counts))
+    return {
+        "n": len(truth),
+        "accuracy": float(correct.mean()),
+        "balanced_accuracy": float(np.nanmean(per_class)),
+        **group_accuracy(per_class, data_groups(counts)),
+        "nll": -float(log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean()),
+    }
