@@ -1,0 +1,173 @@
+"""What is said of a class to start its head from text: one template, an ensemble, or descriptors from a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from torch.nn import functional as F
+
+from causalft.errors import CausalFTError, nearest
+from causalft.strata.stratum import Stratum
+
+__all__ = ["TEMPLATES", "read_descriptors", "text_weights"]
+
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "classname": ("{}",),
+    "default": ("a photo of a {}.",),
+    "ensemble": (
+        "a photo of a {}.",
+        "a photo of the {}.",
+        "a picture that shows a {}.",
+        "a snapshot of one {}.",
+        "a close view of a {}.",
+        "a {} seen from afar.",
+        "a {} in its usual place.",
+        "a {} in front of a busy background.",
+        "part of a {}, the rest out of view.",
+        "several of them: a group of {}.",
+        "a dim, grainy photo of a {}.",
+        "a sharp photo of a {} in daylight.",
+        "a small {} in a large scene.",
+        "a drawing of a {}.",
+        "this is a {}.",
+    ),
+}
+"""Sets of templates by name."""
+
+_SUFFIXES = (".json", ".yaml", ".yml", ".txt")
+
+
+def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path = "default") -> Tensor:
+    """Return where a head starts from text: for each class, the direction of the mean of its unit text features.
+
+    Parameters
+    ----------
+    stratum : Stratum
+        With a text tower.
+    class_names : sequence of str
+    spec : str or pathlib.Path
+        A set of :data:`TEMPLATES` (``classname``, ``default``, ``ensemble``), a template of your own with ``{}`` for
+        the class name, or a file of descriptors (:func:`read_descriptors`).
+
+    Returns
+    -------
+    Tensor
+        Shape (n_classes, d), float32, unit rows.
+
+    Raises
+    ------
+    CausalFTError
+        If ``spec`` is none of these, the file lacks a class or cannot be read, or a mini does not know a word.
+    """
+    if str(spec).lower().endswith(_SUFFIXES):
+        return _described(stratum, class_names, read_descriptors(Path(spec), class_names))
+    templates: Sequence[str]
+    if str(spec) in TEMPLATES:
+        templates = TEMPLATES[str(spec)]
+    elif "{}" in str(spec):
+        templates = [str(spec)]
+    else:
+        raise CausalFTError(
+            f"{str(spec)!r} is no set of templates ({nearest(str(spec), TEMPLATES)}), no template with {{}}, and no "
+            f"file of descriptors ({', '.join(_SUFFIXES)})"
+        )
+    total = sum(stratum.text_features(class_names, template).double() for template in templates)
+    return F.normalize(torch.as_tensor(total), dim=1).float()
+
+
+def read_descriptors(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
+    """Read what a file says of each class, as prompts.
+
+    JSON or YAML: a mapping from class name to a phrase or a list of phrases. Text: a line ``class: phrase; phrase`` for
+    each class; empty lines and lines that start with ``#`` are skipped. A phrase with ``{}`` is a template; any other
+    is put behind the name: ``a photo of a lynx, tufts on its ears.`` Capitals and underscores in class names do not
+    matter, and classes that were not asked for are left out.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``.json``, ``.yaml``, ``.yml`` or ``.txt``.
+    class_names : sequence of str
+
+    Returns
+    -------
+    dict of str to list of str
+        The prompts of each class, in the order of ``class_names``.
+
+    Raises
+    ------
+    CausalFTError
+        If the file cannot be read, is no such mapping, or says nothing of a class (the first three are named).
+    """
+    found = {_key(name): phrases for name, phrases in _read(path).items()}
+    missing = [name for name in class_names if not found.get(_key(name))]
+    if missing:
+        listed = ", ".join(map(repr, missing[:3])) + (", ..." if len(missing) > 3 else "")
+        raise CausalFTError(
+            f"{path} has no descriptor for {len(missing)} of {len(class_names)} classes ({listed}); add a phrase "
+            "for each"
+        )
+    return {name: [_prompt(name, phrase) for phrase in found[_key(name)]] for name in class_names}
+
+
+def _described(stratum: Stratum, class_names: Sequence[str], prompts: Mapping[str, Sequence[str]]) -> Tensor:
+    owner = [k for k, name in enumerate(class_names) for _ in prompts[name]]
+    texts = [prompt for name in class_names for prompt in prompts[name]]
+    unit = stratum.text_features(texts, "{}").double()
+    sums = unit.new_zeros(len(class_names), unit.shape[1])
+    sums.index_add_(0, torch.tensor(owner, device=unit.device), unit)
+    return F.normalize(sums, dim=1).float()
+
+
+def _prompt(name: str, phrase: str) -> str:
+    """The whole sentence; ``replace`` and not ``format``, because a phrase may hold other braces."""
+    name = name.replace("_", " ")
+    return phrase.replace("{}", name) if "{}" in phrase else f"a photo of a {name}, {phrase.rstrip('.')}."
+
+
+def _key(name: str) -> str:
+    return " ".join(str(name).replace("_", " ").casefold().split())
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() == ".json":
+            content: Any = json.loads(text)
+        elif path.suffix.lower() == ".txt":
+            return _read_lines(path, text)
+        else:
+            content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise CausalFTError(f"the descriptors in {path} cannot be read: {reason}") from error
+    if not isinstance(content, dict):
+        raise CausalFTError(
+            f"{path} must map each class name to its phrases; it holds a {type(content).__name__}"
+        )
+    descriptors: dict[str, list[str]] = {}
+    for name, phrases in content.items():
+        listed = [phrases] if isinstance(phrases, str) else phrases
+        if not isinstance(listed, list) or not all(isinstance(phrase, str) for phrase in listed):
+            raise CausalFTError(f"{path}: the phrases of class {str(name)!r} must be texts, not {phrases!r}")
+        descriptors[str(name)] = [phrase.strip() for phrase in listed if phrase.strip()]
+    return descriptors
+
+
+def _read_lines(path: Path, text: str) -> dict[str, list[str]]:
+    descriptors: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, phrases = line.partition(":")
+        if not colon:
+            raise CausalFTError(f"{path}, line {number}: {line.strip()!r} is not 'class: phrase; phrase'")
+        spoken = [phrase.strip() for phrase in phrases.split(";") if phrase.strip()]
+        descriptors.setdefault(name.strip(), []).extend(spoken)
+    return descriptors
