@@ -54,7 +54,7 @@ def class_means(
     y = _checked(features, labels, n_classes, class_names)
     sums = torch.zeros(n_classes, features.shape[1], dtype=torch.float64)
     for rows, unit in _unit_parts(features):
-        sums.index_add_(0, y[rows], unit.double())
+        sums.index_add_(0, y[rows], unit.cpu().double())
     return F.normalize(sums, dim=1).float()
 
 
@@ -163,7 +163,7 @@ def probe_weights(
     counts = torch.bincount(y, minlength=n_classes)
     each = (n / (n_classes * counts.double()) if balanced else torch.ones(n_classes)).float().to(device)
     y = y.to(device)
-    V = torch.zeros(n_classes, features.shape[1], device=device, requires_grad=True)
+    V = torch.zeros(n_classes, features.shape[1], device=device)
     solver = torch.optim.LBFGS(
         [V],
         max_iter=max_iter,
@@ -173,20 +173,21 @@ def probe_weights(
         line_search_fn="strong_wolfe",
     )
 
-    def mean_risk() -> Tensor:
-        solver.zero_grad()
-        total = V.detach().square().sum().double() / (2 * C * n)
-        V.grad = V.detach() / (C * n)
+    def mean_risk() -> float:
+        """The convex risk at V; its gradient, which has a closed form, goes into V.grad."""
+        risk = V.square().sum().item() / (2 * C * n)
+        V.grad = V / (C * n)
         for rows, unit in _unit_parts(features):
-            target = y[rows]
-            losses = F.cross_entropy(unit @ V.T, target, reduction="none")
-            part = (each[target] * losses).sum() / n
-            part.backward()
-            total += part.detach().double()
-        return total
+            target = y[rows].unsqueeze(1)
+            share = each[target] / n
+            log_p = (unit @ V.T).log_softmax(1)
+            risk -= (share * log_p.gather(1, target)).sum().item()
+            slope = (share * log_p.exp()).scatter_add_(1, target, -share)
+            V.grad.addmm_(slope.T, unit)
+        return risk
 
     solver.step(mean_risk)
-    return V.detach().cpu() / scale
+    return V.cpu() / scale
 
 
 def _unit_parts(features: NDArray[np.floating] | Tensor) -> Iterator[tuple[slice, Tensor]]:
