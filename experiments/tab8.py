@@ -32,7 +32,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     from causalft.estimators.members import fit_member
     from causalft.fitting import FitSettings, load_splits
     from causalft.runs import Run
-    from causalft.strata.tuned import default_tuning
+    from causalft.strata.tuning_settings import default_tuning
     from causalft.strata.zoo import open_zoo
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})

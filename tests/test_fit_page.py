@@ -12,7 +12,7 @@ import pytest
 from causalft.cli.fit import _refuse_what_would_do_nothing, _settings, command
 from causalft.fitting import FitSettings
 from causalft.fitting.page import fit_command
-from causalft.strata.tuned import default_tuning
+from causalft.strata.tuning_settings import default_tuning
 
 
 def settings_of(line: str) -> FitSettings:

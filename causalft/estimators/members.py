@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,13 @@ from causalft.errors import CausalFTError
 from causalft.priors import PriorEstimate, estimate_prior
 from causalft.runs import atomic_path
 from causalft.strata.crops import Crops
+from causalft.strata.encoder import frozen_encoder
+from causalft.strata.features import FeatureCache, cached_features
+from causalft.strata.prompt_templates import text_weights
 from causalft.strata.stratum import Stratum
-from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, tune
+from causalft.strata.stream import batches
+from causalft.strata.tuned import TunedStratum, load_tuned, tune
+from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
 
 __all__ = ["MemberPrediction", "fit_member", "pick_device"]
@@ -109,6 +115,8 @@ def fit_member(
     learning_rates: tuple[float, ...] = (),
     device: str = "auto",
     folder: Path | None = None,
+    cache: FeatureCache | None = None,
+    log_dir: Path | None = None,
     progress: bool | None = None,
 ) -> tuple[MemberPrediction, TunedStratum]:
     """Load a stratum, estimate its label prior, tune it, and predict validation and test images.
@@ -125,6 +133,10 @@ def fit_member(
     device : str
     folder : pathlib.Path, optional
         Adapter, head and predictions are written here; if they are complete, nothing is trained again.
+    cache : FeatureCache, optional
+        Keeps the frozen features of validation and test images beyond this run.
+    log_dir : pathlib.Path, optional
+        Folder for TensorBoard.
     progress : bool, optional
 
     Returns
@@ -137,19 +149,31 @@ def fit_member(
         See :meth:`Zoo.load` and :func:`causalft.strata.tuned.tune`.
     """
     started = time.perf_counter()
+    tuning.check()
     stratum = zoo.load(name, device=pick_device(device))
     class_names = list(splits.train.class_names)
     made_with = {"tuning": asdict(tuning), "learning_rates": list(learning_rates)}
     if folder is not None and (folder / _RESULT).exists():
         found = _read(folder / _RESULT, stratum, splits, made_with)
-        tuned = build_tuned(stratum, class_names, tuning).load(folder).requires_grad_(False)
-        return found, tuned
+        return found, load_tuned(stratum, folder, class_names, tuning)
 
     validation = Crops(splits.validation, stratum, progress=progress)
     test = Crops(splits.test, stratum, progress=progress)
     train_crops = Crops(splits.train, stratum, progress=progress)
-    text = stratum.text_features(class_names, tuning.template)
-    zero_shot = [zero_shot_logits(stratum, crops, text) for crops in (validation, test)]
+    encode, precision = frozen_encoder(stratum, tuning.precision)
+    text = text_weights(stratum, class_names, tuning.template).float().cpu().numpy()
+    zero_shot = [
+        zero_shot_logits(
+            stratum,
+            text,
+            cached_features(
+                cache, stratum, part.images, encode=encode, precision=precision, progress=progress
+            )
+            if cache is not None
+            else encode_all(encode, part),
+        )
+        for part in (validation, test)
+    ]
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
@@ -160,8 +184,12 @@ def fit_member(
             train_crops,
             class_names,
             replace(tuning, lr=lr),
+            validation=validation,
+            model_prior=prior.prior,
+            encode=encode,
             progress=progress,
             checkpoint=checkpoint,
+            log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
         )
         logits = tuned.logits(validation)
         chosen = log_softmax(logits, axis=1)[np.arange(len(logits)), splits.validation.labels]
@@ -181,8 +209,7 @@ def fit_member(
         sha256=stratum.sha256,
         source=stratum.source,
         lr=lr,
-        n_tuned=sum(p.numel() for a in tuned.adapters for p in (*a.down.parameters(), *a.up.parameters()))
-        + tuned.head.weight.numel(),
+        n_tuned=tuned.n_tuned,
         seconds=time.perf_counter() - started,
     )
     if folder is not None:
@@ -191,14 +218,14 @@ def fit_member(
     return prediction, tuned
 
 
-def zero_shot_logits(stratum: Stratum, crops: Crops, text: torch.Tensor, batch_size: int = 256) -> np.ndarray:
+def encode_all(encode: Callable[[torch.Tensor], torch.Tensor], crops: Crops) -> np.ndarray:
+    """Unit features of all pictures, shape (n, d), float32."""
+    return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()
+
+
+def zero_shot_logits(stratum: Stratum, text: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Logits of the untouched model against the class captions, shape (n, n_classes), float64."""
-    found = []
-    for start in range(0, len(crops), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(crops)))
-        features = stratum.image_features(crops[rows], batch_size)
-        found.append(stratum.logit_scale * features @ text.cpu().T)
-    return torch.cat(found).double().numpy()
+    return (stratum.logit_scale * features @ text.T).astype(np.float64)
 
 
 def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:

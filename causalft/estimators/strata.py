@@ -19,7 +19,8 @@ from causalft.estimators.members import MemberPrediction, fit_member, pick_devic
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
-from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, default_tuning
+from causalft.strata.tuned import TunedStratum, load_tuned
+from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     weights : mapping of str to path, optional
         Local weight files for ``zoo="pretrained"``.
     tuning : Tuning, optional
-        By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuned.default_tuning`).
+        By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuning_settings.default_tuning`).
     learning_rates : tuple of float
         With two or more, chosen per stratum on the validation images.
     fusion : {"mixture", "logit"}
@@ -228,8 +229,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                     f"{run.path} was fitted with other weights of {name!r} (sha256 "
                     f"{metrics['weights'][name][:12]}...); restore them or fit again"
                 )
-            tuned = build_tuned(stratum, list(model.classes_), tuning)
-            model.members_[name] = tuned.load(run.path / "strata" / name).requires_grad_(False)
+            at = run.path / "strata" / name
+            model.members_[name] = load_tuned(stratum, at, list(model.classes_), tuning)
         return model
 
     def check(self) -> Zoo:

@@ -11,7 +11,7 @@ from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.settings import FitSettings
 from causalft.report.html import render_report
 from causalft.runs import Run, write_text
-from causalft.strata.tuned import default_tuning
+from causalft.strata.tuning_settings import default_tuning
 
 __all__ = ["fit_command", "write_fit_report"]
 

@@ -19,7 +19,7 @@ from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import CONTROLS, FitSettings, data_name, zoo_path
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs import Run
-from causalft.strata.tuned import Tuning
+from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo, open_zoo
 
 __all__ = ["FittedRun", "run_fit"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
-from causalft.strata.tuned import Tuning, default_tuning
+from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
 

@@ -1,197 +1,222 @@
-"""One stratum tuned to the downstream task: P(Y | b, c) from a frozen backbone, adapters and a cosine head."""
+"""One stratum tuned to the downstream task: P(Y | b, c) from a frozen backbone, a tuner and a head."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path
-from causalft.strata.crops import AUGMENTATIONS, Crops, augment
+from causalft.strata.crops import Crops, augment
+from causalft.strata.encoder import autocast
+from causalft.strata.features_crops import n_views, view_cut
+from causalft.strata.head_weights import start_of_head
 from causalft.strata.stratum import Stratum
-from causalft.tuning.adapters import adapter_state, add_adapters, bottleneck_width
-from causalft.tuning.heads import CosineHead
-from causalft.tuning.losses import LossName, logit_adjusted_loss
-from causalft.tuning.train import History, Recipe, train
+from causalft.strata.stream import batches, stream_crops
+from causalft.strata.tuning_settings import Tuning
+from causalft.tuning.adapters import bottleneck_width
+from causalft.tuning.heads import make_head
+from causalft.tuning.interpolation import interpolate
+from causalft.tuning.losses import make_loss
+from causalft.tuning.precision import choose_precision, lower_frozen_layers
+from causalft.tuning.recipe import History
+from causalft.tuning.samplers import expected_counts, make_sampler
+from causalft.tuning.towers import open_tower
+from causalft.tuning.train import train
+from causalft.tuning.tuners import apply_tuner
 
-__all__ = ["Tuning", "TunedStratum", "default_tuning", "tune"]
+__all__ = ["TunedStratum", "build_tuned", "load_tuned", "tune"]
 
 _TOKEN_CACHE_BYTES = 2**30
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """How a stratum is tuned.
-
-    Attributes
-    ----------
-    loss : {"LA", "CE"}
-    lr, epochs, batch_size, weight_decay, momentum
-        Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
-    bottleneck : int, optional
-        Width of the adapters; by default the rule of :func:`causalft.tuning.adapters.bottleneck_width`.
-    head_scale : float
-    template : str
-        Prompt from which the head starts.
-    augmentation : {"none", "flip", "crop-flip"}
-    seed : int
-    """
-
-    loss: LossName = "LA"
-    lr: float = 0.01
-    epochs: int = 10
-    batch_size: int = 128
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    bottleneck: int | None = None
-    head_scale: float = 25.0
-    template: str = "a photo of a {}."
-    augmentation: str = "none"
-    seed: int = 0
-
-    @property
-    def recipe(self) -> Recipe:
-        """The settings of the training loop."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            seed=self.seed,
-        )
-
-
-def default_tuning(zoo: str) -> Tuning:
-    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
-
-    Parameters
-    ----------
-    zoo : str
-        ``mini``, ``pretrained`` or a folder.
-
-    Examples
-    --------
-    >>> default_tuning("mini").lr, default_tuning("pretrained").augmentation
-    (0.05, 'crop-flip')
-    """
-    if zoo == "mini":
-        return Tuning(lr=0.05, augmentation="none")
-    if zoo == "pretrained":
-        return Tuning(lr=0.01, augmentation="crop-flip")
-    return Tuning(lr=0.05, augmentation="flip")
-
-
 class TunedStratum(nn.Module):
-    """A stratum with adapters in its image tower and a cosine head on top.
+    """A stratum with a tuner in its image tower and a head on top.
 
     Parameters
     ----------
     stratum : Stratum
-        Not changed: its parameters are shared, frozen, with the adapted tower.
-    class_names : sequence of str
-    bottleneck : int
-    head_scale : float
-    template : str
-    seed : int
+        Not changed: its parameters are shared, frozen, with the tuned tower.
+    weight : Tensor
+        Where the head starts, shape (n_classes, d).
+    tuning : Tuning
+
+    Attributes
+    ----------
+    tower : causalft.tuning.towers.Tower
+    tuned : causalft.tuning.tuners.Tuned
+        What is trained of the tower.
+    head : torch.nn.Module
+    precision : {"fp32", "bf16", "fp16"}
+        In use.
     """
 
-    def __init__(
-        self,
-        stratum: Stratum,
-        class_names: Sequence[str],
-        *,
-        bottleneck: int,
-        head_scale: float = 25.0,
-        template: str = "a photo of a {}.",
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, stratum: Stratum, weight: Tensor, tuning: Tuning) -> None:
         super().__init__()
-        self.stratum = stratum
-        shared = stratum.model.visual
-        # A new tree of modules over the same frozen tensors: no second copy of the weights in memory.
-        self.visual = copy.deepcopy(shared, {id(p): p for p in [*shared.parameters(), *shared.buffers()]})
-        self.adapters = add_adapters(self.visual, bottleneck, seed=seed)
-        self.head = CosineHead(stratum.text_features(class_names, template), scale=head_scale)
+        self.stratum, self.view = stratum, tuning.test_view
+        self.tower = open_tower(stratum.visual)
+        width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
+        self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
+        # The model as it is has its own temperature; what is trained takes the recipe's.
+        as_it_is = not self.tuned.trains_head and stratum.has_text
+        scale = stratum.logit_scale if as_it_is else tuning.head_scale
+        self.head = make_head(tuning.head, weight, scale=scale)
+        self.head.requires_grad_(self.tuned.trains_head)
+        self.precision = choose_precision(tuning.precision, self.tower.width, stratum.device)
+        if self.precision == "bf16" and stratum.device.type == "cpu":
+            lower_frozen_layers(self.tower)
+        self._embedding_is_frozen = not any(
+            parameter.requires_grad and self.tower.reaches(name) == 0 and name.startswith("visual.")
+            for name, parameter in self.tower.named_parameters()
+        )
         self.eval().to(stratum.device)
 
+    @property
+    def n_tuned(self) -> int:
+        """Trained numbers, those of the head included."""
+        of_head = sum(p.numel() for p in self.head.parameters()) if self.tuned.trains_head else 0
+        return self.tuned.n_parameters + of_head
+
+    @property
+    def cut(self) -> Callable[[Image.Image], np.ndarray]:
+        """From a picture to what is seen of it: (s, s, 3), or (n_views, s, s, 3) with test-time ensembling."""
+        return view_cut(self.stratum, self.view)
+
     def tokens(self, pictures: Tensor) -> Tensor:
-        """The frozen prefix: patch embedding, positions and first norm, shape (n, n_tokens, width)."""
-        with torch.no_grad():
-            return self.visual._embeds(pictures)
+        """The frozen prefix: what enters the first tuned block, shape (n, n_tokens, width) of a ViT."""
+        if not self._embedding_is_frozen:
+            return pictures
+        with torch.no_grad(), autocast(self.stratum.device, self.precision):
+            return self.tower.run(self.tower.embed(pictures), stop=self.tuned.first_tuned_block)
 
     def features(self, tokens: Tensor) -> Tensor:
         """B, the balanced representation: shape (n, d)."""
-        pooled, _ = self.visual._pool(self.visual.transformer(tokens))
-        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+        with autocast(self.stratum.device, self.precision):
+            if not self._embedding_is_frozen:
+                tokens = self.tower.embed(tokens)
+            run = self.tower.run(tokens, start=self.tuned.first_tuned_block)
+            return self.tower.pool(run).float()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits, shape (n, n_classes), from the tokens of the frozen prefix."""
         return self.head(self.features(tokens))
 
-    def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
-        """Logits of a set of images, shape (n, n_classes), float64."""
-        found = []
+    def logits_of(self, pixels: Tensor) -> Tensor:
+        """Logits of uint8 pictures as :attr:`cut` gives them, the mean over the views: (n, n_classes), float64."""
         with torch.inference_mode():
-            for start in range(0, len(crops), batch_size):
-                rows = torch.arange(start, min(start + batch_size, len(crops)))
-                found.append(self(self.tokens(self.stratum.normalise(crops[rows]))).double().cpu())
-        return torch.cat(found).numpy()
+            flat = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
+            found = self(self.tokens(self.stratum.normalise(flat))).double().cpu()
+            return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
+
+    def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
+        """Logits of a set of images, shape (n, n_classes), float64; large sets are read while the model works."""
+        return torch.cat([self.logits_of(pixels) for pixels in self._pictures(crops, batch_size)]).numpy()
+
+    def _pictures(self, crops: Crops, batch_size: int) -> Iterator[Tensor]:
+        if n_views(self.view) == 1:
+            for _, pixels in batches(crops, batch_size):
+                yield pixels
+            return
+        size = max(1, batch_size // n_views(self.view))
+        label = f"reading {len(crops)} images for {self.stratum.name}"
+        for _, (pixels,) in stream_crops(crops.images, [self.cut], size, label=label):
+            yield pixels
 
     def save(self, folder: Path) -> None:
         """Write ``adapter.safetensors`` and, last, ``head.safetensors``; the backbone is not saved."""
         folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "backbone": self.stratum.sha256,
+            "tuner": self.tuned.spec,
+            "bottleneck": str(self.tuned.bottleneck),
+        }
         with atomic_path(folder / "adapter.safetensors") as temporary:
-            save_file(adapter_state(self.adapters), temporary, metadata={"backbone": self.stratum.sha256})
+            save_file(self.tuned.state(), temporary, metadata=about)
+        head = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         with atomic_path(folder / "head.safetensors") as temporary:
-            save_file({"weight": self.head.weight.detach().cpu().contiguous()}, temporary)
+            save_file(head, temporary)
 
     def load(self, folder: Path) -> TunedStratum:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file raises a :class:`CausalFTError`."""
-        try:
-            adapters = load_file(folder / "adapter.safetensors")
-            with safe_open(folder / "adapter.safetensors", framework="pt") as file:
-                backbone = (file.metadata() or {}).get("backbone")
-            head = load_file(folder / "head.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise CausalFTError(
-                f"{folder}: the tuned stratum cannot be read ({error}); fit it again"
-            ) from error
-        expected = {name: value.shape for name, value in adapter_state(self.adapters).items()}
+        adapters, head, about = _read(folder)
         # Shapes alone do not tell one mini from another; the hash of the backbone does.
-        if backbone != self.stratum.sha256 or {k: v.shape for k, v in adapters.items()} != expected:
+        if about.get("backbone") != self.stratum.sha256:
             raise CausalFTError(f"{folder}: these adapters belong to another model than {self.stratum!r}")
-        if {k: v.shape for k, v in head.items()} != {"weight": self.head.weight.shape}:
+        try:
+            self.tuned.load(adapters)
+        except CausalFTError as error:
+            raise CausalFTError(f"{folder}: {error}") from error
+        expected = {name: value.shape for name, value in self.head.state_dict().items()}
+        if {name: value.shape for name, value in head.items()} != expected:
             raise CausalFTError(
-                f"{folder}: the head is not one of {len(self.head.weight)} classes; fit it again"
+                f"{folder}: the head is not a {type(self.head).__name__} of {len(self.head.weight)} classes; "  # type: ignore[arg-type]
+                "fit it again"
             )
-        with torch.no_grad():
-            for number, adapter in enumerate(self.adapters):
-                for part in ("down", "up"):
-                    for name, parameter in getattr(adapter, part).named_parameters():
-                        parameter.copy_(adapters[f"blocks.{number}.{part}.{name}"])
-            self.head.weight.copy_(head["weight"])
+        self.head.load_state_dict(head)
         return self
 
+    def _state(self) -> dict[str, Tensor]:
+        """All that training changes."""
+        head = {f"head.{name}": value.clone() for name, value in self.head.state_dict().items()}
+        return {**{f"tower.{name}": value for name, value in self.tuned.state().items()}, **head}
 
-def build_tuned(stratum: Stratum, class_names: Sequence[str], tuning: Tuning) -> TunedStratum:
-    """Return the stratum with untrained adapters and a head that starts as the zero-shot classifier."""
-    return TunedStratum(
-        stratum,
-        class_names,
-        bottleneck=tuning.bottleneck or bottleneck_width(len(class_names), _n_blocks(stratum)),
-        head_scale=tuning.head_scale,
-        template=tuning.template,
-        seed=tuning.seed,
-    )
+    def go_part_of_the_way(self, start: dict[str, Tensor], share: float) -> None:
+        """WiSE-FT: set the weights between ``start`` and those of now."""
+        mixed = interpolate(start, self._state(), share)
+        self.tuned.load({n.removeprefix("tower."): v for n, v in mixed.items() if n.startswith("tower.")})
+        self.head.load_state_dict(
+            {n.removeprefix("head."): v for n, v in mixed.items() if n.startswith("head.")}
+        )
+
+
+def load_tuned(stratum: Stratum, folder: Path, class_names: Sequence[str], tuning: Tuning) -> TunedStratum:
+    """Read a stratum that was tuned and saved; no text and no image is encoded."""
+    weight = _read(folder)[1].get("weight")
+    if weight is None or len(weight) != len(class_names):
+        raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
+    start = torch.ones_like(weight)  # of the right shape; the file's follows
+    return TunedStratum(stratum, start, tuning).load(folder).requires_grad_(False)
+
+
+def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    try:
+        adapters = load_file(folder / "adapter.safetensors")
+        with safe_open(folder / "adapter.safetensors", framework="pt") as file:
+            about = file.metadata() or {}
+        return adapters, load_file(folder / "head.safetensors"), about
+    except (OSError, SafetensorError) as error:
+        raise CausalFTError(f"{folder}: the tuned stratum cannot be read ({error}); fit it again") from error
+
+
+def build_tuned(
+    stratum: Stratum,
+    class_names: Sequence[str],
+    tuning: Tuning,
+    crops: Crops | None = None,
+    *,
+    encode: Callable[[Tensor], Tensor] | None = None,
+) -> TunedStratum:
+    """Return the stratum before training: the frozen tower, and a head where ``tuning.head_start`` puts it.
+
+    Parameters
+    ----------
+    crops : Crops, optional
+        Training images, for a head that does not start from text.
+    encode : callable, optional
+        See :func:`causalft.strata.encoder.frozen_encoder`.
+    """
+    weight = start_of_head(stratum, crops, class_names, tuning, encode=encode)
+    return TunedStratum(stratum, weight, tuning)
 
 
 def tune(
@@ -200,10 +225,14 @@ def tune(
     class_names: Sequence[str],
     tuning: Tuning,
     *,
+    validation: Crops | None = None,
+    model_prior: ArrayLike | None = None,
+    encode: Callable[[Tensor], Tensor] | None = None,
     progress: bool | None = None,
     checkpoint: Path | None = None,
+    log_dir: Path | None = None,
 ) -> tuple[TunedStratum, History]:
-    """Tune adapters and head of a stratum on a (long-tailed) training set.
+    """Tune a stratum on a (long-tailed) training set.
 
     Parameters
     ----------
@@ -212,27 +241,33 @@ def tune(
         The training images.
     class_names : sequence of str
     tuning : Tuning
-    progress, checkpoint
+    validation : Crops, optional
+        Balanced; its risk (NLL) decides an early stop, if ``tuning.patience`` asks for one.
+    model_prior : (n_classes,) array, optional
+        Label prior of the foundation model, for GLA-Train.
+    encode : callable, optional
+        See :func:`causalft.strata.encoder.frozen_encoder`.
+    progress, checkpoint, log_dir
         As in :func:`causalft.tuning.train.train`.
 
     Raises
     ------
     CausalFTError
-        For an unknown augmentation or loss, or an image tower without transformer blocks.
+        For an unknown name in ``tuning``, a tuner that the image tower does not support, or a class without an image
+        where the loss is then undefined.
     """
-    if tuning.augmentation not in AUGMENTATIONS:
-        raise CausalFTError(f"unknown augmentation {tuning.augmentation!r}; use {', '.join(AUGMENTATIONS)}")
-    if tuning.loss not in ("LA", "CE"):
-        raise CausalFTError(f"unknown loss {tuning.loss!r}; use LA or CE")
-    tuned = build_tuned(stratum, class_names, tuning)
+    tuning.check()
+    tuned = build_tuned(stratum, class_names, tuning, crops, encode=encode)
+    if not tuned.tuned.trains_head:  # zero-shot: nothing is trained
+        return tuned.requires_grad_(False), History([], 0.0)
     labels = torch.from_numpy(crops.images.labels).to(stratum.device)
-    counts = torch.from_numpy(crops.images.class_counts).double()
-    log_prior = (counts / counts.sum()).log().float().to(stratum.device) if tuning.loss == "LA" else None
-    if log_prior is not None and not torch.isfinite(log_prior).all():
-        empty = class_names[int(counts.argmin())]
-        raise CausalFTError(
-            f"class {empty!r} has no training image, so logit adjustment is undefined; add images"
-        )
+    loss = make_loss(
+        tuning.loss,
+        expected_counts(tuning.sampler, crops.images.class_counts),
+        model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
+        class_names=class_names,
+    )
+    start = tuned._state() if tuning.wise_ft < 1 else {}
     # Without augmentation the frozen prefix of a picture never changes: compute it once.
     cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
 
@@ -242,31 +277,35 @@ def tune(
         else:
             pictures = augment(stratum.normalise(crops[indices]), tuning.augmentation, generator)
             tokens = tuned.tokens(pictures)
-        return logit_adjusted_loss(model(tokens), labels[indices], log_prior)
+        return loss(model(tokens), labels[indices])
+
+    def risk(model: nn.Module) -> float:
+        assert validation is not None
+        found = torch.from_numpy(tuned.logits(validation))
+        return float(F.cross_entropy(found, torch.from_numpy(validation.images.labels)))
 
     history = train(
         tuned,
         len(crops),
         batch_loss,
-        tuning.recipe,
+        replace(tuning.recipe, precision=tuned.precision),  # type: ignore[arg-type]
         label=f"tuning {stratum.name}",
         progress=progress,
         checkpoint=checkpoint,
+        sampler=make_sampler(tuning.sampler, crops.images.labels),
+        validate=None if tuning.patience is None or validation is None else risk,
+        log_dir=log_dir,
     )
+    if tuning.wise_ft < 1:
+        tuned.go_part_of_the_way(start, tuning.wise_ft)
     return tuned.requires_grad_(False), history
 
 
 def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Tensor | None:
     """Tokens of all pictures, or None where they would not fit."""
     found: list[Tensor] = []
-    for start in range(0, len(crops), batch_size):
-        rows = torch.arange(start, min(start + batch_size, len(crops)))
-        found.append(tuned.tokens(tuned.stratum.normalise(crops[rows])))
-        if start == 0 and found[0].nbytes / len(rows) * len(crops) > _TOKEN_CACHE_BYTES:
+    for rows, pixels in batches(crops, batch_size):
+        found.append(tuned.tokens(tuned.stratum.normalise(pixels)))
+        if len(found) == 1 and found[0].nbytes / len(rows) * len(crops) > _TOKEN_CACHE_BYTES:
             return None
     return torch.cat(found)
-
-
-def _n_blocks(stratum: Stratum) -> int:
-    blocks = getattr(getattr(stratum.model.visual, "transformer", None), "resblocks", ())
-    return max(1, len(blocks))

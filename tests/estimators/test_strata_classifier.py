@@ -21,7 +21,7 @@ from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
 from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
-from causalft.strata.tuned import Tuning, default_tuning
+from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import PretrainedZoo, open_zoo
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
@@ -66,14 +66,10 @@ def test_a_member_says_what_it_thinks_before_and_after_tuning(zoo, splits, fitte
     assert np.array_equal(found.prior.prior, again.prior)
     # the known prior of the mini, in the order of the data's classes
     assert found.true_prior.tolist() == pytest.approx(zoo.card("clip").prior)
-    assert found.n_tuned == sum(p.numel() for p in _trained(fitted.members_["clip"]))
+    member = fitted.members_["clip"]
+    trained = [*member.tuned.state().values(), member.head.weight]
+    assert found.n_tuned == sum(p.numel() for p in trained)
     assert "clip" in repr(found) and found.sha256 == zoo.card("clip").sha256
-
-
-def _trained(tuned):
-    for adapter in tuned.adapters:
-        yield from (*adapter.down.parameters(), *adapter.up.parameters())
-    yield tuned.head.weight
 
 
 def test_nothing_is_learnt_from_the_test_images(zoo, splits, fitted):

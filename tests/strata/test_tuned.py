@@ -15,7 +15,8 @@ from causalft.errors import CausalFTError
 from causalft.strata.crops import AUGMENTATIONS, Crops, augment
 from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.strata.stratum import Stratum, square_crop
-from causalft.strata.tuned import TunedStratum, Tuning, build_tuned, tune
+from causalft.strata.tuned import build_tuned, load_tuned, tune
+from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import open_zoo
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
@@ -56,17 +57,17 @@ def test_only_adapters_and_head_get_gradients_and_nothing_is_copied(stratum, ima
     fresh = build_tuned(stratum, images.class_names, FAST)
     trained = {name for name, p in fresh.named_parameters() if p.requires_grad}
     expected = {
-        f"visual.transformer.resblocks.{block}.mlp.{part}.{kind}"
+        f"tower.blocks.{block}.mlp.{part}.{kind}"
         for block in range(2)
         for part in ("down", "up")
         for kind in ("weight", "bias")
     }
     assert trained == expected | {"head.weight"}
-    own = {id(p) for p in stratum.model.visual.parameters()}
+    own = {p.data_ptr() for p in stratum.model.visual.parameters()}
     shared = [p for name, p in fresh.named_parameters() if name not in trained]
-    assert {id(p) for p in shared} == own
+    assert {p.data_ptr() for p in shared} == own
     buffers = {b.data_ptr() for b in stratum.model.visual.buffers()}
-    assert {b.data_ptr() for b in fresh.visual.buffers()} == buffers
+    assert {b.data_ptr() for b in fresh.tower.buffers()} == buffers
     assert not any(hasattr(block.mlp, "down") for block in stratum.model.visual.transformer.resblocks)
 
 
@@ -86,7 +87,8 @@ def test_training_moves_adapters_and_head_and_leaves_the_backbone(tiny_zoo, tune
     assert history.losses[-1] < history.losses[0]
     untouched = open_zoo(tiny_zoo).load("clip").model.state_dict()
     assert all(torch.equal(value, untouched[name]) for name, value in stratum.model.state_dict().items())
-    assert all(adapter.up.weight.abs().sum() > 0 for adapter in model.adapters)
+    moved = [value for name, value in model.tuned.state().items() if name.endswith("up.weight")]
+    assert len(moved) == 2 and all(value.abs().sum() > 0 for value in moved)
     assert not any(p.requires_grad for p in model.parameters())
 
 
@@ -122,12 +124,96 @@ def test_logit_adjustment_needs_every_class_and_cross_entropy_does_not(stratum, 
     tune(stratum, crops, images.class_names, replace(FAST, loss="CE", epochs=1), progress=False)
 
 
-@pytest.mark.parametrize("change", [{"loss": "BCE"}, {"augmentation": "mixup"}])
-def test_unknown_choices(stratum, crops, images, change):
-    with pytest.raises(
-        CausalFTError, match="unknown (loss 'BCE'; use LA or CE|augmentation 'mixup'; use none)"
-    ):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "LDMA"}, "unknown loss 'LDMA'; did you mean 'LDAM'"),
+        ({"augmentation": "mixup"}, "unknown augmentation 'mixup'"),
+        ({"head": "cosin"}, "unknown head 'cosin'; did you mean 'cosine'"),
+        ({"head_start": "0-shot"}, "unknown start of a head '0-shot'"),
+        ({"tuner": "adaptfomer"}, "unknown tuner 'adaptfomer'"),
+        ({"sampler": "balanced"}, "unknown sampler 'balanced'"),
+        ({"precision": "int8"}, "unknown precision 'int8'"),
+        ({"test_view": "six-crop"}, "no test-time view 'six-crop'"),
+        ({"wise_ft": 0.0}, "wise_ft is 0.0"),
+    ],
+)
+def test_unknown_choices(stratum, crops, images, change, message):
+    with pytest.raises(CausalFTError, match=message):
         tune(stratum, crops, images.class_names, replace(FAST, **change), progress=False)
+
+
+# --- every choice trains, is saved, and comes back the same ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tuner": "linear-probe"},
+        {"tuner": "full", "lr": 0.005},
+        {"tuner": "lora+bias", "head": "l2"},
+        {"tuner": "vpt-shallow", "loss": "BS"},
+        {"tuner": "last-1", "lr": 0.01, "head": "layernorm"},
+        {"tuner": "ssf", "sampler": "square-root", "loss": "CE"},
+        {"tuner": "adaptformer@last-1", "head_start": "class-mean"},
+        {"tuner": "linear-probe", "head": "linear", "head_start": "linear-probe"},
+        {"loss": "LADE", "head_start": "1-shot"},
+        {"loss": "GLA-Train", "sampler": "class-balanced"},
+        {"precision": "bf16"},
+        {"test_view": "five-crop", "accumulation": 2},
+        {"wise_ft": 0.5},
+    ],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_a_choice_trains_and_comes_back(stratum, crops, images, tmp_path, change):
+    tuning = replace(FAST, epochs=2, **change)
+    model, history = tune(
+        stratum, crops, images.class_names, tuning, model_prior=np.full(4, 0.25), progress=False
+    )
+    assert len(history.losses) == 2 and all(np.isfinite(history.losses))
+    model.save(tmp_path)
+    back = load_tuned(stratum, tmp_path, images.class_names, tuning)
+    assert np.array_equal(back.logits(crops), model.logits(crops))
+    assert model.logits(crops).shape == (120, 4)
+
+
+def test_zero_shot_trains_nothing_and_is_the_model_as_it_is(stratum, crops, images):
+    model, history = tune(
+        stratum, crops, images.class_names, replace(FAST, tuner="zero-shot"), progress=False
+    )
+    expected = (
+        stratum.logit_scale * stratum.image_features(crops.kept) @ stratum.text_features(images.class_names).T
+    )
+    assert history.losses == [] and model.n_tuned == 0
+    assert np.allclose(model.logits(crops), expected, atol=1e-3)
+
+
+def test_half_the_way_lies_between_start_and_end(stratum, crops, images):
+    whole, _ = tune(stratum, crops, images.class_names, FAST, progress=False)
+    half, _ = tune(stratum, crops, images.class_names, replace(FAST, wise_ft=0.5), progress=False)
+    start = build_tuned(stratum, images.class_names, FAST)
+    middle = (start.head.weight + whole.head.weight) / 2
+    assert torch.allclose(half.head.weight, middle, atol=1e-6)
+
+
+def test_patience_keeps_the_best_epoch(stratum, crops, images):
+    tuning = replace(FAST, lr=30.0, epochs=6, patience=1)  # so high that the risk only grows
+    model, history = tune(stratum, crops, images.class_names, tuning, validation=crops, progress=False)
+    assert len(history.losses) < 6 and history.best_epoch is not None
+    logits = torch.from_numpy(model.logits(crops))
+    risk = torch.nn.functional.cross_entropy(logits, torch.from_numpy(images.labels))
+    assert float(risk) == pytest.approx(min(history.validation), abs=1e-6)
+
+
+def test_gradient_steps_see_only_what_lies_behind_the_frozen_prefix(stratum, crops, images):
+    last = build_tuned(stratum, images.class_names, replace(FAST, tuner="adaptformer@last-1"))
+    assert last.tuned.first_tuned_block == 1
+    pictures = stratum.normalise(crops.kept[:3])
+    tokens = last.tokens(pictures)
+    assert not tokens.requires_grad
+    whole = build_tuned(stratum, images.class_names, FAST)
+    with torch.no_grad():
+        assert torch.allclose(last(tokens), whole(whole.tokens(pictures)), atol=1e-5)
 
 
 # --- on disk -----------------------------------------------------------------------------------------------------
@@ -142,8 +228,7 @@ def test_save_and_load_change_nothing_and_leave_the_backbone_out(stratum, crops,
     saved = load_file(tmp_path / "clip" / "adapter.safetensors") | load_file(
         tmp_path / "clip" / "head.safetensors"
     )
-    trained = sum(p.numel() for a in tuned[0].adapters for q in (a.down, a.up) for p in q.parameters())
-    assert sum(value.numel() for value in saved.values()) == trained + tuned[0].head.weight.numel()
+    assert sum(value.numel() for value in saved.values()) == tuned[0].n_tuned
     back = build_tuned(stratum, images.class_names, replace(FAST, seed=9)).load(tmp_path / "clip")
     assert np.array_equal(back.logits(crops), tuned[0].logits(crops))
 
@@ -180,8 +265,8 @@ def test_adapters_of_another_backbone_are_refused_though_they_fit(tiny_zoo, imag
 
 def test_adapters_of_another_width_are_refused(stratum, images, tuned, tmp_path):
     tuned[0].save(tmp_path)
-    with pytest.raises(CausalFTError, match="belong to another model"):
-        TunedStratum(stratum, images.class_names, bottleneck=4).load(tmp_path)
+    with pytest.raises(CausalFTError, match="not of 'adaptformer' with bottleneck 4"):
+        build_tuned(stratum, images.class_names, replace(FAST, bottleneck=4)).load(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_one_clear_error(stratum, crops, images, tmp_path):

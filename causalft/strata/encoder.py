@@ -1,0 +1,40 @@
+"""The frozen image tower of a stratum in the precision that this machine is fastest in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from causalft.strata.stratum import Stratum
+from causalft.tuning.precision import choose_precision, lower_frozen_layers
+from causalft.tuning.towers import open_tower
+
+__all__ = ["autocast", "frozen_encoder"]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Half precision on a GPU; a CPU's layers carry their own."""
+    if device.type == "cpu" or precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[[Tensor], Tensor], str]:
+    """Return uint8 pictures (n, s, s, 3) -> unit features (n, d), and the precision it runs in.
+
+    In fp32 the numbers are those of ``stratum.image_features``, up to the order of sums.
+    """
+    tower = open_tower(stratum.visual)
+    chosen = choose_precision(precision, tower.width, stratum.device)
+    if chosen == "bf16" and stratum.device.type == "cpu":
+        lower_frozen_layers(tower)
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(stratum.device, chosen):
+            return F.normalize(tower(stratum.normalise(pixels)).float(), dim=-1)
+
+    return encode, chosen

@@ -1,0 +1,61 @@
+"""Where the head of a stratum starts: the texts of the classes, or features of the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalft.strata.crops import Crops
+from causalft.strata.prompt_templates import text_weights
+from causalft.strata.stratum import Stratum
+from causalft.strata.stream import batches
+from causalft.strata.tuning_settings import Tuning
+from causalft.tuning.head_start import class_means, k_shot, probe_weights
+
+__all__ = ["start_of_head"]
+
+
+def start_of_head(
+    stratum: Stratum,
+    crops: Crops | None,
+    class_names: Sequence[str],
+    tuning: Tuning,
+    *,
+    encode: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Return the weights that ``tuning.head_start`` names, shape (n_classes, d).
+
+    Parameters
+    ----------
+    stratum : Stratum
+    crops : Crops, optional
+        Training images; not needed for a start from text.
+    class_names : sequence of str
+    tuning : Tuning
+    encode : callable, optional
+        uint8 pictures to unit features; by default ``stratum.image_features``.
+
+    Raises
+    ------
+    CausalFTError
+        For a text start of an image-only backbone, or a class without a training image.
+    """
+    if tuning.head_start == "text":
+        return text_weights(stratum, class_names, tuning.template)
+    assert crops is not None
+    run = encode or stratum.image_features
+    with torch.inference_mode():
+        features = np.concatenate([run(pixels).float().cpu().numpy() for _, pixels in batches(crops, 256)])
+    labels, n_classes = crops.images.labels, len(class_names)
+    if tuning.head_start == "class-mean":
+        weights = class_means(features, labels, n_classes, class_names=class_names)
+    elif tuning.head_start == "linear-probe":
+        weights = probe_weights(features, labels, n_classes, class_names=class_names)
+    else:
+        shots = tuning.shots()
+        assert shots is not None
+        weights = k_shot(features, labels, n_classes, shots, tuning.seed, class_names=class_names)
+    return weights.float().to(stratum.device)

@@ -1,0 +1,150 @@
+"""How a stratum is tuned: every choice by name, and the measured recipe of each zoo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from causalft.errors import CausalFTError, nearest
+from causalft.strata.crops import AUGMENTATIONS
+from causalft.strata.features_crops import n_views
+from causalft.tuning.heads import HEADS
+from causalft.tuning.losses import LOSSES
+from causalft.tuning.precision import PRECISIONS
+from causalft.tuning.recipe import Recipe
+from causalft.tuning.samplers import SAMPLERS
+
+__all__ = ["HEAD_STARTS", "Tuning", "default_tuning"]
+
+HEAD_STARTS = ("text", "class-mean", "1-shot", "10-shot", "100-shot", "linear-probe")
+"""Where a head starts; any ``K-shot`` goes."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a stratum is tuned.
+
+    Attributes
+    ----------
+    loss : str
+        One of :data:`causalft.tuning.losses.LOSSES`.
+    lr, epochs, batch_size, weight_decay, momentum
+        Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
+    bottleneck : int, optional
+        Width of adapters, rank of LoRA, number of prompts; by default the rule of
+        :func:`causalft.tuning.adapters.bottleneck_width`.
+    head_scale : float
+    template : str
+        Prompt from which a head starts: with ``{}`` for the class name, the name of a set of
+        :data:`causalft.strata.prompt_templates.TEMPLATES`, or a file of descriptors. Zero-shot logits use it too.
+    augmentation : {"none", "flip", "crop-flip"}
+    seed : int
+    tuner : str
+        What is trained of the image tower, as :func:`causalft.tuning.spec.parse_tuner` reads it.
+    head : {"cosine", "linear", "l2", "layernorm"}
+    head_start : str
+        One of :data:`HEAD_STARTS`.
+    sampler : {"uniform", "class-balanced", "square-root"}
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        See :func:`causalft.tuning.precision.choose_precision`.
+    patience : int, optional
+        Stop after so many epochs without a lower validation risk, and keep the best.
+    accumulation : int
+        Micro-batches of a step.
+    wise_ft : float
+        In (0, 1]: how far to go from the start to the tuned weights (WiSE-FT); 1 is all the way.
+    test_view : {"centre", "five-crop", "ten-crop"}
+        Test-time ensembling: logits are the mean over the crops.
+    """
+
+    loss: str = "LA"
+    lr: float = 0.01
+    epochs: int = 10
+    batch_size: int = 128
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    bottleneck: int | None = None
+    head_scale: float = 25.0
+    template: str = "a photo of a {}."
+    augmentation: str = "none"
+    seed: int = 0
+    tuner: str = "adaptformer"
+    head: str = "cosine"
+    head_start: str = "text"
+    sampler: str = "uniform"
+    precision: str = "auto"
+    patience: int | None = None
+    accumulation: int = 1
+    wise_ft: float = 1.0
+    test_view: str = "centre"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of the training loop."""
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            seed=self.seed,
+            patience=self.patience,
+            accumulation=self.accumulation,
+        )
+
+    def shots(self) -> int | None:
+        """K of a ``K-shot`` start, else None."""
+        number, _, rest = self.head_start.partition("-")
+        return int(number) if rest == "shot" and number.isdigit() and int(number) > 0 else None
+
+    def check(self) -> None:
+        """Refuse what has no meaning, before anything is loaded.
+
+        Raises
+        ------
+        CausalFTError
+            For an unknown name (the nearest is offered) or a number out of its range.
+
+        Examples
+        --------
+        >>> Tuning(loss="LDMA").check()
+        Traceback (most recent call last):
+        ...
+        causalft.errors.CausalFTError: unknown loss 'LDMA'; did you mean 'LDAM'?
+        """
+        for what, value, known in (
+            ("loss", self.loss, LOSSES),
+            ("augmentation", self.augmentation, AUGMENTATIONS),
+            ("head", self.head, HEADS),
+            ("sampler", self.sampler, SAMPLERS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise CausalFTError(f"unknown {what} {value!r}; {nearest(value, known)}")
+        if self.head_start not in HEAD_STARTS and self.shots() is None:
+            hint = nearest(self.head_start, HEAD_STARTS)
+            raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
+        n_views(self.test_view)
+        if not 0 < self.wise_ft <= 1:
+            raise CausalFTError(
+                f"wise_ft is {self.wise_ft}; give a number above 0, and 1 for the tuned weights"
+            )
+
+
+def default_tuning(zoo: str) -> Tuning:
+    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
+
+    Parameters
+    ----------
+    zoo : str
+        ``mini``, ``pretrained`` or a folder.
+
+    Examples
+    --------
+    >>> default_tuning("mini").lr, default_tuning("pretrained").augmentation
+    (0.05, 'crop-flip')
+    """
+    if zoo == "mini":
+        return Tuning(lr=0.05, augmentation="none")
+    if zoo == "pretrained":
+        return Tuning(lr=0.01, augmentation="crop-flip")
+    return Tuning(lr=0.05, augmentation="flip")
