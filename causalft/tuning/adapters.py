@@ -1,15 +1,26 @@
-"""AdaptFormer: a small bottleneck beside the MLP of every transformer block; everything else stays frozen."""
+"""Bottleneck adapters: AdaptFormer beside the MLP of a block, Adapter behind it, and their width."""
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 
-__all__ = ["AdaptedMLP", "add_adapters", "adapter_state", "bottleneck_width"]
+__all__ = [
+    "AdaptedMLP",
+    "ResidualBottleneck",
+    "adapter_state",
+    "add_adapters",
+    "add_behind",
+    "add_beside",
+    "bottleneck_width",
+]
 
 SCALE = 1.0
 
@@ -53,13 +64,61 @@ class AdaptedMLP(nn.Module):
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
         self.scale = scale
-        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
-        nn.init.zeros_(self.down.bias)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        _start(self.down, self.up)
 
     def forward(self, h: Tensor) -> Tensor:
         return self.mlp(h) + self.scale * self.up(torch.relu(self.down(h)))
+
+
+class ResidualBottleneck(nn.Module):
+    """A trained bottleneck behind a frozen layer: ``x + up(relu(down(x)))``, the identity before training.
+
+    The Adapter of Houlsby et al. (ICML 2019, Fig. 2); on the map of a convolutional network its two layers are 1x1
+    convolutions (Rebuffi et al., CVPR 2018).
+
+    Parameters
+    ----------
+    width, bottleneck : int
+    convolution : bool
+        For maps (n, width, h, w) instead of tokens (n, n_tokens, width).
+    """
+
+    def __init__(self, width: int, bottleneck: int, convolution: bool = False) -> None:
+        super().__init__()
+        self.down: nn.Module = (
+            nn.Conv2d(width, bottleneck, 1) if convolution else nn.Linear(width, bottleneck)
+        )
+        self.up: nn.Module = nn.Conv2d(bottleneck, width, 1) if convolution else nn.Linear(bottleneck, width)
+        _start(self.down, self.up)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.up(torch.relu(self.down(x)))
+
+
+def _start(down: Any, up: Any) -> None:
+    nn.init.kaiming_uniform_(down.weight, a=math.sqrt(5))
+    nn.init.zeros_(down.bias)
+    nn.init.zeros_(up.weight)
+    nn.init.zeros_(up.bias)
+
+
+def add_beside(blocks: Iterable[Any], width: int, bottleneck: int) -> list[AdaptedMLP]:
+    """Put an :class:`AdaptedMLP` in the place of every block's MLP; draws from torch's default generator."""
+    adapters = []
+    for block in blocks:
+        block.mlp = AdaptedMLP(block.mlp, width, bottleneck)
+        adapters.append(block.mlp)
+    return adapters
+
+
+def add_behind(blocks: Iterable[Any], width: int, bottleneck: int) -> list[ResidualBottleneck]:
+    """Put a :class:`ResidualBottleneck` behind every block's MLP, inside its AdaptFormer if it has one."""
+    adapters = []
+    for block in blocks:
+        holder = block.mlp if isinstance(block.mlp, AdaptedMLP) else block
+        adapters.append(ResidualBottleneck(width, bottleneck))
+        holder.mlp = nn.Sequential(OrderedDict(mlp=holder.mlp, adapter=adapters[-1]))
+    return adapters
 
 
 def add_adapters(visual: nn.Module, bottleneck: int, seed: int = 0) -> list[AdaptedMLP]:
@@ -88,14 +147,9 @@ def add_adapters(visual: nn.Module, bottleneck: int, seed: int = 0) -> list[Adap
         raise CausalFTError(
             f"AdaptFormer needs a vision transformer of open_clip; this image tower is a {type(visual).__name__}"
         )
-    adapters = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for block in blocks:
-            width = block.ln_2.normalized_shape[0]
-            block.mlp = AdaptedMLP(block.mlp, width, bottleneck)
-            adapters.append(block.mlp)
-    return adapters
+        return add_beside(blocks, blocks[0].ln_2.normalized_shape[0], bottleneck)
 
 
 def adapter_state(adapters: list[AdaptedMLP]) -> dict[str, Tensor]:

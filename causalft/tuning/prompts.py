@@ -1,0 +1,73 @@
+"""Visual prompts (VPT): trained tokens that enter before a block and leave before the features are pooled."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["N_PROMPTS", "Prompts"]
+
+N_PROMPTS = 10
+"""Prompts of a block, as in LIFT (Shi et al., ICML 2024)."""
+
+
+class Prompts(nn.Module):
+    """Prompts of some consecutive blocks, behind the class token and before the patches.
+
+    Shallow prompts enter before the first of the blocks and leave behind the last. Deep prompts are new in every
+    block: what a block makes of them is dropped (Jia et al., "Visual Prompt Tuning", ECCV 2022, Eq. 4-7). They start
+    uniform in ``+-sqrt(6 / (3 p^2 + width))`` for patches of p pixels, as there. They take part in attention from the
+    start, so a prompted tower is *not* the frozen one before training.
+
+    Parameters
+    ----------
+    blocks : range
+    width : int
+    deep : bool
+    n_prefix : int
+        Tokens that stay before the prompts: class token and registers.
+    patch_size : int
+    n_prompts : int
+
+    Examples
+    --------
+    >>> prompts = Prompts(range(1, 3), 4, deep=False, n_prefix=1, patch_size=8, n_prompts=2)
+    >>> tokens = torch.zeros(5, 10, 4)
+    >>> inside = prompts.enter(1, prompts.leave(0, prompts.enter(0, tokens)))
+    >>> inside.shape, torch.equal(prompts.leave(2, prompts.leave(1, inside)), tokens)
+    (torch.Size([5, 12, 4]), True)
+    """
+
+    def __init__(
+        self,
+        blocks: range,
+        width: int,
+        *,
+        deep: bool,
+        n_prefix: int,
+        patch_size: int,
+        n_prompts: int = N_PROMPTS,
+    ) -> None:
+        super().__init__()
+        self.first = blocks.start
+        self.entries = list(blocks) if deep else [blocks.start]
+        self.exits = list(blocks) if deep else [blocks.stop - 1]
+        self.n_prefix = n_prefix
+        limit = math.sqrt(6 / (3 * patch_size**2 + width))
+        self.tokens = nn.Parameter(torch.empty(len(self.entries), n_prompts, width).uniform_(-limit, limit))
+
+    def enter(self, number: int, tokens: Tensor) -> Tensor:
+        """Add the prompts of block ``number``, if it has any: (n, n_tokens, width) to (n, n_tokens + p, width)."""
+        if number not in self.entries:
+            return tokens
+        prompts = self.tokens[self.entries.index(number)].to(tokens.dtype).expand(len(tokens), -1, -1)
+        return torch.cat([tokens[:, : self.n_prefix], prompts, tokens[:, self.n_prefix :]], dim=1)
+
+    def leave(self, number: int, tokens: Tensor) -> Tensor:
+        """Take the prompts out behind block ``number``, if they leave there."""
+        if number not in self.exits:
+            return tokens
+        after = self.n_prefix + self.tokens.shape[1]
+        return torch.cat([tokens[:, : self.n_prefix], tokens[:, after:]], dim=1)
