@@ -1,9 +1,10 @@
-"""Fuse the strata: Eq. 7 as a mixture of probabilities, the released code's sum of logits, and one temperature after.
+"""Fuse the strata: Eq. 7 as a mixture of probabilities, two geometric variants, and temperatures before and after.
 
     P(Y=y | do(X=x)) = sum_c P(Y=y | B=b, C=c) P(C=c)                    (Chen et al., ICML 2025, Eq. 7)
 
-`mixture` is this equation. `logit` is the variant of the authors' released code, which adds the logits of the models:
-a weighted geometric mean of the probabilities, normalised, and not Eq. 7.
+`mixture` is this equation. The other two are not: `product` multiplies the M probabilities (a product of experts),
+which is the softmax of the sum of logits that the authors' released code takes; `logit` is its M-th root, the
+normalised geometric mean. Both decide alike; the product is as sure as M independent witnesses would make it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from causalft.errors import CausalFTError, nearest
 
 __all__ = [
     "FUSIONS",
+    "apply_stratum_temperatures",
     "apply_temperature",
     "expected_calibration_error",
+    "fit_stratum_temperatures",
     "fit_temperature",
     "fuse",
+    "label_log_probabilities",
     "nll",
     "stratum_weights",
 ]
 
-FUSIONS: tuple[str, str] = ("mixture", "logit")
+FUSIONS: tuple[str, str, str] = ("mixture", "logit", "product")
 
 # A probability of exactly 0 has no logarithm; it counts as this, the smallest normal float.
 _FLOOR = float(np.finfo(np.float64).tiny)
@@ -45,9 +49,10 @@ def fuse(
         recognised by a negative entry) and normalised.
     stratum_prior : (M,) array, optional
         P(C=c), sums to 1. Default: uniform, 1/M.
-    fusion : {"mixture", "logit"}
+    fusion : {"mixture", "logit", "product"}
         ``mixture``: sum_c P(c) P(Y|b,c), Eq. 7. ``logit``: proportional to exp(sum_c P(c) log P(Y|b,c)), the
-        normalised geometric mean. The released code adds the logits without P(c); that is this result at
+        normalised geometric mean. ``product``: proportional to exp(M sum_c P(c) log P(Y|b,c)), for uniform P(c) the
+        product of the probabilities and the softmax of the released code's sum of logits; it is ``logit`` at
         temperature 1/M, with the same decisions.
 
     Returns
@@ -67,6 +72,8 @@ def fuse(
     [[0.7, 0.3]]
     >>> fuse(strata, fusion="logit").round(3).tolist()
     [[0.75, 0.25]]
+    >>> fuse(strata, fusion="product").round(3).tolist()
+    [[0.9, 0.1]]
     """
     if fusion not in FUSIONS:
         raise CausalFTError(f"no fusion named '{fusion}'; {nearest(fusion, FUSIONS)}")
@@ -77,7 +84,8 @@ def fuse(
     if fusion == "mixture":
         mixture = np.tensordot(weights, np.exp(log_p), axes=1)
         return mixture / mixture.sum(axis=-1, keepdims=True)
-    return np.exp(log_softmax(np.tensordot(weights, log_p, axes=1), axis=-1))
+    powers = weights if fusion == "logit" else len(weights) * weights
+    return np.exp(log_softmax(np.tensordot(powers, log_p, axes=1), axis=-1))
 
 
 def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[np.float64]:
@@ -161,6 +169,65 @@ def apply_temperature(probs: ArrayLike, temperature: float) -> NDArray[np.float6
     return np.exp(log_softmax(_log_probabilities(probs) / temperature, axis=-1))
 
 
+def label_log_probabilities(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """log P(y_i|b_i,c) of the labels under each stratum: (M, n).
+
+    Examples
+    --------
+    >>> np.exp(label_log_probabilities([[[.9, .1]], [[.5, .5]]], [1])).round(3).tolist()
+    [[0.1], [0.5]]
+    """
+    y, found = np.asarray(labels), []
+    for member in _members(probs):
+        log_p = _log_probabilities(member)
+        _check_pair(log_p, y)
+        found.append(log_p[np.arange(len(y)), y])
+    return np.stack(found)
+
+
+def fit_stratum_temperatures(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+    """Find the temperature of each stratum by itself: (M,).
+
+    This puts members of different sharpness on one scale before they are fused. The mixture of calibrated members is
+    under-confident, so :func:`fit_temperature` is still needed after the fusion.
+
+    Parameters
+    ----------
+    probs : (M, n, K) array
+        Probabilities, log-probabilities or logits per stratum.
+    labels : (n,) array of int in [0, K)
+
+    Examples
+    --------
+    >>> sharp, blunt = [[.99, .01]] * 4, [[.6, .4]] * 4
+    >>> temperatures = fit_stratum_temperatures([sharp, blunt], [0, 0, 0, 1])
+    >>> apply_stratum_temperatures([sharp, blunt], temperatures)[:, 0, 0].round(3).tolist()
+    [0.75, 0.75]
+    """
+    return np.array([fit_temperature(member, labels) for member in _members(probs)])
+
+
+def apply_stratum_temperatures(probs: ArrayLike, temperatures: ArrayLike) -> NDArray[np.float64]:
+    """Scale each stratum by its own temperature: (M, n, K), rows sum to 1.
+
+    Parameters
+    ----------
+    probs : (M, n, K) array
+    temperatures : (M,) array of positive numbers
+
+    Examples
+    --------
+    >>> apply_stratum_temperatures([[[.8, .2]], [[.8, .2]]], [1, .5]).round(3).tolist()
+    [[[0.8, 0.2]], [[0.941, 0.059]]]
+    """
+    members, values = _members(probs), np.asarray(temperatures, dtype=float)
+    if values.shape != (len(members),):
+        raise CausalFTError(
+            f"temperatures have shape {values.shape}; give one for each of {len(members)} strata"
+        )
+    return np.stack([apply_temperature(p, float(t)) for p, t in zip(members, values, strict=True)])
+
+
 def nll(probs: ArrayLike, labels: ArrayLike) -> float:
     """Mean negative log-likelihood in nats; a probability of 0 counts as the smallest float.
 
@@ -204,6 +271,13 @@ def _log_probabilities(values: ArrayLike) -> NDArray[np.float64]:
             "give probabilities or log-probabilities"
         )
     return np.log(np.maximum(array / sums[..., None], _FLOOR))
+
+
+def _members(probs: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(probs, dtype=float)
+    if array.ndim != 3 or not len(array):
+        raise CausalFTError(f"probs must be (n_strata, n, n_classes), not of shape {array.shape}")
+    return array
 
 
 def _check_pair(log_p: NDArray[np.float64], labels: NDArray[np.generic]) -> None:

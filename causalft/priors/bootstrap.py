@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
+from scipy.stats import norm
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
@@ -139,17 +140,17 @@ def bootstrap_prior(
     table = Table(f, y, log_target)
     estimate = fit_table(table, w, l2, folds=folds, seed=seed)
     draws, n_converged = _draw(table, w, estimate, n_boot, np.random.default_rng(seed))
-    tail = [(1 - level) / 2, (1 + level) / 2]
+    # The root mean square about the estimate, so that what the estimate is biased by widens the interval.
     log_q = np.log(estimate.prior)
-    # Reflected about the estimate: what a draw adds to it is what it adds to the truth, bias included.
-    low, high = 2 * log_q - np.quantile(draws, tail[::-1], axis=1)
-    spread = np.ptp(draws, axis=0)
+    deviation = np.sqrt(((draws - log_q[:, None]) ** 2).mean(axis=1))
+    reach = norm.ppf((1 + level) / 2) * deviation
+    tail = [(1 - level) / 2, (1 + level) / 2]
     belongs = np.stack([prior_groups(column) for column in draws.T])
     return PriorIntervals(
         estimate=estimate,
-        log_prior=np.stack([low, high], axis=1),
+        log_prior=np.stack([log_q - reach, log_q + reach], axis=1),
         group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
-        imbalance=np.exp(np.quantile(spread, tail)),
+        imbalance=np.exp(np.quantile(np.ptp(draws, axis=0), tail)),
         n_labelled=np.bincount(y, minlength=n_classes),
         n_boot=n_boot,
         seed=seed,
@@ -163,20 +164,23 @@ def _draw(
 ) -> tuple[NDArray[np.float64], int]:
     """Log priors of the draws (K, n_boot), and how many converged."""
     start = -np.log(estimate.prior)[:, None]
+    n_effective = effective_size(weights)
+    strengths, plausible = np.array([estimate.l2]), np.ones(1)
+    if estimate.l2_path:
+        strengths = np.array([l2 for l2, _ in estimate.l2_path])
+        plausible = softmax(-n_effective * np.array([risk for _, risk in estimate.l2_path]))
     found, n_converged = [], 0
     for first in range(0, n_boot, _COLUMNS):
         n_columns = min(_COLUMNS, n_boot - first)
         drawn = weights[:, None] * _counts(table.labels, table.n_classes, n_columns, rng)
-        centre = None
-        if estimate.l2 > 0:
-            deviation = 1 / np.sqrt(effective_size(weights) * estimate.l2)
-            centre = rng.normal(0, deviation, (table.n_classes, n_columns))
+        l2 = rng.choice(strengths, n_columns, p=plausible)
+        deviation = np.where(l2 > 0, 1 / np.sqrt(n_effective * np.where(l2 > 0, l2, 1)), 0)
         solution = solve(
             table,
             drawn / drawn.sum(axis=0),
-            np.full(n_columns, estimate.l2),
+            l2,
             start=np.repeat(start, n_columns, axis=1),
-            centre=centre,
+            centre=deviation * rng.normal(size=(table.n_classes, n_columns)),
         )
         found.append(log_softmax(-solution.values, axis=0))
         n_converged += int(solution.converged.sum())

@@ -130,6 +130,7 @@ def solve(
     *,
     start: Vector | None = None,
     centre: Vector | None = None,
+    absent: NDArray[np.bool_] | None = None,
 ) -> Offsets:
     """Minimise ``sum_i w_i NLL_i(o) + l2 / 2 * |o - mean(o) - centre|^2`` for B columns of weights at once.
 
@@ -145,6 +146,9 @@ def solve(
         0 by default. Where the data do not tell, the solution stays there.
     centre : (K, B) array, optional
         What the penalty pulls to; 0, that is a uniform prior, by default.
+    absent : (K, B) array of bool, optional
+        Classes that the samples of a column could not have had: they are no rivals there, and stay where the penalty
+        puts them. Needs ``l2 > 0``.
 
     Returns
     -------
@@ -154,6 +158,7 @@ def solve(
     shape = (table.n_classes, n_columns)
     values = np.zeros(shape) if start is None else start - start.mean(axis=0)
     pull = np.zeros(shape) if centre is None else centre - centre.mean(axis=0)
+    rivals = np.ones(shape) if absent is None else 1.0 - absent
     converged = np.zeros(n_columns, dtype=bool)
     far = np.zeros(n_columns, dtype=bool)
     for _ in range(_NEWTON_STEPS):
@@ -165,7 +170,9 @@ def solve(
         active = np.flatnonzero(~converged & ~far)
         if not len(active):
             break
-        system = _System(table, values[:, active], weights[:, active], l2[active], pull[:, active])
+        system = _System(
+            table, values[:, active], weights[:, active], l2[active], pull[:, active], rivals[:, active]
+        )
         direction = system.newton_direction()
         promise = -table.n * (system.gradient * direction).sum(axis=0)
         converged[active] = promise < _TOLERANCE[table.dtype]
@@ -174,7 +181,14 @@ def solve(
         values[:, active] = moved - moved.mean(axis=0)
     for column in np.flatnonzero(far):  # each about a reference of its own
         shared, only = table.reference, slice(column, column + 1)
-        alone = solve(table, weights[:, only], l2[only], start=values[:, only], centre=pull[:, only])
+        alone = solve(
+            table,
+            weights[:, only],
+            l2[only],
+            start=values[:, only],
+            centre=pull[:, only],
+            absent=rivals[:, only] == 0,
+        )
         values[:, only], converged[only] = alone.values, alone.converged
         table.recentre(shared)
     return Offsets(values, converged)
@@ -183,9 +197,11 @@ def solve(
 class _System:
     """Gradient g and Hessian products of the risk at B offsets."""
 
-    def __init__(self, table: Table, offsets: Vector, weights: Vector, l2: Vector, pull: Vector) -> None:
+    def __init__(
+        self, table: Table, offsets: Vector, weights: Vector, l2: Vector, pull: Vector, rivals: Vector
+    ) -> None:
         self.table, self.l2 = table, l2
-        self.e = np.exp(offsets - table.reference[:, None]).astype(table.dtype).astype(np.float64)
+        self.e = rivals * np.exp(offsets - table.reference[:, None]).astype(table.dtype).astype(np.float64)
         against = table.others(self.e)
         own = np.exp(np.minimum(table.own(offsets), 700))
         total = against + own

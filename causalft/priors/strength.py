@@ -72,16 +72,22 @@ def choose_strength(
     fold = _folds(table.labels, min(folds, table.n), seed)
     n_folds = int(fold.max()) + 1
     train = weights[:, None] * (fold[:, None] != np.arange(n_folds))
+    # The class sizes of a training part are an accident of the folds: each class keeps the weight it has in the whole,
+    # and one that is left out altogether is no rival there.
+    whole, part = table.class_sums(weights[:, None]), table.class_sums(train)
+    train *= np.divide(whole, part, out=np.zeros_like(part), where=part > 0)[table.labels]
+    absent = (whole > 0) & (part == 0)
     if not (train.sum(axis=0) > 0).all():
         raise CausalFTError("a fold holds all the weight; use fewer folds or other weights")
     train /= train.sum(axis=0)
     strengths = [1 / (effective_size(weights) * sd**2) for sd in _DEVIATIONS]
-    if (table.class_sums(train) > 0).all():
+    if (part > 0).all():
         strengths.append(0.0)
     # The same belief about log q in a smaller training part is a stronger penalty on its mean risk.
     smaller = np.array([effective_size(weights) / effective_size(column) for column in train.T])
     l2 = np.concatenate([strength * smaller for strength in strengths])
-    fitted = solve(table, np.tile(train, len(strengths)), l2)
+    repeats = (1, len(strengths))
+    fitted = solve(table, np.tile(train, repeats), l2, absent=np.tile(absent, repeats))
     losses = table.losses(fitted.values).reshape(table.n, len(strengths), n_folds)
     risks = weights @ losses[np.arange(table.n), :, fold]
     return CrossValidation(

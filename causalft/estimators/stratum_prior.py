@@ -1,0 +1,167 @@
+"""P(C=c) estimated instead of assumed: the mixture weights that make labelled images likeliest, by EM.
+
+The log-likelihood sum_i log sum_c P(c) P(y_i|b_i,c) is concave in P(c), so EM finds its maximum from any inside start,
+and the largest directional derivative bounds how far it still is (Lindsay, *Mixture Models*, 1995). The paper takes
+P(C=c) = 1/M; what likelihood prefers leans to the sharper member and need not be more accurate after fusion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalft.errors import CausalFTError
+from causalft.estimators.fusion import label_log_probabilities
+
+__all__ = ["StratumPrior", "estimate_stratum_prior"]
+
+_GAP, _GAP_OF_DRAWS = 1e-7, 1e-5  # nats a sample below the maximum
+_MOST_STEPS = 20_000
+
+
+@dataclass(frozen=True, repr=False)
+class StratumPrior:
+    """Estimated P(C).
+
+    Attributes
+    ----------
+    weights : (M,) array
+        P(C=c), sums to 1.
+    ci95 : (M, 2) array
+        Percentile intervals of a bootstrap over images, stratified by class.
+    n_iter : int
+        EM steps.
+    loglik : float
+        Of the labelled images at the estimate, in nats, without the smoothing.
+    gap : float
+        Nats a sample by which the (smoothed) likelihood can still rise, at most.
+    path : tuple of float
+        The (smoothed) log-likelihood before each step and at the end: it never falls.
+    """
+
+    weights: NDArray[np.float64] = field(compare=False)
+    ci95: NDArray[np.float64] = field(compare=False)
+    n_iter: int
+    loglik: float
+    gap: float
+    path: tuple[float, ...] = field(compare=False)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the estimate is within 1e-7 nats a sample of the maximum."""
+        return self.gap <= _GAP
+
+    def __repr__(self) -> str:
+        cells = ", ".join(
+            f"{w:.2f} [{low:.2f}, {high:.2f}]" for w, (low, high) in zip(self.weights, self.ci95, strict=True)
+        )
+        state = "" if self.converged else ", NOT converged"
+        return f"StratumPrior(P(c) = {cells}; {self.n_iter} EM steps{state})"
+
+
+def estimate_stratum_prior(
+    val_probs: ArrayLike, labels: ArrayLike, seed: int = 0, *, n_boot: int = 500, concentration: float = 1.0
+) -> StratumPrior:
+    """Estimate P(C=c) on labelled images that no member was tuned on.
+
+    Parameters
+    ----------
+    val_probs : (M, n, K) array
+        P(Y|b,c) of each stratum: probabilities, log-probabilities or logits.
+    labels : (n,) array of int in [0, K)
+    seed : int
+        Of the bootstrap.
+    n_boot : int
+        Draws, at least 20.
+    concentration : float
+        Of a symmetric Dirichlet prior on P(C), 1 or more: 1 is plain maximum likelihood, a larger one keeps every
+        stratum in (as if each had explained ``concentration - 1`` images more).
+
+    Returns
+    -------
+    StratumPrior
+
+    Raises
+    ------
+    CausalFTError
+        If shapes do not agree, or the concentration is below 1.
+
+    Examples
+    --------
+    >>> knows, guesses = [[.9, .1]] * 9 + [[.1, .9]], [[.5, .5]] * 10
+    >>> found = estimate_stratum_prior([knows, guesses], [0] * 10, n_boot=20)
+    >>> bool(found.weights[0] > .9), found.converged
+    (True, True)
+    """
+    if not (np.isfinite(concentration) and concentration >= 1):
+        raise CausalFTError(f"concentration is {concentration}; give 1 (none) or a larger number")
+    if n_boot < 20:
+        raise CausalFTError(f"n_boot is {n_boot}; an interval needs 20 draws or more")
+    log_p = label_log_probabilities(val_probs, labels).T
+    highest = log_p.max(axis=1, keepdims=True)
+    likelihood, log_scale = np.exp(log_p - highest), float(highest.sum())
+    n, n_strata = likelihood.shape
+    extra = concentration - 1
+    start = np.full((n_strata, 1), 1 / n_strata)
+    path: list[float] = []
+    weights, gap = _em(likelihood, np.ones((n, 1)), start, extra, _GAP, path)
+    counts = _stratified_counts(np.asarray(labels), n_boot, np.random.default_rng(seed))
+    # A weight at 0 would never leave it: a draw starts from the middle between the estimate and uniform.
+    draws, _ = _em(likelihood, counts, np.repeat((weights + start) / 2, n_boot, axis=1), extra, _GAP_OF_DRAWS)
+    return StratumPrior(
+        weights=weights[:, 0],
+        ci95=np.quantile(draws, [0.025, 0.975], axis=1).T,
+        n_iter=len(path) - 1,
+        loglik=float(np.log(likelihood @ weights).sum() + log_scale),
+        gap=float(gap[0]),
+        path=tuple(float(value + log_scale) for value in path),
+    )
+
+
+def _em(
+    likelihood: NDArray[np.float64],
+    counts: NDArray[np.float64],
+    start: NDArray[np.float64],
+    extra: float,
+    tolerance: float,
+    path: list[float] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """EM for B weightings (n, B) of the images at once: P(c) as (M, B), and the gaps (B,).
+
+    The log-likelihoods of the first weighting are appended to ``path``.
+    """
+    found, gaps = start.copy(), np.full(start.shape[1], np.inf)
+    running = np.arange(start.shape[1])
+    images = counts.sum(axis=0)
+    total = images + len(start) * extra
+    for _ in range(_MOST_STEPS):
+        weights = found[:, running]
+        mixed = likelihood @ weights
+        if path is not None:
+            smoothing = extra * float(np.log(weights[:, 0]).sum()) if extra else 0.0
+            path.append(float(counts[:, 0] @ np.log(mixed[:, 0])) + smoothing)
+        # E step: how many images each stratum explains. M step: its share of them.
+        explained = weights * (likelihood.T @ (counts[:, running] / mixed)) + extra
+        updated = explained / total[running]
+        # No derivative towards a stratum is positive at the maximum; the largest one bounds what is left to gain.
+        ratio = np.divide(updated, weights, out=np.ones_like(updated), where=weights > 0)
+        gaps[running] = (ratio.max(axis=0) - 1) * total[running] / images[running]
+        going_on = gaps[running] > tolerance
+        if not going_on.any():
+            break
+        running = running[going_on]
+        found[:, running] = updated[:, going_on]
+    return found, gaps
+
+
+def _stratified_counts(
+    labels: NDArray[np.int64], n_boot: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """How often each image is drawn, class sizes kept: (n, n_boot)."""
+    counts = np.zeros((len(labels), n_boot))
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        counts[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot).T
+    return counts
