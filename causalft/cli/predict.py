@@ -1,56 +1,209 @@
-"""``causalft predict``: classify image files with a fitted run."""
+"""``causalft predict``: classify images with a fitted run, a few on the screen or any number into a file."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from causalft.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from causalft.datasets.sources import ImageSet
+    from causalft.estimators.strata import StrataClassifier
 
 __all__ = ["command"]
 
 
 @click.command("predict")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--top", type=int, default=3, show_default=True, help="Classes shown for each image.")
+@click.argument("paths", nargs=-1, required=True)
+@click.option(
+    "--output", "-o", metavar="FILE|-", help="Write one row an image there (- is standard output), streaming."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    help="Of --output; by default that of its ending, and jsonl for -.",
+)
+@click.option("--top", default="3", show_default=True, help="Classes given for each image: a number, or all.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="An image that cannot be read stops the command, or is named and passed over.",
+)
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: every class, every stratum.")
-def command(run: Path, paths: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
-    """Classify images: PATHS are files or folders of images, RUN is the folder of a fit."""
-    from rich.table import Table
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: every class, every stratum.")
+def command(
+    run: Path,
+    paths: tuple[str, ...],
+    output: str | None,
+    kind: str | None,
+    top: str,
+    on_error: str,
+    batch_size: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
 
+    The path - reads standard input: one path a line, or one JSON object with a "path" a line. With --output the
+    memory does not grow with the number of images, and a call that was interrupted goes on if it is repeated
+    (JSON lines and CSV).
+    """
+    from causalft.cli.predict_output import choose_format
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.estimators.strata import StrataClassifier
 
-    if top < 1:
-        raise CausalFTError("--top must be 1 or more")
+    n_top = _read_top(top)
+    if output is None and kind is not None:
+        raise CausalFTError("--format goes with --output FILE (or --output - for standard output)")
+    if output is not None and as_json:
+        raise CausalFTError("--json prints one document; with --output use --format jsonl")
+    chosen = None if output is None else choose_format(output, kind)
     model = StrataClassifier.load(run, device=device)
-    images = unlabelled_images(paths)
-    strata = model.stratum_proba(images)
-    fused = model.fuse_proba(strata)
+    # File names are bytes: what is no UTF-8 goes through unharmed.
+    listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
+    images = unlabelled_images(paths, listed)
+    skipped: list[tuple[int, str]] = []
+
+    def bad(row: int, message: str) -> None:
+        from tqdm import tqdm
+
+        skipped.append((row, message))
+        tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
+
+    options: dict[str, Any] = {"batch_size": batch_size, "on_error": on_error, "bad": bad}
+    if output is not None and chosen is not None:
+        _to_file(run, model, images, output, chosen, n_top, skipped, options)
+    elif as_json:
+        print_json(_document(model, images, skipped, options))
+    else:
+        _to_screen(model, images, n_top, options)
+    if skipped and output is None:
+        click.echo(f"{len(skipped)} of {len(images)} images could not be read", err=True)
+
+
+def _read_top(top: str) -> int | None:
+    """None for all classes."""
+    from causalft.errors import CausalFTError
+
+    if top == "all":
+        return None
+    if not top.lstrip("-").isdigit() or int(top) < 1:
+        raise CausalFTError(f"--top must be 1 or more, or all; not {top}")
+    return int(top)
+
+
+Streamed = Iterator[tuple["np.ndarray", "np.ndarray", "np.ndarray"]]
+
+
+def _stream(model: StrataClassifier, images: ImageSet, options: dict[str, Any]) -> Streamed:
+    from causalft.estimators.stream import predict_stream
+
+    label = f"predicting {len(images)} images"
+    return predict_stream(model, images, label=label, **options)
+
+
+def _to_file(
+    run: Path,
+    model: StrataClassifier,
+    images: ImageSet,
+    output: str,
+    kind: str,
+    top: int | None,
+    skipped: list[tuple[int, str]],
+    options: dict[str, Any],
+) -> None:
+    from causalft.cli.predict_output import open_rows
+    from causalft.cli.predict_rows import Questions
+    from causalft.errors import CausalFTError
+
+    questions = Questions(model.classes_.tolist(), list(model.members_), top)
+    fitted = [
+        hashlib.sha256((run / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.json")
+    ]
+    started, written = time.perf_counter(), 0
+    with open_rows(output, kind, questions, [*fitted, *images.files]) as place:
+        if place.start:
+            click.echo(f"{place.start:,} of {len(images):,} images are there already; going on", err=True)
+        rows = range(place.start, len(images))
+        stream = _stream(model, images, {**options, "rows": rows})
+        for piece in _in_order(stream, skipped):
+            if isinstance(piece[1], str):
+                place.rows.fail(images.files[piece[0]], piece[1])
+                place.done = piece[0] + 1
+            else:
+                found, strata, fused = piece
+                place.rows.add([images.files[row] for row in found], strata, fused)
+                place.done, written = int(found[-1]) + 1, written + len(found)
+            place.save()
+        if rows and not written:
+            raise CausalFTError(f"none of {len(rows):,} images could be read (they are named above)")
+    seconds = time.perf_counter() - started
+    where = "standard output" if output == "-" else output
+    click.echo(
+        f"{written:,} images in {seconds:,.1f} s ({written / max(seconds, 1e-9):,.0f} a second) to {where}"
+        + (f"; {len(skipped):,} could not be read" if skipped else ""),
+        err=True,
+    )
+
+
+def _in_order(stream: Streamed, skipped: list[tuple[int, str]]) -> Iterator[Any]:
+    """Cut the batches at the images that could not be read, so that rows come in the order of the images.
+
+    Yields (rows, stratum_probs, fused), or (row, message).
+    """
+    import numpy as np
+
+    told = 0
+    for found, strata, fused in stream:
+        start = 0
+        while told < len(skipped) and skipped[told][0] < found[-1]:
+            end = int(np.searchsorted(found, skipped[told][0]))
+            if end > start:
+                yield found[start:end], strata[:, start:end], fused[start:end]
+            yield skipped[told]
+            start, told = end, told + 1
+        yield found[start:], strata[:, start:], fused[start:]
+    yield from skipped[told:]
+
+
+def _document(
+    model: StrataClassifier, images: ImageSet, skipped: list[tuple[int, str]], options: dict[str, Any]
+) -> list[dict[str, Any]]:
     classes = model.classes_.tolist()
-    if as_json:
-        print_json(
-            [
-                {
-                    "file": file,
-                    "prediction": classes[int(row.argmax())],
-                    "probabilities": dict(zip(classes, row.tolist(), strict=True)),
-                    "strata": {
-                        name: {
-                            "prediction": classes[int(strata[c, i].argmax())],
-                            "probabilities": dict(zip(classes, strata[c, i].tolist(), strict=True)),
-                        }
-                        for c, name in enumerate(model.members_)
-                    },
-                }
-                for i, (file, row) in enumerate(zip(images.files, fused, strict=True))
-            ]
-        )
-        return
+
+    def said(probabilities: np.ndarray) -> dict[str, Any]:
+        named = dict(zip(classes, probabilities.tolist(), strict=True))
+        return {"prediction": classes[int(probabilities.argmax())], "probabilities": named}
+
+    document: dict[int, dict[str, Any]] = {}
+    for rows, strata, fused in _stream(model, images, options):
+        for i, row in enumerate(rows.tolist()):
+            each = {name: said(strata[c, i]) for c, name in enumerate(model.members_)}
+            document[row] = {"file": images.files[row], **said(fused[i]), "strata": each}
+    for row, message in skipped:
+        document[row] = {"file": images.files[row], "error": message}
+    return [document[row] for row in sorted(document)]
+
+
+def _to_screen(model: StrataClassifier, images: ImageSet, top: int | None, options: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    classes = model.classes_.tolist()
     table = Table(
         box=None, header_style="bold", title="P(Y | do(X)), and what each stratum says", title_justify="left"
     )
@@ -58,11 +211,12 @@ def command(run: Path, paths: tuple[Path, ...], top: int, device: str, as_json: 
     table.add_column("adjusted prediction")
     for name in model.members_:
         table.add_column(name, style="dim")
-    for i, file in enumerate(images.files):
-        best = fused[i].argsort()[::-1][:top]
-        table.add_row(
-            file,
-            ", ".join(f"{classes[k]} {100 * fused[i, k]:.0f} %" for k in best),
-            *(f"{classes[int(p.argmax())]} {100 * p.max():.0f} %" for p in strata[:, i]),
-        )
+    for rows, strata, fused in _stream(model, images, options):
+        for i, row in enumerate(rows.tolist()):
+            best = fused[i].argsort()[::-1][:top]
+            table.add_row(
+                images.files[row],
+                ", ".join(f"{classes[k]} {100 * fused[i, k]:.0f} %" for k in best),
+                *(f"{classes[int(p.argmax())]} {100 * p.max():.0f} %" for p in strata[:, i]),
+            )
     console().print(table)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from torch import Tensor
 
 from causalft.datasets.sources import ImageSet
-from causalft.strata.crops import Crops
-from causalft.strata.stratum import Stratum
 from causalft.strata.stream import stream_crops
 from causalft.strata.tuned import TunedStratum
 
@@ -25,17 +22,6 @@ class StrataModel(Protocol):
     members_: dict[str, TunedStratum]
 
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray: ...
-
-
-class _Pixels(Crops):
-    """One batch of crops that are in memory already."""
-
-    def __init__(self, images: ImageSet, stratum: Stratum, pixels: Tensor) -> None:
-        self.images, self.stratum, self.kept = images, stratum, pixels
-
-    def __len__(self) -> int:
-        assert self.kept is not None
-        return len(self.kept)
 
 
 def predict_stream(
@@ -71,24 +57,26 @@ def predict_stream(
     CausalFTError
         With ``on_error="stop"``, for the first image that cannot be read.
     """
-    strata = [tuned.stratum for tuned in model.members_.values()]
+    members = list(model.members_.values())
     # Strata that look at the same square (three ViT-B/16, say) share one crop as well as the decoding.
-    looks = {_look(stratum): stratum for stratum in strata}
-    cuts = [stratum.crop for stratum in looks.values()]
-    place: Mapping[tuple[int, str], int] = {look: number for number, look in enumerate(looks)}
+    cuts = {_look(tuned): tuned.cut for tuned in members}
+    place = {look: number for number, look in enumerate(cuts)}
     stream = stream_crops(
-        images, cuts, batch_size, rows=rows, on_error=on_error, bad=bad, label=label, progress=progress
+        images,
+        list(cuts.values()),
+        batch_size,
+        rows=rows,
+        on_error=on_error,
+        bad=bad,
+        label=label,
+        progress=progress,
     )
     for found, pictures in stream:
-        probabilities = np.stack(
-            [
-                softmax(tuned.logits(_Pixels(images, stratum, pictures[place[_look(stratum)]])), axis=1)
-                for tuned, stratum in zip(model.members_.values(), strata)
-            ]
-        )
+        logits = [tuned.logits_of(pictures[place[_look(tuned)]]).numpy() for tuned in members]
+        probabilities = softmax(np.stack(logits), axis=2)
         yield found, probabilities, model.fuse_proba(probabilities)
 
 
-def _look(stratum: Stratum) -> tuple[int, str]:
+def _look(tuned: TunedStratum) -> tuple[str, int, str]:
     """What decides the crop; a geometry that is no named transform is only equal to itself (its address is shown)."""
-    return stratum.image_size, repr(stratum.geometry)
+    return tuned.view, tuned.stratum.image_size, repr(tuned.stratum.geometry)

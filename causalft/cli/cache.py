@@ -1,0 +1,171 @@
+"""``causalft cache``: what frozen features are kept, how large and how old they are, and whether they are whole."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from causalft.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from causalft.strata.features_store import CacheEntry, FeatureCache
+
+__all__ = ["command"]
+
+_DAY = 86400.0
+
+
+def _folder_option(function: Any) -> Any:
+    return click.option(
+        "--folder",
+        type=click.Path(path_type=Path),
+        help="The cache; by default $CAUSALFT_CACHE, or causalft/features in your cache folder.",
+    )(function)
+
+
+def _json_option(function: Any) -> Any:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else on standard output."
+    )(function)
+
+
+@click.group("cache")
+def command() -> None:
+    """Look after the frozen features that are kept between runs.
+
+    Features are computed once for each combination of weights, images, transform and precision. An entry is never out
+    of date: another of anything is another entry. So the cache only grows, until it is cleared.
+    """
+
+
+@command.command("list")
+@_folder_option
+@_json_option
+def list_command(folder: Path | None, as_json: bool) -> None:
+    """Show every entry with its size and age."""
+    from rich.table import Table
+
+    cache = _open(folder)
+    entries = cache.entries()
+    if as_json:
+        print_json({"folder": str(cache.folder), "entries": [_plain(entry) for entry in entries]})
+        return
+    screen = console()
+    table = Table(box=None, header_style="bold")
+    for name in ("key", "what", "stratum", "images", "shape"):
+        table.add_column(name, overflow="fold")
+    for name in ("size", "made", "last used"):
+        table.add_column(name, justify="right")
+    for entry in entries:
+        kind = str(entry.about.get("kind", "?"))
+        view = entry.about.get("view", "centre")
+        table.add_row(
+            entry.key[:12],
+            (kind if view == "centre" else f"{kind}, {view}") + ("" if entry.complete else " (interrupted)"),
+            str(entry.about.get("stratum", "")),
+            str(entry.about.get("data", "")),
+            " x ".join(f"{side:,}" for side in entry.shape),
+            _size(entry.n_bytes),
+            _age(entry.made),
+            _age(entry.used),
+        )
+    if entries:
+        screen.print(table)
+    screen.print(f"{len(entries)} entries, {_size(sum(e.n_bytes for e in entries))}, in {cache.folder}")
+
+
+@command.command("clear")
+@_folder_option
+@click.option(
+    "--unused-days",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Only entries that were not used for so many days.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json_option
+def clear_command(folder: Path | None, unused_days: float, yes: bool, as_json: bool) -> None:
+    """Remove entries; they are computed again when they are needed."""
+    from causalft.errors import CausalFTError
+
+    cache = _open(folder)
+    old = [entry for entry in cache.entries() if time.time() - entry.used >= unused_days * _DAY]
+    if old and not yes:
+        if as_json:
+            raise CausalFTError("with --json nothing can be asked; add --yes to clear the cache")
+        size = _size(sum(entry.n_bytes for entry in old))
+        click.confirm(f"Remove {len(old)} entries ({size}) from {cache.folder}?", abort=True, err=True)
+    count, size = cache.clear(unused_days * _DAY)
+    if as_json:
+        print_json({"folder": str(cache.folder), "removed": count, "bytes": size})
+    else:
+        console().print(f"removed {count} entries, {_size(size)}")
+
+
+@command.command("verify")
+@_folder_option
+@click.option("--remove", is_flag=True, help="Remove the damaged entries.")
+@_json_option
+@click.pass_context
+def verify_command(context: click.Context, folder: Path | None, remove: bool, as_json: bool) -> None:
+    """Read every entry and compare it with its SHA-256; exit code 1 if one is damaged (and stays)."""
+    cache = _open(folder)
+    found = cache.verify()
+    damaged = {key: problem for key, problem in found.items() if problem is not None}
+    if remove:
+        for key in damaged:
+            cache.remove(key)
+    if as_json:
+        print_json(
+            {"folder": str(cache.folder), "checked": len(found), "damaged": damaged, "removed": remove}
+        )
+    else:
+        screen = console()
+        for key, problem in damaged.items():
+            screen.print(f"{key}: {problem}" + ("; removed" if remove else ""))
+        screen.print(f"{len(found) - len(damaged)} of {len(found)} entries are whole, in {cache.folder}")
+    if damaged and not remove:
+        context.exit(1)
+
+
+def _open(folder: Path | None) -> FeatureCache:
+    from causalft.errors import CausalFTError
+    from causalft.strata.features_store import FeatureCache
+
+    cache = FeatureCache(folder)
+    if folder is not None and not folder.is_dir():
+        raise CausalFTError(f"{folder}: no such folder")
+    return cache
+
+
+def _plain(entry: CacheEntry) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        **entry.about,
+        "shape": entry.shape,
+        "bytes": entry.n_bytes,
+        "made": entry.made,
+        "used": entry.used,
+        "complete": entry.complete,
+    }
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n_bytes < 1024 or unit == "GiB":
+            break
+        n_bytes /= 1024
+    return f"{n_bytes:,.0f} {unit}" if n_bytes >= 10 or unit == "B" else f"{n_bytes:,.1f} {unit}"
+
+
+def _age(moment: float) -> str:
+    seconds = max(0.0, time.time() - moment)
+    for unit, length in (("day", _DAY), ("hour", 3600.0), ("minute", 60.0)):
+        if seconds >= length:
+            count = int(seconds / length)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"

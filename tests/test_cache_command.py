@@ -1,0 +1,105 @@
+"""`causalft cache`: what is kept is listed, checked and cleared."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from causalft.cli import main
+from causalft.cli.cache import _age, _size
+from causalft.strata.features_store import FeatureCache
+
+
+def run(*arguments, input=None):
+    return CliRunner().invoke(main, ["cache", *map(str, arguments)], input=input)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """Two whole entries, one of them unused for ten days, and one that was interrupted."""
+    cache = FeatureCache(tmp_path / "cache")
+    about = {"kind": "features", "stratum": "clip", "data": "photos", "view": "five-crop"}
+    cache.array({"n": 1}, 3, lambda start: [np.ones((3, 2))], about)
+    cache.array({"n": 2}, 3, lambda start: [np.zeros((3, 5))], {"kind": "zero-shot logits"})
+
+    def interrupted(start):
+        yield np.ones((1, 2))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.array({"n": 3}, 4, interrupted, {"kind": "text features"})
+    old = cache.folder / f"{cache.key({'n': 1})}.json"
+    os.utime(old, (old.stat().st_mtime - 10 * 86400,) * 2)
+    return cache
+
+
+def test_list_names_what_size_and_age(cache):
+    found = run("list", "--folder", cache.folder)
+    assert found.exit_code == 0
+    document = json.loads(run("list", "--folder", cache.folder, "--json").stdout)
+    by_kind = {entry["kind"]: entry for entry in document["entries"]}
+    assert by_kind["features"]["shape"] == [3, 2] and by_kind["features"]["data"] == "photos"
+    assert [by_kind[kind]["complete"] for kind in ("features", "zero-shot logits", "text features")] == [
+        True,
+        True,
+        False,
+    ]
+    assert "3 entries" in found.stdout.replace("\n", " ")
+
+
+def test_clear_takes_what_was_not_used(cache):
+    found = run("clear", "--folder", cache.folder, "--unused-days", 9, "--yes", "--json")
+    assert json.loads(found.stdout)["removed"] == 1
+    assert sorted(entry.about["kind"] for entry in cache.entries()) == ["text features", "zero-shot logits"]
+    assert run("clear", "--folder", cache.folder, input="n\n").exit_code == 130
+    assert len(cache.entries()) == 2
+    found = run("clear", "--folder", cache.folder, input="y\n")
+    assert found.exit_code == 0 and "removed 2 entries" in found.stdout and not cache.entries()
+
+
+def test_clear_does_not_ask_into_a_document(cache):
+    found = run("clear", "--folder", cache.folder, "--json")
+    assert found.exit_code == 2 and "add --yes" in found.stderr and len(cache.entries()) == 3
+
+
+def test_verify_finds_damage_and_removes_it_when_asked(cache):
+    assert run("verify", "--folder", cache.folder).exit_code == 0
+    file = cache.folder / f"{cache.key({'n': 2})}.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    found = run("verify", "--folder", cache.folder, "--json")
+    assert found.exit_code == 1 and list(json.loads(found.stdout)["damaged"]) == [file.stem]
+    found = run("verify", "--folder", cache.folder, "--remove")
+    assert found.exit_code == 0 and "1 of 2 entries are whole" in found.stdout.replace("\n", " ")
+    assert not file.exists() and run("verify", "--folder", cache.folder).exit_code == 0
+
+
+def test_the_folder_of_the_environment_is_the_default(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("CAUSALFT_CACHE", str(cache.folder))
+    assert len(json.loads(run("list", "--json").stdout)["entries"]) == 3
+    monkeypatch.setenv("CAUSALFT_CACHE", str(tmp_path / "none"))
+    assert json.loads(run("list", "--json").stdout)["entries"] == []
+    assert not (tmp_path / "none").exists()
+    found = run("list", "--folder", tmp_path / "none")
+    assert found.exit_code == 2 and "no such folder" in found.stderr
+
+
+def test_sizes_and_ages_in_words(monkeypatch):
+    monkeypatch.setattr("causalft.cli.cache.time.time", lambda: 1e6)
+    assert [_age(1e6 - s) for s in (5, 70, 7200, 86400 * 2.5)] == [
+        "just now",
+        "1 minute ago",
+        "2 hours ago",
+        "2 days ago",
+    ]
+    assert [_size(b) for b in (12, 2048, 200 * 2**20, 5 * 2**40)] == [
+        "12 B",
+        "2.0 KiB",
+        "200 MiB",
+        "5,120 GiB",
+    ]
