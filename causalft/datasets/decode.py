@@ -7,19 +7,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from causalft.datasets.sources import ImageSet
+from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
 
-__all__ = ["decode", "to_pixels"]
+__all__ = ["damaged_images", "decode", "to_pixels"]
 
 _CHUNK = 64
+_Result = TypeVar("_Result")
 
 
 def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -102,7 +103,7 @@ def decode(
     )
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         try:
-            for done in _in_order(pool, work, len(chosen), 4 * n_threads):
+            for done in _in_order(pool, work, range(1, len(chosen)), 4 * n_threads):
                 bar.update(done)
         except BaseException:
             stop.set()
@@ -111,13 +112,55 @@ def decode(
     return out
 
 
+def damaged_images(
+    images: ImageSet, *, threads: int | None = None, progress: bool | None = None
+) -> dict[str, str]:
+    """Read every image once and name those that cannot be read; nothing is kept.
+
+    Parameters
+    ----------
+    images : ImageSet
+    threads, progress : optional
+        As in `decode`.
+
+    Returns
+    -------
+    dict of str to str
+        File to what is wrong with it, in order.
+
+    Examples
+    --------
+    >>> damaged_images(ImageSet.from_arrays(np.zeros((2, 2, 2, 3), np.uint8), [0, 1], ["a", "b"]))
+    {}
+    """
+
+    def work(start: int, end: int) -> list[tuple[str, str]]:
+        found = []
+        for i in range(start, end):
+            try:
+                images.image(i)
+            except CausalFTError as error:
+                found.append((images.files[i], str(error)))
+        return found
+
+    n_threads = min(8, os.cpu_count() or 1) if threads is None else max(1, threads)
+    shown = sys.stderr.isatty() if progress is None else progress
+    bar = tqdm(total=len(images), desc="checking images", unit="img", disable=not shown, file=sys.stderr)
+    damaged: dict[str, str] = {}
+    with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="check") as pool:
+        for chunk in _in_order(pool, work, range(len(images)), 4 * n_threads):
+            damaged.update(chunk)
+            bar.update(min(_CHUNK, len(images) - bar.n))
+    return damaged
+
+
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[int, int], int], total: int, ahead: int
-) -> Iterator[int]:
-    """Run ``work`` on chunks of 1..total and yield their sizes in order, few of them waiting at any time."""
-    waiting: list[Future[int]] = []
-    for start in range(1, total, _CHUNK):
-        waiting.append(pool.submit(work, start, min(start + _CHUNK, total)))
+    pool: ThreadPoolExecutor, work: Callable[[int, int], _Result], rows: range, ahead: int
+) -> Iterator[_Result]:
+    """Run ``work`` on chunks of ``rows`` and yield its results in order, few of them waiting at any time."""
+    waiting: list[Future[_Result]] = []
+    for start in rows[::_CHUNK]:
+        waiting.append(pool.submit(work, start, min(start + _CHUNK, rows.stop)))
         if len(waiting) >= ahead:
             yield waiting.pop(0).result()
     for future in waiting:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from causalft.datasets.decode import decode
-from causalft.datasets.sources import ImageSet
+from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["DUPLICATE_KINDS", "DuplicateReport", "duplicate_groups"]

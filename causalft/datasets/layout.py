@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from causalft.datasets.images import is_image_name
 from causalft.errors import CausalFTError
 
-__all__ = ["Layout", "arrange", "is_ignored"]
+__all__ = ["SPLIT_NAMES", "Layout", "arrange", "first_few", "is_ignored", "several", "split_of_name"]
 
-_SPLIT_NAMES = {
+#: What people call the three splits, in lower case, and what they are called here.
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "val": "validation",
@@ -63,6 +64,19 @@ def is_ignored(name: str) -> bool:
     [True, True, False]
     """
     return any(part.startswith(".") or part.lower() in _LEFT_BY_SYSTEMS for part in name.split("/"))
+
+
+def split_of_name(stem: str) -> str | None:
+    """The split that the name of a file speaks of; None if it names no split, or two.
+
+    Examples
+    --------
+    >>> [split_of_name(stem) for stem in ("ImageNet_LT_val", "train2018", "Places-LT", "train_val2018")]
+    ['validation', 'train', None, None]
+    """
+    words = re.findall(r"[a-z]+", stem.lower())
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
 
 
 def arrange(
@@ -172,7 +186,7 @@ def _collect(
         )
     if missing:
         notes.append(
-            f"dropped {_several(missing, 'class', 'classes')} without a training image: {_first(missing)}"
+            f"dropped {several(missing, 'class', 'classes')} without a training image: {first_few(missing)}"
         )
     class_names = tuple(sorted(known))
     if len(class_names) < min_classes:
@@ -180,8 +194,9 @@ def _collect(
         raise CausalFTError(
             f"{train_root} holds {only}; at least {min_classes} class folders with images are needed"
         )
+    number = {name: k for k, name in enumerate(class_names)}
     rows = sorted(
-        (class_names.index(name), split, file)
+        (number[name], split, file)
         for split, classes in members.items()
         for name, files in classes.items()
         if name in known
@@ -208,15 +223,15 @@ def _common_top(images: list[str], folders: set[str]) -> str:
 
 def _split_folders(tops: list[str], inside: list[str], where: str) -> dict[str, str]:
     """Map split to folder if the top folders are splits: train and at least one other, each with class folders."""
-    named = [(top, _SPLIT_NAMES[top.lower()]) for top in tops if top.lower() in _SPLIT_NAMES]
-    in_splits = [name for name in inside if name.split("/")[0].lower() in _SPLIT_NAMES]
+    named = [(top, SPLIT_NAMES[top.lower()]) for top in tops if top.lower() in SPLIT_NAMES]
+    in_splits = [name for name in inside if name.split("/")[0].lower() in SPLIT_NAMES]
     if (
         len(named) < 2
         or "train" not in dict(named).values()
         or not any(name.count("/") >= 2 for name in in_splits)
     ):
         return {}
-    others = [top for top in tops if top.lower() not in _SPLIT_NAMES]
+    others = [top for top in tops if top.lower() not in SPLIT_NAMES]
     if others:
         raise CausalFTError(
             f"{where} holds {named[0][0]}/ and {named[1][0]}/ beside {others[0]}/: splits or classes? "
@@ -245,17 +260,19 @@ def _notes(other: list[str], outside: list[str]) -> list[str]:
     strange = [name for name in other if name.split("/")[-1].lower() != "metadata.csv"]
     if strange:
         are = "that is not an image" if len(strange) == 1 else "that are not images"
-        notes.append(f"left out {_several(strange, 'file', 'files')} {are}: {_first(strange)}")
+        notes.append(f"left out {several(strange, 'file', 'files')} {are}: {first_few(strange)}")
     if outside:
         notes.append(
-            f"left out {_several(outside, 'image', 'images')} outside the class folders: {_first(outside)}"
+            f"left out {several(outside, 'image', 'images')} outside the class folders: {first_few(outside)}"
         )
     return notes
 
 
-def _several(items: list[str], one: str, many: str) -> str:
+def several(items: Sized, one: str, many: str) -> str:
+    """Say how many: ``1 file``, ``3 files``."""
     return f"{len(items)} {one if len(items) == 1 else many}"
 
 
-def _first(names: list[str], n: int = 5) -> str:
+def first_few(names: Sequence[str], n: int = 5) -> str:
+    """The first names of a list that may be long."""
     return ", ".join(names[:n]) + (", ..." if len(names) > n else "")

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from causalft.datasets.duplicates import DuplicateReport, duplicate_groups
-from causalft.datasets.orders import Orders, choose_orders
-from causalft.datasets.sources import ImageSet
+from causalft.datasets.image_set import ImageSet
+from causalft.datasets.orders import PRIOR_ORDERS, Orders, choose_orders, order_against
+from causalft.datasets.profiles import profile_counts
 from causalft.errors import CausalFTError, nearest
 from causalft.imbalance import imbalance_factor as measured_imbalance
-from causalft.imbalance import longtail_counts
 
 __all__ = [
     "DuplicateReport",
@@ -80,6 +80,7 @@ def cut_splits(
     n_max: int | None = None,
     profile: str = "exponential",
     order: Order = "random",
+    prior: ArrayLike | None = None,
     drop_empty_classes: bool = False,
     duplicates: str | DuplicateReport | None = "bytes",
 ) -> Splits:
@@ -101,10 +102,13 @@ def cut_splits(
         Largest over smallest training class; None keeps all that is left.
     n_max : int, optional
         Images in the head class; by default as many as all classes can serve.
-    profile : {"exponential", "zipf"}
-        See `causalft.imbalance.longtail_counts`; every class keeps at least one image.
-    order : "random", "class", "size", or a sequence of class names or numbers, head first
-        "class" takes the order of ``class_names``, "size" the largest class first.
+    profile : {"exponential", "zipf", "pareto"}
+        See `causalft.datasets.profiles.profile_counts`; every class keeps at least one image.
+    order : "random", "class", "size", "consistency", "reverse", "balance", or a sequence, head first
+        "class" takes the order of ``class_names``, "size" the largest class first; the next three stand against
+        ``prior`` (`causalft.datasets.orders.order_against`). A sequence holds class names or numbers.
+    prior : (K,) array, optional
+        A label prior, such as the estimated one of a pre-training, by class.
     drop_empty_classes : bool
         Leave classes without an image out instead of refusing them.
     duplicates : {"bytes", "pixels", "near"}, DuplicateReport or None
@@ -131,7 +135,7 @@ def cut_splits(
     names: tuple[str, ...] | None = None
     train = parts.pop("rest")
     if imbalance_factor is not None:
-        rank = class_order(images.subset(train), order, draw_rng)
+        rank = class_order(images.subset(train), order, draw_rng, prior)
         names = tuple(images.class_names[k] for k in rank)
         train = train[_tail_rows(images.subset(train), rank, imbalance_factor, n_max, profile, draw_rng)]
     elif n_max is not None:
@@ -158,6 +162,7 @@ def draw_longtail(
     n_max: int | None = None,
     profile: str = "exponential",
     order: Order = "random",
+    prior: ArrayLike | None = None,
 ) -> ImageSet:
     """Draw a long-tailed part of a set, without replacement.
 
@@ -171,12 +176,22 @@ def draw_longtail(
     """
     images = _usable(images, drop_empty_classes=False)
     rng = np.random.default_rng([seed, 1])
-    rank = class_order(images, order, rng)
+    rank = class_order(images, order, rng, prior)
     return images.subset(_tail_rows(images, rank, imbalance_factor, n_max, profile, rng))
 
 
-def class_order(images: ImageSet, order: Order, rng: np.random.Generator) -> NDArray[np.int64]:
+def class_order(
+    images: ImageSet, order: Order, rng: np.random.Generator, prior: ArrayLike | None = None
+) -> NDArray[np.int64]:
     """Turn an order in words, names or numbers into class numbers, head first.
+
+    Parameters
+    ----------
+    images : ImageSet
+    order, prior
+        As in `cut_splits`.
+    rng : numpy.random.Generator
+        For "random" and "balance".
 
     Returns
     -------
@@ -188,14 +203,25 @@ def class_order(images: ImageSet, order: Order, rng: np.random.Generator) -> NDA
         For an unknown word, or a list that does not name each class once.
     """
     n_classes = images.n_classes
+    if prior is not None and not (isinstance(order, str) and order in PRIOR_ORDERS):
+        raise CausalFTError(f"a prior goes with the orders {', '.join(PRIOR_ORDERS)}, not with '{order}'")
     if isinstance(order, str):
+        if order in PRIOR_ORDERS:
+            if prior is None:
+                raise CausalFTError(
+                    f"order '{order}' stands against a label prior; give prior=, one number a class"
+                )
+            if np.shape(prior) != (n_classes,):
+                raise CausalFTError(f"the prior has shape {np.shape(prior)} for {n_classes} classes")
+            return order_against(prior, order, int(rng.integers(2**31)))
         if order == "random":
             return rng.permutation(n_classes).astype(np.int64)
         if order == "class":
             return np.arange(n_classes, dtype=np.int64)
         if order == "size":
             return np.argsort(-images.class_counts, kind="stable").astype(np.int64)
-        raise CausalFTError(f"no class order named '{order}': {nearest(order, ['random', 'class', 'size'])}")
+        known = ["random", "class", "size", *PRIOR_ORDERS]
+        raise CausalFTError(f"no class order named '{order}': {nearest(order, known)}")
     ranked = []
     for item in order:
         if isinstance(item, str):
@@ -279,8 +305,9 @@ def pool_splits(
         if members and (need <= room).all():
             in_pool[members] = True
             room -= need
+    singles = _by_class(images, np.flatnonzero(single))
     for k in range(images.n_classes):
-        candidates = rng.permutation(np.flatnonzero(single & (images.labels == k)))
+        candidates = rng.permutation(singles[k])
         in_pool[candidates[: room[k]]] = True
     parts = {"pool": np.flatnonzero(in_pool), "downstream": np.flatnonzero(is_rest & ~in_pool), **parts}
     for part in ("pool", "downstream"):
@@ -329,8 +356,9 @@ def _evaluation_parts(
     wanted = {name: 0 if name in given else n for name, n in (("test", n_test), ("validation", n_validation))}
     alone = report.alone if report is not None else np.ones(len(images), dtype=bool)
     cut: dict[str, list[NDArray[np.int64]]] = {"validation": [], "test": [], "rest": []}
-    for k, name in enumerate(images.class_names):
-        rows = rng.permutation(source[images.labels[source] == k])
+    for k, members in enumerate(_by_class(images, source)):
+        name = images.class_names[k]
+        rows = rng.permutation(members)
         eligible = rows[alone[rows]]
         n_cut, needed = sum(wanted.values()), sum(wanted.values()) + int(reserve[k])
         if len(rows) < needed or len(eligible) < n_cut:
@@ -356,6 +384,10 @@ def _without_leaks(
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """The splits a folder brought (else all rows as ``train``), less copies of pictures that a later split holds."""
     given = dict(images.splits) or {"train": np.arange(len(images))}
+    if "train" not in given:
+        raise CausalFTError(
+            f"{images.location} has no train split (it has {', '.join(given)}); open its training part with it"
+        )
     notes = []
     taken = np.empty(0, dtype=np.int64)
     for name in ("test", "validation", "train"):
@@ -384,7 +416,7 @@ def _tail_rows(
     available = images.class_counts[rank]
     if n_max is None:
         n_max = _largest_head(available, imbalance_factor, profile)
-    counts = longtail_counts(images.n_classes, n_max, imbalance_factor, profile)
+    counts = profile_counts(images.n_classes, n_max, imbalance_factor, profile)
     short = np.flatnonzero(counts > available)
     if len(short):
         r = int(short[0])
@@ -394,10 +426,16 @@ def _tail_rows(
         )
     wanted = np.empty_like(counts)
     wanted[rank] = counts
-    drawn = [
-        rng.permutation(np.flatnonzero(images.labels == k))[: wanted[k]] for k in range(images.n_classes)
-    ]
+    members = _by_class(images, np.arange(len(images)))
+    drawn = [rng.permutation(rows)[: wanted[k]] for k, rows in enumerate(members)]
     return np.sort(np.concatenate(drawn))
+
+
+def _by_class(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each of the K classes, in their order; one sort, also for thousands of classes."""
+    labels = images.labels[rows]
+    ends = np.cumsum(np.bincount(labels, minlength=images.n_classes))[:-1]
+    return np.split(rows[np.argsort(labels, kind="stable")], ends)
 
 
 def _largest_head(available: NDArray[np.int64], imbalance_factor: float, profile: str) -> int:
@@ -405,7 +443,7 @@ def _largest_head(available: NDArray[np.int64], imbalance_factor: float, profile
     low, high = 1, int(available[0])
     while low < high:
         middle = (low + high + 1) // 2
-        if (longtail_counts(len(available), middle, imbalance_factor, profile) <= available).all():
+        if (profile_counts(len(available), middle, imbalance_factor, profile) <= available).all():
             low = middle
         else:
             high = middle - 1

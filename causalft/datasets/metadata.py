@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
 
-__all__ = ["factors_from_csv"]
+__all__ = ["factor_values", "factors_from_csv"]
 
 
 def factors_from_csv(text: str, files: Sequence[str], where: str) -> NDArray[Any] | None:
@@ -50,7 +50,17 @@ def factors_from_csv(text: str, files: Sequence[str], where: str) -> NDArray[Any
         if not factor_of.get(name):
             state = "no factor for" if name in factor_of else "no row for"
             raise CausalFTError(f"{where} has {state} image {name}; complete it, or remove the file")
-    values = [factor_of[name] for name in files]
+    return factor_values([factor_of[name] for name in files])
+
+
+def factor_values(values: Sequence[str]) -> NDArray[Any]:
+    """Whole numbers as int64, if all are; else the texts.
+
+    Examples
+    --------
+    >>> factor_values(["1", "0"]), factor_values(["head", "1"])
+    (array([1, 0]), array(['head', '1'], dtype='<U4'))
+    """
     if all(value.lstrip("-").isascii() and value.lstrip("-").isdigit() for value in values):
         return np.array([int(value) for value in values], dtype=np.int64)
     return np.array(values, dtype=str)

@@ -1,4 +1,4 @@
-"""Class orders (which class is head, which is tail) that have little to do with each other."""
+"""Class orders (which class is head, which is tail): free of each other, or set against a label prior."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 
-__all__ = ["Orders", "choose_orders", "spearman"]
+__all__ = ["PRIOR_ORDERS", "Orders", "choose_orders", "order_against", "spearman"]
+
+#: How a downstream order can stand to a label prior (Chen et al., ICML 2025, Fig. 7).
+PRIOR_ORDERS = ("consistency", "reverse", "balance")
 
 _SWEEPS = 4
 _RESTARTS = 8
@@ -134,6 +137,50 @@ def choose_orders(n_classes: int, n_orders: int, seed: int, fixed: Sequence[Arra
             break
     assert best is not None
     return Orders(np.argsort(best[:n_orders], axis=1).astype(np.int64), given, _correlation(best))
+
+
+def order_against(prior: ArrayLike, kind: str, seed: int) -> NDArray[np.int64]:
+    """Order the classes of a downstream set against a label prior (Chen et al., ICML 2025, Fig. 7 and Tab. 13).
+
+    Parameters
+    ----------
+    prior : (K,) array of finite numbers
+        Such as the estimated P_P of a pre-training; only its order counts.
+    kind : {"consistency", "reverse", "balance"}
+        The head is what the prior holds most of; what it holds least of; or the order has next to nothing to do with
+        the prior's (smallest |Spearman correlation| that `choose_orders` finds, below 0.01 from about ten classes).
+    seed : int
+        Decides "balance", and the order of classes with equal prior.
+
+    Returns
+    -------
+    (K,) array of int64
+        Class numbers, head first.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown kind, or a prior that is no vector of at least two finite numbers.
+
+    Examples
+    --------
+    >>> order_against([0.2, 0.5, 0.3], "consistency", seed=0).tolist()
+    [1, 2, 0]
+    >>> order_against([0.2, 0.5, 0.3], "reverse", seed=0).tolist()
+    [0, 2, 1]
+    """
+    if kind not in PRIOR_ORDERS:
+        raise CausalFTError(f"no order against a prior named '{kind}': {nearest(kind, PRIOR_ORDERS)}")
+    values = np.asarray(prior, dtype=float)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise CausalFTError(
+            f"a prior must be a vector of finite numbers, one a class, not of shape {values.shape}"
+        )
+    ties = np.random.default_rng(seed).permutation(len(values))
+    falling = ties[np.argsort(-values[ties], kind="stable")].astype(np.int64)
+    if kind == "balance":
+        return choose_orders(len(values), 1, seed, fixed=[falling])[0]
+    return falling if kind == "consistency" else falling[::-1].copy()
 
 
 def _descend(ranks: NDArray[np.int64], n_free: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -1,0 +1,152 @@
+"""``causalft data``: what a set of images was understood as, before anything is fitted to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from causalft.cli.data_options import data_options
+from causalft.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from causalft.datasets.image_set import ImageSet
+    from causalft.datasets.overview import Overview
+
+__all__ = ["command"]
+
+
+@click.group("data")
+def command() -> None:
+    """Look at sets of labelled images."""
+
+
+@command.command("show")
+@click.argument("path")
+@data_options
+@click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
+@click.option("--imbalance-factor", type=float, help="CIFAR only: draw the training part to CIFAR-LT.")
+@click.option(
+    "--check", is_flag=True, help="Read every image and list the damaged ones; exit code 1 if there are any."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else on standard output."
+)
+def show(
+    path: str,
+    data_options: dict[str, Any],
+    drop_empty_classes: bool,
+    imbalance_factor: float | None,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Say what PATH was understood as: format, classes, splits, imbalance, groups, and what was left out.
+
+    \b
+    causalft data show photos/
+    causalft data show ImageNet_LT/ --root imagenet/ --class-names synsets.txt
+    causalft data show labels.csv --check
+    """
+    from causalft.datasets.decode import damaged_images
+    from causalft.datasets.overview import overview
+
+    images = _open(path, drop_empty_classes, imbalance_factor, data_options)
+    found = overview(images)
+    damaged = damaged_images(images) if check else {}
+    if as_json:
+        document = {**found.to_dict(), "fingerprint": images.fingerprint}
+        print_json({**document, "damaged": damaged} if check else document)
+    else:
+        screen = console()
+        _print(screen, found)
+        if check:
+            _print_damaged(screen, damaged, len(images))
+    if damaged:
+        click.get_current_context().exit(1)
+
+
+def _open(
+    path: str, drop_empty_classes: bool, imbalance_factor: float | None, options: dict[str, Any]
+) -> ImageSet:
+    """Open a path; the built-in set is put together from its three splits."""
+    import numpy as np
+
+    from causalft.datasets.creatures import NAME, creatures_longtail
+    from causalft.datasets.image_set import ImageSet
+    from causalft.datasets.sources import open_images
+    from causalft.errors import CausalFTError
+
+    if path != NAME:
+        return open_images(
+            path,
+            drop_empty_classes=drop_empty_classes,
+            min_classes=1,
+            imbalance_factor=imbalance_factor,
+            **options,
+        )
+    given = [*options, *(["imbalance_factor"] if imbalance_factor else [])]
+    if given:
+        raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {NAME} is built in")
+    splits = creatures_longtail()
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    whole = ImageSet.from_arrays(
+        np.concatenate([part.pixels for part in parts.values() if part.pixels is not None]),
+        np.concatenate([part.labels for part in parts.values()]),
+        splits.class_names,
+        name=NAME,
+        files=[file for part in parts.values() for file in part.files],
+        factors=np.concatenate([part.factors for part in parts.values() if part.factors is not None]),
+    )
+    ends = np.cumsum([0, *map(len, parts.values())])
+    whole.splits = {name: np.arange(a, b) for name, a, b in zip(parts, ends, ends[1:])}
+    return whole
+
+
+def _print(screen: Console, found: Overview) -> None:
+    from rich.table import Table
+
+    screen.print(f"{found.name}: {found.n_images:,} images of {found.n_classes:,} classes", style="bold")
+    screen.print(f"format     {found.format}, {found.location}", soft_wrap=True)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("split")
+    for column in ("images", "classes", "largest", "smallest", "imbalance"):
+        table.add_column(column, justify="right")
+    for split in found.splits or ("all",):
+        counts = [row[split] for row in found.class_counts.values()]
+        held = [count for count in counts if count]
+        table.add_row(
+            split,
+            f"{sum(counts):,}",
+            f"{len(held):,}",
+            f"{max(held):,}",
+            f"{min(held):,}",
+            f"{max(held) / min(held):.4g}",
+        )
+    screen.print(table)
+    part = "training images" if "train" in found.splits else "images"
+    groups = found.groups
+    screen.print(
+        f"groups     {groups['many']} many (over 100 {part}), {groups['medium']} medium, {groups['few']} few (under 20)"
+    )
+    sizes = found.by_size()
+    screen.print("largest    " + ", ".join(f"{name} {n:,}" for name, n in sizes[:5]), soft_wrap=True)
+    screen.print("smallest   " + ", ".join(f"{name} {n:,}" for name, n in sizes[::-1][:5]), soft_wrap=True)
+    if found.factors:
+        values = list(found.factors.items())
+        more = f", ... ({len(values)} values)" if len(values) > 8 else ""
+        screen.print(
+            "factor     " + ", ".join(f"{value} {n:,}" for value, n in values[:8]) + more, soft_wrap=True
+        )
+    for note in found.notes:
+        screen.print(f"note       {note}", soft_wrap=True)
+
+
+def _print_damaged(screen: Console, damaged: dict[str, str], total: int) -> None:
+    if not damaged:
+        screen.print(f"check      all {total:,} images can be read")
+        return
+    screen.print(f"check      {len(damaged):,} of {total:,} images cannot be read:")
+    for reason in damaged.values():
+        screen.print(f"  {reason}", soft_wrap=True)

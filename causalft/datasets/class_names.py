@@ -1,0 +1,259 @@
+"""What the classes are called: names from a file (one a line, WordNet lines, JSON) brought to the classes of a set."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.datasets.containers import existing, text_of
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["ClassNames", "is_wordnet_id", "name_classes", "read_class_names"]
+
+_WORDNET_ID = re.compile(r"n\d{8}")
+_NUMBER_FIRST = re.compile(r"(\d+)(?:\s+|\s*[:,]\s*)(\S.*)")
+_NUMBER_LAST = re.compile(r"(\S.*?)[\s,]+(\d+)")
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names as a file gives them: a list in the order of the labels, or a map from label, folder or WordNet id.
+
+    Attributes
+    ----------
+    where : str
+        The file, for messages.
+    ordered : tuple of str, or None
+    by_id : dict of str to str, or None
+    """
+
+    where: str
+    ordered: tuple[str, ...] | None = None
+    by_id: Mapping[str, str] | None = None
+
+
+def is_wordnet_id(text: str) -> bool:
+    """Whether a text is a WordNet id of a noun, as ImageNet calls its folders.
+
+    Examples
+    --------
+    >>> is_wordnet_id("n01440764"), is_wordnet_id("n01")
+    (True, False)
+    """
+    return _WORDNET_ID.fullmatch(text) is not None
+
+
+def read_class_names(
+    given: str | os.PathLike[str] | Sequence[str] | Mapping[Any, str] | ClassNames,
+) -> ClassNames:
+    """Read class names.
+
+    A text file holds one name a line in the order of the labels, or on each line a label or WordNet id and a name
+    (``n01440764 tench, Tinca tinca``: the first of the synonyms counts; ``0 tench``; ``/a/airfield 0``). A JSON file
+    holds a list of names, a list of categories with ``id`` and ``name`` (COCO, iNaturalist), or a map from label,
+    folder or WordNet id to the name; ``{"0": ["n01440764", "tench"]}`` is known too.
+
+    Parameters
+    ----------
+    given : path, sequence of names, or mapping
+
+    Returns
+    -------
+    ClassNames
+
+    Raises
+    ------
+    CausalFTError
+        If the file is missing, empty or of another shape.
+
+    Examples
+    --------
+    >>> read_class_names({"n01440764": "tench"}).by_id
+    {'n01440764': 'tench'}
+    >>> read_class_names(["cat", "dog"]).ordered
+    ('cat', 'dog')
+    """
+    if isinstance(given, ClassNames):
+        return given
+    if isinstance(given, Mapping):
+        return _from_mapping(given, "the class names")
+    if not isinstance(given, (str, os.PathLike)):
+        return _from_list(list(given), "the class names")
+    path = existing(given)
+    if path.is_dir():
+        raise CausalFTError(f"{path} is a folder; class names are read from a text or JSON file")
+    text = text_of(path)
+    if path.suffix.lower() == ".json":
+        return _from_json(text, path)
+    lines = [line.strip() for line in text.splitlines()]
+    return _from_lines([line for line in lines if line and not line.startswith("#")], str(path))
+
+
+def name_classes(
+    ids: Sequence[str], names: ClassNames | None, where: str
+) -> tuple[tuple[str, ...], NDArray[np.int64], list[str]]:
+    """Bring names to the classes that a reader found.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Labels, folders or WordNet ids, each once, in order.
+    names : ClassNames or None
+    where : str
+        The set, for messages.
+
+    Returns
+    -------
+    class_names : tuple of str, length K
+    index : (len(ids),) array of int64
+        Place of each id in ``class_names``.
+    notes : list of str
+
+    Raises
+    ------
+    CausalFTError
+        If a label lies outside the list, or a class has no name in it.
+
+    Examples
+    --------
+    >>> names = read_class_names({"n02084071": "dog", "n02121620": "cat"})
+    >>> name_classes(["n02084071", "n02121620"], names, "photos")
+    (('dog', 'cat'), array([0, 1]), [])
+    """
+    if names is None:
+        return tuple(ids), np.arange(len(ids)), _about_bare_ids(ids)
+    ordered, by_id = names.ordered, names.by_id
+    numbered = bool(ids) and all(_is_number(i) for i in ids)
+    if numbered and by_id is not None and set(by_id) == {str(k) for k in range(len(by_id))}:
+        ordered, by_id = tuple(by_id[str(k)] for k in range(len(by_id))), None
+    if by_id is not None:
+        strangers = [i for i in ids if i not in by_id]
+        if strangers:
+            raise CausalFTError(
+                f"{names.where} has no name for class '{strangers[0]}' of {where} ({len(strangers)} of {len(ids)} are "
+                f"missing): {nearest(strangers[0], by_id)}"
+            )
+        return _distinct([by_id[i] for i in ids], list(ids))[0], np.arange(len(ids)), []
+    assert ordered is not None
+    unique, notes = _distinct(list(ordered), [str(k) for k in range(len(ordered))])
+    if numbered:
+        values = np.array([int(i) for i in ids], dtype=np.int64)
+        outside = values[(values < 0) | (values >= len(unique))]
+        if len(outside):
+            raise CausalFTError(
+                f"label {outside[-1]} of {where} lies outside the {len(unique)} class names of {names.where} "
+                f"(0 to {len(unique) - 1}); give one name a label, counted from 0"
+            )
+        return unique, values, notes
+    place = {name: k for k, name in enumerate(unique)}
+    strangers = [i for i in ids if i not in place]
+    if not strangers:
+        return unique, np.array([place[i] for i in ids], dtype=np.int64), notes
+    if len(ids) == len(unique) and all(map(is_wordnet_id, ids)):
+        notes.append(
+            f"{names.where} names the {len(ids)} WordNet ids in their order: {ids[0]} is {unique[0]}"
+        )
+        return unique, np.arange(len(ids)), notes
+    raise CausalFTError(
+        f"the {len(unique)} class names of {names.where} do not match the {len(ids)} classes of {where}: "
+        f"'{strangers[0]}' is not among them, {nearest(strangers[0], unique)}; list the same names, or map each "
+        "class to its name in a JSON file"
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("-").isascii() and text.lstrip("-").isdigit()
+
+
+def _about_bare_ids(ids: Sequence[str]) -> list[str]:
+    if ids and all(map(is_wordnet_id, ids)):
+        what, example = "WordNet ids", f"{ids[0]} the name"
+    elif ids and all(_is_number(i) for i in ids):
+        what, example = "numbers", "the name of class 0"
+    else:
+        return []
+    return [
+        f"the classes are called by their {what} ({ids[0]}, ...), which say nothing to a text encoder; "
+        f"give class names: a file with lines such as '{example}'"
+    ]
+
+
+def _from_lines(lines: list[str], where: str) -> ClassNames:
+    if not lines:
+        raise CausalFTError(f"{where} holds no class name; write one a line")
+    fields = [line.split(None, 1) for line in lines]
+    if all(is_wordnet_id(field[0].rstrip(",")) for field in fields) and any(len(f) > 1 for f in fields):
+        bare = next((f[0] for f in fields if len(f) < 2), None)
+        if bare is not None:
+            raise CausalFTError(f"{where} has no name for {bare}; write it behind the id")
+        return ClassNames(where, by_id={f[0].rstrip(","): f[1].split(",")[0].strip() for f in fields})
+    for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
+        found = [pattern.fullmatch(line) for line in lines]
+        if not all(found):
+            continue
+        numbers = [int(match[number]) for match in found if match]
+        if sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+            return _from_mapping({n: match[name] for n, match in zip(numbers, found) if match}, where)
+    return _from_list(lines, where)
+
+
+def _from_json(text: str, path: Path) -> ClassNames:
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CausalFTError(
+            f"{path} is not valid JSON ({error}); write a list or a map of class names"
+        ) from None
+    if isinstance(found, dict) and isinstance(found.get("categories"), list):
+        found = found["categories"]
+    if isinstance(found, list) and all(
+        isinstance(item, dict) and {"id", "name"} <= set(item) for item in found
+    ):
+        return _from_mapping({item["id"]: item["name"] for item in found}, str(path))
+    if isinstance(found, list):
+        return _from_list(found, str(path))
+    if isinstance(found, dict):
+        pairs = [value for value in found.values() if isinstance(value, list) and len(value) == 2]
+        if pairs and len(pairs) == len(found):
+            # ImageNet's class index: number -> [WordNet id, name]
+            by_number = {number: name for number, (_, name) in found.items()}
+            return _from_mapping({**by_number, **dict(pairs)}, str(path))
+        return _from_mapping(found, str(path))
+    raise CausalFTError(f"{path} holds neither a list nor a map of class names")
+
+
+def _from_list(names: Sequence[Any], where: str) -> ClassNames:
+    if not names:
+        raise CausalFTError(f"{where} holds no class name; give one for each class")
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise CausalFTError(f"name {place} of {where} is {name!r}; each class name must be a text")
+    return ClassNames(where, ordered=tuple(name.strip() for name in names))
+
+
+def _from_mapping(names: Mapping[Any, Any], where: str) -> ClassNames:
+    if not names:
+        raise CausalFTError(f"{where} holds no class name; give one for each class")
+    for key, name in names.items():
+        if not isinstance(name, str) or not name.strip():
+            raise CausalFTError(f"the name of '{key}' in {where} is {name!r}; each class name must be a text")
+    return ClassNames(where, by_id={str(key): name.strip() for key, name in names.items()})
+
+
+def _distinct(names: list[str], ids: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Tell classes of one name apart by their ids (ImageNet has two cranes)."""
+    twice = {name for name, n in Counter(names).items() if n > 1}
+    if not twice:
+        return tuple(names), []
+    first = sorted(twice)[0]
+    note = f"{len(twice)} class name(s) stand more than once and carry their id behind them: {first}"
+    return tuple(f"{name} ({i})" if name in twice else name for name, i in zip(names, ids)), [note]

@@ -1,0 +1,242 @@
+"""What every reader is given and gives back, and the rules that hold for the classes of every format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalft.datasets.class_names import ClassNames, name_classes
+from causalft.datasets.layout import SPLIT_NAMES, first_few, several
+from causalft.datasets.stores import ImageStore
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["ReadOptions", "Reading", "assemble", "encode", "split_rows", "without_repeats"]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The options of `causalft.open_images` that a reader may need; None where nothing was said."""
+
+    drop_empty_classes: bool = False
+    min_classes: int = 2
+    root: Path | None = None
+    class_names: ClassNames | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    factor_column: str | None = None
+    imbalance_factor: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found.
+
+    Attributes
+    ----------
+    format : str
+    name : str
+    store : ImageStore
+    rows : (n,) array of int64
+        Row of each image in the store.
+    files : list of str, length n
+    labels : (n,) array of int64 in [0, K)
+    class_names : tuple of str, length K
+    splits : dict of str to array of int64
+        Numbers of the images in each split; empty if there are none.
+    factors : (n,) array or None
+    notes : tuple of str
+    """
+
+    format: str
+    name: str
+    store: ImageStore
+    rows: NDArray[np.int64]
+    files: list[str]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    splits: dict[str, NDArray[np.int64]]
+    factors: NDArray[Any] | None
+    notes: tuple[str, ...]
+
+
+def assemble(
+    *,
+    format: str,
+    name: str,
+    where: str,
+    store: ImageStore,
+    files: Sequence[str],
+    codes: ArrayLike,
+    ids: Sequence[str],
+    options: ReadOptions,
+    splits: dict[str, NDArray[np.int64]] | None = None,
+    factors: NDArray[Any] | None = None,
+    notes: Sequence[str] = (),
+) -> Reading:
+    """Name the classes, refuse or drop those without a training image, and put the parts together.
+
+    Parameters
+    ----------
+    where : str
+        What was opened, for messages.
+    files : sequence of n str
+    codes : (n,) array of int
+        Place in ``ids`` of the label of each image.
+    ids : sequence of str
+        Labels as they were found, in order.
+    splits : dict, optional
+
+    Raises
+    ------
+    CausalFTError
+        Names that do not match the classes, a class without a (training) image, or fewer classes than
+        ``options.min_classes``.
+    """
+    for label in ids:
+        if label.startswith("-") and label[1:].isdigit():
+            raise CausalFTError(
+                f"{where} has label {label}; labels count from 0, so leave images without a label out"
+            )
+    class_names, index, naming = name_classes(ids, options.class_names, where)
+    labels = index[np.asarray(codes, dtype=np.int64)]
+    splits = dict(splits or {})
+    rows = np.arange(len(files))
+    all_notes = [*notes, *naming]
+    source = splits.get("train", rows)
+    counts = np.bincount(labels[source], minlength=len(class_names))
+    missing = np.flatnonzero(counts == 0)
+    if len(missing) and not options.drop_empty_classes:
+        k = int(missing[0])
+        kind = "training image" if "train" in splits else "image"
+        also = next((f" but has some in {part}" for part in splits if (labels[splits[part]] == k).any()), "")
+        raise CausalFTError(
+            f"class '{class_names[k]}' has no {kind} in {where}{also} (found {len(class_names) - len(missing)} of "
+            f"{len(class_names)} classes); add images or drop empty classes"
+        )
+    if len(missing):
+        dropped = [class_names[k] for k in missing]
+        all_notes.append(
+            f"dropped {several(dropped, 'class', 'classes')} without a training image: {first_few(dropped)}"
+        )
+        class_names = tuple(label for label, count in zip(class_names, counts) if count)
+        keep = counts[labels] > 0
+        labels = (np.cumsum(counts > 0) - 1)[labels[keep]]
+        place = np.cumsum(keep) - 1
+        splits = {part: place[members[keep[members]]] for part, members in splits.items()}
+        rows = np.flatnonzero(keep)
+        files = [files[i] for i in rows.tolist()]
+        factors = None if factors is None else factors[rows]
+    if len(class_names) < options.min_classes:
+        only = f"one class only ('{class_names[0]}')" if class_names else "no class"
+        raise CausalFTError(f"{where} holds {only}; at least {options.min_classes} with images are needed")
+    return Reading(
+        format, name, store, rows, list(files), labels, class_names, splits, factors, tuple(all_notes)
+    )
+
+
+def encode(values: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """Turn labels into numbers: whole numbers are ordered by value, other labels by name.
+
+    Returns
+    -------
+    codes : (n,) array of int64
+    ids : list of str
+        ``values[i] == ids[codes[i]]``
+
+    Examples
+    --------
+    >>> codes, ids = encode(["10", "9", "10"])
+    >>> codes, ids
+    (array([1, 0, 1]), ['9', '10'])
+    """
+    place: dict[str, int] = {}
+    found = np.fromiter((place.setdefault(value, len(place)) for value in values), np.int64, len(values))
+    numbered = all(label.lstrip("-").isascii() and label.lstrip("-").isdigit() for label in place)
+    ids = sorted(place, key=int) if numbered else sorted(place)
+    code = np.empty(len(ids), dtype=np.int64)
+    code[[place[label] for label in ids]] = np.arange(len(ids))
+    return code[found], ids
+
+
+def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:
+    """Turn a column of split names into the rows of each split.
+
+    Raises
+    ------
+    CausalFTError
+        For a name that is no split, and for rows without one.
+
+    Examples
+    --------
+    >>> split_rows(["train", "val", "train"], "labels.csv")
+    {'train': array([0, 2]), 'validation': array([1])}
+    """
+    codes, names = encode(values)
+    of: dict[str, list[int]] = {}
+    for code, given in enumerate(names):
+        split = SPLIT_NAMES.get(given.strip().lower())
+        if split is None:
+            n = int((codes == code).sum())
+            state = (
+                f"'{given}' is no split: {nearest(given, SPLIT_NAMES)}" if given.strip() else "they name none"
+            )
+            raise CausalFTError(
+                f"{n} row(s) of {where} are in no split ({state}); use train, validation and test"
+            )
+        of.setdefault(split, []).append(code)
+    return {
+        split: np.flatnonzero(np.isin(codes, of[split]))
+        for split in ("train", "validation", "test")
+        if split in of
+    }
+
+
+def without_repeats(
+    files: Sequence[str], labels: NDArray[np.int64], ids: Sequence[str], splits: Sequence[int], where: str
+) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """Find images that are named more than once.
+
+    Parameters
+    ----------
+    files : sequence of n str
+    labels : (n,) array of int64
+        Places in ``ids``.
+    splits : sequence of n int
+        A number for the split of each row.
+
+    Returns
+    -------
+    rows : (m,) array of int64 or None
+        The first row of each image; None if none is repeated.
+    notes : list of str
+
+    Raises
+    ------
+    CausalFTError
+        If an image has two labels, or stands in two splits.
+    """
+    first: dict[str, int] = {}
+    keep = np.ones(len(files), dtype=bool)
+    if len(set(files)) == len(files):
+        return None, []
+    for row, file in enumerate(files):
+        other = first.setdefault(file, row)
+        if other == row:
+            continue
+        if labels[row] != labels[other]:
+            raise CausalFTError(
+                f"{where} names {file} twice, as '{ids[labels[other]]}' and as '{ids[labels[row]]}'; keep one label"
+            )
+        if splits[row] != splits[other]:
+            raise CausalFTError(f"{where} names {file} in two splits; keep it in one")
+        keep[row] = False
+    repeated = [files[row] for row in np.flatnonzero(~keep).tolist()]
+    note = f"left out {several(repeated, 'repeated row', 'repeated rows')}: {first_few(repeated, 3)}"
+    return np.flatnonzero(keep), [note]

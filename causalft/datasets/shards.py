@@ -1,0 +1,209 @@
+"""webdataset shards: tars in which ``000123.jpg`` and ``000123.cls`` (or .json, .txt) belong together."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalft.datasets.images import is_image_name
+from causalft.datasets.layout import SPLIT_NAMES, first_few, split_of_name
+from causalft.datasets.metadata import factor_values
+from causalft.datasets.reading import Reading, ReadOptions, assemble, encode
+from causalft.datasets.stores import SliceStore
+from causalft.datasets.tars import tar_compression, walk_tar
+from causalft.errors import CausalFTError
+
+__all__ = ["expand_shards", "read_shards", "sample_key", "shards_in"]
+
+LABEL_KINDS = ("cls", "json", "txt")
+_JSON_LABELS = ("label", "cls", "class", "category")
+_SAMPLE = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")
+
+
+def sample_key(name: str) -> tuple[str, str] | None:
+    """Split the name of a member into the key of its sample and its kind, as webdataset does: at the first dot.
+
+    Examples
+    --------
+    >>> sample_key("train/000123.seg.png"), sample_key("README")
+    (('train/000123', 'seg.png'), None)
+    """
+    found = _SAMPLE.fullmatch(name)
+    return (found[1], found[2].lower()) if found else None
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tars of a folder, or of its train/, val/ and test/; empty if it holds class folders or images beside them."""
+    shards: list[Path] = []
+    try:
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            if entry.is_dir() and entry.name.lower() in SPLIT_NAMES:
+                shards += sorted(Path(entry.path).glob("*.tar"))
+            elif entry.name.endswith(".tar"):
+                shards.append(Path(entry.path))
+            elif entry.is_dir() or is_image_name(entry.name):
+                return []
+    except OSError as error:
+        raise CausalFTError(f"cannot read the folder {folder}: {error.strerror}") from None
+    return shards
+
+
+def expand_shards(pattern: str) -> list[Path]:
+    """Expand a brace pattern such as ``shards/{000000..000004}.tar`` with webdataset's own rules.
+
+    Raises
+    ------
+    CausalFTError
+        Without the library, or if shards of the pattern are missing (how many, and the first three).
+    """
+    try:
+        from webdataset.shardlists import expand_urls
+    except ImportError:
+        raise CausalFTError(
+            f"{pattern} is a pattern of webdataset, which is not installed; pip install 'causalft[data]', or give "
+            "the folder of the shards"
+        ) from None
+    shards = [Path(os.path.expanduser(name)) for name in expand_urls(pattern)]
+    missing = [str(shard) for shard in shards if not shard.is_file()]
+    if missing:
+        raise CausalFTError(
+            f"{len(missing)} of the {len(shards)} shards of {pattern} are missing ({first_few(missing, 3)}); "
+            "restore them or shorten the pattern"
+        )
+    return shards
+
+
+def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Reading:
+    """Walk the headers of all shards once and give every sample its place.
+
+    The label is the text of ``.cls``; without one the value of ``label`` (``cls``, ``class``, ``category``) in
+    ``.json``; without one the text of ``.txt``. ``options.label_column`` and ``options.factor_column`` name other keys
+    of the JSON. Splits come from the names: ``train-000000.tar`` or ``train/000000.tar``.
+
+    Raises
+    ------
+    CausalFTError
+        For compressed or damaged shards, samples without a label or with several pictures, a key that stands twice.
+    """
+    shards = [shard for path in paths for shard in (shards_in(path) if path.is_dir() else [path])]
+    if not shards:
+        raise CausalFTError(f"{where} holds no .tar; give a folder of webdataset shards or a pattern")
+    place: list[tuple[int, int, int]] = []
+    files: list[str] = []
+    labels: list[str] = []
+    factors: list[str] = []
+    splits: list[str] = []
+    unlabelled: list[str] = []
+    for number, shard in enumerate(shards):
+        if tar_compression(shard) is not None:
+            raise CausalFTError(
+                f"{shard} is compressed, so it cannot be read in place; unpack it to a plain .tar"
+            )
+        split = split_of_name(shard.stem) or SPLIT_NAMES.get(shard.parent.name.lower(), "")
+        for key, picture, label, factor in _samples(shard, options):
+            if label is None or (factor is None and options.factor_column is not None):
+                unlabelled.append(f"{key} in {shard.name}")
+                continue
+            place.append((number, *picture[1:]))
+            files.append(f"{shard.name}/{picture[0]}")
+            labels.append(label)
+            factors.append(factor or "")
+            splits.append(split)
+    if unlabelled:
+        what = f"'{options.label_column or options.factor_column}' in its .json"
+        asked = what if options.label_column or options.factor_column else ".cls, .json with a label, or .txt"
+        raise CausalFTError(
+            f"{len(unlabelled)} samples of {where} have no {asked} ({first_few(unlabelled, 3)}); write their labels, "
+            "or choose another key with label_column"
+        )
+    if not files:
+        raise CausalFTError(f"no sample with a picture in the {len(shards)} shard(s) of {where}")
+    named = sorted(set(splits))
+    if "" in named and len(named) > 1:
+        raise CausalFTError(
+            f"only some shards of {where} name a split; call all train-..., val-... or test-..."
+        )
+    codes, ids = encode(labels)
+    table = np.array(place, dtype=np.int64)
+    member = np.array(splits)
+    return assemble(
+        format="webdataset",
+        name=_name(shards, where),
+        where=where,
+        store=SliceStore(where, [str(s) for s in shards], table[:, 0], table[:, 1], table[:, 2], files),
+        files=files,
+        codes=codes,
+        ids=ids,
+        options=options,
+        splits={s: np.flatnonzero(member == s) for s in ("train", "validation", "test") if s in named},
+        factors=factor_values(factors) if all(factors) else None,
+    )
+
+
+def _samples(
+    shard: Path, options: ReadOptions
+) -> Iterator[tuple[str, tuple[str, int, int], str | None, str | None]]:
+    """Yield (key, (picture name, offset, size), label, factor) of each sample; its members stand side by side."""
+    seen: set[str] = set()
+    current: str | None = None
+    picture: tuple[str, int, int] | None = None
+    texts: dict[str, bytes] = {}
+    for member in walk_tar(shard):
+        split = sample_key(member.name) if member.kind == "file" else None
+        if split is None:
+            continue
+        key, kind = split
+        if key != current:
+            if current is not None and picture is not None:
+                yield current, picture, *_label(texts, options, shard, current)
+            if key in seen:
+                raise CausalFTError(
+                    f"sample {key} stands twice in {shard}; write the shard again, sorted by key"
+                )
+            seen.add(key)
+            current, picture, texts = key, None, {}
+        if is_image_name(member.name):
+            if picture is not None:
+                raise CausalFTError(
+                    f"sample {key} of {shard} holds two pictures ({picture[0]}, {member.name}); keep one"
+                )
+            picture = (member.name, member.offset, member.size)
+        elif kind in LABEL_KINDS:
+            texts[kind] = member.read()
+    if current is not None and picture is not None:
+        yield current, picture, *_label(texts, options, shard, current)
+
+
+def _label(
+    texts: dict[str, bytes], options: ReadOptions, shard: Path, key: str
+) -> tuple[str | None, str | None]:
+    """Label and factor of a sample, None where there is none."""
+    document: Any = {}
+    try:
+        if "json" in texts:
+            document = json.loads(texts["json"])
+        plain = {kind: texts[kind].decode("utf-8").strip() for kind in ("cls", "txt") if kind in texts}
+    except ValueError as error:
+        raise CausalFTError(f"sample {key} of {shard} has a label that cannot be read ({error})") from None
+    if not isinstance(document, dict):
+        document = {}
+    factor = document.get(options.factor_column or "factor")
+    if options.label_column is not None:
+        label = document.get(options.label_column)
+    else:
+        found = next((document[name] for name in _JSON_LABELS if name in document), None)
+        label = plain.get("cls") or (found if found is not None else plain.get("txt"))
+    return (
+        None if label in (None, "") else str(label),
+        None if factor in (None, "") else str(factor),
+    )
+
+
+def _name(shards: Sequence[Path], where: str) -> str:
+    return shards[0].stem if len(shards) == 1 else shards[0].resolve().parent.name or where
