@@ -2,67 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
+from causalft.tuning.checkpoint import Progress, all_finite, load_checkpoint, save_checkpoint, trained_state
+from causalft.tuning.loss_watch import LossWatch
+from causalft.tuning.memory import cut, free_memory, out_of_memory
+from causalft.tuning.optimizer import ParameterGroups, make_optimizer, set_lr, shape_of_groups
+from causalft.tuning.processes import join_processes
+from causalft.tuning.recipe import History as History
+from causalft.tuning.recipe import Recipe as Recipe
+from causalft.tuning.schedule import lr_factor, warmup_length
+from causalft.tuning.training_log import TrainingLog
 
-__all__ = ["History", "Recipe", "train"]
+__all__ = ["train"]
 
 BatchLoss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
+Sampler = Callable[[torch.Generator], Tensor]
+Validate = Callable[[nn.Module], float]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How long, how fast and with which optimiser a model is trained.
-
-    Attributes
-    ----------
-    epochs, batch_size : int
-    lr : float
-        Peak learning rate.
-    optimizer : {"sgd", "adamw"}
-    momentum, weight_decay : float
-        ``momentum`` is SGD's; weight decay is left out for parameters with fewer than two dimensions under AdamW.
-    schedule : {"cosine", "onecycle", "constant"}
-        Per step: half a cosine to zero; a linear rise over the first quarter and a cosine fall; or constant.
-    nesterov : bool
-    grad_clip : float, optional
-        Largest norm of the gradient.
-    seed : int
-        Seeds the order of the samples and whatever the loss draws.
-    """
-
-    epochs: int
-    batch_size: int
-    lr: float
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: Literal["cosine", "onecycle", "constant"] = "cosine"
-    nesterov: bool = False
-    grad_clip: float | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class History:
-    """What a training run leaves beside its weights: the mean loss of each epoch and the seconds it took."""
-
-    losses: list[float]
-    seconds: float
+_SAVING_SHARE = 0.05  # of the time at most
 
 
 def train(
@@ -74,27 +43,54 @@ def train(
     label: str = "training",
     progress: bool | None = None,
     checkpoint: Path | None = None,
+    checkpoint_every_seconds: float = 60.0,
+    sampler: Sampler | None = None,
+    validate: Validate | None = None,
+    log_dir: Path | None = None,
+    parameter_groups: ParameterGroups | None = None,
+    say: Callable[[str], None] = warnings.warn,
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
+
+    Under ``accelerate launch`` or ``torchrun`` each process takes its share of every batch, and all end with the same
+    weights: up to rounding those of a single process, wherever the loss is a mean over samples that draws nothing from
+    its generator.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Put it into train or eval mode before: the loop does not touch the mode (a frozen backbone stays in eval).
+        On the device where it is trained. Put it into train or eval mode before: the loop does not touch the mode (a
+        frozen backbone stays in eval).
     n_samples : int
         Samples are the indices ``0 .. n_samples - 1``; every epoch visits each once, in an order drawn from
-        ``(recipe.seed, epoch)``.
+        ``(recipe.seed, epoch)``, unless a ``sampler`` says otherwise.
     batch_loss : callable
-        ``batch_loss(model, indices, generator) -> scalar loss``; ``indices`` has shape (batch,); ``generator`` is
-        seeded by the epoch, for augmentation.
+        ``batch_loss(model, indices, generator) -> scalar loss``, the mean over the samples; ``indices`` has shape
+        (batch,); ``generator`` is seeded by the epoch, for augmentation.
     recipe : Recipe
     label : str
-        Stands before the progress bar.
+        Stands before the progress bar and every message.
     progress : bool, optional
         Show the bar; by default where standard error is a terminal.
     checkpoint : pathlib.Path, optional
-        A safetensors file written after every epoch and removed at the end. If it is there at the start, training
-        goes on from it and ends with the weights of an uninterrupted run.
+        A safetensors file written after every epoch and in between, and removed at the end. If it is there at the
+        start, training goes on from it and ends with the weights of an uninterrupted run (on a CPU to the last bit).
+    checkpoint_every_seconds : float
+        Between two checkpoints inside an epoch; longer where writing would take more than a twentieth of the time. 0
+        writes one after every step.
+    sampler : callable, optional
+        ``sampler(generator) -> indices`` of one epoch, shape (n_samples,), repeats allowed; all its randomness comes
+        from the generator.
+    validate : callable, optional
+        ``validate(model) -> float``, lower is better, called after every epoch, without gradients, in every process;
+        the modes of the modules are put back afterwards. ``recipe.patience`` makes an early stop of it.
+    log_dir : pathlib.Path, optional
+        Folder for TensorBoard.
+    parameter_groups : sequence of (parameters, factor), optional
+        Factors on the learning rate of some parameters, such as those of a new head.
+    say : callable
+        Takes one line when the loop had to change something, such as a batch that did not fit into memory; by default a
+        warning. ``History.notes`` holds the same lines.
 
     Returns
     -------
@@ -103,8 +99,9 @@ def train(
     Raises
     ------
     CausalFTError
-        If there are no samples, epochs or parameters to train, the loss is not finite, or the checkpoint is damaged
-        or of another training.
+        If there are no samples, epochs or parameters to train, a setting is not one, the loss is not finite, one sample
+        alone does not fit into memory, the checkpoint is damaged or of another training, or the processes do not find
+        each other.
 
     Examples
     --------
@@ -119,149 +116,259 @@ def train(
     """
     if n_samples < 1:
         raise CausalFTError("there is nothing to train on: 0 samples")
-    if recipe.epochs < 1 or recipe.batch_size < 1:
-        raise CausalFTError(
-            f"{recipe.epochs} epochs in batches of {recipe.batch_size} are no training; give 1 or more of each"
-        )
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise CausalFTError("there is nothing to train: no parameter of the model requires a gradient")
-    optimizer = _optimizer(parameters, recipe)
-    steps_per_epoch = _n_batches(n_samples, recipe.batch_size)
-    total = steps_per_epoch * recipe.epochs
-    losses: list[float] = []
-    if checkpoint is not None and checkpoint.exists():
-        try:
-            losses = _load(checkpoint, model, optimizer, recipe)
-        except SafetensorError as error:
-            raise CausalFTError(
-                f"{checkpoint} is damaged ({error}); remove it to train from the start"
-            ) from error
+    recipe.check()
+    if recipe.patience is not None and validate is None:
+        raise CausalFTError("an early stop (patience) needs validation data; give some or leave patience out")
+    loop = _Loop(model, n_samples, batch_loss, recipe, label, sampler, validate, parameter_groups, say)
+    return loop.run(progress, checkpoint, checkpoint_every_seconds, log_dir)
 
-    started = time.perf_counter()
-    bar = tqdm(
-        total=total,
-        initial=steps_per_epoch * len(losses),
-        desc=label,
-        unit="step",
-        disable=None if progress is None else not progress,
-        leave=False,
-    )
-    with bar:
-        for epoch in range(len(losses), recipe.epochs):
-            generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + epoch)
-            order = torch.randperm(n_samples, generator=generator)
-            summed = 0.0
-            for number in range(steps_per_epoch):
-                step = epoch * steps_per_epoch + number
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * _schedule(recipe.schedule, step / max(total, 1))
-                indices = order[number * recipe.batch_size : (number + 1) * recipe.batch_size]
-                loss = batch_loss(model, indices, generator)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                if recipe.grad_clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, recipe.grad_clip)
-                optimizer.step()
-                summed += loss.item()
-                bar.update()
-            losses.append(summed / steps_per_epoch)
-            if not math.isfinite(losses[-1]):
-                raise CausalFTError(
-                    f"{label}: the loss is not finite in epoch {epoch + 1}; lower the learning rate"
-                )
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-            if checkpoint is not None and epoch + 1 < recipe.epochs:
-                _save(checkpoint, model, optimizer, recipe, losses)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
-    return History(losses=losses, seconds=time.perf_counter() - started)
+
+class _Loop:
+    """One training: what stays the same during it, and ``state``, which a checkpoint holds."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        n_samples: int,
+        batch_loss: BatchLoss,
+        recipe: Recipe,
+        label: str,
+        sampler: Sampler | None,
+        validate: Validate | None,
+        groups: ParameterGroups | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self.model, self.n_samples, self.batch_loss, self.recipe = model, n_samples, batch_loss, recipe
+        self.label, self.sampler, self.validate, self.say = label, sampler, validate, say
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self.parameters:
+            raise CausalFTError("there is nothing to train: no parameter of the model requires a gradient")
+        self.steps = _n_batches(n_samples, recipe.batch_size)
+        warmup_length(recipe, self.steps)
+        self.optimizer = make_optimizer(self.parameters, recipe, groups)
+        self.processes = join_processes(self.parameters[0].device, recipe.precision)
+        self.watch = LossWatch(recipe, label, self.steps, self.processes.device)
+        self.state = Progress(parts=recipe.accumulation)
+        self.generator = torch.Generator()
+        self.checkpoint: Path | None = None
+
+    def run(
+        self, progress: bool | None, checkpoint: Path | None, every: float, log_dir: Path | None
+    ) -> History:
+        started = time.perf_counter()
+        state, recipe, main = self.state, self.recipe, self.processes.is_main
+        self.checkpoint, self.every, self.saved = checkpoint, every, time.monotonic()
+        self._start()
+        state = self.state
+        bar = tqdm(
+            total=self.steps * recipe.epochs,
+            initial=self.done,
+            desc=self.label,
+            unit="step",
+            disable=(None if progress is None else not progress) if main else True,
+            leave=False,
+        )
+        with ExitStack() as stack:
+            stack.enter_context(bar)
+            if log_dir is not None and main:
+                self.watch.log = TrainingLog(log_dir, self.done)
+                stack.callback(self.watch.log.close)
+            while state.epoch < recipe.epochs:
+                self._epoch(bar)
+                if self._out_of_patience():
+                    break
+                if state.epoch < recipe.epochs:
+                    self._save()
+        self._finish()
+        return History(
+            state.losses, time.perf_counter() - started, state.validation, state.best_epoch, state.notes
+        )
+
+    @property
+    def done(self) -> int:
+        """Steps done in all."""
+        return self.state.epoch * self.steps + self.state.batch
+
+    def _start(self) -> None:
+        """Go on from the checkpoint, if there is one, and give all processes the same weights."""
+        self.identity = {
+            "format": 2,
+            "recipe": asdict(self.recipe),
+            "n_samples": self.n_samples,
+            "groups": shape_of_groups(self.optimizer),
+        }
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self.state = load_checkpoint(
+                self.checkpoint, self.identity, self.model, self.optimizer, self.processes.scaler
+            )
+            self.watch.kept = self.checkpoint, self.done
+        if not self.processes.all_equal(self.done):
+            raise CausalFTError(
+                f"not every process sees {self.checkpoint}; put it into a folder that all machines share"
+            )
+        self.processes.copy_from_main(trained_state(self.model).values())
+        self.watch.seen = self.done
+
+    def _epoch(self, bar: tqdm) -> None:
+        state, recipe = self.state, self.recipe
+        self.generator.manual_seed(recipe.seed * 1_000_003 + state.epoch)
+        order = self._order()
+        if state.generator is not None:
+            self.generator.set_state(state.generator)
+            state.generator = None
+        while state.batch < self.steps:
+            set_lr(self.optimizer, recipe.lr * lr_factor(recipe, self.done, self.steps))
+            indices = order[state.batch * recipe.batch_size : (state.batch + 1) * recipe.batch_size]
+            # Looked at before the step, so that on a CPU no bad loss reaches the weights.
+            state.summed += self.watch.take(self._gradient(indices), len(indices))
+            self._update()
+            state.batch += 1
+            bar.update()
+            if time.monotonic() - self.saved >= self.every:
+                self._save()
+        state.summed += self.watch.read()
+        state.losses.append(state.summed / self.steps)
+        bar.set_postfix(loss=f"{state.losses[-1]:.3f}")
+        # Running statistics differ by the share that each process saw.
+        self.processes.copy_from_main(self.model.buffers())
+        if self.validate is not None:
+            self._validate(self.validate)
+        state.epoch, state.batch, state.summed = state.epoch + 1, 0, 0.0
+
+    def _order(self) -> Tensor:
+        """The indices of an epoch, the same in all processes."""
+        if self.sampler is None:
+            return torch.randperm(self.n_samples, generator=self.generator)
+        order = torch.as_tensor(self.sampler(self.generator))
+        if order.shape != (self.n_samples,) or order.min() < 0 or order.max() >= self.n_samples:
+            raise CausalFTError(
+                f"{self.label}: the sampler must give {self.n_samples} indices below {self.n_samples},"
+                f" not a tensor of shape {tuple(order.shape)}"
+            )
+        return order
+
+    def _gradient(self, indices: Tensor) -> Tensor:
+        """Fill the gradients with those of a batch and return its loss; halve what does not fit into memory."""
+        share = self.processes.share(indices)
+        generator = self.processes.generator(self.generator, self.recipe, self.done)
+        drawn = generator.get_state()
+        while True:
+            try:
+                loss = self._accumulate(share, len(indices), generator)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of the except: the exception held the frames, and these the tensors, of the failed try.
+            self._halve(len(share))
+            generator.set_state(drawn)
+        return self.processes.sum_gradients(self.parameters, loss)
+
+    def _accumulate(self, share: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Sum the gradients of the micro-batches of a share, each weighted by its part of the ``n`` samples."""
+        scaler = self.processes.scaler
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        for part in cut(share, self.state.parts):
+            with self.processes.autocast:
+                loss = self.batch_loss(self.model, part, generator)
+            if len(part) < n:
+                loss = loss * (len(part) / n)
+            (loss if scaler is None else scaler.scale(loss)).backward()
+            losses.append(loss.detach())
+        if len(losses) == 1:
+            return losses[0]
+        return torch.stack(losses).sum() if losses else torch.zeros((), device=self.processes.device)
+
+    def _halve(self, n: int) -> None:
+        """Cut every step into twice as many micro-batches."""
+        state = self.state
+        self.optimizer.zero_grad(set_to_none=True)
+        free_memory()
+        if state.parts >= n:
+            raise CausalFTError(
+                f"{self.label}: one sample alone does not fit into memory; take a smaller model or image size, tune"
+                " fewer blocks, or use a device with more memory"
+            )
+        size = -(-n // state.parts)
+        state.parts *= 2
+        note = (
+            f"{self.label}: {size} samples at once do not fit into memory; from step {self.done + 1} on a batch goes in"
+            f" {state.parts} parts, with the same result up to rounding"
+        )
+        state.notes.append(note)
+        if self.processes.is_main:
+            self.say(note)
+
+    def _update(self) -> None:
+        """Take one step of the optimiser."""
+        scaler, clip = self.processes.scaler, self.recipe.grad_clip
+        if clip is not None:
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, clip)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _validate(self, validate: Validate) -> None:
+        started = time.perf_counter()
+        state, modes = self.state, [(module, module.training) for module in self.model.modules()]
+        try:
+            with torch.no_grad():
+                value = self.processes.from_main(float(validate(self.model)))
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        state.validation.append(value)
+        if self.watch.log is not None:
+            self.watch.log.validation(self.done - 1, value, time.perf_counter() - started)
+        if not math.isnan(value) and (state.best_epoch is None or value < state.validation[state.best_epoch]):
+            state.best_epoch = state.epoch
+            if self.recipe.patience is not None:
+                state.best = {name: x.detach().clone() for name, x in trained_state(self.model).items()}
+
+    def _out_of_patience(self) -> bool:
+        state, patience = self.state, self.recipe.patience
+        best = -1 if state.best_epoch is None else state.best_epoch
+        return patience is not None and len(state.validation) - 1 - best >= patience
+
+    def _save(self) -> None:
+        """Write the checkpoint, unless the weights are spoilt: then the next loss will say so."""
+        began = self.saved = time.monotonic()
+        if self.checkpoint is None or not self.processes.is_main:
+            return
+        state = self.state
+        state.summed += self.watch.read()
+        if not all_finite(self.parameters):
+            return
+        state.generator = self.generator.get_state() if state.batch else None
+        save_checkpoint(
+            self.checkpoint, self.identity, self.model, self.optimizer, state, self.processes.scaler
+        )
+        state.generator = None
+        self.watch.kept = self.checkpoint, self.done
+        self.saved = time.monotonic()
+        if self.every > 0:
+            self.every = max(self.every, (self.saved - began) / _SAVING_SHARE)
+
+    def _finish(self) -> None:
+        """Take the best weights where there was an early stop, and remove the checkpoint."""
+        state = self.state
+        if state.best and state.best_epoch != len(state.validation) - 1:
+            with torch.no_grad():
+                for name, value in trained_state(self.model).items():
+                    value.copy_(state.best[name])
+        if not all_finite(self.parameters):
+            raise self.watch.stopped("the weights are not finite", self.done - 1)
+        if self.checkpoint is not None and self.processes.is_main:
+            self.checkpoint.unlink(missing_ok=True)
+        self.processes.all_equal(0)  # nobody goes on before the file is gone
 
 
 def _n_batches(n_samples: int, batch_size: int) -> int:
     """Batches of an epoch; a last batch of one sample is dropped unless it is the only one (batch norm needs two)."""
     full, rest = divmod(n_samples, batch_size)
     return max(1, full + (rest > 1))
-
-
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-    if recipe.optimizer == "adamw":
-        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
-        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
-        groups = [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(
-            [group for group in groups if group["params"]], lr=recipe.lr, betas=(0.9, 0.98)
-        )
-    raise CausalFTError(f"unknown optimizer {recipe.optimizer!r}; use 'sgd' or 'adamw'")
-
-
-def _schedule(name: str, progress: float) -> float:
-    """The factor on the peak learning rate at ``progress`` in [0, 1)."""
-    if name == "constant":
-        return 1.0
-    if name == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * progress))
-    if name == "onecycle":
-        rise = 0.25
-        if progress < rise:
-            return 0.04 + 0.96 * progress / rise
-        return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-    raise CausalFTError(f"unknown schedule {name!r}; use 'cosine', 'onecycle' or 'constant'")
-
-
-def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, losses: list[float]
-) -> None:
-    tensors = {
-        f"model/{name}": value.detach().clone(memory_format=torch.contiguous_format)
-        for name, value in _trained_state(model).items()
-    }
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if value is not None:
-                tensors[f"optimizer/{index}/{name}"] = (
-                    torch.as_tensor(value).detach().clone(memory_format=torch.contiguous_format)
-                )
-    metadata = {"recipe": json.dumps(asdict(recipe)), "losses": json.dumps(losses)}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-
-
-def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe) -> list[float]:
-    state: dict[int, dict[str, Tensor]] = {}
-    trained = _trained_state(model)
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-        names = {key.removeprefix("model/") for key in file.keys() if key.startswith("model/")}
-        if metadata.get("recipe") != json.dumps(asdict(recipe)) or names != trained.keys():
-            raise CausalFTError(
-                f"{path} is the checkpoint of another training; remove it or choose another --out"
-            )
-        with torch.no_grad():
-            for key in file.keys():
-                kind, _, name = key.partition("/")
-                if kind == "model":
-                    trained[name].copy_(file.get_tensor(key))
-                else:
-                    index, _, field = name.partition("/")
-                    state.setdefault(int(index), {})[field] = file.get_tensor(key)
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return json.loads(metadata["losses"])
-
-
-def _trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters and all buffers, by name: what training can change."""
-    state: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    state.update(model.named_buffers())
-    return state

@@ -1,0 +1,152 @@
+"""Small trainings for one process or several: what test_train_processes.py launches; writes the weights of each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from causalft.errors import CausalFTError
+from causalft.tuning.processes import is_main_process, join_processes, local_device
+from causalft.tuning.train import Recipe, train
+
+X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
+Y = (X[:, 0] > 0).long()
+
+
+class Model(nn.Module):
+    """Has a layer that is never used, a buffer that counts, and weights in the channels-last order."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.unused, self.last = nn.Linear(5, 8), nn.Linear(5, 3), nn.Linear(8, 2)
+        self.mix = nn.Conv2d(2, 2, 2).to(memory_format=torch.channels_last)
+        self.register_buffer("scale", torch.rand(()))
+        self.register_buffer("mask", torch.rand(5) > 0.5)
+
+    def logits(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.first(x))
+        return self.last(hidden) * self.scale + self.mix(hidden.view(-1, 2, 2, 2)).flatten(1)
+
+
+def loss(model, indices, generator):
+    return nn.functional.cross_entropy(model.logits(X[indices]), Y[indices])
+
+
+def twice(generator):
+    return torch.randint(70, (70,), generator=generator)
+
+
+def uneven(rank: int, folder: Path) -> tuple[Model, dict]:
+    """70 samples in batches of 16: fifty steps, of which every fifth has six samples."""
+    model = Model(seed=rank)  # the second process starts elsewhere: it must take the first one's weights
+    history = train(model, 70, loss, Recipe(epochs=10, batch_size=16, lr=0.1), progress=False)
+    return model, {"losses": torch.tensor(history.losses)}
+
+
+def adamw(rank: int, folder: Path) -> tuple[Model, dict]:
+    """Odd batches, micro-batches, clipping, a sampler with repeats and two learning rates."""
+    model = Model(seed=0)
+    recipe = Recipe(
+        epochs=6, batch_size=7, lr=0.01, optimizer="adamw", accumulation=2, grad_clip=0.5, warmup_steps=5
+    )
+    groups = [(model.last.parameters(), 3.0)]
+    history = train(model, 70, loss, recipe, progress=False, sampler=twice, parameter_groups=groups)
+    return model, {"losses": torch.tensor(history.losses)}
+
+
+def one_sample(rank: int, folder: Path) -> tuple[Model, dict]:
+    """Batches of one: the second process has nothing to do, and joins in all the same."""
+    model = Model(seed=0)
+    train(model, 51, loss, Recipe(epochs=1, batch_size=1, lr=0.05), progress=False)
+    return model, {}
+
+
+def early_stop(rank: int, folder: Path) -> tuple[Model, dict]:
+    """Each process has its own opinion of the validation; the first one's counts."""
+    model = Model(seed=0)
+    values = iter([3.0, 1.0, 2.0, 2.0, 0.0] if rank == 0 else [5.0, 4.0, 3.0, 2.0, 1.0])
+    recipe = Recipe(epochs=5, batch_size=16, lr=0.1, patience=2)
+    history = train(model, 70, loss, recipe, progress=False, validate=lambda model: next(values))
+    return model, {"validation": torch.tensor(history.validation), "best": torch.tensor(history.best_epoch)}
+
+
+def resumed(rank: int, folder: Path) -> tuple[Model, dict]:
+    """Killed in the twentieth step."""
+    checkpoint, calls = folder / "part.safetensors", 0
+    recipe = Recipe(epochs=10, batch_size=16, lr=0.1, optimizer="adamw")
+
+    def dies(model, indices, generator):
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise KeyboardInterrupt
+        return loss(model, indices, generator)
+
+    keys = {"progress": False, "checkpoint": checkpoint, "checkpoint_every_seconds": 0}
+    try:
+        train(Model(seed=0), 70, dies, recipe, log_dir=folder / "log", **keys)
+    except KeyboardInterrupt:
+        pass
+    join_processes(torch.device("cpu")).all_equal(0)
+    assert checkpoint.exists()
+    model = Model(seed=5)
+    train(model, 70, loss, recipe, **keys)
+    assert not checkpoint.exists()
+    return model, {}
+
+
+def augmented(rank: int, folder: Path) -> tuple[Model, dict]:
+    """What the loss draws in the first step of the second epoch."""
+    model, draws = Model(seed=0), []
+
+    def draw(model, indices, generator):
+        draws.append(torch.rand(3, generator=generator))
+        return loss(model, indices, generator)
+
+    train(model, 64, draw, Recipe(epochs=2, batch_size=16, lr=0.1), progress=False)
+    return model, {"draw": draws[4]}
+
+
+def stops(rank: int, folder: Path) -> tuple[Model, dict]:
+    """A loss that is not finite in one process stops all of them at the same step."""
+    model, calls = Model(seed=0), 0
+
+    def bad(model, indices, generator):
+        nonlocal calls
+        calls += 1
+        factor = float("nan") if calls == 4 and rank == join_processes(torch.device("cpu")).count - 1 else 1.0
+        return loss(model, indices, generator) * factor
+
+    try:
+        train(model, 70, bad, Recipe(epochs=2, batch_size=16, lr=0.1), progress=False)
+    except CausalFTError as error:
+        assert "at step 4 of 10" in str(error), error
+    return model, {"calls": torch.tensor(calls)}
+
+
+SCENES = (uneven, adamw, one_sample, early_stop, resumed, augmented, stops)
+
+
+def run_all(folder: Path) -> dict[str, Tensor]:
+    """Run every training; return and write the weights and what else each gives."""
+    torch.set_num_threads(1)
+    processes = join_processes(local_device())
+    found = {}
+    for scene in SCENES:
+        model, more = scene(processes.rank, folder)
+        state = {**model.state_dict(), **{f"more/{name}": value for name, value in more.items()}}
+        found |= {f"{scene.__name__}/{name}": value.contiguous() for name, value in state.items()}
+    assert is_main_process() == (processes.rank == 0)
+    save_file(found, folder / f"{processes.count}-{processes.rank}.safetensors")
+    return found
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    run_all(Path(sys.argv[1]))
