@@ -201,6 +201,8 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
         if not all(found):
             continue
         numbers = [int(match[number]) for match in found if match]
+        if len({match[name] for match in found if match}) < len(lines):
+            continue  # "grade 1", "grade 2": the number belongs to the name
         if sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             return _from_mapping({n: match[name] for n, match in zip(numbers, found) if match}, where)
     return _from_list(lines, where)

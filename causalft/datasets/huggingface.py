@@ -214,9 +214,12 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
     images = [name for name, kind in kinds.items() if kind == "Image"]
     image = options.path_column or (images[0] if len(images) == 1 else None)
     if image is None or kinds[image] != "Image":
-        what = f"columns {', '.join(images)} hold pictures" if images else "no column holds pictures"
+        found = f"{len(images)} columns hold pictures" if images else "no column holds pictures"
+        if options.path_column is not None:
+            found = f"column '{image}' holds no pictures"
         raise CausalFTError(
-            f"{folder}: {what} (it has {', '.join(kinds)}); choose one with path_column, or cast it to datasets.Image()"
+            f"{folder}: {found} (it has {', '.join(kinds)}); choose one with path_column, "
+            "or cast it to datasets.Image()"
         )
     class_labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     label = options.label_column or (class_labels[0] if len(class_labels) == 1 else None)

@@ -49,7 +49,8 @@ def list_files_in(folder: Path) -> list[Path]:
                 f"{folder} holds {two[0]} and {two[1]} for the {split} split; "
                 "name the files of one set, joined by commas"
             )
-    return found
+    order = ("train", "validation", "test")
+    return sorted(found, key=lambda path: order.index(split_of_name(path.stem) or "test"))
 
 
 def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
