@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.kit import PETS
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -78,3 +80,9 @@ def photographs() -> Path:
 def picture() -> Callable[..., bytes]:
     """The function that makes a PNG of noise from a seed."""
     return png
+
+
+@pytest.fixture
+def pets(write_folder: Callable[..., Path]) -> Path:
+    """A folder of the five pictures of `tests.datasets.kit`."""
+    return write_folder(PETS)
