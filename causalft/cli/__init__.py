@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("causalft.cli.fit", "A long-tailed classifier, backdoor-adjusted over foundation models."),
     "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
     "evaluate": ("causalft.cli.evaluate", "Score a fitted run on a labelled set."),
+    "data": ("causalft.cli.data", "Look at a set of images: format, classes, splits, damage."),
     "zoo": ("causalft.cli.zoo", "List, show, check and pre-train the foundation models."),
     "graph": ("causalft.cli.graph", "Draw a causal graph and identify its effects."),
     "generate": ("causalft.cli.generate", "Write the A/B image sets of a design."),
