@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
@@ -17,6 +17,17 @@ from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
 
 __all__ = ["Stratum", "square_crop"]
+
+_ACTIVATIONS = {
+    "GELU": "gelu",
+    "GELUTanh": "gelu_tanh",
+    "QuickGELU": "quick_gelu",
+    "ReLU": "relu",
+    "SiLU": "silu",
+    "Swish": "silu",
+    "Hardswish": "hardswish",
+    "HardSwish": "hardswish",
+}
 
 
 def square_crop(size: int, interpolation: str = "bicubic") -> Callable[[Image.Image], Image.Image]:
@@ -36,19 +47,22 @@ class Stratum:
     zoo : str
         Where it comes from: ``mini``, ``pretrained``, or a zoo folder.
     model : torch.nn.Module
-        An ``open_clip`` CLIP in eval mode whose parameters do not require a gradient.
+        An ``open_clip`` CLIP, or an image-only backbone with ``visual`` and ``encode_image``, in eval mode; its
+        parameters do not require a gradient.
     geometry : callable
         PIL image in, square RGB PIL image of the model's size out.
     image_size : int
     mean, std : tuple of float
-    tokenizer : callable
-        Texts to token ids.
+    tokenizer : callable, optional
+        Texts to token ids; None for an image-only backbone.
     sha256 : str
         Of the weights file.
     source : str
         The weights in words.
     card : ModelCard, optional
         What is known of a mini: its true prior and its favourite view.
+    resize_mode, interpolation : str
+        What the geometry does, in words: ``shortest`` (then the middle) or ``squash``; ``bicubic``, ``bilinear``.
     """
 
     name: str
@@ -58,19 +72,50 @@ class Stratum:
     image_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    tokenizer: Callable[[Sequence[str]], Tensor]
+    tokenizer: Callable[[Sequence[str]], Tensor] | None
     sha256: str
     source: str
     card: ModelCard | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    resize_mode: str = "shortest"
+    interpolation: str = "bicubic"
 
     def __repr__(self) -> str:
         return f"Stratum({self.name!r} from {self.source}, {self.image_size} px, sha256 {self.sha256[:12]})"
 
     @property
+    def visual(self) -> nn.Module:
+        """The image tower."""
+        return self.model.visual
+
+    @property
+    def has_text(self) -> bool:
+        """Whether class names can be encoded; an image-only backbone has no text tower."""
+        return self.tokenizer is not None
+
+    @property
+    def activation(self) -> str:
+        """The activation in the image tower, read from its modules: ``gelu``, ``quick_gelu``, ``relu``, ``silu``."""
+        for module in self.visual.modules():
+            kind = type(module).__name__
+            if kind in _ACTIVATIONS:
+                return _ACTIVATIONS[kind]
+        return "none"
+
+    @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the zero-shot logits."""
-        return float(self.model.logit_scale.exp().clamp(max=100.0))
+        """The inverse temperature of the zero-shot logits; an image-only backbone raises as `text_features` does."""
+        self._needs_text()
+        scale = self.model.logit_scale.exp()
+        # CLIP clamps its temperature in training; a sigmoid loss (its model has a bias) does not.
+        return float(scale if getattr(self.model, "logit_bias", None) is not None else scale.clamp(max=100.0))
+
+    def _needs_text(self) -> None:
+        if not self.has_text:
+            raise CausalFTError(
+                f"stratum {self.name!r} has no text tower, so class names mean nothing to it; start its head with "
+                "--head-start class-mean or --head-start linear-probe"
+            )
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """Return what the model sees of a picture before normalisation: (size, size, 3), uint8."""
@@ -88,8 +133,10 @@ class Stratum:
         Raises
         ------
         CausalFTError
-            If the template has no ``{}``, or a mini does not know a class name.
+            If the template has no ``{}``, a mini does not know a class name, or the stratum has no text tower.
         """
+        self._needs_text()
+        assert self.tokenizer is not None
         if "{}" not in template:
             raise CausalFTError(f"the prompt template {template!r} has no {{}} for the class name")
         texts = [template.format(name.replace("_", " ")) for name in class_names]

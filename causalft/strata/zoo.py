@@ -1,54 +1,23 @@
-"""Zoos, or what a stratum's name loads: ``mini`` ships here, ``pretrained`` is open_clip's, a folder is yours."""
+"""Zoos, or what a stratum's name loads: ``mini`` ships here, ``pretrained`` is real weights, a folder is yours."""
 
 from __future__ import annotations
 
-import errno
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 import torch
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
 from causalft.runs import read_json
 from causalft.strata.cards import ModelCard, sha256_file
+from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.stratum import Stratum, square_crop
+from causalft.strata.weight_names import PRETRAINED
+from causalft.strata.zoo_abc import Zoo
 
 __all__ = ["PRETRAINED", "MiniZoo", "PretrainedZoo", "Zoo", "mini_folder", "open_zoo"]
-
-PRETRAINED = {
-    "clip": ("ViT-B-16-quickgelu", "openai"),
-    "openclip": ("ViT-B-16", "laion2b_s34b_b88k"),
-    "metaclip": ("ViT-B-16-quickgelu", "metaclip_400m"),
-}
-"""Name to (architecture, weights tag) of open_clip; the activation belongs to the weights."""
-
-
-class Zoo(ABC):
-    """A set of named strata.
-
-    Attributes
-    ----------
-    label : str
-        What headers and ``metrics.json`` call it.
-    """
-
-    label: str
-
-    @abstractmethod
-    def names(self) -> list[str]:
-        """Names that can be loaded without further options."""
-
-    @abstractmethod
-    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        """Load a stratum; an unknown name or wrong weights raise a :class:`CausalFTError`."""
-
-    def check(self, name: str) -> None:
-        """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
-        if name not in self.names():
-            raise CausalFTError(f"zoo {self.label!r} has no stratum {name!r}; {nearest(name, self.names())}")
 
 
 def mini_folder() -> Path:
@@ -131,138 +100,23 @@ def _used_dtype(value: torch.Tensor) -> torch.dtype:
     return torch.float32 if value.is_floating_point() else value.dtype
 
 
-class PretrainedZoo(Zoo):
-    """Real weights through open_clip: the three of the paper by name, any other as ``ARCH/TAG``.
+def open_zoo(
+    zoo: str | os.PathLike[str],
+    weights: Mapping[str, str | os.PathLike[str]] | None = None,
+    *,
+    offline: bool = False,
+    allow_pickle: bool = False,
+) -> Zoo:
+    """Return a zoo: ``"mini"``, ``"pretrained"``, or the folder that ``causalft zoo pretrain`` wrote.
 
     Parameters
     ----------
+    zoo : str or path
     weights : mapping of str to path, optional
-        Local files for names (``--weights openclip=FILE.safetensors``).
-    """
-
-    label = "pretrained"
-
-    def __init__(self, weights: Mapping[str, str | os.PathLike[str]] | None = None) -> None:
-        self.weights = {name: Path(path) for name, path in (weights or {}).items()}
-
-    def names(self) -> list[str]:
-        return list(PRETRAINED)
-
-    def check(self, name: str) -> None:
-        self.resolve(name)
-        if name in self.weights and not self.weights[name].is_file():
-            raise CausalFTError(f"weights of {name!r}: {self.weights[name]} does not exist")
-
-    def resolve(self, name: str) -> tuple[str, str]:
-        """Return (architecture, tag) of a name or of an ``ARCH/TAG``.
-
-        Raises
-        ------
-        CausalFTError
-            With the nearest names, architectures or tags.
-
-        Examples
-        --------
-        >>> PretrainedZoo().resolve("openclip")
-        ('ViT-B-16', 'laion2b_s34b_b88k')
-        """
-        import open_clip
-
-        if name in PRETRAINED:
-            return PRETRAINED[name]
-        architecture, _, tag = name.rpartition("/")
-        if not architecture:
-            super().check(name)
-        if architecture not in open_clip.list_models():
-            raise CausalFTError(
-                f"open_clip has no architecture {architecture!r}; {nearest(architecture, open_clip.list_models())}"
-            )
-        if name not in self.weights:
-            tags = open_clip.list_pretrained_tags_by_model(architecture)
-            if tag not in tags:
-                raise CausalFTError(f"{architecture} has no weights {tag!r}; {nearest(tag, tags)}")
-        return architecture, tag
-
-    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        import open_clip
-        from open_clip.pretrained import get_pretrained_cfg
-
-        self.check(name)
-        architecture, tag = self.resolve(name)
-        settings = get_pretrained_cfg(architecture, tag) or {}
-        file = self.weights[name] if name in self.weights else _cached_or_fetched(name, settings)
-        try:
-            model = open_clip.create_model(
-                architecture, load_weights=False, force_quick_gelu=bool(settings.get("quick_gelu"))
-            )
-            # strict, and no untrusted pickle: every weight of the model is in the file, and the file holds only tensors
-            open_clip.load_checkpoint(model, str(file), strict=True, weights_only=True)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-            raise CausalFTError(
-                f"weights of {name!r}: {file} do not fit {architecture} ({reason}); give its safetensors file"
-            ) from error
-        preprocess = open_clip.get_model_preprocess_cfg(model)
-        size = preprocess["size"] if isinstance(preprocess["size"], int) else preprocess["size"][0]
-        return Stratum(
-            name=name,
-            zoo=self.label,
-            model=model.eval().requires_grad_(False).to(device),
-            geometry=square_crop(size, settings.get("interpolation") or preprocess["interpolation"]),
-            image_size=size,
-            mean=tuple(settings.get("mean") or preprocess["mean"]),
-            std=tuple(settings.get("std") or preprocess["std"]),
-            tokenizer=open_clip.get_tokenizer(architecture),
-            sha256=sha256_file(file),
-            source=f"open_clip {architecture}/{tag}",
-            device=torch.device(device),
-        )
-
-
-def _cached_or_fetched(name: str, settings: dict) -> Path:
-    """Find the weights in the hub cache, and only when they are not there ask the hub for them."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from huggingface_hub.utils import logging
-
-    repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
-    if not repository:
-        raise CausalFTError(
-            f"the weights of {name!r} are not on the hub; give a file with --weights {name}=FILE"
-        )
-    # safetensors first; the .bin files are state dicts and are read with weights_only
-    candidates = (
-        [filename] if filename else ["open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"]
-    )
-    candidates += [] if filename else ["open_clip_pytorch_model.bin"]
-    for candidate in candidates:
-        found = huggingface_hub.try_to_load_from_cache(repository, candidate)
-        if isinstance(found, str):
-            return Path(found)
-    failure: Exception | None = None
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # retries are not news: one message follows
-    try:
-        for candidate in candidates:
-            try:
-                return Path(huggingface_hub.hf_hub_download(repository, candidate))
-            except Exception as error:  # any network or hub failure ends in the one message below
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                failure = error
-                # Only a file that the repository does not have leaves hope for the next name.
-                if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
-                    break
-    finally:
-        logging.set_verbosity(verbosity)
-    raise CausalFTError(
-        f"the weights of {name!r} ({repository}) are not in the hub cache and could not be fetched; fetch them on a "
-        f"connected machine and pass --weights {name}=FILE.safetensors, or use --zoo mini with the built-in data"
-    ) from failure
-
-
-def open_zoo(zoo: str | os.PathLike[str], weights: Mapping[str, str | os.PathLike[str]] | None = None) -> Zoo:
-    """Return a zoo: ``"mini"``, ``"pretrained"``, or the folder that ``causalft zoo pretrain`` wrote.
+        With ``pretrained``: local files for names.
+    offline, allow_pickle : bool
+        With ``pretrained``: never ask the network; read the tensors, and nothing else, of a pickle. A mini zoo does
+        neither in any case.
 
     Raises
     ------
@@ -275,7 +129,7 @@ def open_zoo(zoo: str | os.PathLike[str], weights: Mapping[str, str | os.PathLik
     ['clip', 'openclip', 'metaclip']
     """
     if zoo == "pretrained":
-        return PretrainedZoo(weights)
+        return PretrainedZoo(weights, offline=offline, allow_pickle=allow_pickle)
     if weights:
         raise CausalFTError("--weights goes with --zoo pretrained; a mini zoo brings its own")
     if zoo == "mini":

@@ -45,5 +45,5 @@ def test_a_judge_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(CausalFTError, match="--check clip: .*--check-weights FILE.safetensors, or leave"):
         open_judge("clip", default_prompts())
     (tmp_path / "w.safetensors").write_bytes(b"x")
-    with pytest.raises(CausalFTError, match="do not fit"):
+    with pytest.raises(CausalFTError, match="w.safetensors is not a file of weights"):
         open_judge("ViT-B-32/openai", default_prompts(), weights=tmp_path / "w.safetensors")

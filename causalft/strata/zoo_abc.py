@@ -1,0 +1,37 @@
+"""What a zoo is: names, and a frozen stratum for each of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from causalft.errors import CausalFTError, nearest
+from causalft.strata.stratum import Stratum
+
+__all__ = ["Zoo"]
+
+
+class Zoo(ABC):
+    """A set of named strata.
+
+    Attributes
+    ----------
+    label : str
+        What headers and ``metrics.json`` call it.
+    """
+
+    label: str
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Names that can be loaded without further options."""
+
+    @abstractmethod
+    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
+        """Load a stratum; an unknown name or wrong weights raise a :class:`CausalFTError`."""
+
+    def check(self, name: str) -> None:
+        """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
+        if name not in self.names():
+            raise CausalFTError(f"zoo {self.label!r} has no stratum {name!r}; {nearest(name, self.names())}")
