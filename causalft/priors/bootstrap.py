@@ -29,7 +29,8 @@ class PriorIntervals:
     ----------
     estimate : PriorEstimate
     log_prior : (K, 2) array
-        Interval of log q of each class.
+        Interval of log q of each class: the estimate and as many root mean squares of the draws about it as the level
+        asks of a normal law; never above 0.
     group_probability : (K, 3) array
         Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.imbalance.GROUPS`); rows
         sum to 1.
@@ -148,7 +149,7 @@ def bootstrap_prior(
     belongs = np.stack([prior_groups(column) for column in draws.T])
     return PriorIntervals(
         estimate=estimate,
-        log_prior=np.stack([log_q - reach, log_q + reach], axis=1),
+        log_prior=np.stack([log_q - reach, np.minimum(log_q + reach, 0)], axis=1),
         group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
         imbalance=np.exp(np.quantile(np.ptp(draws, axis=0), tail)),
         n_labelled=np.bincount(y, minlength=n_classes),
@@ -181,6 +182,7 @@ def _draw(
             l2,
             start=np.repeat(start, n_columns, axis=1),
             centre=deviation * rng.normal(size=(table.n_classes, n_columns)),
+            absent=np.repeat(table.class_sums(weights[:, None]) == 0, n_columns, axis=1),
         )
         found.append(log_softmax(-solution.values, axis=0))
         n_converged += int(solution.converged.sum())

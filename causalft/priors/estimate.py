@@ -85,7 +85,9 @@ def estimate_prior(
     l2 : float or "cv"
         Weight of the penalty ``l2 / 2 * sum_k (log q_k - mean log q)^2``: pulls towards a uniform q; needed
         where a class has no labelled sample. It is the belief that log q has the variance ``1 / (n l2)``. ``"cv"``
-        chooses it by the likelihood of held-out samples; the choice is in the result.
+        chooses it by the likelihood of held-out samples; the choice is in the result. A class without a labelled
+        sample gets the geometric mean of the others: it is left out of the softmax, since samples of some classes
+        say nothing certain of one that was not looked for.
     folds, seed : int
         Of the cross-validation: folds are stratified by class, and the seed decides who goes where.
 
@@ -126,7 +128,8 @@ def fit_table(
     """Estimate the prior of a table that is there already; see :func:`estimate_prior`."""
     found = choose_strength(table, weights, folds=folds, seed=seed) if isinstance(l2, str) else None
     strength = float(l2) if found is None else found.l2
-    solution = solve(table, weights[:, None], np.array([strength]))
+    absent = table.class_sums(weights[:, None]) == 0
+    solution = solve(table, weights[:, None], np.array([strength]), absent=absent)
     return PriorEstimate(
         prior=np.exp(log_softmax(-solution.values[:, 0])),
         loss=float(weights @ table.losses(solution.values)[:, 0]),

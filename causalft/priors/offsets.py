@@ -87,16 +87,22 @@ class Table:
 
     def others(self, columns: Vector) -> Vector:
         """Multiply the table with (K, B): (n, B)."""
-        return (self._others @ columns.astype(self.dtype)).astype(np.float64)
+        narrow, scale = self._narrow(columns)
+        return (self._others @ narrow).astype(np.float64) * scale
 
     def gather(self, columns: Vector) -> Vector:
         """Multiply the transposed table with (n, B): (K, B). Blocks of rows are added up in float64."""
-        narrow = columns.astype(self.dtype)
+        narrow, scale = self._narrow(columns)
         total = np.zeros((self.n_classes, columns.shape[1]))
         for start in range(0, self.n, _ROWS):
             rows = slice(start, start + _ROWS)
             total += self._others[rows].T @ narrow[rows]
-        return total
+        return total * scale
+
+    def _narrow(self, columns: Vector) -> tuple[NDArray[Any], Vector]:
+        """Columns in the type of the table, scaled to 1 so that float32 neither overflows nor loses small ones."""
+        scale = np.maximum(np.abs(columns).max(axis=0), np.finfo(np.float64).tiny)
+        return (columns / scale).astype(self.dtype), scale
 
     def own(self, offsets: Vector) -> Vector:
         """Log-score of each sample's own class under (K, B) offsets, on the scale of the table: (n, B)."""
@@ -158,7 +164,7 @@ def solve(
     shape = (table.n_classes, n_columns)
     values = np.zeros(shape) if start is None else start - start.mean(axis=0)
     pull = np.zeros(shape) if centre is None else centre - centre.mean(axis=0)
-    rivals = np.ones(shape) if absent is None else 1.0 - absent
+    rivals = np.ones(shape) if absent is None else 1.0 - absent.astype(np.float64)
     converged = np.zeros(n_columns, dtype=bool)
     far = np.zeros(n_columns, dtype=bool)
     for _ in range(_NEWTON_STEPS):

@@ -12,9 +12,9 @@ from causalft.priors.offsets import Table, solve
 
 __all__ = ["CrossValidation", "choose_strength", "effective_size"]
 
-# A penalty says that log q is normal with this standard deviation (exponential, imbalance 100: 1.33). 2 ** -4 is nearly
-# uniform, 2 ** 4 nearly free.
-_DEVIATIONS = 2.0 ** np.arange(-4, 5)
+# A penalty says that log q is normal with this standard deviation (exponential, imbalance 100: 1.33). A sixteenth is
+# nearly uniform; 4 lets priors differ by a factor of a million.
+_DEVIATIONS = 2.0 ** np.arange(-4, 3)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def choose_strength(
     # and one that is left out altogether is no rival there.
     whole, part = table.class_sums(weights[:, None]), table.class_sums(train)
     train *= np.divide(whole, part, out=np.zeros_like(part), where=part > 0)[table.labels]
-    absent = (whole > 0) & (part == 0)
+    absent = part == 0
     if not (train.sum(axis=0) > 0).all():
         raise CausalFTError("a fold holds all the weight; use fewer folds or other weights")
     train /= train.sum(axis=0)
