@@ -156,7 +156,7 @@ class WeightSource:
         from huggingface_hub import constants
 
         if self.offline:
-            return "--offline"
+            return "offline"
         return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else ""
 
     def _missing(self, what: WeightName, why: str) -> CausalFTError:

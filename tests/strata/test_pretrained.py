@@ -412,7 +412,7 @@ def test_offline_weights_that_are_not_here_are_said_before_anything_is_trained(
         open_zoo("pretrained", offline=True).check("tiny-vit/made")
     said = str(caught.value)
     assert "(maker/tiny, open_clip_model.safetensors) are not on this machine" in said
-    assert "the network may not be used (--offline)" in said
+    assert "the network may not be used (offline)" in said
     assert "`causalft weights fetch tiny-vit/made --to FOLDER` on a connected machine" in said
     place = tmp_path / "local" / "maker--tiny" / "open_clip_model.safetensors"
     assert f"put the file at {place}" in said and "--weights tiny-vit/made=FILE.safetensors" in said
