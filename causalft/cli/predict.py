@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -62,6 +63,9 @@ def command(
     memory does not grow with the number of images, and a call that was interrupted goes on if it is repeated
     (JSON lines and CSV).
     """
+    if "torch" not in sys.modules:
+        # Threads that decode share the cores with those of a layer; these must not spin while they wait for each other.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from causalft.cli.predict_output import choose_format
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
