@@ -97,8 +97,8 @@ def clear_command(folder: Path | None, unused_days: float, yes: bool, as_json: b
     if old and not yes:
         if as_json:
             raise CausalFTError("with --json nothing can be asked; add --yes to clear the cache")
-        size = _size(sum(entry.n_bytes for entry in old))
-        click.confirm(f"Remove {len(old)} entries ({size}) from {cache.folder}?", abort=True, err=True)
+        whole = _size(sum(entry.n_bytes for entry in old))
+        click.confirm(f"Remove {len(old)} entries ({whole}) from {cache.folder}?", abort=True, err=True)
     count, size = cache.clear(unused_days * _DAY)
     if as_json:
         print_json({"folder": str(cache.folder), "removed": count, "bytes": size})
