@@ -35,7 +35,7 @@ class PriorIntervals:
         Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.imbalance.GROUPS`); rows
         sum to 1.
     imbalance : (2,) array
-        Interval of largest over smallest prior.
+        Interval of largest over smallest prior, a number that few images overstate.
     n_labelled : (K,) array of int
         Labelled samples of each class. With none, the interval is what the penalty believes.
     n_boot, seed : int
@@ -145,13 +145,17 @@ def bootstrap_prior(
     log_q = np.log(estimate.prior)
     deviation = np.sqrt(((draws - log_q[:, None]) ** 2).mean(axis=1))
     reach = norm.ppf((1 + level) / 2) * deviation
-    tail = [(1 - level) / 2, (1 + level) / 2]
+    # The largest of noisy numbers over the smallest is biased upwards, in a draw more than in the estimate: only the
+    # spread of the draws is used.
+    log_imbalance = np.ptp(log_q) + norm.ppf((1 + level) / 2) * np.ptp(draws, axis=0).std() * np.array(
+        [-1, 1]
+    )
     belongs = np.stack([prior_groups(column) for column in draws.T])
     return PriorIntervals(
         estimate=estimate,
         log_prior=np.stack([log_q - reach, np.minimum(log_q + reach, 0)], axis=1),
         group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
-        imbalance=np.exp(np.quantile(np.ptp(draws, axis=0), tail)),
+        imbalance=np.exp(np.maximum(log_imbalance, 0)),
         n_labelled=np.bincount(y, minlength=n_classes),
         n_boot=n_boot,
         seed=seed,

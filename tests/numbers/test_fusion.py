@@ -10,10 +10,14 @@ from scipy.special import log_softmax, softmax
 
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import (
+    FUSIONS,
+    apply_stratum_temperatures,
     apply_temperature,
     expected_calibration_error,
+    fit_stratum_temperatures,
     fit_temperature,
     fuse,
+    label_log_probabilities,
     nll,
     stratum_weights,
 )
@@ -46,7 +50,34 @@ def test_logit_at_temperature_one_over_m_is_the_released_sum_of_logits() -> None
     np.testing.assert_array_equal(fused.argmax(1), released.argmax(1))
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["mixture", "logit"]))
+def test_product_is_the_product_of_experts_and_the_released_sum_of_logits() -> None:
+    logits = np.random.default_rng(2).normal(size=(3, 6, 4))
+    probs = softmax(logits, axis=-1)
+    product = probs.prod(0)
+    fused = fuse(probs, fusion="product")
+    np.testing.assert_allclose(fused, product / product.sum(-1, keepdims=True), rtol=1e-10)
+    np.testing.assert_allclose(fused, softmax(logits.sum(0), axis=-1), rtol=1e-10)
+    root = fuse(probs, fusion="logit")
+    np.testing.assert_allclose(fused, apply_temperature(root, 1 / 3), rtol=1e-10)
+    weights = np.array([0.5, 0.25, 0.25])
+    powers = probs[0] ** 1.5 * probs[1] ** 0.75 * probs[2] ** 0.75
+    np.testing.assert_allclose(
+        fuse(probs, weights, "product"), powers / powers.sum(-1, keepdims=True), rtol=1e-10
+    )
+
+
+def test_the_product_is_bayes_for_independent_witnesses_and_the_mixture_is_not() -> None:
+    """Views that are independent given the class, uniform prior: P(y|x1,x2) is the product of the P(y|x)."""
+    rng = np.random.default_rng(9)
+    labels, centres = rng.integers(0, 4, 4000), rng.normal(size=(2, 4, 2))
+    x = centres[:, labels] + rng.normal(size=(2, 4000, 2))
+    probs = softmax(-0.5 * ((x[:, :, None] - centres[:, None]) ** 2).sum(-1), axis=-1)
+    scores = {fusion: nll(fuse(probs, fusion=fusion), labels) for fusion in FUSIONS}
+    assert scores["product"] < scores["logit"] and scores["product"] < scores["mixture"]
+    assert fit_temperature(fuse(probs, fusion="product"), labels) == pytest.approx(1, abs=0.06)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(FUSIONS))
 @settings(max_examples=25, deadline=None)
 def test_fusion_is_a_distribution_and_commutes_with_permutations(seed: int, fusion: str) -> None:
     probs = random_strata(seed)
@@ -59,12 +90,13 @@ def test_fusion_is_a_distribution_and_commutes_with_permutations(seed: int, fusi
     np.testing.assert_allclose(
         fuse(np.log(probs) + rng.normal(size=(3, 7, 1)), weights, fusion), fused, rtol=1e-9
     )
-    np.testing.assert_allclose(fuse(np.stack([probs[0]] * 3), weights, fusion), probs[0], rtol=1e-9)
+    same = probs[0] if fusion != "product" else apply_temperature(probs[0], 1 / 3)
+    np.testing.assert_allclose(fuse(np.stack([probs[0]] * 3), weights, fusion), same, rtol=1e-9)
 
 
 def test_zero_probabilities_stay_finite_and_normalised() -> None:
     probs = np.array([[[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]]])
-    for fusion in ("mixture", "logit"):
+    for fusion in FUSIONS:
         np.testing.assert_allclose(fuse(probs, fusion=fusion), [[0.5, 0.5, 0.0]], atol=1e-12)
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(fuse(np.log(probs)), [[0.5, 0.5, 0.0]], atol=1e-12)
@@ -103,6 +135,25 @@ def test_temperature_of_two_classes_in_closed_form() -> None:
     assert fit_temperature([[0.6, 0.4]] * 10, [0] * 9 + [1]) == pytest.approx(expected, rel=1e-4)
 
 
+def test_each_stratum_has_its_own_temperature() -> None:
+    rng = np.random.default_rng(6)
+    log_p = log_softmax(2 * rng.normal(size=(8000, 5)), axis=1)
+    labels = (rng.random((8000, 1)) > np.exp(log_p).cumsum(1)).sum(1).clip(0, 4)
+    strata = np.stack([3.0 * log_p, 0.5 * log_p])
+    temperatures = fit_stratum_temperatures(strata, labels)
+    np.testing.assert_allclose(temperatures, [3.0, 0.5], rtol=0.1)
+    scaled = apply_stratum_temperatures(strata, temperatures)
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=0.03)
+    np.testing.assert_allclose(scaled[1], apply_temperature(strata[1], temperatures[1]))
+
+
+def test_a_stratum_of_logits_beside_one_of_probabilities() -> None:
+    probs, labels = random_strata(7, n_strata=2), np.arange(7) % 5
+    mixed = np.stack([np.log(probs[0]), probs[1]])
+    expected = np.log(probs[:, np.arange(7), labels])
+    np.testing.assert_allclose(label_log_probabilities(mixed, labels), expected, rtol=1e-9)
+
+
 def test_temperature_keeps_the_order_and_mends_the_likelihood() -> None:
     rng = np.random.default_rng(5)
     probs = softmax(3 * rng.normal(size=(2000, 4)), axis=1)
@@ -128,6 +179,8 @@ def test_calibration_error_closed_form() -> None:
         (lambda: fuse(random_strata(0), [0.5, 0.2, 0.2]), "sum to 1"),
         (lambda: fuse(random_strata(0) * 2), "one sums to 2"),
         (lambda: fuse([np.nan, 1.0]), "not a number"),
+        (lambda: apply_stratum_temperatures(random_strata(0), [1.0]), "each of 3 strata"),
+        (lambda: fit_stratum_temperatures(random_strata(0)[0], [0] * 7), "n_strata, n, n_classes"),
         (lambda: fuse([0.5, 0.5]), "n_strata"),
         (lambda: apply_temperature([[0.5, 0.5]], 0), "positive number"),
         (lambda: nll([[0.5, 0.5]], [2]), "from 0 to 1"),

@@ -94,7 +94,7 @@ def test_a_class_without_a_sample_has_a_finite_prior_whose_interval_holds_the_tr
 
 @pytest.mark.parametrize("n_per_class, l2", [(1, "cv"), (4, "cv"), (10, 0.0)])
 def test_intervals_cover_and_group_probabilities_are_honest(n_per_class: int, l2: float | str) -> None:
-    covered, hits, claimed = [], [], []
+    covered, hits, claimed, imbalance = [], [], [], []
     for seed in range(20):
         prior = known_prior(seed)
         logits, labels = simulate(n_per_class, prior, seed=500 + seed)
@@ -103,8 +103,10 @@ def test_intervals_cover_and_group_probabilities_are_honest(n_per_class: int, l2
         covered.append(inside.mean())
         hits.append((found.groups == prior_groups(prior)).mean())
         claimed.append(found.group_confidence.mean())
+        imbalance.append(found.imbalance[0] <= 100 <= found.imbalance[1])
         np.testing.assert_allclose(found.group_probability.sum(axis=1), 1)
     assert 0.88 <= np.mean(covered) <= 0.995
+    assert np.mean(imbalance) >= 0.8
     assert np.mean(claimed) == pytest.approx(np.mean(hits), abs=0.15)
 
 

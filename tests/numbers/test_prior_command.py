@@ -1,0 +1,193 @@
+"""``causalft prior estimate``: every kind of file, a fitted run, what is printed and written, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
+
+from causalft.cli import main
+from causalft.priors import estimate_prior
+
+K = 5
+NAMES = ["ant", "bee", "cow", "doe", "eel"]
+QUICK = ["--n-boot", "20", "--json"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, ["prior", "estimate", *map(str, arguments)])
+
+
+def found(result):
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)["estimates"]
+
+
+def said(result):
+    """The one line of an error."""
+    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
+    assert len(lines) == 1, result.output
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """Logits that lean towards class 0, and balanced labels."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(K), 12)
+    logits = rng.normal(size=(60, K)) + 1.5 * np.eye(K)[labels] + np.array([2.0, 1, 0, -1, -2])
+    return logits.astype(np.float32), labels
+
+
+def write(folder: Path, kind: str, logits: np.ndarray, labels: np.ndarray) -> list:
+    """Write the sample as one kind of file; return the options that read it."""
+    path = folder / f"sample.{kind.split('-')[0]}"
+    if kind == "npz":
+        np.savez(path, logits=logits, label=labels)
+    elif kind == "npy":
+        np.save(path, logits)
+        (folder / "labels.txt").write_text("\n".join(map(str, labels)))
+        return ["--logits", path, "--labels", folder / "labels.txt"]
+    elif kind == "safetensors":
+        save_file({"zero_shot": logits, "y": labels}, path)
+        return ["--logits", path, "--logits-name", "zero_shot", "--labels-name", "y"]
+    elif kind == "parquet-lists":
+        pd.DataFrame({"logits": list(logits), "label": labels}).to_parquet(path)
+    else:
+        table = pd.DataFrame(logits, columns=NAMES)
+        table.insert(0, "file", [f"{i}.jpg" for i in range(len(table))])
+        table["label"] = [NAMES[k] for k in labels]
+        table.to_parquet(path) if kind == "parquet" else table.to_csv(path, index=False)
+    return ["--logits", path]
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors", "parquet-lists", "parquet", "csv"])
+def test_every_kind_of_file_gives_the_same_estimate(tmp_path, sample, kind):
+    (document,) = found(run(*write(tmp_path, kind, *sample), *QUICK))
+    expected = estimate_prior(*sample, l2="cv")
+    rows = document["classes"]
+    np.testing.assert_allclose([row["prior"] for row in rows], expected.prior, rtol=1e-4)
+    assert [row["class"] for row in rows] == (NAMES if kind in ("parquet", "csv") else list("01234"))
+    assert document["l2"] == expected.l2 and document["converged"] and document["target"] == "balanced"
+    assert "NOT the class frequency" in document["caveat"] and document["pretraining_loss"] == "unknown"
+    for row in rows:
+        assert row["ci95"][0] < row["prior"] < row["ci95"][1] and row["n_labelled"] == 12
+        assert sum(row["group_probability"].values()) == pytest.approx(1)
+
+
+def test_the_table_leads_with_the_highest_prior_and_ends_with_the_caveat(tmp_path, sample):
+    classes = tmp_path / "names.txt"
+    classes.write_text("\n".join(NAMES))
+    options = [*write(tmp_path, "npz", *sample), "--classes", classes, "--n-boot", 20]
+    result = run(*options, "--pretraining-loss", "caption-bank", "--out", tmp_path / "prior.csv")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].strip() == "label prior of sample" and lines[2].startswith("ant") and "many" in lines[2]
+    text = " ".join(result.stdout.split())
+    assert "by cross-validation" in text and "one of the pre-training prior P_P(Y)" in text
+    table = pd.read_csv(tmp_path / "prior.csv")
+    assert table["class"].tolist() == NAMES and table["prior"].sum() == pytest.approx(1)
+    np.testing.assert_allclose(table[["p_many", "p_medium", "p_few"]].sum(axis=1), 1)
+    short = run(*options, "--rows", 2)
+    assert "... 3 more" in short.stdout and "bee" not in short.stdout
+
+
+def test_labels_that_are_not_balanced_are_taken_as_they_come(tmp_path, sample):
+    logits, labels = sample
+    keep = np.concatenate(
+        [np.flatnonzero(labels == 0), *(np.flatnonzero(labels == k)[:2] for k in range(1, K))]
+    )
+    keep = np.concatenate([np.repeat(keep[:12], 4), keep[12:]])
+    options = [*write(tmp_path, "npz", logits[keep], labels[keep]), *QUICK]
+    (auto,), (told,) = found(run(*options)), found(run(*options, "--target", "shares"))
+    (forced,) = found(run(*options, "--target", "balanced"))
+    assert auto == told and auto["target"] == "shares"
+    # Taken for balanced, the crowd of class 0 is read as a model that names it too rarely.
+    assert forced["classes"][0]["prior"] < auto["classes"][0]["prior"]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, photos, tiny_zoo):
+    folder = tmp_path_factory.mktemp("prior") / "run"
+    options = ["fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip,openclip", "--epochs", 1]
+    options += ["--lr", "0.01", "--n-validation", 4, "--n-test", 4, "--out", folder]
+    result = CliRunner().invoke(main, list(map(str, options)))
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
+    documents = found(run("--run", fitted, *QUICK, "--l2", 0))
+    metrics = json.loads((fitted / "metrics.json").read_text())
+    assert [document["name"] for document in documents] == ["clip", "openclip"]
+    for document in documents:
+        known = metrics["strata"][document["name"]]["label_prior"]
+        np.testing.assert_allclose([row["prior"] for row in document["classes"]], known, rtol=1e-5)
+        assert document["pretraining_loss"] == "caption-bank" and document["n"] == 16
+        assert [row["class"] for row in document["classes"]] == metrics["classes"]
+    (one,) = found(run("--run", fitted, "--stratum", "openclip", *QUICK, "--l2", 0))
+    assert one == documents[1]
+
+
+def test_labels_kept_in_the_run_are_used(fitted, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(fitted, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["config"]["data"] = str(tmp_path / "gone")
+    (copy / "config.json").write_text(json.dumps(config))
+    assert run("--run", copy, *QUICK).exit_code == 2
+    for path in copy.glob("strata/*/predictions.safetensors"):
+        save_file({**load_file(path), "validation_labels": np.repeat(np.arange(4), 4)}, path)
+    assert len(found(run("--run", copy, *QUICK))) == 2
+
+
+def test_bad_input_is_one_line(tmp_path, sample, fitted):
+    logits, labels = sample
+    good = write(tmp_path, "npz", logits, labels)
+    assert "either --run RUNDIR or --logits FILE" in said(run())
+    assert "did you mean 'logits'" in said(run(*good, "--logits-name", "logit"))
+    assert "nothing named 'labels'" in said(run(*good, "--labels-name", "labels"))
+    assert "no such file" in said(run("--logits", tmp_path / "none.npz"))
+    assert "neither cv nor a number" in said(run(*good, "--l2", "strong"))
+    assert "use .csv or .parquet" in said(run(*good, "--out", tmp_path / "x.xlsx"))
+    assert "did you mean 'caption-bank'" in said(run(*good, "--pretraining-loss", "caption bank"))
+    assert "20 draws or more" in said(run(*good, "--n-boot", 3))
+    assert "belongs to --run" in said(run(*good, "--stratum", "clip"))
+    assert "belongs to --logits" in said(run("--run", fitted, "--labels", tmp_path / "sample.npz"))
+    assert "did you mean 'clip'" in said(run("--run", fitted, "--stratum", "clp"))
+    assert "not a run" in said(run("--run", tmp_path)) or "no config.json" in said(run("--run", tmp_path))
+    assert "cannot read .jpg" in said(
+        run("--logits", tmp_path.joinpath("a.jpg").touch() or tmp_path / "a.jpg")
+    )
+
+    def refused(name, **arrays):
+        np.savez(tmp_path / name, **arrays)
+        return said(run("--logits", tmp_path / name))
+
+    broken = logits.copy()
+    broken[3, 1] = np.nan
+    assert "logits of sample 3 are not finite" in refused("nan.npz", logits=broken, label=labels)
+    assert "must agree" in refused("short.npz", logits=logits, label=labels[:7])
+    assert "from 0 to 4" in refused("high.npz", logits=logits, label=labels + 1)
+    assert "not of shape (60,)" in refused("flat.npz", logits=logits[:, 0], label=labels)
+    assert "not float64" in refused("float.npz", logits=logits, label=labels / 2)
+    assert "pickle" in refused("object.npz", logits=np.array([{}], dtype=object), label=labels)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "sample.npz").read_bytes()[:200])
+    assert "cannot be read" in said(run("--logits", tmp_path / "cut.npz"))
+
+    classes = tmp_path / "names.txt"
+    classes.write_text("ant\nbee\n")
+    assert "2 class names for 5 columns" in said(run(*good, "--classes", classes))
+    table = pd.DataFrame(logits, columns=NAMES).assign(label="ant")
+    table.loc[4, "label"] = "beee"
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert "label 'beee' is no class; did you mean 'bee'" in said(run("--logits", tmp_path / "t.csv"))
+    classes.write_text("\n".join([*NAMES[:4], "elk"]))
+    assert "no column for class 'elk'" in said(run("--logits", tmp_path / "t.csv", "--classes", classes))
