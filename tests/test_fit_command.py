@@ -444,7 +444,7 @@ def test_paths_in_a_run_are_absolute(tmp_path, tiny_zoo, photos, monkeypatch):
     weights = {"clip": "some/file.safetensors"}
     seen = {}
 
-    def remember(zoo, weights):
+    def remember(zoo, weights, **_):
         seen.update(weights)
         raise KeyboardInterrupt
 

@@ -8,22 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from causalft.cli.fit import _refuse_what_would_do_nothing, _settings, command
+from causalft.cli import main
 from causalft.fitting import FitSettings
 from causalft.fitting.page import fit_command
 from causalft.strata.tuning_settings import default_tuning
+
+
+class Asked(Exception):
+    """What ``fit`` would run."""
+
+    def __init__(self, settings: FitSettings, *_: Any, **__: Any) -> None:
+        self.settings = settings
+        raise self
 
 
 def settings_of(line: str) -> FitSettings:
     """What ``fit`` would do for a command line, once it has checked the options."""
     words = shlex.split(line)
     assert words[:2] == ["causalft", "fit"]
-    context = command.make_context("fit", words[2:])
-    options: dict[str, Any] = {k: v for k, v in context.params.items() if k not in ("out", "as_json")}
-    with context:
-        _refuse_what_would_do_nothing(options)
-        return _settings(options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("causalft.fitting.run_fit", Asked)
+        result = CliRunner().invoke(main, words[1:])
+    assert isinstance(result.exception, Asked), result.output
+    return result.exception.settings
 
 
 @pytest.mark.parametrize(
@@ -37,6 +46,13 @@ def settings_of(line: str) -> FitSettings:
         {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "profile": "zipf", "n_test": 9},
         {"strata": ("clip", "openclip"), "stratum_prior": (0.25, 0.75), "fusion": "logit"},
         {"learning_rates": (0.01, 0.02)},
+        {
+            "data": "a.csv",
+            "zoo": "mini",
+            "data_options": {"label_column": "kind", "split_as": {"validation": "test"}},
+        },
+        {"data": "photos", "offline": True, "allow_pickle": True},
+        {"stratum_prior": "em", "calibrate_strata": True, "fusion": "product"},
     ],
 )
 def test_the_command_of_a_page_makes_the_same_run(given: dict[str, Any], tmp_path: Path) -> None:
@@ -57,7 +73,22 @@ def test_the_command_of_a_page_makes_the_same_run(given: dict[str, Any], tmp_pat
 
 
 def test_changed_tuning_is_printed_and_the_usual_is_not() -> None:
-    tuning = {"loss": "CE", "lr": 0.02, "epochs": 3, "batch_size": 64, "augmentation": "flip", "seed": 0}
+    tuning = {
+        "loss": "CE",
+        "lr": 0.02,
+        "epochs": 3,
+        "batch_size": 64,
+        "augmentation": "flip",
+        "seed": 0,
+        "tuner": "lora@last-2+bias",
+        "head": "l2",
+        "head_start": "10-shot",
+        "sampler": "square-root",
+        "precision": "bf16",
+        "patience": 2,
+        "wise_ft": 0.5,
+        "test_view": "five-crop",
+    }
     config = {"strata": ["clip", "openclip", "metaclip"], "data": "creatures-lt", "zoo": "mini"}
     line = fit_command({**config, "tuning": tuning}, "a")
     read = settings_of(line).tuning

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from causalft.cli.data_options import DATA_HELP, DATA_OPTIONS, data_options
 from causalft.cli.options import name_value_pairs, numbers, refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.tuning_options import tuning_options
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
@@ -19,12 +21,8 @@ __all__ = ["command"]
 @click.option(
     "--strata", default="clip,openclip,metaclip", show_default=True, help="Foundation models, by name."
 )
-@click.option(
-    "--data",
-    default="creatures-lt",
-    show_default=True,
-    help="creatures-lt, a folder with one folder a class, or a zip of one.",
-)
+@click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
+@data_options
 @click.option(
     "--zoo",
     help="mini, pretrained, or a folder made by `causalft zoo pretrain`. Default: mini for the built-in data, "
@@ -33,6 +31,8 @@ __all__ = ["command"]
 @click.option(
     "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
 )
+@click.option("--offline", is_flag=True, help="Never ask the network for weights.")
+@click.option("--allow-pickle", is_flag=True, help="Read weights that are a pickle, as tensors only.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -41,20 +41,20 @@ __all__ = ["command"]
     help="Folder of the run; an interrupted one is resumed by the same command.",
 )
 @click.option(
-    "--loss",
-    type=click.Choice(["LA", "CE"], case_sensitive=False),
-    default="LA",
-    show_default=True,
-    help="LA adjusts the logits by the class counts; CE is plain cross-entropy.",
-)
-@click.option(
     "--fusion",
-    type=click.Choice(["mixture", "logit"]),
+    type=click.Choice(["mixture", "logit", "product"]),
     default="mixture",
     show_default=True,
-    help="mixture is Eq. 7; logit is the variant of the authors' released code.",
+    help="mixture is Eq. 7; product adds logits, as the authors' released code does; logit is their mean.",
 )
-@click.option("--stratum-prior", help="P(c) as numbers that sum to 1, as in 0.5,0.3,0.2. Default: uniform.")
+@click.option(
+    "--stratum-prior",
+    metavar="uniform|em|P,P,...",
+    help="P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.  [default: uniform]",
+)
+@click.option(
+    "--calibrate-strata", is_flag=True, help="Fit a temperature for each stratum before the fusion."
+)
 @click.option(
     "--control",
     type=click.Choice(["none", "seeds"]),
@@ -70,7 +70,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--profile",
-    type=click.Choice(["exponential", "zipf"]),
+    type=click.Choice(["exponential", "zipf", "pareto"]),
     default="exponential",
     show_default=True,
     help="Shape of the resampled tail.",
@@ -93,18 +93,12 @@ __all__ = ["command"]
     "--n-test", type=int, default=50, show_default=True, help="Test images a class (folder or zip)."
 )
 @click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
-@click.option("--epochs", type=int, help="Default: 10.")
-@click.option("--batch-size", type=int, help="Default: 128.")
 @click.option(
     "--lr",
     help="Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
     "Default: 0.05 for minis, 0.01 for pretrained.",
 )
-@click.option(
-    "--augmentation",
-    type=click.Choice(["none", "flip", "crop-flip"]),
-    help="Default: none for mini, flip for your own minis, crop-flip for pretrained.",
-)
+@tuning_options
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Draws the long tail and seeds the training."
 )
@@ -145,7 +139,8 @@ def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
     names = ["n_validation", "n_test", "order", "drop_empty_classes"]
     if options["data"] == "creatures-lt":
         refuse_given(
-            [*names, "profile"], "is for your own images; creatures-lt brings its splits and its order"
+            [*names, "profile", *DATA_OPTIONS],
+            "is for your own images; creatures-lt brings its splits and its order",
         )
     elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
         names = ["n_validation", "n_test", "order"]
@@ -164,28 +159,16 @@ def _settings(options: dict[str, Any]) -> Any:
 
     given = dict(options)
     learning_rates = numbers(given.pop("lr"), "--lr") or ()
-    given_epochs, given_batch_size = given.pop("epochs"), given.pop("batch_size")
-    tuning_options = {
-        "loss": given.pop("loss"),
-        "epochs": given_epochs,
-        "batch_size": given_batch_size,
-        "augmentation": given.pop("augmentation"),
-        "lr": learning_rates[0] if learning_rates else None,
-    }
-    for name, values in (
-        ("epochs", (given_epochs,)),
-        ("batch-size", (given_batch_size,)),
-        ("lr", learning_rates),
-    ):
-        for value in values:
-            if value is not None and not 0 < value < float("inf"):
-                raise CausalFTError(f"--{name} {value} is not above 0")
+    tuning = {**given.pop("tuning"), **({"lr": learning_rates[0]} if learning_rates else {})}
+    for value in learning_rates:
+        if not 0 < value < float("inf"):
+            raise CausalFTError(f"--lr {value} is not above 0")
+    prior = given.pop("stratum_prior")
     settings = FitSettings(
         strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
         weights=name_value_pairs(given.pop("weights"), "--weights"),
-        stratum_prior=numbers(given.pop("stratum_prior"), "--stratum-prior"),
+        stratum_prior=prior if prior in (None, "uniform", "em") else numbers(prior, "--stratum-prior"),
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,
     )
-    chosen = {key: value for key, value in tuning_options.items() if value is not None}
-    return replace(settings, tuning=replace(settings.tuning, **chosen))
+    return replace(settings, tuning=replace(settings.tuning, **tuning))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +30,7 @@ from causalft.strata.tuned import TunedStratum, load_tuned, tune
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
 
-__all__ = ["MemberPrediction", "fit_member", "pick_device"]
+__all__ = ["MemberPrediction", "fit_member", "folder_name", "pick_device"]
 
 _RESULT = "predictions.safetensors"
 
@@ -85,6 +86,17 @@ class MemberPrediction:
 
     def __repr__(self) -> str:
         return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
+
+
+def folder_name(name: str) -> str:
+    """Return the folder of a stratum under ``strata/``: its name, without what a path cannot hold.
+
+    Examples
+    --------
+    >>> folder_name("clip@1"), folder_name("ViT-L-14/openai")
+    ('clip@1', 'ViT-L-14_openai')
+    """
+    return re.sub(r"[^\w.@#-]+", "_", name)
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from causalft.datasets.longtail import Splits
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError, nearest
-from causalft.estimators.fusion import FUSIONS, apply_temperature, fit_temperature, fuse, stratum_weights
-from causalft.estimators.members import MemberPrediction, fit_member, pick_device
+from causalft.estimators.members import MemberPrediction, fit_member, folder_name, pick_device
+from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
@@ -47,10 +47,12 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuning_settings.default_tuning`).
     learning_rates : tuple of float
         With two or more, chosen per stratum on the validation images.
-    fusion : {"mixture", "logit"}
-        Eq. 7, or the normalised geometric mean of the authors' released code.
-    stratum_prior : array-like of shape (n_strata,), optional
-        P(c); uniform by default.
+    fusion : {"mixture", "logit", "product"}
+        Eq. 7, the normalised geometric mean, or the sum of logits of the authors' released code.
+    stratum_prior : array-like of shape (n_strata,), ``"uniform"`` or ``"em"``, optional
+        P(c); uniform by default. ``"em"`` estimates it on the validation images.
+    calibrate_strata : bool
+        Fit a temperature for each stratum before the fusion too.
     graph : networkx.DiGraph, optional
         The causal graph, asked before anything is trained whether C blocks the backdoor paths from X to Y.
     device : str
@@ -64,7 +66,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         Of the validation (and test) images seen in ``fit``.
     priors_ : dict of str to numpy.ndarray
         GLA's estimate of each model's label prior.
+    mixing_ : Mixing
+        P(c), temperatures and fusion in use.
     temperature_ : float
+        Of the fused probabilities.
     adjustment_ : str
         The estimand, as found in the graph.
 
@@ -90,7 +95,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         tuning: Tuning | None = None,
         learning_rates: tuple[float, ...] = (),
         fusion: str = "mixture",
-        stratum_prior: Sequence[float] | None = None,
+        stratum_prior: Sequence[float] | str | None = None,
+        calibrate_strata: bool = False,
         graph: nx.DiGraph | None = None,
         device: str = "auto",
         progress: bool | None = None,
@@ -102,6 +108,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rates = learning_rates
         self.fusion = fusion
         self.stratum_prior = stratum_prior
+        self.calibrate_strata = calibrate_strata
         self.graph = graph
         self.device = device
         self.progress = progress
@@ -154,17 +161,26 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 tuning,
                 learning_rates=self.learning_rates,
                 device=self.device,
-                folder=None if folder is None else folder / "strata" / name,
+                folder=None if folder is None else folder / "strata" / folder_name(name),
                 progress=self.progress,
             )
             self.members_[name], self.predictions_[name] = tuned, prediction
         self.classes_ = np.asarray(images.class_names)
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
-        mixed = fuse(
-            [p.validation_probs for p in self.predictions_.values()], self.stratum_prior, self.fusion
+        self.mixing_ = fit_mixing(
+            [p.validation_probs for p in self.predictions_.values()],
+            validation.labels,
+            fusion=self.fusion,
+            stratum_prior=self.stratum_prior,
+            calibrate_strata=self.calibrate_strata,
+            seed=tuning.seed,
         )
-        self.temperature_ = fit_temperature(mixed, validation.labels)
         return self
+
+    @property
+    def temperature_(self) -> float:
+        check_is_fitted(self)
+        return self.mixing_.temperature
 
     def stratum_proba(self, images: ImageSet) -> np.ndarray:
         """P(Y | b, c) of each stratum, shape (n_strata, n, n_classes); rows sum to 1."""
@@ -183,7 +199,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray:
         """Mix and calibrate what :meth:`stratum_proba` gave."""
         check_is_fitted(self)
-        return apply_temperature(fuse(stratum_probs, self.stratum_prior, self.fusion), self.temperature_)
+        return self.mixing_(stratum_probs)
 
     def predict(self, images: ImageSet) -> np.ndarray:
         """The most probable class of each image by name, shape (n,)."""
@@ -215,12 +231,18 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             tuning=tuning,
             fusion=config["fusion"],
             stratum_prior=config["stratum_prior"],
+            calibrate_strata=config["calibrate_strata"],
             device=device,
             progress=progress,
         )
-        zoo = open_zoo(config["zoo"], config["weights"] or None)
+        zoo = open_zoo(
+            config["zoo"],
+            config["weights"] or None,
+            offline=config["offline"],
+            allow_pickle=config["allow_pickle"],
+        )
         model.classes_ = np.asarray(metrics["classes"])
-        model.temperature_ = metrics["fused"]["temperature"]
+        model.mixing_ = Mixing.from_metrics(metrics["mixing"])
         model.members_ = {}
         for name in config["strata"]:
             stratum = zoo.load(name, device=pick_device(device))
@@ -229,7 +251,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                     f"{run.path} was fitted with other weights of {name!r} (sha256 "
                     f"{metrics['weights'][name][:12]}...); restore them or fit again"
                 )
-            at = run.path / "strata" / name
+            at = run.path / "strata" / folder_name(name)
             model.members_[name] = load_tuned(stratum, at, list(model.classes_), tuning)
         return model
 
@@ -239,9 +261,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
         if len(set(self.strata)) != len(self.strata):
             raise CausalFTError(f"a stratum is named twice in {', '.join(self.strata)}")
-        if self.fusion not in FUSIONS:
-            raise CausalFTError(f"unknown fusion {self.fusion!r}; use {' or '.join(FUSIONS)}")
-        stratum_weights(self.stratum_prior, len(self.strata))
+        check_mixing(self.fusion, self.stratum_prior, len(self.strata))
+        if self.tuning is not None:
+            self.tuning.check()
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)
         zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo

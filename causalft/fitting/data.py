@@ -25,7 +25,9 @@ def load_splits(settings: FitSettings, seed: int) -> Splits:
     if settings.data == CREATURES:
         factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
         return creatures_longtail(imbalance_factor=factor, seed=seed)
-    images = open_images(settings.data, drop_empty_classes=settings.drop_empty_classes)
+    images = open_images(
+        settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
+    )
     if settings.zoo is not None and (Path(settings.zoo) / "manifest.parquet").exists():
         return downstream_splits(
             Path(settings.zoo),

@@ -9,8 +9,8 @@ import pandas as pd
 
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis, diagnose
-from causalft.estimators.fusion import apply_temperature, fit_temperature, fuse
 from causalft.estimators.members import MemberPrediction
+from causalft.estimators.mixing import Mixing, fit_mixing
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
 from causalft.imbalance import imbalance_factor as measured_imbalance
@@ -25,17 +25,25 @@ def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
 
 
 def _fuse_seeds(
-    settings: FitSettings, splits: Splits, members: dict[str, list[MemberPrediction]], prior: tuple | None
-) -> tuple[np.ndarray, list[float]]:
-    """Fuse and calibrate each seed: probabilities (S, n, K) and the temperatures."""
-    fused, temperatures = [], []
-    for seed in range(settings.n_seeds):
-        validation = fuse([m[seed].validation_probs for m in members.values()], prior, settings.fusion)
-        temperature = fit_temperature(validation, splits.validation.labels)
-        test = fuse([m[seed].test_probs for m in members.values()], prior, settings.fusion)
-        fused.append(apply_temperature(test, temperature))
-        temperatures.append(temperature)
-    return np.stack(fused), temperatures
+    settings: FitSettings,
+    splits: Splits,
+    members: dict[str, list[MemberPrediction]],
+    prior: tuple[float, ...] | str | None,
+) -> tuple[np.ndarray, list[Mixing]]:
+    """Fuse and calibrate each seed: probabilities (S, n, K), and how."""
+    fused, mixings = [], []
+    for number in range(settings.n_seeds):
+        mixing = fit_mixing(
+            [m[number].validation_probs for m in members.values()],
+            splits.validation.labels,
+            fusion=settings.fusion,
+            stratum_prior=prior,
+            calibrate_strata=settings.calibrate_strata,
+            seed=settings.seed + number,
+        )
+        fused.append(mixing([m[number].test_probs for m in members.values()]))
+        mixings.append(mixing)
+    return np.stack(fused), mixings
 
 
 def diagnose_run(
@@ -49,7 +57,7 @@ def diagnose_run(
 
     ``control_kind`` says what the seeds of the control's members seeded: "pre-training" or "tuning".
     """
-    fused, temperatures = _fuse_seeds(settings, splits, members, settings.stratum_prior)
+    fused, mixings = _fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
     if controls:
         # P(c) names strata; seeds of one model are exchangeable, so a control weighs its members alike.
@@ -74,8 +82,8 @@ def diagnose_run(
         {name: found[0].prior.prior for name, found in members.items()},
         controls=control_groups,
         fusion=settings.fusion,
-        stratum_prior=settings.stratum_prior,
-        temperature=temperatures,
+        stratum_prior=mixings[0].stratum_prior,
+        temperature=[mixing.temperature for mixing in mixings],
         best_single=max(validation_accuracy, key=lambda name: validation_accuracy[name]),
         seed=settings.seed,
     )
@@ -98,7 +106,8 @@ def diagnose_run(
         **diagnosis.to_metrics(),
         "class_counts": dict(zip(classes, splits.train.class_counts.tolist(), strict=True)),
     }
-    metrics["fused"]["temperature"] = temperatures[0]  # of the classifier that is saved
+    metrics["fused"]["temperature"] = mixings[0].temperature  # of the classifier that is saved
+    metrics["mixing"] = mixings[0].to_metrics()
     for name, found in members.items():
         first = found[0]
         metrics["strata"][name].update(

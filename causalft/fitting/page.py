@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.settings import FitSettings
 from causalft.report.html import render_report
 from causalft.runs import Run, write_text
-from causalft.strata.tuning_settings import default_tuning
+from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["fit_command", "write_fit_report"]
 
@@ -54,10 +55,9 @@ _OPTIONS = {
     "n_seeds": "--seeds",
 }
 _TUNING_OPTIONS = {
-    "loss": "--loss",
-    "epochs": "--epochs",
-    "batch_size": "--batch-size",
-    "augmentation": "--augmentation",
+    field.name: f"--{field.name.replace('_', '-')}"
+    for field in fields(Tuning)
+    if field.name not in ("lr", "seed", "momentum")
 }
 
 
@@ -81,9 +81,21 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
         if value is not None and value != usual[key] and key not in left_out:
             words += [option, str(value)]
     if config.get("stratum_prior"):
-        words += ["--stratum-prior", ",".join(str(p) for p in config["stratum_prior"])]
+        prior = config["stratum_prior"]
+        words += ["--stratum-prior", prior if isinstance(prior, str) else ",".join(map(str, prior))]
+    if config.get("calibrate_strata"):
+        words.append("--calibrate-strata")
     for name, file in (config.get("weights") or {}).items():
         words += ["--weights", f"{name}={file}"]
+    for flag in ("offline", "allow_pickle"):
+        if config.get(flag):
+            words.append(f"--{flag.replace('_', '-')}")
+    for key, value in (config.get("data_options") or {}).items():
+        option = f"--{key.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            words += [word for split, other in value.items() for word in (option, f"{split}={other}")]
+        else:
+            words += [option, str(value)]
     if config.get("drop_empty_classes") and "drop_empty_classes" not in left_out:
         words.append("--drop-empty-classes")
     tuning = config.get("tuning") or {}

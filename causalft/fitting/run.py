@@ -11,7 +11,7 @@ from typing import Any
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.errors import CausalFTError
-from causalft.estimators.members import MemberPrediction, fit_member
+from causalft.estimators.members import MemberPrediction, fit_member, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import diagnose_run, write_predictions
@@ -76,7 +76,9 @@ def run_fit(
     # A run is repeatable from anywhere: paths are absolute in it.
     weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
     settings = replace(settings, data=data_name(settings.data), zoo=zoo_path(settings.zoo), weights=weights)
-    zoo = open_zoo(settings.zoo_name, settings.weights)
+    zoo = open_zoo(
+        settings.zoo_name, settings.weights, offline=settings.offline, allow_pickle=settings.allow_pickle
+    )
     control, control_kind = _control_members(settings, zoo)
     if settings.n_seeds < 1:
         raise CausalFTError("at least one seed is needed")
@@ -130,7 +132,7 @@ def run_fit(
                 extra,
                 learning_rates=settings.learning_rates,
                 device=settings.device,
-                folder=folder / "controls" / name,
+                folder=folder / "controls" / folder_name(name),
                 progress=progress,
             )
             controls[name].append(prediction)
@@ -154,6 +156,7 @@ def _classifier(
         learning_rates=settings.learning_rates,
         fusion=settings.fusion,
         stratum_prior=settings.stratum_prior,
+        calibrate_strata=settings.calibrate_strata,
         device=settings.device,
         progress=progress,
     )

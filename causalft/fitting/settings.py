@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
+from causalft.datasets.formats import absolute_path
 from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
@@ -28,13 +29,21 @@ class FitSettings:
         ``mini``, ``pretrained`` or a folder; by default ``mini`` for the built-in data, ``pretrained`` for any other.
     weights : dict of str to str
         Local files for the pretrained zoo.
+    offline : bool
+        Never ask the network for weights.
+    allow_pickle : bool
+        Read weights that are a pickle, as tensors only.
+    data_options : dict
+        How the data is opened: the options of :func:`causalft.datasets.open_images` that were given.
     tuning : Tuning, optional
         The measured recipe of the zoo by default.
     learning_rates : tuple of float
         With two or more, chosen per stratum on validation.
-    fusion : {"mixture", "logit"}
-    stratum_prior : tuple of float, optional
-        P(c); uniform by default. The members of a control are always weighted alike.
+    fusion : {"mixture", "logit", "product"}
+    stratum_prior : tuple of float, "uniform" or "em", optional
+        P(c); uniform by default, estimated on validation with "em". The members of a control are always weighted alike.
+    calibrate_strata : bool
+        Fit a temperature for each stratum before the fusion.
     control : {"none", "seeds"}
         The same fusion over seeds of ONE model.
     control_of : str, optional
@@ -57,10 +66,14 @@ class FitSettings:
     data: str = CREATURES
     zoo: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
+    offline: bool = False
+    allow_pickle: bool = False
+    data_options: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning = None  # type: ignore[assignment]  # never None after __post_init__
     learning_rates: tuple[float, ...] = ()
     fusion: str = "mixture"
-    stratum_prior: tuple[float, ...] | None = None
+    stratum_prior: tuple[float, ...] | str | None = None
+    calibrate_strata: bool = False
     control: str = "none"
     control_of: str | None = None
     imbalance_factor: float | None = None
@@ -89,13 +102,13 @@ class FitSettings:
         given = {key: value for key, value in config.items() if key != "data_fingerprint"}
         given["tuning"] = Tuning(**given["tuning"])
         for name in ("strata", "learning_rates", "stratum_prior"):
-            given[name] = None if given[name] is None else tuple(given[name])
+            given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
         return cls(**given)
 
 
 def data_name(data: str) -> str:
-    """Return the built-in data's name as it is, any other as an absolute path."""
-    return data if data == CREATURES else os.path.abspath(os.path.expanduser(data))
+    """Return the built-in data's name as it is, any other (also a list or a pattern of paths) as absolute."""
+    return data if data == CREATURES else absolute_path(data)
 
 
 def zoo_path(zoo: str | None) -> str | None:
