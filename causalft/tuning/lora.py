@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from causalft.errors import CausalFTError
 from causalft.tuning.towers import Tower
 
 __all__ = ["add_lora", "merge_lora"]
@@ -43,12 +44,22 @@ def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Paramete
 
 
 def merge_lora(tower: Tower) -> None:
-    """Add every update to its weights, which become the tower's own, and take the update away."""
+    """Add every update to its weights, which become the tower's own, and take the update away.
+
+    Raises
+    ------
+    CausalFTError
+        If the layers below are in bfloat16, and so have no exact weights to add to.
+    """
     from peft.tuners.lora import LoraLayer
 
     for name, module in list(tower.named_modules()):
         if isinstance(module, LoraLayer):
             layer: Any = module
+            if not isinstance(layer.get_base_layer(), nn.Linear):
+                raise CausalFTError(
+                    "LoRA cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
+                )
             layer.merge(
                 safe_merge=True
             )  # "safe" makes a new tensor: the old one is shared with the frozen model

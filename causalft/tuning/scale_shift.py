@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from causalft.errors import CausalFTError
 from causalft.tuning.towers import Tower
 
 __all__ = ["ScaleShift", "add_scale_shift", "merge_scale_shift"]
@@ -78,10 +79,20 @@ def add_scale_shift(tower: Tower, layers: Sequence[str]) -> list[nn.Parameter]:
 
 
 def merge_scale_shift(tower: Tower) -> bool:
-    """Fold every scale and shift into its layer; returns whether all could be."""
+    """Fold every scale and shift into its layer; returns whether all could be (a norm without a bias takes no shift).
+
+    Raises
+    ------
+    CausalFTError
+        If the layers below are in bfloat16, and so have no exact weights to multiply.
+    """
     left = False
     for name, module in list(tower.named_modules()):
         if isinstance(module, ScaleShift):
+            if not hasattr(module.inner, "weight"):
+                raise CausalFTError(
+                    "ssf cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
+                )
             folded = module.folded()
             if folded is None:
                 left = True

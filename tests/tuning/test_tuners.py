@@ -15,6 +15,7 @@ from torch import nn
 from causalft.errors import CausalFTError
 from causalft.strata.mini import MiniConfig, build_mini
 from causalft.tuning.adapters import adapter_state, add_adapters
+from causalft.tuning.precision import lower_frozen_layers
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import TUNERS, apply_tuner, supported_tuners
 
@@ -60,10 +61,10 @@ COMPOSED = [
 RESNET = ["ssf", "adapter", "bias", "batchnorm", "last-1", "full", "adapter@last-2+batchnorm", "ssf+bias"]
 CASES = (
     [("vit", spec) for spec in [*VIT, *COMPOSED, "vpt-deep@last-2+bias@last-1", "last-1+bias"]]
-    + [("eva", spec) for spec in [*VIT, COMPOSED[2]]]
+    + [("eva", spec) for spec in ("vpt-deep", "vpt-shallow", "last-1", "full", COMPOSED[2])]
     + [("siglip", spec) for spec in ("lora", "vpt-shallow", "ssf", "full")]
     + [("clip_resnet", spec) for spec in RESNET]
-    + [("resnet", spec) for spec in RESNET]
+    + [("resnet", spec) for spec in ("ssf+bias", "adapter", "full")]
 )
 
 
@@ -291,6 +292,14 @@ def test_other_mistakes():
     tower = apply_tuner(open_tower(model("vit")), "lora", bottleneck=1, seed=0).tower
     with pytest.raises(CausalFTError, match="tuned already"):
         apply_tuner(tower, "bias", bottleneck=1, seed=0)
+
+
+@pytest.mark.parametrize("spec", ["lora", "ssf"])
+def test_what_is_rounded_is_not_merged_into(spec):
+    tuned = apply_tuner(open_tower(model("vit")), spec, bottleneck=B, seed=0)
+    lower_frozen_layers(tuned.tower)
+    with pytest.raises(CausalFTError, match="cannot be merged into layers that were rounded to bf16"):
+        tuned.merge()
 
 
 def test_what_each_kind_of_backbone_supports():
