@@ -10,13 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from causalft.errors import CausalFTError
-
 __all__ = [
     "AdaptedMLP",
     "ResidualBottleneck",
-    "adapter_state",
-    "add_adapters",
     "add_behind",
     "add_beside",
     "bottleneck_width",
@@ -119,44 +115,3 @@ def add_behind(blocks: Iterable[Any], width: int, bottleneck: int) -> list[Resid
         adapters.append(ResidualBottleneck(width, bottleneck))
         holder.mlp = nn.Sequential(OrderedDict(mlp=holder.mlp, adapter=adapters[-1]))
     return adapters
-
-
-def add_adapters(visual: nn.Module, bottleneck: int, seed: int = 0) -> list[AdaptedMLP]:
-    """Put an adapter beside the MLP of every block of an ``open_clip`` vision transformer, in place.
-
-    Parameters
-    ----------
-    visual : torch.nn.Module
-        The image tower; its parameters should be frozen already.
-    bottleneck : int
-    seed : int
-        Seeds the down-projections.
-
-    Returns
-    -------
-    list of AdaptedMLP
-        In block order.
-
-    Raises
-    ------
-    CausalFTError
-        If the tower has no transformer blocks with an MLP (a ResNet CLIP, say).
-    """
-    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-    if blocks is None or not all(hasattr(block, "mlp") for block in blocks):
-        raise CausalFTError(
-            f"AdaptFormer needs a vision transformer of open_clip; this image tower is a {type(visual).__name__}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return add_beside(blocks, blocks[0].ln_2.normalized_shape[0], bottleneck)
-
-
-def adapter_state(adapters: list[AdaptedMLP]) -> dict[str, Tensor]:
-    """Return the trained tensors of the adapters by name (``blocks.0.down.weight``, ...), without the backbone."""
-    return {
-        f"blocks.{number}.{part}.{name}": value.detach().cpu().clone().contiguous()
-        for number, adapter in enumerate(adapters)
-        for part in ("down", "up")
-        for name, value in getattr(adapter, part).named_parameters()
-    }

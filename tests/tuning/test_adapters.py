@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError
-from causalft.strata.mini import MiniConfig, build_mini
-from causalft.tuning.adapters import AdaptedMLP, adapter_state, add_adapters, bottleneck_width
+from causalft.tuning.adapters import AdaptedMLP, ResidualBottleneck, bottleneck_width
 from causalft.tuning.heads import CosineHead
 
 
@@ -39,33 +36,17 @@ def test_an_adapter_is_the_mlp_plus_a_scaled_bottleneck():
     assert torch.allclose(adapter(h), mlp(h) + 0.5 * (inner.sum(1, keepdim=True) + 0.25), atol=1e-6)
 
 
-def test_an_adapted_tower_starts_as_the_frozen_one_and_repeats_its_seed():
-    model = build_mini(MiniConfig(image_size=16, layers=2, width=24, heads=2)).eval().requires_grad_(False)
-    pictures = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def test_behind_a_layer_a_bottleneck_starts_as_the_identity_and_a_map_is_a_set_of_tokens():
+    tokens, maps = ResidualBottleneck(5, 2), ResidualBottleneck(5, 2, convolution=True)
+    x = torch.randn(3, 4, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(tokens(x), x)
     with torch.no_grad():
-        before = model.encode_image(pictures)
-    state = torch.random.get_rng_state()
-    adapters = add_adapters(model.visual, 4, seed=3)
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert len(adapters) == 2
-    with torch.no_grad():  # as before: open_clip takes another path with a gradient
-        after = model.encode_image(pictures)
-    assert torch.allclose(after, before, atol=1e-5)
-    other = build_mini(MiniConfig(image_size=16, layers=2, width=24, heads=2))
-    same, different = (
-        add_adapters(other.visual, 4, seed=3),
-        adapter_state(add_adapters(build_mini(MiniConfig()).visual, 4)),
-    )
-    for name, value in adapter_state(adapters).items():
-        assert torch.equal(value, adapter_state(same)[name])
-    assert set(different) - set(adapter_state(adapters)) == {
-        f"blocks.2.{part}.{kind}" for part in ("down", "up") for kind in ("weight", "bias")
-    }
-
-
-def test_a_tower_without_blocks_is_refused_by_name():
-    with pytest.raises(CausalFTError, match="needs a vision transformer .* is a Sequential"):
-        add_adapters(nn.Sequential(nn.Linear(2, 2)), 4)
+        tokens.up.weight.fill_(0.5)
+        for (_, ours), (_, theirs) in zip(maps.named_parameters(), tokens.named_parameters(), strict=True):
+            ours.copy_(theirs.reshape(ours.shape))
+    inner = (x @ tokens.down.weight.T + tokens.down.bias).clamp(min=0)
+    assert torch.allclose(tokens(x), x + 0.5 * inner.sum(-1, keepdim=True), atol=1e-6)
+    assert torch.allclose(maps(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), tokens(x), atol=1e-6)
 
 
 def test_the_cosine_head_forgets_lengths_and_starts_from_its_own_copy():

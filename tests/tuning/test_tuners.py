@@ -14,7 +14,7 @@ from torch import nn
 
 from causalft.errors import CausalFTError
 from causalft.strata.mini import MiniConfig, build_mini
-from causalft.tuning.adapters import adapter_state, add_adapters
+from causalft.tuning.adapters import AdaptedMLP
 from causalft.tuning.precision import lower_frozen_layers
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import TUNERS, apply_tuner, supported_tuners
@@ -212,16 +212,26 @@ def test_one_order_whatever_is_written_first_and_one_seed_one_start():
 
 
 def test_adaptformer_is_what_the_first_runs_saved():
-    visual = model("vit")
+    visual = model("vit").requires_grad_(False)
     tuned = apply_tuner(open_tower(visual), "adaptformer", bottleneck=B, seed=5)
-    visual.requires_grad_(False)
-    adapters = add_adapters(visual, B, seed=5)
-    old, new = adapter_state(adapters), tuned.state()
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # how the first runs were made, and what they called their tensors
+        torch.manual_seed(5)
+        for block in visual.transformer.resblocks:
+            block.mlp = AdaptedMLP(block.mlp, WIDTH, B)
+    old = {
+        f"blocks.{number}.{part}.{name}": value
+        for number, block in enumerate(visual.transformer.resblocks)
+        for part in ("down", "up")
+        for name, value in getattr(block.mlp, part).named_parameters()
+    }
+    new = tuned.state()
     assert list(old) == list(new) and all(torch.equal(old[name], new[name]) for name in old)
     with torch.no_grad():
-        for parameter in (p for adapter in adapters for p in (adapter.up.weight, adapter.down.bias)):
-            parameter.normal_(std=0.1)
-        tuned.load(adapter_state(adapters))
+        for value in old.values():
+            value.add_(0.1 * torch.randn_like(value))
+        tuned.load(old)
         assert torch.allclose(tuned.tower(pictures()), visual(pictures()), atol=1e-5)
 
 
