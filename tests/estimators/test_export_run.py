@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from causalft.datasets.unlabelled import unlabelled_images
 from causalft.estimators.export import FORMATS, to_onnx, write
@@ -162,6 +164,19 @@ def test_one_stratum_alone_is_not_called_calibrated(fitted, tmp_path):
     model = standalone.load(out)
     fused, strata = model(torch.rand(2, 3, 16, 16))
     assert torch.allclose(fused, strata[:, 0], atol=1e-6) and model.about["fusion"]["temperature"] == 1
+
+
+def test_a_run_in_low_precision_is_exported_in_float32(fitted, tmp_path):
+    low = shutil.copytree(fitted, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    document = json.loads((low / "config.json").read_text())
+    document["config"]["tuning"]["precision"] = "bf16"
+    (low / "config.json").write_text(json.dumps(document))
+    assert StrataClassifier.load(low, device="cpu").members_["clip"].precision == "bf16"
+    result = run("export", low, "--to", "single-file")
+    assert result.exit_code == 0, result.output
+    tensors = [load_file(folder / "export" / "single-file" / "model.safetensors") for folder in (low, fitted)]
+    assert tensors[0].keys() == tensors[1].keys()
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
 
 def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch):

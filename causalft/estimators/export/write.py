@@ -21,12 +21,14 @@ from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.program import DTYPES, largest_difference, trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
+from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run, plain, write_json
 from causalft.strata.cards import sha256_file
 from causalft.strata.tuned import load_tuned
 from causalft.strata.tuning_settings import Tuning
+from causalft.strata.zoo import open_zoo
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
 
@@ -126,11 +128,18 @@ def export_run(
 def _load(run: Run) -> StrataClassifier:
     """The classifier in float32, with LoRA and scale-and-shift folded into the weights."""
     model = StrataClassifier.load(run.path, device="cpu", progress=False)
-    tuning = replace(Tuning(**run.config["tuning"]), precision="fp32")
+    config = run.config
+    tuning = replace(Tuning(**config["tuning"]), precision="fp32")
     for name, member in model.members_.items():
         if member.precision != "fp32":  # rounded weights cannot be made exact again: read the stratum anew
-            at = run.path / "strata" / name
-            member = load_tuned(member.stratum, at, [str(c) for c in model.classes_], tuning)
+            zoo = open_zoo(
+                config["zoo"],
+                config["weights"] or None,
+                offline=config["offline"],
+                allow_pickle=config["allow_pickle"],
+            )
+            at = run.path / "strata" / folder_name(name)
+            member = load_tuned(zoo.load(name), at, [str(c) for c in model.classes_], tuning)
             model.members_[name] = member
         member.tuned.merge()
     return model
@@ -180,7 +189,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
 
     strata = []
     for name, stratum in model.strata.items():
-        files = sorted((run.path / "strata" / name).glob("*.safetensors"))
+        files = sorted((run.path / "strata" / folder_name(name)).glob("*.safetensors"))
         strata.append(
             {
                 "name": name,

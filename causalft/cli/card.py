@@ -1,0 +1,43 @@
+"""``causalft card``: the model card of a fitted run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from causalft.runs import Run
+
+__all__ = ["card_of", "command"]
+
+
+@click.command("card")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write it here, as in README.md; printed by default."
+)
+@click.option("--license", "licence", help="The hub's name of this model's licence, as in mit or cc-by-4.0.")
+def command(run: Path, out: Path | None, licence: str | None) -> None:
+    """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
+    from causalft.runs import Run, write_text
+
+    text = card_of(Run.open(run, kind="fit"), licence=licence)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        click.echo(f"card     {write_text(out, text)}", err=True)
+
+
+def card_of(run: Run, *, repo: str | None = None, licence: str | None = None) -> str:
+    """The card of a complete run; paths of this machine are cut to their last part."""
+    from causalft.estimators.model_card import model_card
+    from causalft.estimators.portable import portable
+    from causalft.fitting.page import fit_command
+
+    name = repo.rpartition("/")[2] if repo else os.path.basename(os.path.abspath(run.path))
+    repeat = fit_command(run.config, f"runs/{name}")
+    text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence)
+    return portable(text, run.config)

@@ -1,0 +1,72 @@
+"""``causalft push``: a fitted run on a model hub, or in a folder of the same layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from causalft.cli.output import console, print_json
+
+__all__ = ["command"]
+
+
+@click.command("push")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("repo", required=False)
+@click.option("--private", is_flag=True, help="Make the new repository private.")
+@click.option("--update", is_flag=True, help="Add a commit to a repository that exists.")
+@click.option(
+    "--to-folder", type=click.Path(path_type=Path), help="Write the layout into a new folder; no network."
+)
+@click.option("--dry-run", is_flag=True, help="List the files and their sizes, and send nothing.")
+@click.option("--license", "licence", help="The hub's name of this model's licence, as in mit or cc-by-4.0.")
+@click.option("--allow-large", is_flag=True, help="Accept tuned parts above 10 MB a stratum.")
+@click.option("--json", "as_json", is_flag=True, help="Print the files and where they went as JSON.")
+def command(
+    run: Path,
+    repo: str | None,
+    private: bool,
+    update: bool,
+    to_folder: Path | None,
+    dry_run: bool,
+    licence: str | None,
+    allow_large: bool,
+    as_json: bool,
+) -> None:
+    """Send RUN, the folder of a fit, to REPO (OWNER/NAME) on the Hugging Face hub.
+
+    What goes: the model card, settings, metrics, report, and what was tuned. What stays: the backbones, the images, the
+    predictions that name them, and paths of this machine.
+    """
+    from causalft.cli.card import card_of
+    from causalft.errors import CausalFTError
+    from causalft.estimators.hub import layout, push, write_layout
+    from causalft.runs import Run
+
+    if to_folder is not None and (private or update):
+        raise CausalFTError("--private and --update are of a repository; leave them out with --to-folder")
+    if repo is None and to_folder is None and not dry_run:
+        raise CausalFTError("say where to: OWNER/NAME, or --to-folder DIR")
+    opened = Run.open(run, kind="fit")
+    files = layout(opened, card_of(opened, repo=repo, licence=licence), allow_large=allow_large)
+    sizes = {
+        name: len(content) if isinstance(content, bytes) else content.stat().st_size
+        for name, content in sorted(files.items())
+    }
+    if dry_run:
+        where = None
+    elif to_folder is not None:
+        where = str(write_layout(files, to_folder))
+    else:
+        assert repo is not None
+        where = push(files, repo, private=private, update=update)
+    if as_json:
+        print_json({"to": where, "files": sizes})
+        return
+    screen = console()
+    if dry_run:
+        for name, size in sizes.items():
+            screen.print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
+    total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB"
+    screen.print(f"{total}; nothing was sent" if where is None else f"{total} in {where}", soft_wrap=True)

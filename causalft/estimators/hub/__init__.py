@@ -1,0 +1,9 @@
+"""A run on a model hub: its files in the hub's layout, with hashes, sent and fetched through huggingface_hub."""
+
+from __future__ import annotations
+
+from causalft.estimators.hub.fetch import install, pull
+from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
+from causalft.estimators.hub.send import push
+
+__all__ = ["ADAPTER_BYTES", "MANIFEST", "install", "layout", "pull", "push", "write_layout"]

@@ -1,0 +1,129 @@
+"""What of a run goes on a hub: documents without this machine's paths, tuned tensors, a card, hashes of all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from causalft.errors import CausalFTError
+from causalft.estimators.members import folder_name
+from causalft.estimators.portable import portable
+from causalft.runs import Run, read_json, to_json, write_bytes
+
+__all__ = ["ADAPTER_BYTES", "MANIFEST", "digest", "layout", "write_layout"]
+
+MANIFEST = "manifest.json"
+"""The file that holds the SHA-256 and the size of every other one, the card excepted: a card may be edited."""
+
+ADAPTER_BYTES = 10_000_000
+"""What a stratum may weigh without its head: tuned parts are shared, backbones are not."""
+
+# Where the run lay when its page was written, in the command that repeats it; a quoted path has its quotes escaped.
+_OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
+
+# Left where they are: predictions name the user's images, checkpoints and seeds are not needed to predict.
+_NOT_SHARED = {"predictions.safetensors"}
+
+
+def layout(run: Run, card: str, *, allow_large: bool = False) -> dict[str, bytes | Path]:
+    """Return the files of a run on a hub: name to content, or to the file that holds it.
+
+    ``README.md`` (the card), ``config.json``, ``metrics.json``, ``report.html``, ``figures/``, ``strata/NAME/`` with
+    what was tuned, ``zoo/`` with the minis if the run's zoo is a folder of them, and ``manifest.json``.
+
+    Parameters
+    ----------
+    run : Run
+        A complete ``fit`` run.
+    card : str
+        Markdown.
+    allow_large : bool
+        Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
+
+    Raises
+    ------
+    CausalFTError
+        If the tuned part of a stratum is missing or larger than 10 MB.
+    """
+    config = run.config
+    files: dict[str, bytes | Path] = {}
+    for name in ("config.json", "metrics.json", "report.html"):
+        if run.has(name):
+            text = portable((run.path / name).read_text(encoding="utf-8"), config)
+            files[name] = _OUT.sub("--out RUN", text).encode("utf-8")
+    for figure in sorted((run.path / "figures").glob("*.png")):
+        files[f"figures/{figure.name}"] = figure
+    for name in config["strata"]:
+        folder = run.path / "strata" / folder_name(name)
+        kept = [
+            path
+            for path in sorted(folder.glob("*"))
+            if path.suffix in (".safetensors", ".json") and path.name not in _NOT_SHARED
+            if not path.name.startswith(".")
+        ]
+        if not kept:
+            raise CausalFTError(f"{folder} holds no tuned stratum; fit it again")
+        n_bytes = sum(path.stat().st_size for path in kept if path.name != "head.safetensors")
+        if n_bytes > ADAPTER_BYTES and not allow_large:
+            raise CausalFTError(
+                f"what was tuned of {name!r} is {n_bytes / 1e6:.1f} MB, above 10 MB: fit it with a smaller "
+                "tuner or bottleneck, or pass --allow-large"
+            )
+        files |= {f"strata/{folder.name}/{path.name}": path for path in kept}
+    files |= _own_zoo(config)
+    listed = {
+        name: {"sha256": digest(content), "bytes": _size(content)} for name, content in sorted(files.items())
+    }
+    files["README.md"] = card.encode("utf-8")
+    files[MANIFEST] = to_json({"format": 1, "kind": run.kind, "files": listed}).encode("utf-8")
+    return files
+
+
+def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:
+    """The minis behind a run whose zoo is a folder: no one else has them. Named zoos are found by name."""
+    zoo = Path(config["zoo"])
+    if not zoo.is_absolute():
+        return {}
+    found: dict[str, bytes | Path] = {}
+    for name in config["strata"]:
+        card, weights = zoo / f"{name}.json", zoo / f"{name}.safetensors"
+        if not weights.exists():
+            raise CausalFTError(
+                f"{weights} is not there; a run of your own minis is shared together with them"
+            )
+        found[f"zoo/{name}.json"] = portable(to_json(read_json(card)), config).encode("utf-8")
+        found[f"zoo/{name}.safetensors"] = weights
+    return found
+
+
+def write_layout(files: Mapping[str, bytes | Path], folder: str | os.PathLike[str]) -> Path:
+    """Write files into a new or empty folder, the manifest last, and return it.
+
+    Raises
+    ------
+    CausalFTError
+        If the folder holds something.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CausalFTError(f"{target} is not an empty folder; choose another")
+    for name in sorted(files, key=lambda name: name == MANIFEST):
+        content = files[name]
+        write_bytes(target / name, content if isinstance(content, bytes) else content.read_bytes())
+    return target
+
+
+def digest(content: bytes | Path) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    with open(content, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _size(content: bytes | Path) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
