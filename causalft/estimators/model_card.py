@@ -106,7 +106,8 @@ def _opening(metrics: Document) -> str:
     words = (
         f"A long-tailed image classifier of {len(metrics['class_counts'])} classes. Adapters and a head were tuned on "
         f"each of {md.count(len(strata), 'frozen foundation model')}, and the models were fused by backdoor "
-        "adjustment, P(Y | do(X)) = sum over strata c of P(Y | b, c) P(c) (Chen et al., ICML 2025, arXiv 2501.15955, Eq. 7)."
+        "adjustment, P(Y | do(X)) = sum over strata c of P(Y | b, c) P(c) (Chen et al., ICML 2025, arXiv 2501.15955, "
+        "Eq. 7)."
     )
     if fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
