@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -35,6 +36,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("causalft.cli.generate", "Write the A/B image sets of a design."),
     "experiment": ("causalft.cli.experiment", "Run a table or figure of the paper."),
 }
+
+
+# PyTorch reads it once, when it is loaded: large buffers on huge pages (Linux; elsewhere it means nothing)
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 class LazyGroup(click.Group):

@@ -74,7 +74,7 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
         model.fuse_proba(strata)[None],
         {name: np.array(metrics["strata"][name]["label_prior"]) for name in model.members_},
         fusion=model.fusion,
-        stratum_prior=model.stratum_prior,
+        stratum_prior=model.mixing_.stratum_prior,
         temperature=model.temperature_,
         best_single=metrics["controls"]["best_single"]["name"],
         mention_missing_control=False,

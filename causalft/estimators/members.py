@@ -167,7 +167,7 @@ def fit_member(
     made_with = {"tuning": asdict(tuning), "learning_rates": list(learning_rates)}
     if folder is not None and (folder / _RESULT).exists():
         found = _read(folder / _RESULT, stratum, splits, made_with)
-        return found, load_tuned(stratum, folder, class_names, tuning)
+        return found, load_tuned(stratum, folder, class_names, tuning, release=True)
 
     validation = Crops(splits.validation, stratum, progress=progress)
     test = Crops(splits.test, stratum, progress=progress)
@@ -189,7 +189,10 @@ def fit_member(
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
-    for lr in learning_rates or (tuning.lr,):
+    rates = learning_rates or (tuning.lr,)
+    if tuning.head_start == "text":
+        encode = None  # type: ignore[assignment]  # its tower is a second copy of the weights
+    for lr in rates:
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
             stratum,
@@ -199,6 +202,7 @@ def fit_member(
             validation=validation,
             model_prior=prior.prior,
             encode=encode,
+            release=lr == rates[-1],
             progress=progress,
             checkpoint=checkpoint,
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",

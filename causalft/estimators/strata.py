@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import softmax
@@ -16,6 +16,7 @@ from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.members import MemberPrediction, fit_member, folder_name, pick_device
 from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
+from causalft.estimators.stream import predict_stream
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
@@ -192,6 +193,16 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             ]
         )
 
+    def predict_stream(
+        self, images: ImageSet, batch_size: int = 64, **options: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (rows, P(Y | b, c) of each stratum, P(Y | do(X))) batch by batch, in flat memory.
+
+        See :func:`causalft.estimators.stream.predict_stream` for the options.
+        """
+        check_is_fitted(self)
+        return predict_stream(self, images, batch_size, **options)
+
     def predict_proba(self, images: ImageSet) -> np.ndarray:
         """P(Y | do(X)), calibrated, shape (n, n_classes); rows sum to 1."""
         return self.fuse_proba(self.stratum_proba(images))
@@ -252,7 +263,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                     f"{metrics['weights'][name][:12]}...); restore them or fit again"
                 )
             at = run.path / "strata" / folder_name(name)
-            model.members_[name] = load_tuned(stratum, at, list(model.classes_), tuning)
+            model.members_[name] = load_tuned(stratum, at, list(model.classes_), tuning, release=True)
         return model
 
     def check(self) -> Zoo:

@@ -18,7 +18,8 @@ from causalft.estimators.fusion import label_log_probabilities
 __all__ = ["StratumPrior", "estimate_stratum_prior"]
 
 _GAP, _GAP_OF_DRAWS = 1e-7, 1e-5  # nats a sample below the maximum
-_MOST_STEPS = 20_000
+_MOST_STEPS = 2_000
+_FLOOR = 1e-12  # a weight of 0 would stay there
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,27 +131,46 @@ def _em(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """EM for B weightings (n, B) of the images at once: P(c) as (M, B), and the gaps (B,).
 
-    The log-likelihoods of the first weighting are appended to ``path``.
+    Two EM steps are extrapolated along their line (SQUAREM, Varadhan and Roland, 2008), and the extrapolation is taken
+    where the likelihood is higher there: plain EM creeps towards a stratum that is of no use. The log-likelihoods of
+    the first weighting are appended to ``path``.
     """
     found, gaps = start.copy(), np.full(start.shape[1], np.inf)
     running = np.arange(start.shape[1])
     images = counts.sum(axis=0)
-    total = images + len(start) * extra
-    for _ in range(_MOST_STEPS):
-        weights = found[:, running]
-        mixed = likelihood @ weights
-        if path is not None:
-            smoothing = extra * float(np.log(weights[:, 0]).sum()) if extra else 0.0
-            path.append(float(counts[:, 0] @ np.log(mixed[:, 0])) + smoothing)
+
+    def step(
+        weights: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """The next weights, the log-likelihood at the present ones, and what is left to gain there."""
+        drawn, mixed = counts[:, running], likelihood @ weights
+        loglik = np.einsum("nb,nb->b", drawn, np.log(mixed))
+        if extra:
+            loglik = loglik + extra * np.log(weights).sum(axis=0)
         # E step: how many images each stratum explains. M step: its share of them.
-        explained = weights * (likelihood.T @ (counts[:, running] / mixed)) + extra
-        updated = explained / total[running]
+        updated = (weights * (likelihood.T @ (drawn / mixed)) + extra) / (
+            images[running] + len(start) * extra
+        )
         # No derivative towards a stratum is positive at the maximum; the largest one bounds what is left to gain.
         ratio = np.divide(updated, weights, out=np.ones_like(updated), where=weights > 0)
-        gaps[running] = (ratio.max(axis=0) - 1) * total[running] / images[running]
+        return updated, loglik, (ratio.max(axis=0) - 1) * (1 + len(start) * extra / images[running])
+
+    for _ in range(_MOST_STEPS):
+        weights = found[:, running]
+        once, loglik, gaps[running] = step(weights)
+        if path is not None:
+            path.append(float(loglik[0]))
         going_on = gaps[running] > tolerance
         if not going_on.any():
             break
+        twice, _, _ = step(once)
+        first, second = once - weights, twice - 2 * once + weights
+        length = np.sqrt((first**2).sum(axis=0) / np.maximum((second**2).sum(axis=0), 1e-300))
+        far = np.maximum(length, 1.0)
+        ahead = np.maximum(weights + 2 * far * first + far**2 * second, _FLOOR)
+        stable, at_ahead, _ = step(ahead / ahead.sum(axis=0))
+        _, at_twice, _ = step(twice)
+        updated = np.where(at_ahead >= at_twice, stable, twice)
         running = running[going_on]
         found[:, running] = updated[:, going_on]
     return found, gaps

@@ -86,7 +86,13 @@ class Stratum:
     @property
     def visual(self) -> nn.Module:
         """The image tower."""
+        if self.model is None:
+            raise RuntimeError(f"the model of stratum {self.name!r} was released; load the stratum again")
         return self.model.visual
+
+    def release(self) -> None:
+        """Let go of the model: a tuned tower in lower precision has its own weights, and needs no second copy."""
+        self.model = None
 
     @property
     def has_text(self) -> bool:

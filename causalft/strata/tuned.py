@@ -59,6 +59,8 @@ class TunedStratum(nn.Module):
     head : torch.nn.Module
     precision : {"fp32", "bf16", "fp16"}
         In use.
+    lowered : int
+        Frozen layers that hold bf16 weights of their own.
     """
 
     def __init__(self, stratum: Stratum, weight: Tensor, tuning: Tuning) -> None:
@@ -73,8 +75,9 @@ class TunedStratum(nn.Module):
         self.head = make_head(tuning.head, weight, scale=scale)
         self.head.requires_grad_(self.tuned.trains_head)
         self.precision = choose_precision(tuning.precision, self.tower.width, stratum.device)
+        self.lowered = 0
         if self.precision == "bf16" and stratum.device.type == "cpu":
-            lower_frozen_layers(self.tower)
+            self.lowered = lower_frozen_layers(self.tower)
         self._embedding_is_frozen = not any(
             parameter.requires_grad and self.tower.reaches(name) == 0 and name.startswith("visual.")
             for name, parameter in self.tower.named_parameters()
@@ -179,13 +182,18 @@ class TunedStratum(nn.Module):
         )
 
 
-def load_tuned(stratum: Stratum, folder: Path, class_names: Sequence[str], tuning: Tuning) -> TunedStratum:
-    """Read a stratum that was tuned and saved; no text and no image is encoded."""
+def load_tuned(
+    stratum: Stratum, folder: Path, class_names: Sequence[str], tuning: Tuning, *, release: bool = False
+) -> TunedStratum:
+    """Read a stratum that was tuned and saved; no text and no image is encoded. ``release`` as in :func:`tune`."""
     weight = _read(folder)[1].get("weight")
     if weight is None or len(weight) != len(class_names):
         raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
     start = torch.ones_like(weight)  # of the right shape; the file's follows
-    return TunedStratum(stratum, start, tuning).load(folder).requires_grad_(False)
+    tuned = TunedStratum(stratum, start, tuning).load(folder).requires_grad_(False)
+    if release and tuned.lowered:
+        stratum.release()
+    return tuned
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
@@ -228,6 +236,7 @@ def tune(
     validation: Crops | None = None,
     model_prior: ArrayLike | None = None,
     encode: Callable[[Tensor], Tensor] | None = None,
+    release: bool = False,
     progress: bool | None = None,
     checkpoint: Path | None = None,
     log_dir: Path | None = None,
@@ -247,6 +256,8 @@ def tune(
         Label prior of the foundation model, for GLA-Train.
     encode : callable, optional
         See :func:`causalft.strata.encoder.frozen_encoder`.
+    release : bool
+        The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
     progress, checkpoint, log_dir
         As in :func:`causalft.tuning.train.train`.
 
@@ -258,6 +269,8 @@ def tune(
     """
     tuning.check()
     tuned = build_tuned(stratum, class_names, tuning, crops, encode=encode)
+    if release and tuned.lowered:
+        stratum.release()
     if not tuned.tuned.trains_head:  # zero-shot: nothing is trained
         return tuned.requires_grad_(False), History([], 0.0)
     labels = torch.from_numpy(crops.images.labels).to(stratum.device)
@@ -266,6 +279,7 @@ def tune(
         expected_counts(tuning.sampler, crops.images.class_counts),
         model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
         class_names=class_names,
+        **({"scale": tuning.head_scale} if tuning.loss == "LDAM" else {}),
     )
     start = tuned._state() if tuning.wise_ft < 1 else {}
     # Without augmentation the frozen prefix of a picture never changes: compute it once.

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 __all__ = ["Core", "OpenedAttention", "open_attention"]
 
-Core = Callable[..., Tensor]
-"""Queries, keys, values (n, heads, tokens, d) and ``attn_mask`` to (n, heads, queries, d)."""
+Core = Callable[[Tensor, int, int | None], Tensor]
+"""(n, n_tokens, 3 width) of queries, keys, values; number of heads; number of queries -> (n, n_queries, width)."""
 
 
 class OpenedAttention(nn.Module):
@@ -39,9 +39,9 @@ class OpenedAttention(nn.Module):
 
     Attributes
     ----------
-    core : callable
-        The attention itself, between the two layers; `torch.nn.functional.scaled_dot_product_attention` unless
-        :mod:`causalft.tuning.precision` puts another in its place.
+    core : callable, optional
+        What stands between the two layers in place of `torch.nn.functional.scaled_dot_product_attention`, where nothing
+        but the softmax attention is asked for; :mod:`causalft.tuning.precision` sets it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OpenedAttention(nn.Module):
         self.norm = norm or nn.Identity()
         self.head_scale = head_scale
         self.as_pair = as_pair
-        self.core: Core = F.scaled_dot_product_attention
+        self.core: Core | None = None
 
     def forward(
         self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, n_queries: int | None = None, **__: Any
@@ -74,14 +74,22 @@ class OpenedAttention(nn.Module):
 
         With ``n_queries`` only the first tokens ask, and the result is (n, n_queries, width).
         """
-        n, length, width = x.shape
-        heads = self.qkv(x).reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
-        q, k, v = heads.unbind(0)
-        out = self.core(self.q_norm(q)[:, :, :n_queries], self.k_norm(k), v, attn_mask=attn_mask)
-        if self.head_scale is not None:
-            out = out * self.head_scale
-        out = self.proj(self.norm(out.transpose(1, 2).flatten(2)))
+        joined = self.qkv(x)
+        if self.core is not None and attn_mask is None and self._is_plain():
+            out = self.core(joined, self.n_heads, n_queries)
+        else:
+            n, length, width = x.shape
+            heads = joined.reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
+            q, k, v = heads.unbind(0)
+            q, k = self.q_norm(q)[:, :, :n_queries], self.k_norm(k)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+            out = (mixed if self.head_scale is None else mixed * self.head_scale).transpose(1, 2).flatten(2)
+        out = self.proj(self.norm(out))
         return (out, None) if self.as_pair else out
+
+    def _is_plain(self) -> bool:
+        norms = (self.q_norm, self.k_norm)
+        return self.head_scale is None and all(isinstance(norm, nn.Identity) for norm in norms)
 
 
 def open_attention(attention: nn.Module) -> nn.Module:

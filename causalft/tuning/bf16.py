@@ -1,8 +1,8 @@
 """Frozen layers in bfloat16 on a CPU that multiplies matrices in it: linear layers, the MLP's activation, attention.
 
-Only what is frozen is touched: trained weights, norms and the sum over blocks stay in fp32. Two facts shape this file.
-The attention kernel of PyTorch is no faster in bf16 than in fp32, and its backward is slower: two batched products with
-a softmax between them are twice as fast as either. And oneDNN is faster with weights that it has laid out once.
+Trained weights and their gradients stay in fp32. Two facts shape this file. The attention kernel of PyTorch is no
+faster in bf16 than in fp32, and its backward is slower: two batched products with a softmax between them are twice as
+fast as either. And oneDNN is faster with weights that it has laid out once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FrozenLinear", "attention_bf16", "has_bf16_matrices"]
+__all__ = ["FrozenLinear", "FrozenMLP", "TrainedLinear", "attention_bf16", "has_bf16_matrices"]
 
 _BF16 = torch.bfloat16
+
+# At a time: small enough for the caches, large enough for the matrix units.
+_ROWS = 788
+_PICTURES = 4
 
 
 def has_bf16_matrices() -> bool:
@@ -27,7 +31,7 @@ def has_bf16_matrices() -> bool:
 
 
 class FrozenLinear(nn.Module):
-    """A linear layer that is never trained, in bfloat16; it may hold the activation that follows it.
+    """A linear layer that is never trained, in bfloat16.
 
     Takes any float dtype and gives bfloat16. The gradient for the input flows through it.
 
@@ -35,8 +39,6 @@ class FrozenLinear(nn.Module):
     ----------
     linear : torch.nn.Linear
         Its weights are copied in bfloat16; it is not kept.
-    activation : {"none", "gelu", "quick_gelu"}
-        In inference it is applied by the same kernel, before the result is written.
 
     Examples
     --------
@@ -45,13 +47,9 @@ class FrozenLinear(nn.Module):
     True
     """
 
-    def __init__(self, linear: nn.Linear, activation: str = "none") -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.activation = (
-            linear.in_features,
-            linear.out_features,
-            activation,
-        )
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach().to(_BF16)
         self.bias16: Tensor | None
         self.register_buffer(
@@ -77,92 +75,153 @@ class FrozenLinear(nn.Module):
         return _Linear.apply(x, self)
 
     def extra_repr(self) -> str:
-        return f"{self.in_features}, {self.out_features}, activation={self.activation}"
+        return f"{self.in_features}, {self.out_features}"
+
+
+class TrainedLinear(nn.Linear):
+    """A linear layer with trained fp32 weights that computes in bfloat16; its gradients are fp32 again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(_BF16)
+        return F.linear(x.to(_BF16), self.weight.to(_BF16), bias)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: FrozenLinear) -> Tensor:
         ctx.layer, ctx.dtype = layer, x.dtype
-        if layer.activation == "none":
-            return layer.product(x)
-        if not ctx.needs_input_grad[0]:
-            return _activated(layer, x)
-        before = layer.product(x)
-        ctx.save_for_backward(before)
-        return F.gelu(before) if layer.activation == "gelu" else _quick_gelu(before)
+        return layer.product(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        if ctx.layer.activation != "none":
-            (before,) = ctx.saved_tensors
-            gradient = gradient.to(_BF16)
-            if ctx.layer.activation == "gelu":
-                gradient = torch.ops.aten.gelu_backward(gradient, before)
-            else:
-                gradient = torch.ops.aten.silu_backward(gradient, 1.702 * before)
-        return ctx.layer.back(gradient).to(ctx.dtype), None
+        return ctx.layer.back(gradients[0]).to(ctx.dtype), None
 
 
-def _activated(layer: FrozenLinear, x: Tensor) -> Tensor:
-    if layer.activation == "gelu":
-        return layer.product(x, "gelu")
-    return _quick_gelu(layer.product(x))
+class FrozenMLP(nn.Module):
+    """Two frozen linear layers with an activation between them, in bfloat16.
 
-
-def _quick_gelu(x: Tensor) -> Tensor:
-    return F.silu(1.702 * x).div_(1.702)
-
-
-def attention_bf16(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    """Softmax attention in bfloat16 by batched products, as `torch.nn.functional.scaled_dot_product_attention`.
+    Rows go through both layers some hundred at a time, and the backward makes the wide intermediate result again: it is
+    never in memory as a whole.
 
     Parameters
     ----------
-    q : Tensor
-        Shape (n, heads, n_queries, d), any float dtype.
-    k, v : Tensor
-        Shape (n, heads, n_tokens, d).
-    attn_mask : Tensor, optional
-        Added to the scores, or bool; goes the way of the kernel of PyTorch.
+    fc1, fc2 : FrozenLinear
+    activation : {"gelu", "quick_gelu"}
+    """
+
+    def __init__(self, fc1: FrozenLinear, fc2: FrozenLinear, activation: str) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.activation = fc1, fc2, activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _MLP.apply(x, self)
+
+    def activated(self, rows: Tensor) -> Tensor:
+        """The first layer and the activation, in one kernel where there is one."""
+        if self.activation == "gelu":
+            return self.fc1.product(rows, "gelu")
+        found = self.fc1.product(rows)
+        return F.silu(found.mul_(1.702)).div_(1.702)
+
+    def back(self, rows: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient for ``rows``."""
+        before, gradient = self.fc1.product(rows), self.fc2.back(gradient)
+        if self.activation == "gelu":
+            gradient = torch.ops.aten.gelu_backward(gradient, before)
+        else:  # d/dz of silu(1.702 z) / 1.702
+            gradient = torch.ops.aten.silu_backward(gradient, before.mul_(1.702))
+        return self.fc1.back(gradient)
+
+
+class _MLP(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mlp: FrozenMLP) -> Tensor:
+        ctx.mlp, ctx.dtype = mlp, x.dtype
+        ctx.save_for_backward(x)
+        rows = x.to(_BF16).reshape(-1, x.shape[-1])
+        out = torch.empty(len(rows), mlp.fc2.out_features, dtype=_BF16)
+        for part, place in zip(rows.split(_ROWS), out.split(_ROWS)):
+            place.copy_(mlp.fc2.product(mlp.activated(part)))
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        rows = x.to(_BF16).reshape(-1, x.shape[-1])
+        of_out = gradients[0].to(_BF16).reshape(len(rows), -1)
+        found = torch.empty_like(rows)
+        for part, gradient, place in zip(rows.split(_ROWS), of_out.split(_ROWS), found.split(_ROWS)):
+            place.copy_(ctx.mlp.back(part, gradient))
+        return found.view(x.shape).to(ctx.dtype), None
+
+
+def attention_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> Tensor:
+    """Softmax attention in bfloat16 by batched products, a few pictures at a time.
+
+    Parameters
+    ----------
+    qkv : Tensor
+        Queries, keys and values side by side, shape (n, n_tokens, 3 width).
+    n_heads : int
+    n_queries : int, optional
+        Only the first tokens ask.
 
     Returns
     -------
     Tensor
-        Shape (n, heads, n_queries, d), bfloat16.
+        Shape (n, n_queries, width), bfloat16.
     """
-    q, k, v = q.to(_BF16), k.to(_BF16), v.to(_BF16)
-    if attn_mask is not None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-    return _Attention.apply(q, k, v)
+    return _Attention.apply(qkv.to(_BF16), n_heads, n_queries or qkv.shape[1])
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps q, k and v; the backward computes the weights again, which is cheaper than to store them."""
+    """Keeps queries, keys and values; the backward computes the weights again, which is cheaper than to store them."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(q, k, v)
-        flat_q, flat_k, flat_v = _flat(q), _flat(k), _flat(v)
-        return torch.bmm(_weights(flat_q, flat_k), flat_v).view(q.shape)
+    def forward(ctx: Any, qkv: Tensor, n_heads: int, n_queries: int) -> Tensor:
+        ctx.save_for_backward(qkv)
+        ctx.n_heads, ctx.n_queries = n_heads, n_queries
+        n, _, width = qkv.shape
+        out = torch.empty(n, n_queries, width // 3, dtype=_BF16)
+        for part, place in zip(qkv.split(_PICTURES), out.split(_PICTURES)):
+            q, k, v = _heads(part, n_heads, n_queries)
+            place.copy_(_joined(torch.bmm(_weights(q, k), v), n_heads))
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v = ctx.saved_tensors
-        flat_q, flat_k, flat_v, g = _flat(q), _flat(k), _flat(v), _flat(gradients[0].to(_BF16))
-        weights = _weights(flat_q, flat_k)
-        of_v = torch.bmm(weights.transpose(1, 2), g)
-        of_weights = torch.bmm(g, flat_v.transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_weights, weights, -1, _BF16)
-        scale = q.shape[-1] ** -0.5
-        of_q = torch.bmm(of_scores, flat_k).mul_(scale)
-        of_k = torch.bmm(of_scores.transpose(1, 2), flat_q).mul_(scale)
-        return of_q.view(q.shape), of_k.view(k.shape), of_v.view(v.shape)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (qkv,) = ctx.saved_tensors
+        found = torch.zeros_like(qkv) if ctx.n_queries < qkv.shape[1] else torch.empty_like(qkv)
+        width = qkv.shape[2] // 3
+        parts = zip(qkv.split(_PICTURES), gradients[0].split(_PICTURES), found.split(_PICTURES))
+        for part, gradient, place in parts:
+            q, k, v = _heads(part, ctx.n_heads, ctx.n_queries)
+            g = _split(gradient.to(_BF16), ctx.n_heads)
+            weights = _weights(q, k)
+            of_weights = torch.bmm(g, v.transpose(1, 2))
+            of_scores = torch._softmax_backward_data(of_weights, weights, -1, _BF16)
+            scale = q.shape[-1] ** -0.5
+            place[:, : ctx.n_queries, :width] = _joined(torch.bmm(of_scores, k).mul_(scale), ctx.n_heads)
+            of_k = torch.bmm(of_scores.transpose(1, 2), q).mul_(scale)
+            place[:, :, width : 2 * width] = _joined(of_k, ctx.n_heads)
+            place[:, :, 2 * width :] = _joined(torch.bmm(weights.transpose(1, 2), g), ctx.n_heads)
+        return found, None, None
 
 
-def _flat(x: Tensor) -> Tensor:
-    return x.reshape(-1, *x.shape[2:])
+def _heads(qkv: Tensor, n_heads: int, n_queries: int) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = qkv.chunk(3, dim=2)
+    return _split(q[:, :n_queries], n_heads), _split(k, n_heads), _split(v, n_heads)
+
+
+def _split(x: Tensor, n_heads: int) -> Tensor:
+    """(n, tokens, width) to (n heads, tokens, d)."""
+    n, length, width = x.shape
+    return x.reshape(n, length, n_heads, width // n_heads).transpose(1, 2).reshape(n * n_heads, length, -1)
+
+
+def _joined(x: Tensor, n_heads: int) -> Tensor:
+    """(n heads, tokens, d) to (n, tokens, width)."""
+    return x.view(-1, n_heads, *x.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
 from causalft.errors import CausalFTError, nearest
+from causalft.tuning.allocator import return_large_buffers
 from causalft.tuning.attention import OpenedAttention
-from causalft.tuning.bf16 import FrozenLinear, attention_bf16, has_bf16_matrices
+from causalft.tuning.bf16 import FrozenLinear, FrozenMLP, TrainedLinear, attention_bf16, has_bf16_matrices
 from causalft.tuning.towers import Tower
 
 __all__ = ["PRECISIONS", "Precision", "choose_precision", "lower_frozen_layers"]
@@ -89,52 +90,64 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
 def lower_frozen_layers(tower: Tower) -> int:
     """Put bfloat16 layers in the place of the frozen linear layers and of the attention between them; return how many.
 
-    Call it after a tuner: whatever is trained stays as it is, in fp32. A tower without transformer blocks has few
-    linear layers, and those stay too.
+    Call it after a tuner. From the first block to the last activations are bfloat16. Trained weights stay as they are,
+    in fp32; linear ones compute in bfloat16, as under autocast. A tower that is no ViT is left alone: 0.
 
     Parameters
     ----------
     tower : Tower
         Changed in place; the tower that it was opened from is not.
     """
+    if not tower.kind.endswith("ViT"):
+        return 0
+    return_large_buffers()
+    tower.dtype = torch.bfloat16
     n_lowered = 0
     for block in tower.blocks:
         for module in list(block.modules()):
             if isinstance(module, OpenedAttention):
                 module.core = attention_bf16
+            for name, child in list(module.named_children()):
+                mlp = _frozen_mlp(child)
+                if mlp is not None:
+                    setattr(module, name, mlp)
+                    n_lowered += 2
+        for module in list(block.modules()):
             n_lowered += _lower_children(module)
     return n_lowered
 
 
 def _lower_children(module: nn.Module) -> int:
-    children: dict[str, Any] = dict(module.named_children())
     lowered = 0
-    for name, child in children.items():
+    for name, child in list(module.named_children()):
         if type(child) is not nn.Linear:
             continue
-        if any(p.requires_grad for p in child.parameters()):
-            child.register_forward_pre_hook(_as_weight)  # it may stand behind a lowered layer
-            continue
-        after = _activation_after(children, name)
-        setattr(module, name, FrozenLinear(child, after[1] if after else "none"))
-        if after:
-            setattr(module, after[0], nn.Identity())
-        lowered += 1
+        if _is_frozen(child):
+            setattr(module, name, FrozenLinear(child))
+            lowered += 1
+        else:
+            child.__class__ = (
+                TrainedLinear  # the same module, parameters and names; only its forward is another
+            )
     return lowered
 
 
-def _as_weight(layer: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs[0].to(layer.weight.dtype), *inputs[1:])  # type: ignore[arg-type]
+def _is_frozen(module: nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
 
 
-def _activation_after(children: dict[str, Any], name: str) -> tuple[str, str] | None:
-    """The activation that follows the first layer of an MLP: (its name, its kind); None if there is none to take in."""
-    if name not in ("c_fc", "fc1"):
+def _frozen_mlp(module: nn.Module) -> FrozenMLP | None:
+    """The module in one piece, if it is a frozen MLP of two linear layers with GELU or quick-GELU and nothing else."""
+    layers = [child for child in module.children() if not isinstance(child, nn.Identity | nn.Dropout)]
+    if len(layers) != 3 or not _is_frozen(module) or [type(layers[0]), type(layers[2])] != [nn.Linear] * 2:
         return None
-    for other in ("gelu", "act"):
-        child = children.get(other)
-        if isinstance(child, nn.GELU) and child.approximate == "none":
-            return other, "gelu"
-        if type(child).__name__ == "QuickGELU":
-            return other, "quick_gelu"
-    return None
+    activation = layers[1]
+    if isinstance(activation, nn.GELU) and activation.approximate == "none":
+        kind = "gelu"
+    elif type(activation).__name__ == "QuickGELU":
+        kind = "quick_gelu"
+    else:
+        return None
+    first, last = layers[0], layers[2]
+    assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
+    return FrozenMLP(FrozenLinear(first), FrozenLinear(last), kind)

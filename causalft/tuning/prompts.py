@@ -62,7 +62,7 @@ class Prompts(nn.Module):
         """Add the prompts of block ``number``, if it has any: (n, n_tokens, width) to (n, n_tokens + p, width)."""
         if number not in self.entries:
             return tokens
-        prompts = self.tokens[self.entries.index(number)].to(tokens.dtype).expand(len(tokens), -1, -1)
+        prompts = self.tokens[self.entries.index(number)].to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat([tokens[:, : self.n_prefix], prompts, tokens[:, self.n_prefix :]], dim=1)
 
     def leave(self, number: int, tokens: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import timm.models.eva
 import timm.models.resnet
 import timm.models.vision_transformer
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
@@ -51,6 +52,8 @@ class Tower(nn.Module):
         Tokens before those of the patches: class token and registers.
     patch_size : int
         Pixels; 0 where there are no patches.
+    dtype : torch.dtype, optional
+        Of the activations between blocks, where it is not that of the embedding (:mod:`causalft.tuning.precision`).
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
@@ -66,6 +69,7 @@ class Tower(nn.Module):
         self.n_prefix = n_prefix
         self.patch_size = patch_size
         self.prompts: Any = None
+        self.dtype: torch.dtype | None = None
         self.blocks = nn.ModuleList(self._take_blocks())
 
     def _take_blocks(self) -> list[nn.Module]:
@@ -83,13 +87,17 @@ class Tower(nn.Module):
 
     def run(self, tokens: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run the blocks ``start .. stop - 1`` (by default all)."""
-        for number in range(*slice(start, stop).indices(len(self.blocks))):
+        places = range(*slice(start, stop).indices(len(self.blocks)))
+        if self.dtype is not None:
+            tokens = tokens.to(self.dtype)
+        for number in places:
             if self.prompts is not None:
                 tokens = self.prompts.enter(number, tokens)
             tokens = self._run_block(number, tokens)
             if self.prompts is not None:
                 tokens = self.prompts.leave(number, tokens)
-        return tokens
+        through = self.dtype is not None and places.stop == len(self.blocks)
+        return tokens.float() if through else tokens
 
     def _run_block(self, number: int, tokens: Tensor) -> Tensor:
         return self.blocks[number](tokens)

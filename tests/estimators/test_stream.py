@@ -11,7 +11,7 @@ from causalft.datasets.unlabelled import unlabelled_images
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
 from causalft.estimators.stream import predict_stream
-from causalft.strata.tuned import Tuning
+from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import open_zoo
 
 
