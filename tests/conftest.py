@@ -25,6 +25,14 @@ def write_pictures(folder: Path, counts: dict[str, int], size: int = 24, seed: i
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or fills the user's cache of features."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAUSALFT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def pictures():
     """The function that writes a folder of pictures."""

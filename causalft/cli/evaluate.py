@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.output import console, print_json
 
 __all__ = ["command"]
@@ -14,14 +15,13 @@ __all__ = ["command"]
 
 @click.command("evaluate")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--data", required=True, help="creatures-lt, a folder with one folder a class, or a zip of one."
-)
+@click.option("--data", required=True, help=DATA_HELP)
+@data_options
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-def command(run: Path, data: str, device: str, as_json: bool) -> None:
+def command(run: Path, data: str, data_options: dict[str, Any], device: str, as_json: bool) -> None:
     """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
 
     The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
@@ -29,7 +29,7 @@ def command(run: Path, data: str, device: str, as_json: bool) -> None:
     """
     from causalft.cli.diagnosis_tables import print_diagnosis
 
-    diagnosis, name = evaluate(run, data, device)
+    diagnosis, name = evaluate(run, data, device, data_options)
     if as_json:
         print_json({"data": name, **diagnosis.to_metrics()})
     else:
@@ -38,7 +38,9 @@ def command(run: Path, data: str, device: str, as_json: bool) -> None:
         print_diagnosis(screen, diagnosis)
 
 
-def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
+def evaluate(
+    run: Path, data: str, device: str = "auto", data_options: dict[str, Any] | None = None
+) -> tuple[Any, str]:
     """Return the diagnosis of a run on labelled images, and the name of these images."""
     import numpy as np
 
@@ -62,7 +64,7 @@ def evaluate(run: Path, data: str, device: str = "auto") -> tuple[Any, str]:
                 "give labelled images that the run has not seen, in another folder"
             )
     else:
-        images = open_images(data, min_classes=1)
+        images = open_images(data, min_classes=1, **(data_options or {}))
         if "test" in images.splits:
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
     images = images.align_classes(classes)

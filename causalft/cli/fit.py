@@ -110,6 +110,13 @@ __all__ = ["command"]
     show_default=True,
     help="Repetitions with seeds SEED, SEED+1, ...",
 )
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep frozen features of validation and test images for later runs.",
+)
+@click.option("--tensorboard", is_flag=True, help="Log the training to the run's tensorboard/.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
@@ -123,9 +130,13 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     """
     from causalft.cli.diagnosis_tables import print_diagnosis
     from causalft.fitting import run_fit
+    from causalft.tuning.processes import is_main_process
 
     _refuse_what_would_do_nothing(options)
     settings = _settings(options)
+    if not is_main_process():  # a launcher started several: the others train along in silence
+        run_fit(settings, out, progress=False)
+        return
     screen = console(as_json)
     fitted = run_fit(settings, out, say=lambda line: screen.print(line, style="dim"))
     if as_json:

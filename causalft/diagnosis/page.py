@@ -10,6 +10,7 @@ from causalft.diagnosis import figures as draw
 from causalft.diagnosis.conclusion import change, points
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.result import BeforeAfter
+from causalft.priors import prior_caveat
 from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style, save_figure
 
@@ -124,8 +125,8 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             "How to read the estimated prior",
             [
                 "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
-                "explains labelled validation images best (GLA). A model trained contrastively with in-batch negatives "
-                "need not carry its data's prior in its logits; then the estimate describes the logits only."
+                "explains labelled validation images best (GLA).",
+                prior_caveat("caption-bank" if metrics.get("zoo") == "mini" else "unknown"),
             ],
             tables=[_priors(metrics)],
         ),

@@ -29,6 +29,8 @@ from causalft.strata.stream import batches
 from causalft.strata.tuned import TunedStratum, load_tuned, tune
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
+from causalft.tuning.head_start import class_means
+from causalft.tuning.processes import is_main_process, local_device
 
 __all__ = ["MemberPrediction", "fit_member", "folder_name", "pick_device"]
 
@@ -56,6 +58,10 @@ class MemberPrediction:
         Trained parameters.
     seconds : float
         To make it, in the call that finished it.
+    precision : str
+        In which the tower ran.
+    anchors : {"captions", "class means"}
+        What the zero-shot logits compare a picture with; image-only backbones know no captions.
     read_back : bool
         Whether it was found complete in its folder and not made in this call.
     """
@@ -72,6 +78,8 @@ class MemberPrediction:
     lr: float
     n_tuned: int
     seconds: float
+    precision: str = "fp32"
+    anchors: str = "captions"
     read_back: bool = False
 
     @property
@@ -100,7 +108,7 @@ def folder_name(name: str) -> str:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one.
+    """Return the device of a name; ``auto`` is CUDA where there is one (under a launcher, this process's own).
 
     Examples
     --------
@@ -108,7 +116,7 @@ def pick_device(device: str = "auto") -> torch.device:
     device(type='cpu')
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return local_device()
     try:
         chosen = torch.device(device)
     except RuntimeError:
@@ -173,11 +181,18 @@ def fit_member(
     test = Crops(splits.test, stratum, progress=progress)
     train_crops = Crops(splits.train, stratum, progress=progress)
     encode, precision = frozen_encoder(stratum, tuning.precision)
-    text = text_weights(stratum, class_names, tuning.template).float().cpu().numpy()
+    # An image-only backbone has no captions: the class means of the training images stand in for them.
+    if stratum.has_text:
+        anchors, scale = text_weights(stratum, class_names, tuning.template), stratum.logit_scale
+    else:
+        features = encode_all(encode, train_crops)
+        anchors = class_means(features, splits.train.labels, len(class_names), class_names=class_names)
+        scale = tuning.head_scale
+    weights = anchors.float().cpu().numpy()
     zero_shot = [
         zero_shot_logits(
-            stratum,
-            text,
+            scale,
+            weights,
             cached_features(
                 cache, stratum, part.images, encode=encode, precision=precision, progress=progress
             )
@@ -226,11 +241,13 @@ def fit_member(
         source=stratum.source,
         lr=lr,
         n_tuned=tuned.n_tuned,
+        precision=tuned.precision,
+        anchors="captions" if stratum.has_text else "class means",
         seconds=time.perf_counter() - started,
     )
-    if folder is not None:
+    if folder is not None and is_main_process():
         tuned.save(folder)
-        _write(folder / _RESULT, prediction, made_with)
+        _write(folder / _RESULT, prediction, made_with, splits.validation.labels)
     return prediction, tuned
 
 
@@ -239,9 +256,9 @@ def encode_all(encode: Callable[[torch.Tensor], torch.Tensor], crops: Crops) -> 
     return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()
 
 
-def zero_shot_logits(stratum: Stratum, text: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Logits of the untouched model against the class captions, shape (n, n_classes), float64."""
-    return (stratum.logit_scale * features @ text.T).astype(np.float64)
+def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Logits of the untouched model against one unit vector a class, shape (n, n_classes), float64."""
+    return (scale * features @ anchors.T).astype(np.float64)
 
 
 def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
@@ -258,9 +275,12 @@ def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
 _ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
 
 
-def _write(path: Path, prediction: MemberPrediction, made_with: dict[str, Any]) -> None:
+def _write(
+    path: Path, prediction: MemberPrediction, made_with: dict[str, Any], validation_labels: np.ndarray
+) -> None:
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
+    arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
     rest: dict[str, Any] = {
         key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior", "read_back")
     }
@@ -291,5 +311,6 @@ def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any
         raise CausalFTError(
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
+    del arrays["validation_labels"]  # for `causalft prior`
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
     return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

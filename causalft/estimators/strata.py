@@ -20,6 +20,7 @@ from causalft.estimators.stream import predict_stream
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
+from causalft.strata.features import FeatureCache
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
@@ -122,6 +123,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         validation: ImageSet,
         test: ImageSet | None = None,
         folder: Path | None = None,
+        cache: FeatureCache | None = None,
+        log_dir: Path | None = None,
     ) -> StrataClassifier:
         """Tune every stratum and calibrate their mixture.
 
@@ -135,6 +138,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             Predicted along the way, kept in ``predictions_``; nothing is learnt from it.
         folder : pathlib.Path, optional
             Where the strata are written as they are done, so that an interrupted fit goes on.
+        cache : FeatureCache, optional
+            Keeps frozen features beyond this fit.
+        log_dir : pathlib.Path, optional
+            Folder for TensorBoard, one below it for each stratum.
 
         Raises
         ------
@@ -163,6 +170,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 learning_rates=self.learning_rates,
                 device=self.device,
                 folder=None if folder is None else folder / "strata" / folder_name(name),
+                cache=cache,
+                log_dir=None if log_dir is None else log_dir / folder_name(name),
                 progress=self.progress,
             )
             self.members_[name], self.predictions_[name] = tuned, prediction

@@ -115,6 +115,8 @@ def diagnose_run(
             validation_accuracy=validation_accuracy[name],
             lr=first.lr,
             n_tuned=first.n_tuned,
+            precision=first.precision,
+            zero_shot_from=first.anchors,
             seconds=first.seconds,
         )
         if first.true_prior is not None:

@@ -87,9 +87,11 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
         words.append("--calibrate-strata")
     for name, file in (config.get("weights") or {}).items():
         words += ["--weights", f"{name}={file}"]
-    for flag in ("offline", "allow_pickle"):
+    for flag in ("offline", "allow_pickle", "tensorboard"):
         if config.get(flag):
             words.append(f"--{flag.replace('_', '-')}")
+    if not config.get("cache", True):
+        words.append("--no-cache")
     for key, value in (config.get("data_options") or {}).items():
         option = f"--{key.replace('_', '-')}"
         if isinstance(value, Mapping):

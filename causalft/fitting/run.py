@@ -6,8 +6,10 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.errors import CausalFTError
@@ -19,8 +21,10 @@ from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import CONTROLS, FitSettings, data_name, zoo_path
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs import Run
+from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo, open_zoo
+from causalft.tuning.processes import is_main_process
 
 __all__ = ["FittedRun", "run_fit"]
 
@@ -72,7 +76,9 @@ def run_fit(
         For anything wrong with the settings, the data, the weights or the folder.
     """
     started = time.perf_counter()
-    Run.check(out, kind="fit")  # an occupied folder is said before any data is read
+    main = is_main_process()  # under a launcher the others train along, and write nothing
+    if main:
+        Run.check(out, kind="fit")  # an occupied folder is said before any data is read
     # A run is repeatable from anywhere: paths are absolute in it.
     weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
     settings = replace(settings, data=data_name(settings.data), zoo=zoo_path(settings.zoo), weights=weights)
@@ -91,7 +97,8 @@ def run_fit(
         "zoo": settings.zoo_name,
         "data_fingerprint": [part.fingerprint for part in (splits.train, splits.validation, splits.test)],
     }
-    run = Run.create(out, kind="fit", config=config)
+    run = Run.create(out, kind="fit", config=config) if main else Run(Path(out), "fit", config)
+    cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
     _describe(settings, zoo, splits, say)
     if control:
         say(f"control  {_describe_control(control, control_kind)}")
@@ -109,10 +116,20 @@ def run_fit(
         folder = run.path if number == 0 else run.path / "seeds" / str(seed)
         tuning = replace(settings.tuning, seed=seed)
         model = _classifier(settings, zoo, progress, tuning)
-        model.fit(splits_now.train, validation=splits_now.validation, test=splits_now.test, folder=folder)
+        log_dir = run.path / "tensorboard" / str(seed) if settings.tensorboard else None
+        model.fit(
+            splits_now.train,
+            validation=splits_now.validation,
+            test=splits_now.test,
+            folder=folder,
+            cache=cache,
+            log_dir=log_dir,
+        )
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
             earlier += prediction.seconds if prediction.read_back else 0.0
+            if number == 0 and prediction.anchors != "captions":
+                say(f"note     {name} has no text tower: {prediction.anchors} stand in for captions")
             if not prediction.prior.converged:
                 say(
                     f"note     the label prior of {name} did not converge; give more validation images a class"
@@ -133,6 +150,7 @@ def run_fit(
                 learning_rates=settings.learning_rates,
                 device=settings.device,
                 folder=folder / "controls" / folder_name(name),
+                cache=cache,
                 progress=progress,
             )
             controls[name].append(prediction)
@@ -140,6 +158,8 @@ def run_fit(
 
     metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
     metrics["seconds"] = time.perf_counter() - started + earlier
+    if not main:
+        return FittedRun(run, metrics, diagnosis)
     write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
     write_fit_report(run, metrics)
     run.finish(metrics)

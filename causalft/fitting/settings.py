@@ -60,6 +60,10 @@ class FitSettings:
     n_seeds : int
         Repetitions with seeds ``seed, seed + 1, ...``; the saved classifier is that of the first.
     device : str
+    cache : bool
+        Keep frozen features of validation and test images for later runs (never for the built-in data).
+    tensorboard : bool
+        Log the training to the run's ``tensorboard/``.
     """
 
     strata: tuple[str, ...] = ("clip", "openclip", "metaclip")
@@ -86,6 +90,8 @@ class FitSettings:
     seed: int = 0
     n_seeds: int = 1
     device: str = "auto"
+    cache: bool = True
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         if self.tuning is None:
