@@ -311,6 +311,6 @@ def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any
         raise CausalFTError(
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
-    del arrays["validation_labels"]  # for `causalft prior`
+    arrays.pop("validation_labels", None)  # they are there for `causalft prior`
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
     return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

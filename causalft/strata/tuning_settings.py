@@ -106,10 +106,10 @@ class Tuning:
 
         Examples
         --------
-        >>> Tuning(loss="LDMA").check()
+        >>> Tuning(sampler="square-rot").check()
         Traceback (most recent call last):
         ...
-        causalft.errors.CausalFTError: unknown loss 'LDMA'; did you mean 'LDAM'?
+        causalft.errors.CausalFTError: unknown sampler 'square-rot'; did you mean 'square-root'?
         """
         for what, value, known in (
             ("loss", self.loss, LOSSES),

@@ -142,10 +142,12 @@ def test_labels_kept_in_the_run_are_used(fitted, tmp_path):
     config = json.loads((copy / "config.json").read_text())
     config["config"]["data"] = str(tmp_path / "gone")
     (copy / "config.json").write_text(json.dumps(config))
-    assert run("--run", copy, *QUICK).exit_code == 2
-    for path in copy.glob("strata/*/predictions.safetensors"):
-        save_file({**load_file(path), "validation_labels": np.repeat(np.arange(4), 4)}, path)
     assert len(found(run("--run", copy, *QUICK))) == 2
+    for path in copy.glob("strata/*/predictions.safetensors"):
+        arrays = load_file(path)
+        del arrays["validation_labels"]
+        save_file(arrays, path)
+    assert run("--run", copy, *QUICK).exit_code == 2
 
 
 def test_bad_input_is_one_line(tmp_path, sample, fitted):
