@@ -146,14 +146,14 @@ def fit_member(
     splits : Splits
         Long-tailed train, balanced validation and test. The test images are only predicted.
     name : str
-    zoo : Zoo
+    zoo : causalft.strata.zoo.Zoo
     tuning : Tuning
     learning_rates : tuple of float
         With two or more, each is tried and the one with the lowest validation risk (NLL) is kept.
     device : str
     folder : pathlib.Path, optional
         Adapter, head and predictions are written here; if they are complete, nothing is trained again.
-    cache : FeatureCache, optional
+    cache : causalft.strata.features.FeatureCache, optional
         Keeps the frozen features of validation and test images beyond this run.
     log_dir : pathlib.Path, optional
         Folder for TensorBoard.

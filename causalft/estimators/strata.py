@@ -41,7 +41,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     ----------
     strata : sequence of str
         Names in the zoo.
-    zoo : str or Zoo
+    zoo : str or causalft.strata.zoo.Zoo
         ``"mini"``, ``"pretrained"``, or the folder of a zoo.
     weights : mapping of str to path, optional
         Local weight files for ``zoo="pretrained"``.
@@ -138,7 +138,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             Predicted along the way, kept in ``predictions_``; nothing is learnt from it.
         folder : pathlib.Path, optional
             Where the strata are written as they are done, so that an interrupted fit goes on.
-        cache : FeatureCache, optional
+        cache : causalft.strata.features.FeatureCache, optional
             Keeps frozen features beyond this fit.
         log_dir : pathlib.Path, optional
             Folder for TensorBoard, one below it for each stratum.
