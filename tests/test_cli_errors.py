@@ -35,7 +35,7 @@ def failing(monkeypatch):
 
 
 def invoke(*arguments):
-    return CliRunner().invoke(main, list(arguments))
+    return CliRunner().invoke(main, list(arguments), prog_name="causalft")
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors")
@@ -82,6 +82,26 @@ def test_unknown_verbs_and_options_offer_the_nearest():
     assert result.exit_code == 2 and "did you mean 'evaluate'" in result.stderr
     result = invoke("fit", "--stratas", "clip")
     assert result.exit_code == 2 and "--strata" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["fit", "--fusion", "produkt"], "'--fusion': 'produkt' is not one of 'mixture', 'logit', 'product'"),
+        (["fit", "--fusion", "produkt"], "did you mean 'product'?"),
+        (["fit", "--epochs", "1.5"], "'--epochs': '1.5' is not a valid integer; see `causalft fit --help`"),
+        (["fit", "--epoch", "4"], "no such option '--epoch'. Did you mean '--epochs'?"),
+        (["predict"], "missing argument 'RUN'; see `causalft predict --help`"),
+        (["data", "shw"], "no such command 'shw'"),
+        (["fot"], "no such command 'fot'; did you mean 'fit'?"),
+        (["--debg"], "--debug"),
+    ],
+)
+def test_what_click_refuses_is_one_line_as_well(typed, line):
+    result = invoke(*typed)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("causalft: error: ") and line in result.stderr
 
 
 def test_version_and_help():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
@@ -65,9 +66,19 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
 
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **settings)
+        except click.UsageError as error:
+            raise _one_line(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if ctx.params.get("debug"):
+                raise
+            raise _one_line(error) from None
         except CausalFTError as error:
             _fail(ctx, str(error), 2)
         except (KeyboardInterrupt, click.Abort):
@@ -84,6 +95,32 @@ class LazyGroup(click.Group):
             ):
                 _fail(ctx, f"{error.filename}: {error.strerror}; choose another place", 2)
             raise
+
+
+class _Refused(click.ClickException):
+    """A command line that click refuses, said like every other mistake."""
+
+    exit_code = 2
+
+    def show(self, file: Any = None) -> None:
+        sys.stdout.flush()
+        click.echo(f"causalft: error: {self.message}", err=True)
+
+
+def _one_line(error: click.UsageError) -> click.ClickException:
+    """Say what click has to say in one line, with the nearest choice or where the help is."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return error  # nothing was typed: the help is the answer
+    message = " ".join(error.format_message().split()).removeprefix("Invalid value for ").rstrip(".")
+    message = message[:1].lower() + message[1:]
+    parameter = error.param if isinstance(error, click.BadParameter) else None
+    typed = re.search(r"'([^']*)' is not one of ", message)
+    if typed and parameter is not None and isinstance(parameter.type, click.Choice):
+        close = nearest(typed[1], [str(choice) for choice in parameter.type.choices])
+        message += f"; {close}" if close.startswith("did you") else ""
+    elif "did you mean" not in message.lower() and error.ctx is not None:
+        message += f"; see `{error.ctx.command_path} --help`"
+    return _Refused(message)
 
 
 def _fail(ctx: click.Context, message: str, code: int) -> None:
