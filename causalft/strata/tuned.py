@@ -65,7 +65,7 @@ class TunedStratum(nn.Module):
 
     def __init__(self, stratum: Stratum, weight: Tensor, tuning: Tuning) -> None:
         super().__init__()
-        self.stratum, self.view = stratum, tuning.test_view
+        self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
         self.tower = open_tower(stratum.visual)
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
         self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
@@ -122,8 +122,20 @@ class TunedStratum(nn.Module):
             return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
 
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
-        """Logits of a set of images, shape (n, n_classes), float64; large sets are read while the model works."""
-        return torch.cat([self.logits_of(pixels) for pixels in self._pictures(crops, batch_size)]).numpy()
+        """Logits of a set of images, shape (n, n_classes), float64; large sets are read while the model works.
+
+        Raises
+        ------
+        CausalFTError
+            If one is not finite: a loss may be finite at the last step and the weights beyond use.
+        """
+        found = torch.cat([self.logits_of(pixels) for pixels in self._pictures(crops, batch_size)]).numpy()
+        if not np.isfinite(found).all():
+            raise CausalFTError(
+                f"stratum {self.stratum.name!r}: the logits are not finite, the training diverged; lower the "
+                f"learning rate (now {self.lr:g})" + ("" if self.precision == "fp32" else " or train in fp32")
+            )
+        return found
 
     def _pictures(self, crops: Crops, batch_size: int) -> Iterator[Tensor]:
         if n_views(self.view) == 1:

@@ -123,10 +123,11 @@ class Tuning:
         if self.head_start not in HEAD_STARTS and self.shots() is None:
             hint = nearest(self.head_start, HEAD_STARTS)
             raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
+        self.recipe.check()
         n_views(self.test_view)
         if not 0 < self.wise_ft <= 1:
             raise CausalFTError(
-                f"wise_ft is {self.wise_ft}; give a number above 0, and 1 for the tuned weights"
+                f"wise_ft is {self.wise_ft}; give a number above 0 and at most 1, which is the tuned weights"
             )
 
 

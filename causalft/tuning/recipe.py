@@ -76,7 +76,7 @@ class Recipe:
         Raises
         ------
         CausalFTError
-            For an unknown name, a count below one, or settings that exclude each other.
+            For an unknown name, a number out of its range, or settings that exclude each other.
 
         Examples
         --------
@@ -88,6 +88,13 @@ class Recipe:
             raise CausalFTError(
                 f"{self.epochs} epochs in batches of {self.batch_size} are no training; give 1 or more of each"
             )
+        for kind, number, least in (
+            ("learning rate", self.lr, "a number above 0"),
+            ("weight decay", self.weight_decay, "0 or more"),
+            ("momentum", self.momentum, "0 or more"),
+        ):
+            if not 0 <= number < float("inf") or (kind == "learning rate" and number == 0):
+                raise CausalFTError(f"a {kind} of {number:g} trains nothing; give {least}")
         for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             name = getattr(self, kind)
             if name not in known:
