@@ -80,4 +80,6 @@ def setup(app):
     mathml.register(app)
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-skip-member", skip_member)
+    # The page of commands is made from the code, which Sphinx does not watch: read it in every build.
+    app.connect("env-get-outdated", lambda *_: ["cli"])
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))
