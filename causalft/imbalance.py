@@ -22,7 +22,6 @@ __all__ = [
     "gap",
     "group_accuracy",
     "imbalance_factor",
-    "longtail_counts",
     "prior_groups",
 ]
 
@@ -111,55 +110,6 @@ def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
     groups[order[:n_many_or_medium]] = "medium"
     groups[order[:n_many]] = "many"
     return groups
-
-
-def longtail_counts(
-    n_classes: int, n_max: int, imbalance_factor: float, profile: str = "exponential"
-) -> NDArray[np.int64]:
-    """Class counts of a long tail, head first.
-
-    Parameters
-    ----------
-    n_classes : int
-        K, at least 2.
-    n_max : int
-        Count of the first class.
-    imbalance_factor : float
-        First count over last count, at least 1. Counts are rounded and never fall below 1, so the factor
-        reached is smaller where ``n_max < imbalance_factor``.
-    profile : {"exponential", "zipf"}
-        ``n_max * IF ** (-k / (K - 1))`` or ``n_max * (k + 1) ** (-ln IF / ln K)``.
-
-    Returns
-    -------
-    (K,) array of int64, never increasing
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown profile or numbers out of range.
-
-    Examples
-    --------
-    >>> longtail_counts(3, 100, 100).tolist()
-    [100, 10, 1]
-    >>> longtail_counts(4, 120, 4, profile="zipf").tolist()
-    [120, 60, 40, 30]
-    """
-    if n_classes < 2:
-        raise CausalFTError(f"a long tail needs at least 2 classes, not {n_classes}")
-    if n_max < 1:
-        raise CausalFTError(f"the largest class needs at least 1 sample, not {n_max}")
-    if not imbalance_factor >= 1:
-        raise CausalFTError(f"imbalance factor {imbalance_factor} is below 1; give largest / smallest count")
-    k = np.arange(n_classes)
-    if profile == "exponential":
-        shares = float(imbalance_factor) ** (-k / (n_classes - 1))
-    elif profile == "zipf":
-        shares = (k + 1.0) ** (-np.log(imbalance_factor) / np.log(n_classes))
-    else:
-        raise CausalFTError(f"no long-tail profile named '{profile}'; use 'exponential' or 'zipf'")
-    return np.maximum(1, np.rint(n_max * shares)).astype(np.int64)
 
 
 def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:

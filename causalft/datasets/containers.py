@@ -204,8 +204,9 @@ def existing(path: str | os.PathLike[str]) -> Path:
         known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
     except OSError:
         known = []
-    hint = nearest(missing, known) if known else "the folder is empty"
-    raise CausalFTError(f"{wanted}: no such file or folder; in {parent}: {hint}")
+    hint = nearest(missing, known) if known else "known: nothing"
+    there = f"in {parent}, {hint}" if hint.startswith("did you") else f"{parent} holds {hint[7:]}"
+    raise CausalFTError(f"{wanted}: no such file or folder; {there}")
 
 
 def text_of(path: Path) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.longtail import Splits
-from causalft.imbalance import longtail_counts
+from causalft.datasets.profiles import profile_counts
 from synthetic.render import render_creatures
 from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
@@ -53,7 +53,7 @@ def creatures_longtail(
     """
     counts = np.empty(N_CLASSES, dtype=np.int64)
     order = np.random.default_rng(ORDER_SEED).permutation(N_CLASSES)
-    counts[order] = longtail_counts(N_CLASSES, n_max, imbalance_factor)
+    counts[order] = profile_counts(N_CLASSES, n_max, imbalance_factor)
     return Splits(
         train=_draw("train", counts, size, 3 * seed + 7_000_000),
         validation=_draw("validation", np.full(N_CLASSES, n_validation), size, 7_500_001),

@@ -209,7 +209,7 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
         if given is not None and given not in kinds:
             raise CausalFTError(
                 f"{folder} has no column '{given}' for the {role}: {nearest(given, kinds)}; "
-                f"choose it with {role}_column"
+                f"choose it with {role}_column (--{role}-column)"
             )
     images = [name for name, kind in kinds.items() if kind == "Image"]
     image = options.path_column or (images[0] if len(images) == 1 else None)
@@ -227,7 +227,8 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
         label = "label"
     if label is None:
         raise CausalFTError(
-            f"{folder}: which column is the label? choose it with label_column (it has {', '.join(kinds)})"
+            f"{folder}: which column is the label? choose it with label_column (--label-column; it has "
+            f"{', '.join(kinds)})"
         )
     factor = options.factor_column or ("factor" if "factor" in kinds else None)
     return image, label, factor

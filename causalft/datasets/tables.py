@@ -81,8 +81,14 @@ def refuse_missing(missing: list[str], total: int, where: str, root: str) -> Non
     if missing:
         raise CausalFTError(
             f"{where} names {total:,} images and {len(missing):,} of them are missing under {root} "
-            f"({first_few(missing, 3)}); give the folder, zip or tar that its paths start from as root, or restore them"
+            f"({first_few(missing, 3)}); give the folder, zip or tar that its paths start from (--root) or restore them"
         )
+
+
+def _meant(column: str, header: list[str]) -> str:
+    """The nearest columns, where some are near: all of them are named already."""
+    hint = nearest(column, header)
+    return f": {hint}" if hint.startswith("did you mean") else ""
 
 
 def _columns(path: Path, given: dict[str, str | None]) -> dict[str, list[str | None]]:
@@ -96,8 +102,8 @@ def _columns(path: Path, given: dict[str, str | None]) -> dict[str, list[str | N
             wanted[role] = column
         elif given[role] is not None or role in ("path", "label"):
             raise CausalFTError(
-                f"{path} has no column '{column}' for the {role} (it has {', '.join(header)}): "
-                f"{nearest(column, header)}; choose it with {role}_column"
+                f"{path} has no column '{column}' for the {role} (it has {', '.join(header)})"
+                f"{_meant(column, header)}; choose it with {role}_column (--{role}-column)"
             )
     cells = reader(path, sorted(set(wanted.values())))
     found = {role: cells[column] for role, column in wanted.items()}

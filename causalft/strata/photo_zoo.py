@@ -14,9 +14,9 @@ import torch
 
 from causalft.datasets.decode import decode
 from causalft.datasets.longtail import Splits, choose_orders, draw_longtail, pool_splits
+from causalft.datasets.profiles import profile_counts
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
-from causalft.imbalance import longtail_counts
 from causalft.runs import Run, atomic_path, read_json, write_json
 from causalft.strata.cards import ModelCard
 from causalft.strata.mini import MiniConfig
@@ -141,7 +141,7 @@ def plan_photo_zoo(
         if value < least:
             raise CausalFTError(f"{what} {value} is below {least}")
     MiniConfig(image_size=image_size)  # refuses a size that the stem cannot halve
-    longtail_counts(images.n_classes, 1, imbalance_factor, profile)  # and a factor or profile that is none
+    profile_counts(images.n_classes, 1, imbalance_factor, profile)  # and a factor or profile that is none
     if not 0 <= view_share <= 1:
         raise CausalFTError(f"view share {view_share} is not between 0 and 1")
     parts, report = pool_splits(
@@ -244,7 +244,7 @@ def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress
     rng = np.random.default_rng([member.seed, 7])
     shown = apply_view(pixels, member.view, settings["view_share"], rng)
     prior = np.empty(images.n_classes)
-    prior[list(member.order)] = longtail_counts(
+    prior[list(member.order)] = profile_counts(
         images.n_classes, int(drawn.class_counts.max()), settings["imbalance_factor"], settings["profile"]
     )
     return shown, drawn.labels, prior / prior.sum()
@@ -327,7 +327,7 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
     finally:
         torch.set_num_threads(threads)
     counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
-    per_member = longtail_counts(
+    per_member = profile_counts(
         images.n_classes, int(counts.min()), zoo.settings["imbalance_factor"], zoo.settings["profile"]
     ).sum()
     rounds = -(-len(zoo.members) // jobs)

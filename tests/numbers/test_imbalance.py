@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from causalft.datasets.profiles import profile_counts
 from causalft.errors import CausalFTError
 from causalft.imbalance import (
     GROUPS,
@@ -16,7 +17,6 @@ from causalft.imbalance import (
     gap,
     group_accuracy,
     imbalance_factor,
-    longtail_counts,
     prior_groups,
 )
 
@@ -54,14 +54,14 @@ def test_prior_groups_break_ties_by_class_index() -> None:
 
 @given(st.integers(2, 200), st.integers(1, 3000), st.floats(1, 500), st.sampled_from(["exponential", "zipf"]))
 @settings(max_examples=80, deadline=None)
-def test_longtail_counts_fall_and_reach_the_factor(k: int, n_max: int, factor: float, profile: str) -> None:
-    counts = longtail_counts(k, n_max, factor, profile)
+def test_profile_counts_fall_and_reach_the_factor(k: int, n_max: int, factor: float, profile: str) -> None:
+    counts = profile_counts(k, n_max, factor, profile)
     assert counts[0] == n_max and counts.min() >= 1 and (np.diff(counts) <= 0).all()
     assert counts[-1] == max(1, round(n_max / factor)) or abs(counts[-1] - n_max / factor) <= 0.5 + 1e-9
 
 
-def test_longtail_counts_of_the_embedded_world() -> None:
-    counts = longtail_counts(60, 200, 100)
+def test_profile_counts_of_the_embedded_world() -> None:
+    counts = profile_counts(60, 200, 100)
     assert counts[-1] == 2 and [int((data_groups(counts) == g).sum()) for g in GROUPS] == [9, 21, 30]
 
 
@@ -70,9 +70,9 @@ def test_longtail_counts_of_the_embedded_world() -> None:
     [((1, 10, 2), "at least 2 classes"), ((5, 0, 2), "at least 1 sample"), ((5, 10, 0.5), "below 1"),
      ((5, 10, 2, "linear"), "no long-tail profile named 'linear'")],
 )  # fmt: skip
-def test_longtail_counts_refuse_bad_numbers(arguments: tuple, message: str) -> None:
+def test_profile_counts_refuse_bad_numbers(arguments: tuple, message: str) -> None:
     with pytest.raises(CausalFTError, match=message):
-        longtail_counts(*arguments)
+        profile_counts(*arguments)
 
 
 def test_class_accuracy_keeps_a_row_for_an_absent_class() -> None:
