@@ -9,12 +9,22 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
 
-__all__ = ["Run", "atomic_path", "plain", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "Run",
+    "atomic_path",
+    "plain",
+    "read_json",
+    "remove_for_good",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -55,6 +65,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(number, os.strerror(number), os.fspath(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_for_good(path: str | os.PathLike[str]) -> None:
+    """Remove a file that is written again and again, and what a killed writer of it left beside it.
+
+    Only for a file that nobody writes any more: a temporary file of :func:`atomic_path` goes as well.
+    """
+    target = Path(path)
+    target.unlink(missing_ok=True)
+    for left in target.parent.glob(f".{escape(target.stem)}.????????{escape(target.suffix)}"):
+        left.unlink(missing_ok=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:

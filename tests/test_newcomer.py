@@ -30,3 +30,57 @@ def test_a_number_that_cannot_work_is_one_line_and_no_result(photos, tiny_zoo, t
     assert result.exit_code == 2, result.output
     assert len(result.stderr.splitlines()) == 1 and line in result.stderr
     assert not list(tmp_path.rglob("*.safetensors"))  # so the corrected command may use the same --out
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--n-test", "0"], "there is no test image in"),
+        (["--n-test", "0"], "give --n-test 1 or more"),
+        (["--n-validation", "0"], "class 'ant' has no validation image"),
+        (["--n-validation", "0"], "give --n-validation 1 or more"),
+        (
+            ["--data", "creature-lt"],
+            "--data creature-lt: no such file or folder; did you mean 'creatures-lt'?",
+        ),
+        (["--data", "/nowhere/at/all"], "/nowhere/at/all: no such file or folder; / holds "),
+    ],
+)
+def test_a_split_or_a_set_that_is_not_there_is_said_before_a_folder_is_made(
+    photos, tiny_zoo, tmp_path, options, line
+):
+    result = fit(photos, tiny_zoo, tmp_path / "run", *options)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert line in result.stderr and not (tmp_path / "run").exists()
+
+
+def test_evaluate_refuses_options_of_the_data_that_it_would_not_read(photos, tiny_zoo, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("cat\ndog\nfox\npig\n")
+    assert fit(photos, tiny_zoo, tmp_path / "run").exit_code == 0
+    asked = ["evaluate", str(tmp_path / "run"), "--data", str(photos)]
+    assert CliRunner().invoke(main, asked).exit_code == 0
+    result = CliRunner().invoke(main, [*asked, "--class-names", str(names)])
+    assert result.exit_code == 2 and "--class-names does nothing here" in result.stderr
+
+
+def test_a_table_without_the_columns_names_the_options(tmp_path):
+    (tmp_path / "a.csv").write_text("path,kind\nx.png,ant\n")
+    shown = CliRunner().invoke(main, ["data", "show", str(tmp_path / "a.csv")])
+    assert shown.exit_code == 2 and "--label-column" in shown.stderr
+    shown = CliRunner().invoke(main, ["data", "show", str(tmp_path / "a.csv"), "--label-column", "kind"])
+    assert shown.exit_code == 2 and "(x.png)" in shown.stderr and "--root" in shown.stderr
+
+
+def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):
+    from causalft.runs import atomic_path, remove_for_good
+
+    checkpoint = tmp_path / ".lr-0.05.checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt), atomic_path(checkpoint) as temporary:
+        left = tmp_path / temporary.name
+        raise KeyboardInterrupt
+    left.write_bytes(b"half")  # as kill -9 leaves it
+    checkpoint.write_bytes(b"whole")
+    (tmp_path / "head.safetensors").write_bytes(b"other")
+    remove_for_good(checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["head.safetensors"]

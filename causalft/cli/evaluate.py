@@ -57,6 +57,12 @@ def evaluate(
     classes = model.classes_.tolist()
     settings = FitSettings.from_config(opened.config)
     if data_name(data) == settings.data:
+        for option, value in (data_options or {}).items():
+            if settings.data_options.get(option) != value:
+                raise CausalFTError(
+                    f"--{option.replace('_', '-')} does nothing here: {run} was fitted on {data}, which is opened as "
+                    "it was then; leave the option out"
+                )
         images = load_splits(settings, settings.seed).test
         if images.fingerprint != opened.config["data_fingerprint"][2]:
             raise CausalFTError(

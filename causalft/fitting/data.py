@@ -11,6 +11,7 @@ from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
 from causalft.datasets.longtail import Splits, cut_splits, draw_longtail
 from causalft.datasets.sources import open_images
+from causalft.errors import CausalFTError
 from causalft.fitting.settings import FitSettings
 from causalft.strata.photo_zoo import downstream_splits
 
@@ -21,7 +22,28 @@ def load_splits(settings: FitSettings, seed: int) -> Splits:
     """Return train, validation and test of the settings' data for one seed.
 
     With a zoo that was pre-trained on the same images, the images its members saw are left out.
+
+    Raises
+    ------
+    CausalFTError
+        If the data cannot be opened or cut, a class has no validation image, or there is no test image.
     """
+    splits = _load(settings, seed)
+    empty = np.flatnonzero(splits.validation.class_counts == 0)
+    if len(empty):
+        raise CausalFTError(
+            f"class {splits.validation.class_names[empty[0]]!r} has no validation image in {settings.data}; the priors "
+            "and the temperature need one: give --n-validation 1 or more, or add some to the validation split"
+        )
+    if len(splits.test) == 0:
+        raise CausalFTError(
+            f"there is no test image in {settings.data}; the diagnosis needs some: give --n-test 1 or more, or add "
+            "some to the test split"
+        )
+    return splits
+
+
+def _load(settings: FitSettings, seed: int) -> Splits:
     if settings.data == CREATURES:
         factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
         return creatures_longtail(imbalance_factor=factor, seed=seed)

@@ -9,6 +9,7 @@ from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.formats import absolute_path
+from causalft.errors import CausalFTError, nearest
 from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
@@ -113,7 +114,17 @@ class FitSettings:
 
 
 def data_name(data: str) -> str:
-    """Return the built-in data's name as it is, any other (also a list or a pattern of paths) as absolute."""
+    """Return the built-in data's name as it is, any other (also a list or a pattern of paths) as absolute.
+
+    Raises
+    ------
+    CausalFTError
+        If nothing has this name and it is nearly that of the built-in data.
+    """
+    if os.path.basename(data) == data != CREATURES and not os.path.exists(data):
+        hint = nearest(data, [CREATURES])
+        if hint.startswith("did you mean"):
+            raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
     return data if data == CREATURES else absolute_path(data)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from causalft.errors import CausalFTError
+from causalft.runs import remove_for_good
 from causalft.tuning.checkpoint import Progress, all_finite, load_checkpoint, save_checkpoint, trained_state
 from causalft.tuning.loss_watch import LossWatch
 from causalft.tuning.memory import cut, free_memory, out_of_memory
@@ -364,7 +365,7 @@ class _Loop:
         if not all_finite(self.parameters):
             raise self.watch.stopped("the weights are not finite", self.done - 1)
         if self.checkpoint is not None and self.processes.is_main:
-            self.checkpoint.unlink(missing_ok=True)
+            remove_for_good(self.checkpoint)
         self.processes.all_equal(0)  # nobody goes on before the file is gone
 
 
