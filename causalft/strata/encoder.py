@@ -30,8 +30,8 @@ def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[
     """
     tower = open_tower(stratum.visual)
     chosen = choose_precision(precision, tower.width, stratum.device)
-    if chosen == "bf16" and stratum.device.type == "cpu":
-        lower_frozen_layers(tower)
+    if chosen == "bf16" and stratum.device.type == "cpu" and not lower_frozen_layers(tower):
+        chosen = "fp32"  # only a ViT has layers to lower
 
     def encode(pixels: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(stratum.device, chosen):

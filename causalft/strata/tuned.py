@@ -78,6 +78,7 @@ class TunedStratum(nn.Module):
         self.lowered = 0
         if self.precision == "bf16" and stratum.device.type == "cpu":
             self.lowered = lower_frozen_layers(self.tower)
+            self.precision = "bf16" if self.lowered else "fp32"  # only a ViT has layers to lower
         self._embedding_is_frozen = not any(
             parameter.requires_grad and self.tower.reaches(name) == 0 and name.startswith("visual.")
             for name, parameter in self.tower.named_parameters()

@@ -23,7 +23,7 @@ _PICTURES = 4
 
 
 def has_bf16_matrices() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 in hardware, through oneDNN."""
+    """Whether oneDNN multiplies matrices in bfloat16 on this CPU; how fast, only a clock can tell."""
     try:
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):
