@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from causalft.errors import CausalFTError
@@ -326,4 +327,5 @@ def quiet_libraries(diffusers: Any) -> Iterator[list[str]]:
 
 def first_line(error: BaseException, length: int = 200) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:length].rstrip(".")
+    line = (lines[0] if lines else type(error).__name__).rstrip(".")
+    return shorten(line, length, placeholder=" ...")

@@ -66,6 +66,15 @@ def test_clear_does_not_ask_into_a_document(cache):
     assert found.exit_code == 2 and "add --yes" in found.stderr and len(cache.entries()) == 3
 
 
+def test_clear_without_anybody_to_ask_names_the_option(cache):
+    found = run("clear", "--folder", cache.folder, input="")
+    assert found.exit_code == 2 and len(cache.entries()) == 3
+    assert (
+        found.stderr.splitlines()[-1].startswith("causalft: error: standard input ended")
+        and "--yes" in found.stderr
+    )
+
+
 def test_verify_finds_damage_and_removes_it_when_asked(cache):
     assert run("verify", "--folder", cache.folder).exit_code == 0
     file = cache.folder / f"{cache.key({'n': 2})}.npy"

@@ -51,6 +51,8 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "the disk is full; free some space"),
         (PermissionError(errno.EACCES, "denied", "/locked"), 2, "/locked: permission denied"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.png/run"), 2, "a.png/run: Not a directory"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.x", None, "a"), 2, "error: a: Is a directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "link"), 2, "link: File exists; choose another place"),
         (OSError(errno.EROFS, "Read-only file system", "/read/only"), 2, "/read/only: Read-only file system"),
     ],
 )

@@ -84,3 +84,42 @@ def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):
     (tmp_path / "head.safetensors").write_bytes(b"other")
     remove_for_good(checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["head.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--tuner", "vpt-deep", "--bottleneck", "4"], "--bottleneck does nothing with --tuner vpt-deep"),
+        (
+            ["--tuner", "bias+last-1", "--bottleneck", "4"],
+            "--bottleneck does nothing with --tuner bias+last-1",
+        ),
+        (["--tuner", "lroa", "--bottleneck", "4"], "unknown tuner 'lroa': did you mean 'lora'"),
+        (["--data", ""], "--data is empty; name a folder, a file or creatures-lt"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, options, line):
+    result = fit(photos, tiny_zoo, tmp_path / "run", *options)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and line in result.stderr
+
+
+def test_a_width_is_taken_where_one_of_several_tuners_has_one(photos, tiny_zoo, tmp_path):
+    assert fit(photos, tiny_zoo, tmp_path / "run", "--tuner", "lora+bias", "--bottleneck", "4").exit_code == 0
+
+
+def test_a_dangling_link_as_the_folder_is_one_line(photos, tiny_zoo, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    result = fit(photos, tiny_zoo, tmp_path / "link")
+    assert result.exit_code == 2 and "link: File exists; choose another place" in result.stderr
+
+
+@pytest.mark.parametrize("ratio", ["120:-20", "-10:-90", "inf:1", "nan:1", "a:b", "1:2:3", "0:0"])
+@pytest.mark.parametrize("verb", ["generate", "verify-confounder"])
+def test_a_ratio_is_refused_as_it_was_typed(verb, ratio, tmp_path):
+    asked = [verb, "--ratio", ratio, "--out", str(tmp_path / "sets")]
+    result = CliRunner().invoke(main, asked)
+    assert (
+        result.exit_code == 2
+        and f"--ratio {ratio}: not a ratio of two parts; write it as 90:10" in result.stderr
+    )
+    assert not (tmp_path / "sets").exists()

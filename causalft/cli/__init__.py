@@ -46,6 +46,17 @@ VERBS: dict[str, tuple[str, str]] = {
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
+# Something else stands where a file or folder should go (a dangling link is "there" as well).
+_NO_PLACE = (
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
+
+
 class LazyGroup(click.Group):
     """A click group whose verbs live in modules that are imported on first use."""
 
@@ -89,11 +100,9 @@ class LazyGroup(click.Group):
                 _fail(ctx, f"the disk is full{place}; free some space and repeat the command to resume", 2)
             if isinstance(error, PermissionError):
                 _fail(ctx, f"{error.filename}: permission denied; choose a place you can read and write", 2)
-            if (
-                error.errno in (errno.ENOTDIR, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-                and error.filename
-            ):
-                _fail(ctx, f"{error.filename}: {error.strerror}; choose another place", 2)
+            if error.errno in _NO_PLACE and error.filename:
+                place = error.filename2 or error.filename  # of a replacement, where it should have gone
+                _fail(ctx, f"{place}: {error.strerror}; choose another place", 2)
             raise
 
 

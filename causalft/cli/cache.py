@@ -98,7 +98,15 @@ def clear_command(folder: Path | None, unused_days: float, yes: bool, as_json: b
         if as_json:
             raise CausalFTError("with --json nothing can be asked; add --yes to clear the cache")
         whole = _size(sum(entry.n_bytes for entry in old))
-        click.confirm(f"Remove {len(old)} entries ({whole}) from {cache.folder}?", abort=True, err=True)
+        try:
+            click.confirm(f"Remove {len(old)} entries ({whole}) from {cache.folder}?", abort=True, err=True)
+        except click.Abort as abort:
+            if not isinstance(abort.__context__, EOFError):
+                raise
+            click.echo(err=True)  # the question stands on a line of its own
+            raise CausalFTError(
+                "standard input ended before an answer; add --yes to clear the cache"
+            ) from None
     count, size = cache.clear(unused_days * _DAY)
     if as_json:
         print_json({"folder": str(cache.folder), "removed": count, "bytes": size})

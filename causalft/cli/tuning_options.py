@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -22,7 +23,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "bottleneck": {
         "type": int,
-        "help": "Width of adapters, rank of LoRA, number of prompts.  [default: 2^floor(log2(K / 2L)), at least 16]",
+        "help": "Width of adapters, rank of LoRA.  [default: 2^floor(log2(K / 2L)), at least 16]",
     },
     "loss": {
         "metavar": "NAME",
@@ -72,6 +73,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 TUNING_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _OPTIONS}
 """Field of :class:`causalft.strata.tuning_settings.Tuning` -> option."""
 
+# Tuners without an inner width; whether a name is one at all is checked where it is used.
+_NO_WIDTH = re.compile(
+    r"(bias|layernorm|batchnorm|ssf|vpt-shallow|vpt-deep|last-\d+|full|linear-probe|zero-shot)(@.*)?"
+)
+
 _POSITIVE = ("bottleneck", "head_scale", "epochs", "batch_size", "accumulation", "patience")
 
 
@@ -84,6 +90,12 @@ def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in _POSITIVE:
             if name in given and not 0 < given[name] < float("inf"):
                 raise CausalFTError(f"{TUNING_OPTIONS[name]} {given[name]} is not above 0")
+        tuner = given.get("tuner", "")
+        if "bottleneck" in given and tuner and all(map(_NO_WIDTH.fullmatch, tuner.split("+"))):
+            raise CausalFTError(
+                f"--bottleneck does nothing with --tuner {tuner}: it is the width of adapter, adaptformer, lora and "
+                "lora-mlp; leave it out"
+            )
         if "loss" in given:
             given["loss"] = _spelled(given["loss"])
         return command(*args, tuning=given, **options)

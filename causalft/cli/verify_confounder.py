@@ -31,12 +31,14 @@ def parse_ratio(text: str | None) -> float | None:
         if ":" in text:
             first, second = (float(part) for part in text.split(":"))
             value = first / (first + second)
+            if not (0 <= first < float("inf") and 0 <= second < float("inf")):
+                raise ValueError("a part below zero")
         elif text.endswith("%"):
             value = float(text[:-1]) / 100
         else:
             value = float(text)
     except (ValueError, ZeroDivisionError):
-        raise CausalFTError(f"--ratio {text}: not a ratio; write it as 90:10 or 0.9") from None
+        raise CausalFTError(f"--ratio {text}: not a ratio of two parts; write it as 90:10 or 0.9") from None
     return value
 
 

@@ -119,8 +119,10 @@ def data_name(data: str) -> str:
     Raises
     ------
     CausalFTError
-        If nothing has this name and it is nearly that of the built-in data.
+        If there is no name, or nothing has it and it is nearly that of the built-in data.
     """
+    if not data.strip():
+        raise CausalFTError("--data is empty; name a folder, a file or creatures-lt")
     if os.path.basename(data) == data != CREATURES and not os.path.exists(data):
         hint = nearest(data, [CREATURES])
         if hint.startswith("did you mean"):
