@@ -33,7 +33,7 @@ def write_fit_report(run: Run, metrics: Metrics) -> Path:
     page = render_report(
         title=f"{strata} on {metrics['data']['name']}",
         verdict=metrics["conclusion"][0],
-        facts=_facts(metrics),
+        facts=_facts(metrics, run.config["tuning"]),
         sections=diagnosis_sections(metrics, run.path / "figures"),
         command=fit_command(run.config, str(run.path)),
     )
@@ -127,7 +127,18 @@ def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[st
     return left_out
 
 
-def _facts(metrics: Metrics) -> dict[str, str]:
+def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:
+    """How every stratum was tuned, in one line."""
+    rates = sorted({found["lr"] for found in metrics["strata"].values() if "lr" in found})
+    precision = sorted({found["precision"] for found in metrics["strata"].values() if "precision" in found})
+    return (
+        f"{tuning['tuner']}, {tuning['head']} head from {tuning['head_start']}, loss {tuning['loss']}, sampler "
+        f"{tuning['sampler']}, {tuning['epochs']} epochs of batches of {tuning['batch_size']}, learning rate "
+        f"{', '.join(f'{rate:g}' for rate in rates)}; {', '.join(precision)}"
+    )
+
+
+def _facts(metrics: Metrics, tuning: Metrics) -> dict[str, str]:
     data, fused = metrics["data"], metrics["fused"]
     prior = ", ".join(f"{name} {p:.3g}" for name, p in fused["stratum_prior"].items())
     weights = ", ".join(f"{name} {digest[:12]}" for name, digest in metrics["weights"].items())
@@ -140,6 +151,7 @@ def _facts(metrics: Metrics) -> dict[str, str]:
         "data": f"{data['name']}: {len(metrics['class_counts'])} classes",
         "images": f"{data['n_train']} train, {data['n_validation']} validation, {data['n_test']} test",
         "seeds": str(metrics["n_seeds"]),
+        "tuning": _tuning_words(tuning, metrics),
         "fusion": f"{fused['fusion']}, P(c): {prior}; temperature {fused['temperature']:.3f}",
         "negative log-likelihood": f"{fused['nll']:.3f} nats, calibration error {100 * fused['ece']:.1f} %",
         "seconds": f"{metrics['seconds']:.0f}",
