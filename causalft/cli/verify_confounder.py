@@ -130,7 +130,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.confounding.page import GAPS, interval
+    from causalft.confounding.page import GAPS, closed_sentence, interval
     from causalft.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
 
     seeds = len(metrics["seeds"])
@@ -169,9 +169,8 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
     screen.print(cells)
     screen.print(truth)
     screen.print(tests)
-    closed = metrics["share_of_gap_closed"]
-    if closed is not None:
-        screen.print(f"adjustment closes {interval(closed['estimate'], closed['ci95'])} % of the gap on A")
+    if closed := closed_sentence(metrics):
+        screen.print(closed)
     for note in metrics["notes"]:
         screen.print(f"note: {note}")
     screen.print(f"verdict: {verdict_line(metrics)}", style="bold")

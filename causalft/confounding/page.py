@@ -18,7 +18,7 @@ from causalft.confounding.words import (
 from causalft.report.html import Figure, Section, Table, render_report
 from causalft.runs import write_text
 
-__all__ = ["interval", "write_report"]
+__all__ = ["closed_sentence", "interval", "write_report"]
 
 GAPS = ("gap_B", "gap_A", "A_minus_B_on_A", "gap_B_minus_gap_A")
 """The tests that are differences of accuracies, in points."""
@@ -57,6 +57,14 @@ def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, P
             command=command,
         ),
     )
+
+
+def closed_sentence(metrics: Mapping[str, Any]) -> str:
+    """How much of the gap on A adjustment closes; empty where the gap itself could be zero, or nothing was adjusted."""
+    closed = metrics["share_of_gap_closed"]
+    if closed is None or any(limit is None or not isfinite(limit) for limit in closed["ci95"]):
+        return ""
+    return f"Adjustment closes {interval(closed['estimate'], closed['ci95'])} % of the gap on A"
 
 
 def interval(value: float, ci95: Any) -> str:
@@ -179,10 +187,9 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
         )
         if name in figures
     ]
-    closed = metrics["share_of_gap_closed"]
     text = [estimand(metrics)]
-    if closed is not None and isfinite(closed["estimate"]):
-        text.append(f"Adjustment closes {interval(closed['estimate'], closed['ci95'])} % of the gap on A.")
+    if closed := closed_sentence(metrics):
+        text.append(f"{closed}.")
     return Section(
         "The truth beside the estimates", [*text, *metrics["notes"]], tables=[exact, estimates], figures=drawn
     )

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from causalft.cli import main
+from causalft.confounding.page import closed_sentence
 from causalft.confounding.side_by_side import COLUMNS, draw_side_by_side, table_rows, what_follows_from
 from causalft.confounding.verify import verify_confounder
 from synthetic.designs import DESIGNS
@@ -52,3 +53,15 @@ def test_all_designs_from_the_command_line(tmp_path):
     assert (tmp_path / "all" / "paper" / "metrics.json").stat().st_mtime_ns == kept
     again = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
     assert again.exit_code == 2 and "already holds a complete" in again.output
+
+
+def test_no_share_is_given_of_a_gap_that_may_be_none():
+    found = {"share_of_gap_closed": {"estimate": 3.6, "ci95": [None, None]}}
+    assert closed_sentence(found) == ""
+    assert (
+        closed_sentence({"share_of_gap_closed": {"estimate": 3.6, "ci95": [float("-inf"), float("inf")]}})
+        == ""
+    )
+    assert closed_sentence({"share_of_gap_closed": None}) == ""
+    known = {"share_of_gap_closed": {"estimate": 0.755, "ci95": [0.706, 0.803]}}
+    assert closed_sentence(known) == "Adjustment closes 75.5 [70.6, 80.3] % of the gap on A"
