@@ -181,7 +181,7 @@ def _page(found: Mapping[str, Metrics], figure: Path, command: str) -> str:
         facts={
             "pictures": first["generator"],
             "classes": ", ".join(first["classes"]),
-            "seeds": ", ".join(map(str, first["seeds"])),
+            "seeds": ", ".join(f"{len(metrics['seeds'])} ({name})" for name, metrics in found.items()),
             "seconds": f"{sum(metrics['seconds'] for metrics in found.values()):.0f}",
         },
         sections=[

@@ -129,6 +129,7 @@ def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[st
 
 def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:
     """How every stratum was tuned, in one line."""
+    tuning = {**vars(default_tuning(str(metrics["zoo"]))), **tuning}
     rates = sorted({found["lr"] for found in metrics["strata"].values() if "lr" in found})
     precision = sorted({found["precision"] for found in metrics["strata"].values() if "precision" in found})
     return (
