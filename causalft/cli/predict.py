@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -134,11 +133,10 @@ def _to_file(
     from causalft.cli.predict_output import open_rows
     from causalft.cli.predict_rows import Questions
     from causalft.errors import CausalFTError
+    from causalft.strata.cards import sha256_file
 
     questions = Questions(model.classes_.tolist(), list(model.members_), top)
-    fitted = [
-        hashlib.sha256((run / name).read_bytes()).hexdigest() for name in ("config.json", "metrics.json")
-    ]
+    fitted = [sha256_file(run / name) for name in ("config.json", "metrics.json")]
     started, written = time.perf_counter(), 0
     with open_rows(output, kind, questions, [*fitted, *images.files]) as place:
         if place.start:

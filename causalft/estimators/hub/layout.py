@@ -13,6 +13,7 @@ from causalft.errors import CausalFTError
 from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.runs import Run, read_json, to_json, write_bytes
+from causalft.strata.cards import sha256_file
 
 __all__ = ["ADAPTER_BYTES", "MANIFEST", "digest", "layout", "write_layout"]
 
@@ -119,10 +120,7 @@ def write_layout(files: Mapping[str, bytes | Path], folder: str | os.PathLike[st
 
 def digest(content: bytes | Path) -> str:
     """SHA-256 as 64 hexadecimal digits."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with open(content, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_file(content)
 
 
 def _size(content: bytes | Path) -> int:
