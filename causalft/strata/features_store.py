@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
 from causalft.runs import plain, read_json, write_json
+from causalft.strata.cache_folder import cache_folder
 from causalft.strata.cards import sha256_file
 from causalft.strata.features_write import file_size, write_rows
 
@@ -28,10 +29,7 @@ __all__ = ["CacheEntry", "FeatureCache", "default_cache_folder"]
 
 def default_cache_folder() -> Path:
     """Return ``$CAUSALFT_CACHE``, or ``causalft/features`` in the user's cache folder."""
-    if chosen := os.environ.get("CAUSALFT_CACHE"):
-        return Path(chosen).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "causalft" / "features"
+    return cache_folder("features", "CAUSALFT_CACHE")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, read_json, write_json
+from causalft.strata.cache_folder import cache_folder
 from causalft.strata.cards import sha256_file
 from causalft.strata.weight_names import WeightName
 
@@ -22,11 +23,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 def weights_folder() -> Path:
     """Return the folder of local weights: ``$CAUSALFT_WEIGHTS``, or ``causalft/weights`` in the user's cache."""
-    given = os.environ.get("CAUSALFT_WEIGHTS")
-    if given:
-        return Path(given).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "causalft" / "weights"
+    return cache_folder("weights", "CAUSALFT_WEIGHTS")
 
 
 @dataclass(frozen=True)
