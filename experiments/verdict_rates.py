@@ -27,15 +27,13 @@ CASES: dict[str, tuple[str, float | None, bool]] = {
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Make ``seeds`` runs of each case; table, figure and page."""
-    import os
-
     from causalft.confounding.verdict_rates import verdict_rates
     from causalft.confounding.verify import plan_for
+    from causalft.datasets.cores import usable_cores
     from causalft.runs import Run
     from synthetic.designs import make_design
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, dict[str, Any]] = {}
     for words, (name, strength, small) in CASES.items():
         design = make_design(name, None, None, strength=strength)
@@ -48,7 +46,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
             config={"design": name, "strength": design.strength, "plan": vars(plan), "replications": seeds},
         )
         found[words] = verdict_rates(
-            design, plan, seeds, run=folder, n_jobs=1 if quick else cores
+            design, plan, seeds, run=folder, n_jobs=1 if quick else usable_cores()
         ).to_metrics()
     metrics = {"cases": found, "seeds": seeds, "quick": quick, **tabulate(found)}
     _report(run, metrics)

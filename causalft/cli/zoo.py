@@ -277,7 +277,7 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     "--n-images", type=int, default=30_000, show_default=True, help="Pictures a member (part world)."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Cuts the splits and seeds the members.")
-@click.option("--jobs", type=int, help="Members at a time, one thread each. Default: one a processor.")
+@click.option("--jobs", type=int, help="Members at a time, one thread each. Default: one a usable processor.")
 @json_option
 def pretrain(
     out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any
@@ -287,11 +287,10 @@ def pretrain(
     Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
     pre-training goes on where it stopped when the command is repeated.
     """
-    import os
-
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
+    from causalft.datasets.cores import usable_cores
 
-    jobs = os.cpu_count() or 1 if jobs is None else jobs
+    jobs = usable_cores() if jobs is None else jobs
     if jobs < 1:
         raise CausalFTError("--jobs must be 1 or more")
     if data is None:

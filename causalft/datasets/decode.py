@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from causalft.datasets.cores import decode_threads
 from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
 
@@ -54,7 +54,7 @@ def decode(
         Must give the same shape for every image. It runs in several threads at once.
     progress_label : str
     threads : int, optional
-        One a processor by default, at most 8.
+        One a usable processor by default, at most 8 (:func:`causalft.datasets.cores.decode_threads`).
     progress : bool, optional
         Show the bar on standard error; by default if that is a terminal.
 
@@ -96,7 +96,7 @@ def decode(
             out[j] = value
         return end - start
 
-    n_threads = min(8, os.cpu_count() or 1) if threads is None else max(1, threads)
+    n_threads = decode_threads(threads)
     shown = sys.stderr.isatty() if progress is None else progress
     bar = tqdm(
         total=len(chosen), initial=1, desc=progress_label, unit="img", disable=not shown, file=sys.stderr
@@ -143,7 +143,7 @@ def damaged_images(
                 found.append((images.files[i], str(error)))
         return found
 
-    n_threads = min(8, os.cpu_count() or 1) if threads is None else max(1, threads)
+    n_threads = decode_threads(threads)
     shown = sys.stderr.isatty() if progress is None else progress
     bar = tqdm(total=len(images), desc="checking images", unit="img", disable=not shown, file=sys.stderr)
     damaged: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,23 +16,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from causalft.datasets.cores import decode_threads
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
 from causalft.strata.crops import Crops
 
-__all__ = ["Cut", "batches", "decode_threads", "stream_crops"]
+__all__ = ["Cut", "batches", "stream_crops"]
 
 Cut = Callable[[Image.Image], NDArray[np.uint8]]
 """A picture of any size in, an array of one fixed shape out (for example :meth:`Stratum.crop`)."""
-
-
-def decode_threads() -> int:
-    """Return how many threads read pictures: one for each processor that this process may use, at most 8.
-
-    Pillow gives up the interpreter's lock while it decodes and resizes, so threads are enough.
-    """
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, usable)
 
 
 @dataclass
@@ -72,7 +63,7 @@ def stream_crops(
     rows : iterable of int, optional
         Which pictures, in this order, read as they are needed; all by default.
     threads : int, optional
-        :func:`decode_threads` by default.
+        :func:`causalft.datasets.cores.decode_threads` by default.
     ahead : int
         Batches that are prepared while the caller works.
     on_error : {"stop", "skip"}
@@ -106,7 +97,7 @@ def stream_crops(
         raise CausalFTError(f"unknown on_error {on_error!r}; use stop or skip")
     if batch_size < 1 or ahead < 1:
         raise CausalFTError("batches need at least one picture, and at least one batch ahead")
-    n_threads = decode_threads() if threads is None else max(1, threads)
+    n_threads = decode_threads(threads)
     chosen = iter(range(len(images)) if rows is None else rows)
     total = len(images) if rows is None else len(rows) if isinstance(rows, Sequence) else None
     first = next(chosen, None)
