@@ -43,6 +43,8 @@ def settings_of(line: str) -> FitSettings:
         {"data": "my photos", "zoo": "pretrained", "weights": {"clip": "a b.safetensors"}},
         {"data": "photos", "n_test": 20, "order": "class", "profile": "zipf", "drop_empty_classes": True},
         {"data": "photos", "imbalance_factor": 50.0, "order": "class", "profile": "zipf", "n_validation": 5},
+        {"data": "photos", "imbalance_factor": 50.0, "order": "reverse", "order_by": "openclip"},
+        {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "order": "balance", "n_test": 9},
         {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "profile": "zipf", "n_test": 9},
         {"strata": ("clip", "openclip"), "stratum_prior": (0.25, 0.75), "fusion": "logit"},
         {"learning_rates": (0.01, 0.02)},

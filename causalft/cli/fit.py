@@ -16,6 +16,8 @@ from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
+_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
+
 
 @click.command("fit")
 @click.option(
@@ -77,10 +79,14 @@ __all__ = ["command"]
 )
 @click.option(
     "--order",
-    type=click.Choice(["random", "class", "size"]),
+    type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
     default="random",
     show_default=True,
-    help="Which classes come first in the resampled tail.",
+    help="Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of the "
+    "first stratum, in reverse, or uncorrelated with it.",
+)
+@click.option(
+    "--order-by", metavar="STRATUM", help="Whose label prior that is.  [default: the first stratum]"
 )
 @click.option(
     "--n-validation",
@@ -147,19 +153,23 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
 
 
 def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
-    names = ["n_validation", "n_test", "order", "drop_empty_classes"]
+    names = ["n_validation", "n_test", "order", "order_by", "drop_empty_classes"]
     if options["data"] == "creatures-lt":
         refuse_given(
             [*names, "profile", *DATA_OPTIONS],
             "is for your own images; creatures-lt brings its splits and its order",
         )
     elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
-        names = ["n_validation", "n_test", "order"]
+        names = ["n_validation", "n_test"]
+        if options["order"] not in _AGAINST_A_PRIOR:
+            names.append("order")
         refuse_given(
             names, f"is decided by {options['zoo']}: its manifest names the images its minis never saw"
         )
     if options["imbalance_factor"] is None:
-        refuse_given(("profile", "order"), "goes with --imbalance-factor")
+        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
+    if options["order"] not in _AGAINST_A_PRIOR:
+        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
     if options["control"] == "none":
         refuse_given(("control_of",), "goes with --control seeds")
 

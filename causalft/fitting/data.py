@@ -10,8 +10,10 @@ import numpy as np
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
 from causalft.datasets.longtail import Splits, cut_splits, draw_longtail
+from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError
+from causalft.fitting.order import draw_against_prior
 from causalft.fitting.settings import FitSettings
 from causalft.strata.photo_zoo import downstream_splits
 
@@ -35,12 +37,20 @@ def load_splits(settings: FitSettings, seed: int) -> Splits:
             f"class {splits.validation.class_names[empty[0]]!r} has no validation image in {settings.data}; the priors "
             "and the temperature need one: give --n-validation 1 or more, or add some to the validation split"
         )
+    if _against_prior(settings):
+        splits = draw_against_prior(settings, splits, seed)
     if len(splits.test) == 0:
         raise CausalFTError(
             f"there is no test image in {settings.data}; the diagnosis needs some: give --n-test 1 or more, or add "
             "some to the test split"
         )
     return splits
+
+
+def _against_prior(settings: FitSettings) -> bool:
+    """Whether the tail is ordered by what a stratum was trained on: it is drawn last, when validation is there."""
+    wanted = settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
+    return wanted and settings.data != CREATURES
 
 
 def _load(settings: FitSettings, seed: int) -> Splits:
@@ -54,7 +64,7 @@ def _load(settings: FitSettings, seed: int) -> Splits:
         return downstream_splits(
             Path(settings.zoo),
             images,
-            imbalance_factor=settings.imbalance_factor,
+            imbalance_factor=None if _against_prior(settings) else settings.imbalance_factor,
             profile=settings.profile,
             seed=seed,
         )
@@ -66,7 +76,7 @@ def _load(settings: FitSettings, seed: int) -> Splits:
         imbalance_factor=None,
         drop_empty_classes=settings.drop_empty_classes,
     )
-    if settings.imbalance_factor is None:
+    if settings.imbalance_factor is None or _against_prior(settings):
         return cut
     order = settings.order
     if order == "random":

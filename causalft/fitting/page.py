@@ -8,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.settings import FitSettings
 from causalft.report.html import render_report
@@ -49,6 +50,7 @@ _OPTIONS = {
     "imbalance_factor": "--imbalance-factor",
     "profile": "--profile",
     "order": "--order",
+    "order_by": "--order-by",
     "n_validation": "--n-validation",
     "n_test": "--n-test",
     "seed": "--seed",
@@ -119,9 +121,10 @@ def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[st
     if data == FitSettings.data:
         left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
     elif (Path(zoo) / "manifest.parquet").exists():
-        left_out |= {"n_validation", "n_test", "order"}
+        left_out |= {"n_validation", "n_test"}
+        left_out |= set() if config.get("order") in PRIOR_ORDERS else {"order"}
     if config.get("imbalance_factor") is None:
-        left_out |= {"profile", "order"}
+        left_out |= {"profile", "order", "order_by"}
     if config.get("control", "none") == "none":
         left_out.add("control_of")
     return left_out

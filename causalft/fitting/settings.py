@@ -52,7 +52,9 @@ class FitSettings:
     imbalance_factor : float, optional
         Resample the training part to a long tail (the built-in data has 100).
     profile, order : str
-        Of the resampling.
+        Of the resampling. The orders ``consistency``, ``reverse`` and ``balance`` stand against a label prior.
+    order_by : str, optional
+        The stratum whose prior that is; the first by default.
     n_validation, n_test : int
         Images a class, cut first, balanced.
     drop_empty_classes : bool
@@ -84,6 +86,7 @@ class FitSettings:
     imbalance_factor: float | None = None
     profile: str = "exponential"
     order: str = "random"
+    order_by: str | None = None
     n_validation: int = 10
     n_test: int = 50
     drop_empty_classes: bool = False
