@@ -103,6 +103,26 @@ def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, 
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and line in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (["--tuner", "lroa"], "unknown tuner 'lroa': did you mean 'lora'"),
+        (["--tuner", "bias", "--bottleneck", "4"], "--bottleneck does nothing with --tuner bias"),
+        (["--loss", "LDMA"], "unknown loss 'LDMA'; did you mean 'LDAM'"),
+        (["--template", "ensembl"], "'ensembl' is no set of templates (did you mean 'ensemble'"),
+        (["--template", "gone.json"], "the descriptors in gone.json cannot be read"),
+        (["--device", "gpu"], "unknown device 'gpu'; use auto, cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_choice_that_needs_no_data_to_be_wrong_is_refused_before_any_is_read(
+    photos, tiny_zoo, tmp_path, monkeypatch, options, line
+):
+    monkeypatch.setattr("causalft.fitting.run.load_splits", lambda *_, **__: pytest.fail("data was read"))
+    result = fit(photos, tiny_zoo, tmp_path / "run", *options)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and line in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_width_is_taken_where_one_of_several_tuners_has_one(photos, tiny_zoo, tmp_path):
     assert fit(photos, tiny_zoo, tmp_path / "run", "--tuner", "lora+bias", "--bottleneck", "4").exit_code == 0
 

@@ -192,4 +192,9 @@ def _settings(options: dict[str, Any]) -> Any:
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,
     )
-    return replace(settings, tuning=replace(settings.tuning, **tuning))
+    settings = replace(settings, tuning=replace(settings.tuning, **tuning))
+    if "bottleneck" in tuning and not settings.tuning.uses_bottleneck:
+        raise CausalFTError(
+            f"--bottleneck does nothing with --tuner {settings.tuning.tuner}, which has no inner width; leave it out"
+        )
+    return settings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -73,11 +72,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 TUNING_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _OPTIONS}
 """Field of :class:`causalft.strata.tuning_settings.Tuning` -> option."""
 
-# Tuners without an inner width; whether a name is one at all is checked where it is used.
-_NO_WIDTH = re.compile(
-    r"(bias|layernorm|batchnorm|ssf|vpt-shallow|vpt-deep|last-\d+|full|linear-probe|zero-shot)(@.*)?"
-)
-
 _POSITIVE = ("bottleneck", "head_scale", "epochs", "batch_size", "accumulation", "patience")
 
 
@@ -90,12 +84,6 @@ def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in _POSITIVE:
             if name in given and not 0 < given[name] < float("inf"):
                 raise CausalFTError(f"{TUNING_OPTIONS[name]} {given[name]} is not above 0")
-        tuner = given.get("tuner", "")
-        if "bottleneck" in given and tuner and all(map(_NO_WIDTH.fullmatch, tuner.split("+"))):
-            raise CausalFTError(
-                f"--bottleneck does nothing with --tuner {tuner}: it is the width of adapter, adaptformer, lora and "
-                "lora-mlp; leave it out"
-            )
         if "loss" in given:
             given["loss"] = _spelled(given["loss"])
         return command(*args, tuning=given, **options)

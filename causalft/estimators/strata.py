@@ -284,6 +284,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         if self.tuning is not None:
             self.tuning.check()
+        pick_device(self.device)
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)
         zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo

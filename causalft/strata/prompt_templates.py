@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.stratum import Stratum
 
-__all__ = ["TEMPLATES", "read_descriptors", "text_weights"]
+__all__ = ["TEMPLATES", "check_template", "read_descriptors", "text_weights"]
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "classname": ("{}",),
@@ -65,20 +65,37 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
     CausalFTError
         If ``spec`` is none of these, the file lacks a class or cannot be read, or a mini does not know a word.
     """
-    if str(spec).lower().endswith(_SUFFIXES):
+    if _is_file(spec):
         return _described(stratum, class_names, read_descriptors(Path(spec), class_names))
-    templates: Sequence[str]
-    if str(spec) in TEMPLATES:
-        templates = TEMPLATES[str(spec)]
-    elif "{}" in str(spec):
-        templates = [str(spec)]
-    else:
+    check_template(spec)
+    templates = TEMPLATES.get(str(spec), (str(spec),))
+    total = sum(stratum.text_features(class_names, template).double() for template in templates)
+    return F.normalize(torch.as_tensor(total), dim=1).float()
+
+
+def check_template(spec: str | Path) -> None:
+    """Refuse what :func:`text_weights` could not use with any classes; no model is needed.
+
+    Raises
+    ------
+    CausalFTError
+        If ``spec`` is no set, no template and no file of descriptors, or the file cannot be read.
+
+    Examples
+    --------
+    >>> check_template("a drawing of a {}.")
+    """
+    if _is_file(spec):
+        _read(Path(spec))
+    elif str(spec) not in TEMPLATES and "{}" not in str(spec):
         raise CausalFTError(
             f"{str(spec)!r} is no set of templates ({nearest(str(spec), TEMPLATES)}), no template with {{}}, and no "
             f"file of descriptors ({', '.join(_SUFFIXES)})"
         )
-    total = sum(stratum.text_features(class_names, template).double() for template in templates)
-    return F.normalize(torch.as_tensor(total), dim=1).float()
+
+
+def _is_file(spec: str | Path) -> bool:
+    return str(spec).lower().endswith(_SUFFIXES)
 
 
 def read_descriptors(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.crops import AUGMENTATIONS
 from causalft.strata.features_crops import n_views
+from causalft.strata.prompt_templates import check_template
 from causalft.tuning.heads import HEADS
 from causalft.tuning.losses import LOSSES
 from causalft.tuning.precision import PRECISIONS
 from causalft.tuning.recipe import Recipe
 from causalft.tuning.samplers import SAMPLERS
+from causalft.tuning.spec import parse_tuner
+from causalft.tuning.tuner_table import TUNERS
 
 __all__ = ["HEAD_STARTS", "Tuning", "default_tuning"]
 
@@ -30,8 +33,7 @@ class Tuning:
     lr, epochs, batch_size, weight_decay, momentum
         Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
     bottleneck : int, optional
-        Width of adapters, rank of LoRA, number of prompts; by default the rule of
-        :func:`causalft.tuning.adapters.bottleneck_width`.
+        Width of adapters, rank of LoRA; by default the rule of :func:`causalft.tuning.adapters.bottleneck_width`.
     head_scale : float
     template : str
         Prompt from which a head starts: with ``{}`` for the class name, the name of a set of
@@ -91,6 +93,11 @@ class Tuning:
             accumulation=self.accumulation,
         )
 
+    @property
+    def uses_bottleneck(self) -> bool:
+        """Whether one of the tuners has an inner width."""
+        return any(TUNERS[choice.name].width for choice in parse_tuner(self.tuner, TUNERS))
+
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
         number, _, rest = self.head_start.partition("-")
@@ -102,7 +109,8 @@ class Tuning:
         Raises
         ------
         CausalFTError
-            For an unknown name (the nearest is offered) or a number out of its range.
+            For an unknown name (the nearest is offered), a number out of its range, a template that is none, or a
+            bottleneck that the tuner would not use.
 
         Examples
         --------
@@ -123,6 +131,12 @@ class Tuning:
         if self.head_start not in HEAD_STARTS and self.shots() is None:
             hint = nearest(self.head_start, HEAD_STARTS)
             raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
+        if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
+            wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.width)
+            raise CausalFTError(
+                f"a bottleneck does nothing with the tuner {self.tuner!r}: it is the width of {wide}; leave it out"
+            )
+        check_template(self.template)
         self.recipe.check()
         n_views(self.test_view)
         if not 0 < self.wise_ft <= 1:

@@ -43,12 +43,15 @@ class Tuner:
         ``blocks`` is the range of blocks to tune; ``confined`` whether nothing else may be touched.
     mergeable : bool
         Whether nothing is left to compute beside the backbone after :meth:`~causalft.tuning.tuners.Tuned.merge`.
+    width : bool
+        Whether it uses the bottleneck: the width of an adapter, the rank of LoRA.
     """
 
     trains: str
     fits: Callable[[Tower], bool]
     apply: Apply
     mergeable: bool = True
+    width: bool = False
 
 
 def _any(tower: Tower) -> bool:
@@ -163,10 +166,12 @@ TUNERS: dict[str, Tuner] = {
     "linear-probe": Tuner("the head only", _any, _nothing),
     # In the order in which they are put into a tower: later ones stand around, or leave out, what earlier ones brought.
     "ssf": Tuner("a scale and a shift behind every linear layer and norm", _has_blocks, _ssf),
-    "lora": Tuner("low-rank updates of qkv and proj in attention", _is_vit, _lora("attention")),
-    "lora-mlp": Tuner("low-rank updates of the linear layers of the MLP", _is_vit, _lora("mlp")),
-    "adaptformer": Tuner("a bottleneck beside every MLP", _is_vit, _adaptformer, mergeable=False),
-    "adapter": Tuner("a bottleneck behind every MLP or ResNet stage", _has_blocks, _adapter, mergeable=False),
+    "lora": Tuner("low-rank updates of qkv and proj in attention", _is_vit, _lora("attention"), width=True),
+    "lora-mlp": Tuner("low-rank updates of the linear layers of the MLP", _is_vit, _lora("mlp"), width=True),
+    "adaptformer": Tuner("a bottleneck beside every MLP", _is_vit, _adaptformer, mergeable=False, width=True),
+    "adapter": Tuner(
+        "a bottleneck behind every MLP or ResNet stage", _has_blocks, _adapter, mergeable=False, width=True
+    ),
     "vpt-shallow": Tuner("prompts before the first block", _is_vit, _prompts(deep=False), mergeable=False),
     "vpt-deep": Tuner("prompts before every block", _is_vit, _prompts(deep=True), mergeable=False),
     "bias": Tuner("every bias term", lambda tower: bool(names_of_biases(tower)), _bias),

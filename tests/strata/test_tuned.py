@@ -136,6 +136,11 @@ def test_logit_adjustment_needs_every_class_and_cross_entropy_does_not(stratum, 
         ({"precision": "int8"}, "unknown precision 'int8'"),
         ({"test_view": "six-crop"}, "no test-time view 'six-crop'"),
         ({"wise_ft": 0.0}, "wise_ft is 0.0"),
+        ({"template": "a photo"}, "'a photo' is no set of templates"),
+        (
+            {"tuner": "bias+last-1", "bottleneck": 4},
+            "a bottleneck does nothing with the tuner 'bias\\+last-1'",
+        ),
     ],
 )
 def test_unknown_choices(stratum, crops, images, change, message):
