@@ -198,3 +198,7 @@ def _settings(options: dict[str, Any]) -> Any:
             f"--bottleneck does nothing with --tuner {settings.tuning.tuner}, which has no inner width; leave it out"
         )
     return settings
+    from causalft.tuning.losses import LOSSES
+    if "loss" in tuning:  # in its own capitals, however it was typed
+        typed = str(tuning["loss"])
+        tuning["loss"] = next((name for name in LOSSES if name.lower() == typed.lower()), typed)

@@ -84,17 +84,9 @@ def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in _POSITIVE:
             if name in given and not 0 < given[name] < float("inf"):
                 raise CausalFTError(f"{TUNING_OPTIONS[name]} {given[name]} is not above 0")
-        if "loss" in given:
-            given["loss"] = _spelled(given["loss"])
         return command(*args, tuning=given, **options)
 
     decorated: Callable[..., Any] = collected
     for name, settings in reversed(_OPTIONS.items()):
         decorated = click.option(TUNING_OPTIONS[name], name, **settings)(decorated)
     return decorated
-
-
-def _spelled(loss: str) -> str:
-    """The loss in its own capitals, however it was typed."""
-    known = ("CE", "Focal", "LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train")
-    return next((name for name in known if name.lower() == loss.lower()), loss)
