@@ -123,6 +123,30 @@ def test_a_choice_that_needs_no_data_to_be_wrong_is_refused_before_any_is_read(
     assert not (tmp_path / "run").exists()
 
 
+def test_options_of_training_are_noted_where_nothing_is_trained(photos, tiny_zoo, tmp_path):
+    asked = ["--tuner", "zero-shot", "--lr", "0.1,0.2", "--patience", "2"]
+    result = fit(photos, tiny_zoo, tmp_path / "run", *asked)  # which gives --epochs too
+    assert result.exit_code == 0, result.output
+    said = result.stdout.replace("\n", " ")
+    assert said.count("nothing is trained: --lr, --epochs, --patience have no effect") == 1
+    result = fit(photos, tiny_zoo, tmp_path / "probe", "--tuner", "linear-probe", "--lr", "0.1")
+    assert result.exit_code == 0 and "nothing is trained" not in result.stdout
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("ldam", "LDAM"), ("gla-train", "GLA-Train"), ("CE", "CE")])
+def test_a_loss_may_be_typed_in_any_capitals(tmp_path, monkeypatch, typed, meant):
+    class Asked(Exception):
+        pass
+
+    def stop(settings, *_, **__):
+        assert settings.tuning.loss == meant
+        raise Asked
+
+    monkeypatch.setattr("causalft.fitting.run_fit", stop)
+    result = CliRunner().invoke(main, ["fit", "--loss", typed, "--out", str(tmp_path / "run")])
+    assert isinstance(result.exception, Asked)
+
+
 def test_a_width_is_taken_where_one_of_several_tuners_has_one(photos, tiny_zoo, tmp_path):
     assert fit(photos, tiny_zoo, tmp_path / "run", "--tuner", "lora+bias", "--bottleneck", "4").exit_code == 0
 

@@ -11,7 +11,7 @@ import click
 from causalft.cli.data_options import DATA_HELP, DATA_OPTIONS, data_options
 from causalft.cli.options import name_value_pairs, numbers, refuse_given
 from causalft.cli.output import console, print_json
-from causalft.cli.tuning_options import tuning_options
+from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
@@ -144,6 +144,10 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
         run_fit(settings, out, progress=False)
         return
     screen = console(as_json)
+    unused = _without_training(settings, options)
+    if unused:
+        verb = "has" if len(unused) == 1 else "have"
+        screen.print(f"note     nothing is trained: {', '.join(unused)} {verb} no effect", style="dim")
     fitted = run_fit(settings, out, say=lambda line: screen.print(line, style="dim"))
     if as_json:
         print_json(fitted.metrics)
@@ -174,9 +178,31 @@ def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
         refuse_given(("control_of",), "goes with --control seeds")
 
 
+_OF_TRAINING = (
+    "loss",
+    "sampler",
+    "epochs",
+    "batch_size",
+    "accumulation",
+    "weight_decay",
+    "patience",
+    "augmentation",
+    "wise_ft",
+)
+
+
+def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
+    """The options of training that were given to a tuner that trains nothing."""
+    if settings.tuning.tuner.strip().lower() != "zero-shot":
+        return []
+    lr = ["--lr"] if options["lr"] is not None else []
+    return lr + [TUNING_OPTIONS[name] for name in _OF_TRAINING if name in options["tuning"]]
+
+
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
     from causalft.fitting import FitSettings
+    from causalft.tuning.losses import LOSSES
 
     given = dict(options)
     learning_rates = numbers(given.pop("lr"), "--lr") or ()
@@ -184,6 +210,9 @@ def _settings(options: dict[str, Any]) -> Any:
     for value in learning_rates:
         if not 0 < value < float("inf"):
             raise CausalFTError(f"--lr {value} is not above 0")
+    if "loss" in tuning:  # in its own capitals, however it was typed
+        typed = str(tuning["loss"])
+        tuning["loss"] = next((name for name in LOSSES if name.lower() == typed.lower()), typed)
     prior = given.pop("stratum_prior")
     settings = FitSettings(
         strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
@@ -198,7 +227,3 @@ def _settings(options: dict[str, Any]) -> Any:
             f"--bottleneck does nothing with --tuner {settings.tuning.tuner}, which has no inner width; leave it out"
         )
     return settings
-    from causalft.tuning.losses import LOSSES
-    if "loss" in tuning:  # in its own capitals, however it was typed
-        typed = str(tuning["loss"])
-        tuning["loss"] = next((name for name in LOSSES if name.lower() == typed.lower()), typed)
