@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,9 +233,22 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, device: str = "auto", progress: bool | None = None
+        cls,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        progress: bool | None = None,
     ) -> StrataClassifier:
         """Load the classifier of a complete ``fit`` run.
+
+        Parameters
+        ----------
+        folder : path
+        device : str
+        precision : {"auto", "fp32", "bf16", "fp16"}, optional
+            By default that of the run's settings.
+        progress : bool, optional
 
         Raises
         ------
@@ -244,6 +258,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         run = Run.open(folder, kind="fit")
         config, metrics = run.config, run.metrics
         tuning = Tuning(**config["tuning"])
+        if precision is not None:
+            tuning = replace(tuning, precision=precision)
         model = cls(
             config["strata"],
             zoo=config["zoo"],

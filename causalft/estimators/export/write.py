@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,6 @@ from causalft.estimators.portable import portable
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run, plain, write_json
 from causalft.strata.cards import sha256_file
-from causalft.strata.tuned import load_tuned
-from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import open_zoo
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
 
@@ -127,20 +124,8 @@ def export_run(
 
 def _load(run: Run) -> StrataClassifier:
     """The classifier in float32, with LoRA and scale-and-shift folded into the weights."""
-    model = StrataClassifier.load(run.path, device="cpu", progress=False)
-    config = run.config
-    tuning = replace(Tuning(**config["tuning"]), precision="fp32")
-    for name, member in model.members_.items():
-        if member.precision != "fp32":  # rounded weights cannot be made exact again: read the stratum anew
-            zoo = open_zoo(
-                config["zoo"],
-                config["weights"] or None,
-                offline=config["offline"],
-                allow_pickle=config["allow_pickle"],
-            )
-            at = run.path / "strata" / folder_name(name)
-            member = load_tuned(zoo.load(name), at, [str(c) for c in model.classes_], tuning)
-            model.members_[name] = member
+    model = StrataClassifier.load(run.path, device="cpu", precision="fp32", progress=False)
+    for member in model.members_.values():
         member.tuned.merge()
     return model
 
