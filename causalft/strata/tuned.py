@@ -164,7 +164,12 @@ class TunedStratum(nn.Module):
 
     def load(self, folder: Path) -> TunedStratum:
         """Read what :meth:`save` wrote; a missing, damaged or foreign file raises a :class:`CausalFTError`."""
-        adapters, head, about = _read(folder)
+        return self._take(folder, *_read(folder))
+
+    def _take(
+        self, folder: Path, adapters: dict[str, Tensor], head: dict[str, Tensor], about: dict[str, str]
+    ) -> TunedStratum:
+        """Take in what was read from ``folder``."""
         # Shapes alone do not tell one mini from another; the hash of the backbone does.
         if about.get("backbone") != self.stratum.sha256:
             raise CausalFTError(f"{folder}: these adapters belong to another model than {self.stratum!r}")
@@ -199,11 +204,12 @@ def load_tuned(
     stratum: Stratum, folder: Path, class_names: Sequence[str], tuning: Tuning, *, release: bool = False
 ) -> TunedStratum:
     """Read a stratum that was tuned and saved; no text and no image is encoded. ``release`` as in :func:`tune`."""
-    weight = _read(folder)[1].get("weight")
+    adapters, head, about = _read(folder)
+    weight = head.get("weight")
     if weight is None or len(weight) != len(class_names):
         raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
     start = torch.ones_like(weight)  # of the right shape; the file's follows
-    tuned = TunedStratum(stratum, start, tuning).load(folder).requires_grad_(False)
+    tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
     if release and tuned.lowered:
         stratum.release()
     return tuned
@@ -214,9 +220,15 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
         adapters = load_file(folder / "adapter.safetensors")
         with safe_open(folder / "adapter.safetensors", framework="pt") as file:
             about = file.metadata() or {}
-        return adapters, load_file(folder / "head.safetensors"), about
+        head = load_file(folder / "head.safetensors")
     except (OSError, SafetensorError) as error:
         raise CausalFTError(f"{folder}: the tuned stratum cannot be read ({error}); fit it again") from error
+    # They may have been stored in half precision, to be shared.
+    return _widened(adapters), _widened(head), about
+
+
+def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
 
 
 def build_tuned(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError
+from causalft.strata import tuned as tuned_module
 from causalft.strata.crops import AUGMENTATIONS, Crops, augment
 from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.strata.stratum import Stratum, square_crop
@@ -236,6 +237,15 @@ def test_save_and_load_change_nothing_and_leave_the_backbone_out(stratum, crops,
     assert sum(value.numel() for value in saved.values()) == tuned[0].n_tuned
     back = build_tuned(stratum, images.class_names, replace(FAST, seed=9)).load(tmp_path / "clip")
     assert np.array_equal(back.logits(crops), tuned[0].logits(crops))
+
+
+def test_a_stratum_is_read_from_disk_once(stratum, images, tuned, tmp_path, monkeypatch):
+    tuned[0].save(tmp_path)
+    read = []
+    monkeypatch.setattr(tuned_module, "load_file", lambda path: read.append(path.name) or load_file(path))
+    back = load_tuned(stratum, tmp_path, images.class_names, FAST)
+    assert sorted(read) == ["adapter.safetensors", "head.safetensors"]
+    assert torch.equal(back.head.weight, tuned[0].head.weight)
 
 
 def damage(folder, how):
