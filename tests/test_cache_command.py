@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.cli.cache import _age, _size
 from causalft.strata.features_store import FeatureCache
+from tests import command_line
 
-
-def run(*arguments, input=None):
-    return CliRunner().invoke(main, ["cache", *map(str, arguments)], input=input)
+run = partial(command_line.run, "cache")
 
 
 @pytest.fixture

@@ -10,31 +10,18 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import causalft.fitting as fitting
-from causalft.cli import main
 from causalft.datasets.sources import open_images
 from causalft.estimators import members, strata
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run, read_json
+from tests.command_line import run, said
 
 FAST = ["--epochs", "20", "--lr", "0.01", "--batch-size", "16"]
 GROUPS = {"many", "medium", "few"}
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def said(result):
-    """The one line of an error."""
-    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
-    assert len(lines) == 1, result.output
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +375,7 @@ def test_a_full_disk_leaves_no_run_that_looks_whole(command, tmp_path, monkeypat
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    result = CliRunner().invoke(main, ["--debug", "predict", str(tmp_path), "x.png"])
+    result = run("--debug", "predict", str(tmp_path), "x.png")
     assert result.exit_code == 1 and "is not a run folder" in str(result.exception)
     assert result.exc_info[2] is not None
 

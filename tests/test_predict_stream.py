@@ -10,21 +10,16 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from pyarrow import parquet
 
-from causalft.cli import main
 from causalft.cli.predict_output import choose_format
 from causalft.datasets.sources import open_images
 from causalft.datasets.unlabelled import listed_paths, unlabelled_images
 from causalft.errors import CausalFTError
 from causalft.estimators import stream as stream_module
+from tests.command_line import run
 
 KINDS = ["ant", "bee", "cow", "doe"]
-
-
-def run(*arguments, input=None):
-    return CliRunner().invoke(main, [str(a) for a in arguments], input=input)
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import json
 import shutil
 
 import pytest
-from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from causalft.cli import main
 from causalft.runs import read_json
 from causalft.strata import photo_zoo
 from causalft.strata.zoo import open_zoo
+from tests.command_line import run, said
 
 OPTIONS = ["--member", "clip=upper", "--member", "openclip=lower", "--control-seeds", "1", "--n-test", "6"]
 OPTIONS += [
@@ -27,18 +26,6 @@ OPTIONS += [
     "--jobs",
     "1",
 ]
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def said(result):
-    """The one line of an error."""
-    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
-    assert len(lines) == 1, result.output
-    return lines[0]
 
 
 @pytest.fixture(scope="module")

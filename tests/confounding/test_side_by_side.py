@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.confounding.page import closed_sentence
 from causalft.confounding.side_by_side import COLUMNS, draw_side_by_side, table_rows, what_follows_from
 from causalft.confounding.verify import verify_confounder
 from synthetic.designs import DESIGNS
+from tests.command_line import run
 
 
 @pytest.fixture(scope="module")
@@ -37,21 +36,21 @@ def test_the_table_and_the_figure_have_every_design(results):
 
 def test_all_designs_from_the_command_line(tmp_path):
     words = "verify-confounder --design all --classes cat,truck --n-per-class 6 --seeds 1 --quick --no-adjust"
-    run = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
-    assert run.exit_code == 0, run.output
+    first = run(*words.split(), "--out", str(tmp_path / "all"))
+    assert first.exit_code == 0, first.output
     metrics = json.loads((tmp_path / "all" / "metrics.json").read_text())
     assert set(metrics["verdicts"]) == set(DESIGNS) and set(metrics["verdicts"].values()) == {"inconclusive"}
     for name in DESIGNS:
         page = (tmp_path / "all" / name / "report.html").read_text()
-        assert f"--design {name}" in page and name in run.output
+        assert f"--design {name}" in page and name in first.output
     assert "side by side" in (tmp_path / "all" / "report.html").read_text()
     # an interrupted run reads what is complete, and takes nothing away
     kept = (tmp_path / "all" / "paper" / "metrics.json").stat().st_mtime_ns
     (tmp_path / "all" / "metrics.json").unlink()
-    resumed = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
+    resumed = run(*words.split(), "--out", str(tmp_path / "all"))
     assert resumed.exit_code == 0, resumed.output
     assert (tmp_path / "all" / "paper" / "metrics.json").stat().st_mtime_ns == kept
-    again = CliRunner().invoke(main, [*words.split(), "--out", str(tmp_path / "all")])
+    again = run(*words.split(), "--out", str(tmp_path / "all"))
     assert again.exit_code == 2 and "already holds a complete" in again.output
 
 

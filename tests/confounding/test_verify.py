@@ -10,9 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.confounding import battery, trial, verify, verify_confounder
 from causalft.confounding.resnet import resnet
 from causalft.confounding.tests import CELLS, CONTRASTS
@@ -21,13 +19,10 @@ from causalft.errors import CausalFTError
 from causalft.tuning.train import Recipe
 from synthetic.designs import make_design
 from synthetic.pictures import Renderer
+from tests.command_line import run
 
 TINY = ["verify-confounder", "--quick", "--classes", "bird,truck", "--n-per-class", "12", "--seeds", "2"]
 SMALL = {"classes": ["bird", "truck"], "n_per_class": 10, "seeds": 2, "quick": True, "progress": False}
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +63,7 @@ def test_weights_come_from_the_seed_alone():
 
 
 def test_command_writes_the_run_and_prints_its_document(tmp_path):
-    result = invoke(*TINY, "--out", tmp_path / "run", "--json")
+    result = run(*TINY, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     metrics = json.loads(result.stdout)
     assert metrics == json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -95,7 +90,7 @@ def test_command_writes_the_run_and_prints_its_document(tmp_path):
     assert set(table.model) == {"A", "B", "adjusted", "ipw", "frontdoor"}
     assert not list((tmp_path / "run" / "models").glob("*.safetensors"))
 
-    again = invoke(*TINY, "--out", tmp_path / "run")
+    again = run(*TINY, "--out", tmp_path / "run")
     assert again.exit_code == 2 and "already holds a complete" in again.stderr
 
 
@@ -221,7 +216,7 @@ def test_a_slow_generator_draws_each_picture_once(tmp_path):
 def test_people_get_a_table_and_what_the_paper_design_shows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("verify-confounder-paper", "verify-confounder-paper-2"):
-        result = invoke(*TINY, "--design", "paper", "--seeds", "1")
+        result = run(*TINY, "--design", "paper", "--seeds", "1")
         assert result.exit_code == 0, result.output
         words = " ".join(result.stdout.split())
         assert "verdict: inconclusive" in words and "C shifts between A and B but never tells Y" in words
@@ -257,7 +252,7 @@ def test_ctrl_c_is_one_line(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(trial, "train", stop)
-    result = invoke(*TINY, "--out", tmp_path / "run")
+    result = run(*TINY, "--out", tmp_path / "run")
     assert result.exit_code == 130 and "repeat the command to resume" in result.stderr
     assert not (tmp_path / "run" / "metrics.json").exists()
 
@@ -278,7 +273,7 @@ def test_ctrl_c_is_one_line(tmp_path, monkeypatch):
     ],
 )
 def test_bad_options_give_one_line_and_no_folder(tmp_path, options, message):
-    result = invoke("verify-confounder", "--quick", "--out", tmp_path / "out", *options)
+    result = run("verify-confounder", "--quick", "--out", tmp_path / "out", *options)
     assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
 
@@ -303,7 +298,7 @@ def test_a_test_that_cannot_be_made_is_unknown_and_not_zero(tmp_path):
     words = (
         "verify-confounder --design paper --classes bird,truck --n-per-class 8 --seeds 1 --quick --no-adjust"
     )
-    result = invoke(*words.split(), "--out", tmp_path / "run")
+    result = run(*words.split(), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert (
         json.loads((tmp_path / "run" / "metrics.json").read_text())["tests"]["open_backdoor_path"]["estimate"]

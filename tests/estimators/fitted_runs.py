@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from click.testing import CliRunner
+from tests.command_line import run, said
 
-from causalft.cli import main
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def said(result):
-    """The one line of an error."""
-    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
-    assert len(lines) == 1, result.output
-    return lines[0]
+__all__ = ["fit", "run", "said"]
 
 
 def fit(folder, zoo, photos, *options):

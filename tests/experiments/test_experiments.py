@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from scipy.special import softmax
 
-from causalft.cli import main
 from causalft.diagnosis import diagnose
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style
 from experiments import Experiment, all_experiments, get_experiment, tab8
+from tests.command_line import run
 
 MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 
@@ -43,14 +42,14 @@ def test_listing_is_light() -> None:
 
 
 def test_list_prints_every_experiment_and_its_command() -> None:
-    result = CliRunner().invoke(main, ["experiment", "list"])
+    result = run("experiment", "list")
     assert result.exit_code == 0 and all(name in result.output for name in all_experiments())
-    document = json.loads(CliRunner().invoke(main, ["experiment", "list", "--json"]).output)
+    document = json.loads(run("experiment", "list", "--json").output)
     assert {row["name"] for row in document} == set(MODULES)
 
 
 def test_an_unknown_name_is_met_with_the_nearest(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["experiment", "run", "tab9", "--out", str(tmp_path / "x")])
+    result = run("experiment", "run", "tab9", "--out", str(tmp_path / "x"))
     assert result.exit_code == 2 and "no experiment named 'tab9'" in result.output and "tab8" in result.output
     assert not (tmp_path / "x").exists()
     with pytest.raises(CausalFTError):
@@ -62,23 +61,23 @@ def test_run_passes_options_on_and_prints_the_table_or_json_alone(
 ) -> None:
     calls: list[tuple[Path, bool, int]] = []
 
-    def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
+    def make(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
         calls.append((out, quick, seeds))
         table = {"columns": ["M", "accuracy"], "rows": [["1", "53.1"]], "caption": "Percent."}
         return {"table": table, "conclusion": ["It rises."], "x": float("nan")}
 
-    fake = Experiment("fake", "Tab. 0", "tiny", 0.1, "causalft experiment run fake", run, seeds=5)
+    fake = Experiment("fake", "Tab. 0", "tiny", 0.1, "causalft experiment run fake", make, seeds=5)
     monkeypatch.setattr("experiments.all_experiments", lambda: {"fake": fake})
     out = str(tmp_path / "run")
-    shown = CliRunner().invoke(main, ["experiment", "run", "fake", "--out", out])
+    shown = run("experiment", "run", "fake", "--out", out)
     assert shown.exit_code == 0 and "53.1" in shown.output and "It rises." in shown.output
-    quick = CliRunner().invoke(main, ["experiment", "run", "fake", "--out", out, "--quick", "--json"])
+    quick = run("experiment", "run", "fake", "--out", out, "--quick", "--json")
     assert json.loads(quick.stdout)["x"] is None
-    CliRunner().invoke(main, ["experiment", "run", "fake", "--out", out, "--seeds", "2"])
+    run("experiment", "run", "fake", "--out", out, "--seeds", "2")
     assert [call[1:] for call in calls] == [(False, 5), (True, 1), (False, 2)] and calls[0][
         0
     ] == tmp_path / "run"
-    assert CliRunner().invoke(main, ["experiment", "run", "fake", "--seeds", "0"]).exit_code == 2
+    assert run("experiment", "run", "fake", "--seeds", "0").exit_code == 2
 
 
 @pytest.fixture(scope="module")

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
-from causalft.cli import main
 from causalft.priors import estimate_prior
+from tests import command_line
+from tests.command_line import said
 
 K = 5
 NAMES = ["ant", "bee", "cow", "doe", "eel"]
 QUICK = ["--n-boot", "20", "--json"]
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, ["prior", "estimate", *map(str, arguments)])
+run = partial(command_line.run, "prior", "estimate")
 
 
 def found(result):
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)["estimates"]
-
-
-def said(result):
-    """The one line of an error."""
-    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
-    assert len(lines) == 1, result.output
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +110,7 @@ def fitted(tmp_path_factory, photos, tiny_zoo):
     folder = tmp_path_factory.mktemp("prior") / "run"
     options = ["fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip,openclip", "--epochs", 1]
     options += ["--lr", "0.01", "--n-validation", 4, "--n-test", 4, "--out", folder]
-    result = CliRunner().invoke(main, list(map(str, options)))
+    result = command_line.run(*options)
     assert result.exit_code == 0, result.output
     return folder
 

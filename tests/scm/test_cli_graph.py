@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from causalft.cli import main
 from causalft.scm import PartSCM
+from tests import command_line
 
-
-def run(*words):
-    return CliRunner().invoke(main, ["graph", *map(str, words)])
+run = partial(command_line.run, "graph")
 
 
 def test_identify_says_it_in_words_and_formulas():

@@ -10,10 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from causalft.cli import main
 from causalft.confounding import prompt_check
 from causalft.confounding.prompt_check import check_prompts, diversity, name_cells, train_judge
 from causalft.errors import CausalFTError
@@ -28,6 +26,7 @@ from causalft.strata.mini_diffusion import DiffusionConfig, import_diffusion, sa
 from synthetic.objects import CLASSES, PARTS, render
 from synthetic.pictures import open_source
 from synthetic.prompts import default_prompts
+from tests.command_line import run
 
 TINY = DiffusionConfig(
     image_size=16,
@@ -316,7 +315,7 @@ def test_without_diffusers_there_is_one_clear_line(monkeypatch):
         return real(name, *arguments, **keywords)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    result = CliRunner().invoke(main, ["zoo", "pretrain-diffusion", "--out", "never"])
+    result = run("zoo", "pretrain-diffusion", "--out", "never")
     assert result.exit_code == 2 and "Traceback" not in result.output
     assert "pip install 'causalft[diffusion]'" in result.stderr
 
@@ -331,7 +330,7 @@ def test_without_diffusers_there_is_one_clear_line(monkeypatch):
     ],
 )
 def test_wrong_options_are_refused_before_a_folder_is_made(tmp_path, options, message):
-    result = CliRunner().invoke(main, ["zoo", "pretrain-diffusion", "--out", str(tmp_path / "x"), *options])
+    result = run("zoo", "pretrain-diffusion", "--out", str(tmp_path / "x"), *options)
     assert result.exit_code == 2 and message in result.stderr, result.output
     assert not (tmp_path / "x").exists()
 
@@ -340,11 +339,11 @@ def test_the_command_makes_a_folder_once(tmp_path, short_rounds):
     steps = [word for stage in ("vae", "decoder", "unet") for word in (f"--steps-{stage}", "2")]
     sizes = ["--size", "16", "--n-per-cell", "2"]
     command = ["zoo", "pretrain-diffusion", "--out", str(tmp_path / "mini"), *steps, *sizes, "--json"]
-    result = CliRunner().invoke(main, command)
+    result = run(*command)
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == read_json(tmp_path / "mini" / "metrics.json")
     assert check_files(tmp_path / "mini")["recipe"]["vae"]["steps"] == 2
-    again = CliRunner().invoke(main, command)
+    again = run(*command)
     assert again.exit_code == 2 and "already holds a complete" in again.stderr
 
 

@@ -11,27 +11,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from click.testing import CliRunner
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from causalft.cli import main
 from causalft.errors import CausalFTError
 from causalft.strata.cards import sha256_file
 from causalft.strata.weight_store import StoredFile, WeightStore, expected_sha256, weights_folder
 from causalft.strata.weight_transfer import describe_names, fetch, import_file, import_folder
 from causalft.strata.zoo import PretrainedZoo, open_zoo
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def said(result):
-    """The one line of an error."""
-    assert result.exit_code == 2 and "Traceback" not in result.output, result.output
-    [line] = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
-    return line
+from tests.command_line import run, said
 
 
 @pytest.fixture

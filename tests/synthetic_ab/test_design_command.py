@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.confounding.truth import truth
 from synthetic.designs import make_design
+from tests import command_line
 
-
-def run(*words):
-    return CliRunner().invoke(main, ["graph", "design", *(str(word) for word in words)])
+run = partial(command_line.run, "graph", "design")
 
 
 def test_tables_truth_and_graph(tmp_path):

@@ -17,16 +17,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 from scipy.stats import chi2_contingency
 
-from causalft.cli import main
 from causalft.errors import CausalFTError
 from synthetic.designs import DESIGNS, SETS, make_design
 from synthetic.generate import generate, make_set
 from synthetic.objects import PARTS
 from synthetic.pictures import Renderer, Request, open_source, picture_seed
+from tests.command_line import run
 
 
 def test_a_larger_set_begins_with_the_smaller_one_and_no_picture_is_in_two_sets():
@@ -76,24 +75,21 @@ def fingerprint(folder) -> dict[str, str]:
 
 def test_command_writes_image_folders_bit_identically(tmp_path):
     for name in ("one", "two"):
-        result = CliRunner().invoke(
-            main,
-            [
-                "generate",
-                "--classes",
-                "cat,truck",
-                "--n-per-class",
-                "6",
-                "--ratio",
-                "5:1",
-                "--size",
-                "16",
-                "--seed",
-                "4",
-                "--out",
-                str(tmp_path / name),
-                "--json",
-            ],
+        result = run(
+            "generate",
+            "--classes",
+            "cat,truck",
+            "--n-per-class",
+            "6",
+            "--ratio",
+            "5:1",
+            "--size",
+            "16",
+            "--seed",
+            "4",
+            "--out",
+            str(tmp_path / name),
+            "--json",
         )
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["counts"]["B_train"] == [[5, 1], [1, 5]]
@@ -438,7 +434,7 @@ def test_two_thousand_pictures_a_second_with_their_seeds():
     ],
 )
 def test_bad_options_give_one_line_and_no_folder(tmp_path, options, message):
-    result = CliRunner().invoke(main, ["generate", "--out", str(tmp_path / "out"), *options])
+    result = run("generate", "--out", str(tmp_path / "out"), *options)
     assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert not (tmp_path / "out").exists()
 

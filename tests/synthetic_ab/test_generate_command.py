@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.cli.generate import command as generate_command
 from causalft.cli.generator_options import DIFFUSION_OPTIONS
+from tests import command_line
 
 pytest.importorskip("diffusers")
 
 
-def run(*words) -> object:
-    return CliRunner().invoke(main, ["generate", *(str(word) for word in words)])
+run = partial(command_line.run, "generate")
 
 
 def test_a_run_with_a_pipeline_prints_and_writes_what_was_used(tmp_path, tiny):

@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.cli import main
 from causalft.confounding.truth import truth
 from causalft.errors import CausalFTError
 from synthetic.designs import SETS, make_design
 from synthetic.laws import codes
 from synthetic.objects import PARTS
 from synthetic.own_design import read_design
+from tests.command_line import run
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "designs" / "own.yaml"
 
@@ -282,7 +281,7 @@ def test_generate_draws_it(tmp_path):
         "--out",
         str(tmp_path / "out"),
     ]
-    result = CliRunner().invoke(main, words)
+    result = run(*words)
     assert result.exit_code == 0, result.output
     assert "design studio: cats and dogs" in result.stdout
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -295,16 +294,16 @@ def test_generate_draws_it(tmp_path):
     changed = tmp_path / "own.yaml"
     changed.write_text(EXAMPLE.read_text().replace("{cat: 0.8, dog: 0.2}", "{cat: 0.5, dog: 0.5}"))
     words[2] = str(changed)
-    result = CliRunner().invoke(main, words)
+    result = run(*words)
     assert result.exit_code == 2 and "differs in" in result.stderr and "rows" in result.stderr
 
 
 def test_generate_plans_it_and_refuses_what_it_states_itself(tmp_path):
-    result = CliRunner().invoke(main, ["generate", "--design", str(EXAMPLE), "--dry-run", "--json"])
+    result = run("generate", "--design", str(EXAMPLE), "--dry-run", "--json")
     assert result.exit_code == 0 and json.loads(result.stdout)["classes"] == ["cat", "dog"]
-    result = CliRunner().invoke(main, ["generate", "--design", str(EXAMPLE), "--ratio", "80:20", "--dry-run"])
+    result = run("generate", "--design", str(EXAMPLE), "--ratio", "80:20", "--dry-run")
     assert result.exit_code == 2 and "drop --classes, --ratio and --strength" in result.stderr
     broken = write(tmp_path, document(C=[0.5, 0.6]))
-    result = CliRunner().invoke(main, ["generate", "--design", str(broken), "--out", str(tmp_path / "out")])
+    result = run("generate", "--design", str(broken), "--out", str(tmp_path / "out"))
     assert result.exit_code == 2 and "set B, node C: the table sums to 1.1" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
