@@ -31,13 +31,21 @@ def command(run: Path, out: Path | None, licence: str | None) -> None:
         click.echo(f"card     {write_text(out, text)}", err=True)
 
 
-def card_of(run: Run, *, repo: str | None = None, licence: str | None = None) -> str:
-    """The card of a complete run; paths of this machine are cut to their last part."""
+def card_of(
+    run: Run, *, repo: str | None = None, licence: str | None = None, stored: str | None = None
+) -> str:
+    """The card of a complete run; paths of this machine are cut to their last part.
+
+    ``stored`` says in what precision the tuned tensors go out, if it is not that of the run's own files.
+    """
+    from causalft.estimators.hub import stored_precision
     from causalft.estimators.model_card import model_card
     from causalft.estimators.portable import portable
     from causalft.fitting.page import fit_command
 
+    if stored is None and (kept := stored_precision(run)):
+        stored = f"{kept}, and used in float32"
     name = repo.rpartition("/")[2] if repo else os.path.basename(os.path.abspath(run.path))
     repeat = fit_command(run.config, f"runs/{name}")
-    text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence)
+    text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence, stored=stored)
     return portable(text, run.config)

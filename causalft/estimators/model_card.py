@@ -27,6 +27,7 @@ def model_card(
     command: str | None = None,
     repo: str | None = None,
     licence: str | None = None,
+    stored: str | None = None,
 ) -> str:
     """Return the card of a ``fit`` run as Markdown with the YAML front matter of the Hugging Face hub.
 
@@ -43,6 +44,8 @@ def model_card(
     licence : str, optional
         The hub's identifier of the licence of *this* model; by default ``apache-2.0`` for the minis that ship with
         the package and ``other`` for anything else.
+    stored : str, optional
+        In what the tuned tensors are stored where it is not float32, in words.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def model_card(
         "## Use\n\n" + _use(repo),
         "## Data\n\n" + _data(metrics),
         "## Strata\n\n" + _strata(metrics),
-        "## Recipe\n\n" + _recipe(config, metrics),
+        "## Recipe\n\n" + _recipe(config, metrics, stored),
         "## Accuracy by group\n\n" + _groups(metrics),
         "## Parameter imbalance\n\n" + _imbalance(metrics),
         "## Calibration\n\n" + _calibration(metrics),
@@ -188,7 +191,7 @@ def _licence(source: str, zoo: str, known: str | None) -> str:
     return found[0] if found else "not known here: see where the weights come from"
 
 
-def _recipe(config: Document, metrics: Document) -> str:
+def _recipe(config: Document, metrics: Document, stored: str | None) -> str:
     tuning = dict(config.get("tuning") or {})
     rows = [[md.code(key), md.code(value)] for key, value in tuning.items() if value is not None]
     rates = {name: stratum.get("lr") for name, stratum in metrics["strata"].items()}
@@ -196,6 +199,8 @@ def _recipe(config: Document, metrics: Document) -> str:
         chosen = ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate is not None)
         rows.append(["learning rate chosen on validation", md.text(chosen)])
     rows.append(["`fusion`", md.code(metrics["fused"].get("fusion", "?"))])
+    if stored:
+        rows.append(["tuned tensors stored in", md.text(stored)])
     return md.table(["setting", "value"], rows)
 
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from causalft.estimators.hub.fetch import install, pull
+from causalft.estimators.hub.half import HalfChange, half_change, stored_precision
 from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
 from causalft.estimators.hub.send import push
 
-__all__ = ["ADAPTER_BYTES", "MANIFEST", "install", "layout", "pull", "push", "write_layout"]
+__all__ = [
+    "ADAPTER_BYTES",
+    "MANIFEST",
+    "HalfChange",
+    "half_change",
+    "install",
+    "layout",
+    "pull",
+    "push",
+    "stored_precision",
+    "write_layout",
+]

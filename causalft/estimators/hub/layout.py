@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
+from causalft.estimators.hub.half import TUNED_FILES, half_file
 from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.runs import Run, read_json, to_json, write_bytes
@@ -30,7 +31,7 @@ _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
 _NOT_SHARED = {"predictions.safetensors"}
 
 
-def layout(run: Run, card: str, *, allow_large: bool = False) -> dict[str, bytes | Path]:
+def layout(run: Run, card: str, *, allow_large: bool = False, half: bool = False) -> dict[str, bytes | Path]:
     """Return the files of a run on a hub: name to content, or to the file that holds it.
 
     ``README.md`` (the card), ``config.json``, ``metrics.json``, ``report.html``, ``figures/``, ``strata/NAME/`` with
@@ -44,6 +45,9 @@ def layout(run: Run, card: str, *, allow_large: bool = False) -> dict[str, bytes
         Markdown.
     allow_large : bool
         Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
+    half : bool
+        Store tuned tensors in half precision (:func:`causalft.estimators.hub.half.half_file`); they are read back as
+        float32.
 
     Raises
     ------
@@ -68,13 +72,17 @@ def layout(run: Run, card: str, *, allow_large: bool = False) -> dict[str, bytes
         ]
         if not kept:
             raise CausalFTError(f"{folder} holds no tuned stratum; fit it again")
-        n_bytes = sum(path.stat().st_size for path in kept if path.name != "head.safetensors")
+        stored: dict[str, bytes | Path] = {
+            path.name: half_file(path) if half and path.name in TUNED_FILES else path for path in kept
+        }
+        n_bytes = sum(_size(content) for file, content in stored.items() if file != "head.safetensors")
         if n_bytes > ADAPTER_BYTES and not allow_large:
             raise CausalFTError(
-                f"what was tuned of {name!r} is {n_bytes / 1e6:.1f} MB, above 10 MB: fit it with a smaller "
-                "tuner or bottleneck, or pass --allow-large"
+                f"what was tuned of {name!r} is {n_bytes / 1e6:.1f} MB{' in half precision' if half else ''}, above "
+                f"10 MB: {'' if half else _if_halved(kept)}fit it with a smaller tuner or bottleneck, or pass "
+                "--allow-large"
             )
-        files |= {f"strata/{folder.name}/{path.name}": path for path in kept}
+        files |= {f"strata/{folder.name}/{file}": content for file, content in stored.items()}
     files |= _own_zoo(config)
     listed = {
         name: {"sha256": digest(content), "bytes": _size(content)} for name, content in sorted(files.items())
@@ -82,6 +90,16 @@ def layout(run: Run, card: str, *, allow_large: bool = False) -> dict[str, bytes
     files["README.md"] = card.encode("utf-8")
     files[MANIFEST] = to_json({"format": 1, "kind": run.kind, "files": listed}).encode("utf-8")
     return files
+
+
+def _if_halved(kept: list[Path]) -> str:
+    """The first way out, if it is one: the adapters in half precision are small enough."""
+    try:
+        n_bytes = sum(len(half_file(path)) for path in kept if path.name == "adapter.safetensors")
+    except CausalFTError:
+        return ""
+    n_bytes += sum(path.stat().st_size for path in kept if path.name not in TUNED_FILES)
+    return f"pass --half ({n_bytes / 1e6:.1f} MB), " if n_bytes <= ADAPTER_BYTES else ""
 
 
 def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:

@@ -1,0 +1,174 @@
+"""Tuned tensors in half precision: half the size to share, read back as float32, with what that does to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from causalft.datasets.image_set import ImageSet
+from causalft.errors import CausalFTError
+from causalft.estimators.members import folder_name
+from causalft.estimators.strata import StrataClassifier
+from causalft.runs import Run
+
+__all__ = ["TUNED_FILES", "HalfChange", "half_change", "half_file", "half_tensor", "stored_precision"]
+
+TUNED_FILES = ("adapter.safetensors", "head.safetensors")
+"""What is tuned of a stratum."""
+
+_STORED = "stored"
+
+
+@dataclass(frozen=True, repr=False)
+class HalfChange:
+    """What half precision changes in the predictions of a run.
+
+    Attributes
+    ----------
+    n : int
+        Images that were predicted with both.
+    fused : float
+        Largest change of a fused probability.
+    strata : dict of str to float
+        The same of each stratum alone.
+    labels : int
+        Images whose most probable class changes in the fusion.
+    """
+
+    n: int
+    fused: float
+    strata: dict[str, float]
+    labels: int
+
+    def __repr__(self) -> str:
+        return f"HalfChange({self.sentence()})"
+
+    def sentence(self) -> str:
+        """In words."""
+        images = "image" if self.n == 1 else "images"
+        return (
+            f"a fused probability changes by at most {self.fused:.2g} and the predicted class of {self.labels} of "
+            f"{self.n} test {images}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON knows it."""
+        return asdict(self)
+
+
+def half_tensor(value: Tensor) -> Tensor:
+    """Return a tensor in float16, or in bfloat16 where a value is too large for that; integers stay as they are.
+
+    Examples
+    --------
+    >>> half_tensor(torch.tensor([1.0])).dtype, half_tensor(torch.tensor([1e6])).dtype
+    (torch.float16, torch.bfloat16)
+    """
+    if not value.is_floating_point():
+        return value
+    fits = value.abs().max() <= torch.finfo(torch.float16).max if value.numel() else True
+    return value.to(torch.float16 if fits else torch.bfloat16)
+
+
+def half_file(path: Path) -> bytes:
+    """Return a safetensors file with its floating-point tensors in half precision; its metadata says so.
+
+    Raises
+    ------
+    CausalFTError
+        If the file cannot be read, or holds a number that is not finite.
+    """
+    tensors, about = _halved(path)
+    return save(tensors, {**about, _STORED: _kinds(tensors)})
+
+
+def stored_precision(run: Run, *, half: bool = False) -> str | None:
+    """Return the half precision in which the tuned tensors of a run are stored, or would be; None for float32.
+
+    Parameters
+    ----------
+    run : Run
+    half : bool
+        What :func:`half_file` makes of them.
+    """
+    folders = [run.path / "strata" / folder_name(name) for name in run.config["strata"]]
+    paths = [folder / file for folder in folders for file in TUNED_FILES]
+    found = {_kinds(_halved(path)[0]) if half else _said(path) for path in paths}
+    return " and ".join(sorted(found - {""}, reverse=True)) or None
+
+
+def half_change(
+    run: Run, images: ImageSet, *, n_images: int = 1000, device: str = "auto", progress: bool | None = None
+) -> HalfChange:
+    """Predict images with a run as it is and with its tuned tensors in half precision.
+
+    Parameters
+    ----------
+    run : Run
+        A complete ``fit`` run, its backbones at hand.
+    images : ImageSet
+        Its test images; of more than ``n_images``, so many are taken at even distances.
+    n_images : int
+    device : str
+    progress : bool, optional
+
+    Raises
+    ------
+    CausalFTError
+        If the run cannot be loaded or an image cannot be read.
+    """
+    rows = np.unique(np.linspace(0, len(images) - 1, min(n_images, len(images))).round().astype(np.int64))
+    shown = images.subset(rows)
+    model = StrataClassifier.load(run.path, device=device, progress=progress)
+    strata = model.stratum_proba(shown)
+    fused = model.fuse_proba(strata)
+    with torch.no_grad():
+        for member in model.members_.values():
+            for parameter in [*member.tuned.parameters(), *member.head.parameters()]:
+                parameter.copy_(half_tensor(parameter))
+    strata_then = model.stratum_proba(shown)
+    fused_then = model.fuse_proba(strata_then)
+    change = np.abs(strata_then - strata).max(axis=(1, 2))
+    return HalfChange(
+        n=len(shown),
+        fused=float(np.abs(fused_then - fused).max()),
+        strata={name: float(value) for name, value in zip(model.members_, change, strict=True)},
+        labels=int((fused_then.argmax(1) != fused.argmax(1)).sum()),
+    )
+
+
+def _said(path: Path) -> str:
+    """What the file says of itself; whoever reads its tensors says what is wrong with it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(_STORED, "")
+    except (OSError, SafetensorError):
+        return ""
+
+
+def _halved(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            names = list(file.keys())
+            tensors = {name: half_tensor(file.get_tensor(name)).contiguous() for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CausalFTError(f"{path} cannot be read ({error}); fit the stratum again") from error
+    for name, value in tensors.items():
+        if not torch.isfinite(value).all():
+            raise CausalFTError(f"{path}: {name} holds a number that is not finite; fit the stratum again")
+    return tensors, about
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> str:
+    """``float16``, ``bfloat16``, both, or nothing where no tensor is there."""
+    found = {str(v.dtype).removeprefix("torch.") for v in tensors.values() if v.is_floating_point()}
+    return " and ".join(sorted(found, reverse=True))
