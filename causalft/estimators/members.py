@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,11 @@ from causalft.errors import CausalFTError
 from causalft.priors import PriorEstimate, estimate_prior
 from causalft.runs import atomic_path
 from causalft.strata.crops import Crops
-from causalft.strata.encoder import frozen_encoder
+from causalft.strata.encoder import encode_all, frozen_encoder
 from causalft.strata.features import FeatureCache, cached_features
+from causalft.strata.head_weights import start_of_head
 from causalft.strata.prompt_templates import text_weights
 from causalft.strata.stratum import Stratum
-from causalft.strata.stream import batches
 from causalft.strata.tuned import TunedStratum, load_tuned, tune
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
@@ -180,33 +180,12 @@ def fit_member(
     validation = Crops(splits.validation, stratum, progress=progress)
     test = Crops(splits.test, stratum, progress=progress)
     train_crops = Crops(splits.train, stratum, progress=progress)
-    encode, precision = frozen_encoder(stratum, tuning.precision)
-    # An image-only backbone has no captions: the class means of the training images stand in for them.
-    if stratum.has_text:
-        anchors, scale = text_weights(stratum, class_names, tuning.template), stratum.logit_scale
-    else:
-        features = encode_all(encode, train_crops)
-        anchors = class_means(features, splits.train.labels, len(class_names), class_names=class_names)
-        scale = tuning.head_scale
-    weights = anchors.float().cpu().numpy()
-    zero_shot = [
-        zero_shot_logits(
-            scale,
-            weights,
-            cached_features(
-                cache, stratum, part.images, encode=encode, precision=precision, progress=progress
-            )
-            if cache is not None
-            else encode_all(encode, part),
-        )
-        for part in (validation, test)
-    ]
+    zero_shot = _zero_shot(stratum, train_crops, (validation, test), tuning, cache, progress)
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
     rates = learning_rates or (tuning.lr,)
-    if tuning.head_start == "text":
-        encode = None  # type: ignore[assignment]  # its tower is a second copy of the weights
+    weight = start_of_head(stratum, train_crops, class_names, tuning)  # one for all learning rates
     for lr in rates:
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
@@ -216,7 +195,7 @@ def fit_member(
             replace(tuning, lr=lr),
             validation=validation,
             model_prior=prior.prior,
-            encode=encode,
+            weight=weight,
             release=lr == rates[-1],
             progress=progress,
             checkpoint=checkpoint,
@@ -251,9 +230,38 @@ def fit_member(
     return prediction, tuned
 
 
-def encode_all(encode: Callable[[torch.Tensor], torch.Tensor], crops: Crops) -> np.ndarray:
-    """Unit features of all pictures, shape (n, d), float32."""
-    return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()
+def _zero_shot(
+    stratum: Stratum,
+    train: Crops,
+    parts: Sequence[Crops],
+    tuning: Tuning,
+    cache: FeatureCache | None,
+    progress: bool | None,
+) -> list[np.ndarray]:
+    """Logits of the untouched model, one (n, n_classes) float64 array a part.
+
+    The frozen encoder may hold a second copy of the weights; it ends with this call, before the tuning starts.
+    """
+    encode, precision = frozen_encoder(stratum, tuning.precision)
+    class_names = list(train.images.class_names)
+    # An image-only backbone has no captions: the class means of the training images stand in for them.
+    if stratum.has_text:
+        anchors, scale = text_weights(stratum, class_names, tuning.template), stratum.logit_scale
+    else:
+        features = encode_all(encode, train)
+        anchors = class_means(features, train.images.labels, len(class_names), class_names=class_names)
+        scale = tuning.head_scale
+    weights = anchors.float().cpu().numpy()
+    found = []
+    for part in parts:
+        if cache is None:
+            features = encode_all(encode, part)
+        else:
+            features = cached_features(
+                cache, stratum, part.images, encode=encode, precision=precision, progress=progress
+            )
+        found.append(zero_shot_logits(scale, weights, features))
+    return found
 
 
 def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:

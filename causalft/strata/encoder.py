@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from causalft.strata.crops import Crops
 from causalft.strata.stratum import Stratum
+from causalft.strata.stream import batches
 from causalft.tuning.precision import choose_precision, lower_frozen_layers
 from causalft.tuning.towers import open_tower
 
-__all__ = ["autocast", "frozen_encoder"]
+__all__ = ["autocast", "encode_all", "frozen_encoder"]
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -38,3 +41,8 @@ def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[
             return F.normalize(tower(stratum.normalise(pixels)).float(), dim=-1)
 
     return encode, chosen
+
+
+def encode_all(encode: Callable[[Tensor], Tensor], crops: Crops) -> np.ndarray:
+    """Unit features of all pictures, shape (n, d), float32."""
+    return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from causalft.strata.crops import Crops
+from causalft.strata.encoder import encode_all, frozen_encoder
 from causalft.strata.prompt_templates import text_weights
 from causalft.strata.stratum import Stratum
-from causalft.strata.stream import batches
 from causalft.strata.tuning_settings import Tuning
 from causalft.tuning.head_start import class_means, k_shot, probe_weights
 
@@ -23,8 +21,6 @@ def start_of_head(
     crops: Crops | None,
     class_names: Sequence[str],
     tuning: Tuning,
-    *,
-    encode: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Return the weights that ``tuning.head_start`` names, shape (n_classes, d).
 
@@ -35,8 +31,7 @@ def start_of_head(
         Training images; not needed for a start from text.
     class_names : sequence of str
     tuning : Tuning
-    encode : callable, optional
-        uint8 pictures to unit features; by default ``stratum.image_features``.
+        Features of images are computed in its precision.
 
     Raises
     ------
@@ -46,9 +41,7 @@ def start_of_head(
     if tuning.head_start == "text":
         return text_weights(stratum, class_names, tuning.template)
     assert crops is not None
-    run = encode or stratum.image_features
-    with torch.inference_mode():
-        features = np.concatenate([run(pixels).float().cpu().numpy() for _, pixels in batches(crops, 256)])
+    features = encode_all(frozen_encoder(stratum, tuning.precision)[0], crops)
     labels, n_classes = crops.images.labels, len(class_names)
     if tuning.head_start == "class-mean":
         weights = class_means(features, labels, n_classes, class_names=class_names)

@@ -236,8 +236,6 @@ def build_tuned(
     class_names: Sequence[str],
     tuning: Tuning,
     crops: Crops | None = None,
-    *,
-    encode: Callable[[Tensor], Tensor] | None = None,
 ) -> TunedStratum:
     """Return the stratum before training: the frozen tower, and a head where ``tuning.head_start`` puts it.
 
@@ -245,11 +243,8 @@ def build_tuned(
     ----------
     crops : Crops, optional
         Training images, for a head that does not start from text.
-    encode : callable, optional
-        See :func:`causalft.strata.encoder.frozen_encoder`.
     """
-    weight = start_of_head(stratum, crops, class_names, tuning, encode=encode)
-    return TunedStratum(stratum, weight, tuning)
+    return TunedStratum(stratum, start_of_head(stratum, crops, class_names, tuning), tuning)
 
 
 def tune(
@@ -260,7 +255,7 @@ def tune(
     *,
     validation: Crops | None = None,
     model_prior: ArrayLike | None = None,
-    encode: Callable[[Tensor], Tensor] | None = None,
+    weight: Tensor | None = None,
     release: bool = False,
     progress: bool | None = None,
     checkpoint: Path | None = None,
@@ -279,8 +274,8 @@ def tune(
         Balanced; its risk (NLL) decides an early stop, if ``tuning.patience`` asks for one.
     model_prior : (n_classes,) array, optional
         Label prior of the foundation model, for GLA-Train.
-    encode : callable, optional
-        See :func:`causalft.strata.encoder.frozen_encoder`.
+    weight : (n_classes, d) Tensor, optional
+        Where the head starts; by default :func:`causalft.strata.head_weights.start_of_head`. Not changed.
     release : bool
         The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
     progress, checkpoint, log_dir
@@ -293,7 +288,9 @@ def tune(
         where the loss is then undefined.
     """
     tuning.check()
-    tuned = build_tuned(stratum, class_names, tuning, crops, encode=encode)
+    if weight is None:
+        weight = start_of_head(stratum, crops, class_names, tuning)
+    tuned = TunedStratum(stratum, weight, tuning)
     if release and tuned.lowered:
         stratum.release()
     if not tuned.tuned.trains_head:  # zero-shot: nothing is trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import networkx as nx
@@ -21,6 +22,7 @@ from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
 from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
+from causalft.strata import encoder as encoder_module
 from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import PretrainedZoo, open_zoo
 
@@ -91,6 +93,38 @@ def test_the_learning_rate_with_the_lowest_validation_risk_is_kept(zoo, splits):
         if lr == chosen.lr:
             assert np.array_equal(alone.test_logits, chosen.test_logits)
     assert chosen.lr == min(risks, key=risks.get)
+
+
+@pytest.mark.parametrize("head_start", ["text", "class-mean"])
+def test_the_frozen_encoder_is_gone_when_tuning_starts_and_the_head_starts_once(
+    zoo, splits, monkeypatch, head_start
+):
+    """It holds a second copy of the weights; the tower of the tuning must not come beside it."""
+    towers, started, tuned_with = [], [], []
+    lower, start, tune = encoder_module.open_tower, members_module.start_of_head, members_module.tune
+
+    def opened(visual):
+        tower = lower(visual)
+        towers.append(weakref.ref(tower))
+        return tower
+
+    def starts(*arguments):
+        started.append(start(*arguments))
+        return started[-1]
+
+    def tunes(*arguments, **options):
+        assert towers and all(tower() is None for tower in towers)
+        tuned_with.append(options["weight"])
+        return tune(*arguments, **options)
+
+    monkeypatch.setattr(encoder_module, "open_tower", opened)
+    monkeypatch.setattr(members_module, "start_of_head", starts)
+    monkeypatch.setattr(members_module, "tune", tunes)
+    tuning = replace(FAST, head_start=head_start, precision="bf16")
+    fit_member(splits, "clip", zoo, tuning, learning_rates=(0.01, 0.02), device="cpu", progress=False)
+    assert len(towers) == (1 if head_start == "text" else 2)
+    assert len(started) == 1 and len(tuned_with) == 2
+    assert all(weight is started[0] for weight in tuned_with)
 
 
 def test_a_finished_member_is_read_and_not_trained_again(zoo, splits, tmp_path, monkeypatch):
