@@ -44,7 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.part-", suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -74,8 +74,13 @@ def remove_for_good(path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     target.unlink(missing_ok=True)
-    for left in target.parent.glob(f".{escape(target.stem)}.????????{escape(target.suffix)}"):
+    for left in target.parent.glob(f".{escape(target.stem)}.part-????????{escape(target.suffix)}"):
         left.unlink(missing_ok=True)
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file is what :func:`atomic_path` writes before it takes its place."""
+    return re.fullmatch(r"\..*\.part-[a-z0-9_]{8}(\.[^.]*)?", path.name) is not None and path.is_file()
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
@@ -233,7 +238,12 @@ class Run:
         return (self.path / name).exists()
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write ``metrics.json``; from then on the run is complete."""
+        """Write ``metrics.json``; from then on the run is complete.
+
+        What writers that were killed left behind goes first: nobody else writes into a run that is not complete.
+        """
+        for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
+            left.unlink(missing_ok=True)
         write_json(self.path / "metrics.json", metrics)
 
 
@@ -265,7 +275,9 @@ def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFT
 
 def _holds_results(folder: Path) -> bool:
     """Whether a run has written anything beside its ``config.json``, checkpoints of a training included."""
-    return any(item.is_file() and item.name != "config.json" for item in folder.rglob("*"))
+    return any(
+        item.is_file() and item.name != "config.json" and not _is_part(item) for item in folder.rglob("*")
+    )
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -323,12 +322,9 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half written, so that the folder is that of an undisturbed run."""
-    for path in folder.rglob(".*"):
-        if path.is_file() and re.fullmatch(
-            r"\..+\.part|\.(metadata|metrics|config)\..+\.(csv|json)", path.name
-        ):
-            path.unlink(missing_ok=True)
+    """Remove the pictures that a killed process left half written; of other files, :meth:`Run.finish` does."""
+    for path in [path for path in folder.rglob(".*.png.part") if path.is_file()]:
+        path.unlink(missing_ok=True)
 
 
 def _csv(columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +157,30 @@ def test_a_run_that_stopped_before_its_first_result_does_not_block_the_folder(tm
     run = Run.create(tmp_path / "a", kind="fit", config={"weights": "right"})
     run.finish({})
     assert Run.open(tmp_path / "a").config == {"weights": "right"}
+
+
+def test_what_a_killed_writer_leaves_goes_when_the_run_is_finished(tmp_path):
+    """Killed while a figure is written: its temporary file is neither a result nor part of the finished run."""
+    script = """
+import os, signal, sys
+from causalft.runs import Run, atomic_path
+run = Run.create(sys.argv[1], kind="fit", config={"seed": 1})
+with atomic_path(run.file("figures/a.b.png")), atomic_path(run.file("plain")), atomic_path(run.file(".lr.json")):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    folder = tmp_path / "run"
+    assert subprocess.run([sys.executable, "-c", script, folder]).returncode == -signal.SIGKILL
+    assert len(files_below(folder)) == 4 and not any(
+        "figures/a.b.png" in name for name in files_below(folder)
+    )
+    run = Run.create(folder, kind="fit", config={"seed": 2})  # there is no result that would hold the folder
+    kept = [".hidden", ".lr.checkpoint.safetensors", "b.part-abcdefgh.png", ".note.part-abc.txt"]
+    for name in kept:
+        write_text(run.file(f"strata/{name}"), "x")
+    run.finish({})
+    assert files_below(folder) == sorted(
+        ["config.json", "metrics.json", *(f"strata/{name}" for name in kept)]
+    )
 
 
 def test_folders_that_are_no_runs(tmp_path):

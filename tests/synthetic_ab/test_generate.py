@@ -170,7 +170,7 @@ def test_a_torn_file_is_drawn_again_and_leftovers_are_removed(tmp_path):
     some[0].write_bytes(some[0].read_bytes()[:90])
     some[1].write_bytes(b"")
     (tmp_path / "torn" / "A_train" / "cat" / ".00000.png.part").write_bytes(b"half")
-    (tmp_path / "torn" / ".metadata.k2jd8s_3.csv").write_bytes(b"half")
+    (tmp_path / "torn" / ".metadata.part-k2jd8s_3.csv").write_bytes(b"half")
     generate(design, tmp_path / "torn", 4, generator=Slow())
     generate(design, tmp_path / "slow", 4, generator=Slow())
     assert fingerprint(tmp_path / "torn") == fingerprint(tmp_path / "slow")
