@@ -126,11 +126,21 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             [
                 "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
                 "explains labelled validation images best (GLA).",
-                prior_caveat("caption-bank" if metrics.get("zoo") == "mini" else "unknown"),
+                *_caveats(metrics),
             ],
             tables=[_priors(metrics)],
         ),
     ]
+
+
+def _caveats(metrics: Metrics) -> list[str]:
+    """What the estimates are, once for each pre-training loss among the strata."""
+    strata: dict[str, list[str]] = {}
+    for name, scores in metrics["strata"].items():
+        strata.setdefault(scores.get("pretraining_loss", "unknown"), []).append(name)
+    if len(strata) == 1:
+        return [prior_caveat(loss) for loss in strata]
+    return [f"{', '.join(names)}: {prior_caveat(loss)}" for loss, names in strata.items()]
 
 
 def _measures(metrics: Metrics) -> Table:

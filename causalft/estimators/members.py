@@ -62,6 +62,8 @@ class MemberPrediction:
         In which the tower ran.
     anchors : {"captions", "class means"}
         What the zero-shot logits compare a picture with; image-only backbones know no captions.
+    pretraining_loss : str
+        As :func:`causalft.priors.prior_caveat` takes it: that of a mini's card, ``unknown`` for any other model.
     read_back : bool
         Whether it was found complete in its folder and not made in this call.
     """
@@ -80,6 +82,7 @@ class MemberPrediction:
     seconds: float
     precision: str = "fp32"
     anchors: str = "captions"
+    pretraining_loss: str = "unknown"
     read_back: bool = False
 
     @property
@@ -222,6 +225,7 @@ def fit_member(
         n_tuned=tuned.n_tuned,
         precision=tuned.precision,
         anchors="captions" if stratum.has_text else "class means",
+        pretraining_loss=_pretraining_loss(stratum),
         seconds=time.perf_counter() - started,
     )
     if folder is not None and is_main_process():
@@ -267,6 +271,10 @@ def _zero_shot(
 def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Logits of the untouched model against one unit vector a class, shape (n, n_classes), float64."""
     return (scale * features @ anchors.T).astype(np.float64)
+
+
+def _pretraining_loss(stratum: Stratum) -> str:
+    return "unknown" if stratum.card is None else stratum.card.loss
 
 
 def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
@@ -321,4 +329,5 @@ def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any
         )
     arrays.pop("validation_labels", None)  # they are there for `causalft prior`
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
+    rest.setdefault("pretraining_loss", _pretraining_loss(stratum))  # not in files of before it was kept
     return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

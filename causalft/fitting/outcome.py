@@ -117,6 +117,7 @@ def diagnose_run(
             n_tuned=first.n_tuned,
             precision=first.precision,
             zero_shot_from=first.anchors,
+            pretraining_loss=first.pretraining_loss,
             seconds=first.seconds,
         )
         if first.true_prior is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from dataclasses import replace
 
 import networkx as nx
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 
@@ -71,6 +74,7 @@ def test_a_member_says_what_it_thinks_before_and_after_tuning(zoo, splits, fitte
     member = fitted.members_["clip"]
     trained = [*member.tuned.state().values(), member.head.weight]
     assert found.n_tuned == sum(p.numel() for p in trained)
+    assert found.pretraining_loss == zoo.card("clip").loss == "caption-bank"
     assert "clip" in repr(found) and found.sha256 == zoo.card("clip").sha256
 
 
@@ -142,6 +146,18 @@ def test_a_finished_member_is_read_and_not_trained_again(zoo, splits, tmp_path, 
     )
     for name, value in tuned.state_dict().items():
         assert (read.state_dict()[name] == value).all(), name
+
+
+def test_a_member_of_before_the_pretraining_loss_was_kept_is_read_all_the_same(zoo, splits, tmp_path):
+    fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+    path = tmp_path / "predictions.safetensors"
+    with safe_open(path, framework="np") as file:
+        metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    member = json.loads(metadata["member"])
+    del member["pretraining_loss"]
+    save_file(arrays, path, metadata | {"member": json.dumps(member)})
+    again, _ = fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
+    assert again.read_back and again.pretraining_loss == "caption-bank"
 
 
 def test_what_was_made_otherwise_is_not_taken_for_the_result(zoo, splits, tmp_path):
