@@ -128,7 +128,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
                 "explains labelled validation images best (GLA).",
                 *_caveats(metrics),
             ],
-            tables=[_priors(metrics)],
+            tables=[_priors(metrics), *_adjusted(metrics)],
         ),
     ]
 
@@ -226,6 +226,43 @@ def _priors(metrics: Metrics) -> Table:
         )
     columns = ["stratum", "largest", "smallest", "imbalance", "Spearman with the true prior"]
     return Table(columns, rows, "Estimated label priors.")
+
+
+def _adjusted(metrics: Metrics) -> list[Table]:
+    """What it is worth to take the estimate out of the logits; no table where a document does not say."""
+    if not all("zero_shot" in scores for scores in metrics["strata"].values()):
+        return []
+    rows = []
+    for name, scores in {**metrics["strata"], "fused": metrics["fused"]}.items():
+        before = scores.get("zero_shot")
+        adjusted = scores.get("gla_ft")
+        rows.append(
+            [
+                name,
+                *(
+                    ["", ""]
+                    if before is None
+                    else [_percent(before[key]) for key in ("accuracy", "gla_accuracy")]
+                ),
+                _percent(scores["accuracy"]),
+                *(
+                    ["", ""]
+                    if adjusted is None
+                    else [_percent(adjusted["accuracy"]), _points(adjusted["difference"])]
+                ),
+            ]
+        )
+    columns = ["model", "zero-shot", "GLA-ZS", "tuned", "GLA-FT", "GLA-FT minus tuned"]
+    caption = (
+        "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q. GLA-FT: the "
+        "same plus the tuned logits, less the class prior of the training set where the loss left it in; no model of "
+        "this run predicts so."
+    )
+    return [Table(columns, rows, caption)]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _accuracy(scores: Metrics) -> list[str]:

@@ -11,6 +11,7 @@ from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis, diagnose
 from causalft.estimators.members import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing
+from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
 from causalft.imbalance import imbalance_factor as measured_imbalance
@@ -122,6 +123,13 @@ def diagnose_run(
         )
         if first.true_prior is not None:
             metrics["strata"][name]["prior_spearman"] = rank_correlation(first.prior.prior, first.true_prior)
+    adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
+    if adjusted:
+        gla_fused, _ = _fuse_seeds(settings, splits, adjusted, settings.stratum_prior)
+        of_strata, of_fused = gla_scores(splits, members, fused, adjusted, gla_fused, seed=settings.seed)
+        for name, score in of_strata.items():
+            metrics["strata"][name]["gla_ft"] = score
+        metrics["fused"]["gla_ft"] = of_fused
     metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
     return metrics, diagnosis, fused
 

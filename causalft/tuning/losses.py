@@ -19,6 +19,7 @@ __all__ = [
     "LOSSES",
     "LossName",
     "caption_bank_loss",
+    "carries_class_prior",
     "in_batch_contrastive_loss",
     "logit_adjusted_loss",
     "loss_settings",
@@ -39,6 +40,41 @@ _MAKERS: dict[str, Callable[..., rebalance.Loss]] = {
     "LADE": rebalance.lade,
     "GLA-Train": rebalance.gla_train,
 }
+
+# What the logits at the optimum of a loss are. CE and Focal rank classes by p(y|x) of the training set; so does LDAM,
+# whose margins widen the gap to the other classes and leave the order. CB weighs by almost 1 / n_y, which undoes the
+# prior as GRW does by 1 / P_S(y); the others add log P_S(y) to the logits in training, and the logits are without it.
+_CARRIES_PRIOR: dict[str, bool] = {
+    "CE": True,
+    "Focal": True,
+    "LDAM": True,
+    "CB": False,
+    "GRW": False,
+    "BS": False,
+    "LA": False,
+    "LADE": False,
+    "GLA-Train": False,
+}
+
+
+def carries_class_prior(name: str) -> bool:
+    """Whether logits tuned with a loss, at its usual settings, still lean by the class prior of the training set.
+
+    Where they do, GLA-FT takes log P_S out of them (:func:`causalft.estimators.gla.gla_finetuned`).
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> carries_class_prior("CE"), carries_class_prior("LA")
+    (True, False)
+    """
+    if name not in _CARRIES_PRIOR:
+        raise CausalFTError(f"no loss is named {name!r}; use one of {', '.join(LOSSES)}")
+    return _CARRIES_PRIOR[name]
 
 
 def loss_settings(name: str) -> dict[str, float]:

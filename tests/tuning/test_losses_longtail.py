@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.tuning.losses import LOSSES, loss_settings, make_loss
+from causalft.tuning.losses import LOSSES, carries_class_prior, loss_settings, make_loss
 
 COUNTS = [500, 60, 7, 1]
 LOG_Q = np.log([0.1, 0.6, 0.05, 0.25])
@@ -196,6 +196,36 @@ def test_gla_train_takes_the_prior_of_the_model_off_the_tuned_logits():
     found = optimum(make_loss("GLA-Train", 1000 * PRIOR, model_log_prior=q.log()))
     expected = (LIKELIHOOD.T / q).log()
     assert torch.allclose(found.softmax(1), expected.softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_the_table_says_of_the_class_prior_holds_where_the_input_tells_nothing(name):
+    """Then all that logits can learn is the prior: they are its logarithm, or less by it, flat."""
+    labels = torch.repeat_interleave(torch.arange(4), torch.tensor(COUNTS))
+    logits = torch.zeros(4).double().requires_grad_(True)
+    solver = torch.optim.LBFGS([logits], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    loss = make(name)
+
+    def closure():
+        solver.zero_grad()
+        value = loss(logits.expand(len(labels), 4), labels)
+        value.backward()
+        return value
+
+    solver.step(closure)
+    found = logits.detach().numpy() + (LOG_Q if name == "GLA-Train" else 0.0)
+    if carries_class_prior(name):
+        assert (np.diff(found) < -0.5).all()  # COUNTS fall
+    else:
+        assert np.ptp(found) < 0.05
+    if name == "CE":
+        expected = np.log(np.array(COUNTS) / sum(COUNTS))
+        np.testing.assert_allclose(found - found.mean(), expected - expected.mean(), atol=1e-3)
+
+
+def test_an_unknown_loss_carries_nothing():
+    with pytest.raises(CausalFTError, match="no loss is named 'LDMA'"):
+        carries_class_prior("LDMA")
 
 
 # --- numbers ---

@@ -1,0 +1,111 @@
+"""GLA-FT beside the tuned strata: the numbers of a run are those of its arrays, and the page shows them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from causalft.estimators.gla import gla_finetuned
+from causalft.estimators.members import MemberPrediction
+from causalft.fitting.gla_ft import gla_members, prior_left_in_logits
+from causalft.priors import estimate_prior
+from causalft.runs import read_json
+from causalft.strata.tuning_settings import Tuning
+from tests.command_line import run
+
+STRATA = ("clip", "openclip")
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory, tiny_zoo, photos):
+    def fitted(*options):
+        folder = tmp_path_factory.mktemp("gla") / "run"
+        words = ["fit", "--strata", ",".join(STRATA), "--zoo", tiny_zoo, "--data", photos, "--out", folder]
+        words += [
+            "--n-test",
+            6,
+            "--n-validation",
+            3,
+            "--imbalance-factor",
+            5,
+            "--epochs",
+            3,
+            "--batch-size",
+            16,
+        ]
+        result = run(*words, *options)
+        assert result.exit_code == 0, result.output
+        return folder
+
+    return fitted
+
+
+def arrays(folder, name):
+    return load_file(folder / "strata" / name / "predictions.safetensors")
+
+
+@pytest.mark.parametrize("loss", ["LA", "CE"])
+def test_the_scores_are_those_of_the_arrays_with_the_class_prior_where_the_loss_leaves_it_in(fit, loss):
+    folder = fit("--loss", loss, "--lr", "0.05")
+    metrics = read_json(folder / "metrics.json")
+    counts = np.array([metrics["class_counts"][name] for name in metrics["classes"]])
+    left = counts / counts.sum() if loss == "CE" else None
+    labels = np.repeat(np.arange(4), 6)
+    for name in STRATA:
+        found = arrays(folder, name)
+        logits = gla_finetuned(found["zero_shot_test"], found["test_logits"], found["prior"], left)
+        right = logits.argmax(1) == labels
+        score = metrics["strata"][name]["gla_ft"]
+        assert score["accuracy"] == pytest.approx(right.mean())
+        tuned = (found["test_logits"].argmax(1) == labels).mean()
+        assert tuned == pytest.approx(metrics["strata"][name]["accuracy"])
+        assert score["difference"]["estimate"] == pytest.approx(right.mean() - tuned)
+        by_class = right.reshape(4, 6).mean(1)
+        few = counts < 20
+        assert score["D"]["few"] == pytest.approx(by_class[few].mean())
+        best = np.argmax(metrics["strata"][name]["label_prior"])
+        assert score["P"]["many"] == pytest.approx(by_class[best])  # 30 % of four classes is one
+    fused = metrics["fused"]["gla_ft"]
+    low, high = fused["ci95"]
+    assert low <= fused["accuracy"] <= high and set(fused["P"]) == set(STRATA)
+    gained = fused["accuracy"] - metrics["fused"]["accuracy"]
+    assert fused["difference"]["estimate"] == pytest.approx(gained)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "GLA-FT minus tuned" in page and "GLA-ZS" in page
+
+
+def test_where_nothing_is_tuned_there_is_no_gla_ft(fit):
+    folder = fit("--tuner", "zero-shot")
+    metrics = read_json(folder / "metrics.json")
+    assert "gla_ft" not in metrics["fused"]
+    assert all("gla_ft" not in scores and "zero_shot" in scores for scores in metrics["strata"].values())
+    assert "GLA-ZS" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def member(n_classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_classes), 20)
+    logits = [rng.normal(np.eye(n_classes)[labels]) for _ in range(4)]
+    prior = estimate_prior(logits[0], labels)
+    return MemberPrediction("clip", *logits, prior, None, "0" * 64, "made", 0.05, 7, 1.0)
+
+
+def test_the_prior_that_is_taken_out_is_what_the_sampler_showed():
+    counts = [81, 9, 9]
+    assert prior_left_in_logits(Tuning(loss="LA"), counts) is None
+    assert prior_left_in_logits(Tuning(loss="Focal"), counts).tolist() == pytest.approx(
+        [9 / 11, 1 / 11, 1 / 11]
+    )
+    even = prior_left_in_logits(Tuning(loss="CE", sampler="class-balanced"), counts)
+    assert even.tolist() == pytest.approx([1 / 3] * 3)
+    found = member()
+    balanced = gla_members(Tuning(loss="CE", sampler="class-balanced"), counts, {"clip": [found]})["clip"][0]
+    without = gla_members(Tuning(loss="LA"), counts, {"clip": [found]})["clip"][0]
+    np.testing.assert_allclose(balanced.test_probs, without.test_probs)  # an even prior moves nothing
+
+
+def test_an_empty_class_has_no_share_to_take_out():
+    found = {"clip": [member()]}
+    assert gla_members(Tuning(loss="CE"), [9, 3, 0], found) == {}
+    assert set(gla_members(Tuning(loss="LA"), [9, 3, 0], found)) == {"clip"}
