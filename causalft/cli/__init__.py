@@ -22,6 +22,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "Test whether a semantic factor is a confounder: train on A/B sets and see.",
     ),
     "fit": ("causalft.cli.fit", "Tune several foundation models and fuse them by backdoor adjustment."),
+    "probe": (
+        "causalft.cli.probe",
+        "Ask what frozen features can do: neighbours, and heads of several losses.",
+    ),
     "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
     "evaluate": ("causalft.cli.evaluate", "Score a fitted run on labelled images."),
     "data": ("causalft.cli.data", "Show what a set of images was understood as, and what is damaged."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,44 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
         best = [self._votes(features[rows]).argmax(axis=1) for rows in self._chunks(len(features))]
         return self.classes_[np.concatenate(best)]
 
+    def predict_each(self, X: ArrayLike, n_neighbors: Sequence[int]) -> dict[int, NDArray[Any]]:
+        """Return what fewer neighbours would say too, from one search.
+
+        Parameters
+        ----------
+        X : (m, d) array
+        n_neighbors : sequence of int
+            Each from 1 to ``n_neighbors``.
+
+        Returns
+        -------
+        dict of int to (m,) array of labels
+            For each number k what :meth:`predict` of a model with ``n_neighbors=k`` gives.
+
+        Raises
+        ------
+        CausalFTError
+            For a number out of range.
+
+        Examples
+        --------
+        >>> model = FeatureKNN(n_neighbors=3, weights="uniform").fit(np.eye(3), [0, 1, 1])
+        >>> {k: y.tolist() for k, y in model.predict_each([[1.0, 0.0, 0.0]], [1, 3]).items()}
+        {1: [0], 3: [1]}
+        """
+        wrong = [k for k in n_neighbors if not 1 <= k <= self.n_neighbors]
+        if wrong:
+            raise CausalFTError(
+                f"{wrong[0]} neighbours were asked for; give 1 to {self.n_neighbors}, or make the model with more"
+            )
+        features = self._validated(X)
+        found: dict[int, list[NDArray[Any]]] = {int(k): [] for k in n_neighbors}
+        for rows in self._chunks(len(features)):
+            distance, neighbour = self._index.kneighbors(normalize(features[rows]))
+            for k, parts in found.items():
+                parts.append(self.classes_[self._count(distance[:, :k], neighbour[:, :k]).argmax(axis=1)])
+        return {k: np.concatenate(parts) for k, parts in found.items()}
+
     def _validated(self, X: ArrayLike) -> NDArray[np.floating]:
         check_is_fitted(self, "_index")
         return validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
@@ -123,16 +162,19 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
         return [slice(start, start + self.chunk_size) for start in range(0, n, self.chunk_size)]
 
     def _votes(self, X: NDArray[np.floating]) -> NDArray[np.float64]:
-        distance, neighbour = self._index.kneighbors(normalize(X))
+        return self._count(*self._index.kneighbors(normalize(X)))
+
+    def _count(self, distance: NDArray[np.floating], neighbour: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Shares of the votes from (m, k) neighbours, nearest first."""
         weight = np.ones(distance.shape)
         if self.weights == "softmax":
             # cosine = 1 - distance^2 / 2 between unit rows; the nearest neighbour has weight 1
             squared = distance.astype(float) ** 2
             weight = np.exp((squared[:, :1] - squared) / (2 * self.temperature))
         n_classes = len(self.classes_)
-        cell = np.arange(len(X))[:, None] * n_classes + self._target[neighbour]
-        votes = np.bincount(cell.ravel(), weights=weight.ravel(), minlength=len(X) * n_classes)
-        votes = votes.reshape(len(X), n_classes)
+        cell = np.arange(len(distance))[:, None] * n_classes + self._target[neighbour]
+        votes = np.bincount(cell.ravel(), weights=weight.ravel(), minlength=len(distance) * n_classes)
+        votes = votes.reshape(len(distance), n_classes)
         return votes / votes.sum(axis=1, keepdims=True)
 
     def _check_choices(self) -> None:

@@ -127,3 +127,16 @@ def test_accuracy_by_d_group():
 def test_bad_settings_are_refused(options, message):
     with pytest.raises(CausalFTError, match=message):
         FeatureKNN(**options).fit(*clouds(n=20))
+
+
+@pytest.mark.parametrize("weights", ["uniform", "softmax"])
+def test_one_search_gives_what_models_of_each_size_give(weights):
+    X, y = clouds()
+    X_new, _ = clouds(seed=1)
+    model = FeatureKNN(20, weights=weights, chunk_size=70).fit(X, y)
+    found = model.predict_each(X_new, [1, 5, 20])
+    for k, predicted in found.items():
+        assert np.array_equal(predicted, FeatureKNN(k, weights=weights).fit(X, y).predict(X_new))
+    assert not np.array_equal(found[1], found[20])
+    with pytest.raises(CausalFTError, match="21 neighbours were asked for; give 1 to 20"):
+        model.predict_each(X_new, [5, 21])

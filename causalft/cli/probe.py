@@ -1,0 +1,230 @@
+"""``causalft probe``: how good frozen features are, by their neighbours and by heads trained on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.data_options import DATA_HELP, DATA_OPTIONS, data_options
+from causalft.cli.options import name_value_pairs, numbers, refuse_given
+from causalft.cli.output import console, print_json
+from causalft.cli.repeat import repeat_command
+from causalft.errors import CausalFTError
+
+__all__ = ["command"]
+
+_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
+
+
+@click.command("probe")
+@click.option(
+    "--strata", default="clip,openclip,metaclip", show_default=True, help="Foundation models, by name."
+)
+@click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
+@data_options
+@click.option("--zoo", help="As for `fit`: mini, pretrained, or a folder.")
+@click.option(
+    "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
+)
+@click.option("--offline", is_flag=True, help="Never ask the network for weights.")
+@click.option("--allow-pickle", is_flag=True, help="Read weights that are a pickle, as tensors only.")
+@click.option(
+    "--k",
+    "k",
+    default="1,5,20",
+    show_default=True,
+    help="Numbers of neighbours; one is chosen on validation.",
+)
+@click.option(
+    "--losses",
+    default="CE,LA",
+    show_default=True,
+    help="Losses of the heads: CE, Focal, LDAM, CB, GRW, BS, LA, LADE, GLA-Train; none for neighbours alone.",
+)
+@click.option(
+    "--heads", default="cosine", show_default=True, help="Kinds of heads: cosine, linear, l2, layernorm."
+)
+@click.option(
+    "--lr",
+    help="Learning rate of the heads; with several (0.01,0.05) each head's is chosen on validation. "
+    "Default: 0.05 for minis, 0.01 for pretrained.",
+)
+@click.option("--epochs", type=int, help="[default: 10]")
+@click.option("--batch-size", type=int, help="Images of a step.  [default: 128]")
+@click.option("--head-scale", type=float, help="Inverse temperature of the heads.  [default: 25]")
+@click.option(
+    "--template",
+    metavar="TEXT|NAME|FILE",
+    help="Prompt of a class, as for `fit`.  [default: a photo of a {}.]",
+)
+@click.option(
+    "--precision", metavar="auto|fp32|bf16|fp16", help="Of the frozen tower, as for `fit`.  [default: auto]"
+)
+@click.option(
+    "--imbalance-factor",
+    type=float,
+    help="Resample the training images to a long tail. creatures-lt has 100.",
+)
+@click.option(
+    "--profile",
+    type=click.Choice(["exponential", "zipf", "pareto"]),
+    default="exponential",
+    show_default=True,
+    help="Shape of the resampled tail.",
+)
+@click.option(
+    "--order",
+    type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
+    default="random",
+    show_default=True,
+    help="Which classes come first in the resampled tail, as for `fit`.",
+)
+@click.option(
+    "--order-by", metavar="STRATUM", help="For an order against a prior: whose.  [default: the first]"
+)
+@click.option("--n-validation", type=int, default=10, show_default=True, help="Validation images a class.")
+@click.option("--n-test", type=int, default=50, show_default=True, help="Test images a class.")
+@click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the long tail.")
+@click.option(
+    "--seeds",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Trainings of each head, with seeds SEED, SEED+1, ...",
+)
+@click.option("--cache/--no-cache", default=True, show_default=True, help="Keep the features for later runs.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for metrics.json and the report; without it, only shown.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
+)
+def command(out: Path | None, as_json: bool, **options: Any) -> None:
+    """Ask what the frozen features of each stratum can do before anything of the towers is tuned.
+
+    Neighbours by cosine need no head, so they show the features themselves; heads are trained for every loss and seed.
+    All choices are made on validation images, the test images are scored once, and D groups go by training images.
+
+    \b
+    causalft probe --losses CE,LA,BS,LDAM
+    causalft probe --data photos/ --zoo pretrained --strata openclip --out runs/probe
+    """
+    from causalft.fitting.probe import config_of, probe
+    from causalft.fitting.probe_page import write_probe_report
+    from causalft.runs import Run
+
+    _refuse_what_would_do_nothing(options)
+    settings = _settings(options).absolute()
+    settings.check()
+    if out is not None:
+        Run.check(out, kind="probe")
+    screen = console(as_json)
+    # What cannot be written is said before anything is computed.
+    run = None if out is None else Run.create(out, kind="probe", config=config_of(settings))
+    metrics = probe(settings, say=lambda line: screen.print(line, style="dim", soft_wrap=True))
+    if run is not None:
+        write_probe_report(run, metrics, repeat_command("as_json"))
+        run.finish(metrics)
+    if as_json:
+        print_json(metrics)
+    else:
+        _print(screen, metrics)
+    if run is not None:
+        screen.print(f"report: {run.path / 'report.html'}", soft_wrap=True)
+
+
+def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
+    against = options["order"] in _AGAINST_A_PRIOR
+    if options["data"] == "creatures-lt":
+        names = (
+            "n_validation",
+            "n_test",
+            "order",
+            "order_by",
+            "drop_empty_classes",
+            "profile",
+            *DATA_OPTIONS,
+        )
+        refuse_given(names, "is for your own images; creatures-lt brings its splits and its order")
+    elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
+        refuse_given(
+            ("n_validation", "n_test", *(() if against else ("order",))),
+            f"is decided by {options['zoo']}: its manifest names the images its minis never saw",
+        )
+    if options["imbalance_factor"] is None:
+        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
+    if not against:
+        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
+    if options["losses"].strip().lower() == "none":
+        trained = ("heads", "lr", "epochs", "batch_size", "head_scale", "seeds")
+        refuse_given(trained, "is for heads, and --losses none trains none")
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
+    from causalft.fitting import FitSettings
+    from causalft.fitting.probe import ProbeSettings
+    from causalft.tuning.losses import LOSSES
+
+    given = dict(options)
+    given["n_seeds"] = given.pop("seeds")
+    rates = numbers(given.pop("lr"), "--lr") or ()
+    names = ("epochs", "batch_size", "head_scale", "template", "precision")
+    tuning: dict[str, Any] = {name: value for name in names if (value := given.pop(name)) is not None}
+    for option, value in [*tuning.items(), *(("lr", rate) for rate in rates)]:
+        if isinstance(value, int | float) and not 0 < value < float("inf"):
+            raise CausalFTError(f"--{option.replace('_', '-')} {value} is not above 0")
+    k = numbers(given.pop("k"), "--k") or ()
+    if any(number != int(number) for number in k):
+        raise CausalFTError("--k takes whole numbers, such as 1,5,20")
+    losses, heads = ([part.strip() for part in given.pop(name).split(",")] for name in ("losses", "heads"))
+    # In their own capitals, however they were typed.
+    own = {name.lower(): name for name in (*LOSSES, "none")}
+    losses = [own.get(loss.lower(), loss) for loss in losses]
+    fit = FitSettings(
+        strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
+        weights=name_value_pairs(given.pop("weights"), "--weights"),
+        learning_rates=rates if len(rates) > 1 else (),
+        **given,
+    )
+    if rates:
+        tuning["lr"] = rates[0]
+    fit = replace(fit, tuning=replace(fit.tuning, **tuning))
+    return ProbeSettings(
+        fit=fit,
+        k=tuple(int(number) for number in k),
+        losses=() if losses == ["none"] else tuple(losses),
+        heads=tuple(heads),
+    )
+
+
+def _print(screen: Any, metrics: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from causalft.fitting.probe_page import COLUMNS, probe_cells, probe_rows, probe_sentences
+
+    n_seeds = len(metrics["seeds"])
+    title = f"Accuracy (%) on {metrics['data']['n_test']} test images"
+    if any(found["heads"] for found in metrics["strata"].values()):
+        title += f", heads of {n_seeds} seed{'' if n_seeds == 1 else 's'}"
+    table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if index < 2 else "right")
+    before = None
+    for row in probe_rows(metrics):
+        if before not in (None, row[0]):
+            table.add_section()
+        table.add_row(*probe_cells(row))
+        before = row[0]
+    table.caption = "D: by training images (> 100, 20 to 100, < 20). *: the head that validation chose."
+    screen.print(table)
+    screen.print()
+    for line in probe_sentences(metrics):
+        screen.print(line)

@@ -1,0 +1,319 @@
+"""The work of ``causalft probe``: what neighbours and heads make of frozen features, chosen on validation images."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.datasets.creatures import NAME as CREATURES
+from causalft.datasets.longtail import Splits
+from causalft.diagnosis.intervals import bootstrap
+from causalft.errors import CausalFTError
+from causalft.estimators.knn import FeatureKNN
+from causalft.estimators.members import pick_device, zero_shot_logits
+from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
+from causalft.fitting.data import load_splits
+from causalft.fitting.settings import FitSettings, data_name, zoo_path
+from causalft.imbalance import GROUPS, class_accuracy, data_groups
+from causalft.imbalance import imbalance_factor as measured_imbalance
+from causalft.priors import estimate_prior
+from causalft.strata.encoder import frozen_encoder
+from causalft.strata.features import FeatureCache, cached_features
+from causalft.strata.prompt_templates import text_weights
+from causalft.strata.zoo import Zoo, open_zoo
+from causalft.tuning.head_start import class_means
+from causalft.tuning.heads import make_head
+from causalft.tuning.losses import make_loss
+
+__all__ = ["ProbeSettings", "config_of", "probe", "score_correct"]
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """Everything that decides what ``probe`` does.
+
+    Attributes
+    ----------
+    fit : FitSettings
+        Strata, zoo and data, as in ``fit``; of its tuning: epochs, batch size, learning rate, head scale and template.
+        ``seed`` draws the long tail, and the heads are trained with the seeds ``seed, seed + 1, ...``.
+    k : tuple of int
+        Numbers of neighbours; one is chosen on validation.
+    losses, heads : tuple of str
+        None of ``losses``: no head is trained.
+    """
+
+    fit: FitSettings = field(default_factory=FitSettings)
+    k: tuple[int, ...] = (1, 5, 20)
+    losses: tuple[str, ...] = ("CE", "LA")
+    heads: tuple[str, ...] = ("cosine",)
+
+    def absolute(self) -> ProbeSettings:
+        """The same with absolute paths: it is repeatable from anywhere."""
+        fit = self.fit
+        weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in fit.weights.items()}
+        fit = replace(fit, data=data_name(fit.data), zoo=zoo_path(fit.zoo), weights=weights)
+        return replace(self, fit=fit)
+
+    def check(self) -> None:
+        """Refuse what has no meaning, before anything is loaded.
+
+        Raises
+        ------
+        CausalFTError
+        """
+        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
+            raise CausalFTError(
+                f"neighbours {', '.join(map(str, self.k)) or '(none)'}: give numbers of 1 or more, each once"
+            )
+        if not self.fit.strata or len(set(self.fit.strata)) < len(self.fit.strata):
+            raise CausalFTError("name at least one stratum, and each once")
+        if self.fit.n_seeds < 1 or self.fit.seed < 0:
+            raise CausalFTError("seeds start at 0, and at least one is needed")
+        for loss in self.losses:
+            make_loss(loss, np.ones(2), model_log_prior=np.zeros(2))
+        for head in self.heads:
+            make_head(head, class_means(np.eye(2), [0, 1], 2))
+        for what, names in (("loss", self.losses), ("head", self.heads)):
+            if len(set(names)) < len(names):
+                raise CausalFTError(f"a {what} is named twice in {', '.join(names)}")
+        self.fit.tuning.check()
+
+
+def probe(
+    settings: ProbeSettings, *, progress: bool | None = None, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Probe the frozen features of every stratum and return the metrics document.
+
+    Nothing is chosen on the test images: the number of neighbours is that of the highest mean class accuracy on the
+    validation images (the smaller one of two alike), the learning rate of a head that of the lowest validation risk.
+
+    Parameters
+    ----------
+    settings : ProbeSettings
+    progress : bool, optional
+    say : callable
+        Receives a line for every step.
+
+    Raises
+    ------
+    CausalFTError
+        For anything wrong with the settings, the data or the weights.
+    """
+    started = time.perf_counter()
+    settings.check()
+    settings = settings.absolute()
+    fit = settings.fit
+    zoo = open_zoo(fit.zoo_name, fit.weights, offline=fit.offline, allow_pickle=fit.allow_pickle)
+    for name in fit.strata:
+        zoo.check(name)
+    splits = load_splits(fit, fit.seed)
+    cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
+    counts = splits.train.class_counts
+    say(
+        f"data     {fit.data}: {len(splits.train)} training images of {len(counts)} classes, {counts.max()} to "
+        f"{counts.min()} a class; {len(splits.validation)} validation, {len(splits.test)} test"
+    )
+    for note in splits.notes:
+        say(f"note     {note}")
+    say(f"zoo      {zoo.label}")
+    document: dict[str, Any] = {
+        "zoo": fit.zoo_name,
+        "weights": {},
+        "sources": {},
+        "data": {
+            "name": fit.data,
+            "n_train": len(splits.train),
+            "n_validation": len(splits.validation),
+            "n_test": len(splits.test),
+            "fingerprint": splits.train.fingerprint,
+            "imbalance_factor": measured_imbalance(counts),
+            "notes": list(splits.notes),
+        },
+        "class_counts": dict(zip(splits.class_names, counts.tolist(), strict=True)),
+        "seeds": list(range(fit.seed, fit.seed + fit.n_seeds)),
+        "strata": {},
+    }
+    for name in fit.strata:
+        say(f"features {name}")
+        found = _probe_stratum(settings, zoo, name, splits, cache, progress)
+        document["weights"][name] = found.pop("sha256")
+        document["sources"][name] = found.pop("source")
+        document["strata"][name] = found
+    document["seconds"] = time.perf_counter() - started
+    return document
+
+
+def _probe_stratum(
+    settings: ProbeSettings,
+    zoo: Zoo,
+    name: str,
+    splits: Splits,
+    cache: FeatureCache | None,
+    progress: bool | None,
+) -> dict[str, Any]:
+    fit, tuning = settings.fit, settings.fit.tuning
+    stratum = zoo.load(name, device=pick_device(fit.device))
+    encode, precision = frozen_encoder(stratum, tuning.precision)
+    train, validation, test = (
+        cached_features(cache, stratum, part, encode=encode, precision=precision, progress=progress)
+        for part in (splits.train, splits.validation, splits.test)
+    )
+    labels, class_names = splits.train.labels, list(splits.class_names)
+    document: dict[str, Any] = {"sha256": stratum.sha256, "source": stratum.source, "precision": precision}
+    prior = None
+    if stratum.has_text:
+        start = text_weights(stratum, class_names, tuning.template).float().cpu().numpy()
+        zero_shot = [zero_shot_logits(stratum.logit_scale, start, part) for part in (validation, test)]
+        prior = estimate_prior(zero_shot[0], splits.validation.labels).prior
+        document["zero_shot"] = {
+            "validation_accuracy": _mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
+            **score_correct(zero_shot[1].argmax(1)[None] == splits.test.labels, splits, fit.seed),
+        }
+    else:
+        start = class_means(train, labels, len(class_names), class_names=class_names).numpy()
+        document["zero_shot"] = None
+    document["knn"] = _neighbours(settings, train, validation, test, splits)
+    document["heads"] = []
+    document["chosen_head"] = None
+    if settings.losses:
+        if "GLA-Train" in settings.losses and prior is None:
+            raise CausalFTError(
+                f"{name} has no text tower, so GLA-Train has no zero-shot prior; leave that loss out"
+            )
+        sweep = sweep_heads(
+            train,
+            labels,
+            splits.train.class_counts,
+            settings.losses,
+            range(fit.seed, fit.seed + fit.n_seeds),
+            settings.heads,
+            recipe=tuning.recipe,
+            learning_rates=fit.learning_rates,
+            start=start,
+            scale=tuning.head_scale,
+            evaluate={"validation": (validation, splits.validation.labels)},
+            model_log_prior=None if prior is None else np.log(prior),
+            loss_settings={"LDAM": {"scale": tuning.head_scale}},
+            keep_heads=True,
+            progress=progress,
+        )
+        document["heads"] = _heads(sweep, test, splits, fit.seed)
+        best = max(document["heads"], key=lambda row: row["validation_accuracy"])
+        document["chosen_head"] = {key: best[key] for key in ("head", "loss", "lr")}
+    return document
+
+
+def _neighbours(
+    settings: ProbeSettings, train: Features, validation: Features, test: Features, splits: Splits
+) -> dict[str, Any]:
+    """kNN with its k chosen on validation; test is looked at with this k only."""
+    numbers = sorted(settings.k)
+    model = FeatureKNN(numbers[-1]).fit(train, splits.train.labels)
+    tried = {
+        k: _mean_class_accuracy(predicted, splits.validation)
+        for k, predicted in model.predict_each(validation, numbers).items()
+    }
+    chosen = max(numbers, key=lambda k: (tried[k], -k))
+    right = model.predict_each(test, [chosen])[chosen] == splits.test.labels
+    return {
+        "k": chosen,
+        "validation_accuracy": tried[chosen],
+        "tried": {str(k): accuracy for k, accuracy in tried.items()},
+        **score_correct(right[None], splits, settings.fit.seed),
+    }
+
+
+def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict[str, Any]]:
+    """A row for each kind and loss: its learning rate by validation risk, its test scores over the seeds."""
+    rows = []
+    for (kind, loss), tried in sweep.table.groupby(["head", "loss"], sort=False):
+        rate = tried["lr"].to_numpy()
+        risk = {lr: tried["validation_nll"].to_numpy()[rate == lr].mean() for lr in np.unique(rate)}
+        lr = min(risk, key=lambda lr: risk[lr])
+        accuracy = tried["validation_balanced_accuracy"].to_numpy()[rate == lr].mean()
+        right = np.stack(
+            [
+                head_logits(head, test).argmax(axis=1) == splits.test.labels
+                for (of_kind, of_loss, of_lr, _), head in sweep.heads.items()
+                if (of_kind, of_loss, of_lr) == (kind, loss, lr)
+            ]
+        )
+        rows.append(
+            {
+                "head": str(kind),
+                "loss": str(loss),
+                "lr": float(lr),
+                "validation_accuracy": float(accuracy),
+                "validation_nll": float(risk[lr]),
+                "seconds": float(tried["seconds"].sum()),
+                **score_correct(right, splits, seed),
+            }
+        )
+    return rows
+
+
+def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[str, Any]:
+    """Test accuracy, overall and by D group, with 95 % intervals over images (within class) and seeds.
+
+    Parameters
+    ----------
+    right : (n_seeds, n_test) array of bool
+    splits : Splits
+        Its training counts make the groups.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``ci95``, and ``D``, ``D_ci95`` by group; None for a group without a test image.
+    """
+    groups = data_groups(splits.train.class_counts)
+    tested = splits.test.class_counts > 0
+    share = splits.test.class_counts / len(splits.test)
+
+    def statistics(accuracy: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        of_class = accuracy[:, 0]
+        found = {"accuracy": np.nan_to_num(of_class) @ share}
+        for group in GROUPS:
+            inside = tested & (groups == group)
+            found[group] = of_class[:, inside].mean(1) if inside.any() else np.full(len(of_class), np.nan)
+        return found
+
+    found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
+    exists = {group: found[group].exists for group in GROUPS}
+    return {
+        "accuracy": found["accuracy"].estimate,
+        "ci95": [found["accuracy"].low, found["accuracy"].high],
+        "D": {g: found[g].estimate if exists[g] else None for g in GROUPS},
+        "D_ci95": {g: [found[g].low, found[g].high] if exists[g] else None for g in GROUPS},
+    }
+
+
+def _mean_class_accuracy(predicted: NDArray[Any], images: Any) -> float:
+    """A set of one's own need not be balanced, and its choice should not go by its head classes."""
+    return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))
+
+
+def config_of(settings: ProbeSettings) -> dict[str, Any]:
+    """Everything needed to repeat it, for ``config.json``."""
+    fit = asdict(settings.fit)
+    names = ("fusion", "stratum_prior", "calibrate_strata", "control", "control_of", "tensorboard")
+    for unused in names:
+        fit.pop(unused, None)
+    return {
+        **fit,
+        "zoo": settings.fit.zoo_name,
+        "k": settings.k,
+        "losses": settings.losses,
+        "heads": settings.heads,
+    }
