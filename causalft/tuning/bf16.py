@@ -1,4 +1,4 @@
-"""Frozen layers in bfloat16 on a CPU that multiplies matrices in it: linear layers, the MLP's activation, attention.
+"""Frozen layers in bfloat16 on a CPU that multiplies matrices in it: linear layers, patches, MLPs, attention.
 
 Trained weights and their gradients stay in fp32. Two facts shape this file. The attention kernel of PyTorch is no
 faster in bf16 than in fp32, and its backward is slower: two batched products with a softmax between them are twice as
@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["FrozenLinear", "FrozenMLP", "TrainedLinear", "attention_bf16", "has_bf16_matrices"]
+__all__ = [
+    "FrozenLinear",
+    "FrozenMLP",
+    "FrozenPatches",
+    "TrainedLinear",
+    "attention_bf16",
+    "has_bf16_matrices",
+]
 
 _BF16 = torch.bfloat16
 
@@ -58,7 +65,6 @@ class FrozenLinear(nn.Module):
         # laid out by oneDNN: not tensors that can be saved, so no buffers
         self._forward = _laid_out(weight)
         self._backward: Tensor | None = None
-        self._transposed: Tensor | None = weight
 
     def product(self, x: Tensor, kind: str = "none") -> Tensor:
         """``kind`` of ``x W^T + b`` in one kernel; no gradient."""
@@ -66,9 +72,9 @@ class FrozenLinear(nn.Module):
 
     def back(self, gradient: Tensor) -> Tensor:
         """``gradient W``."""
-        if self._transposed is not None:  # only training pays for the second layout
-            self._backward, self._transposed = _laid_out(self._transposed.t().contiguous()), None
-        assert self._backward is not None
+        if self._backward is None:  # only training pays for the second layout
+            weight = self._forward.to_dense() if self._forward.is_mkldnn else self._forward
+            self._backward = _laid_out(weight.t().contiguous())
         return _linear(gradient.to(_BF16).contiguous(), self._backward, None, "none")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,6 +82,42 @@ class FrozenLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}"
+
+
+class FrozenPatches(nn.Module):
+    """The embedding of patches, a convolution that is never trained, as one linear layer in bfloat16.
+
+    Parameters
+    ----------
+    convolution : torch.nn.Conv2d
+        With kernels that neither overlap nor leave a gap. Its weights are copied; it is not kept.
+
+    Examples
+    --------
+    >>> convolution, pictures = nn.Conv2d(3, 8, kernel_size=4, stride=4), torch.ones(1, 3, 9, 8)
+    >>> found = FrozenPatches(convolution)(pictures)
+    >>> found.shape
+    torch.Size([1, 8, 2, 2])
+    >>> bool((found.float() - convolution(pictures)).abs().max() < 0.02)
+    True
+    """
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.size = tuple(convolution.kernel_size)
+        weight = convolution.weight
+        flat = nn.Linear(weight[0].numel(), len(weight), bias=convolution.bias is not None, device="meta")
+        flat.weight = nn.Parameter(weight.detach().flatten(1), requires_grad=False)
+        flat.bias = convolution.bias
+        self.linear = FrozenLinear(flat)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        n, channels, *extent = pictures.shape
+        (height, width), (rows, columns) = self.size, (e // s for e, s in zip(extent, self.size, strict=True))
+        whole = pictures[:, :, : rows * height, : columns * width].to(_BF16)  # a convolution drops the rest
+        patches = whole.reshape(n, channels, rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
+        found = self.linear(patches.reshape(n, rows * columns, -1))
+        return found.transpose(1, 2).unflatten(2, (rows, columns))
 
 
 class TrainedLinear(nn.Linear):

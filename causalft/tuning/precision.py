@@ -12,7 +12,14 @@ from torch import nn
 from causalft.errors import CausalFTError, nearest
 from causalft.tuning.allocator import return_large_buffers
 from causalft.tuning.attention import OpenedAttention
-from causalft.tuning.bf16 import FrozenLinear, FrozenMLP, TrainedLinear, attention_bf16, has_bf16_matrices
+from causalft.tuning.bf16 import (
+    FrozenLinear,
+    FrozenMLP,
+    FrozenPatches,
+    TrainedLinear,
+    attention_bf16,
+    has_bf16_matrices,
+)
 from causalft.tuning.towers import Tower
 
 __all__ = ["PRECISIONS", "Precision", "choose_precision", "lower_frozen_layers"]
@@ -88,7 +95,7 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
 
 
 def lower_frozen_layers(tower: Tower) -> int:
-    """Put bfloat16 layers in the place of the frozen linear layers and of the attention between them; return how many.
+    """Put bfloat16 layers in the place of frozen linear layers, patch embedding and attention; return how many.
 
     Call it after a tuner. From the first block to the last activations are bfloat16. Trained weights stay as they are,
     in fp32; linear ones compute in bfloat16, as under autocast. A tower that is no ViT is left alone: 0.
@@ -102,7 +109,7 @@ def lower_frozen_layers(tower: Tower) -> int:
         return 0
     return_large_buffers()
     tower.dtype = torch.bfloat16
-    n_lowered = 0
+    n_lowered = _lower_patches(tower.visual)
     for block in tower.blocks:
         for module in list(block.modules()):
             if isinstance(module, OpenedAttention):
@@ -115,6 +122,23 @@ def lower_frozen_layers(tower: Tower) -> int:
         for module in list(block.modules()):
             n_lowered += _lower_children(module)
     return n_lowered
+
+
+def _lower_patches(visual: nn.Module) -> int:
+    """Lower the embedding of the patches, where it is a frozen convolution whose kernels lie side by side."""
+    for place, name in (("", "conv1"), ("patch_embed", "proj"), ("trunk.patch_embed", "proj")):
+        try:
+            parent = visual.get_submodule(place)
+        except AttributeError:
+            continue
+        layer = getattr(parent, name, None)
+        if not isinstance(layer, nn.Conv2d) or not _is_frozen(layer):
+            continue
+        plain = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding in ((0, 0), "valid")
+        if plain and layer.kernel_size == layer.stride:
+            setattr(parent, name, FrozenPatches(layer))
+            return 1
+    return 0
 
 
 def _lower_children(module: nn.Module) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import open_clip.transformer
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
 from causalft.tuning import precision
-from causalft.tuning.bf16 import FrozenLinear, FrozenMLP, attention_bf16
+from causalft.tuning.bf16 import FrozenLinear, FrozenMLP, FrozenPatches, attention_bf16
 from causalft.tuning.precision import choose_precision, lower_frozen_layers
 from causalft.tuning.towers import open_tower
 
@@ -102,7 +103,7 @@ def test_a_tower_is_lowered_and_its_original_is_not(act):
     pictures = torch.randn(5, 3, 32, 32)
     before = visual(pictures)
     tower = open_tower(visual)
-    assert lower_frozen_layers(tower) == 3 * 4
+    assert lower_frozen_layers(tower) == 3 * 4 + 1
     kinds = [type(module) for module in tower.blocks.modules()]
     assert nn.Linear not in kinds and act not in kinds
     assert F.cosine_similarity(tower(pictures), before).min() > 0.999
@@ -110,12 +111,40 @@ def test_a_tower_is_lowered_and_its_original_is_not(act):
     assert torch.equal(visual(pictures), before)
 
 
+def test_the_patches_of_every_tower_are_one_linear_layer():
+    convolution = nn.Conv2d(3, 16, kernel_size=(4, 6), stride=(4, 6))
+    pictures = torch.randn(3, 3, 13, 19)  # a row and a column that no kernel reaches
+    expected, found = convolution(pictures), FrozenPatches(convolution)(pictures)
+    assert found.shape == expected.shape == (3, 16, 3, 3)
+    assert (found.float() - expected).abs().max() < 8 * BF16 * expected.abs().max()
+    timm_tower = open_tower(
+        timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0).eval()
+    )
+    assert lower_frozen_layers(timm_tower) == 4 + 1
+    assert isinstance(timm_tower.trunk.patch_embed.proj, FrozenPatches)
+    tower = open_tower(vit())
+    tower.visual.conv1.requires_grad_(True)  # a trained one stays
+    lower_frozen_layers(tower)
+    assert isinstance(tower.visual.conv1, nn.Conv2d)
+
+
+def test_many_pictures_go_through_in_parts_and_come_out_in_order():
+    tower = open_tower(vit())
+    lower_frozen_layers(tower)
+    pictures = torch.randn(19, 3, 32, 32)
+    whole = tower(pictures)  # with gradients the batch stays in one piece
+    with torch.inference_mode():
+        parts = tower(pictures)
+    assert parts.shape == whole.shape
+    assert (parts - whole).abs().max() < 8 * BF16 * whole.abs().max()
+
+
 def test_what_is_trained_stays_in_fp32():
     tower = open_tower(vit())
     block = tower.blocks[1]
     block.mlp.c_fc.requires_grad_(True)
     tower.blocks[2].attn.proj.bias.requires_grad_(True)
-    assert lower_frozen_layers(tower) == 3 * 4 - 2
+    assert lower_frozen_layers(tower) == 3 * 4 - 2 + 1
     assert isinstance(block.mlp.c_fc, nn.Linear) and isinstance(block.mlp.gelu, nn.GELU)
     tower(torch.randn(2, 3, 32, 32)).sum().backward()
     assert block.mlp.c_fc.weight.grad.dtype == torch.float32 and tower.blocks[2].attn.proj.bias.grad.any()
