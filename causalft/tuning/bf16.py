@@ -108,7 +108,7 @@ class FrozenPatches(nn.Module):
         weight = convolution.weight
         flat = nn.Linear(weight[0].numel(), len(weight), bias=convolution.bias is not None, device="meta")
         flat.weight = nn.Parameter(weight.detach().flatten(1), requires_grad=False)
-        flat.bias = convolution.bias
+        flat.bias = convolution.bias  # type: ignore[assignment]
         self.linear = FrozenLinear(flat)
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from causalft.tuning.attention import OpenedAttention, open_attention
 __all__ = ["BlockParts", "Tower", "open_tower", "stage_channels"]
 
 _TOGETHER = 8
-"""Pictures that go through all blocks together in bfloat16 on a CPU: what lies between two layers stays in the caches."""
+"""Pictures that go through all blocks together in bfloat16 on a CPU: what lies between layers stays in the caches."""
 
 
 @dataclass(frozen=True)
