@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
-from safetensors.numpy import load_file
+import json
 
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from causalft.datasets.sources import open_images
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.members import MemberPrediction
-from causalft.fitting.gla_ft import gla_members, prior_left_in_logits
+from causalft.estimators.strata import StrataClassifier
+from causalft.fitting.gla_ft import gla_members
 from causalft.priors import estimate_prior
 from causalft.runs import read_json
 from causalft.strata.tuning_settings import Tuning
-from tests.command_line import run
+from causalft.strata.untouched import prior_left_in_logits
+from tests.command_line import run, said
 
 STRATA = ("clip", "openclip")
 
@@ -81,6 +87,72 @@ def test_where_nothing_is_tuned_there_is_no_gla_ft(fit):
     assert "gla_ft" not in metrics["fused"]
     assert all("gla_ft" not in scores and "zero_shot" in scores for scores in metrics["strata"].values())
     assert "GLA-ZS" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+# --- strata that predict so --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_gla_the_strata_that_are_saved_predict_and_are_exported_are_those(
+    fit, photos, tmp_path, precision
+):
+    usual = ["--loss", "CE", "--tuner", "lora+adaptformer", "--lr", "0.05,0.01", "--precision", precision]
+    plain, folder = fit(*usual), fit(*usual, "--gla")
+    before, metrics = read_json(plain / "metrics.json"), read_json(folder / "metrics.json")
+    counts = np.array([metrics["class_counts"][name] for name in metrics["classes"]])
+    for name in STRATA:
+        tuned, found = arrays(plain, name), arrays(folder, name)
+        assert np.array_equal(tuned["zero_shot_test"], found["zero_shot_test"])
+        for part in ("validation", "test"):
+            expected = gla_finetuned(
+                tuned[f"zero_shot_{part}"], tuned[f"{part}_logits"], tuned["prior"], counts / counts.sum()
+            )
+            np.testing.assert_allclose(found[f"{part}_logits"], expected, atol=1e-3)
+        scores = metrics["strata"][name]
+        assert scores["gla"] and "gla_ft" not in scores
+        assert scores["accuracy"] == pytest.approx(before["strata"][name]["gla_ft"]["accuracy"])
+        assert scores["lr"] == before["strata"][name]["lr"]
+    assert metrics["fused"]["accuracy"] == pytest.approx(before["fused"]["gla_ft"]["accuracy"])
+    assert "so all strata of this run predict" in (folder / "report.html").read_text(encoding="utf-8")
+
+    # read back from disk, streamed, and exported (which checks the file against the classifier)
+    table = pd.read_parquet(folder / "predictions.parquet")
+    rows = json.loads(run("predict", folder, *(photos / file for file in table["file"]), "--json").stdout)
+    assert [row["prediction"] for row in rows] == table["prediction"].tolist()
+    if precision == "fp32":
+        model = StrataClassifier.load(folder, device="cpu", progress=False)
+        pictures = open_images(photos)
+        shown = pictures.subset([pictures.files.index(file) for file in table["file"]])
+        apart = model.stratum_proba(shown)
+        for member in model.members_.values():
+            member.tuned.merge()  # must not reach the weights of the untouched tower
+        np.testing.assert_allclose(model.stratum_proba(shown), apart, atol=1e-5)
+        result = run("export", folder, "--to", "single-file", "--out", tmp_path / "model.safetensors")
+        assert result.exit_code == 0, result.output
+
+
+def test_what_stands_in_the_way_of_gla_is_one_line(fit, photos, tiny_zoo, tmp_path):
+    words = [
+        "fit",
+        "--strata",
+        "clip",
+        "--zoo",
+        tiny_zoo,
+        "--data",
+        photos,
+        "--gla",
+        "--out",
+        tmp_path / "run",
+    ]
+    assert "the tuner zero-shot tunes nothing" in said(run(*words, "--tuner", "zero-shot"))
+    assert not (tmp_path / "run").exists()
+    folder = fit("--gla")
+    (folder / "strata" / "clip" / "gla.safetensors").unlink()
+    assert "gla.safetensors cannot be read" in said(run("predict", folder, photos / "ant" / "000.png"))
+    save_file(
+        {"anchors": np.ones((3, 2), "f4"), "shift": np.ones(3, "f4")}, folder / "strata/clip/gla.safetensors"
+    )
+    assert "is not of 4 classes" in said(run("predict", folder, photos / "ant" / "000.png"))
 
 
 def member(n_classes=3, seed=0):

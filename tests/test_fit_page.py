@@ -47,7 +47,7 @@ def settings_of(line: str) -> FitSettings:
         {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "order": "balance", "n_test": 9},
         {"data": "photos", "zoo": "PHOTO ZOO", "imbalance_factor": 20.0, "profile": "zipf", "n_test": 9},
         {"strata": ("clip", "openclip"), "stratum_prior": (0.25, 0.75), "fusion": "logit"},
-        {"learning_rates": (0.01, 0.02)},
+        {"learning_rates": (0.01, 0.02), "gla": True},
         {
             "data": "a.csv",
             "zoo": "mini",

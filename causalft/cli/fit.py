@@ -106,6 +106,11 @@ _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
 )
 @tuning_options
 @click.option(
+    "--gla",
+    is_flag=True,
+    help="GLA-FT: each stratum adds the logits of its untouched model, less their prior, to its tuned ones.",
+)
+@click.option(
     "--seed", type=int, default=0, show_default=True, help="Draws the long tail and seeds the training."
 )
 @click.option(

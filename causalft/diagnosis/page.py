@@ -255,10 +255,12 @@ def _adjusted(metrics: Metrics) -> list[Table]:
     columns = ["model", "zero-shot", "GLA-ZS", "tuned", "GLA-FT", "GLA-FT minus tuned"]
     caption = (
         "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q. GLA-FT: the "
-        "same plus the tuned logits, less the class prior of the training set where the loss left it in; no model of "
-        "this run predicts so."
+        "same plus the tuned logits, less the class prior of the training set where the loss left it in"
     )
-    return [Table(columns, rows, caption)]
+    if all(scores.get("gla") for scores in metrics["strata"].values()):
+        columns = [*columns[:3], "GLA-FT"]
+        return [Table(columns, [row[:4] for row in rows], f"{caption}; so all strata of this run predict.")]
+    return [Table(columns, rows, f"{caption}; no stratum of this run predicts so.")]
 
 
 def _percent(share: float) -> str:

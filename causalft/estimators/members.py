@@ -28,6 +28,7 @@ from causalft.strata.prompt_templates import text_weights
 from causalft.strata.stratum import Stratum
 from causalft.strata.tuned import TunedStratum, load_tuned, tune
 from causalft.strata.tuning_settings import Tuning
+from causalft.strata.untouched import Untouched, prior_left_in_logits
 from causalft.strata.zoo import Zoo
 from causalft.tuning.head_start import class_means
 from causalft.tuning.processes import is_main_process, local_device
@@ -64,6 +65,8 @@ class MemberPrediction:
         What the zero-shot logits compare a picture with; image-only backbones know no captions.
     pretraining_loss : str
         As :func:`causalft.priors.prior_caveat` takes it: that of a mini's card, ``unknown`` for any other model.
+    gla : bool
+        Whether the tuned logits are those of GLA-FT: zero-shot ones, debiased, are added.
     read_back : bool
         Whether it was found complete in its folder and not made in this call.
     """
@@ -83,6 +86,7 @@ class MemberPrediction:
     precision: str = "fp32"
     anchors: str = "captions"
     pretraining_loss: str = "unknown"
+    gla: bool = False
     read_back: bool = False
 
     @property
@@ -136,6 +140,7 @@ def fit_member(
     tuning: Tuning,
     *,
     learning_rates: tuple[float, ...] = (),
+    gla: bool = False,
     device: str = "auto",
     folder: Path | None = None,
     cache: FeatureCache | None = None,
@@ -153,6 +158,9 @@ def fit_member(
     tuning : Tuning
     learning_rates : tuple of float
         With two or more, each is tried and the one with the lowest validation risk (NLL) is kept.
+    gla : bool
+        GLA-FT: the tuned stratum adds the debiased zero-shot logits of the untouched model to its own. Training and the
+        choice of a learning rate go without them.
     device : str
     folder : pathlib.Path, optional
         Adapter, head and predictions are written here; if they are complete, nothing is trained again.
@@ -175,15 +183,25 @@ def fit_member(
     tuning.check()
     stratum = zoo.load(name, device=pick_device(device))
     class_names = list(splits.train.class_names)
-    made_with = {"tuning": asdict(tuning), "learning_rates": list(learning_rates)}
+    made_with = {
+        "tuning": asdict(tuning),
+        "learning_rates": list(learning_rates),
+        **({"gla": True} if gla else {}),
+    }
     if folder is not None and (folder / _RESULT).exists():
         found = _read(folder / _RESULT, stratum, splits, made_with)
-        return found, load_tuned(stratum, folder, class_names, tuning, release=True)
+        return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 
     validation = Crops(splits.validation, stratum, progress=progress)
     test = Crops(splits.test, stratum, progress=progress)
     train_crops = Crops(splits.train, stratum, progress=progress)
-    zero_shot = _zero_shot(stratum, train_crops, (validation, test), tuning, cache, progress)
+    left = prior_left_in_logits(tuning, splits.train.class_counts) if gla else None
+    if left is not None and left.min() == 0:
+        raise CausalFTError(
+            f"class {class_names[int(left.argmin())]!r} has no training image, and GLA-FT cannot take a share of 0 out "
+            f"of logits tuned with {tuning.loss}; add images"
+        )
+    zero_shot, anchors = _zero_shot(stratum, train_crops, (validation, test), tuning, cache, progress)
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
@@ -199,7 +217,7 @@ def fit_member(
             validation=validation,
             model_prior=prior.prior,
             weight=weight,
-            release=lr == rates[-1],
+            release=lr == rates[-1] and not gla,
             progress=progress,
             checkpoint=checkpoint,
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
@@ -211,6 +229,14 @@ def fit_member(
             best = (risk, tuned, logits, lr)
     assert best is not None
     _, tuned, validation_logits, lr = best
+    if gla:
+        shift = -np.log(prior.prior) - (0 if left is None else np.log(left))
+        tuned.untouched = Untouched(
+            stratum, torch.from_numpy(anchors), torch.from_numpy(shift), tuning.precision
+        )
+        validation_logits = tuned.logits(validation)
+        if tuned.lowered:
+            stratum.release()
     prediction = MemberPrediction(
         name=name,
         zero_shot_validation=zero_shot[0],
@@ -226,6 +252,7 @@ def fit_member(
         precision=tuned.precision,
         anchors="captions" if stratum.has_text else "class means",
         pretraining_loss=_pretraining_loss(stratum),
+        gla=gla,
         seconds=time.perf_counter() - started,
     )
     if folder is not None and is_main_process():
@@ -241,8 +268,8 @@ def _zero_shot(
     tuning: Tuning,
     cache: FeatureCache | None,
     progress: bool | None,
-) -> list[np.ndarray]:
-    """Logits of the untouched model, one (n, n_classes) float64 array a part.
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Logits of the untouched model, one (n, n_classes) float64 array a part, and the scaled anchors (n_classes, d).
 
     The frozen encoder may hold a second copy of the weights; it ends with this call, before the tuning starts.
     """
@@ -265,7 +292,7 @@ def _zero_shot(
                 cache, stratum, part.images, encode=encode, precision=precision, progress=progress
             )
         found.append(zero_shot_logits(scale, weights, features))
-    return found
+    return found, scale * weights
 
 
 def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:

@@ -50,6 +50,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuning_settings.default_tuning`).
     learning_rates : tuple of float
         With two or more, chosen per stratum on the validation images.
+    gla : bool
+        GLA-FT: every stratum adds its debiased zero-shot logits to its tuned ones.
     fusion : {"mixture", "logit", "product"}
         Eq. 7, the normalised geometric mean, or the sum of logits of the authors' released code.
     stratum_prior : array-like of shape (n_strata,), ``"uniform"`` or ``"em"``, optional
@@ -97,6 +99,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         weights: Mapping[str, str] | None = None,
         tuning: Tuning | None = None,
         learning_rates: tuple[float, ...] = (),
+        gla: bool = False,
         fusion: str = "mixture",
         stratum_prior: Sequence[float] | str | None = None,
         calibrate_strata: bool = False,
@@ -109,6 +112,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.weights = weights
         self.tuning = tuning
         self.learning_rates = learning_rates
+        self.gla = gla
         self.fusion = fusion
         self.stratum_prior = stratum_prior
         self.calibrate_strata = calibrate_strata
@@ -169,6 +173,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 zoo,
                 tuning,
                 learning_rates=self.learning_rates,
+                gla=self.gla,
                 device=self.device,
                 folder=None if folder is None else folder / "strata" / folder_name(name),
                 cache=cache,
@@ -265,6 +270,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             zoo=config["zoo"],
             weights=config["weights"] or None,
             tuning=tuning,
+            gla=config.get("gla", False),
             fusion=config["fusion"],
             stratum_prior=config["stratum_prior"],
             calibrate_strata=config["calibrate_strata"],
@@ -288,7 +294,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                     f"{metrics['weights'][name][:12]}...); restore them or fit again"
                 )
             at = run.path / "strata" / folder_name(name)
-            model.members_[name] = load_tuned(stratum, at, list(model.classes_), tuning, release=True)
+            model.members_[name] = load_tuned(
+                stratum, at, list(model.classes_), tuning, gla=model.gla, release=True
+            )
         return model
 
     def check(self) -> Zoo:
@@ -300,6 +308,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         if self.tuning is not None:
             self.tuning.check()
+            if self.gla and self.tuning.tuner.strip().lower() == "zero-shot":
+                raise CausalFTError(
+                    "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
+                )
         pick_device(self.device)
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)

@@ -15,26 +15,11 @@ from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.members import MemberPrediction
 from causalft.imbalance import class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.losses import carries_class_prior
-from causalft.tuning.samplers import expected_counts
+from causalft.strata.untouched import prior_left_in_logits
 
-__all__ = ["gla_members", "gla_scores", "prior_left_in_logits"]
+__all__ = ["gla_members", "gla_scores"]
 
 Members = Mapping[str, Sequence[MemberPrediction]]
-
-
-def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
-    """Return the class prior that tuned logits carry, (K,): what the sampler showed. None where the loss undid it.
-
-    Examples
-    --------
-    >>> prior_left_in_logits(Tuning(loss="CE"), [90, 10]).tolist(), prior_left_in_logits(Tuning(loss="LA"), [90, 10])
-    ([0.9, 0.1], None)
-    """
-    if not carries_class_prior(tuning.loss):
-        return None
-    shown = expected_counts(tuning.sampler, class_counts)
-    return shown / shown.sum()
 
 
 def gla_members(
@@ -42,10 +27,11 @@ def gla_members(
 ) -> dict[str, list[MemberPrediction]]:
     """Return the members with GLA-FT (:func:`causalft.estimators.gla.gla_finetuned`) in the place of tuned logits.
 
-    None at all where nothing was tuned (``zero-shot``), or where a prior must be taken out that is 0 for a class.
+    None at all where nothing was tuned (``zero-shot``), where they have it already, or where a prior must be taken out
+    that is 0 for a class.
     """
     left = prior_left_in_logits(tuning, class_counts)
-    if any(m.n_tuned == 0 for found in members.values() for m in found) or (
+    if any(m.gla or m.n_tuned == 0 for found in members.values() for m in found) or (
         left is not None and left.min() == 0
     ):
         return {}

@@ -119,6 +119,7 @@ def diagnose_run(
             precision=first.precision,
             zero_shot_from=first.anchors,
             pretraining_loss=first.pretraining_loss,
+            gla=first.gla,
             seconds=first.seconds,
         )
         if first.true_prior is not None:

@@ -89,7 +89,7 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
         words.append("--calibrate-strata")
     for name, file in (config.get("weights") or {}).items():
         words += ["--weights", f"{name}={file}"]
-    for flag in ("offline", "allow_pickle", "tensorboard"):
+    for flag in ("gla", "offline", "allow_pickle", "tensorboard"):
         if config.get(flag):
             words.append(f"--{flag.replace('_', '-')}")
     if not config.get("cache", True):
@@ -135,10 +135,12 @@ def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:
     tuning = {**vars(default_tuning(str(metrics["zoo"]))), **tuning}
     rates = sorted({found["lr"] for found in metrics["strata"].values() if "lr" in found})
     precision = sorted({found["precision"] for found in metrics["strata"].values() if "precision" in found})
+    gla = any(found.get("gla") for found in metrics["strata"].values())
+    added = "; debiased zero-shot logits are added (GLA-FT)" if gla else ""
     return (
         f"{tuning['tuner']}, {tuning['head']} head from {tuning['head_start']}, loss {tuning['loss']}, sampler "
         f"{tuning['sampler']}, {tuning['epochs']} epochs of batches of {tuning['batch_size']}, learning rate "
-        f"{', '.join(f'{rate:g}' for rate in rates)}; {', '.join(precision)}"
+        f"{', '.join(f'{rate:g}' for rate in rates)}; {', '.join(precision)}{added}"
     )
 
 

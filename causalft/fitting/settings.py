@@ -40,6 +40,8 @@ class FitSettings:
         The measured recipe of the zoo by default.
     learning_rates : tuple of float
         With two or more, chosen per stratum on validation.
+    gla : bool
+        GLA-FT: every stratum adds its debiased zero-shot logits to its tuned ones.
     fusion : {"mixture", "logit", "product"}
     stratum_prior : tuple of float, "uniform" or "em", optional
         P(c); uniform by default, estimated on validation with "em". The members of a control are always weighted alike.
@@ -78,6 +80,7 @@ class FitSettings:
     data_options: Mapping[str, Any] = field(default_factory=dict)
     tuning: Tuning = None  # type: ignore[assignment]  # never None after __post_init__
     learning_rates: tuple[float, ...] = ()
+    gla: bool = False
     fusion: str = "mixture"
     stratum_prior: tuple[float, ...] | str | None = None
     calibrate_strata: bool = False

@@ -14,9 +14,9 @@ from causalft.strata.crops import Crops
 from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches
 from causalft.tuning.precision import choose_precision, lower_frozen_layers
-from causalft.tuning.towers import open_tower
+from causalft.tuning.towers import Tower, open_tower
 
-__all__ = ["autocast", "encode_all", "frozen_encoder"]
+__all__ = ["autocast", "encode_all", "frozen_encoder", "open_frozen"]
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
@@ -26,15 +26,24 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[[Tensor], Tensor], str]:
-    """Return uint8 pictures (n, s, s, 3) -> unit features (n, d), and the precision it runs in.
+def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
+    """Return the image tower, opened and not tuned, and the precision to run it in.
 
-    In fp32 the numbers are those of ``stratum.image_features``, up to the order of sums.
+    In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
     """
     tower = open_tower(stratum.visual)
     chosen = choose_precision(precision, tower.width, stratum.device)
     if chosen == "bf16" and stratum.device.type == "cpu" and not lower_frozen_layers(tower):
         chosen = "fp32"  # only a ViT has layers to lower
+    return tower, chosen
+
+
+def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[[Tensor], Tensor], str]:
+    """Return uint8 pictures (n, s, s, 3) -> unit features (n, d), and the precision it runs in.
+
+    In fp32 the numbers are those of ``stratum.image_features``, up to the order of sums.
+    """
+    tower, chosen = open_frozen(stratum, precision)
 
     def encode(pixels: Tensor) -> Tensor:
         with torch.inference_mode(), autocast(stratum.device, chosen):

@@ -24,6 +24,7 @@ from causalft.strata.head_weights import start_of_head
 from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches, stream_crops
 from causalft.strata.tuning_settings import Tuning
+from causalft.strata.untouched import Untouched
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
 from causalft.tuning.interpolation import interpolate
@@ -61,11 +62,14 @@ class TunedStratum(nn.Module):
         In use.
     lowered : int
         Frozen layers that hold bf16 weights of their own.
+    untouched : causalft.strata.untouched.Untouched, optional
+        GLA-FT: the model before tuning, whose debiased logits are added to every prediction (not in training).
     """
 
     def __init__(self, stratum: Stratum, weight: Tensor, tuning: Tuning) -> None:
         super().__init__()
         self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
+        self.untouched: Untouched | None = None
         self.tower = open_tower(stratum.visual)
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
         self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
@@ -115,11 +119,16 @@ class TunedStratum(nn.Module):
         """Logits, shape (n, n_classes), from the tokens of the frozen prefix."""
         return self.head(self.features(tokens))
 
+    def predict(self, pictures: Tensor) -> Tensor:
+        """Logits (n, n_classes) of normalised pictures, those of the untouched model added where GLA-FT asks for it."""
+        tuned = self(self.tokens(pictures))
+        return tuned if self.untouched is None else tuned + self.untouched(pictures)
+
     def logits_of(self, pixels: Tensor) -> Tensor:
         """Logits of uint8 pictures as :attr:`cut` gives them, the mean over the views: (n, n_classes), float64."""
         with torch.inference_mode():
             flat = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
-            found = self(self.tokens(self.stratum.normalise(flat))).double().cpu()
+            found = self.predict(self.stratum.normalise(flat)).double().cpu()
             return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
 
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
@@ -149,8 +158,13 @@ class TunedStratum(nn.Module):
             yield pixels
 
     def save(self, folder: Path) -> None:
-        """Write ``adapter.safetensors`` and, last, ``head.safetensors``; the backbone is not saved."""
+        """Write ``adapter.safetensors`` and, last, ``head.safetensors``; the backbone is not saved.
+
+        With GLA-FT ``gla.safetensors`` comes first.
+        """
         folder.mkdir(parents=True, exist_ok=True)
+        if self.untouched is not None:
+            self.untouched.save(folder)
         about = {
             "backbone": self.stratum.sha256,
             "tuner": self.tuned.spec,
@@ -201,15 +215,26 @@ class TunedStratum(nn.Module):
 
 
 def load_tuned(
-    stratum: Stratum, folder: Path, class_names: Sequence[str], tuning: Tuning, *, release: bool = False
+    stratum: Stratum,
+    folder: Path,
+    class_names: Sequence[str],
+    tuning: Tuning,
+    *,
+    gla: bool = False,
+    release: bool = False,
 ) -> TunedStratum:
-    """Read a stratum that was tuned and saved; no text and no image is encoded. ``release`` as in :func:`tune`."""
+    """Read a stratum that was tuned and saved; no text and no image is encoded. ``release`` as in :func:`tune`.
+
+    ``gla`` for one that was saved with GLA-FT.
+    """
     adapters, head, about = _read(folder)
     weight = head.get("weight")
     if weight is None or len(weight) != len(class_names):
         raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
     start = torch.ones_like(weight)  # of the right shape; the file's follows
     tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
+    if gla:
+        tuned.untouched = Untouched.load(stratum, folder, len(class_names), tuning.precision)
     if release and tuned.lowered:
         stratum.release()
     return tuned

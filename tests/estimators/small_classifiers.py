@@ -19,7 +19,7 @@ TEXT = CLIPTextCfg(context_length=8, vocab_size=20, width=16, heads=2, layers=1)
 
 
 class Member(nn.Module):
-    """What the classifier's members are to the export: a stratum, tokens, and logits from tokens."""
+    """What the classifier's members are to the export: a stratum, and logits of normalised pictures."""
 
     def __init__(self, stratum, tuner="zero-shot", head="cosine", n_classes=5, seed=0):
         super().__init__()
@@ -38,6 +38,9 @@ class Member(nn.Module):
     def tokens(self, pictures):
         with torch.no_grad():
             return self.tower.embed(pictures)
+
+    def predict(self, pictures):
+        return self(self.tokens(pictures))
 
     def forward(self, tokens):
         return self.head(self.tower.pool(self.tower.run(tokens)))

@@ -123,7 +123,7 @@ class FusedModel(nn.Module):
         log_p = []
         for number, member in enumerate(self.members):
             batch = (scaled[self.input_of[number]] - self.mean[number]) / self.std[number]
-            log_p.append(member(member.tokens(batch)).float().log_softmax(-1))  # type: ignore[operator]
+            log_p.append(member.predict(batch).float().log_softmax(-1))  # type: ignore[operator]
         by_stratum = torch.stack(log_p, 1)
         if not self.fused:
             return (by_stratum.exp(),)
