@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from causalft.errors import CausalFTError
 __all__ = [
     "Run",
     "atomic_path",
+    "check_place",
     "plain",
     "read_json",
     "remove_for_good",
@@ -44,7 +46,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.part-", suffix=target.suffix)
+    prefix = f".{target.stem}.part-"
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
+    except OSError as error:  # a message names the file that was asked for
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,6 +71,39 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(number, os.strerror(number), os.fspath(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot be written there, before anything is computed for it; nothing is made.
+
+    Raises
+    ------
+    CausalFTError
+        If the path is a folder, lies below a file, or its first folder that exists takes no files.
+
+    Examples
+    --------
+    >>> check_place("a/folder/to/be/made/table.csv")
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     check_place(f"{file.name}/table.csv")
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: ... is a file, not a folder; choose another place
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise CausalFTError(f"{target} is a folder; name a file in it")
+    place = next(parent for parent in target.parents if os.path.lexists(parent))
+    if not place.is_dir():
+        what = "a link to nothing" if place.is_symlink() else "a file"
+        raise CausalFTError(f"{place} is {what}, not a folder; choose another place")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise CausalFTError(f"no file can be made in {place} ({reason}); choose another place") from error
 
 
 def remove_for_good(path: str | os.PathLike[str]) -> None:
@@ -166,7 +205,8 @@ class Run:
         Raises
         ------
         CausalFTError
-            If the folder holds a complete run, a run of another kind or configuration, or files that are no run.
+            If the folder holds a complete run, a run of another kind or configuration, or files that are no run, or
+            cannot be made or written.
         """
         folder = Path(path)
         wanted = plain(config)
@@ -174,6 +214,7 @@ class Run:
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
         if found is not None and not same and _holds_results(folder):
             raise _other_run(folder, found, _difference(found, wanted))
+        check_place(folder / "config.json")
         if not same:
             write_json(folder / "config.json", {"kind": kind, "config": wanted})
         return cls(folder, kind, wanted)
@@ -193,6 +234,7 @@ class Run:
         found = _interrupted(folder)
         if found is not None and found["kind"] != kind and _holds_results(folder):
             raise _other_run(folder, found, "")
+        check_place(folder / "config.json")
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], kind: str | None = None) -> Run:

@@ -22,8 +22,10 @@ __all__ = ["card_of", "command"]
 @click.option("--license", "licence", help="The hub's name of this model's licence, as in mit or cc-by-4.0.")
 def command(run: Path, out: Path | None, licence: str | None) -> None:
     """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
-    from causalft.runs import Run, write_text
+    from causalft.runs import Run, check_place, write_text
 
+    if out is not None:
+        check_place(out)
     text = card_of(Run.open(run, kind="fit"), licence=licence)
     if out is None:
         click.echo(text, nl=False)

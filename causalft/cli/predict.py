@@ -69,6 +69,7 @@ def command(
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.estimators.strata import StrataClassifier
+    from causalft.runs import check_place
 
     n_top = _read_top(top)
     if output is None and kind is not None:
@@ -76,6 +77,8 @@ def command(
     if output is not None and as_json:
         raise CausalFTError("--json prints one document; with --output use --format jsonl")
     chosen = None if output is None else choose_format(output, kind)
+    if output is not None and output != "-":
+        check_place(output)
     model = StrataClassifier.load(run, device=device)
     # File names are bytes: what is no UTF-8 goes through unharmed.
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None

@@ -85,6 +85,7 @@ def estimate(
     """Estimate a label prior from labelled images: each class with its interval and P group."""
     from causalft.cli.prior_files import read_labelled_logits
     from causalft.priors import prior_caveat
+    from causalft.runs import check_place
 
     if (run is None) == (logits is None):
         raise CausalFTError("give either --run RUNDIR or --logits FILE")
@@ -93,6 +94,8 @@ def estimate(
     strength = _strength(l2)
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise CausalFTError(f"--out {out}: the ending decides the kind; use .csv or .parquet")
+    if out is not None:
+        check_place(out)
     if rows < 2:
         raise CausalFTError("--rows must be 2 or more")
     found: dict[str, tuple[LabelledLogits, str]]

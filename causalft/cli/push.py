@@ -53,12 +53,14 @@ def command(
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
     from causalft.estimators.hub import layout, push, write_layout
-    from causalft.runs import Run
+    from causalft.runs import Run, check_place
 
     if to_folder is not None and (private or update):
         raise CausalFTError("--private and --update are of a repository; leave them out with --to-folder")
     if repo is None and to_folder is None and not dry_run:
         raise CausalFTError("say where to: OWNER/NAME, or --to-folder DIR")
+    if to_folder is not None:
+        check_place(to_folder / "manifest.json")
     opened = Run.open(run, kind="fit")
     change = _change(opened) if half else None
     stored = None if change is None else _stored(opened, change)

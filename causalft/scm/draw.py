@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
-from causalft.runs import atomic_path, write_text
+from causalft.runs import atomic_path, check_place, write_text
 from causalft.scm.graph import latent_nodes, require_node
 from causalft.scm.layout import layered_layout
 
@@ -69,6 +69,7 @@ def save_graph(
         raise CausalFTError(f"unknown graph format {kind!r}; {nearest(kind, FORMATS)}")
     if file.is_dir():
         raise CausalFTError(f"{file} is a folder; give a file, for example {file / 'graph.png'}")
+    check_place(file)
     if kind in ("dot", "mermaid"):
         text = to_dot if kind == "dot" else to_mermaid
         return write_text(file, text(graph, treatment=treatment, outcome=outcome, adjustment=adjustment))

@@ -24,7 +24,7 @@ from causalft.estimators.export.to_single_file import write_single_file
 from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.estimators.strata import StrataClassifier
-from causalft.runs import Run, plain, write_json
+from causalft.runs import Run, check_place, plain, write_json
 from causalft.strata.cards import sha256_file
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
@@ -97,6 +97,7 @@ def export_run(
     suffix = Path(FORMATS[to]).suffix
     if path.suffix != suffix:
         raise CausalFTError(f"{path}: a {to} file ends in {suffix}; give --out {path.name}{suffix}")
+    check_place(path)
     model = FusedModel(_load(run), strata, fused=fused)
     about = _about(run, model, dtype)
     program = trace(model, dtype)

@@ -12,7 +12,7 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
-from causalft.runs import Run, read_json, write_json
+from causalft.runs import Run, check_place, read_json, write_json
 
 __all__ = ["install", "pull"]
 
@@ -58,6 +58,7 @@ def pull(
         raise CausalFTError(f"{source!r} is neither a folder nor OWNER/NAME on the hub")
     import huggingface_hub
 
+    _check_free(Path(to))  # before anything is fetched
     hub = huggingface_hub.HfApi() if api is None else api
     try:
         names = hub.list_repo_files(source, revision=revision, repo_type="model")
@@ -182,3 +183,4 @@ def _refuse_pickles(names: Iterable[str], place: str) -> None:
 def _check_free(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise CausalFTError(f"{target} is not an empty folder; choose another --to")
+    check_place(target / MANIFEST)
