@@ -118,7 +118,7 @@ def test_no_choice_looks_at_the_test_labels(settings, monkeypatch):
 
 
 def test_of_two_numbers_alike_the_smaller_is_taken(settings, monkeypatch):
-    monkeypatch.setattr(module, "_mean_class_accuracy", lambda predicted, images: 0.5)
+    monkeypatch.setattr(module, "mean_class_accuracy", lambda predicted, images: 0.5)
     found = probe(replace(settings, k=(20, 3, 7), losses=()), progress=False)["strata"]["clip"]
     assert found["knn"]["k"] == 3 and found["heads"] == [] and found["chosen_head"] is None
 

@@ -28,6 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
     "evaluate": ("causalft.cli.evaluate", "Score a fitted run on labelled images."),
+    "wise-ft": (
+        "causalft.cli.wise_ft",
+        "Evaluate a fitted run between where it started and where it ended.",
+    ),
     "data": ("causalft.cli.data", "Show what a set of images was understood as, and what is damaged."),
     "prior": (
         "causalft.cli.prior",

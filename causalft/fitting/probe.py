@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.datasets.creatures import NAME as CREATURES
+from causalft.datasets.image_set import ImageSet
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
@@ -31,7 +32,7 @@ from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss
 
-__all__ = ["ProbeSettings", "config_of", "probe", "score_correct"]
+__all__ = ["ProbeSettings", "config_of", "mean_class_accuracy", "probe", "score_correct"]
 
 Features = NDArray[np.float32]
 
@@ -175,7 +176,7 @@ def _probe_stratum(
         zero_shot = [zero_shot_logits(stratum.logit_scale, start, part) for part in (validation, test)]
         prior = estimate_prior(zero_shot[0], splits.validation.labels).prior
         document["zero_shot"] = {
-            "validation_accuracy": _mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
+            "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
             **score_correct(zero_shot[1].argmax(1)[None] == splits.test.labels, splits, fit.seed),
         }
     else:
@@ -219,7 +220,7 @@ def _neighbours(
     numbers = sorted(settings.k)
     model = FeatureKNN(numbers[-1]).fit(train, splits.train.labels)
     tried = {
-        k: _mean_class_accuracy(predicted, splits.validation)
+        k: mean_class_accuracy(predicted, splits.validation)
         for k, predicted in model.predict_each(validation, numbers).items()
     }
     chosen = max(numbers, key=lambda k: (tried[k], -k))
@@ -299,8 +300,8 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
     }
 
 
-def _mean_class_accuracy(predicted: NDArray[Any], images: Any) -> float:
-    """A set of one's own need not be balanced, and its choice should not go by its head classes."""
+def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
+    """Mean over the classes: a validation set need not be balanced, and a choice should not go by its head classes."""
     return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))
 
 

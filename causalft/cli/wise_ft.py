@@ -1,0 +1,100 @@
+"""``causalft wise-ft``: a fitted run at every point between where its training started and where it ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.options import numbers
+from causalft.cli.output import console, print_json
+from causalft.cli.repeat import repeat_command
+
+__all__ = ["command"]
+
+
+@click.command("wise-ft")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--alphas",
+    metavar="A,A,...",
+    help="Points of the line, from 0 (the start of training) to 1 (the tuned weights); both ends are always there.  "
+    "[default: 0,0.1,...,1]",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for metrics.json, the figure and the report; without it, only shown.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
+)
+def command(run: Path, alphas: str | None, device: str, out: Path | None, as_json: bool) -> None:
+    """Walk the line in weight space from the start of RUN, the folder of a fit, to its tuned weights (WiSE-FT).
+
+    Every stratum and their fusion are evaluated at each alpha on the validation and test images of the run. Validation
+    chooses alpha; the test images decide nothing.
+
+    \b
+    causalft wise-ft runs/fit
+    causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
+    """
+    from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
+    from causalft.fitting.wise_ft_page import write_wise_ft_report
+    from causalft.runs import Run
+
+    given = numbers(alphas, "--alphas")
+    grid = check_alphas(ALPHAS if given is None else given)
+    fitted = Run.open(run, kind="fit")
+    kept = None
+    if out is not None:
+        Run.check(out, kind="wise-ft")
+        kept = Run.create(out, kind="wise-ft", config={"run": os.path.abspath(run), "alphas": grid})
+    screen = console(as_json)
+    metrics = wise_ft_curve(
+        fitted, grid, device=device, say=lambda line: screen.print(line, style="dim", soft_wrap=True)
+    )
+    if kept is not None:
+        write_wise_ft_report(kept, metrics, repeat_command("as_json"))
+        kept.finish(metrics)
+    if as_json:
+        print_json(metrics)
+    else:
+        _print(screen, metrics)
+    if kept is not None:
+        screen.print(f"report: {kept.path / 'report.html'}", soft_wrap=True)
+
+
+def _print(screen: Any, metrics: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from causalft.fitting.wise_ft_page import CHOICES, choice_rows, curves, wise_ft_rows, wise_ft_sentences
+
+    title = "Accuracy (%) on validation | test; * chosen on validation"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("alpha", *curves(metrics)):
+        table.add_column(name, justify="right")
+    for alpha, *cells in wise_ft_rows(metrics):
+        pairs = (f"{validation} | {test}" for validation, test in zip(cells[::2], cells[1::2]))
+        table.add_row(alpha, *pairs)
+    screen.print(table)
+    screen.print()
+    chosen = Table(
+        title=f"At the chosen alpha, on {metrics['data']['n_test']} test images",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for index, name in enumerate(CHOICES):
+        chosen.add_column(name, justify="left" if index == 0 else "right")
+    for row in choice_rows(metrics):
+        chosen.add_row(*row)
+    screen.print(chosen)
+    screen.print()
+    for line in wise_ft_sentences(metrics):
+        screen.print(line)
+    if metrics["fused"]["chosen"] not in (0, 1):
+        screen.print(f"To keep it: the command of the fit with --wise-ft {metrics['fused']['chosen']:g}")
