@@ -69,8 +69,8 @@ def probe_sentences(metrics: Metrics) -> list[str]:
             f"{100 * row['accuracy']:.1f} % of the test images."
         )
         lines.append(
-            "All of a stratum see the same features: what a loss changes here, it changes in the head. Neighbours lean to "
-            "frequent classes as well, which have more of them."
+            "All of a stratum see the same features: what a loss changes here, it changes in the head. Neighbours lean "
+            "to frequent classes as well, which have more of them."
         )
     return lines
 
