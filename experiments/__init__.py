@@ -10,7 +10,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError, nearest
@@ -35,11 +34,13 @@ class Experiment:
     command : str
         That makes the full run.
     run : callable
-        ``run(out, quick, seeds) -> metrics``: makes the run folder ``out`` with ``metrics.json``, figures and
-        ``report.html`` and returns the metrics. These may hold ``table`` (``{columns, rows, caption}``, cells of text)
-        and ``conclusion`` (sentences), which the command line prints.
+        ``run(out, quick, seeds, **needed) -> metrics``: makes the run folder ``out`` with ``metrics.json``, figures
+        and ``report.html`` and returns the metrics. These may hold ``table`` (``{columns, rows, caption}``, cells of
+        text) and ``conclusion`` (sentences), which the command line prints.
     seeds : int
         Repetitions when nobody says otherwise.
+    needs : tuple of str
+        What the user must bring, of ``data`` (images) and ``zoo`` (a folder made by ``causalft zoo pretrain``).
     """
 
     name: str
@@ -47,8 +48,9 @@ class Experiment:
     scale: str
     minutes: float
     command: str
-    run: Callable[[Path, bool, int], dict[str, Any]]
+    run: Callable[..., dict[str, Any]]
     seeds: int = 3
+    needs: tuple[str, ...] = ()
 
 
 def all_experiments() -> dict[str, Experiment]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from causalft.cli.output import console, print_json
+from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
@@ -44,27 +45,45 @@ def list_command(as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: runs/NAME.")
 @click.option("--quick", is_flag=True, help="A smaller run, to see that it works.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Repetitions. Default: the experiment's own.")
+@click.option("--data", help="Images, for an experiment on your own.")
+@click.option("--zoo", help="Folder made by `causalft zoo pretrain`, for an experiment on your own images.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )
-def run_command(name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool) -> None:
+def run_command(
+    name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool, **brought: str | None
+) -> None:
     """Make one table or figure.
 
     \b
     causalft experiment run tab8 --quick
+    causalft experiment run photographs --data photos/ --zoo my-zoo
     """
     from experiments import get_experiment
 
     experiment = get_experiment(name)
+    needed = _needed(experiment, brought)
     folder = out or Path("runs") / name
     screen = console(as_json)
     screen.print(f"{experiment.reproduces}. {experiment.scale}", style="dim")
-    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds))
+    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
     if as_json:
         print_json(metrics)
     else:
         _show(screen, metrics)
     screen.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+def _needed(experiment: Any, brought: dict[str, str | None]) -> dict[str, str]:
+    """What the experiment asks for of what was given; neither more nor less."""
+    for what, value in brought.items():
+        if value is None and what in experiment.needs:
+            raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command}")
+        if value is not None and what not in experiment.needs:
+            raise CausalFTError(
+                f"--{what} does nothing for {experiment.name}, which brings its own; leave it out"
+            )
+    return {what: value for what, value in brought.items() if value is not None}
 
 
 def _show(screen: Any, metrics: dict[str, Any]) -> None:

@@ -18,14 +18,14 @@ from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.priors import debias, rank_correlation
 from causalft.runs import Run, atomic_path
 
-__all__ = ["diagnose_run", "write_predictions"]
+__all__ = ["diagnose_run", "fuse_seeds", "write_predictions"]
 
 
 def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
     return np.stack([getattr(prediction, what) for prediction in found])
 
 
-def _fuse_seeds(
+def fuse_seeds(
     settings: FitSettings,
     splits: Splits,
     members: dict[str, list[MemberPrediction]],
@@ -58,11 +58,11 @@ def diagnose_run(
 
     ``control_kind`` says what the seeds of the control's members seeded: "pre-training" or "tuning".
     """
-    fused, mixings = _fuse_seeds(settings, splits, members, settings.stratum_prior)
+    fused, mixings = fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
     if controls:
         # P(c) names strata; seeds of one model are exchangeable, so a control weighs its members alike.
-        control_fused, _ = _fuse_seeds(settings, splits, controls, None)
+        control_fused, _ = fuse_seeds(settings, splits, controls, None)
         control_groups["seeds"] = {
             "members": {name: _stack(found, "test_probs") for name, found in controls.items()},
             "fused": control_fused,
@@ -126,7 +126,7 @@ def diagnose_run(
             metrics["strata"][name]["prior_spearman"] = rank_correlation(first.prior.prior, first.true_prior)
     adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
     if adjusted:
-        gla_fused, _ = _fuse_seeds(settings, splits, adjusted, settings.stratum_prior)
+        gla_fused, _ = fuse_seeds(settings, splits, adjusted, settings.stratum_prior)
         of_strata, of_fused = gla_scores(splits, members, fused, adjusted, gla_fused, seed=settings.seed)
         for name, score in of_strata.items():
             metrics["strata"][name]["gla_ft"] = score

@@ -1,0 +1,74 @@
+"""Methods side by side, to look at: tables and a figure of what ``compare_methods`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalft.report.html import Table
+from causalft.report.style import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["interval_text", "method_dots", "method_table", "paired_table"]
+
+
+def method_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row a method: accuracy with its interval, and D groups, in percent."""
+    rows = []
+    for name, of in methods.items():
+        accuracy, *groups = of.values()
+        bare = ["none" if value is None else f"{100 * value['estimate']:.1f}" for value in groups]
+        rows.append([name, interval_text(accuracy), *bare])
+    return Table(
+        ["method", "accuracy", "D-many", "D-medium", "D-few"],
+        rows,
+        "Percent, 95 % intervals; single strata: their mean.",
+    )
+
+
+def paired_table(paired: Mapping[str, Any], comparisons: Mapping[str, tuple[str, str, str]]) -> Table:
+    """One row a comparison: the difference in points, its interval and p."""
+    rows = []
+    for words, (one, other, measure) in comparisons.items():
+        found = paired[words]
+        p = "none" if found is None else f"{found['p']:.3f}"
+        rows.append([f"{one} less {other} ({measure})", interval_text(found), p])
+    return Table(["difference (points)", "95 % interval", "p"], rows)
+
+
+def method_dots(axes: Axes, methods: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the accuracy of each method, over all classes and on the D-few, the first method on top."""
+    names = list(methods)[::-1]
+    for measure, label, colour, marker in (
+        ("accuracy", "all classes", "blue", "o"),
+        ("few", "D-few", "orange", "s"),
+    ):
+        there = [(y, methods[name][measure]) for y, name in enumerate(names) if methods[name][measure]]
+        if there:
+            x = np.array([100 * found["estimate"] for _, found in there])
+            bounds = 100 * np.array([found["ci95"] for _, found in there]).T
+            y = [y for y, _ in there]
+            axes.errorbar(
+                x, y, xerr=np.abs(bounds - x), color=PALETTE[colour], marker=marker, ls="", label=label
+            )
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("accuracy (%)")
+    axes.grid(axis="x")
+
+
+def interval_text(value: Mapping[str, Any] | None) -> str:
+    """An interval as JSON in percent or points, as ``12.3 [11.0, 13.6]``.
+
+    Examples
+    --------
+    >>> interval_text({"estimate": 0.123, "ci95": [0.11, 0.136]}), interval_text(None)
+    ('12.3 [11.0, 13.6]', 'none')
+    """
+    if value is None:
+        return "none"
+    low, high = value["ci95"]
+    return f"{100 * value['estimate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
