@@ -12,6 +12,7 @@ import pytest
 from causalft.cli.cache import _age, _size
 from causalft.strata.features_store import FeatureCache
 from tests import command_line
+from tests.command_line import said
 
 run = partial(command_line.run, "cache")
 
@@ -47,6 +48,29 @@ def test_list_names_what_size_and_age(cache):
         False,
     ]
     assert "3 entries" in found.stdout.replace("\n", " ")
+
+
+def test_the_table_fits_80_columns_with_keys_and_numbers_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    cache = FeatureCache(tmp_path / "cache")
+    about = {"kind": "zero-shot logits", "stratum": "ViT-L-14/openai", "data": "long-tailed-photographs"}
+    cache.array({"n": 1}, 20_000, lambda start: [np.ones((20_000, 7), np.float32)], about)
+    cache.array({"n": 2}, 3, lambda start: [np.ones((3, 2))], {"kind": "features", "stratum": "clip"})
+    lines = run("list", "--folder", cache.folder).stdout.splitlines()
+    assert lines[0].split() == ["key", "what", "stratum", "images", "shape", "size", "age", "unused"]
+    assert max(map(len, lines[:-1])) <= 80
+    for number, numbers in ((1, "20,000 x 7  547 KiB  < 1 min  < 1 min"), (2, "3 x 2")):
+        [line] = [line for line in lines if line.startswith(cache.key({"n": number})[:8])]
+        assert numbers in line
+
+
+def test_a_file_in_the_place_of_the_cache_is_one_line(tmp_path, monkeypatch):
+    file = tmp_path / "note.txt"
+    file.write_text("x")
+    monkeypatch.setenv("CAUSALFT_CACHE", str(file))
+    for verb in (["list"], ["list", "--json"], ["verify"], ["clear", "--yes"]):
+        assert f"{file} is a file, not a folder; set CAUSALFT_CACHE to" in said(run(*verb))
+    assert "set --folder to" in said(run("list", "--folder", file))
 
 
 def test_clear_takes_what_was_not_used(cache):
@@ -99,10 +123,10 @@ def test_the_folder_of_the_environment_is_the_default(cache, monkeypatch, tmp_pa
 def test_sizes_and_ages_in_words(monkeypatch):
     monkeypatch.setattr("causalft.cli.cache.time.time", lambda: 1e6)
     assert [_age(1e6 - s) for s in (5, 70, 7200, 86400 * 2.5)] == [
-        "just now",
-        "1 minute ago",
-        "2 hours ago",
-        "2 days ago",
+        "< 1 min",
+        "1 min",
+        "2 h",
+        "2 d",
     ]
     assert [_size(b) for b in (12, 2048, 200 * 2**20, 5 * 2**40)] == [
         "12 B",

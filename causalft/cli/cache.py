@@ -54,16 +54,20 @@ def list_command(folder: Path | None, as_json: bool) -> None:
         print_json({"folder": str(cache.folder), "entries": [_plain(entry) for entry in entries]})
         return
     screen = console()
-    table = Table(box=None, header_style="bold")
-    for name in ("key", "what", "stratum", "images", "shape"):
-        table.add_column(name, overflow="fold")
-    for name in ("size", "made", "last used"):
-        table.add_column(name, justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("key", "what", "stratum", "images", "shape", "size", "age", "unused"):
+        table.add_column(
+            name,
+            overflow="fold",
+            # words may go on in the next line where it is narrow, numbers and keys not
+            no_wrap=name not in ("what", "stratum", "images"),
+            justify="right" if name in ("shape", "size", "age", "unused") else "left",
+        )
     for entry in entries:
         kind = str(entry.about.get("kind", "?"))
         view = entry.about.get("view", "centre")
         table.add_row(
-            entry.key[:12],
+            entry.key[:8],
             (kind if view == "centre" else f"{kind}, {view}") + ("" if entry.complete else " (interrupted)"),
             str(entry.about.get("stratum", "")),
             str(entry.about.get("data", "")),
@@ -145,8 +149,11 @@ def _open(folder: Path | None) -> FeatureCache:
     from causalft.strata.features_store import FeatureCache
 
     cache = FeatureCache(folder)
-    if folder is not None and not folder.is_dir():
+    if folder is not None and not folder.exists():
         raise CausalFTError(f"{folder}: no such folder")
+    if cache.folder.exists() and not cache.folder.is_dir():
+        name = "--folder" if folder is not None else "CAUSALFT_CACHE"
+        raise CausalFTError(f"{cache.folder} is a file, not a folder; set {name} to the folder of a cache")
     return cache
 
 
@@ -172,8 +179,7 @@ def _size(n_bytes: float) -> str:
 
 def _age(moment: float) -> str:
     seconds = max(0.0, time.time() - moment)
-    for unit, length in (("day", _DAY), ("hour", 3600.0), ("minute", 60.0)):
+    for unit, length in (("d", _DAY), ("h", 3600.0), ("min", 60.0)):
         if seconds >= length:
-            count = int(seconds / length)
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"
+            return f"{int(seconds / length)} {unit}"
+    return "< 1 min"
