@@ -101,6 +101,8 @@ def command(
         raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
     if check_weights is not None and check is None:
         raise CausalFTError("--check-weights goes with --check")
+    if check is not None:
+        _known_judge(check)
     screen = console(json_mode)
     if dry_run:
         plan = _plan(chosen, laws, n_per_class, size, check)
@@ -153,6 +155,21 @@ def _design(
         parts = read_prompts(prompts).classes
     share = None if ratio is None else parse_ratio(ratio)
     return make_design(name, parse_classes(classes), share, strength=strength, parts=parts)
+
+
+def _known_judge(check: str) -> None:
+    """Refuse a word that is neither ``renders`` nor a name of CLIP weights; what these lack is said on loading."""
+    from causalft.errors import nearest
+    from causalft.strata.weight_names import PRETRAINED
+
+    if check in ("renders", *PRETRAINED) or "/" in check:
+        return
+    import open_clip
+
+    if check not in open_clip.list_models():
+        raise CausalFTError(
+            f"--check {check}: no such judge; {nearest(check, ['renders', *PRETRAINED])} (or ARCH/TAG of open_clip)"
+        )
 
 
 def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[..., Any]:

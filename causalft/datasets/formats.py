@@ -32,6 +32,8 @@ FORMATS = {
     "webdataset": "webdataset shards",
 }
 
+_FILES = ("zip", "tar", "table")
+
 _PEEK = 64
 
 
@@ -129,6 +131,12 @@ def find_format(
                 f"{path} holds no {'list file such as train.txt' if forced == 'list' else 'train....json'}; name the "
                 "files, joined by commas"
             )
+    if forced in _FILES and path.is_dir():
+        raise CausalFTError(
+            f"{path} is a folder, and --format {forced} reads a file; name the file, or leave --format out"
+        )
+    if forced == "folder" and not path.is_dir():
+        raise CausalFTError(f"{path} is not a folder; leave --format out")
     return forced or (_format_of_folder(path) if path.is_dir() else _format_of_file(path)), paths
 
 

@@ -137,14 +137,8 @@ def open_images(
     return ImageSet.from_reading(_renamed(reading, split_as or {}, os.fspath(path)), name)
 
 
-def _folder(paths: tuple[Path, ...], options: ReadOptions, where: str) -> Reading:
-    if not paths[0].is_dir():
-        raise CausalFTError(f"{paths[0]} is not a folder")
-    return read_class_folders(FolderContainer(paths[0]), options)
-
-
 _READERS: dict[str, Callable[[tuple[Path, ...], ReadOptions, str], Reading]] = {
-    "folder": _folder,
+    "folder": lambda paths, options, where: read_class_folders(FolderContainer(paths[0]), options),
     "zip": lambda paths, options, where: read_class_folders(ZipContainer(paths[0]), options),
     "tar": lambda paths, options, where: read_class_folders(TarContainer(paths[0]), options),
     "table": lambda paths, options, where: read_table(paths[0], options),
