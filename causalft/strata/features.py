@@ -14,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from causalft.datasets.sources import ImageSet
+from causalft.errors import CausalFTError
+from causalft.strata.crops import Crops
 from causalft.strata.features_crops import n_views, view_cut
 from causalft.strata.features_store import CacheEntry, FeatureCache, default_cache_folder
 from causalft.strata.stratum import Stratum
-from causalft.strata.stream import Cut, stream_crops
+from causalft.strata.stream import Cut, batches, stream_crops
 
 __all__ = [
     "CacheEntry",
@@ -94,6 +96,7 @@ def cached_features(
     encode: Callable[[Tensor], Tensor] | None = None,
     precision: str = "fp32",
     content: bool = False,
+    crops: Crops | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """Return the frozen image features of a set, from the cache where they are there.
@@ -114,6 +117,9 @@ def cached_features(
         In the key.
     content : bool
         Key the images by their bytes and not by names, sizes and times (see :func:`data_fingerprint`).
+    crops : Crops, optional
+        Of the same images and stratum: what they keep in memory is not read from the files once more. The view is then
+        the centre.
     progress : bool, optional
 
     Returns
@@ -124,17 +130,26 @@ def cached_features(
     Raises
     ------
     CausalFTError
-        For an unknown view, a picture that cannot be read, features that are not finite, or a folder that cannot be
-        written.
+        For an unknown view, a picture that cannot be read, features that are not finite, a folder that cannot be
+        written, or crops of something else.
     """
+    if crops is not None and (crops.images is not images or crops.stratum is not stratum or view != "centre"):
+        raise CausalFTError(
+            "these crops are of other images, of another stratum or not of the view asked for"
+        )
     count, cut = n_views(view), view_cut(stratum, view)
     run = encode or stratum.image_features
 
     def fill(start: int) -> Iterator[NDArray[np.float32]]:
         label = f"encoding {len(images) - start} images for {stratum.name}"
-        rows = range(start, len(images))
         size = max(1, batch_size // count)
-        for found, (pixels,) in stream_crops(images, [cut], size, rows=rows, label=label, progress=progress):
+        if crops is not None:
+            pieces = batches(crops, size, start=start, label=label, progress=progress)
+        else:
+            rows = range(start, len(images))
+            streamed = stream_crops(images, [cut], size, rows=rows, label=label, progress=progress)
+            pieces = ((torch.from_numpy(found), pixels) for found, (pixels,) in streamed)
+        for found, pixels in pieces:
             with torch.inference_mode():
                 features = run(pixels.flatten(0, 1) if count > 1 else pixels)
             flat = features.float().cpu().numpy()

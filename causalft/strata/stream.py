@@ -162,7 +162,13 @@ def stream_crops(
 
 
 def batches(
-    crops: Crops, batch_size: int, *, threads: int | None = None, progress: bool | None = False
+    crops: Crops,
+    batch_size: int,
+    *,
+    start: int = 0,
+    threads: int | None = None,
+    label: str | None = None,
+    progress: bool | None = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield (rows, pixels) of a set of crops in order; what is not kept in memory is read while the model works.
 
@@ -170,7 +176,9 @@ def batches(
     ----------
     crops : Crops
     batch_size : int
-    threads, progress
+    start : int
+        The first row.
+    threads, label, progress
         As in :func:`stream_crops`.
 
     Yields
@@ -178,17 +186,22 @@ def batches(
     (rows, pixels)
         Shapes (b,) and (b, size, size, 3), int64 and uint8.
     """
+    label = label or f"reading {len(crops) - start} images for {crops.stratum.name}"
     if crops.kept is not None:
-        for start in range(0, len(crops), batch_size):
-            rows = torch.arange(start, min(start + batch_size, len(crops)))
-            yield rows, crops.kept[rows]
+        shown = None if progress is None else not progress
+        with tqdm(total=len(crops) - start, desc=label, unit="img", disable=shown) as bar:
+            for first in range(start, len(crops), batch_size):
+                rows = torch.arange(first, min(first + batch_size, len(crops)))
+                yield rows, crops.kept[rows]
+                bar.update(len(rows))
         return
     streamed = stream_crops(
         crops.images,
         [crops.stratum.crop],
         batch_size,
+        rows=range(start, len(crops)),
         threads=threads,
-        label=f"reading {len(crops)} images for {crops.stratum.name}",
+        label=label,
         progress=progress,
     )
     for found, (pixels,) in streamed:

@@ -89,6 +89,25 @@ def test_without_a_cache_the_same_numbers_and_no_file(cache, stratum, images, tm
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_crops_in_memory_are_not_read_once_more(cache, stratum, images, monkeypatch, kept):
+    crops = Crops(images, stratum, progress=False, in_memory_bytes=2**30 if kept else 0)
+    read, image = [], type(images).image
+    monkeypatch.setattr(type(images), "image", lambda self, row: read.append(row) or image(self, row))
+    found = get(cache, stratum, images, crops=crops, batch_size=7)
+    assert set(read) == (set() if kept else set(range(len(images))))
+    np.testing.assert_array_equal(found, get(None, stratum, images, batch_size=7))
+    np.testing.assert_array_equal(found, get(cache, stratum, images))  # it is the same entry
+    assert len(cache.entries()) == 1
+
+
+def test_crops_of_something_else_are_refused(cache, stratum, images):
+    crops = Crops(images, stratum, progress=False)
+    for other in ({"view": "five-crop"}, {"images": images.subset(range(5))}, {"stratum": replace(stratum)}):
+        with pytest.raises(CausalFTError, match="these crops are of other images"):
+            cached_features(cache, crops=crops, **{"stratum": stratum, "images": images} | other)
+
+
 def test_labels_and_class_names_make_no_other_key(cache, stratum, images, encoded):
     get(cache, stratum, images)
     get(cache, stratum, images.align_classes(KINDS[::-1]))
