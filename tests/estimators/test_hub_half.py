@@ -139,3 +139,25 @@ def test_the_limit_counts_the_adapter_and_names_half_where_it_is_a_way_out(
         assert sizes["strata/openclip/adapter.safetensors"] < ADAPTER_BYTES
     else:
         assert "in half precision, above 10 MB: fit it with" in said(result)
+
+
+def test_what_gla_adds_is_halved_and_measured_too_and_counts_as_little_as_a_head(tmp_path, tiny_zoo, photos):
+    folder = fit(tmp_path / "gla", tiny_zoo, photos, "--gla")
+    result = run("push", folder, "--half", "--to-folder", tmp_path / "layout", "--json")
+    assert result.exit_code == 0, result.output
+    place = "strata/clip/gla.safetensors"
+    whole, half = load_file(folder / place), load_file(tmp_path / "layout" / place)
+    assert all(torch.equal(half[key], whole[key].half()) for key in ("anchors", "shift"))
+    run("pull", tmp_path / "layout", "--to", tmp_path / "pulled")
+    test = load_splits(FitSettings.from_config(Run.open(folder).config), 0).test
+    models = [StrataClassifier.load(f, device="cpu", progress=False) for f in (folder, tmp_path / "pulled")]
+    gap = np.abs(models[0].stratum_proba(test) - models[1].stratum_proba(test)).max(axis=(1, 2))
+    assert list(json.loads(result.stdout)["half"]["change"]["strata"].values()) == pytest.approx(gap.tolist())
+    assert 0 < gap.min()
+
+    many = torch.zeros(8142, 512)
+    save_file({"anchors": many, "shift": torch.zeros(8142)}, folder / place)
+    assert run("push", folder, "--dry-run").exit_code == 0
+    with safe_open(folder / "strata/clip/adapter.safetensors", framework="pt") as file:
+        save_file({"x": torch.zeros(4_000_000)}, folder / "strata/clip/adapter.safetensors", file.metadata())
+    assert "pass --half (8.0 MB), fit it with" in said(run("push", folder, "--dry-run"))

@@ -21,8 +21,8 @@ from causalft.runs import Run
 
 __all__ = ["TUNED_FILES", "HalfChange", "half_change", "half_file", "half_tensor", "stored_precision"]
 
-TUNED_FILES = ("adapter.safetensors", "head.safetensors")
-"""What is tuned of a stratum."""
+TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
+"""What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
 
 _STORED = "stored"
 
@@ -100,7 +100,8 @@ def stored_precision(run: Run, *, half: bool = False) -> str | None:
         What :func:`half_file` makes of them.
     """
     folders = [run.path / "strata" / folder_name(name) for name in run.config["strata"]]
-    paths = [folder / file for folder in folders for file in TUNED_FILES]
+    files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
+    paths = [folder / file for folder in folders for file in files]
     found = {_kinds(_halved(path)[0]) if half else _said(path) for path in paths}
     return " and ".join(sorted(found - {""}, reverse=True)) or None
 
@@ -132,8 +133,11 @@ def half_change(
     fused = model.fuse_proba(strata)
     with torch.no_grad():
         for member in model.members_.values():
-            for parameter in [*member.tuned.parameters(), *member.head.parameters()]:
-                parameter.copy_(half_tensor(parameter))
+            stored = [*member.tuned.parameters(), *member.head.parameters()]
+            if member.untouched is not None:  # its tower is the backbone, which is not stored
+                stored += [member.untouched.anchors, member.untouched.shift]
+            for tensor in stored:
+                tensor.copy_(half_tensor(tensor))
     strata_then = model.stratum_proba(shown)
     fused_then = model.fuse_proba(strata_then)
     change = np.abs(strata_then - strata).max(axis=(1, 2))

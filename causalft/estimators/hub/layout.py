@@ -22,7 +22,10 @@ MANIFEST = "manifest.json"
 """The file that holds the SHA-256 and the size of every other one, the card excepted: a card may be edited."""
 
 ADAPTER_BYTES = 10_000_000
-"""What a stratum may weigh without its head: tuned parts are shared, backbones are not."""
+"""What a stratum may weigh without what grows with the classes: tuned parts are shared, backbones are not."""
+
+# A vector or two for each class, and nothing of a backbone.
+_BY_CLASS = ("head.safetensors", "gla.safetensors")
 
 # Where the run lay when its page was written, in the command that repeats it; a quoted path has its quotes escaped.
 _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
@@ -75,7 +78,7 @@ def layout(run: Run, card: str, *, allow_large: bool = False, half: bool = False
         stored: dict[str, bytes | Path] = {
             path.name: half_file(path) if half and path.name in TUNED_FILES else path for path in kept
         }
-        n_bytes = sum(_size(content) for file, content in stored.items() if file != "head.safetensors")
+        n_bytes = sum(_size(content) for file, content in stored.items() if file not in _BY_CLASS)
         if n_bytes > ADAPTER_BYTES and not allow_large:
             raise CausalFTError(
                 f"what was tuned of {name!r} is {n_bytes / 1e6:.1f} MB{' in half precision' if half else ''}, above "
