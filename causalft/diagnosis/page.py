@@ -10,7 +10,7 @@ from causalft.diagnosis import figures as draw
 from causalft.diagnosis.conclusion import change, points
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.result import BeforeAfter
-from causalft.priors import prior_caveat
+from causalft.priors import prior_caveats
 from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style, save_figure
 
@@ -126,21 +126,13 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             [
                 "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
                 "explains labelled validation images best (GLA).",
-                *_caveats(metrics),
+                *prior_caveats(
+                    {name: s.get("pretraining_loss", "unknown") for name, s in metrics["strata"].items()}
+                ),
             ],
             tables=[_priors(metrics), *_adjusted(metrics)],
         ),
     ]
-
-
-def _caveats(metrics: Metrics) -> list[str]:
-    """What the estimates are, once for each pre-training loss among the strata."""
-    strata: dict[str, list[str]] = {}
-    for name, scores in metrics["strata"].items():
-        strata.setdefault(scores.get("pretraining_loss", "unknown"), []).append(name)
-    if len(strata) == 1:
-        return [prior_caveat(loss) for loss in strata]
-    return [f"{', '.join(names)}: {prior_caveat(loss)}" for loss, names in strata.items()]
 
 
 def _measures(metrics: Metrics) -> Table:

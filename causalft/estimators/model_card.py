@@ -7,6 +7,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.estimators import card_markdown as md
+from causalft.priors import prior_caveats
 
 __all__ = ["model_card"]
 
@@ -112,6 +113,10 @@ def _opening(metrics: Document) -> str:
         "adjustment, P(Y | do(X)) = sum over strata c of P(Y | b, c) P(c) (Chen et al., ICML 2025, arXiv 2501.15955, "
         "Eq. 7)."
     )
+    if _with_gla(metrics):
+        words += (
+            " To the logits of each tuned model those of the untouched one, debiased, are added (GLA-FT)."
+        )
     if fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
     words += (
@@ -289,16 +294,25 @@ def _cost(metrics: Document) -> str:
     words = (
         "" if whole is None else f"The whole run took {whole:.0f} seconds, controls and report included.\n\n"
     )
-    return words + md.table(header, rows) + "\n\nA prediction runs every stratum once: its cost is their sum."
+    passes = (
+        "A prediction runs every stratum twice, tuned and untouched (GLA-FT): its cost is twice their sum."
+        if _with_gla(metrics)
+        else "A prediction runs every stratum once: its cost is their sum."
+    )
+    return words + md.table(header, rows) + f"\n\n{passes}"
 
 
 def _limits(metrics: Document) -> str:
     notes = [
         "It knows its classes and nothing else: any picture gets one of them. The numbers are of test images from the "
         "same source as the training images.",
-        "The pre-training priors are estimates (GLA) from zero-shot logits on the validation images. Where a model was "
-        "trained by a contrastive loss with in-batch negatives, its logits do not hold the class prior of its data, "
-        "and the estimate says how the logits lean, not how often classes occurred.",
+        "The pre-training priors are estimates q (GLA) from zero-shot logits on the validation images.",
+        *map(
+            md.text,
+            prior_caveats(
+                {name: s.get("pretraining_loss", "unknown") for name, s in metrics["strata"].items()}
+            ),
+        ),
         "Backdoor adjustment takes the strata to be the values of the confounder. That is an assumption of the graph, "
         "which these numbers do not test.",
     ]
@@ -319,6 +333,11 @@ def _again(command: str | None, metrics: Document) -> str:
         return words + " `config.json` holds every setting."
     where = "" if _repeatable(metrics) else " Put in the path of the images."
     return f"{words} `config.json` holds every setting.{where}\n\n```sh\n{command}\n```"
+
+
+def _with_gla(metrics: Document) -> bool:
+    """Whether the run was made with ``--gla``."""
+    return any(stratum.get("gla") for stratum in metrics["strata"].values())
 
 
 def _repeatable(metrics: Document) -> bool:

@@ -9,7 +9,7 @@ the prior in the logits, and then q tells of something else (:func:`prior_caveat
 from __future__ import annotations
 
 from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior
-from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat
+from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat, prior_caveats
 from causalft.priors.compare import kl_divergence, rank_correlation
 from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
 
@@ -22,5 +22,6 @@ __all__ = [
     "estimate_prior",
     "kl_divergence",
     "prior_caveat",
+    "prior_caveats",
     "rank_correlation",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from causalft.errors import CausalFTError, nearest
 
-__all__ = ["PRETRAINING_LOSSES", "prior_caveat"]
+__all__ = ["PRETRAINING_LOSSES", "prior_caveat", "prior_caveats"]
 
 _CONTRASTIVE = (
     "A contrastive loss with in-batch negatives has its optimum at log p(y|x) - log p(y) + const: the class prior "
@@ -54,3 +56,28 @@ def prior_caveat(loss: str = "unknown") -> str:
     if name not in PRETRAINING_LOSSES:
         raise CausalFTError(f"no pre-training loss named {loss!r}; {nearest(loss, PRETRAINING_LOSSES)}")
     return PRETRAINING_LOSSES[name]
+
+
+def prior_caveats(losses: Mapping[str, str]) -> list[str]:
+    """Say it of several models, once for each loss among them.
+
+    Parameters
+    ----------
+    losses : mapping
+        Model to its pre-training loss, as :func:`prior_caveat` takes it.
+
+    Examples
+    --------
+    >>> for line in prior_caveats({"a": "caption-bank", "b": "unknown", "c": "caption-bank"}):
+    ...     print(line[:34])
+    a, c: The pre-training loss normal
+    b: Whether the estimate q is the p
+    >>> prior_caveats({"a": "caption-bank", "b": "caption-bank"})[0][:34]
+    'The pre-training loss normalised o'
+    """
+    names: dict[str, list[str]] = {}
+    for name, loss in losses.items():
+        names.setdefault(loss, []).append(name)
+    if len(names) == 1:
+        return [prior_caveat(loss) for loss in names]
+    return [f"{', '.join(models)}: {prior_caveat(loss)}" for loss, models in names.items()]

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from causalft.errors import CausalFTError
+from causalft.estimators import card_markdown as md
 from causalft.estimators.model_card import model_card
+from causalft.priors import prior_caveat
 from causalft.runs import Run
 from tests.estimators.fitted_runs import fit, run, said
 
@@ -82,7 +84,7 @@ def test_an_estimated_p_of_c_and_temperatures_of_strata_are_said(found):
 def test_the_notes_that_keep_it_honest(found):
     text = " ".join(model_card(found.config, found.metrics).split())
     assert "not the weights that OpenAI, LAION or Meta released" in text
-    assert "in-batch negatives" in text and "The images are not part of this model" in text
+    assert "The images are not part of this model" in text
     real = {**found.metrics, "zoo": "pretrained"}
     real["sources"] = {"clip": "open_clip ViT-B-16-quickgelu/openai", "openclip": "open_clip X/y"}
     text = " ".join(model_card(found.config, real).split())
@@ -90,6 +92,26 @@ def test_the_notes_that_keep_it_honest(found):
     product = copy.deepcopy(found.metrics)
     product["fused"]["fusion"] = "product"
     assert "which is not Eq. 7" in model_card(found.config, product)
+
+
+def test_its_limits_say_what_the_estimates_are_by_the_loss_of_each_stratum(found):
+    mixed = copy.deepcopy(found.metrics)
+    mixed["strata"]["openclip"]["pretraining_loss"] = "in-batch"
+    limits = sections(model_card(found.config, mixed))["Limits"]
+    assert f"- clip: {prior_caveat('caption-bank')}\n" in limits
+    assert f"- openclip: {md.text(prior_caveat('in-batch'))}\n" in limits
+    assert "in-batch" not in sections(model_card(found.config, found.metrics))["Limits"]
+
+
+def test_gla_ft_is_named_with_what_it_costs(found):
+    assert "every stratum once" in sections(model_card(found.config, found.metrics))["Cost"]
+    doubled = copy.deepcopy(found.metrics)
+    for stratum in doubled["strata"].values():
+        stratum["gla"] = True
+    text = model_card(found.config, doubled)
+    assert "those of the untouched one, debiased, are added (GLA-FT)" in text
+    cost = sections(text)["Cost"]
+    assert "every stratum twice" in cost and "every stratum once" not in cost
 
 
 def test_names_cannot_break_the_page(found):

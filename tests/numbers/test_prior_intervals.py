@@ -11,7 +11,14 @@ from scipy.special import softmax
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
-from causalft.priors import PRETRAINING_LOSSES, bootstrap_prior, estimate_prior, kl_divergence, prior_caveat
+from causalft.priors import (
+    PRETRAINING_LOSSES,
+    bootstrap_prior,
+    estimate_prior,
+    kl_divergence,
+    prior_caveat,
+    prior_caveats,
+)
 from causalft.priors.bootstrap import _counts
 from causalft.priors.strength import _folds
 
@@ -162,6 +169,15 @@ def test_the_caveat_follows_the_loss() -> None:
     with pytest.raises(CausalFTError, match="did you mean 'caption-bank'"):
         prior_caveat("caption-bnk")
     assert len(PRETRAINING_LOSSES) == 3
+
+
+def test_several_models_are_told_once_for_each_loss() -> None:
+    same = {"clip": "caption-bank", "openclip": "caption-bank"}
+    assert prior_caveats(same) == [prior_caveat("caption-bank")]
+    assert prior_caveats({"clip": "caption-bank", "infonce": "in-batch", "openclip": "caption-bank"}) == [
+        f"clip, openclip: {prior_caveat('caption-bank')}",
+        f"infonce: {prior_caveat('in-batch')}",
+    ]
 
 
 def test_every_loss_on_a_card_has_a_caveat() -> None:
