@@ -142,7 +142,8 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     from causalft.runs import Run
 
     run = Run.open(folder, kind="fit")
-    strata, names = list(run.config["strata"]), list(run.metrics["classes"])
+    metrics = run.metrics
+    strata, names = list(run.config["strata"]), list(metrics["classes"])
     if only is not None and only not in strata:
         raise CausalFTError(f"{folder} has no stratum {only!r}; {nearest(only, strata)}")
     labels: np.ndarray | None = None
@@ -158,7 +159,8 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
             raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
         if labels is None:
             labels = _validation_labels(run)
-        found[name] = (LabelledLogits(logits, labels, names), _pretraining_loss(run, name))
+        loss = metrics["strata"][name].get("pretraining_loss", "unknown")
+        found[name] = (LabelledLogits(logits, labels, names), loss)
     return found
 
 
@@ -174,17 +176,6 @@ def _validation_labels(run: Any) -> np.ndarray:
             "more; restore it, or give --logits"
         )
     return validation.labels
-
-
-def _pretraining_loss(run: Any, name: str) -> str:
-    """What the card of a mini says; nothing is known of any other model."""
-    from causalft.strata.zoo import MiniZoo, open_zoo
-
-    try:
-        zoo = open_zoo(run.config["zoo"] or "mini", run.config["weights"] or None)
-        return zoo.card(name).loss if isinstance(zoo, MiniZoo) else "unknown"
-    except CausalFTError:  # the zoo has gone; the logits are here
-        return "unknown"
 
 
 def _document(
