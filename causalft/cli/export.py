@@ -47,9 +47,11 @@ def command(
     for file in made.files:
         screen.print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
     screen.print(f"checked: probabilities differ from the classifier's by at most {made.difference:.1g}")
-    if made.about["views"] != ["centre"]:
+    if made.about["view"] != "centre":
+        sides = " or ".join(str(entry["shorter_side"]) for entry in made.about["inputs"])
         screen.print(
-            f"note: the run averages over {', '.join(made.about['views'])} views; the file sees one at a time"
+            f"note: the file cuts the {made.about['view']} squares itself; give pictures with a shorter side of "
+            f"{sides} pixels, not cut"
         )
     if fused and not made.about["fusion"]["calibrated"]:
         screen.print(

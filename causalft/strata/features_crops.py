@@ -13,7 +13,7 @@ from torchvision.transforms import functional as F
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.stratum import Stratum
 
-__all__ = ["TEST_VIEWS", "n_views", "view_cut"]
+__all__ = ["TEST_VIEWS", "n_views", "resized_side", "view_cut"]
 
 TEST_VIEWS = {"centre": 1, "five-crop": 5, "ten-crop": 10}
 """Name to number of squares."""
@@ -37,6 +37,17 @@ def n_views(view: str) -> int:
     if view not in TEST_VIEWS:
         raise CausalFTError(f"no test-time view {view!r}; {nearest(view, TEST_VIEWS)}")
     return TEST_VIEWS[view]
+
+
+def resized_side(size: int) -> int:
+    """Return the shorter side, in pixels, of the picture that several squares of side ``size`` are cut from.
+
+    Examples
+    --------
+    >>> resized_side(224), resized_side(16)
+    (248, 18)
+    """
+    return size + round(_MARGIN * size)
 
 
 def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], NDArray[np.uint8]]:
@@ -63,12 +74,11 @@ def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], 
     if n_views(view) == 1:
         return stratum.crop
     size = stratum.image_size
-    side = size + round(_MARGIN * size)
     interpolation = InterpolationMode(stratum.interpolation)
     cut = F.five_crop if view == "five-crop" else F.ten_crop
 
     def crops(image: Image.Image) -> NDArray[np.uint8]:
-        wide = F.resize(image.convert("RGB"), side, interpolation=interpolation)
+        wide = F.resize(image.convert("RGB"), resized_side(size), interpolation=interpolation)
         return np.stack([np.asarray(square, dtype=np.uint8) for square in cut(wide, [size, size])])
 
     return crops

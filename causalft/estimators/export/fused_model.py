@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.export.preprocessing import PictureInput, picture_inputs
+from causalft.estimators.export.squares import squares
+from causalft.strata.features_crops import n_views
 from causalft.strata.stratum import Stratum
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class FusedModel(nn.Module):
     strata : dict of str to Stratum
     inputs : list of PictureInput
         One for each geometry.
+    view : {"centre", "five-crop", "ten-crop"}
+        What of a picture the strata see, as in ``predict`` of the run.
     outputs : list of str
         ``probabilities`` (n, n_classes) if fused, and ``strata`` (n, n_strata, n_classes); rows sum to 1.
     fusion : str
@@ -92,7 +96,9 @@ class FusedModel(nn.Module):
         self.classes = [str(name) for name in model.classes_]
 
         self.strata: dict[str, Stratum] = {name: model.members_[name].stratum for name in self.names}
-        self.inputs: list[PictureInput] = picture_inputs(self.strata)
+        # One choice of the run, so the same of all members.
+        self.view: str = getattr(members[0], "view", "centre")
+        self.inputs: list[PictureInput] = picture_inputs(self.strata, self.view)
         self.input_of = [
             next(number for number, entry in enumerate(self.inputs) if name in entry.strata)
             for name in self.names
@@ -118,12 +124,22 @@ class FusedModel(nn.Module):
         return f"FusedModel({', '.join(self.names)}; {self.fusion}, {len(self.classes)} classes)"
 
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
-        """Probabilities from pictures of shape (n, 3, size, size): uint8, or float on [0, 1]."""
+        """Probabilities from pictures of shape (n, 3, size, size): uint8, or float on [0, 1].
+
+        With test-time crops the pictures have the shorter side of their input, (n, 3, height, width); the squares are
+        cut here, and their logits averaged.
+        """
         scaled = [batch.float() / 255 if batch.dtype == torch.uint8 else batch.float() for batch in pictures]
         log_p = []
         for number, member in enumerate(self.members):
             batch = (scaled[self.input_of[number]] - self.mean[number]) / self.std[number]
-            log_p.append(member.predict(batch).float().log_softmax(-1))  # type: ignore[operator]
+            if self.view == "centre":
+                logits = member.predict(batch).float()  # type: ignore[operator]
+            else:
+                seen = squares(batch, self.strata[self.names[number]].image_size, self.view)
+                logits = member.predict(seen).float()  # type: ignore[operator]
+                logits = logits.unflatten(0, (n_views(self.view), -1)).mean(0)
+            log_p.append(logits.log_softmax(-1))
         by_stratum = torch.stack(log_p, 1)
         if not self.fused:
             return (by_stratum.exp(),)
@@ -132,11 +148,13 @@ class FusedModel(nn.Module):
         return fused.softmax(-1), by_stratum.exp()
 
     def example(self, n: int = 2, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
-        """Random pictures for every input, from ``seed``."""
+        """Random pictures for every input, from ``seed``; where a picture need be no square, it is none."""
         generator = torch.Generator().manual_seed(seed)
         found = []
         for entry in self.inputs:
-            pixels = torch.randint(0, 256, (n, 3, entry.size, entry.size), generator=generator)
+            longer = 0 if entry.view == "centre" else 3 + 2 * (seed % 4)
+            sides = (entry.side, entry.side + longer) if seed % 2 == 0 else (entry.side + longer, entry.side)
+            pixels = torch.randint(0, 256, (n, 3, *sides), generator=generator)
             found.append(pixels.to(dtype) if dtype == torch.uint8 else pixels.to(dtype) / 255)
         return found
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from causalft.strata.features_crops import resized_side
 from causalft.strata.stratum import Stratum
 
 __all__ = ["PictureInput", "geometry_steps", "picture_inputs"]
@@ -21,17 +22,25 @@ class PictureInput:
     name : str
         ``pictures``, or with several ``pictures_224``, ``pictures_384``, ...
     size : int
-        Side of the square in pixels.
+        Side in pixels of the square that the strata see; of several squares, the graph cuts them.
     steps : list of dict
-        From an RGB picture to that square, in order (:func:`geometry_steps`).
+        From an RGB picture to the input, in order (:func:`geometry_steps`).
     strata : list of str
         Which strata see it.
+    view : {"centre", "five-crop", "ten-crop"}
+        What the graph takes of the input: all of it, or squares whose logits it averages.
     """
 
     name: str
     size: int
     steps: list[dict[str, Any]]
     strata: list[str]
+    view: str = "centre"
+
+    @property
+    def side(self) -> int:
+        """Shorter side of the input in pixels; that of the centre is a square."""
+        return self.size if self.view == "centre" else resized_side(self.size)
 
     def document(self, dtype: str) -> dict[str, Any]:
         """The entry of ``preprocessor.json``: everything needed to make this input from a picture file."""
@@ -41,14 +50,18 @@ class PictureInput:
             "layout": "batch, channel (RGB), row, column",
             "range": [0, 255] if dtype == "uint8" else [0, 1],
             "size": self.size,
+            "view": self.view,
+            "shorter_side": self.side,
             "colour": "upright by EXIF orientation, transparency on white, RGB, 8 bits a channel",
             "steps": self.steps,
             "strata": self.strata,
         }
 
 
-def geometry_steps(stratum: Stratum) -> list[dict[str, Any]]:
+def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any]]:
     """Return the geometry of a stratum as data: resize and centre crop, as Pillow does them.
+
+    For several squares a picture is only resized: it may be wider or taller than a square.
 
     A step that is neither is written with its description under ``"step": "other"``: no loader can guess it.
 
@@ -62,6 +75,9 @@ def geometry_steps(stratum: Stratum) -> list[dict[str, Any]]:
     """
     from torchvision import transforms
 
+    if view != "centre":
+        side = resized_side(stratum.image_size)
+        return [{"step": "resize", "shorter_side": side, "interpolation": stratum.interpolation}]
     found: list[dict[str, Any]] = []
     for step in getattr(stratum.geometry, "transforms", [stratum.geometry]):
         if isinstance(step, transforms.Resize) and step.max_size is None:
@@ -76,8 +92,8 @@ def geometry_steps(stratum: Stratum) -> list[dict[str, Any]]:
     return found
 
 
-def picture_inputs(strata: Mapping[str, Stratum]) -> list[PictureInput]:
-    """Group strata that see the same square: one input for each geometry.
+def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[PictureInput]:
+    """Group strata that see the same square or squares: one input for each geometry.
 
     Examples
     --------
@@ -87,7 +103,7 @@ def picture_inputs(strata: Mapping[str, Stratum]) -> list[PictureInput]:
     """
     groups: dict[str, tuple[Stratum, list[str]]] = {}
     for name, stratum in strata.items():
-        key = json.dumps([stratum.image_size, geometry_steps(stratum)])
+        key = json.dumps([stratum.image_size, geometry_steps(stratum, view)])
         groups.setdefault(key, (stratum, []))[1].append(name)
     names: list[str] = []
     for first, _ in groups.values():
@@ -95,6 +111,6 @@ def picture_inputs(strata: Mapping[str, Stratum]) -> list[PictureInput]:
         # the same size cut in another way (bilinear, say) is another input
         names.append(base if base not in names else f"{base}_{len(names)}")
     return [
-        PictureInput(name, first.image_size, geometry_steps(first), members)
+        PictureInput(name, first.image_size, geometry_steps(first, view), members, view)
         for name, (first, members) in zip(names, groups.values(), strict=True)
     ]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from causalft.errors import CausalFTError
 from causalft.estimators.export.fused_model import FusedModel
+from causalft.estimators.export.preprocessing import PictureInput
 
 __all__ = ["DTYPES", "largest_difference", "trace"]
 
@@ -40,7 +41,7 @@ def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgr
     pictures = model.example(2, dtype=DTYPES[dtype])
     batch = torch.export.Dim("batch", min=1)
     # *pictures is one tuple of inputs for torch.export
-    shapes: Any = {"pictures": tuple({0: batch} for _ in pictures)}
+    shapes: Any = {"pictures": tuple({0: batch, **_sides(entry, k)} for k, entry in enumerate(model.inputs))}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -57,6 +58,14 @@ def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgr
         node.meta.pop("stack_trace", None)  # names files of this machine
     program.example_inputs = None  # type: ignore[assignment]  # the one part of a .pt2 file that would be pickled
     return program
+
+
+def _sides(entry: PictureInput, number: int) -> dict[int, Any]:
+    """Height and width, where the graph cuts squares from pictures of any shape."""
+    if entry.view == "centre":
+        return {}
+    names = {2: f"height_{number}", 3: f"width_{number}"}
+    return {axis: torch.export.Dim(name, min=entry.side) for axis, name in names.items()}
 
 
 def largest_difference(one: list[Tensor], other: list[Tensor]) -> float:

@@ -34,7 +34,7 @@ OPERATIONS = frozenset(
     abs adaptive_avg_pool1d adaptive_avg_pool2d add add_ addmm alias all amax any arange argmax avg_pool2d
     baddbmm batch_norm bmm broadcast_to cat chunk clamp clamp_ clamp_min clone constant_pad_nd contiguous
     conv1d conv2d cos cumsum detach detach_ div div_ dropout einsum elu empty eq exp expand expand_as fill_
-    flatten floor_divide full full_like gather ge gelu group_norm gt hardsigmoid hardswish hardtanh index
+    flatten flip floor_divide full full_like gather ge gelu group_norm gt hardsigmoid hardswish hardtanh index
     index_select instance_norm layer_norm le leaky_relu lift_fresh_copy linalg_vector_norm linear log
     log_softmax _log_softmax logical_and logical_not logical_or logsumexp lt masked_fill_ masked_fill matmul
     max max_pool2d maximum mean min minimum mish movedim mT mul mul_ narrow native_layer_norm ne neg
@@ -48,7 +48,7 @@ OPERATIONS = frozenset(
 )
 _ARITHMETIC = {
     f"python.{name}": getattr(operator, name)
-    for name in ("add", "floordiv", "getitem", "mul", "sub", "truediv")
+    for name in ("add", "floordiv", "getitem", "mod", "mul", "sub", "truediv")
 }
 
 
@@ -57,7 +57,8 @@ class Model(nn.Module):
 
     ``model(*pictures)`` takes one tensor for each entry of ``model.inputs``, (n, 3, size, size) on [0, 1] or uint8, and
     returns what ``model.outputs`` names: ``probabilities`` (n, n_classes), fused and calibrated, and ``strata``
-    (n, n_strata, n_classes), each foundation model alone.
+    (n, n_strata, n_classes), each foundation model alone. Where the model averages over crops, which it cuts itself,
+    pictures have any height and width with the shorter side of the entry.
     """
 
     def __init__(self, tensors: dict[str, Tensor], graph: dict[str, Any], about: dict[str, Any]) -> None:
@@ -87,10 +88,15 @@ class Model(nn.Module):
             )
         values: dict[str, Any] = {name: getattr(self, f"t{i}") for i, name in enumerate(self._tensors)}
         for name, batch, wanted in zip(self._given, pictures, self.inputs, strict=True):
-            shape = (3, wanted["size"], wanted["size"])
-            if batch.dtype != getattr(torch, wanted["dtype"]) or tuple(batch.shape[1:]) != shape:
+            size = wanted["size"]
+            if self._cuts(wanted):  # the model cuts squares of its own from a picture that need be none
+                right = batch.shape[1:2] == (3,) and min(batch.shape[2:]) == wanted["shorter_side"]
+                shape = f"(n, 3, height, width) with a shorter side of {wanted['shorter_side']}"
+            else:
+                right, shape = tuple(batch.shape[1:]) == (3, size, size), f"(n, 3, {size}, {size})"
+            if batch.dtype != getattr(torch, wanted["dtype"]) or batch.ndim != 4 or not right:
                 raise ValueError(
-                    f"{wanted['name']} must be {wanted['dtype']} (n, {', '.join(map(str, shape))}), not "
+                    f"{wanted['name']} must be {wanted['dtype']} {shape}, not "
                     f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
                 )
             values[name] = batch.to(self.device)
@@ -127,11 +133,21 @@ class Model(nn.Module):
                 picture = upright_rgb(opened)
             for batch, wanted in zip(batches, self.inputs, strict=True):
                 batch.append(to_tensor(shape(picture, wanted["steps"]), wanted["dtype"]))
+        if any(len({tensor.shape for tensor in batch}) > 1 for batch in batches):
+            raise ValueError(
+                "these pictures have several shapes, and this model takes them uncut: give one at a time"
+            )
         return [torch.stack(batch) for batch in batches]
+
+    @staticmethod
+    def _cuts(wanted: dict[str, Any]) -> bool:
+        return wanted.get("view", "centre") != "centre"
 
     def predict(self, files: Sequence[str | Path], batch_size: int = 32) -> Iterator[dict[str, Any]]:
         """Yield the prediction for each image file: the fused one, and that of each stratum."""
         names = [stratum["name"] for stratum in self.about["strata"]]
+        if any(map(self._cuts, self.inputs)):
+            batch_size = 1  # pictures of several shapes make no batch
         for start in range(0, len(files), batch_size):
             some = files[start : start + batch_size]
             found = dict(zip(self.outputs, self(*self.pictures(some)), strict=True))

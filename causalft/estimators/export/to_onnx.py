@@ -60,7 +60,12 @@ def write_onnx(
         ) from error
     assert found is not None
     graph: Any = found.model.graph
-    traced = str(graph.inputs[0].shape[0])  # torch's own name of the batch, such as s77
+    # torch's own names of what is not fixed, such as s77 of the batch
+    named = {str(graph.inputs[0].shape[0]): "batch"}
+    for entry, value in zip(model.inputs, graph.inputs, strict=True):
+        if entry.view != "centre":
+            beside = f"_{entry.size}" if len(model.inputs) > 1 else ""
+            named |= {str(value.shape[2]): f"height{beside}", str(value.shape[3]): f"width{beside}"}
     nodes = list(graph.all_nodes())
     values = [value for node in nodes for value in node.outputs]
     for node in nodes:
@@ -68,8 +73,8 @@ def write_onnx(
     for value in (*graph.inputs, *values, *graph.initializers.values()):
         value.metadata_props.clear()
         for axis, size in enumerate(value.shape or ()):
-            if str(size) == traced:
-                value.shape[axis] = "batch"
+            if str(size) in named:
+                value.shape[axis] = named[str(size)]
     found.model.metadata_props.clear()
     found.model.metadata_props.update(metadata)
     n_bytes = sum(value.nbytes for value in program.state_dict.values())

@@ -21,7 +21,7 @@ __all__ = ["computation", "write_single_file"]
 
 _ARITHMETIC = {
     getattr(operator, name): f"python.{name}"
-    for name in ("add", "floordiv", "getitem", "mul", "sub", "truediv")
+    for name in ("add", "floordiv", "getitem", "mod", "mul", "sub", "truediv")
 }
 
 

@@ -196,8 +196,8 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
             "classes": model.classes,
             "strata": strata,
             "inputs": [entry.document(str(DTYPES[dtype]).removeprefix("torch.")) for entry in model.inputs],
-            # crops that a run averages at test time are for whoever calls the model to average
-            "views": sorted({getattr(member, "view", "centre") for member in model.members}),
+            # of several crops the model averages the logits, as the run does
+            "view": model.view,
             "outputs": [{"name": name, "shape": shapes[name]} for name in model.outputs],
             "normalisation": {
                 "where": "inside the model: give pictures as they are",
