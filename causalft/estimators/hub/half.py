@@ -133,7 +133,7 @@ def half_change(
     fused = model.fuse_proba(strata)
     with torch.no_grad():
         for member in model.members_.values():
-            stored = [*member.tuned.parameters(), *member.head.parameters()]
+            stored: list[Tensor] = [*member.tuned.parameters(), *member.head.parameters()]
             if member.untouched is not None:  # its tower is the backbone, which is not stored
                 stored += [member.untouched.anchors, member.untouched.shift]
             for tensor in stored:
