@@ -154,7 +154,9 @@ def test_a_width_is_taken_where_one_of_several_tuners_has_one(photos, tiny_zoo, 
 def test_a_dangling_link_as_the_folder_is_one_line(photos, tiny_zoo, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     result = fit(photos, tiny_zoo, tmp_path / "link")
-    assert result.exit_code == 2 and "link: File exists; choose another place" in result.stderr
+    assert (
+        result.exit_code == 2 and "is a link to nothing, not a folder; choose another place" in result.stderr
+    )
 
 
 @pytest.mark.parametrize("ratio", ["120:-20", "-10:-90", "inf:1", "nan:1", "a:b", "1:2:3", "0:0"])
