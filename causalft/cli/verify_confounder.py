@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.output import console, print_json
+from causalft.cli.repeat import repeat_command
 from causalft.errors import CausalFTError
 from causalft.runs import read_json
 
@@ -95,7 +94,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
     factor, tests all on both over several seeds, puts the exact truth of the design beside them, and judges: verified,
     shift of C, selection, not detected or inconclusive.
     """
-    repeat = _command_line()
+    repeat = repeat_command("out", "json_mode")
     ratio, classes = parse_ratio(options.pop("ratio")), parse_classes(options.pop("classes"))
     screen = console(json_mode)
     generator = take_options(options)
@@ -197,22 +196,3 @@ def _free_folder(parent: Path, name: str) -> Path:
         if not (folder / "metrics.json").exists():
             return folder
         number += 1
-
-
-def _command_line() -> str:
-    """The command as it was given, without where it writes and how it prints."""
-    context = click.get_current_context()
-    words = ["causalft", "verify-confounder"]
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if name in ("out", "json_mode") or not isinstance(parameter, click.Option):
-            continue
-        if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
-            continue
-        value = context.params[name]
-        if parameter.is_flag:
-            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-            continue
-        for each in value if isinstance(value, tuple) else (value,):
-            words += [parameter.opts[0], str(each)]
-    return shlex.join(words)
