@@ -8,33 +8,21 @@ from typing import Any
 
 import click
 
-from causalft.cli.data_options import DATA_HELP, DATA_OPTIONS, data_options
-from causalft.cli.options import name_value_pairs, numbers, refuse_given
+from causalft.cli.data_options import DATA_HELP, data_options
+from causalft.cli.options import numbers, refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.split_options import refuse_idle_splits, split_options
+from causalft.cli.strata_options import strata_options
 from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
-_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
-
 
 @click.command("fit")
-@click.option(
-    "--strata", default="clip,openclip,metaclip", show_default=True, help="Foundation models, by name."
-)
+@strata_options
 @click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
-@click.option(
-    "--zoo",
-    help="mini, pretrained, or a folder made by `causalft zoo pretrain`. Default: mini for the built-in data, "
-    "pretrained for any other.",
-)
-@click.option(
-    "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
-)
-@click.option("--offline", is_flag=True, help="Never ask the network for weights.")
-@click.option("--allow-pickle", is_flag=True, help="Read weights that are a pickle, as tensors only.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -65,40 +53,7 @@ _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
     help="seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
 )
 @click.option("--control-of", help="That model. Default: the first stratum.")
-@click.option(
-    "--imbalance-factor",
-    type=float,
-    help="Resample the training images to a long tail. creatures-lt has 100.",
-)
-@click.option(
-    "--profile",
-    type=click.Choice(["exponential", "zipf", "pareto"]),
-    default="exponential",
-    show_default=True,
-    help="Shape of the resampled tail.",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
-    default="random",
-    show_default=True,
-    help="Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of the "
-    "first stratum, in reverse, or uncorrelated with it.",
-)
-@click.option(
-    "--order-by", metavar="STRATUM", help="Whose label prior that is.  [default: the first stratum]"
-)
-@click.option(
-    "--n-validation",
-    type=int,
-    default=10,
-    show_default=True,
-    help="Validation images a class (folder or zip).",
-)
-@click.option(
-    "--n-test", type=int, default=50, show_default=True, help="Test images a class (folder or zip)."
-)
-@click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
+@split_options
 @click.option(
     "--lr",
     help="Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
@@ -143,7 +98,9 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     from causalft.fitting import run_fit
     from causalft.tuning.processes import is_main_process
 
-    _refuse_what_would_do_nothing(options)
+    refuse_idle_splits(options)
+    if options["control"] == "none":
+        refuse_given(("control_of",), "goes with --control seeds")
     settings = _settings(options)
     if not is_main_process():  # a launcher started several: the others train along in silence
         run_fit(settings, out, progress=False)
@@ -159,28 +116,6 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     else:
         print_diagnosis(screen, fitted.diagnosis)
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
-
-
-def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
-    names = ["n_validation", "n_test", "order", "order_by", "drop_empty_classes"]
-    if options["data"] == "creatures-lt":
-        refuse_given(
-            [*names, "profile", *DATA_OPTIONS],
-            "is for your own images; creatures-lt brings its splits and its order",
-        )
-    elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
-        names = ["n_validation", "n_test"]
-        if options["order"] not in _AGAINST_A_PRIOR:
-            names.append("order")
-        refuse_given(
-            names, f"is decided by {options['zoo']}: its manifest names the images its minis never saw"
-        )
-    if options["imbalance_factor"] is None:
-        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
-    if options["order"] not in _AGAINST_A_PRIOR:
-        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
-    if options["control"] == "none":
-        refuse_given(("control_of",), "goes with --control seeds")
 
 
 _OF_TRAINING = (
@@ -220,8 +155,6 @@ def _settings(options: dict[str, Any]) -> Any:
         tuning["loss"] = next((name for name in LOSSES if name.lower() == typed.lower()), typed)
     prior = given.pop("stratum_prior")
     settings = FitSettings(
-        strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
-        weights=name_value_pairs(given.pop("weights"), "--weights"),
         stratum_prior=prior if prior in (None, "uniform", "em") else numbers(prior, "--stratum-prior"),
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,

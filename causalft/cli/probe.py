@@ -8,29 +8,21 @@ from typing import Any
 
 import click
 
-from causalft.cli.data_options import DATA_HELP, DATA_OPTIONS, data_options
-from causalft.cli.options import name_value_pairs, numbers, refuse_given
+from causalft.cli.data_options import DATA_HELP, data_options
+from causalft.cli.options import numbers, refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
+from causalft.cli.split_options import refuse_idle_splits, split_options
+from causalft.cli.strata_options import strata_options
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
-_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
-
 
 @click.command("probe")
-@click.option(
-    "--strata", default="clip,openclip,metaclip", show_default=True, help="Foundation models, by name."
-)
+@strata_options
 @click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
-@click.option("--zoo", help="As for `fit`: mini, pretrained, or a folder.")
-@click.option(
-    "--weights", multiple=True, metavar="NAME=FILE", help="Local weights for --zoo pretrained. Repeatable."
-)
-@click.option("--offline", is_flag=True, help="Never ask the network for weights.")
-@click.option("--allow-pickle", is_flag=True, help="Read weights that are a pickle, as tensors only.")
 @click.option(
     "--k",
     "k",
@@ -63,31 +55,7 @@ _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
 @click.option(
     "--precision", metavar="auto|fp32|bf16|fp16", help="Of the frozen tower, as for `fit`.  [default: auto]"
 )
-@click.option(
-    "--imbalance-factor",
-    type=float,
-    help="Resample the training images to a long tail. creatures-lt has 100.",
-)
-@click.option(
-    "--profile",
-    type=click.Choice(["exponential", "zipf", "pareto"]),
-    default="exponential",
-    show_default=True,
-    help="Shape of the resampled tail.",
-)
-@click.option(
-    "--order",
-    type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
-    default="random",
-    show_default=True,
-    help="Which classes come first in the resampled tail, as for `fit`.",
-)
-@click.option(
-    "--order-by", metavar="STRATUM", help="For an order against a prior: whose.  [default: the first]"
-)
-@click.option("--n-validation", type=int, default=10, show_default=True, help="Validation images a class.")
-@click.option("--n-test", type=int, default=50, show_default=True, help="Test images a class.")
-@click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
+@split_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the long tail.")
 @click.option(
     "--seeds",
@@ -120,7 +88,10 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     from causalft.fitting.probe_page import write_probe_report
     from causalft.runs import Run
 
-    _refuse_what_would_do_nothing(options)
+    refuse_idle_splits(options)
+    if options["losses"].strip().lower() == "none":
+        trained = ("heads", "lr", "epochs", "batch_size", "head_scale", "seeds")
+        refuse_given(trained, "is for heads, and --losses none trains none")
     settings = _settings(options).absolute()
     settings.check()
     if out is not None:
@@ -138,33 +109,6 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
         _print(screen, metrics)
     if run is not None:
         screen.print(f"report: {run.path / 'report.html'}", soft_wrap=True)
-
-
-def _refuse_what_would_do_nothing(options: dict[str, Any]) -> None:
-    against = options["order"] in _AGAINST_A_PRIOR
-    if options["data"] == "creatures-lt":
-        names = (
-            "n_validation",
-            "n_test",
-            "order",
-            "order_by",
-            "drop_empty_classes",
-            "profile",
-            *DATA_OPTIONS,
-        )
-        refuse_given(names, "is for your own images; creatures-lt brings its splits and its order")
-    elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
-        refuse_given(
-            ("n_validation", "n_test", *(() if against else ("order",))),
-            f"is decided by {options['zoo']}: its manifest names the images its minis never saw",
-        )
-    if options["imbalance_factor"] is None:
-        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
-    if not against:
-        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
-    if options["losses"].strip().lower() == "none":
-        trained = ("heads", "lr", "epochs", "batch_size", "head_scale", "seeds")
-        refuse_given(trained, "is for heads, and --losses none trains none")
 
 
 def _settings(options: dict[str, Any]) -> Any:
@@ -189,8 +133,6 @@ def _settings(options: dict[str, Any]) -> Any:
     own = {name.lower(): name for name in (*LOSSES, "none")}
     losses = [own.get(loss.lower(), loss) for loss in losses]
     fit = FitSettings(
-        strata=tuple(name.strip() for name in given.pop("strata").split(",") if name.strip()),
-        weights=name_value_pairs(given.pop("weights"), "--weights"),
         learning_rates=rates if len(rates) > 1 else (),
         **given,
     )

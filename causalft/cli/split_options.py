@@ -1,0 +1,81 @@
+"""How images without splits are cut, and training images drawn to a long tail: the same options for every such verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from causalft.cli.data_options import DATA_OPTIONS
+from causalft.cli.options import refuse_given
+
+__all__ = ["refuse_idle_splits", "split_options"]
+
+_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
+
+_OPTIONS = (
+    click.option(
+        "--imbalance-factor",
+        type=float,
+        help="Resample the training images to a long tail. creatures-lt has 100.",
+    ),
+    click.option(
+        "--profile",
+        type=click.Choice(["exponential", "zipf", "pareto"]),
+        default="exponential",
+        show_default=True,
+        help="Shape of the resampled tail.",
+    ),
+    click.option(
+        "--order",
+        type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
+        default="random",
+        show_default=True,
+        help="Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of "
+        "the first stratum, in reverse, or uncorrelated with it.",
+    ),
+    click.option(
+        "--order-by", metavar="STRATUM", help="Whose label prior that is.  [default: the first stratum]"
+    ),
+    click.option(
+        "--n-validation",
+        type=int,
+        default=10,
+        show_default=True,
+        help="Validation images a class, where the data bring none.",
+    ),
+    click.option(
+        "--n-test",
+        type=int,
+        default=50,
+        show_default=True,
+        help="Test images a class, where the data bring none.",
+    ),
+    click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out."),
+)
+
+
+def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command receives them as the fields of :class:`causalft.fitting.FitSettings`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def refuse_idle_splits(options: Mapping[str, Any]) -> None:
+    """Refuse those, and those of the data, that would do nothing beside the ``data`` and ``zoo`` of ``options``."""
+    against_a_prior = options["order"] in _AGAINST_A_PRIOR
+    if options["data"] == "creatures-lt":
+        own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_OPTIONS)
+        refuse_given(own, "is for your own images; creatures-lt brings its splits and its order")
+    elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
+        refuse_given(
+            ("n_validation", "n_test", *(() if against_a_prior else ("order",))),
+            f"is decided by {options['zoo']}: its manifest names the images its minis never saw",
+        )
+    if options["imbalance_factor"] is None:
+        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
+    if not against_a_prior:
+        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
