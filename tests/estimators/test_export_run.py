@@ -179,13 +179,12 @@ def test_a_run_in_low_precision_is_exported_in_float32(fitted, tmp_path):
     assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
 
 
-def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        write, "_run", lambda to, path, pictures: [torch.zeros(len(pictures[0]), 4), torch.zeros(1)]
-    )
-    monkeypatch.setattr(write, "largest_difference", lambda one, other: float("nan"))
+@pytest.mark.parametrize(("added", "difference"), [(2e-4, "0.0002"), (float("nan"), "nan")])
+def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch, added, difference):
+    right = write._run
+    monkeypatch.setattr(write, "_run", lambda *given: [output + added for output in right(*given)])
     line = said(run("export", fitted, "--to", "single-file", "--out", tmp_path / "x" / "model.safetensors"))
-    assert "differ by nan; it was not kept" in line and not list((tmp_path / "x").iterdir())
+    assert f"differ by {difference}; it was not kept" in line and not list((tmp_path / "x").iterdir())
 
 
 def test_mistakes_are_one_line(fitted, tmp_path, monkeypatch):

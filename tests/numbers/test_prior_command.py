@@ -156,7 +156,7 @@ def test_bad_input_is_one_line(tmp_path, sample, fitted):
     assert "belongs to --run" in said(run(*good, "--stratum", "clip"))
     assert "belongs to --logits" in said(run("--run", fitted, "--labels", tmp_path / "sample.npz"))
     assert "did you mean 'clip'" in said(run("--run", fitted, "--stratum", "clp"))
-    assert "not a run" in said(run("--run", tmp_path)) or "no config.json" in said(run("--run", tmp_path))
+    assert "is not a run folder (it has no config.json of a run)" in said(run("--run", tmp_path))
     assert "cannot read .jpg" in said(
         run("--logits", tmp_path.joinpath("a.jpg").touch() or tmp_path / "a.jpg")
     )

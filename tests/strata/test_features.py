@@ -366,10 +366,18 @@ def test_features_that_are_not_finite_are_refused_and_not_kept(cache, stratum, i
     assert not cache.entries()
 
 
-@pytest.mark.parametrize("blocks", [[np.ones((1, 2))], [np.ones((3, 2))], [np.ones((1, 2)), np.ones((1, 3))]])
-def test_rows_that_do_not_add_up_are_refused(cache, blocks):
-    with pytest.raises(CausalFTError):
-        cache.array({}, 2, lambda start: blocks)
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(1, 2)], "1 rows of features came out, 2 were announced"),
+        ([(3, 2)], r"came out in shape \(3, 2\), \(2, 2\) was announced"),
+        ([(1, 2), (1, 3)], r"came out in shape \(1, 3\), \(2, 2\) was announced"),
+    ],
+)
+def test_rows_that_do_not_add_up_are_refused(cache, shapes, message):
+    with pytest.raises(CausalFTError, match=message):
+        cache.array({}, 2, lambda start: [np.ones(shape) for shape in shapes])
+    assert not [entry for entry in cache.entries() if entry.complete]
 
 
 def test_a_folder_that_cannot_be_made_says_what_to_set(tmp_path):

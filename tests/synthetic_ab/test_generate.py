@@ -299,8 +299,6 @@ def test_the_files_say_what_they_are(tmp_path, tiny):
         assert text == row, "the text of the file and its row differ"
         local = list(csv.DictReader((out / name.split("/")[0] / "metadata.csv").open()))
         assert {**row, "file_name": name.split("/", 1)[1]} in local
-    again = source.draw([Request("cat", 0, int(rows[0]["image_seed"]))])[0]
-    assert rows[0]["part"] == "cat head" or rows[0]["part"] == "cat body"
     part = ["cat head", "cat body"].index(rows[0]["part"])
     again = source.draw([Request("cat", part, int(rows[0]["image_seed"]))])[0]
     assert np.array_equal(again, np.asarray(Image.open(out / "A_train/cat/00000.png")))

@@ -165,9 +165,9 @@ def test_processes_that_do_not_find_each_other_are_an_error_of_one_line(monkeypa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_device_is_the_cpu():
-    if not torch.cuda.is_available():
-        assert local_device() == torch.device("cpu")
+    assert local_device() == torch.device("cpu")
 
 
 def test_importing_the_loop_does_not_import_accelerate():
