@@ -11,10 +11,10 @@ import time
 
 import click
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import VERBS, main
+from causalft.cli import VERBS
 from causalft.errors import CausalFTError, nearest
+from tests.command_line import run
 
 
 @pytest.fixture
@@ -32,10 +32,6 @@ def failing(monkeypatch):
         monkeypatch.setitem(VERBS, "fail", ("failing_verb", "Fails."))
 
     return install
-
-
-def invoke(*arguments):
-    return CliRunner().invoke(main, list(arguments), prog_name="causalft")
 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors")
@@ -58,7 +54,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors
 )
 def test_a_mistake_is_one_line_with_its_exit_code(failing, error, code, line):
     failing(error)
-    result = invoke("fail")
+    result = run("fail")
     assert result.exit_code == code
     assert result.stdout == "" and len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("causalft: error: ") and line in result.stderr
@@ -67,7 +63,7 @@ def test_a_mistake_is_one_line_with_its_exit_code(failing, error, code, line):
 @pytest.mark.parametrize("error", [CausalFTError("wrong"), KeyboardInterrupt(), FULL])
 def test_debug_lets_the_error_through(failing, error):
     failing(error)
-    result = invoke("--debug", "fail")
+    result = run("--debug", "fail")
     assert result.exit_code != 0 and "causalft: error" not in result.stderr
     if not isinstance(error, KeyboardInterrupt):
         assert result.exception is error
@@ -76,13 +72,13 @@ def test_debug_lets_the_error_through(failing, error):
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])
 def test_a_bug_is_not_dressed_up_as_a_mistake(failing, error):
     failing(error)
-    assert invoke("fail").exception is error
+    assert run("fail").exception is error
 
 
 def test_unknown_verbs_and_options_offer_the_nearest():
-    result = invoke("evalute")
+    result = run("evalute")
     assert result.exit_code == 2 and "did you mean 'evaluate'" in result.stderr
-    result = invoke("fit", "--stratas", "clip")
+    result = run("fit", "--stratas", "clip")
     assert result.exit_code == 2 and "--strata" in result.stderr
 
 
@@ -100,7 +96,7 @@ def test_unknown_verbs_and_options_offer_the_nearest():
     ],
 )
 def test_what_click_refuses_is_one_line_as_well(typed, line):
-    result = invoke(*typed)
+    result = run(*typed)
     assert result.exit_code == 2 and result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("causalft: error: ") and line in result.stderr
@@ -109,8 +105,8 @@ def test_what_click_refuses_is_one_line_as_well(typed, line):
 def test_version_and_help():
     import causalft
 
-    assert causalft.__version__ in invoke("--version").stdout
-    shown = invoke("--help")
+    assert causalft.__version__ in run("--version").stdout
+    shown = run("--help")
     assert shown.exit_code == 0 and all(verb in shown.stdout for verb in VERBS)
 
 

@@ -11,7 +11,7 @@ import pytest
 from causalft.datasets.orders import spearman
 from causalft.fitting import FitSettings, load_splits
 from causalft.runs import read_json
-from tests.estimators.fitted_runs import run, said
+from tests.command_line import run, said
 
 # The prior of clip in the tiny zoo falls from ant to doe; that of openclip is rolled by two (its seed).
 KINDS = ["ant", "bee", "cow", "doe"]

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
 from causalft.fitting import FitSettings
 from causalft.fitting.page import fit_command
 from causalft.strata.tuning_settings import default_tuning
+from tests.command_line import run
 
 
 class Asked(Exception):
@@ -30,7 +29,7 @@ def settings_of(line: str) -> FitSettings:
     assert words[:2] == ["causalft", "fit"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("causalft.fitting.run_fit", Asked)
-        result = CliRunner().invoke(main, words[1:])
+        result = run(*words[1:])
     assert isinstance(result.exception, Asked), result.output
     return result.exception.settings
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner
 
-from causalft.cli import main
+from tests.command_line import run
 
 FIT = ["--strata", "clip", "--epochs", "2", "--n-test", "8", "--n-validation", "5"]
 
 
 def fit(photos, tiny_zoo, out, *options):
     arguments = ["fit", "--zoo", str(tiny_zoo), "--data", str(photos), "--out", str(out), *FIT, *options]
-    return CliRunner().invoke(main, arguments, prog_name="causalft")
+    return run(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +58,16 @@ def test_evaluate_refuses_options_of_the_data_that_it_would_not_read(photos, tin
     names.write_text("cat\ndog\nfox\npig\n")
     assert fit(photos, tiny_zoo, tmp_path / "run").exit_code == 0
     asked = ["evaluate", str(tmp_path / "run"), "--data", str(photos)]
-    assert CliRunner().invoke(main, asked).exit_code == 0
-    result = CliRunner().invoke(main, [*asked, "--class-names", str(names)])
+    assert run(*asked).exit_code == 0
+    result = run(*asked, "--class-names", str(names))
     assert result.exit_code == 2 and "--class-names does nothing here" in result.stderr
 
 
 def test_a_table_without_the_columns_names_the_options(tmp_path):
     (tmp_path / "a.csv").write_text("path,kind\nx.png,ant\n")
-    shown = CliRunner().invoke(main, ["data", "show", str(tmp_path / "a.csv")])
+    shown = run("data", "show", str(tmp_path / "a.csv"))
     assert shown.exit_code == 2 and "--label-column" in shown.stderr
-    shown = CliRunner().invoke(main, ["data", "show", str(tmp_path / "a.csv"), "--label-column", "kind"])
+    shown = run("data", "show", str(tmp_path / "a.csv"), "--label-column", "kind")
     assert shown.exit_code == 2 and "(x.png)" in shown.stderr and "--root" in shown.stderr
 
 
@@ -143,7 +142,7 @@ def test_a_loss_may_be_typed_in_any_capitals(tmp_path, monkeypatch, typed, meant
         raise Asked
 
     monkeypatch.setattr("causalft.fitting.run_fit", stop)
-    result = CliRunner().invoke(main, ["fit", "--loss", typed, "--out", str(tmp_path / "run")])
+    result = run("fit", "--loss", typed, "--out", str(tmp_path / "run"))
     assert isinstance(result.exception, Asked)
 
 
@@ -163,7 +162,7 @@ def test_a_dangling_link_as_the_folder_is_one_line(photos, tiny_zoo, tmp_path):
 @pytest.mark.parametrize("verb", ["generate", "verify-confounder"])
 def test_a_ratio_is_refused_as_it_was_typed(verb, ratio, tmp_path):
     asked = [verb, "--ratio", ratio, "--out", str(tmp_path / "sets")]
-    result = CliRunner().invoke(main, asked)
+    result = run(*asked)
     assert (
         result.exit_code == 2
         and f"--ratio {ratio}: not a ratio of two parts; write it as 90:10" in result.stderr

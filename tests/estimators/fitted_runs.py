@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.command_line import run, said
+from tests.command_line import run
 
-__all__ = ["fit", "run", "said"]
+__all__ = ["fit"]
 
 
 def fit(folder, zoo, photos, *options):

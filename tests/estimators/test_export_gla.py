@@ -8,7 +8,8 @@ import torch
 
 from causalft.datasets.sources import open_images
 from causalft.estimators.strata import StrataClassifier
-from tests.estimators.fitted_runs import fit, run
+from tests.command_line import run
+from tests.estimators.fitted_runs import fit
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from causalft.datasets.unlabelled import unlabelled_images
 from causalft.estimators.export import FORMATS, to_onnx, write
 from causalft.estimators.strata import StrataClassifier
-from tests.estimators.fitted_runs import fit, run, said
+from tests.command_line import run, said
+from tests.estimators.fitted_runs import fit
 
 # A process in which this project cannot be imported, as on a machine without it.
 WITHOUT = """

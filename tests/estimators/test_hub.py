@@ -20,7 +20,8 @@ from causalft.runs import Run, read_json
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner
-from tests.estimators.fitted_runs import fit, run, said
+from tests.command_line import run, said
+from tests.estimators.fitted_runs import fit
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,8 @@ from causalft.estimators import card_markdown as md
 from causalft.estimators.model_card import model_card
 from causalft.priors import prior_caveat
 from causalft.runs import Run
-from tests.estimators.fitted_runs import fit, run, said
+from tests.command_line import run, said
+from tests.estimators.fitted_runs import fit
 
 
 @pytest.fixture(scope="module")
