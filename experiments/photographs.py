@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
 IMBALANCE_FACTOR = 100.0
+MAKE = "causalft zoo pretrain --data IMAGES --control-seeds 2 --out ZOO"
 
 COMPARISONS: dict[str, tuple[str, str, str]] = {
     "CE, zero-shot": ("CE", "zero-shot", "accuracy"),
@@ -63,14 +64,8 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
         strata=strata, data=data, zoo=zoo, imbalance_factor=IMBALANCE_FACTOR, tuning=tuning, n_seeds=seeds
     )
     splits = [load_splits(settings, seed) for seed in range(seeds)]
-    config = {
-        "name": EXPERIMENT.name,
-        "quick": quick,
-        "seeds": seeds,
-        "data": data,
-        "zoo": zoo,
-        "data_fingerprint": splits[0].test.fingerprint,
-    }
+    config = {"name": EXPERIMENT.name, "quick": quick, "seeds": seeds, "data": data, "zoo": zoo}
+    config["data_fingerprint"] = splits[0].test.fingerprint
     run = Run.create(out, kind="experiment", config=config)
     cache = FeatureCache()
     found: dict[tuple[str, str], list[Any]] = {}
@@ -91,6 +86,10 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
 
 def _members(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The strata of a zoo, and the members of its one-prior control."""
+    if not (Path(folder) / "manifest.parquet").exists():
+        raise CausalFTError(
+            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {MAKE}"
+        )
     names = zoo.names()
     strata = tuple(name for name in names if "@" not in name)
     for base in strata:
@@ -98,8 +97,7 @@ def _members(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if len(control) == len(strata) > 1:
             return strata, control
     raise CausalFTError(
-        f"{folder} has {len(strata)} strata and no model with as many pre-trainings, which the control needs; make one "
-        "by `causalft zoo pretrain --data IMAGES --control-seeds 2 --out ZOO`"
+        f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make one: {MAKE}"
     )
 
 
