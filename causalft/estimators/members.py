@@ -26,7 +26,8 @@ from causalft.strata.features import FeatureCache, cached_features
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.prompt_templates import text_weights
 from causalft.strata.stratum import Stratum
-from causalft.strata.tuned import TunedStratum, load_tuned, tune
+from causalft.strata.tune import tune
+from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched, prior_left_in_logits
 from causalft.strata.zoo import Zoo
@@ -177,7 +178,7 @@ def fit_member(
     Raises
     ------
     CausalFTError
-        See :meth:`Zoo.load` and :func:`causalft.strata.tuned.tune`.
+        See :meth:`Zoo.load` and :func:`causalft.strata.tune.tune`.
     """
     started = time.perf_counter()
     tuning.check()

@@ -187,16 +187,13 @@ def _line(
     crops = Crops(splits.train, stratum, progress=progress) if tuning.head_start != "text" else None
     weight = start_of_head(stratum, crops, list(splits.class_names), tuning)
     tuned = TunedStratum(stratum, weight, tuning)
-    start = _state(tuned)
+    start = tuned.trained_state()
     folder = run.path / "strata" / folder_name(name)
-    end = _state(tuned.load(folder).requires_grad_(False))
+    end = tuned.load(folder).requires_grad_(False).trained_state()
     parts = [Crops(part, stratum, progress=progress) for part in (splits.validation, splits.test)]
 
     def predict(state: dict[str, Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        tuned.tuned.load({n.removeprefix("tower."): v for n, v in state.items() if n.startswith("tower.")})
-        tuned.head.load_state_dict(
-            {n.removeprefix("head."): v for n, v in state.items() if n.startswith("head.")}
-        )
+        tuned.load_trained_state(state)
         return tuned.logits(parts[0]), tuned.logits(parts[1])
 
     logits = dict(evaluate_interpolations(start, end, predict, grid))
@@ -208,12 +205,6 @@ def _line(
             kept.get("zero_shot_validation"), logits[0.0][0], tuning.head_scale / stratum.logit_scale
         )
     return _Line(logits, start_difference, _difference(kept.get("validation_logits"), logits[1.0][0]))
-
-
-def _state(tuned: TunedStratum) -> dict[str, Tensor]:
-    """All that training changes, on the CPU."""
-    head = {f"head.{name}": value.detach().cpu().clone() for name, value in tuned.head.state_dict().items()}
-    return {**{f"tower.{name}": value for name, value in tuned.tuned.state().items()}, **head}
 
 
 def _kept(path: Any) -> dict[str, NDArray[np.float64]]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path
-from causalft.strata.crops import Crops, augment
+from causalft.strata.crops import Crops
 from causalft.strata.encoder import autocast
 from causalft.strata.features_crops import n_views, view_cut
 from causalft.strata.head_weights import start_of_head
@@ -27,18 +24,11 @@ from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
-from causalft.tuning.interpolation import interpolate
-from causalft.tuning.losses import make_loss
 from causalft.tuning.precision import choose_precision, lower_frozen_layers
-from causalft.tuning.recipe import History
-from causalft.tuning.samplers import expected_counts, make_sampler
 from causalft.tuning.towers import open_tower
-from causalft.tuning.train import train
 from causalft.tuning.tuners import apply_tuner
 
-__all__ = ["TunedStratum", "build_tuned", "load_tuned", "tune"]
-
-_TOKEN_CACHE_BYTES = 2**30
+__all__ = ["TunedStratum", "build_tuned", "load_tuned"]
 
 
 class TunedStratum(nn.Module):
@@ -200,18 +190,21 @@ class TunedStratum(nn.Module):
         self.head.load_state_dict(head)
         return self
 
-    def _state(self) -> dict[str, Tensor]:
-        """All that training changes."""
-        head = {f"head.{name}": value.clone() for name, value in self.head.state_dict().items()}
+    def trained_state(self) -> dict[str, Tensor]:
+        """A copy of all that training changes, on the CPU: ``tower.NAME`` and ``head.NAME`` to tensor."""
+        head = {
+            f"head.{name}": value.detach().cpu().clone() for name, value in self.head.state_dict().items()
+        }
         return {**{f"tower.{name}": value for name, value in self.tuned.state().items()}, **head}
 
-    def go_part_of_the_way(self, start: dict[str, Tensor], share: float) -> None:
-        """WiSE-FT: set the weights between ``start`` and those of now."""
-        mixed = interpolate(start, self._state(), share)
-        self.tuned.load({n.removeprefix("tower."): v for n, v in mixed.items() if n.startswith("tower.")})
-        self.head.load_state_dict(
-            {n.removeprefix("head."): v for n, v in mixed.items() if n.startswith("head.")}
-        )
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take what :meth:`trained_state` gave, or a point between two of them."""
+        parts: dict[str, dict[str, Tensor]] = {"tower": {}, "head": {}}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        self.tuned.load(parts["tower"])
+        self.head.load_state_dict(parts["head"])
 
 
 def load_tuned(
@@ -223,9 +216,9 @@ def load_tuned(
     gla: bool = False,
     release: bool = False,
 ) -> TunedStratum:
-    """Read a stratum that was tuned and saved; no text and no image is encoded. ``release`` as in :func:`tune`.
+    """Read a stratum that was tuned and saved; no text and no image is encoded.
 
-    ``gla`` for one that was saved with GLA-FT.
+    ``release`` as in :func:`causalft.strata.tune.tune`; ``gla`` for one that was saved with GLA-FT.
     """
     adapters, head, about = _read(folder)
     weight = head.get("weight")
@@ -270,103 +263,3 @@ def build_tuned(
         Training images, for a head that does not start from text.
     """
     return TunedStratum(stratum, start_of_head(stratum, crops, class_names, tuning), tuning)
-
-
-def tune(
-    stratum: Stratum,
-    crops: Crops,
-    class_names: Sequence[str],
-    tuning: Tuning,
-    *,
-    validation: Crops | None = None,
-    model_prior: ArrayLike | None = None,
-    weight: Tensor | None = None,
-    release: bool = False,
-    progress: bool | None = None,
-    checkpoint: Path | None = None,
-    log_dir: Path | None = None,
-) -> tuple[TunedStratum, History]:
-    """Tune a stratum on a (long-tailed) training set.
-
-    Parameters
-    ----------
-    stratum : Stratum
-    crops : Crops
-        The training images.
-    class_names : sequence of str
-    tuning : Tuning
-    validation : Crops, optional
-        Balanced; its risk (NLL) decides an early stop, if ``tuning.patience`` asks for one.
-    model_prior : (n_classes,) array, optional
-        Label prior of the foundation model, for GLA-Train.
-    weight : (n_classes, d) Tensor, optional
-        Where the head starts; by default :func:`causalft.strata.head_weights.start_of_head`. Not changed.
-    release : bool
-        The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
-    progress, checkpoint, log_dir
-        As in :func:`causalft.tuning.train.train`.
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown name in ``tuning``, a tuner that the image tower does not support, or a class without an image
-        where the loss is then undefined.
-    """
-    tuning.check()
-    if weight is None:
-        weight = start_of_head(stratum, crops, class_names, tuning)
-    tuned = TunedStratum(stratum, weight, tuning)
-    if release and tuned.lowered:
-        stratum.release()
-    if not tuned.tuned.trains_head:  # zero-shot: nothing is trained
-        return tuned.requires_grad_(False), History([], 0.0)
-    labels = torch.from_numpy(crops.images.labels).to(stratum.device)
-    loss = make_loss(
-        tuning.loss,
-        expected_counts(tuning.sampler, crops.images.class_counts),
-        model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
-        class_names=class_names,
-        **({"scale": tuning.head_scale} if tuning.loss == "LDAM" else {}),
-    )
-    start = tuned._state() if tuning.wise_ft < 1 else {}
-    # Without augmentation the frozen prefix of a picture never changes: compute it once.
-    cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
-
-    def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
-        if cached is not None:
-            tokens = cached[indices]
-        else:
-            pictures = augment(stratum.normalise(crops[indices]), tuning.augmentation, generator)
-            tokens = tuned.tokens(pictures)
-        return loss(model(tokens), labels[indices])
-
-    def risk(model: nn.Module) -> float:
-        assert validation is not None
-        found = torch.from_numpy(tuned.logits(validation))
-        return float(F.cross_entropy(found, torch.from_numpy(validation.images.labels)))
-
-    history = train(
-        tuned,
-        len(crops),
-        batch_loss,
-        replace(tuning.recipe, precision=tuned.precision),  # type: ignore[arg-type]
-        label=f"tuning {stratum.name}",
-        progress=progress,
-        checkpoint=checkpoint,
-        sampler=make_sampler(tuning.sampler, crops.images.labels),
-        validate=None if tuning.patience is None or validation is None else risk,
-        log_dir=log_dir,
-    )
-    if tuning.wise_ft < 1:
-        tuned.go_part_of_the_way(start, tuning.wise_ft)
-    return tuned.requires_grad_(False), history
-
-
-def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Tensor | None:
-    """Tokens of all pictures, or None where they would not fit."""
-    found: list[Tensor] = []
-    for rows, pixels in batches(crops, batch_size):
-        found.append(tuned.tokens(tuned.stratum.normalise(pixels)))
-        if len(found) == 1 and found[0].nbytes / len(rows) * len(crops) > _TOKEN_CACHE_BYTES:
-            return None
-    return torch.cat(found)

@@ -16,7 +16,8 @@ from causalft.strata import tuned as tuned_module
 from causalft.strata.crops import AUGMENTATIONS, Crops, augment
 from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.strata.stratum import Stratum, square_crop
-from causalft.strata.tuned import build_tuned, load_tuned, tune
+from causalft.strata.tune import tune
+from causalft.strata.tuned import build_tuned, load_tuned
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import open_zoo
 
@@ -109,7 +110,7 @@ def test_the_same_seed_trains_the_same_stratum(stratum, crops, images, tuned):
 def test_pictures_that_do_not_fit_in_memory_are_read_again_and_give_the_same(
     stratum, images, tuned, monkeypatch
 ):
-    monkeypatch.setattr("causalft.strata.tuned._TOKEN_CACHE_BYTES", 0)
+    monkeypatch.setattr("causalft.strata.tune._TOKEN_CACHE_BYTES", 0)
     streamed = Crops(images, stratum, progress=False, in_memory_bytes=0)
     assert streamed.kept is None and len(streamed) == len(images)
     model, history = tune(stratum, streamed, images.class_names, FAST, progress=False)
