@@ -49,7 +49,9 @@ def test_the_ends_are_the_untouched_models_and_the_run(fitted, walked):
     assert at(metrics["fused"], 1.0)["accuracy"] == saved["fused"]["accuracy"]
 
 
-@pytest.mark.parametrize("more", [[], ["--tuner", "lora"], ["--head-start", "class-mean", "--head", "l2"]])
+@pytest.mark.parametrize(
+    "more", [[], ["--tuner", "lora", "--gla"], ["--head-start", "class-mean", "--head", "l2"]]
+)
 def test_a_point_of_the_line_is_what_fit_gives_there(fitted, walked, tiny_zoo, photos, tmp_path, more):
     """The start of another seed, or another head, would lead elsewhere."""
     metrics = walked[1]

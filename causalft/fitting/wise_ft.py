@@ -26,6 +26,7 @@ from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning
+from causalft.strata.untouched import Untouched
 from causalft.strata.zoo import Zoo, open_zoo
 from causalft.tuning.interpolation import evaluate_interpolations
 
@@ -190,6 +191,8 @@ def _line(
     start = tuned.trained_state()
     folder = run.path / "strata" / folder_name(name)
     end = tuned.load(folder).requires_grad_(False).trained_state()
+    if run.config.get("gla"):  # added at every point: it is not on the line
+        tuned.untouched = Untouched.load(stratum, folder, len(splits.class_names), tuning.precision)
     parts = [Crops(part, stratum, progress=progress) for part in (splits.validation, splits.test)]
 
     def predict(state: dict[str, Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -199,7 +202,8 @@ def _line(
     logits = dict(evaluate_interpolations(start, end, predict, grid))
     kept = _kept(folder / _RESULT)
     start_difference = None
-    if tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner:
+    of_text = tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner
+    if of_text and tuned.untouched is None:
         # The same cosines under the temperature of the head: the untouched model itself.
         start_difference = _difference(
             kept.get("zero_shot_validation"), logits[0.0][0], tuning.head_scale / stratum.logit_scale
