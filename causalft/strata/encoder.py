@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from causalft.strata.crops import Crops
 from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches
-from causalft.tuning.precision import choose_precision, lower_frozen_layers
+from causalft.tuning.precision import choose_precision, lay_out_convolutions, lower_frozen_layers
 from causalft.tuning.towers import Tower, open_tower
 
 __all__ = ["autocast", "encode_all", "frozen_encoder", "open_frozen"]
@@ -29,9 +29,11 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
     """Return the image tower, opened and not tuned, and the precision to run it in.
 
-    In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
+    In bf16 on a CPU its linear layers are copies, and so are the convolutions of a ResNet; every other weight is shared
+    with the stratum.
     """
     tower = open_tower(stratum.visual)
+    lay_out_convolutions(tower)
     chosen = choose_precision(precision, tower.width, stratum.device)
     if chosen == "bf16" and stratum.device.type == "cpu" and not lower_frozen_layers(tower):
         chosen = "fp32"  # only a ViT has layers to lower

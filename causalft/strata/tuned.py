@@ -24,7 +24,7 @@ from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
-from causalft.tuning.precision import choose_precision, lower_frozen_layers
+from causalft.tuning.precision import choose_precision, lay_out_convolutions, lower_frozen_layers
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner
 
@@ -61,6 +61,7 @@ class TunedStratum(nn.Module):
         self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
         self.untouched: Untouched | None = None
         self.tower = open_tower(stratum.visual)
+        lay_out_convolutions(self.tower)
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
         self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
         # The model as it is has its own temperature; what is trained takes the recipe's.

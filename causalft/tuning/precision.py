@@ -22,7 +22,7 @@ from causalft.tuning.bf16 import (
 )
 from causalft.tuning.towers import Tower
 
-__all__ = ["PRECISIONS", "Precision", "choose_precision", "lower_frozen_layers"]
+__all__ = ["PRECISIONS", "Precision", "choose_precision", "lay_out_convolutions", "lower_frozen_layers"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
@@ -92,6 +92,15 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
         layer(x)
         taken.append(time.perf_counter() - started)
     return min(taken)
+
+
+def lay_out_convolutions(tower: Tower) -> None:
+    """Put the weights of a ResNet in channels-last order, in which convolutions are faster on CPUs and GPUs.
+
+    The numbers are the same. Call it before a tuner; the tower that it was opened from keeps its own order.
+    """
+    if tower.kind == "ResNet":
+        tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def lower_frozen_layers(tower: Tower) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import open_clip.modified_resnet
 import open_clip.transformer
 import pytest
 import timm
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError
 from causalft.tuning import precision
 from causalft.tuning.bf16 import FrozenLinear, FrozenMLP, FrozenPatches, attention_bf16
-from causalft.tuning.precision import choose_precision, lower_frozen_layers
+from causalft.tuning.precision import choose_precision, lay_out_convolutions, lower_frozen_layers
 from causalft.tuning.towers import open_tower
 
 torch.manual_seed(0)
@@ -126,6 +127,23 @@ def test_the_patches_of_every_tower_are_one_linear_layer():
     tower.visual.conv1.requires_grad_(True)  # a trained one stays
     lower_frozen_layers(tower)
     assert isinstance(tower.visual.conv1, nn.Conv2d)
+
+
+def test_a_resnet_is_laid_out_channels_last_and_says_the_same():
+    visual = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 16, 4, image_size=32, width=16).eval()
+    pictures = torch.randn(2, 3, 32, 32)
+    expected = visual(pictures)
+    tower = open_tower(visual)
+    lay_out_convolutions(tower)
+    convolutions = [
+        m.weight for m in tower.modules() if isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() > 1
+    ]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
+    assert torch.allclose(tower(pictures), expected, atol=1e-6)
+    assert visual.conv2.weight.is_contiguous()  # the original keeps its order
+    vit_tower = open_tower(vit())
+    lay_out_convolutions(vit_tower)
+    assert vit_tower.visual.conv1.weight.is_contiguous()
 
 
 def test_many_pictures_go_through_in_parts_and_come_out_in_order():
