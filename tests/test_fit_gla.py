@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from causalft.datasets.sources import open_images
 from causalft.estimators.gla import gla_finetuned
-from causalft.estimators.members import MemberPrediction
+from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.gla_ft import gla_members
 from causalft.priors import estimate_prior

@@ -1,25 +1,21 @@
-"""One member of a fusion from start to end: zero-shot logits, GLA prior, tuned logits; written so that it resumes."""
+"""One member of a fusion from start to end: zero-shot logits, GLA prior, tuned logits; a finished one is read back."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from causalft.datasets.longtail import Splits
 from causalft.errors import CausalFTError
-from causalft.priors import PriorEstimate, estimate_prior
-from causalft.runs import atomic_path
+from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
+from causalft.priors import estimate_prior
 from causalft.strata.crops import Crops
 from causalft.strata.encoder import encode_all, frozen_encoder
 from causalft.strata.features import FeatureCache, cached_features
@@ -34,74 +30,9 @@ from causalft.strata.zoo import Zoo
 from causalft.tuning.head_start import class_means
 from causalft.tuning.processes import is_main_process, local_device
 
-__all__ = ["MemberPrediction", "fit_member", "folder_name", "pick_device"]
+__all__ = ["fit_member", "folder_name", "pick_device", "zero_shot_logits"]
 
 _RESULT = "predictions.safetensors"
-
-
-@dataclass(frozen=True, repr=False)
-class MemberPrediction:
-    """What one stratum says of the validation and test images, before and after tuning.
-
-    Attributes
-    ----------
-    name : str
-    zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
-        Logits, shape (n, n_classes), float64.
-    prior : PriorEstimate
-        GLA's estimate of P_P(Y) from the zero-shot logits on the balanced validation set.
-    true_prior : numpy.ndarray, optional
-        Shape (n_classes,): known for minis, in the order of the data's classes.
-    sha256, source : str
-        Of the weights.
-    lr : float
-        The learning rate used (chosen on validation if there were several).
-    n_tuned : int
-        Trained parameters.
-    seconds : float
-        To make it, in the call that finished it.
-    precision : str
-        In which the tower ran.
-    anchors : {"captions", "class means"}
-        What the zero-shot logits compare a picture with; image-only backbones know no captions.
-    pretraining_loss : str
-        As :func:`causalft.priors.prior_caveat` takes it: that of a mini's card, ``unknown`` for any other model.
-    gla : bool
-        Whether the tuned logits are those of GLA-FT: zero-shot ones, debiased, are added.
-    read_back : bool
-        Whether it was found complete in its folder and not made in this call.
-    """
-
-    name: str
-    zero_shot_validation: np.ndarray
-    zero_shot_test: np.ndarray
-    validation_logits: np.ndarray
-    test_logits: np.ndarray
-    prior: PriorEstimate
-    true_prior: np.ndarray | None
-    sha256: str
-    source: str
-    lr: float
-    n_tuned: int
-    seconds: float
-    precision: str = "fp32"
-    anchors: str = "captions"
-    pretraining_loss: str = "unknown"
-    gla: bool = False
-    read_back: bool = False
-
-    @property
-    def validation_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the validation images; rows sum to 1."""
-        return softmax(self.validation_logits, axis=1)
-
-    @property
-    def test_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the test images; rows sum to 1."""
-        return softmax(self.test_logits, axis=1)
-
-    def __repr__(self) -> str:
-        return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
 
 
 def folder_name(name: str) -> str:
@@ -190,7 +121,7 @@ def fit_member(
         **({"gla": True} if gla else {}),
     }
     if folder is not None and (folder / _RESULT).exists():
-        found = _read(folder / _RESULT, stratum, splits, made_with)
+        found = read_prediction(folder / _RESULT, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 
     validation = Crops(splits.validation, stratum, progress=progress)
@@ -252,13 +183,13 @@ def fit_member(
         n_tuned=tuned.n_tuned,
         precision=tuned.precision,
         anchors="captions" if stratum.has_text else "class means",
-        pretraining_loss=_pretraining_loss(stratum),
+        pretraining_loss=stratum.pretraining_loss,
         gla=gla,
         seconds=time.perf_counter() - started,
     )
     if folder is not None and is_main_process():
         tuned.save(folder)
-        _write(folder / _RESULT, prediction, made_with, splits.validation.labels)
+        write_prediction(folder / _RESULT, prediction, made_with, splits.validation.labels)
     return prediction, tuned
 
 
@@ -290,7 +221,13 @@ def _zero_shot(
             features = encode_all(encode, part)
         else:
             features = cached_features(
-                cache, stratum, part.images, encode=encode, precision=precision, progress=progress
+                cache,
+                stratum,
+                part.images,
+                encode=encode,
+                precision=precision,
+                crops=part,
+                progress=progress,
             )
         found.append(zero_shot_logits(scale, weights, features))
     return found, scale * weights
@@ -299,10 +236,6 @@ def _zero_shot(
 def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:
     """Logits of the untouched model against one unit vector a class, shape (n, n_classes), float64."""
     return (scale * features @ anchors.T).astype(np.float64)
-
-
-def _pretraining_loss(stratum: Stratum) -> str:
-    return "unknown" if stratum.card is None else stratum.card.loss
 
 
 def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
@@ -314,48 +247,3 @@ def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
         return None
     prior = np.array([known[name] for name in class_names])
     return prior / prior.sum()
-
-
-_ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
-
-
-def _write(
-    path: Path, prediction: MemberPrediction, made_with: dict[str, Any], validation_labels: np.ndarray
-) -> None:
-    arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
-    arrays["prior"] = prediction.prior.prior
-    arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
-    rest: dict[str, Any] = {
-        key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior", "read_back")
-    }
-    rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
-    with atomic_path(path) as temporary:
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
-            temporary,
-            {"member": json.dumps(rest), "made_with": json.dumps(made_with)},
-        )
-
-
-def _read(path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any]) -> MemberPrediction:
-    try:
-        with safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-            rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
-    n_classes = len(splits.train.class_names)
-    shapes = {"validation_logits": len(splits.validation), "test_logits": len(splits.test)}
-    if (
-        rest["sha256"] != stratum.sha256
-        or made != json.loads(json.dumps(made_with))
-        or any(arrays[name].shape != (n, n_classes) for name, n in shapes.items())
-    ):
-        raise CausalFTError(
-            f"{path} was made with other weights, images or settings; choose another folder (--out)"
-        )
-    arrays.pop("validation_labels", None)  # they are there for `causalft prior`
-    prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
-    rest.setdefault("pretraining_loss", _pretraining_loss(stratum))  # not in files of before it was kept
-    return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

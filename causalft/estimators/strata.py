@@ -15,7 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 from causalft.datasets.longtail import Splits
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError, nearest
-from causalft.estimators.members import MemberPrediction, fit_member, folder_name, pick_device
+from causalft.estimators.member_prediction import MemberPrediction
+from causalft.estimators.members import fit_member, folder_name, pick_device
 from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
 from causalft.estimators.stream import predict_stream
 from causalft.runs import Run

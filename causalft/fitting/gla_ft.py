@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.estimators.gla import gla_finetuned
-from causalft.estimators.members import MemberPrediction
+from causalft.estimators.member_prediction import MemberPrediction
 from causalft.imbalance import class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import prior_left_in_logits

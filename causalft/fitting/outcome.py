@@ -9,7 +9,7 @@ import pandas as pd
 
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis, diagnose
-from causalft.estimators.members import MemberPrediction
+from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing
 from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.settings import FitSettings

@@ -13,7 +13,8 @@ from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.longtail import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.errors import CausalFTError
-from causalft.estimators.members import MemberPrediction, fit_member, folder_name
+from causalft.estimators.member_prediction import MemberPrediction
+from causalft.estimators.members import fit_member, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import diagnose_run, write_predictions

@@ -100,6 +100,11 @@ class Stratum:
         return self.tokenizer is not None
 
     @property
+    def pretraining_loss(self) -> str:
+        """As :func:`causalft.priors.prior_caveat` takes it: from the card of a mini, ``unknown`` of any other model."""
+        return "unknown" if self.card is None else self.card.loss
+
+    @property
     def activation(self) -> str:
         """The activation in the image tower, read from its modules: ``gelu``, ``quick_gelu``, ``relu``, ``silu``."""
         for module in self.visual.modules():
