@@ -5,10 +5,11 @@ from __future__ import annotations
 from causalft.datasets.decode import damaged_images, decode
 from causalft.datasets.duplicates import DuplicateReport, duplicate_groups
 from causalft.datasets.images import fit_square, read_image
-from causalft.datasets.longtail import Splits, cut_splits, draw_longtail, pool_splits
+from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import Orders, choose_orders, order_against
 from causalft.datasets.overview import Overview, overview
 from causalft.datasets.sources import ImageSet, open_images
+from causalft.datasets.splits import Splits, cut_splits, pool_splits
 
 __all__ = [
     "DuplicateReport",

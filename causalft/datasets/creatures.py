@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from causalft.datasets.image_set import ImageSet
-from causalft.datasets.longtail import Splits
 from causalft.datasets.profiles import profile_counts
+from causalft.datasets.splits import Splits
 from synthetic.render import render_creatures
 from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 

@@ -1,157 +1,20 @@
-"""Cut a set of images into splits that share no picture, and draw the training part to a long tail."""
+"""Draw training images to a long tail: which class comes first, and how many images each keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.datasets.duplicates import DuplicateReport, duplicate_groups
 from causalft.datasets.image_set import ImageSet
-from causalft.datasets.orders import PRIOR_ORDERS, Orders, choose_orders, order_against
+from causalft.datasets.orders import PRIOR_ORDERS, order_against
 from causalft.datasets.profiles import profile_counts
 from causalft.errors import CausalFTError, nearest
-from causalft.imbalance import imbalance_factor as measured_imbalance
 
-__all__ = [
-    "DuplicateReport",
-    "Orders",
-    "Splits",
-    "choose_orders",
-    "class_order",
-    "cut_splits",
-    "draw_longtail",
-    "duplicate_groups",
-    "pool_splits",
-]
+__all__ = ["Order", "by_class", "class_order", "draw_longtail", "tail_rows", "usable"]
 
 Order = str | Sequence[str] | Sequence[int] | NDArray[np.int64]
-
-
-@dataclass(frozen=True, repr=False)
-class Splits:
-    """Three disjoint parts of one set.
-
-    Attributes
-    ----------
-    train, validation, test : ImageSet
-        All with the same class names.
-    indices : dict of str to array of int64
-        The same parts as row numbers of the set that was cut (after empty classes were dropped).
-    order : tuple of str or None
-        Class names, head first, if the training part was drawn to a long tail.
-    duplicates : DuplicateReport or None
-        What was found among all images; None if nobody looked.
-    notes : tuple of str
-        What was left out, in sentences.
-    """
-
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
-    indices: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    order: tuple[str, ...] | None = None
-    duplicates: DuplicateReport | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The K class names."""
-        return self.train.class_names
-
-    def __repr__(self) -> str:
-        counts = self.train.class_counts
-        return (
-            f"Splits('{self.train.name}': {self.train.n_classes} classes; train {len(self.train)} "
-            f"({counts.min()} to {counts.max()} a class, imbalance {measured_imbalance(counts):.3g}), "
-            f"validation {len(self.validation)}, test {len(self.test)})"
-        )
-
-
-def cut_splits(
-    images: ImageSet,
-    *,
-    n_validation: int,
-    n_test: int,
-    seed: int,
-    imbalance_factor: float | None = None,
-    n_max: int | None = None,
-    profile: str = "exponential",
-    order: Order = "random",
-    prior: ArrayLike | None = None,
-    drop_empty_classes: bool = False,
-    duplicates: str | DuplicateReport | None = "bytes",
-) -> Splits:
-    """Cut a balanced test and validation split, then leave the rest, or draw it to a long tail.
-
-    The test split depends on the seed, ``n_test`` and ``duplicates`` alone, so runs with other imbalance factors share
-    it; with the same ``n_max``, a draw with a larger factor is a part of one with a smaller. Splits that the folder
-    brought (`ImageSet.splits`) are kept whole instead of being cut. No group of duplicates stands on two sides: images
-    with a duplicate are never cut for test or validation, and where the folder brought a split, the training images
-    that repeat one of its pictures are left out and named in ``notes``.
-
-    Parameters
-    ----------
-    images : ImageSet
-    n_validation, n_test : int
-        Images of each class; not used for a split that the folder brought.
-    seed : int
-    imbalance_factor : float, optional
-        Largest over smallest training class; None keeps all that is left.
-    n_max : int, optional
-        Images in the head class; by default as many as all classes can serve.
-    profile : {"exponential", "zipf", "pareto"}
-        See `causalft.datasets.profiles.profile_counts`; every class keeps at least one image.
-    order : "random", "class", "size", "consistency", "reverse", "balance", or a sequence, head first
-        "class" takes the order of ``class_names``, "size" the largest class first; the next three stand against
-        ``prior`` (`causalft.datasets.orders.order_against`). A sequence holds class names or numbers.
-    prior : (K,) array, optional
-        A label prior, such as the estimated one of a pre-training, by class.
-    drop_empty_classes : bool
-        Leave classes without an image out instead of refusing them.
-    duplicates : {"bytes", "pixels", "near"}, DuplicateReport or None
-        What counts as the same picture (`causalft.datasets.duplicates`), a report made before, or None not to look.
-
-    Raises
-    ------
-    CausalFTError
-        One class only, an empty class, or a class with fewer images than its splits need; the message names it.
-
-    Examples
-    --------
-    >>> pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
-    >>> images = ImageSet.from_arrays(pixels, np.arange(60) % 3, ["ant", "bee", "cow"])
-    >>> cut_splits(images, n_validation=2, n_test=5, seed=0, imbalance_factor=10, order="class")
-    Splits('arrays': 3 classes; train 18 (1 to 13 a class, imbalance 13), validation 6, test 15)
-    """
-    images = _usable(images, drop_empty_classes)
-    test_rng, draw_rng = (np.random.default_rng([seed, purpose]) for purpose in range(2))
-    report = duplicate_groups(images, duplicates) if isinstance(duplicates, str) else duplicates
-    parts, notes = _evaluation_parts(
-        images, n_validation, n_test, test_rng, report, reserve=np.ones(images.n_classes)
-    )
-    names: tuple[str, ...] | None = None
-    train = parts.pop("rest")
-    if imbalance_factor is not None:
-        rank = class_order(images.subset(train), order, draw_rng, prior)
-        names = tuple(images.class_names[k] for k in rank)
-        train = train[_tail_rows(images.subset(train), rank, imbalance_factor, n_max, profile, draw_rng)]
-    elif n_max is not None:
-        raise CausalFTError(
-            "n_max needs an imbalance factor; give imbalance_factor=1 for n_max images of every class"
-        )
-    indices = {"train": train, **parts}
-    return Splits(
-        train=images.subset(train),
-        validation=images.subset(indices["validation"]),
-        test=images.subset(indices["test"]),
-        indices=indices,
-        order=names,
-        duplicates=report,
-        notes=images.notes + tuple(notes),
-    )
 
 
 def draw_longtail(
@@ -166,7 +29,7 @@ def draw_longtail(
 ) -> ImageSet:
     """Draw a long-tailed part of a set, without replacement.
 
-    Parameters and errors are those of `cut_splits`.
+    Parameters and errors are those of `causalft.datasets.cut_splits`.
 
     Examples
     --------
@@ -174,10 +37,10 @@ def draw_longtail(
     >>> draw_longtail(images, imbalance_factor=10, seed=0, order=["bee", "ant"]).class_counts.tolist()
     [2, 20]
     """
-    images = _usable(images, drop_empty_classes=False)
+    images = usable(images, drop_empty_classes=False)
     rng = np.random.default_rng([seed, 1])
     rank = class_order(images, order, rng, prior)
-    return images.subset(_tail_rows(images, rank, imbalance_factor, n_max, profile, rng))
+    return images.subset(tail_rows(images, rank, imbalance_factor, n_max, profile, rng))
 
 
 def class_order(
@@ -189,7 +52,7 @@ def class_order(
     ----------
     images : ImageSet
     order, prior
-        As in `cut_splits`.
+        As in `causalft.datasets.cut_splits`.
     rng : numpy.random.Generator
         For "random" and "balance".
 
@@ -239,172 +102,7 @@ def class_order(
     return np.array(ranked, dtype=np.int64)
 
 
-def pool_splits(
-    images: ImageSet,
-    *,
-    n_test: int,
-    n_validation: int,
-    seed: int,
-    pool_fraction: float = 0.5,
-    duplicates: str | DuplicateReport | None = "near",
-) -> tuple[dict[str, NDArray[np.int64]], DuplicateReport | None]:
-    """Cut a set into a pre-training pool and a downstream side with training, validation and test parts.
-
-    Duplicates stay together: images that have one are never test or validation, and a group goes to the pool whole, or
-    downstream whole where the pool has no room for it.
-
-    Parameters
-    ----------
-    images : ImageSet
-    n_test, n_validation : int
-        Images of each class, as in `cut_splits`.
-    seed : int
-    pool_fraction : float in (0, 1)
-        Share of each class that goes to the pool.
-    duplicates : as in `cut_splits`
-
-    Returns
-    -------
-    parts : dict of str to array of int64
-        ``pool``, ``downstream``, ``validation``, ``test``: disjoint, sorted row numbers.
-    report : DuplicateReport or None
-
-    Raises
-    ------
-    CausalFTError
-        If a class has too few images; the message names it.
-
-    Examples
-    --------
-    >>> pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
-    >>> images = ImageSet.from_arrays(pixels, np.arange(40) % 2, ["ant", "bee"])
-    >>> parts, report = pool_splits(images, n_test=5, n_validation=2, seed=0, duplicates="pixels")
-    >>> {name: len(rows) for name, rows in parts.items()}
-    {'pool': 20, 'downstream': 6, 'validation': 4, 'test': 10}
-    """
-    if not 0 < pool_fraction < 1:
-        raise CausalFTError(f"pool_fraction {pool_fraction} is not between 0 and 1")
-    images = _usable(images, drop_empty_classes=False)
-    rng = np.random.default_rng([seed, 2])
-    report = duplicate_groups(images, duplicates) if isinstance(duplicates, str) else duplicates
-    source = images.splits.get("train", np.arange(len(images)))
-    counts = np.bincount(images.labels[source], minlength=images.n_classes)
-    quota = np.maximum(1, np.rint(pool_fraction * counts)).astype(np.int64)
-    parts, _ = _evaluation_parts(images, n_validation, n_test, rng, report, reserve=quota + 1)
-    rest = parts.pop("rest")
-    in_pool = np.zeros(len(images), dtype=bool)
-    room = quota.copy()
-    is_rest = np.zeros(len(images), dtype=bool)
-    is_rest[rest] = True
-    single = is_rest.copy()
-    groups = report.groups if report is not None else ()
-    for g in rng.permutation(len(groups)):
-        members = [i for i in groups[g] if is_rest[i]]
-        single[members] = False
-        need = np.bincount(images.labels[members], minlength=images.n_classes)
-        if members and (need <= room).all():
-            in_pool[members] = True
-            room -= need
-    singles = _by_class(images, np.flatnonzero(single))
-    for k in range(images.n_classes):
-        candidates = rng.permutation(singles[k])
-        in_pool[candidates[: room[k]]] = True
-    parts = {"pool": np.flatnonzero(in_pool), "downstream": np.flatnonzero(is_rest & ~in_pool), **parts}
-    for part in ("pool", "downstream"):
-        empty = np.flatnonzero(np.bincount(images.labels[parts[part]], minlength=images.n_classes) == 0)
-        if len(empty):
-            raise CausalFTError(
-                f"class '{images.class_names[empty[0]]}' has so many duplicates that none of its images is left "
-                f"for the {part} part; remove copies from {images.location}"
-            )
-    return parts, report
-
-
-def _usable(images: ImageSet, drop_empty_classes: bool) -> ImageSet:
-    """Refuse (or drop) empty classes, and fewer than two classes."""
-    empty = np.flatnonzero(images.class_counts == 0)
-    if len(empty) and drop_empty_classes:
-        images = images.without_empty_classes()
-    elif len(empty):
-        name, found = images.class_names[empty[0]], images.n_classes - len(empty)
-        raise CausalFTError(
-            f"class '{name}' has no image in {images.location} (found {found} of {images.n_classes} classes); "
-            "add images or drop empty classes"
-        )
-    if images.n_classes < 2:
-        raise CausalFTError(f"{images.location} holds one class only; at least 2 classes are needed")
-    return images
-
-
-def _evaluation_parts(
-    images: ImageSet,
-    n_validation: int,
-    n_test: int,
-    rng: np.random.Generator,
-    report: DuplicateReport | None,
-    reserve: NDArray[np.generic],
-) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
-    """Rows of validation, test and rest; at least ``reserve`` (K,) images of each class are left in the rest."""
-    if n_validation < 0 or n_test < 0:
-        raise CausalFTError(f"a split cannot have {min(n_validation, n_test)} images a class; give 0 or more")
-    if report is not None and len(report.group) != len(images):
-        raise CausalFTError(
-            f"the duplicate report is about {len(report.group)} images, the set has {len(images)}"
-        )
-    given, notes = _without_leaks(images, report)
-    source = given.pop("train")
-    wanted = {name: 0 if name in given else n for name, n in (("test", n_test), ("validation", n_validation))}
-    alone = report.alone if report is not None else np.ones(len(images), dtype=bool)
-    cut: dict[str, list[NDArray[np.int64]]] = {"validation": [], "test": [], "rest": []}
-    for k, members in enumerate(_by_class(images, source)):
-        name = images.class_names[k]
-        rows = rng.permutation(members)
-        eligible = rows[alone[rows]]
-        n_cut, needed = sum(wanted.values()), sum(wanted.values()) + int(reserve[k])
-        if len(rows) < needed or len(eligible) < n_cut:
-            only = (
-                f", {len(eligible)} of them without a duplicate,"
-                if len(eligible) < min(len(rows), n_cut)
-                else ""
-            )
-            raise CausalFTError(
-                f"class '{name}' has {len(rows)} images{only} in {images.location}; {wanted['test']} for test, "
-                f"{wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
-                "add images or ask for smaller splits"
-            )
-        cut["test"].append(eligible[: wanted["test"]])
-        cut["validation"].append(eligible[wanted["test"] : n_cut])
-        cut["rest"].append(rows[~np.isin(rows, eligible[:n_cut])])
-    parts = {name: np.sort(np.concatenate(rows)) for name, rows in cut.items()}
-    return {**parts, **given}, notes
-
-
-def _without_leaks(
-    images: ImageSet, report: DuplicateReport | None
-) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
-    """The splits a folder brought (else all rows as ``train``), less copies of pictures that a later split holds."""
-    given = dict(images.splits) or {"train": np.arange(len(images))}
-    if "train" not in given:
-        raise CausalFTError(
-            f"{images.location} has no train split (it has {', '.join(given)}); open its training part with it"
-        )
-    notes = []
-    taken = np.empty(0, dtype=np.int64)
-    for name in ("test", "validation", "train"):
-        if name not in given or report is None:
-            continue
-        leaks = np.isin(report.group[given[name]], taken)
-        if leaks.any():
-            first = images.files[int(given[name][leaks][0])]
-            notes.append(
-                f"left {int(leaks.sum())} {name} images out because test or validation holds the same picture: {first}"
-            )
-            given[name] = given[name][~leaks]
-        taken = np.concatenate([taken, report.group[given[name]]])
-    return given, notes
-
-
-def _tail_rows(
+def tail_rows(
     images: ImageSet,
     rank: NDArray[np.int64],
     imbalance_factor: float,
@@ -426,12 +124,28 @@ def _tail_rows(
         )
     wanted = np.empty_like(counts)
     wanted[rank] = counts
-    members = _by_class(images, np.arange(len(images)))
+    members = by_class(images, np.arange(len(images)))
     drawn = [rng.permutation(rows)[: wanted[k]] for k, rows in enumerate(members)]
     return np.sort(np.concatenate(drawn))
 
 
-def _by_class(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def usable(images: ImageSet, drop_empty_classes: bool) -> ImageSet:
+    """Refuse (or drop) empty classes, and fewer than two classes."""
+    empty = np.flatnonzero(images.class_counts == 0)
+    if len(empty) and drop_empty_classes:
+        images = images.without_empty_classes()
+    elif len(empty):
+        name, found = images.class_names[empty[0]], images.n_classes - len(empty)
+        raise CausalFTError(
+            f"class '{name}' has no image in {images.location} (found {found} of {images.n_classes} classes); "
+            "add images or drop empty classes"
+        )
+    if images.n_classes < 2:
+        raise CausalFTError(f"{images.location} holds one class only; at least 2 classes are needed")
+    return images
+
+
+def by_class(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """The rows of each of the K classes, in their order; one sort, also for thousands of classes."""
     labels = images.labels[rows]
     ends = np.cumsum(np.bincount(labels, minlength=images.n_classes))[:-1]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.priors import estimate_prior

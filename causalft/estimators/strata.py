@@ -12,8 +12,8 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from causalft.datasets.longtail import Splits
 from causalft.datasets.sources import ImageSet
+from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device

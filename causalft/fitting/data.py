@@ -9,9 +9,10 @@ import numpy as np
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
-from causalft.datasets.longtail import Splits, cut_splits, draw_longtail
+from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.datasets.sources import open_images
+from causalft.datasets.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.fitting.order import draw_against_prior
 from causalft.fitting.settings import FitSettings

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.member_prediction import MemberPrediction

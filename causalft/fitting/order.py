@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalft.datasets.longtail import Splits, draw_longtail
+from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import PRIOR_ORDERS, order_against
+from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.members import pick_device, zero_shot_logits
 from causalft.fitting.settings import FitSettings

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis, diagnose
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.image_set import ImageSet
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN

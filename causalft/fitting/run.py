@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.errors import CausalFTError
 from causalft.estimators.member_prediction import MemberPrediction

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from scipy.special import softmax
 from torch import Tensor
 
-from causalft.datasets.longtail import Splits
+from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.members import folder_name, pick_device

@@ -13,9 +13,11 @@ import pandas as pd
 import torch
 
 from causalft.datasets.decode import decode
-from causalft.datasets.longtail import Splits, choose_orders, draw_longtail, pool_splits
+from causalft.datasets.longtail import draw_longtail
+from causalft.datasets.orders import choose_orders
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.sources import ImageSet
+from causalft.datasets.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.runs import Run, atomic_path, read_json, write_json
 from causalft.strata.cards import ModelCard

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.datasets.duplicates import duplicate_groups
-from causalft.datasets.longtail import Splits, class_order, cut_splits, draw_longtail, pool_splits
+from causalft.datasets.longtail import class_order, draw_longtail
 from causalft.datasets.sources import ImageSet, open_images
+from causalft.datasets.splits import Splits, cut_splits, pool_splits
 from causalft.errors import CausalFTError
 
 

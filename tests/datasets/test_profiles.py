@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalft.datasets.longtail import cut_splits, draw_longtail
+from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import order_against, spearman
 from causalft.datasets.profiles import PROFILES, benchmark_counts, profile_counts
 from causalft.datasets.sources import ImageSet
+from causalft.datasets.splits import cut_splits
 from causalft.errors import CausalFTError
 
 

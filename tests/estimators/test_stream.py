@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalft.datasets.longtail import cut_splits
 from causalft.datasets.sources import ImageSet, open_images
+from causalft.datasets.splits import cut_splits
 from causalft.datasets.unlabelled import unlabelled_images
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
