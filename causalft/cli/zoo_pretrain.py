@@ -21,13 +21,8 @@ from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import Run
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
-from causalft.strata.photo_zoo import (
-    PhotoZoo,
-    estimate_seconds,
-    plan_photo_zoo,
-    pretrain_photo_member,
-    write_manifest,
-)
+from causalft.strata.photo_pretrain import estimate_seconds, pretrain_photo_member
+from causalft.strata.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
 from causalft.strata.pretrain import PRETRAINING
 from causalft.strata.zoo import MiniZoo
 

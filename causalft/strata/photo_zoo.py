@@ -1,18 +1,16 @@
-"""A zoo of minis from the user's own images: known long-tailed priors, known incomplete views, disjoint splits."""
+"""The plan of a zoo of minis from the user's own images: long-tailed priors, incomplete views, disjoint splits."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from causalft.datasets.decode import decode
 from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import choose_orders
 from causalft.datasets.profiles import profile_counts
@@ -20,14 +18,11 @@ from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.runs import Run, atomic_path, read_json, write_json
-from causalft.strata.cards import ModelCard
 from causalft.strata.mini import MiniConfig
-from causalft.strata.pretrain import PRETRAINING, Pretrained, PretrainingLoss, pretrain_mini, save_mini
-from causalft.strata.stratum import square_crop
-from causalft.strata.views import apply_view, find_view
-from causalft.tuning.train import Recipe
+from causalft.strata.pretrain import PretrainingLoss
+from causalft.strata.views import find_view
 
-__all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "pretrain_photo_member"]
+__all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "write_manifest"]
 
 
 @dataclass(frozen=True)
@@ -226,114 +221,6 @@ def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
             "settings": zoo.settings,
         },
     )
-
-
-def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None) -> tuple:
-    """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
-    settings = zoo.settings
-    pool = images.subset(zoo.parts["pool"])
-    drawn = draw_longtail(
-        pool,
-        imbalance_factor=settings["imbalance_factor"],
-        seed=member.seed,
-        profile=settings["profile"],
-        order=list(member.order),
-    )
-    crop = square_crop(settings["image_size"])
-    pixels = decode(
-        drawn, None, lambda image: np.asarray(crop(image)), f"reading {len(drawn)} images", progress=progress
-    )
-    rng = np.random.default_rng([member.seed, 7])
-    shown = apply_view(pixels, member.view, settings["view_share"], rng)
-    prior = np.empty(images.n_classes)
-    prior[list(member.order)] = profile_counts(
-        images.n_classes, int(drawn.class_counts.max()), settings["imbalance_factor"], settings["profile"]
-    )
-    return shown, drawn.labels, prior / prior.sum()
-
-
-def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
-    """The settings of the training loop for a member."""
-    return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=128, seed=member.seed)
-
-
-def pretrain_photo_member(
-    images: ImageSet, member: PhotoMember, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
-) -> ModelCard:
-    """Pre-train one member and write its weights and card; resumes from its checkpoint."""
-    pixels, labels, prior = member_pixels(images, member, zoo, progress)
-    recipe = member_recipe(member, zoo)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same weights however many cores the machine has
-    try:
-        trained = _pretrain(pixels, labels, images, member, zoo, recipe, progress, folder)
-        return save_mini(
-            trained,
-            folder,
-            member.name,
-            world=images.name,
-            loss=member.loss,
-            prior=prior,
-            view={"view": member.view, "share": zoo.settings["view_share"]},
-            recipe={**asdict(recipe), "n_images": len(labels), **zoo.settings},
-        )
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _pretrain(
-    pixels: np.ndarray,
-    labels: np.ndarray,
-    images: ImageSet,
-    member: PhotoMember,
-    zoo: PhotoZoo,
-    recipe: Recipe,
-    progress: bool | None,
-    folder: Path | None,
-) -> Pretrained:
-    return pretrain_mini(
-        pixels,
-        labels,
-        list(images.class_names),
-        loss=member.loss,
-        recipe=recipe,
-        config=MiniConfig(image_size=zoo.settings["image_size"]),
-        flip=True,
-        label=f"pre-training {member.name}",
-        progress=progress,
-        checkpoint=None if folder is None else folder / f".{member.name}.checkpoint.safetensors",
-    )
-
-
-def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
-    """Time 8 steps of the first member on one thread and scale up: seconds for all members."""
-    member = zoo.members[0]
-    recipe = member_recipe(member, zoo)
-    rng = np.random.default_rng(0)
-    size, n = zoo.settings["image_size"], 8 * recipe.batch_size
-    noise = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
-    labels = rng.integers(0, images.n_classes, n)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        trial = replace(recipe, epochs=1)
-        seconds = pretrain_mini(
-            noise,
-            labels,
-            list(images.class_names),
-            recipe=trial,
-            flip=True,
-            progress=False,
-            config=MiniConfig(image_size=size),
-        ).seconds
-    finally:
-        torch.set_num_threads(threads)
-    counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
-    per_member = profile_counts(
-        images.n_classes, int(counts.min()), zoo.settings["imbalance_factor"], zoo.settings["profile"]
-    ).sum()
-    rounds = -(-len(zoo.members) // jobs)
-    return seconds / n * per_member * recipe.epochs * rounds
 
 
 def downstream_splits(
