@@ -240,7 +240,7 @@ def test_the_command_finds_what_is_wrong(carried, tiny_files, other_machine, kno
         (["list", "clop"], "did you mean 'clip'"),
         (["list", "ViT-Z*"], "no weights match 'ViT-Z*'"),
         (["fetch", "clop"], "did you mean 'clip'"),
-        (["fetch", "clip", "--to", "FILE"], "is a file, not a folder; choose another --to"),
+        (["fetch", "clip", "--to", "FILE"], "is a file, not a folder; choose another place"),
         (["check"], "has no manifest of weights"),
         (["check", "EMPTY"], "has no manifest of weights"),
         (["check", "clop"], "did you mean 'clip'"),
