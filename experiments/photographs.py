@@ -139,13 +139,10 @@ def _compare(
         "backdoor mixture of GLA": fuse(with_gla),
         "control: one model's seeds": fuse(of_one),
     }
-    seeds = diagnosis.controls["seeds"]
-    gap = {
-        "strata": diagnosis.own_minus_off_gap.to_json(),
-        "control": seeds.own_minus_off_gap.to_json(),
-        "strata, difficulty included": diagnosis.P_gap.to_json(),
-        "control, difficulty included": seeds.P_gap.to_json(),
-    }
+    gap = {}
+    for words, measured in (("strata", diagnosis), ("control", diagnosis.controls["seeds"])):
+        gap[words] = measured.own_minus_off_gap.to_json()
+        gap[f"{words}, difficulty included"] = measured.P_gap.to_json()
     return {
         "strata": list(strata),
         "control": list(control),
@@ -184,7 +181,7 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 
 def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
-    from causalft.diagnosis.methods_page import interval_text as shown
+    from causalft.diagnosis.cells import interval_text as shown
 
     paired, gap = metrics["paired"], metrics["P_gap"]
     strata, control = gap["strata"], gap["control"]
@@ -196,7 +193,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
         f"Tuning with LA gains {shown(paired['LA, zero-shot'])} points over zero-shot, with CE "
         f"{shown(paired['CE, zero-shot'])}.",
         f"LA less CE: {shown(paired['LA, CE'])} points over all classes, {shown(paired['LA, CE: D-few'])} on the "
-        f"{few} D-few.",
+        f"D-few ({few} of {len(metrics['class_counts'])}).",
         f"The backdoor mixture less the best single stratum: {shown(paired['mixture, best single'])}; less the logit "
         f"mean: {shown(paired['mixture, logit mean'])}; less the same over seeds of one model: "
         f"{shown(paired['mixture, control'])}.",
@@ -214,7 +211,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     with figure_style():
         path = save_figure(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]
     caption = "Accuracy of every method (left); own P gap beyond class difficulty, single and fused (right)."
-    counts = metrics["class_counts"]
+    counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
     page = render_report(
         title="Every method on photographs",
         verdict=metrics["conclusion"][0],
@@ -237,12 +234,14 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
             ),
             Section(
                 "Paired comparisons",
-                ["On the same test images, over the same draws."],
+                [
+                    "On the same test images and draws. GLA: debiased zero-shot logits added to those tuned with LA."
+                ],
                 [paired_table(metrics["paired"], COMPARISONS)],
             ),
         ],
         command=f"causalft experiment run photographs --data {metrics['data']} --zoo {metrics['zoo']} "
-        f"--seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",
+        f"--seeds {metrics['seeds']}{quick}",
     )
     write_text(run.file("report.html"), page)
 

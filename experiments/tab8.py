@@ -161,13 +161,21 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 
 def _table(result: Mapping[str, Any]) -> dict[str, Any]:
+    from causalft.diagnosis.cells import interval_text
+
     columns = ["fused over", "M", "accuracy", "D-many", "D-medium", "D-few", "own P gap beyond difficulty"]
     rows = []
     for family, of_m in result.items():
         for m, values in of_m.items():
             groups = ["none" if v is None else f"{100 * v['estimate']:.1f}" for v in values["D"].values()]
             rows.append(
-                [family, m, _points(values["accuracy"]), *groups, _points(values["own_minus_off_gap"])]
+                [
+                    family,
+                    m,
+                    interval_text(values["accuracy"]),
+                    *groups,
+                    interval_text(values["own_minus_off_gap"]),
+                ]
             )
     return {
         "columns": columns,
@@ -177,16 +185,19 @@ def _table(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conclusion(paired: Mapping[str, Any]) -> list[str]:
+    from causalft.diagnosis.cells import interval_text as shown
+
     return [
-        f"From M = 1 to 3 the own P gap falls by {_points(paired['gap fall, strata'])} points over the strata and by "
-        f"{_points(paired['gap fall, seeds of clip'])} over seeds of one model.",
-        f"Accuracy gains {_points(paired['gain, strata'])} points over the strata and "
-        f"{_points(paired['gain, seeds of clip'])} over seeds of one model: a difference of "
-        f"{_points(paired['gain, strata minus seeds'])}. What seeds give is an ordinary ensemble's gain.",
+        f"From M = 1 to 3 the own P gap falls by {shown(paired['gap fall, strata'])} points over the strata and by "
+        f"{shown(paired['gap fall, seeds of clip'])} over seeds of one model.",
+        f"Accuracy gains {shown(paired['gain, strata'])} points over the strata and "
+        f"{shown(paired['gain, seeds of clip'])} over seeds of one model: a difference of "
+        f"{shown(paired['gain, strata minus seeds'])}. What seeds give is an ordinary ensemble's gain.",
     ]
 
 
 def _report(run: Any, metrics: Mapping[str, Any]) -> None:
+    from causalft.diagnosis.cells import interval_text, p_text
     from causalft.report.html import Figure, Section, Table, render_report
     from causalft.report.style import figure_style, save_figure
     from causalft.runs import write_text
@@ -197,7 +208,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     table = Table(**metrics["table"])
     paired = Table(
         ["difference (points)", "95 % interval", "p"],
-        [[name, _points(v), f"{v['p']:.3f}"] for name, v in metrics["paired"].items()],
+        [[name, interval_text(v), p_text(v["p"])] for name, v in metrics["paired"].items()],
     )
     page = render_report(
         title="Table 8: how many strata, and is it their number?",
@@ -215,11 +226,6 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
         command=f"{EXPERIMENT.command} --seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",
     )
     write_text(run.file("report.html"), page)
-
-
-def _points(value: Mapping[str, Any]) -> str:
-    low, high = value["ci95"]
-    return f"{100 * value['estimate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 EXPERIMENT = Experiment(

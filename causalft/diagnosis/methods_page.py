@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalft.diagnosis.cells import interval_text, p_text
 from causalft.report.html import Table
 from causalft.report.style import PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["interval_text", "method_dots", "method_table", "paired_table"]
+__all__ = ["method_dots", "method_table", "paired_table"]
 
 
 def method_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -35,7 +36,7 @@ def paired_table(paired: Mapping[str, Any], comparisons: Mapping[str, tuple[str,
     rows = []
     for words, (one, other, measure) in comparisons.items():
         found = paired[words]
-        p = "none" if found is None else f"{found['p']:.3f}"
+        p = p_text(None if found is None else found["p"])
         rows.append([f"{one} less {other} ({measure})", interval_text(found), p])
     return Table(["difference (points)", "95 % interval", "p"], rows)
 
@@ -58,17 +59,3 @@ def method_dots(axes: Axes, methods: Mapping[str, Mapping[str, Any]]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("accuracy (%)")
     axes.grid(axis="x")
-
-
-def interval_text(value: Mapping[str, Any] | None) -> str:
-    """An interval as JSON in percent or points, as ``12.3 [11.0, 13.6]``.
-
-    Examples
-    --------
-    >>> interval_text({"estimate": 0.123, "ci95": [0.11, 0.136]}), interval_text(None)
-    ('12.3 [11.0, 13.6]', 'none')
-    """
-    if value is None:
-        return "none"
-    low, high = value["ci95"]
-    return f"{100 * value['estimate']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from causalft.diagnosis import figures as draw
-from causalft.diagnosis.conclusion import change, points
-from causalft.diagnosis.intervals import Interval
+from causalft.diagnosis.cells import interval_text, p_text
+from causalft.diagnosis.conclusion import change
 from causalft.diagnosis.result import BeforeAfter
 from causalft.priors import prior_caveats
 from causalft.report.html import Figure, Section, Table
@@ -147,7 +147,12 @@ def _measures(metrics: Metrics) -> Table:
             if key in control:
                 rows.append([f"    the same, control {name}", *_before_after(control[key])])
     rows.append(
-        ["fused gap minus mean of its members' gaps", "", _points(metrics["fused_minus_members_gap"]), ""]
+        [
+            "fused gap minus mean of its members' gaps",
+            "",
+            interval_text(metrics["fused_minus_members_gap"]),
+            "",
+        ]
     )
     return Table(
         ["measure (points, 95 % interval)", "single models", "fused", "change"],
@@ -157,7 +162,11 @@ def _measures(metrics: Metrics) -> Table:
 
 
 def _before_after(measure: Metrics) -> list[str]:
-    return [_points(measure["before"]), _points(measure["after"]), change(BeforeAfter.from_json(measure))]
+    return [
+        interval_text(measure["before"]),
+        interval_text(measure["after"]),
+        change(BeforeAfter.from_json(measure)),
+    ]
 
 
 def _groups(metrics: Metrics) -> Table:
@@ -195,7 +204,7 @@ _PAIRED = {
 
 def _paired(metrics: Metrics) -> Table:
     rows = [
-        [_PAIRED.get(name, name.replace("_", " ")), _points(value), _p_value(value["p"])]
+        [_PAIRED.get(name, name.replace("_", " ")), interval_text(value), p_text(value["p"])]
         for name, value in metrics["paired"].items()
     ]
     return Table(["difference (points)", "95 % interval", "p"], rows, "Paired over the test images.")
@@ -240,7 +249,7 @@ def _adjusted(metrics: Metrics) -> list[Table]:
                 *(
                     ["", ""]
                     if adjusted is None
-                    else [_percent(adjusted["accuracy"]), _points(adjusted["difference"])]
+                    else [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]
                 ),
             ]
         )
@@ -266,13 +275,3 @@ def _accuracy(scores: Metrics) -> list[str]:
 
 def _cells(groups: Mapping[str, float | None]) -> list[str]:
     return ["none" if groups[g] is None else f"{100 * groups[g]:.1f}" for g in _GROUPS]  # type: ignore[operator]
-
-
-def _points(value: Metrics | None) -> str:
-    return points(Interval.from_json(value))
-
-
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return ""
-    return "< 0.002" if p < 0.002 else f"{p:.3f}"

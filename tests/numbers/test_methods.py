@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from causalft.diagnosis.cells import interval_text
 from causalft.diagnosis.methods import compare_methods
-from causalft.diagnosis.methods_page import interval_text, method_dots, method_table, paired_table
+from causalft.diagnosis.methods_page import method_dots, method_table, paired_table
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style, new_figure
 
@@ -63,7 +64,7 @@ def test_a_group_without_a_class_is_none() -> None:
     assert found["paired"]["gain"] is not None
     table = method_table(found["methods"])
     assert table.rows[0][0] == "single" and table.rows[0][2:] == ["50.0", "none", "none"]
-    assert paired_table(found["paired"], GAIN).rows[1] == ["fused less single (few)", "none", "none"]
+    assert paired_table(found["paired"], GAIN).rows[1] == ["fused less single (few)", "not measurable", ""]
 
 
 @pytest.mark.parametrize(
@@ -86,4 +87,4 @@ def test_the_figure_shows_every_method_the_first_on_top() -> None:
         assert [text.get_text() for text in axes.get_yticklabels()] == ["fused", "single"]
         drawn = {c.get_label(): c.lines[0].get_xdata() for c in axes.containers}
     assert drawn["all classes"] == pytest.approx([67.5, 50]) and drawn["D-few"] == pytest.approx([50, 20])
-    assert interval_text({"estimate": -0.01, "ci95": [-0.02, 0.0]}) == "-1.0 [-2.0, 0.0]"
+    assert interval_text({"estimate": -0.01, "ci95": [-0.02, 0.0], "p": 0.05}) == "-1.0 [-2.0, 0.0]"

@@ -1,0 +1,35 @@
+"""Estimates as cells of a table: in percent or points, with their interval and p."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from causalft.diagnosis.conclusion import points
+from causalft.diagnosis.intervals import Interval
+
+__all__ = ["interval_text", "p_text"]
+
+
+def interval_text(value: Mapping[str, Any] | None) -> str:
+    """An interval as JSON, in percent or points.
+
+    Examples
+    --------
+    >>> interval_text({"estimate": 0.123, "ci95": [0.11, 0.136], "p": 0.01})
+    '12.3 [11.0, 13.6]'
+    """
+    return points(Interval.from_json(value))
+
+
+def p_text(p: float | None) -> str:
+    """A p-value of a bootstrap of 1,000 draws, which tells none below 0.002 apart; nothing for None.
+
+    Examples
+    --------
+    >>> p_text(0.0004), p_text(0.0312), p_text(None)
+    ('< 0.002', '0.031', '')
+    """
+    if p is None:
+        return ""
+    return "< 0.002" if p < 0.002 else f"{p:.3f}"
