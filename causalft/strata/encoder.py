@@ -29,14 +29,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
     """Return the image tower, opened and not tuned, and the precision to run it in.
 
-    In bf16 on a CPU its linear layers are copies, and so are the convolutions of a ResNet; every other weight is shared
-    with the stratum.
+    In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
     """
+    lay_out_convolutions(stratum.visual)
     tower = open_tower(stratum.visual)
-    lay_out_convolutions(tower)
     chosen = choose_precision(precision, tower.width, stratum.device)
-    if chosen == "bf16" and stratum.device.type == "cpu" and not lower_frozen_layers(tower):
-        chosen = "fp32"  # only a ViT has layers to lower
+    if chosen == "bf16" and stratum.device.type == "cpu":
+        lower_frozen_layers(tower)
+        chosen = "fp32" if tower.dtype is None else "bf16"  # only a ViT is lowered
     return tower, chosen
 
 

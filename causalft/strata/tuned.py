@@ -60,8 +60,8 @@ class TunedStratum(nn.Module):
         super().__init__()
         self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
         self.untouched: Untouched | None = None
+        lay_out_convolutions(stratum.visual)
         self.tower = open_tower(stratum.visual)
-        lay_out_convolutions(self.tower)
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
         self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
         # The model as it is has its own temperature; what is trained takes the recipe's.
@@ -73,7 +73,7 @@ class TunedStratum(nn.Module):
         self.lowered = 0
         if self.precision == "bf16" and stratum.device.type == "cpu":
             self.lowered = lower_frozen_layers(self.tower)
-            self.precision = "bf16" if self.lowered else "fp32"  # only a ViT has layers to lower
+            self.precision = "fp32" if self.tower.dtype is None else "bf16"  # only a ViT is lowered
         self._embedding_is_frozen = not any(
             parameter.requires_grad and self.tower.reaches(name) == 0 and name.startswith("visual.")
             for name, parameter in self.tower.named_parameters()

@@ -6,7 +6,10 @@ import time
 from functools import cache
 from typing import Literal
 
+import timm.models.resnet
 import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
 from torch import nn
 
 from causalft.errors import CausalFTError, nearest
@@ -94,13 +97,14 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
     return min(taken)
 
 
-def lay_out_convolutions(tower: Tower) -> None:
-    """Put the weights of a ResNet in channels-last order, in which convolutions are faster on CPUs and GPUs.
+def lay_out_convolutions(visual: nn.Module) -> None:
+    """Put the weights of a ResNet in channels-last order, in place: its convolutions are faster so.
 
-    The numbers are the same. Call it before a tuner; the tower that it was opened from keeps its own order.
+    What it computes is the same up to the order of sums. Call it before a tower is opened from it: all share one copy.
     """
-    if tower.kind == "ResNet":
-        tower.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trunk = visual.trunk if isinstance(visual, TimmModel) else visual
+    if isinstance(trunk, ModifiedResNet | timm.models.resnet.ResNet):
+        visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def lower_frozen_layers(tower: Tower) -> int:

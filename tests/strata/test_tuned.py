@@ -17,7 +17,7 @@ from causalft.strata.crops import AUGMENTATIONS, Crops, augment
 from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.strata.stratum import Stratum, square_crop
 from causalft.strata.tune import tune
-from causalft.strata.tuned import build_tuned, load_tuned
+from causalft.strata.tuned import TunedStratum, build_tuned, load_tuned
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import open_zoo
 
@@ -321,3 +321,11 @@ def test_a_random_crop_shows_a_window_of_the_picture():
     assert ((slope >= -1e-5).flatten(1).all(1) | (slope <= 1e-5).flatten(1).all(1)).all()
     assert slope.abs().max() <= 1 / 15 + 1e-5
     assert (found.amax((1, 2, 3)) - found.amin((1, 2, 3))).min() > 0.4
+
+
+@pytest.mark.parametrize("tuner", ["adaptformer", "bias", "full"])
+def test_what_computes_in_bf16_says_so(stratum, images, tuner):
+    weight = torch.randn(len(images.class_names), 64, generator=torch.Generator().manual_seed(0))
+    made = [TunedStratum(stratum, weight, replace(FAST, tuner=tuner, precision=p)) for p in ("fp32", "bf16")]
+    assert [tuned.precision for tuned in made] == ["fp32", "bf16"]
+    assert [tuned.tower.dtype for tuned in made] == [None, torch.bfloat16]

@@ -129,21 +129,21 @@ def test_the_patches_of_every_tower_are_one_linear_layer():
     assert isinstance(tower.visual.conv1, nn.Conv2d)
 
 
-def test_a_resnet_is_laid_out_channels_last_and_says_the_same():
+def test_a_resnet_is_laid_out_channels_last_once_and_says_the_same():
     visual = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 16, 4, image_size=32, width=16).eval()
     pictures = torch.randn(2, 3, 32, 32)
     expected = visual(pictures)
+    lay_out_convolutions(visual)
     tower = open_tower(visual)
-    lay_out_convolutions(tower)
-    convolutions = [
-        m.weight for m in tower.modules() if isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() > 1
-    ]
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in convolutions)
+    wide = [m.weight for m in tower.modules() if isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() > 1]
+    assert wide and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in wide)
     assert torch.allclose(tower(pictures), expected, atol=1e-6)
-    assert visual.conv2.weight.is_contiguous()  # the original keeps its order
-    vit_tower = open_tower(vit())
-    lay_out_convolutions(vit_tower)
-    assert vit_tower.visual.conv1.weight.is_contiguous()
+    place = visual.conv2.weight.data_ptr()
+    lay_out_convolutions(visual)
+    assert visual.conv2.weight.data_ptr() == tower.visual.conv2.weight.data_ptr() == place  # one copy
+    of_vit = vit()
+    lay_out_convolutions(of_vit)
+    assert of_vit.conv1.weight.is_contiguous()
 
 
 def test_many_pictures_go_through_in_parts_and_come_out_in_order():
