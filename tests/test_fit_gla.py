@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from causalft.datasets.sources import open_images
+from causalft.errors import CausalFTError
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.strata import StrataClassifier
@@ -17,7 +18,7 @@ from causalft.fitting.gla_ft import gla_members
 from causalft.priors import estimate_prior
 from causalft.runs import read_json
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import prior_left_in_logits
+from causalft.strata.untouched import check_gla, prior_left_in_logits
 from tests.command_line import run, said
 
 STRATA = ("clip", "openclip")
@@ -145,6 +146,9 @@ def test_what_stands_in_the_way_of_gla_is_one_line(fit, photos, tiny_zoo, tmp_pa
         tmp_path / "run",
     ]
     assert "the tuner zero-shot tunes nothing" in said(run(*words, "--tuner", "zero-shot"))
+    line = said(run(*words, "--loss", "focal"))
+    assert "those of the loss Focal are no posterior; use the loss CE, CB, GRW, BS, LA or LADE" in line
+    assert "the loss GLA-Train has done that in training" in said(run(*words, "--loss", "GLA-Train"))
     assert not (tmp_path / "run").exists()
     folder = fit("--gla")
     (folder / "strata" / "clip" / "gla.safetensors").unlink()
@@ -166,15 +170,21 @@ def member(n_classes=3, seed=0):
 def test_the_prior_that_is_taken_out_is_what_the_sampler_showed():
     counts = [81, 9, 9]
     assert prior_left_in_logits(Tuning(loss="LA"), counts) is None
-    assert prior_left_in_logits(Tuning(loss="Focal"), counts).tolist() == pytest.approx(
-        [9 / 11, 1 / 11, 1 / 11]
-    )
+    assert prior_left_in_logits(Tuning(loss="CE"), counts).tolist() == pytest.approx([9 / 11, 1 / 11, 1 / 11])
     even = prior_left_in_logits(Tuning(loss="CE", sampler="class-balanced"), counts)
     assert even.tolist() == pytest.approx([1 / 3] * 3)
     found = member()
     balanced = gla_members(Tuning(loss="CE", sampler="class-balanced"), counts, {"clip": [found]})["clip"][0]
     without = gla_members(Tuning(loss="LA"), counts, {"clip": [found]})["clip"][0]
     np.testing.assert_allclose(balanced.test_probs, without.test_probs)  # an even prior moves nothing
+
+
+@pytest.mark.parametrize("loss", ["Focal", "LDAM", "GLA-Train"])
+def test_a_loss_whose_logits_are_no_posterior_or_without_q_already_has_no_gla_ft(loss):
+    found = {"clip": [member()]}
+    assert gla_members(Tuning(loss=loss), [9, 3, 1], found) == {}
+    with pytest.raises(CausalFTError, match=f"GLA-FT .*{loss}"):
+        check_gla(Tuning(loss=loss))
 
 
 def test_an_empty_class_has_no_share_to_take_out():

@@ -133,7 +133,7 @@ _OF_TRAINING = (
 
 def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
     """The options of training that were given to a tuner that trains nothing."""
-    if settings.tuning.tuner.strip().lower() != "zero-shot":
+    if not settings.tuning.trains_nothing:
         return []
     lr = ["--lr"] if options["lr"] is not None else []
     return lr + [TUNING_OPTIONS[name] for name in _OF_TRAINING if name in options["tuning"]]

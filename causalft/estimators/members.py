@@ -25,7 +25,7 @@ from causalft.strata.stratum import Stratum
 from causalft.strata.tune import tune
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import Untouched, prior_left_in_logits
+from causalft.strata.untouched import Untouched, check_gla, prior_left_in_logits
 from causalft.strata.zoo import Zoo
 from causalft.tuning.head_start import class_means
 from causalft.tuning.processes import is_main_process, local_device
@@ -109,10 +109,13 @@ def fit_member(
     Raises
     ------
     CausalFTError
-        See :meth:`Zoo.load` and :func:`causalft.strata.tune.tune`.
+        See :meth:`Zoo.load`, :func:`causalft.strata.tune.tune` and, with ``gla``,
+        :func:`causalft.strata.untouched.check_gla`.
     """
     started = time.perf_counter()
     tuning.check()
+    if gla:
+        check_gla(tuning)
     stratum = zoo.load(name, device=pick_device(device))
     class_names = list(splits.train.class_names)
     made_with = {

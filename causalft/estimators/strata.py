@@ -25,6 +25,7 @@ from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, default_tuning
+from causalft.strata.untouched import check_gla
 from causalft.strata.zoo import Zoo, open_zoo
 
 if TYPE_CHECKING:
@@ -309,10 +310,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         if self.tuning is not None:
             self.tuning.check()
-            if self.gla and self.tuning.tuner.strip().lower() == "zero-shot":
-                raise CausalFTError(
-                    "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
-                )
+            if self.gla:
+                check_gla(self.tuning)
         pick_device(self.device)
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
+from causalft.errors import CausalFTError
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.imbalance import class_accuracy, data_groups, group_accuracy, prior_groups
@@ -27,13 +28,14 @@ def gla_members(
 ) -> dict[str, list[MemberPrediction]]:
     """Return the members with GLA-FT (:func:`causalft.estimators.gla.gla_finetuned`) in the place of tuned logits.
 
-    None at all where nothing was tuned (``zero-shot``), where they have it already, or where a prior must be taken out
-    that is 0 for a class.
+    None at all where it cannot be made of them (:func:`causalft.strata.untouched.check_gla`), where they have it
+    already, or where a prior must be taken out that is 0 for a class.
     """
-    left = prior_left_in_logits(tuning, class_counts)
-    if any(m.gla or m.n_tuned == 0 for found in members.values() for m in found) or (
-        left is not None and left.min() == 0
-    ):
+    try:
+        left = prior_left_in_logits(tuning, class_counts)
+    except CausalFTError:
+        return {}
+    if any(m.gla for found in members.values() for m in found) or (left is not None and left.min() == 0):
         return {}
 
     def adjusted(m: MemberPrediction) -> MemberPrediction:

@@ -160,7 +160,7 @@ def wise_ft_curve(
 
 
 def _check_run(run: Run, tuning: Tuning) -> None:
-    if tuning.tuner.strip().lower() == "zero-shot":
+    if tuning.trains_nothing:
         raise CausalFTError(f"{run.path} tuned nothing (--tuner zero-shot), so there is no line to walk")
     if tuning.wise_ft < 1:
         raise CausalFTError(

@@ -98,6 +98,11 @@ class Tuning:
         """Whether one of the tuners has an inner width."""
         return any(TUNERS[choice.name].width for choice in parse_tuner(self.tuner, TUNERS))
 
+    @property
+    def trains_nothing(self) -> bool:
+        """Whether the tuner is ``zero-shot``, which leaves tower and head as they are."""
+        return [choice.name for choice in parse_tuner(self.tuner, TUNERS)] == ["zero-shot"]
+
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
         number, _, rest = self.head_start.partition("-")

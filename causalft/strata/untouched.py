@@ -16,10 +16,10 @@ from causalft.runs import atomic_path
 from causalft.strata.encoder import autocast, open_frozen
 from causalft.strata.stratum import Stratum
 from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.losses import carries_class_prior
+from causalft.tuning.losses import LOSSES, optimum_of
 from causalft.tuning.samplers import expected_counts
 
-__all__ = ["Untouched", "prior_left_in_logits"]
+__all__ = ["Untouched", "check_gla", "prior_left_in_logits"]
 
 _FILE = "gla.safetensors"
 
@@ -34,7 +34,7 @@ class Untouched(nn.Module):
     anchors : (n_classes, d) Tensor
         What a unit feature is compared with, times the inverse temperature.
     shift : (n_classes,) Tensor
-        What is added: ``- log q``, and ``- log P_S`` where the tuned logits carry it (GLA-FT).
+        What is added: ``- log q``, and ``- log P_S`` where that stands in the tuned logits (GLA-FT).
     precision : {"auto", "fp32", "bf16", "fp16"}
     """
 
@@ -81,15 +81,48 @@ class Untouched(nn.Module):
         return cls(stratum, anchors, shift, precision)
 
 
+def check_gla(tuning: Tuning) -> None:
+    """Refuse a tuning whose logits GLA-FT cannot be made of.
+
+    Raises
+    ------
+    CausalFTError
+        Where nothing is tuned, where the tuned logits are no posterior with a prior that can be taken off (Focal,
+        LDAM), or where log q is off already (GLA-Train).
+
+    Examples
+    --------
+    >>> check_gla(Tuning(loss="LA"))
+    """
+    if tuning.trains_nothing:
+        raise CausalFTError(
+            "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
+        )
+    if optimum_of(tuning.loss) == "other":
+        reason = (
+            "takes the model's label prior out, and the loss GLA-Train has done that in training"
+            if tuning.loss == "GLA-Train"
+            else f"needs tuned logits whose class prior is known, and those of the loss {tuning.loss} are no posterior"
+        )
+        others = [name for name in LOSSES if optimum_of(name) != "other"]
+        raise CausalFTError(f"GLA-FT (--gla) {reason}; use the loss {', '.join(others[:-1])} or {others[-1]}")
+
+
 def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
-    """Return the class prior that tuned logits carry, (K,): what the sampler showed. None where the loss undid it.
+    """Return the class prior that stands in tuned logits, (K,): what the sampler showed. None where the loss undid it.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`check_gla`.
 
     Examples
     --------
     >>> prior_left_in_logits(Tuning(loss="CE"), [90, 10]).tolist(), prior_left_in_logits(Tuning(loss="LA"), [90, 10])
     ([0.9, 0.1], None)
     """
-    if not carries_class_prior(tuning.loss):
+    check_gla(tuning)
+    if optimum_of(tuning.loss) == "balanced posterior":
         return None
     shown = expected_counts(tuning.sampler, class_counts)
     return shown / shown.sum()

@@ -18,12 +18,13 @@ from causalft.tuning.class_counts import class_counts_of
 __all__ = [
     "LOSSES",
     "LossName",
+    "Optimum",
     "caption_bank_loss",
-    "carries_class_prior",
     "in_batch_contrastive_loss",
     "logit_adjusted_loss",
     "loss_settings",
     "make_loss",
+    "optimum_of",
 ]
 
 LossName = Literal["CE", "Focal", "LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train"]
@@ -41,26 +42,34 @@ _MAKERS: dict[str, Callable[..., rebalance.Loss]] = {
     "GLA-Train": rebalance.gla_train,
 }
 
-# What the logits at the optimum of a loss are. CE and Focal rank classes by p(y|x) of the training set; so does LDAM,
-# whose margins widen the gap to the other classes and leave the order. CB weighs by almost 1 / n_y, which undoes the
-# prior as GRW does by 1 / P_S(y); the others add log P_S(y) to the logits in training, and the logits are without it.
-_CARRIES_PRIOR: dict[str, bool] = {
-    "CE": True,
-    "Focal": True,
-    "LDAM": True,
-    "CB": False,
-    "GRW": False,
-    "BS": False,
-    "LA": False,
-    "LADE": False,
-    "GLA-Train": False,
+Optimum = Literal["training posterior", "balanced posterior", "other"]
+
+# What the softmax of the logits is at the optimum of a loss, at its usual settings. GRW weighs by 1 / P_S(y), and CB by
+# almost that; BS, LA and LADE add log P_S(y) in training, and the logits are without it. Focal bends p(y|x), and the
+# margins of LDAM are part of its logits for the true class alone: neither is a posterior with a prior that can be taken
+# off. GLA-Train adds log q too, so its logits are those of LA less log q.
+_OPTIMA: dict[str, Optimum] = {
+    "CE": "training posterior",
+    "Focal": "other",
+    "LDAM": "other",
+    "CB": "balanced posterior",
+    "GRW": "balanced posterior",
+    "BS": "balanced posterior",
+    "LA": "balanced posterior",
+    "LADE": "balanced posterior",
+    "GLA-Train": "other",
 }
 
 
-def carries_class_prior(name: str) -> bool:
-    """Whether logits tuned with a loss, at its usual settings, still lean by the class prior of the training set.
+def optimum_of(name: str) -> Optimum:
+    """Say what logits tuned with a loss, at its usual settings, converge to.
 
-    Where they do, GLA-FT takes log P_S out of them (:func:`causalft.estimators.gla.gla_finetuned`).
+    Returns
+    -------
+    {"training posterior", "balanced posterior", "other"}
+        log p(y|x) under P_S, the class prior of the training set, so that log P_S stands in the logits as a summand;
+        log p(y|x) under a balanced prior; or neither. Only the first two can be used in GLA-FT
+        (:func:`causalft.estimators.gla.gla_finetuned`).
 
     Raises
     ------
@@ -69,12 +78,12 @@ def carries_class_prior(name: str) -> bool:
 
     Examples
     --------
-    >>> carries_class_prior("CE"), carries_class_prior("LA")
-    (True, False)
+    >>> optimum_of("CE"), optimum_of("LA"), optimum_of("Focal")
+    ('training posterior', 'balanced posterior', 'other')
     """
-    if name not in _CARRIES_PRIOR:
+    if name not in _OPTIMA:
         raise CausalFTError(f"no loss is named {name!r}; use one of {', '.join(LOSSES)}")
-    return _CARRIES_PRIOR[name]
+    return _OPTIMA[name]
 
 
 def loss_settings(name: str) -> dict[str, float]:
