@@ -20,6 +20,7 @@ __all__ = [
     "Run",
     "atomic_path",
     "check_place",
+    "check_regular",
     "plain",
     "read_json",
     "remove_for_good",
@@ -35,6 +36,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A reader sees the old file or the whole new one, never a part, also after a crash or with a full disk.
 
+    Raises
+    ------
+    CausalFTError
+        As :func:`check_regular`; a device or a pipe is never replaced.
+
     Examples
     --------
     >>> import tempfile, pathlib
@@ -45,6 +51,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     'whole'
     """
     target = Path(path)
+    check_regular(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{target.stem}.part-"
     try:
@@ -61,6 +68,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
+        check_regular(target)  # it may be another one by now
         os.replace(temporary, target)
     except Exception as error:
         # A full disk must name its file. safetensors has an error of its own, with the system's number in the text.
@@ -73,13 +81,33 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_regular(path: str | os.PathLike[str], *, way_out: str = "choose another place") -> None:
+    """Refuse a file that is there but is a device, a pipe or a socket, or leads to one: replaced, it would be gone.
+
+    So is a link to an open file (``/dev/stdout``), which leads to a regular one where standard output is in a file.
+
+    Raises
+    ------
+    CausalFTError
+        With ``way_out``. A folder, a missing file and a link to nothing are not refused here.
+
+    Examples
+    --------
+    >>> check_regular("a/folder/to/be/made/table.csv")
+    """
+    leads = os.readlink(path) if os.path.islink(path) else ""
+    special = os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    if special or re.search(r"(^|/)fd/\d+$", leads):
+        raise CausalFTError(f"{os.fspath(path)} is no regular file; {way_out}")
+
+
 def check_place(path: str | os.PathLike[str]) -> None:
     """Refuse a file that cannot be written there, before anything is computed for it; nothing is made.
 
     Raises
     ------
     CausalFTError
-        If the path is a folder, lies below a file, or its first folder that exists takes no files.
+        If the path is a folder or no regular file, lies below a file, or its first folder that exists takes no files.
 
     Examples
     --------
@@ -93,6 +121,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
     target = Path(path)
     if target.is_dir():
         raise CausalFTError(f"{target} is a folder; name a file in it")
+    check_regular(target)
     place = next(parent for parent in target.parents if os.path.lexists(parent))
     if not place.is_dir():
         what = "a link to nothing" if place.is_symlink() else "a file"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from causalft.cli.predict_rows import FORMATS, CsvRows, JsonRows, ParquetRows, Questions, RowWriter
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path, read_json, write_json
+from causalft.runs import atomic_path, check_regular, read_json, write_json
 
 __all__ = ["Place", "choose_format", "open_rows"]
 
@@ -27,13 +27,16 @@ def choose_format(output: str, named: str | None) -> str:
     Raises
     ------
     CausalFTError
-        If the ending says nothing, the place is a folder, or Parquet should go to standard output.
+        If the ending says nothing, the place is a folder or no regular file (a device, a pipe), or Parquet should go to
+        standard output.
 
     Examples
     --------
     >>> choose_format("out/answers.csv", None), choose_format("-", None)
     ('csv', 'jsonl')
     """
+    if output != "-":
+        check_regular(output, way_out="use - for standard output")
     chosen = named or ("jsonl" if output == "-" else _SUFFIXES.get(Path(output).suffix.lower()))
     if chosen is None:
         raise CausalFTError(f"the ending of {output} names no format; add --format {'|'.join(FORMATS)}")
@@ -151,5 +154,6 @@ def _text_file(target: Path, kind: str, questions: Questions, identity: list[str
                 place.save(now=True)
             raise
         place.save(now=True)
+    check_regular(target, way_out=f"the rows are in {part}")
     os.replace(part, target)
     record.unlink(missing_ok=True)
