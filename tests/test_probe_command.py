@@ -183,3 +183,18 @@ def test_wrong_settings_are_one_line(words, options, message):
 
 def test_the_built_in_data_has_its_splits():
     assert "brings its splits and its order" in said(run("probe", "--n-test", 3))
+
+
+def test_more_neighbours_than_training_images_are_refused_before_a_picture_is_encoded(
+    words, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("causalft.strata.features.stream_crops", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr("causalft.fitting.probe.cached_features", lambda *_, **__: pytest.fail("encoded"))
+    line = said(run(*words[:5], *GIVEN, "--losses", "none", "--k", "1,5000", "--out", tmp_path / "out"))
+    assert "5000 neighbours of 44 training images; --k takes 1 to 44 here" in line
+
+
+def test_as_many_neighbours_as_training_images_are_all_of_them(settings):
+    n_train = len(load_splits(settings.fit, 0).train)
+    found = probe(replace(settings, k=(1, n_train), losses=()), progress=False)["strata"]["clip"]
+    assert list(found["knn"]["tried"]) == ["1", str(n_train)]

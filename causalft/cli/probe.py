@@ -28,7 +28,7 @@ __all__ = ["command"]
     "k",
     default="1,5,20",
     show_default=True,
-    help="Numbers of neighbours; one is chosen on validation.",
+    help="Numbers of neighbours, none above that of the training images; one is chosen on validation.",
 )
 @click.option(
     "--losses",

@@ -123,7 +123,7 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
         ----------
         X : (m, d) array
         n_neighbors : sequence of int
-            Each from 1 to ``n_neighbors``.
+            Each from 1 to ``n_neighbors_``: more than there are training rows would be fewer under a larger name.
 
         Returns
         -------
@@ -141,10 +141,13 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
         >>> {k: y.tolist() for k, y in model.predict_each([[1.0, 0.0, 0.0]], [1, 3]).items()}
         {1: [0], 3: [1]}
         """
-        wrong = [k for k in n_neighbors if not 1 <= k <= self.n_neighbors]
+        check_is_fitted(self, "_index")
+        wrong = [k for k in n_neighbors if not 1 <= k <= self.n_neighbors_]
         if wrong:
+            all_rows = self.n_neighbors_ == self._index.n_samples_fit_
             raise CausalFTError(
-                f"{wrong[0]} neighbours were asked for; give 1 to {self.n_neighbors}, or make the model with more"
+                f"{wrong[0]} neighbours were asked for; give 1 to {self.n_neighbors_}, "
+                + ("the number of training rows" if all_rows else "or make the model with more")
             )
         features = self._validated(X)
         found: dict[int, list[NDArray[Any]]] = {int(k): [] for k in n_neighbors}

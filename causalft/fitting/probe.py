@@ -47,7 +47,7 @@ class ProbeSettings:
         Strata, zoo and data, as in ``fit``; of its tuning: epochs, batch size, learning rate, head scale and template.
         ``seed`` draws the long tail, and the heads are trained with the seeds ``seed, seed + 1, ...``.
     k : tuple of int
-        Numbers of neighbours; one is chosen on validation.
+        Numbers of neighbours, none above that of the training images; one is chosen on validation.
     losses, heads : tuple of str
         None of ``losses``: no head is trained.
     """
@@ -117,6 +117,11 @@ def probe(
     for name in fit.strata:
         zoo.check(name)
     splits = load_splits(fit, fit.seed)
+    if max(settings.k) > len(splits.train):
+        raise CausalFTError(
+            f"{max(settings.k)} neighbours of {len(splits.train)} training images; --k takes "
+            f"1 to {len(splits.train)} here"
+        )
     cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
     counts = splits.train.class_counts
     say(

@@ -140,3 +140,13 @@ def test_one_search_gives_what_models_of_each_size_give(weights):
     assert not np.array_equal(found[1], found[20])
     with pytest.raises(CausalFTError, match="21 neighbours were asked for; give 1 to 20"):
         model.predict_each(X_new, [5, 21])
+
+
+def test_more_neighbours_than_training_rows_are_refused_and_not_passed_off_as_fewer():
+    X, y = clouds(n=7)
+    model = FeatureKNN(20).fit(X, y)
+    assert model.predict_each(X, [7]).keys() == {7}
+    with pytest.raises(
+        CausalFTError, match="8 neighbours were asked for; give 1 to 7, the number of training rows"
+    ):
+        model.predict_each(X, [5, 8])
