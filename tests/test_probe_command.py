@@ -186,12 +186,12 @@ def test_the_built_in_data_has_its_splits():
 
 
 def test_more_neighbours_than_training_images_are_refused_before_a_picture_is_encoded(
-    words, monkeypatch, tmp_path
+    words, settings, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("causalft.strata.features.stream_crops", lambda *_: pytest.fail("encoded"))
-    monkeypatch.setattr("causalft.fitting.probe.cached_features", lambda *_, **__: pytest.fail("encoded"))
+    n = len(load_splits(settings.fit, 0).train)
+    monkeypatch.setattr(module, "_probe_stratum", lambda *_: pytest.fail("encoded"))
     line = said(run(*words[:5], *GIVEN, "--losses", "none", "--k", "1,5000", "--out", tmp_path / "out"))
-    assert "5000 neighbours of 44 training images; --k takes 1 to 44 here" in line
+    assert f"5000 neighbours of {n} training images; --k takes 1 to {n} here" in line
 
 
 def test_as_many_neighbours_as_training_images_are_all_of_them(settings):
