@@ -13,6 +13,7 @@ from causalft.cli.options import refuse_given
 
 __all__ = ["refuse_idle_splits", "split_options"]
 
+# causalft.datasets.orders.PRIOR_ORDERS, which is not imported for --help: NumPy comes with it. A test compares them.
 _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
 
 _OPTIONS = (
