@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,20 +16,17 @@ from causalft.errors import CausalFTError
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.priors import estimate_prior
 from causalft.strata.crops import Crops
-from causalft.strata.encoder import encode_all, frozen_encoder
-from causalft.strata.features import FeatureCache, cached_features
+from causalft.strata.features import FeatureCache
 from causalft.strata.head_weights import start_of_head
-from causalft.strata.prompt_templates import text_weights
-from causalft.strata.stratum import Stratum
 from causalft.strata.tune import tune
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched, check_gla, prior_left_in_logits
+from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
-from causalft.tuning.head_start import class_means
 from causalft.tuning.processes import is_main_process, local_device
 
-__all__ = ["fit_member", "folder_name", "pick_device", "zero_shot_logits"]
+__all__ = ["fit_member", "folder_name", "pick_device"]
 
 _RESULT = "predictions.safetensors"
 
@@ -136,12 +132,30 @@ def fit_member(
             f"class {class_names[int(left.argmin())]!r} has no training image, and GLA-FT cannot take a share of 0 out "
             f"of logits tuned with {tuning.loss}; add images"
         )
-    zero_shot, anchors = _zero_shot(stratum, train_crops, (validation, test), tuning, cache, progress)
+    of_images = not stratum.has_text or tuning.head_start != "text"  # the anchors, or the head
+    untuned = encode_zero_shot(
+        stratum,
+        class_names,
+        tuning,
+        (validation, test),
+        train=train_crops if of_images else None,
+        cache=cache,
+        keep_train=False,
+        progress=progress,
+    )
+    zero_shot = untuned.logits
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
+    # One for all learning rates.
+    weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
+    untouched = None
+    if gla:
+        shift = -np.log(prior.prior) - (0 if left is None else np.log(left))
+        anchors = torch.from_numpy(untuned.scale * untuned.anchors)
+        untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
+    del untuned  # the features of the training images
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
     rates = learning_rates or (tuning.lr,)
-    weight = start_of_head(stratum, train_crops, class_names, tuning)  # one for all learning rates
     for lr in rates:
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
@@ -152,7 +166,7 @@ def fit_member(
             validation=validation,
             model_prior=prior.prior,
             weight=weight,
-            release=lr == rates[-1] and not gla,
+            release=lr == rates[-1],
             progress=progress,
             checkpoint=checkpoint,
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
@@ -164,14 +178,9 @@ def fit_member(
             best = (risk, tuned, logits, lr)
     assert best is not None
     _, tuned, validation_logits, lr = best
-    if gla:
-        shift = -np.log(prior.prior) - (0 if left is None else np.log(left))
-        tuned.untouched = Untouched(
-            stratum, torch.from_numpy(anchors), torch.from_numpy(shift), tuning.precision
-        )
+    if untouched is not None:
+        tuned.untouched = untouched
         validation_logits = tuned.logits(validation)
-        if tuned.lowered:
-            stratum.release()
     prediction = MemberPrediction(
         name=name,
         zero_shot_validation=zero_shot[0],
@@ -179,7 +188,7 @@ def fit_member(
         validation_logits=validation_logits,
         test_logits=tuned.logits(test),
         prior=prior,
-        true_prior=_true_prior(stratum, class_names),
+        true_prior=None if stratum.card is None else stratum.card.prior_of(class_names),
         sha256=stratum.sha256,
         source=stratum.source,
         lr=lr,
@@ -194,59 +203,3 @@ def fit_member(
         tuned.save(folder)
         write_prediction(folder / _RESULT, prediction, made_with, splits.validation.labels)
     return prediction, tuned
-
-
-def _zero_shot(
-    stratum: Stratum,
-    train: Crops,
-    parts: Sequence[Crops],
-    tuning: Tuning,
-    cache: FeatureCache | None,
-    progress: bool | None,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Logits of the untouched model, one (n, n_classes) float64 array a part, and the scaled anchors (n_classes, d).
-
-    The frozen encoder may hold a second copy of the weights; it ends with this call, before the tuning starts.
-    """
-    encode, precision = frozen_encoder(stratum, tuning.precision)
-    class_names = list(train.images.class_names)
-    # An image-only backbone has no captions: the class means of the training images stand in for them.
-    if stratum.has_text:
-        anchors, scale = text_weights(stratum, class_names, tuning.template), stratum.logit_scale
-    else:
-        features = encode_all(encode, train)
-        anchors = class_means(features, train.images.labels, len(class_names), class_names=class_names)
-        scale = tuning.head_scale
-    weights = anchors.float().cpu().numpy()
-    found = []
-    for part in parts:
-        if cache is None:
-            features = encode_all(encode, part)
-        else:
-            features = cached_features(
-                cache,
-                stratum,
-                part.images,
-                encode=encode,
-                precision=precision,
-                crops=part,
-                progress=progress,
-            )
-        found.append(zero_shot_logits(scale, weights, features))
-    return found, scale * weights
-
-
-def zero_shot_logits(scale: float, anchors: np.ndarray, features: np.ndarray) -> np.ndarray:
-    """Logits of the untouched model against one unit vector a class, shape (n, n_classes), float64."""
-    return (scale * features @ anchors.T).astype(np.float64)
-
-
-def _true_prior(stratum: Stratum, class_names: list[str]) -> np.ndarray | None:
-    """The known prior of a mini, over the classes of the data."""
-    if stratum.card is None:
-        return None
-    known = dict(zip(stratum.card.class_names, stratum.card.prior, strict=True))
-    if any(name not in known for name in class_names):
-        return None
-    prior = np.array([known[name] for name in class_names])
-    return prior / prior.sum()

@@ -10,12 +10,11 @@ from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import PRIOR_ORDERS, order_against
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.members import pick_device, zero_shot_logits
+from causalft.estimators.members import pick_device
 from causalft.fitting.settings import FitSettings
 from causalft.priors import estimate_prior
-from causalft.strata.encoder import frozen_encoder
-from causalft.strata.features import FeatureCache, cached_features
-from causalft.strata.prompt_templates import text_weights
+from causalft.strata.features import FeatureCache
+from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import MiniZoo, Zoo, open_zoo
 from causalft.tuning.processes import is_main_process, join_processes
 
@@ -48,7 +47,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
         settings.zoo_name, settings.weights, offline=settings.offline, allow_pickle=settings.allow_pickle
     )
     zoo.check(name)
-    prior = _true_prior(zoo, name, splits.class_names)
+    prior = zoo.card(name).prior_of(splits.class_names) if isinstance(zoo, MiniZoo) else None
     kind = "true"
     if prior is None:
         prior, kind = _estimated_prior(settings, zoo, name, splits), "estimated"
@@ -73,17 +72,6 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     )
 
 
-def _true_prior(zoo: Zoo, name: str, class_names: tuple[str, ...]) -> NDArray[np.float64] | None:
-    """What the card of a mini says of these classes, or None."""
-    if not isinstance(zoo, MiniZoo):
-        return None
-    card = zoo.card(name)
-    known = dict(zip(card.class_names, card.prior, strict=True))
-    if any(label not in known for label in class_names):
-        return None
-    return np.array([known[label] for label in class_names])
-
-
 def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits) -> NDArray[np.float64]:
     """GLA's estimate, with the features that the fit will ask for again."""
     device = pick_device(settings.device)
@@ -93,11 +81,11 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
             f"{name} has no text tower, so it has no zero-shot label prior to order the classes by; name another "
             "stratum with --order-by"
         )
-    encode, precision = frozen_encoder(stratum, settings.tuning.precision)
     cache = FeatureCache() if settings.cache and is_main_process() else None
-    features = cached_features(cache, stratum, splits.validation, encode=encode, precision=precision)
-    weights = text_weights(stratum, list(splits.class_names), settings.tuning.template).float().cpu().numpy()
-    logits = zero_shot_logits(stratum.logit_scale, weights, features)
+    zero_shot = encode_zero_shot(
+        stratum, splits.class_names, settings.tuning, [splits.validation], cache=cache
+    )
+    (logits,) = zero_shot.logits
     found = torch.from_numpy(estimate_prior(logits, splits.validation.labels).prior.copy()).to(device)
     join_processes(device).copy_from_main([found])  # one order for all, whatever the last bit says
     return found.cpu().numpy()

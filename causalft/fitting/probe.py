@@ -17,16 +17,15 @@ from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN
-from causalft.estimators.members import pick_device, zero_shot_logits
+from causalft.estimators.members import pick_device
 from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
 from causalft.fitting.data import load_splits
 from causalft.fitting.settings import FitSettings, data_name, zoo_path
 from causalft.imbalance import GROUPS, class_accuracy, data_groups
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.priors import estimate_prior
-from causalft.strata.encoder import frozen_encoder
-from causalft.strata.features import FeatureCache, cached_features
-from causalft.strata.prompt_templates import text_weights
+from causalft.strata.features import FeatureCache
+from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo, open_zoo
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
@@ -168,24 +167,23 @@ def _probe_stratum(
 ) -> dict[str, Any]:
     fit, tuning = settings.fit, settings.fit.tuning
     stratum = zoo.load(name, device=pick_device(fit.device))
-    encode, precision = frozen_encoder(stratum, tuning.precision)
-    train, validation, test = (
-        cached_features(cache, stratum, part, encode=encode, precision=precision, progress=progress)
-        for part in (splits.train, splits.validation, splits.test)
+    parts = [splits.validation, splits.test]
+    found = encode_zero_shot(
+        stratum, splits.class_names, tuning, parts, train=splits.train, cache=cache, progress=progress
     )
-    labels, class_names = splits.train.labels, list(splits.class_names)
-    document: dict[str, Any] = {"sha256": stratum.sha256, "source": stratum.source, "precision": precision}
+    train, (validation, test), labels = found.train, found.features, splits.train.labels
+    assert train is not None
+    document: dict[str, Any] = {"sha256": stratum.sha256, "source": stratum.source}
+    document["precision"] = found.precision
     prior = None
     if stratum.has_text:
-        start = text_weights(stratum, class_names, tuning.template).float().cpu().numpy()
-        zero_shot = [zero_shot_logits(stratum.logit_scale, start, part) for part in (validation, test)]
+        zero_shot = found.logits
         prior = estimate_prior(zero_shot[0], splits.validation.labels).prior
         document["zero_shot"] = {
             "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
             **score_correct(zero_shot[1].argmax(1)[None] == splits.test.labels, splits, fit.seed),
         }
     else:
-        start = class_means(train, labels, len(class_names), class_names=class_names).numpy()
         document["zero_shot"] = None
     document["knn"] = _neighbours(settings, train, validation, test, splits)
     document["heads"] = []
@@ -204,7 +202,7 @@ def _probe_stratum(
             settings.heads,
             recipe=tuning.recipe,
             learning_rates=fit.learning_rates,
-            start=start,
+            start=found.anchors,
             scale=tuning.head_scale,
             evaluate={"validation": (validation, splits.validation.labels)},
             model_log_prior=None if prior is None else np.log(prior),

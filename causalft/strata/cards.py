@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
 from causalft.runs import read_json, write_json
@@ -72,6 +76,14 @@ class ModelCard:
             missing = sorted(wanted - {"measured"} - (found.keys() if isinstance(found, dict) else set()))
             raise CausalFTError(f"{path} is not the card of a mini model (missing: {', '.join(missing)})")
         return cls(**{key: value for key, value in found.items() if key in wanted})
+
+    def prior_of(self, class_names: Sequence[str]) -> NDArray[np.float64] | None:
+        """Return the known prior of these classes, (n_classes,), sums to 1; None where one of them is not known."""
+        known = dict(zip(self.class_names, self.prior, strict=True))
+        if any(name not in known for name in class_names):
+            return None
+        prior = np.array([known[name] for name in class_names])
+        return prior / prior.sum()
 
     def write(self, path: Path) -> Path:
         """Write the card as JSON, atomically."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from causalft.strata.crops import Crops
@@ -21,6 +23,7 @@ def start_of_head(
     crops: Crops | None,
     class_names: Sequence[str],
     tuning: Tuning,
+    features: NDArray[np.float32] | None = None,
 ) -> Tensor:
     """Return the weights that ``tuning.head_start`` names, shape (n_classes, d).
 
@@ -32,6 +35,8 @@ def start_of_head(
     class_names : sequence of str
     tuning : Tuning
         Features of images are computed in its precision.
+    features : (n, d) array, optional
+        Those of the training images, where they are known already.
 
     Raises
     ------
@@ -41,7 +46,8 @@ def start_of_head(
     if tuning.head_start == "text":
         return text_weights(stratum, class_names, tuning.template)
     assert crops is not None
-    features = encode_all(frozen_encoder(stratum, tuning.precision)[0], crops)
+    if features is None:
+        features = encode_all(frozen_encoder(stratum, tuning.precision)[0], crops)
     labels, n_classes = crops.images.labels, len(class_names)
     if tuning.head_start == "class-mean":
         weights = class_means(features, labels, n_classes, class_names=class_names)

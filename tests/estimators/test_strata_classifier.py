@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import weakref
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.special import log_softmax, softmax
@@ -27,6 +29,7 @@ from causalft.fitting import FitSettings
 from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
 from causalft.strata import encoder as encoder_module
+from causalft.strata import tune as tune_module
 from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import PretrainedZoo, open_zoo
 
@@ -100,11 +103,15 @@ def test_the_learning_rate_with_the_lowest_validation_risk_is_kept(zoo, splits):
     assert chosen.lr == min(risks, key=risks.get)
 
 
-@pytest.mark.parametrize("head_start", ["text", "class-mean"])
+@pytest.mark.parametrize("head_start", ["text", "class-mean", "class-mean without text tower"])
 def test_the_frozen_encoder_is_gone_when_tuning_starts_and_the_head_starts_once(
     zoo, splits, monkeypatch, head_start
 ):
     """It holds a second copy of the weights; the tower of the tuning must not come beside it."""
+    head_start, without = head_start.split(" ")[0], " " in head_start
+    if without:
+        load = zoo.load
+        monkeypatch.setattr(zoo, "load", lambda *a, **given: replace(load(*a, **given), tokenizer=None))
     towers, started, tuned_with = [], [], []
     lower, start, tune = encoder_module.open_tower, members_module.start_of_head, members_module.tune
 
@@ -127,9 +134,30 @@ def test_the_frozen_encoder_is_gone_when_tuning_starts_and_the_head_starts_once(
     monkeypatch.setattr(members_module, "tune", tunes)
     tuning = replace(FAST, head_start=head_start, precision="bf16")
     fit_member(splits, "clip", zoo, tuning, learning_rates=(0.01, 0.02), device="cpu", progress=False)
-    assert len(towers) == (1 if head_start == "text" else 2)
+    assert len(towers) == 1  # also where the head starts from images: they are encoded once
     assert len(started) == 1 and len(tuned_with) == 2
     assert all(weight is started[0] for weight in tuned_with)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_with_gla_the_fp32_weights_are_gone_while_the_last_rate_trains(zoo, splits, monkeypatch, precision):
+    weights, alive, train = [], [], tune_module.train
+
+    def trains(tuned, *arguments, **options):
+        if not weights:
+            layers = (layer for layer in tuned.stratum.visual.modules() if isinstance(layer, torch.nn.Linear))
+            weights.extend(weakref.ref(layer.weight) for layer in layers)
+        gc.collect()
+        alive.append([weight() is not None for weight in weights])
+        return train(tuned, *arguments, **options)
+
+    monkeypatch.setattr(tune_module, "train", trains)
+    tuning = replace(FAST, loss="CE", precision=precision)
+    fit_member(
+        splits, "clip", zoo, tuning, learning_rates=(0.01, 0.02), gla=True, device="cpu", progress=False
+    )
+    assert len(alive) == 2 and all(alive[0])
+    assert any(alive[1]) == all(alive[1]) == (precision == "fp32")  # in fp32 the towers share them
 
 
 def test_a_finished_member_is_read_and_not_trained_again(zoo, splits, tmp_path, monkeypatch):
