@@ -52,7 +52,7 @@ def command(
     """
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
-    from causalft.estimators.hub import layout, push, write_layout
+    from causalft.estimators.hub import half_files, layout, push, write_layout
     from causalft.runs import Run, check_place
 
     if to_folder is not None and (private or update):
@@ -62,10 +62,11 @@ def command(
     if to_folder is not None:
         check_place(to_folder / "manifest.json")
     opened = Run.open(run, kind="fit")
+    halved, kinds = half_files(opened) if half else (None, "")
     change = _change(opened) if half else None
-    stored = None if change is None else _stored(opened, change)
+    stored = None if change is None else _stored(kinds, change)
     card = card_of(opened, repo=repo, licence=licence, stored=stored)
-    files = layout(opened, card, allow_large=allow_large, half=half)
+    files = layout(opened, card, allow_large=allow_large, halved=halved)
     sizes = {
         name: len(content) if isinstance(content, bytes) else content.stat().st_size
         for name, content in sorted(files.items())
@@ -78,8 +79,8 @@ def command(
         assert repo is not None
         where = push(files, repo, private=private, update=update)
     if as_json:
-        halved = {} if change is None else {"half": _as_json(opened, change)}
-        print_json({"to": where, "files": sizes, **halved})
+        about_half = {} if change is None else {"half": _as_json(kinds, change)}
+        print_json({"to": where, "files": sizes, **about_half})
         return
     screen = console()
     if dry_run:
@@ -109,16 +110,12 @@ def _change(run: Run) -> HalfChange | str:
         return str(error)
 
 
-def _stored(run: Run, change: HalfChange | str) -> str:
+def _stored(kinds: str, change: HalfChange | str) -> str:
     """In what the tuned tensors go out, and what that changes; the reason why that is not known stays here."""
-    from causalft.estimators.hub import stored_precision
-
     measured = "what that changes was not measured" if isinstance(change, str) else change.sentence()
-    return f"{stored_precision(run, half=True)}, and used in float32: {measured}"
+    return f"{kinds}, and used in float32: {measured}"
 
 
-def _as_json(run: Run, change: HalfChange | str) -> dict[str, Any]:
-    from causalft.estimators.hub import stored_precision
-
+def _as_json(kinds: str, change: HalfChange | str) -> dict[str, Any]:
     measured = {"not_measured": change} if isinstance(change, str) else {"change": change.to_dict()}
-    return {"stored": stored_precision(run, half=True), **measured}
+    return {"stored": kinds, **measured}

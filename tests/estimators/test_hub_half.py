@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError
-from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST, half_change
+from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST, half_change, half_files, stored_precision
+from causalft.estimators.hub import half as half_module
 from causalft.estimators.hub.half import half_file, half_tensor
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits
@@ -162,3 +163,24 @@ def test_what_gla_adds_is_halved_and_measured_too_and_counts_as_little_as_a_head
     with safe_open(folder / "strata/clip/adapter.safetensors", framework="pt") as file:
         save_file({"x": torch.zeros(4_000_000)}, folder / "strata/clip/adapter.safetensors", file.metadata())
     assert "pass --half (8.0 MB), fit it with" in said(run("push", folder, "--dry-run"))
+
+
+def test_every_tuned_file_is_read_and_halved_once(fitted, monkeypatch):
+    seen, as_it_is = [], half_module.half_tensor
+    monkeypatch.setattr("causalft.cli.push._change", lambda _: "not looked at")
+    monkeypatch.setattr(half_module, "half_tensor", lambda v: (seen.append(1), as_it_is(v))[1])
+    found = json.loads(run("push", fitted, "--dry-run", "--half", "--json").stdout)
+    assert found["half"] == {"stored": "float16", "not_measured": "not looked at"}
+    files = [fitted / name for name in found["files"] if name.startswith("strata/")]
+    n_tensors = sum(len(load_file(path)) for path in files if path.suffix == ".safetensors")
+    assert len(seen) == n_tensors > 0
+
+
+def test_kinds_of_several_files_are_named_once(fitted, tmp_path):
+    mixed = shutil.copytree(fitted, tmp_path / "run")
+    save_file({"a": torch.tensor([7e4]), "b": torch.tensor([0.5])}, mixed / "strata/clip/adapter.safetensors")
+    files, kinds = half_files(Run.open(mixed))
+    assert kinds == "float16 and bfloat16" and len(files) == 4
+    for path, content in files.items():
+        path.write_bytes(content)
+    assert stored_precision(Run.open(mixed)) == kinds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from causalft.estimators.hub.fetch import install, pull
-from causalft.estimators.hub.half import HalfChange, half_change, stored_precision
+from causalft.estimators.hub.half import HalfChange, half_change, half_files, stored_precision
 from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
 from causalft.estimators.hub.send import push
 
@@ -12,6 +12,7 @@ __all__ = [
     "MANIFEST",
     "HalfChange",
     "half_change",
+    "half_files",
     "install",
     "layout",
     "pull",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from causalft.estimators.members import folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run
 
-__all__ = ["TUNED_FILES", "HalfChange", "half_change", "half_file", "half_tensor", "stored_precision"]
+__all__ = [
+    "TUNED_FILES",
+    "HalfChange",
+    "half_change",
+    "half_file",
+    "half_files",
+    "half_tensor",
+    "stored_precision",
+]
 
 TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
 """What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
@@ -86,24 +94,29 @@ def half_file(path: Path) -> bytes:
     CausalFTError
         If the file cannot be read, or holds a number that is not finite.
     """
-    tensors, about = _halved(path)
-    return save(tensors, {**about, _STORED: _kinds(tensors)})
+    return _half_file(path)[0]
 
 
-def stored_precision(run: Run, *, half: bool = False) -> str | None:
-    """Return the half precision in which the tuned tensors of a run are stored, or would be; None for float32.
+def half_files(run: Run) -> tuple[dict[Path, bytes], str]:
+    """Return every tuned file of a run as :func:`half_file` makes it, each read once, and in what their tensors are.
 
-    Parameters
-    ----------
-    run : Run
-    half : bool
-        What :func:`half_file` makes of them.
+    Returns
+    -------
+    (dict of path in the run to content, str)
+        The string is ``"float16"``, ``"bfloat16"`` or ``"float16 and bfloat16"``.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`half_file`.
     """
-    folders = [run.path / "strata" / folder_name(name) for name in run.config["strata"]]
-    files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
-    paths = [folder / file for folder in folders for file in files]
-    found = {_kinds(_halved(path)[0]) if half else _said(path) for path in paths}
-    return " and ".join(sorted(found - {""}, reverse=True)) or None
+    found = {path: _half_file(path) for path in _tuned_files(run)}
+    return {path: content for path, (content, _) in found.items()}, _joined(k for _, k in found.values())
+
+
+def stored_precision(run: Run) -> str | None:
+    """Return the half precision in which the tuned tensors of a run are stored; None for float32."""
+    return _joined(_said(path) for path in _tuned_files(run)) or None
 
 
 def half_change(
@@ -149,6 +162,11 @@ def half_change(
     )
 
 
+def _tuned_files(run: Run) -> list[Path]:
+    files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
+    return [run.path / "strata" / folder_name(name) / file for name in run.config["strata"] for file in files]
+
+
 def _said(path: Path) -> str:
     """What the file says of itself; whoever reads its tensors says what is wrong with it."""
     try:
@@ -158,7 +176,8 @@ def _said(path: Path) -> str:
         return ""
 
 
-def _halved(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _half_file(path: Path) -> tuple[bytes, str]:
+    """The file in half precision, and in what its tensors are."""
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
@@ -169,7 +188,14 @@ def _halved(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise CausalFTError(f"{path}: {name} holds a number that is not finite; fit the stratum again")
-    return tensors, about
+    stored = _kinds(tensors)
+    return save(tensors, {**about, _STORED: stored}), stored
+
+
+def _joined(kinds: Iterable[str]) -> str:
+    """What several files are stored in; each is named once."""
+    each = {one for of_file in kinds for one in of_file.split(" and ")}
+    return " and ".join(sorted(each - {""}, reverse=True))
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> str:

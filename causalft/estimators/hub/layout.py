@@ -34,7 +34,9 @@ _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
 _NOT_SHARED = {"predictions.safetensors"}
 
 
-def layout(run: Run, card: str, *, allow_large: bool = False, half: bool = False) -> dict[str, bytes | Path]:
+def layout(
+    run: Run, card: str, *, allow_large: bool = False, halved: Mapping[Path, bytes] | None = None
+) -> dict[str, bytes | Path]:
     """Return the files of a run on a hub: name to content, or to the file that holds it.
 
     ``README.md`` (the card), ``config.json``, ``metrics.json``, ``report.html``, ``figures/``, ``strata/NAME/`` with
@@ -48,16 +50,16 @@ def layout(run: Run, card: str, *, allow_large: bool = False, half: bool = False
         Markdown.
     allow_large : bool
         Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
-    half : bool
-        Store tuned tensors in half precision (:func:`causalft.estimators.hub.half.half_file`); they are read back as
-        float32.
+    halved : mapping of path in the run to content, optional
+        What :func:`causalft.estimators.hub.half_files` gave: tuned tensors go out in half precision, and are read back
+        as float32.
 
     Raises
     ------
     CausalFTError
         If the tuned part of a stratum is missing or larger than 10 MB.
     """
-    config = run.config
+    config, half = run.config, halved or {}
     files: dict[str, bytes | Path] = {}
     for name in ("config.json", "metrics.json", "report.html"):
         if run.has(name):
@@ -75,9 +77,7 @@ def layout(run: Run, card: str, *, allow_large: bool = False, half: bool = False
         ]
         if not kept:
             raise CausalFTError(f"{folder} holds no tuned stratum; fit it again")
-        stored: dict[str, bytes | Path] = {
-            path.name: half_file(path) if half and path.name in TUNED_FILES else path for path in kept
-        }
+        stored: dict[str, bytes | Path] = {path.name: half.get(path, path) for path in kept}
         n_bytes = sum(_size(content) for file, content in stored.items() if file not in _BY_CLASS)
         if n_bytes > ADAPTER_BYTES and not allow_large:
             raise CausalFTError(
