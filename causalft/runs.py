@@ -8,7 +8,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -228,8 +228,23 @@ class Run:
         return f"Run({self.kind}, {str(self.path)!r}, {state})"
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], *, kind: str, config: dict[str, Any]) -> Run:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        kind: str,
+        config: dict[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Make a new run folder, or resume the interrupted run of the same kind and configuration in it.
+
+        Parameters
+        ----------
+        path : path
+        kind : str
+        config : dict
+        defaults : mapping, optional
+            What a setting is where a configuration does not name it: one from before there was such a setting.
 
         Raises
         ------
@@ -240,6 +255,8 @@ class Run:
         folder = Path(path)
         wanted = plain(config)
         found = _interrupted(folder)
+        if found is not None and isinstance(found.get("config"), dict):
+            found["config"] = {**plain(dict(defaults or {})), **found["config"]}
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
         if found is not None and not same and _holds_results(folder):
             raise _other_run(folder, found, _difference(found, wanted))

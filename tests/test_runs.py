@@ -151,6 +151,18 @@ def test_another_run_is_never_mixed_in(tmp_path):
     assert Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).has("strata/clip/head.txt")
 
 
+def test_a_run_from_before_a_setting_was_there_goes_on_where_that_is_at_its_default(tmp_path):
+    write_text(Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).file("strata/head.txt"), "x")
+    with pytest.raises(CausalFTError, match=r"it differs in gla\)"):
+        Run.create(tmp_path / "a", kind="fit", config={"seed": 1, "gla": False})
+    with pytest.raises(CausalFTError, match=r"it differs in gla\)"):
+        Run.create(tmp_path / "a", kind="fit", config={"seed": 1, "gla": True}, defaults={"gla": False})
+    run = Run.create(tmp_path / "a", kind="fit", config={"seed": 1, "gla": False}, defaults={"gla": False})
+    assert run.has("strata/head.txt") and run.config == {"seed": 1, "gla": False}
+    run.finish({})
+    assert Run.open(tmp_path / "a").config == {"seed": 1}
+
+
 def test_a_run_that_stopped_before_its_first_result_does_not_block_the_folder(tmp_path):
     """A wrong option is found after config.json is written; the corrected command must not need another --out."""
     Run.create(tmp_path / "a", kind="fit", config={"weights": "wrong"})

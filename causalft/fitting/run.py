@@ -98,7 +98,11 @@ def run_fit(
         "zoo": settings.zoo_name,
         "data_fingerprint": [part.fingerprint for part in (splits.train, splits.validation, splits.test)],
     }
-    run = Run.create(out, kind="fit", config=config) if main else Run(Path(out), "fit", config)
+    run = (
+        Run.create(out, kind="fit", config=config, defaults=FitSettings.defaults())
+        if main
+        else Run(Path(out), "fit", config)
+    )
     cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
     _describe(settings, zoo, splits, say)
     if control:

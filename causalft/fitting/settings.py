@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
@@ -108,6 +108,17 @@ class FitSettings:
     def zoo_name(self) -> str:
         """The zoo in use: there is no silent fallback from one to another."""
         return self.zoo or ("mini" if self.data == CREATURES else "pretrained")
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return what each setting that has a fixed default is without a word: also in a run from before it was there.
+
+        Examples
+        --------
+        >>> FitSettings.defaults()["gla"]
+        False
+        """
+        return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:
