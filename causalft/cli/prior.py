@@ -140,12 +140,14 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
     from causalft.runs import Run
+    from causalft.strata.pretraining_losses import pretraining_losses
 
     run = Run.open(folder, kind="fit")
     metrics = run.metrics
     strata, names = list(run.config["strata"]), list(metrics["classes"])
     if only is not None and only not in strata:
         raise CausalFTError(f"{folder} has no stratum {only!r}; {nearest(only, strata)}")
+    losses = pretraining_losses(metrics, run.config.get("zoo"))
     labels: np.ndarray | None = None
     found = {}
     for name in strata if only is None else [only]:
@@ -159,8 +161,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
             raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
         if labels is None:
             labels = _validation_labels(run)
-        loss = metrics["strata"][name].get("pretraining_loss", "unknown")
-        found[name] = (LabelledLogits(logits, labels, names), loss)
+        found[name] = (LabelledLogits(logits, labels, names), losses[name])
     return found
 
 

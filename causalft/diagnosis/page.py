@@ -13,6 +13,7 @@ from causalft.diagnosis.result import BeforeAfter
 from causalft.priors import prior_caveats
 from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style, save_figure
+from causalft.strata.pretraining_losses import pretraining_losses
 
 __all__ = ["diagnosis_sections", "draw_figures"]
 
@@ -126,9 +127,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             [
                 "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
                 "explains labelled validation images best (GLA).",
-                *prior_caveats(
-                    {name: s.get("pretraining_loss", "unknown") for name, s in metrics["strata"].items()}
-                ),
+                *prior_caveats(pretraining_losses(metrics)),
             ],
             tables=[_priors(metrics), *_adjusted(metrics)],
         ),

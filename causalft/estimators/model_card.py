@@ -8,6 +8,7 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.estimators import card_markdown as md
 from causalft.priors import prior_caveats
+from causalft.strata.pretraining_losses import pretraining_losses
 
 __all__ = ["model_card"]
 
@@ -74,7 +75,7 @@ def model_card(
         "## Parameter imbalance\n\n" + _imbalance(metrics),
         "## Calibration\n\n" + _calibration(metrics),
         "## Cost\n\n" + _cost(metrics),
-        "## Limits\n\n" + _limits(metrics),
+        "## Limits\n\n" + _limits(config, metrics),
         "## Again\n\n" + _again(command, metrics),
     ]
     return _front_matter(metrics, licence) + "\n\n".join(sections) + "\n"
@@ -302,17 +303,12 @@ def _cost(metrics: Document) -> str:
     return words + md.table(header, rows) + f"\n\n{passes}"
 
 
-def _limits(metrics: Document) -> str:
+def _limits(config: Document, metrics: Document) -> str:
     notes = [
         "It knows its classes and nothing else: any picture gets one of them. The numbers are of test images from the "
         "same source as the training images.",
         "The pre-training priors are estimates q (GLA) from zero-shot logits on the validation images.",
-        *map(
-            md.text,
-            prior_caveats(
-                {name: s.get("pretraining_loss", "unknown") for name, s in metrics["strata"].items()}
-            ),
-        ),
+        *map(md.text, prior_caveats(pretraining_losses(metrics, config.get("zoo")))),
         "Backdoor adjustment takes the strata to be the values of the confounder. That is an assumption of the graph, "
         "which these numbers do not test.",
     ]

@@ -13,6 +13,7 @@ from causalft.estimators import card_markdown as md
 from causalft.estimators.model_card import model_card
 from causalft.priors import prior_caveat
 from causalft.runs import Run
+from causalft.strata.pretraining_losses import pretraining_losses
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 
@@ -102,6 +103,22 @@ def test_its_limits_say_what_the_estimates_are_by_the_loss_of_each_stratum(found
     assert f"- clip: {prior_caveat('caption-bank')}\n" in limits
     assert f"- openclip: {md.text(prior_caveat('in-batch'))}\n" in limits
     assert "in-batch" not in sections(model_card(found.config, found.metrics))["Limits"]
+
+
+def test_a_run_from_before_the_loss_was_kept_has_it_of_the_cards_while_these_are_of_its_weights(
+    found, tmp_path
+):
+    old = copy.deepcopy(found.metrics)
+    for stratum in old["strata"].values():
+        del stratum["pretraining_loss"]
+    assert pretraining_losses(old) == {"clip": "caption-bank", "openclip": "caption-bank"}
+    limits = sections(model_card(found.config, old))["Limits"]
+    assert limits == sections(model_card(found.config, found.metrics))["Limits"]
+    gone = tmp_path / "gone"
+    assert set(pretraining_losses({**old, "zoo": str(gone)}).values()) == {"unknown"}
+    assert pretraining_losses({**old, "zoo": str(gone)}, old["zoo"]) == pretraining_losses(old)
+    old["weights"] = {**old["weights"], "clip": "0" * 64}
+    assert pretraining_losses(old) == {"clip": "unknown", "openclip": "caption-bank"}
 
 
 def test_gla_ft_is_named_with_what_it_costs(found):

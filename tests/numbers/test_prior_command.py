@@ -128,6 +128,16 @@ def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
     assert one == documents[1]
 
 
+def test_a_run_from_before_the_pretraining_loss_was_kept_has_the_caveat_of_its_card(fitted, tmp_path):
+    old = shutil.copytree(fitted, tmp_path / "old")
+    metrics = json.loads((old / "metrics.json").read_text())
+    for stratum in metrics["strata"].values():
+        del stratum["pretraining_loss"]
+    (old / "metrics.json").write_text(json.dumps(metrics))
+    (one,) = found(run("--run", old, "--stratum", "clip", *QUICK, "--l2", 0))
+    assert one["pretraining_loss"] == "caption-bank"
+
+
 def test_labels_kept_in_the_run_are_used(fitted, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(fitted, copy)
