@@ -88,10 +88,13 @@ def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--tuner", "vpt-deep", "--bottleneck", "4"], "--bottleneck does nothing with --tuner vpt-deep"),
+        (
+            ["--tuner", "vpt-deep", "--bottleneck", "4"],
+            "(--bottleneck) does nothing with the tuner 'vpt-deep'",
+        ),
         (
             ["--tuner", "bias+last-1", "--bottleneck", "4"],
-            "--bottleneck does nothing with --tuner bias+last-1",
+            "(--bottleneck) does nothing with the tuner 'bias+last-1'",
         ),
         (["--tuner", "lroa", "--bottleneck", "4"], "unknown tuner 'lroa': did you mean 'lora'"),
         (["--data", ""], "--data is empty; name a folder, a file or creatures-lt"),
@@ -106,7 +109,7 @@ def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, 
     ("options", "line"),
     [
         (["--tuner", "lroa"], "unknown tuner 'lroa': did you mean 'lora'"),
-        (["--tuner", "bias", "--bottleneck", "4"], "--bottleneck does nothing with --tuner bias"),
+        (["--tuner", "bias", "--bottleneck", "4"], "(--bottleneck) does nothing with the tuner 'bias'"),
         (["--loss", "LDMA"], "unknown loss 'LDMA'; did you mean 'LDAM'"),
         (["--template", "ensembl"], "'ensembl' is no set of templates (did you mean 'ensemble'"),
         (["--template", "gone.json"], "the descriptors in gone.json cannot be read"),

@@ -142,7 +142,7 @@ def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
     from causalft.fitting import FitSettings
-    from causalft.tuning.losses import LOSSES
+    from causalft.tuning.losses import own_spelling
 
     given = dict(options)
     learning_rates = numbers(given.pop("lr"), "--lr") or ()
@@ -150,18 +150,12 @@ def _settings(options: dict[str, Any]) -> Any:
     for value in learning_rates:
         if not 0 < value < float("inf"):
             raise CausalFTError(f"--lr {value} is not above 0")
-    if "loss" in tuning:  # in its own capitals, however it was typed
-        typed = str(tuning["loss"])
-        tuning["loss"] = next((name for name in LOSSES if name.lower() == typed.lower()), typed)
+    if "loss" in tuning:
+        tuning["loss"] = own_spelling(str(tuning["loss"]))
     prior = given.pop("stratum_prior")
     settings = FitSettings(
         stratum_prior=prior if prior in (None, "uniform", "em") else numbers(prior, "--stratum-prior"),
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,
     )
-    settings = replace(settings, tuning=replace(settings.tuning, **tuning))
-    if "bottleneck" in tuning and not settings.tuning.uses_bottleneck:
-        raise CausalFTError(
-            f"--bottleneck does nothing with --tuner {settings.tuning.tuner}, which has no inner width; leave it out"
-        )
-    return settings
+    return replace(settings, tuning=replace(settings.tuning, **tuning))

@@ -115,7 +115,7 @@ def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
     from causalft.fitting import FitSettings
     from causalft.fitting.probe import ProbeSettings
-    from causalft.tuning.losses import LOSSES
+    from causalft.tuning.losses import own_spelling
 
     given = dict(options)
     given["n_seeds"] = given.pop("seeds")
@@ -129,9 +129,7 @@ def _settings(options: dict[str, Any]) -> Any:
     if any(number != int(number) for number in k):
         raise CausalFTError("--k takes whole numbers, such as 1,5,20")
     losses, heads = ([part.strip() for part in given.pop(name).split(",")] for name in ("losses", "heads"))
-    # In their own capitals, however they were typed.
-    own = {name.lower(): name for name in (*LOSSES, "none")}
-    losses = [own.get(loss.lower(), loss) for loss in losses]
+    losses = [] if [loss.lower() for loss in losses] == ["none"] else [own_spelling(loss) for loss in losses]
     fit = FitSettings(
         learning_rates=rates if len(rates) > 1 else (),
         **given,
@@ -142,7 +140,7 @@ def _settings(options: dict[str, Any]) -> Any:
     return ProbeSettings(
         fit=fit,
         k=tuple(int(number) for number in k),
-        losses=() if losses == ["none"] else tuple(losses),
+        losses=tuple(losses),
         heads=tuple(heads),
     )
 

@@ -139,7 +139,8 @@ class Tuning:
         if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
             wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.width)
             raise CausalFTError(
-                f"a bottleneck does nothing with the tuner {self.tuner!r}: it is the width of {wide}; leave it out"
+                f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
+                "leave it out"
             )
         check_template(self.template)
         self.recipe.check()

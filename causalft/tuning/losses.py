@@ -25,6 +25,7 @@ __all__ = [
     "loss_settings",
     "make_loss",
     "optimum_of",
+    "own_spelling",
 ]
 
 LossName = Literal["CE", "Focal", "LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train"]
@@ -84,6 +85,17 @@ def optimum_of(name: str) -> Optimum:
     if name not in _OPTIMA:
         raise CausalFTError(f"no loss is named {name!r}; use one of {', '.join(LOSSES)}")
     return _OPTIMA[name]
+
+
+def own_spelling(name: str) -> str:
+    """Return a loss in its own capitals, however it was typed; a name that is none as it is.
+
+    Examples
+    --------
+    >>> own_spelling("gla-train"), own_spelling("arcface")
+    ('GLA-Train', 'arcface')
+    """
+    return next((own for own in LOSSES if own.lower() == name.lower()), name)
 
 
 def loss_settings(name: str) -> dict[str, float]:
