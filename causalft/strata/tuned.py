@@ -17,7 +17,6 @@ from causalft.runs import atomic_path
 from causalft.strata.crops import Crops
 from causalft.strata.encoder import autocast
 from causalft.strata.features_crops import n_views, view_cut
-from causalft.strata.head_weights import start_of_head
 from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches, stream_crops
 from causalft.strata.tuning_settings import Tuning
@@ -28,7 +27,7 @@ from causalft.tuning.precision import choose_precision, lay_out_convolutions, lo
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner
 
-__all__ = ["TunedStratum", "build_tuned", "load_tuned"]
+__all__ = ["TunedStratum", "load_tuned"]
 
 
 class TunedStratum(nn.Module):
@@ -248,19 +247,3 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
 
 def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-
-
-def build_tuned(
-    stratum: Stratum,
-    class_names: Sequence[str],
-    tuning: Tuning,
-    crops: Crops | None = None,
-) -> TunedStratum:
-    """Return the stratum before training: the frozen tower, and a head where ``tuning.head_start`` puts it.
-
-    Parameters
-    ----------
-    crops : Crops, optional
-        Training images, for a head that does not start from text.
-    """
-    return TunedStratum(stratum, start_of_head(stratum, crops, class_names, tuning), tuning)
