@@ -89,11 +89,8 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
     The folder has a manifest of hashes, and `causalft weights import FOLDER` takes it in on another machine. A
     broken fetch goes on where it stopped when the command is repeated.
     """
-    from causalft.runs import check_place
     from causalft.strata.weight_transfer import fetch
 
-    if to is not None:
-        check_place(to / "manifest.json")
     screen = console(as_json)
     files = fetch(names, to=to, allow_pickle=allow_pickle, say=screen.print)
     if as_json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
+from causalft.runs import atomic_path, check_place
 from causalft.strata.cards import sha256_file
 from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.weight_file import file_kind, is_pickle, read_state_dict
@@ -119,10 +118,12 @@ def fetch(
     Raises
     ------
     CausalFTError
-        For an unknown name, no network, no space, or a file whose hash is not the hub's.
+        For an unknown name, a folder that cannot be made or written, no network, no space, or a file whose hash is
+        not the hub's.
     """
     wanted = [resolve_name(name) for name in names]
-    _can_be_folder(to)
+    if to is not None:
+        check_place(to / "manifest.json")
     store = WeightStore(to) if to is not None else WeightStore()
     source = WeightSource(store, allow_pickle=allow_pickle)
     found: list[Path] = []
@@ -285,8 +286,3 @@ def _licence(repository: str) -> str | None:
         return None
     licence = getattr(card, "license", None)
     return licence if isinstance(licence, str) else None
-
-
-def _can_be_folder(to: Path | None) -> None:
-    if to is not None and to.exists() and not to.is_dir():
-        raise CausalFTError(f"{os.fspath(to)} is a file, not a folder; choose another --to")
