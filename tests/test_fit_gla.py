@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -25,23 +26,17 @@ STRATA = ("clip", "openclip")
 
 
 @pytest.fixture(scope="module")
-def fit(tmp_path_factory, tiny_zoo, photos):
+def words(tiny_zoo, photos):
+    given = {"n-test": 6, "n-validation": 3, "imbalance-factor": 5, "epochs": 3, "batch-size": 16}
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    return ["fit", "--strata", ",".join(STRATA), "--zoo", tiny_zoo, "--data", photos, *options]
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory, words):
     def fitted(*options):
         folder = tmp_path_factory.mktemp("gla") / "run"
-        words = ["fit", "--strata", ",".join(STRATA), "--zoo", tiny_zoo, "--data", photos, "--out", folder]
-        words += [
-            "--n-test",
-            6,
-            "--n-validation",
-            3,
-            "--imbalance-factor",
-            5,
-            "--epochs",
-            3,
-            "--batch-size",
-            16,
-        ]
-        result = run(*words, *options)
+        result = run(*words, "--out", folder, *options)
         assert result.exit_code == 0, result.output
         return folder
 
@@ -130,6 +125,42 @@ def test_with_gla_the_strata_that_are_saved_predict_and_are_exported_are_those(
         np.testing.assert_allclose(model.stratum_proba(shown), apart, atol=1e-5)
         result = run("export", folder, "--to", "single-file", "--out", tmp_path / "model.safetensors")
         assert result.exit_code == 0, result.output
+
+
+def without_seconds(document):
+    if isinstance(document, dict):
+        return {key: without_seconds(value) for key, value in document.items() if key != "seconds"}
+    return document
+
+
+def test_an_interrupted_run_with_gla_ends_with_the_same_numbers(fit, words, tmp_path):
+    options = ["--gla", "--loss", "CE", "--lr", "0.05,0.01", "--seeds", 2]
+    whole = fit(*options)
+    part = shutil.copytree(whole, tmp_path / "part")
+    (part / "metrics.json").unlink()
+    gone = [part / "strata" / "clip", part / "seeds" / "1" / "strata" / "openclip"]
+    for folder in gone:
+        shutil.rmtree(folder)
+    kept = part / "strata" / "openclip" / "predictions.safetensors"
+    before = kept.stat().st_mtime_ns
+    again = run(*words, "--out", part, *options)
+    assert again.exit_code == 0, again.output
+    assert kept.stat().st_mtime_ns == before
+    for folder in gone:
+        one, other = (
+            load_file(place / "predictions.safetensors")
+            for place in (folder, whole / folder.relative_to(part))
+        )
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+        one, other = (
+            load_file(place / "gla.safetensors") for place in (folder, whole / folder.relative_to(part))
+        )
+        assert all(np.array_equal(one[name], other[name]) for name in ("anchors", "shift"))
+    found, expected = (without_seconds(read_json(place / "metrics.json")) for place in (part, whole))
+    assert found == expected
+    found, expected = (pd.read_parquet(place / "predictions.parquet") for place in (part, whole))
+    assert np.array_equal(np.stack(found["probabilities"]), np.stack(expected["probabilities"]))
 
 
 def test_what_stands_in_the_way_of_gla_is_one_line(fit, photos, tiny_zoo, tmp_path):
