@@ -52,6 +52,7 @@ def test_pretraining_writes_a_zoo_with_cards_manifest_and_one_json_document(made
     }
     assert "no near-identical pictures" in result.stderr.replace("\n", "")
     assert "about 0." in result.stderr and "minutes for 3 minis" in result.stderr
+    assert result.stderr.startswith("photos: 120 images of 4 classes") and "ImageSet(" not in result.stderr
     assert not list(folder.glob(".*"))
 
 
@@ -110,12 +111,16 @@ def test_list_show_and_check(made):
     assert [row["name"] for row in rows] == ["clip", "clip@1", "openclip"]
     shown = run("zoo", "show", "clip", "--zoo", folder)
     assert shown.exit_code == 0 and "not the real clip model" in shown.stdout.replace("\n", " ")
+    assert "upper (80%)" in shown.stdout and "{" not in shown.stdout
     card = json.loads(run("zoo", "show", "clip", "--zoo", folder, "--json").stdout)
     assert card["loss"] == "caption-bank" and sum(card["prior"]) == pytest.approx(1)
     checked = json.loads(run("zoo", "check", "--zoo", folder, "--json").stdout)
     assert [row["sha256"] for row in checked] == [
         open_zoo(folder).card(row["name"]).sha256 for row in checked
     ]
+    written = run("zoo", "check", "--zoo", folder)
+    assert written.exit_code == 0 and "sha256" in written.stdout and rows[0]["sha256"] in written.stdout
+    assert "GLA" not in written.stdout  # nothing of the prior was measured: no empty columns
     pretrained = run("zoo", "list", "--zoo", "pretrained")
     assert pretrained.exit_code == 0 and "laion2b_s34b_b88k" in pretrained.stdout
 
@@ -149,7 +154,8 @@ def test_part_world_members_are_made_by_name_and_repeat(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--member", "clip"], "--member 'clip' is not NAME="),
+        (["--member", "clip"], "--member 'clip' is not NAME=VIEW"),
+        (["--member", "Clip=upper", "--member", "clip=lower"], "'Clip' and 'clip' differ only in case"),
         (["--member", "clip=upper", "--member", "clip=lower"], "'clip' is given twice"),
         (["--member", "clip=uper"], "no view 'uper'; did you mean 'upper'"),
         (["--member", "config=upper"], "'config' cannot name a member"),

@@ -12,19 +12,19 @@ from causalft.errors import CausalFTError
 __all__ = ["name_value_pairs", "numbers", "refuse_given"]
 
 
-def name_value_pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
-    """Read repeated NAME=VALUE options.
+def name_value_pairs(values: tuple[str, ...], option: str, what: str = "FILE") -> dict[str, str]:
+    """Read repeated options of the form NAME=FILE, or whatever ``what`` follows the name.
 
     Examples
     --------
-    >>> name_value_pairs(("clip=upper", "openclip=lower"), "--member")
+    >>> name_value_pairs(("clip=upper", "openclip=lower"), "--member", "VIEW")
     {'clip': 'upper', 'openclip': 'lower'}
     """
     pairs: dict[str, str] = {}
     for value in values:
         name, separator, rest = value.partition("=")
         if not (separator and name and rest):
-            raise CausalFTError(f"{option} {value!r} is not NAME=VALUE")
+            raise CausalFTError(f"{option} {value!r} is not NAME={what}")
         if name in pairs:
             raise CausalFTError(f"{option}: {name!r} is given twice")
         pairs[name] = rest

@@ -110,7 +110,7 @@ def show(name: str, zoo: str, as_json: bool) -> None:
     )
     out.print(f"  role      {recipe.get('role') or 'stratum'}")
     out.print(f"  loss      {card.loss}")
-    out.print(f"  view      {card.view}")
+    out.print(f"  view      {_view(card.view)}")
     out.print(
         f"  prior     {len(card.prior)} classes, imbalance {max(card.prior) / min(card.prior):.0f}, "
         f"head {card.class_names[order[0]]}, {card.class_names[order[1]]}, tail {card.class_names[order[-1]]}"
@@ -184,8 +184,16 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     if as_json:
         print_json(rows)
         return
+    screen = console()
     table = Table(title=f"zoo {zoo}: the weights are those of the cards", title_justify="left", box=None)
     table.add_column("member", no_wrap=True)
+    if not part_world:
+        table.add_column("sha256")
+        for row in rows:
+            table.add_row(row["name"], row["sha256"][:12])
+        screen.print(table)
+        screen.print("Loaded and run. What is in their logits, `causalft fit` measures.", style="dim")
+        return
     for column in ("zero-shot", "P-many", "P-few", "GLA rho", "GLA-ZS", "less true"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -202,7 +210,6 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
             f"{100 * points[1]:.1f}",
             f"{100 * row['true_prior_zero_shot_accuracy']:.1f}",
         )
-    screen = console()
     screen.print(table)
     screen.print(
         "Accuracies in percent on balanced pictures. GLA rho: Spearman correlation of the estimated with the "
@@ -300,7 +307,7 @@ def pretrain(
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         options.pop("n_images")
-        views = name_value_pairs(members, "--member") or {
+        views = name_value_pairs(members, "--member", "VIEW") or {
             "clip": "upper",
             "openclip": "lower",
             "metaclip": "grey",

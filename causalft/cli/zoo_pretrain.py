@@ -100,7 +100,10 @@ def pretrain_photos(
         **settings,
     }
     run = Run.create(out, kind="zoo", config=config)
-    out_console.print(f"{images!r}\nlooking for duplicates and choosing splits and priors ...")
+    out_console.print(
+        f"{images.name}: {len(images)} images of {images.n_classes} classes\n"
+        "looking for duplicates and choosing splits and priors ..."
+    )
     zoo = plan_photo_zoo(images, views, **settings)
     if not run.has("zoo.json"):
         write_manifest(run, images, zoo)
@@ -108,7 +111,9 @@ def pretrain_photos(
     waiting = [member for member in zoo.members if not run.has(f"{member.name}.json")]
     if waiting:
         minutes = estimate_seconds(images, zoo, jobs) * len(waiting) / len(zoo.members) / 60
-        out_console.print(f"about {max(minutes, 0.1):.1f} minutes for {len(waiting)} minis, {jobs} at a time")
+        out_console.print(
+            f"about {max(minutes, 0.1):.1f} minutes for {_minis(len(waiting))}, {jobs} at a time"
+        )
     tasks: dict[str, tuple[Callable, tuple, dict]] = {
         m.name: (_pretrain_photo, (data, m.name, zoo, run.path), {}) for m in waiting
     }
@@ -116,6 +121,10 @@ def pretrain_photos(
     kept = [name for name in names if name not in tasks]
     _in_processes(tasks, jobs)
     return _finish(run, names, kept, jobs, started, out_console)
+
+
+def _minis(n: int) -> str:
+    return "1 mini" if n == 1 else f"{n} minis"
 
 
 def _pretrain_photo(
@@ -196,5 +205,6 @@ def _finish(
         "seconds": time.perf_counter() - started + earlier / max(1, min(jobs, len(kept))),
     }
     run.finish(metrics)
-    out_console.print(f"{len(cards)} minis in {run.path} after {metrics['seconds'] / 60:.1f} minutes")
+    minutes = max(metrics["seconds"] / 60, 0.1)
+    out_console.print(f"{_minis(len(cards))} in {run.path} after {minutes:.1f} minutes")
     return metrics

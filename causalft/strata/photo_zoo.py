@@ -130,6 +130,9 @@ def plan_photo_zoo(
         raise CausalFTError("no member given; name at least one, as in --member clip=upper")
     for name in views:
         _check_name(name)
+        for other in views:  # one file for both on a disk that does not tell them apart
+            if name < other and name.lower() == other.lower():
+                raise CausalFTError(f"{name!r} and {other!r} differ only in case; give them other names")
     for what, value, least in (
         ("epochs", epochs, 1),
         ("control seeds", n_control_seeds, 0),
