@@ -232,35 +232,30 @@ def _adjusted(metrics: Metrics) -> list[Table]:
     """What it is worth to take the estimate out of the logits; no table where a document does not say."""
     if not all("zero_shot" in scores for scores in metrics["strata"].values()):
         return []
+    everyone = {**metrics["strata"], "fused": metrics["fused"]}
+    by_gla = all(scores.get("gla") for scores in metrics["strata"].values())
+    beside = any("gla_ft" in scores for scores in everyone.values())
+    columns = ["model", "zero-shot", "GLA-ZS", "GLA-FT" if by_gla else "tuned"]
+    columns += ["GLA-FT", "GLA-FT minus tuned"] if beside else []
     rows = []
-    for name, scores in {**metrics["strata"], "fused": metrics["fused"]}.items():
-        before = scores.get("zero_shot")
-        adjusted = scores.get("gla_ft")
-        rows.append(
-            [
-                name,
-                *(
-                    ["", ""]
-                    if before is None
-                    else [_percent(before[key]) for key in ("accuracy", "gla_accuracy")]
-                ),
-                _percent(scores["accuracy"]),
-                *(
-                    ["", ""]
-                    if adjusted is None
-                    else [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]
-                ),
-            ]
+    for name, scores in everyone.items():
+        before, adjusted = scores.get("zero_shot"), scores.get("gla_ft")
+        row = (
+            [name, "", ""]
+            if before is None
+            else [name, *map(_percent, (before["accuracy"], before["gla_accuracy"]))]
         )
-    columns = ["model", "zero-shot", "GLA-ZS", "tuned", "GLA-FT", "GLA-FT minus tuned"]
-    caption = (
-        "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q. GLA-FT: the "
-        "same plus the tuned logits, less the class prior of the training set where the loss left it in"
-    )
-    if all(scores.get("gla") for scores in metrics["strata"].values()):
-        columns = [*columns[:3], "GLA-FT"]
-        return [Table(columns, [row[:4] for row in rows], f"{caption}; so all strata of this run predict.")]
-    return [Table(columns, rows, f"{caption}; no stratum of this run predicts so.")]
+        row.append(_percent(scores["accuracy"]))
+        if adjusted is not None:
+            row += [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]
+        rows.append(row + [""] * (len(columns) - len(row)))
+    caption = "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q"
+    if by_gla or beside:
+        caption += (
+            ". GLA-FT: the same plus the tuned logits, less the class prior of the training set where the loss left it "
+            f"in; {'so all strata of this run predict' if by_gla else 'no stratum of this run predicts so'}"
+        )
+    return [Table(columns, rows, f"{caption}.")]
 
 
 def _percent(share: float) -> str:
