@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
 IMBALANCE_FACTOR = 100.0
-MAKE = "causalft zoo pretrain --data IMAGES --control-seeds 2 --out ZOO"
+MAKE = "causalft zoo pretrain --data IMAGES --control-seeds {seeds} --out ZOO"
 
 COMPARISONS: dict[str, tuple[str, str, str]] = {
     "CE, zero-shot": ("CE", "zero-shot", "accuracy"),
@@ -88,16 +88,21 @@ def _members(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The strata of a zoo, and the members of its one-prior control."""
     if not (Path(folder) / "manifest.parquet").exists():
         raise CausalFTError(
-            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {MAKE}"
+            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {MAKE.format(seeds=2)}"
         )
     names = zoo.names()
     strata = tuple(name for name in names if "@" not in name)
+    if len(strata) < 2:
+        raise CausalFTError(
+            f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {MAKE.format(seeds=2)}"
+        )
     for base in strata:
-        control = tuple(name for name in names if name.split("@")[0] == base)
-        if len(control) == len(strata) > 1:
-            return strata, control
+        control = [name for name in names if name.split("@")[0] == base]
+        if len(control) >= len(strata):
+            return strata, tuple(control[: len(strata)])
     raise CausalFTError(
-        f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make one: {MAKE}"
+        f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make another with "
+        f"the same --member options: {MAKE.format(seeds=len(strata) - 1)}"
     )
 
 

@@ -31,12 +31,13 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("name", "what it gives", "minutes", "command", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("minutes", justify="right")
+    table.add_column("what it gives")
     for row in rows:
-        table.add_row(
-            row["name"], f"{row['reproduces']}\n{row['scale']}", f"{row['minutes']:g}", row["command"]
-        )
-        table.add_row("", "", "", "")
+        words = f"{row['reproduces']}\n{row['scale']}\n{row['command']}\n"
+        table.add_row(row["name"], f"{row['minutes']:g}", words)
     console().print(table)
 
 
@@ -65,7 +66,7 @@ def run_command(
     needed = _needed(experiment, brought)
     folder = out or Path("runs") / name
     screen = console(as_json)
-    screen.print(f"{experiment.reproduces}. {experiment.scale}", style="dim")
+    screen.print(f"{experiment.reproduces}\n{experiment.scale}", style="dim")
     metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
     if as_json:
         print_json(metrics)

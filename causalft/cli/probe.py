@@ -82,7 +82,7 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
 
     \b
     causalft probe --losses CE,LA,BS,LDAM
-    causalft probe --data photos/ --zoo pretrained --strata openclip --out runs/probe
+    causalft probe --data photos/ --strata openclip --out runs/probe
     """
     from causalft.fitting.probe import config_of, probe
     from causalft.fitting.probe_page import write_probe_report

@@ -311,7 +311,7 @@ class ImageSet:
                 stranger = self.class_names[k]
                 hint = nearest(stranger, class_names)
                 raise CausalFTError(
-                    f"class '{stranger}' of {self.location} is not one of the classes: {hint}; "
+                    f"class '{stranger}' of {self.location} is not a class here; {hint}; "
                     "give the names of its classes as class_names (--class-names)"
                 )
         mapping = np.array([index.get(name, -1) for name in self.class_names], dtype=np.int64)

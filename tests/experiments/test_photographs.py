@@ -14,8 +14,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax, softmax
 
+from causalft.errors import CausalFTError
 from causalft.fitting import FitSettings, load_splits
-from experiments.photographs import COMPARISONS
+from causalft.strata.zoo import open_zoo
+from experiments.photographs import COMPARISONS, _members
 from tests.command_line import run, said
 
 
@@ -174,6 +176,25 @@ def test_it_says_what_it_needs(zoo: Path, tmp_path: Path) -> None:
     line = said(run("experiment", "run", "tab8", "--zoo", str(zoo), "--out", str(tmp_path / "x")))
     assert "--zoo does nothing for tab8" in line
     assert not (tmp_path / "x").exists()
+
+
+def test_the_control_has_as_many_members_as_there_are_strata(tiny_zoo: Path, tmp_path: Path) -> None:
+    """A zoo with more seeds than needed serves; one with too few is told how many it takes."""
+    zoo = Path(shutil.copytree(tiny_zoo, tmp_path / "zoo"))
+    for name in ("manifest.parquet", "metaclip.json", "metaclip.safetensors"):
+        (zoo / name).unlink() if (zoo / name).exists() else (zoo / name).touch()
+    for kind in ("json", "safetensors"):
+        shutil.copy(zoo / f"clip@1.{kind}", zoo / f"clip@2.{kind}")
+    assert _members(open_zoo(zoo), str(zoo)) == (("clip", "openclip"), ("clip", "clip@1"))
+    for kind in ("json", "safetensors"):
+        (zoo / f"clip@1.{kind}").unlink()
+        (zoo / f"clip@2.{kind}").unlink()
+    with pytest.raises(CausalFTError, match="2 strata .* --control-seeds 1 --out"):
+        _members(open_zoo(zoo), str(zoo))
+    for kind in ("json", "safetensors"):
+        (zoo / f"openclip.{kind}").unlink()
+    with pytest.raises(CausalFTError, match="1 stratum"):
+        _members(open_zoo(zoo), str(zoo))
 
 
 def test_a_zoo_without_a_control_is_refused(images: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def export_run(
     path = Path(out) if out is not None else run.path / "export" / to / FORMATS[to]
     suffix = Path(FORMATS[to]).suffix
     if path.suffix != suffix:
-        raise CausalFTError(f"{path}: a {to} file ends in {suffix}; give --out {path.name}{suffix}")
+        raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {path.name}{suffix}")
     check_place(path)
     model = FusedModel(_load(run), strata, fused=fused)
     about = _about(run, model, dtype)
