@@ -128,12 +128,12 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
             )
         else:
             rows += check_names([place], zoo, say=say)
+    bad = [row for row in rows if row["problem"]]
     if as_json:
         print_json(rows)
-    else:
+    elif len(rows) > 1 or not bad:  # the error that follows says all of a single one
         shown = [{**row, "sha256": row["sha256"][:12], "problem": row["problem"] or "none"} for row in rows]
         _print_table([{key: row[key] for key in ("name", "sha256", "problem")} for row in shown], "weights")
-    bad = [row for row in rows if row["problem"]]
     if bad:
         raise CausalFTError(
             f"{len(bad)} of {len(rows)} are not as they should be; {bad[0]['name']}: {bad[0]['problem']}"
@@ -195,8 +195,9 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    for column in rows[0]:
+    columns = [column for column in rows[0] if any(str(row[column]) for row in rows)]
+    for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(str(row[column]) for column in columns))
     console().print(table)

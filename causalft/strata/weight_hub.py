@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from causalft.errors import CausalFTError
 from causalft.strata.weight_names import WeightName
 from causalft.strata.weight_store import WeightStore
 
-__all__ = ["HubFile", "WeightSource"]
+__all__ = ["HubFile", "WeightSource", "quiet_hub"]
 
 
 class _Unreachable(Exception):
@@ -186,11 +188,8 @@ def _download_first(repository: str, filenames: tuple[str, ...]) -> HubFile | No
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
-    from huggingface_hub.utils import logging
 
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # retries are not news: one message follows
-    try:
+    with quiet_hub():
         for filename in filenames:
             try:
                 return HubFile(
@@ -206,8 +205,22 @@ def _download_first(repository: str, filenames: tuple[str, ...]) -> HubFile | No
                     raise _Unreachable(
                         "the repository asks for a login: accept its terms and run `hf auth login`"
                     ) from error
-                text = str(error).strip()
-                raise _Unreachable(text.splitlines()[0][:120] if text else type(error).__name__) from error
+                cause: BaseException = error
+                while isinstance(cause, LocalEntryNotFoundError) and cause.__cause__ is not None:
+                    cause = cause.__cause__  # it says that the file is not in the cache either, at length
+                text = str(cause).strip()
+                raise _Unreachable(text.splitlines()[0][:120] if text else type(cause).__name__) from error
+    return None
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keep the retries of the hub's client to itself: they are not news, and one message follows."""
+    from huggingface_hub.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(verbosity)
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from types import SimpleNamespace
 
@@ -271,6 +272,21 @@ def test_what_the_hub_refuses_is_one_line(fitted, tmp_path, monkeypatch, verb, e
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: FakeHub(tmp_path / "remote", error))
     words = ["push", fitted, "me/x"] if verb == "push" else ["pull", "me/x", "--to", tmp_path / "pulled"]
     assert message in said(run(*words))
+
+
+def test_the_retries_of_the_client_are_not_shown(fitted, tmp_path, monkeypatch):
+    """One line for a hub that cannot be reached, not one for each time it was asked; and then as loud as before."""
+    seen = []
+
+    class Unreachable:
+        def list_repo_files(self, *_, **__):
+            seen.append(huggingface_hub.utils.logging.get_verbosity())
+            raise ConnectionError("no route")
+
+    before = huggingface_hub.utils.logging.get_verbosity()
+    monkeypatch.setattr(huggingface_hub, "HfApi", Unreachable)
+    assert "cannot be reached" in said(run("pull", "me/x", "--to", tmp_path / "pulled"))
+    assert seen == [logging.ERROR] and huggingface_hub.utils.logging.get_verbosity() == before
 
 
 # --- small enough to share ---------------------------------------------------------------------------------------

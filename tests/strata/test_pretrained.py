@@ -226,6 +226,7 @@ def test_strata_of_different_architectures_and_sizes_live_in_one_zoo(tiny_files,
 def test_weights_of_another_architecture_name_the_first_tensor_and_both_shapes(tiny_files):
     said = refused("tiny-vit/mine", tiny_files["tiny-wide"])
     assert "tiny-wide.safetensors do not fit tiny-vit: " in said
+    assert "; give weights of tiny-vit, or the name that this file goes with" in said
     wanted, found = load_file(tiny_files["tiny-vit"]), load_file(tiny_files["tiny-wide"])
     model = open_clip.create_model("tiny-vit", load_weights=False)
     first = next(name for name in model.state_dict() if wanted[name].shape != found[name].shape)
@@ -441,6 +442,22 @@ def test_no_network_is_one_clear_error_after_one_question(tiny_files, known_tag,
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     assert "could not be fetched (no connection); run `causalft weights fetch" in refused("tiny-vit/made")
     assert asked == ["open_clip_model.safetensors"]
+
+
+def test_no_network_is_said_by_its_cause_not_by_what_the_hub_makes_of_it(
+    tiny_files, known_tag, empty_places, monkeypatch
+):
+    known_tag()
+
+    def unreachable(repository, filename):
+        try:
+            raise OSError("[Errno -2] Name or service not known")
+        except OSError as error:
+            text = "An error happened while trying to locate the file on the Hub, and so on. Please check."
+            raise huggingface_hub.errors.LocalEntryNotFoundError(text) from error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    assert "could not be fetched ([Errno -2] Name or service not known); run" in refused("tiny-vit/made")
 
 
 def test_the_next_file_name_is_tried_when_the_repository_lacks_one(tiny_files, known_tag, hub):

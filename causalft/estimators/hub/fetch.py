@@ -13,6 +13,7 @@ from causalft.errors import CausalFTError
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
 from causalft.runs import Run, check_place, read_json, write_json
+from causalft.strata.weight_hub import quiet_hub
 
 __all__ = ["install", "pull"]
 
@@ -61,7 +62,8 @@ def pull(
     _check_free(Path(to))  # before anything is fetched
     hub = huggingface_hub.HfApi() if api is None else api
     try:
-        names = hub.list_repo_files(source, revision=revision, repo_type="model")
+        with quiet_hub():
+            names = hub.list_repo_files(source, revision=revision, repo_type="model")
         _refuse_pickles(names, source)
         if MANIFEST not in names:
             raise CausalFTError(f"{source} is no run of causalft (it has no {MANIFEST})")
