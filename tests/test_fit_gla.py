@@ -82,7 +82,8 @@ def test_where_nothing_is_tuned_there_is_no_gla_ft(fit):
     metrics = read_json(folder / "metrics.json")
     assert "gla_ft" not in metrics["fused"]
     assert all("gla_ft" not in scores and "zero_shot" in scores for scores in metrics["strata"].values())
-    assert "GLA-ZS" in (folder / "report.html").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "GLA-ZS" in page and "GLA-FT" not in page
 
 
 # --- strata that predict so --------------------------------------------------------------------------------------
