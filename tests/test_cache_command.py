@@ -64,6 +64,15 @@ def test_the_table_fits_80_columns_with_keys_and_numbers_whole(tmp_path, monkeyp
         assert numbers in line
 
 
+def test_a_column_that_says_the_same_everywhere_leaves_its_width_to_the_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    cache = FeatureCache(tmp_path / "cache")
+    about = {"kind": "features", "stratum": "openclip", "data": "creatures/validation"}
+    cache.array({"n": 1}, 10_000, lambda start: [np.ones((10_000, 64), np.float32)], about)
+    header, line, _ = run("list", "--folder", cache.folder).stdout.splitlines()[:3]
+    assert "what" not in header and "openclip  creatures/validation" in line
+
+
 def test_a_file_in_the_place_of_the_cache_is_one_line(tmp_path, monkeypatch):
     file = tmp_path / "note.txt"
     file.write_text("x")

@@ -141,3 +141,11 @@ def test_ctrl_c_at_a_terminal_stops_all_processes_with_one_line(tmp_path, photos
     assert process.returncode == 130, said
     assert "Traceback" not in said and said.count("causalft: error: interrupted") == 1
     assert not (tmp_path / "zoo" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_fits_80_columns_and_cuts_no_sentence_off(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run(verb, "--help").stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "..." not in shown.partition("Commands:")[2]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _json_option(function: Any) -> Any:
     )(function)
 
 
-@click.group("cache")
+@click.group("cache", cls=VerbGroup)
 def command() -> None:
     """Look after the frozen features that are kept between runs.
 
@@ -55,7 +56,20 @@ def list_command(folder: Path | None, as_json: bool) -> None:
         return
     screen = console()
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("key", "what", "stratum", "images", "shape", "size", "age", "unused"):
+    whats = [_what(entry) for entry in entries]
+    told_apart = set(whats) != {
+        "features"
+    }  # a column that says the same in every line is width for the others
+    for name in (
+        "key",
+        *(["what"] if told_apart else []),
+        "stratum",
+        "images",
+        "shape",
+        "size",
+        "age",
+        "unused",
+    ):
         table.add_column(
             name,
             overflow="fold",
@@ -63,12 +77,10 @@ def list_command(folder: Path | None, as_json: bool) -> None:
             no_wrap=name not in ("what", "stratum", "images"),
             justify="right" if name in ("shape", "size", "age", "unused") else "left",
         )
-    for entry in entries:
-        kind = str(entry.about.get("kind", "?"))
-        view = entry.about.get("view", "centre")
+    for entry, what in zip(entries, whats, strict=True):
         table.add_row(
             entry.key[:8],
-            (kind if view == "centre" else f"{kind}, {view}") + ("" if entry.complete else " (interrupted)"),
+            *([what] if told_apart else []),
             str(entry.about.get("stratum", "")),
             str(entry.about.get("data", "")),
             " x ".join(f"{side:,}" for side in entry.shape),
@@ -79,6 +91,12 @@ def list_command(folder: Path | None, as_json: bool) -> None:
     if entries:
         screen.print(table)
     screen.print(f"{len(entries)} entries, {_size(sum(e.n_bytes for e in entries))}, in {cache.folder}")
+
+
+def _what(entry: CacheEntry) -> str:
+    """What an entry holds, of which view of the images, and whether all of it."""
+    kind, view = str(entry.about.get("kind", "?")), entry.about.get("view", "centre")
+    return (kind if view == "centre" else f"{kind}, {view}") + ("" if entry.complete else " (interrupted)")
 
 
 @command.command("clear")

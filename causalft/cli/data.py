@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalft.cli.data_options import data_options
+from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("data")
+@click.group("data", cls=VerbGroup)
 def command() -> None:
     """Look at sets of labelled images."""
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
 
-@click.group("experiment")
+@click.group("experiment", cls=VerbGroup)
 def command() -> None:
     """Tables and figures of the paper, one file each."""
 

@@ -10,6 +10,7 @@ import click
 
 from causalft.cli.design import command as design_command
 from causalft.cli.falsification import print_falsification
+from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group(name="graph")
+@click.group(name="graph", cls=VerbGroup)
 def command() -> None:
     """Draw a causal graph, identify its effects, and test it on data.
 

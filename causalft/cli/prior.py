@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft.cli.groups import VerbGroup
 from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.group("prior")
+@click.group("prior", cls=VerbGroup)
 def command() -> None:
     """The label prior that a model carries in its logits (GLA)."""
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
+from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
 
 
-@click.group("weights")
+@click.group("weights", cls=VerbGroup)
 def command() -> None:
     """List, fetch, check and import the weights of pretrained strata.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.groups import VerbGroup
 from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
@@ -15,7 +16,7 @@ from causalft.errors import CausalFTError
 __all__ = ["command"]
 
 
-@click.group("zoo")
+@click.group("zoo", cls=VerbGroup)
 def command() -> None:
     """List, show, check and pre-train the foundation models."""
 
