@@ -409,7 +409,7 @@ def test_debug_shows_the_traceback(tmp_path):
         (["--imbalance-factor", "0"], "imbalance factor 0.0 is below 1"),
         (["--device", "gpu"], "unknown device 'gpu'"),
         (["--weights", "clip=a.safetensors"], "--weights goes with --zoo pretrained"),
-        (["--n-test", "3"], "--n-test is decided by"),
+        (["--n-test", "3"], "its minis never saw; leave it out"),
         (["--order", "class"], "--order is decided by"),
         (["--data", "creatures-lt", "--n-test", "3"], "--n-test is for your own images"),
     ],

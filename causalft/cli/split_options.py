@@ -74,7 +74,7 @@ def refuse_idle_splits(options: Mapping[str, Any]) -> None:
     elif options["zoo"] and (Path(options["zoo"]) / "manifest.parquet").exists():
         refuse_given(
             ("n_validation", "n_test", *(() if against_a_prior else ("order",))),
-            f"is decided by {options['zoo']}: its manifest names the images its minis never saw",
+            f"is decided by {options['zoo']}: its manifest names the images its minis never saw; leave it out",
         )
     if options["imbalance_factor"] is None:
         refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")

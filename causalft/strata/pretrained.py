@@ -106,8 +106,7 @@ class PretrainedZoo(Zoo):
             sha256 = check_sha256(file, what.url)
         with _about(f"weights of {name!r}: {file} is"):
             tensors = read_state_dict(file, allow_pickle=self.allow_pickle, instead=_safetensors_of(what))
-        instead = f"; give weights of {what.architecture}, or the name that this file goes with"
-        with _about(f"weights of {name!r}: {file} do not fit {what.architecture}:", instead):
+        with _about(f"weights of {name!r}: {file} do not fit {what.architecture}:"):
             if what.library == "timm":
                 built = build_timm(what, tensors)
             else:
@@ -130,12 +129,12 @@ class PretrainedZoo(Zoo):
 
 
 @contextmanager
-def _about(subject: str, way_out: str = "") -> Iterator[None]:
-    """Put the subject before what went wrong with it, and what to do behind it."""
+def _about(subject: str) -> Iterator[None]:
+    """Put the subject before what went wrong with it."""
     try:
         yield
     except CausalFTError as error:
-        raise CausalFTError(f"{subject} {error}{way_out}") from error
+        raise CausalFTError(f"{subject} {error}") from error
 
 
 def _existing_file(name: str, file: Path) -> None:

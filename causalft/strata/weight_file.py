@@ -168,7 +168,9 @@ def load_all(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     tensors = {**counters, **tensors}
     difference = first_mismatch(wanted, tensors)
     if difference:
-        raise CausalFTError(difference)
+        raise CausalFTError(
+            f"{difference}; give weights of this architecture, or the name that the file goes with"
+        )
     for value in wanted.values():
         if value.is_floating_point():
             value.fill_(torch.nan)

@@ -226,7 +226,7 @@ def test_strata_of_different_architectures_and_sizes_live_in_one_zoo(tiny_files,
 def test_weights_of_another_architecture_name_the_first_tensor_and_both_shapes(tiny_files):
     said = refused("tiny-vit/mine", tiny_files["tiny-wide"])
     assert "tiny-wide.safetensors do not fit tiny-vit: " in said
-    assert "; give weights of tiny-vit, or the name that this file goes with" in said
+    assert "; give weights of this architecture, or the name that the file goes with" in said
     wanted, found = load_file(tiny_files["tiny-vit"]), load_file(tiny_files["tiny-wide"])
     model = open_clip.create_model("tiny-vit", load_weights=False)
     first = next(name for name in model.state_dict() if wanted[name].shape != found[name].shape)
