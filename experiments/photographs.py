@@ -86,16 +86,15 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
 
 def _members(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The strata of a zoo, and the members of its one-prior control."""
+    make = MAKE.format(seeds=2)
     if not (Path(folder) / "manifest.parquet").exists():
         raise CausalFTError(
-            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {MAKE.format(seeds=2)}"
+            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make}"
         )
     names = zoo.names()
     strata = tuple(name for name in names if "@" not in name)
     if len(strata) < 2:
-        raise CausalFTError(
-            f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {MAKE.format(seeds=2)}"
-        )
+        raise CausalFTError(f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {make}")
     for base in strata:
         control = [name for name in names if name.split("@")[0] == base]
         if len(control) >= len(strata):
