@@ -2,8 +2,7 @@
 
 Reproduces in kind: Chen et al. (ICML 2025), Tab. 1 to 3 (methods) and Fig. 7 (parameter imbalance before and
 after), with minis in the place of the large models and the one-prior control that the tables lack.
-Scale: images of yours, half of which pre-trained a zoo; the rest drawn to imbalance 100; 5 draws. About 20 minutes on
-CIFAR-10, after 10 for the zoo.
+Scale: images of yours, half of which pre-trained a zoo; the rest at imbalance 100; 5 draws. 20 minutes on CIFAR-10.
 Command: causalft zoo pretrain --data IMAGES --control-seeds 2 --out ZOO, then
 causalft experiment run photographs --data IMAGES --zoo ZOO
 """
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
-IMBALANCE_FACTOR = 100.0
 MAKE = "causalft zoo pretrain --data IMAGES --control-seeds {seeds} --out ZOO"
 
 COMPARISONS: dict[str, tuple[str, str, str]] = {
@@ -61,7 +59,7 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     strata, control = _members(opened, zoo)
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
     settings = FitSettings(
-        strata=strata, data=data, zoo=zoo, imbalance_factor=IMBALANCE_FACTOR, tuning=tuning, n_seeds=seeds
+        strata=strata, data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
     )
     splits = [load_splits(settings, seed) for seed in range(seeds)]
     config = {"name": EXPERIMENT.name, "quick": quick, "seeds": seeds, "data": data, "zoo": zoo}
@@ -168,13 +166,13 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
     method_dots(left, metrics["methods"])
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
-    words = {"strata": "strata", "control": "seeds of one model"}
-    for index, (name, colour) in enumerate((("strata", "blue"), ("control", "orange"))):
+    shown = (("strata", "blue", "strata"), ("control", "orange", "seeds of one model"))
+    for index, (name, colour, label) in enumerate(shown):
         found = [metrics["P_gap"][name][when] for when in ("before", "after")]
         y = np.array([100 * value["estimate"] for value in found])
         error = np.abs(100 * np.array([value["ci95"] for value in found]).T - y)
         x = np.array([0, 1]) + 0.06 * index
-        right.errorbar(x, y, error, color=PALETTE[colour], marker="os"[index], label=words[name])
+        right.errorbar(x, y, error, color=PALETTE[colour], marker="os"[index], label=label)
     right.axhline(0, color="#AAAAAA", lw=1)
     right.set_xticks([0.03, 1.03], ["single models", "fused"])
     right.set_xlim(-0.3, 1.4)
@@ -188,8 +186,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     from causalft.diagnosis.cells import interval_text as shown
 
     paired, gap = metrics["paired"], metrics["P_gap"]
-    strata, control = gap["strata"], gap["control"]
-    few = sum(count < 20 for count in metrics["class_counts"].values())
+    strata, control, counts = gap["strata"], gap["control"], metrics["class_counts"].values()
     return [
         f"The own P gap beyond class difficulty goes from {shown(strata['before'])} to {shown(strata['after'])} "
         f"points over the strata, and from {shown(control['before'])} to {shown(control['after'])} over seeds of "
@@ -197,7 +194,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
         f"Tuning with LA gains {shown(paired['LA, zero-shot'])} points over zero-shot, with CE "
         f"{shown(paired['CE, zero-shot'])}.",
         f"LA less CE: {shown(paired['LA, CE'])} points over all classes, {shown(paired['LA, CE: D-few'])} on the "
-        f"D-few ({few} of {len(metrics['class_counts'])}).",
+        f"D-few ({sum(count < 20 for count in counts)} of {len(counts)}).",
         f"The backdoor mixture less the best single stratum: {shown(paired['mixture, best single'])}; less the logit "
         f"mean: {shown(paired['mixture, logit mean'])}; less the same over seeds of one model: "
         f"{shown(paired['mixture, control'])}.",
