@@ -140,6 +140,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
 
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
+    from causalft.estimators.members import folder_name
     from causalft.runs import Run
     from causalft.strata.pretraining_losses import pretraining_losses
 
@@ -152,12 +153,17 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     labels: np.ndarray | None = None
     found = {}
     for name in strata if only is None else [only]:
-        path = folder / "strata" / name / "predictions.safetensors"
+        path = folder / "strata" / folder_name(name) / "predictions.safetensors"
         try:
             with safe_open(path, framework="np") as tensors:
                 logits = tensors.get_tensor("zero_shot_validation")
                 if "validation_labels" in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
                     labels = tensors.get_tensor("validation_labels")
+        except FileNotFoundError:
+            raise CausalFTError(
+                f"{folder} holds no logits of the validation images (no {path.relative_to(folder)}), as after push and "
+                "pull; estimate where it was fitted, or give --logits"
+            ) from None
         except (SafetensorError, OSError) as error:
             raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
         if labels is None:

@@ -138,6 +138,26 @@ def test_a_run_from_before_the_pretraining_loss_was_kept_has_the_caveat_of_its_c
     assert one["pretraining_loss"] == "caption-bank"
 
 
+def test_a_stratum_whose_name_is_no_folder_name_is_found(fitted, tmp_path):
+    """ARCH/TAG of open_clip and timm:NAME stand in folders without slash and colon."""
+    copy = shutil.copytree(fitted, tmp_path / "copy")
+    (copy / "strata" / "clip").rename(copy / "strata" / "ViT-B-16_mine")
+    for name in ("config.json", "metrics.json"):
+        (copy / name).write_text((copy / name).read_text().replace('"clip"', '"ViT-B-16/mine"'))
+    documents = found(run("--run", copy, *QUICK, "--l2", 0))
+    assert [document["name"] for document in documents] == ["ViT-B-16/mine", "openclip"]
+
+
+def test_a_run_without_its_logits_names_the_way_out(fitted, tmp_path):
+    """As after push and pull, which leave the predictions behind."""
+    copy = shutil.copytree(fitted, tmp_path / "copy")
+    (copy / "strata" / "clip" / "predictions.safetensors").unlink()
+    line = said(run("--run", copy))
+    assert (
+        "no logits of the validation images" in line and "where it was fitted" in line and "--logits" in line
+    )
+
+
 def test_labels_kept_in_the_run_are_used(fitted, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(fitted, copy)
