@@ -51,7 +51,7 @@ def _accuracy_table(found: Diagnosis) -> Table:
         f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}", "model", "all", "95 %"
     )
     for name in (*(f"D-{g}" for g in _GROUPS), "", *(f"P-{g}" for g in _GROUPS)):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, score in found.strata.items():
         table.add_row(name, *_overall(score), *_cells(score.D), "", *_cells(score.P[name]))
     table.add_section()
@@ -65,7 +65,7 @@ def _accuracy_table(found: Diagnosis) -> Table:
 def _cross_table(found: Diagnosis) -> Table:
     table = _table("P-many minus P-few (points): model by prior", "model")
     for prior in found.priors:
-        table.add_column(f"prior of {prior}", justify="right")
+        table.add_column(f"prior of {prior}", justify="right", overflow="fold")
     for model, row in found.gap.items():
         if model == "fused":
             table.add_section()
@@ -105,9 +105,9 @@ def _of_kind(name: str, kind: str | None) -> str:
 
 def _table(title: str, first: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
-    table.add_column(first)
+    table.add_column(first, overflow="fold")  # a long name goes on in the next line, a number never
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 

@@ -159,8 +159,9 @@ def _to_file(
             raise CausalFTError(f"none of {len(rows):,} images could be read (they are named above)")
     seconds = time.perf_counter() - started
     where = "standard output" if output == "-" else output
+    done = f"{written:,} image{'' if written == 1 else 's'}"
     click.echo(
-        f"{written:,} images in {seconds:,.1f} s ({written / max(seconds, 1e-9):,.0f} a second) to {where}"
+        f"{done} in {seconds:,.1f} s ({written / max(seconds, 1e-9):,.0f} a second) to {where}"
         + (f"; {len(skipped):,} could not be read" if skipped else ""),
         err=True,
     )
@@ -213,9 +214,9 @@ def _to_screen(model: StrataClassifier, images: ImageSet, top: int | None, optio
         box=None, header_style="bold", title="P(Y | do(X)), and what each stratum says", title_justify="left"
     )
     table.add_column("file", overflow="fold")
-    table.add_column("adjusted prediction")
+    table.add_column("adjusted prediction", overflow="fold")
     for name in model.members_:
-        table.add_column(name, style="dim")
+        table.add_column(name, style="dim", overflow="fold")
     for rows, strata, fused in _stream(model, images, options):
         for i, row in enumerate(rows.tolist()):
             best = fused[i].argsort()[::-1][:top]

@@ -156,7 +156,10 @@ def _print(screen: Any, metrics: dict[str, Any]) -> None:
         title += f", heads of {n_seeds} seed{'' if n_seeds == 1 else 's'}"
     table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
     for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if index < 2 else "right")
+        if index < 2:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     before = None
     for row in probe_rows(metrics):
         if before not in (None, row[0]):

@@ -76,7 +76,7 @@ def _print(screen: Any, metrics: dict[str, Any]) -> None:
     title = "Accuracy (%) on validation | test; * chosen on validation"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in ("alpha", *curves(metrics)):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for alpha, *cells in wise_ft_rows(metrics):
         pairs = (f"{validation} | {test}" for validation, test in zip(cells[::2], cells[1::2]))
         table.add_row(alpha, *pairs)
@@ -89,7 +89,7 @@ def _print(screen: Any, metrics: dict[str, Any]) -> None:
         pad_edge=False,
     )
     for index, name in enumerate(CHOICES):
-        chosen.add_column(name, justify="left" if index == 0 else "right")
+        chosen.add_column(name, justify="left" if index == 0 else "right", overflow="fold", no_wrap=index > 0)
     for row in choice_rows(metrics):
         chosen.add_row(*row)
     screen.print(chosen)

@@ -44,12 +44,10 @@ def as_fit(found: Diagnosis) -> dict[str, Any]:
     }
 
 
-def one_stratum() -> Diagnosis:
+def one_stratum(name: str = "clip") -> Diagnosis:
     labels = np.repeat(np.arange(10), 10)
     probs = np.random.default_rng(0).dirichlet(np.ones(10), (1, 100))
-    return diagnose(
-        labels, np.full(10, 50), {"clip": probs}, probs, {"clip": np.arange(1, 11) / 55}, n_boot=100
-    )
+    return diagnose(labels, np.full(10, 50), {name: probs}, probs, {name: np.arange(1, 11) / 55}, n_boot=100)
 
 
 def texts(axes) -> list[str]:  # type: ignore[no-untyped-def]
@@ -165,6 +163,14 @@ def test_the_terminal_keeps_within_eighty_columns_and_breaks_no_interval(found: 
     assert "2 seeds" in buffer.getvalue() and any(
         "gap before" in line and "gap after" in line for line in lines
     )
+
+
+def test_the_terminal_breaks_a_long_name_and_no_number() -> None:
+    buffer = io.StringIO()
+    print_diagnosis(Console(file=buffer, width=80), one_stratum("timm:vit_base_patch16_clip_224.openai"))
+    text = buffer.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text and max(map(len, text.splitlines())) <= 80
+    assert "openai" in text
 
 
 def test_the_terminal_copes_with_one_stratum_and_empty_groups() -> None:
