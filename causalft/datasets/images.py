@@ -92,7 +92,7 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
         raise
     except Image.UnidentifiedImageError:
         raise CausalFTError(
-            f"cannot read {name}: it is not an image, or damaged at its start; remove it"
+            f"cannot read {name}: it is not an image, or damaged at its start; leave it out or copy it again"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise CausalFTError(

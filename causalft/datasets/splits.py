@@ -252,10 +252,13 @@ def _evaluation_parts(
                 if len(eligible) < min(len(rows), n_cut)
                 else ""
             )
+            sizes = np.bincount(images.labels[source], minlength=images.n_classes)
+            least = int(sizes.argmin())
+            smallest = f" ('{images.class_names[least]}' {sizes[least]})" if sizes[least] < len(rows) else ""
             raise CausalFTError(
-                f"class '{name}' has {len(rows)} images{only} in {images.location}; {wanted['test']} for test, "
-                f"{wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
-                "add images or ask for smaller splits"
+                f"class '{name}' has {len(rows)} images{only} in {images.location}{smallest}; "
+                f"{wanted['test']} for test, {wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
+                "add images or ask for smaller splits (--n-test, --n-validation)"
             )
         cut["test"].append(eligible[: wanted["test"]])
         cut["validation"].append(eligible[wanted["test"] : n_cut])

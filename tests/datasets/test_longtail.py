@@ -245,8 +245,19 @@ def test_class_with_too_few_images_is_named() -> None:
         match="class 'class1' has 12 images in arrays; 10 for test, 5 for validation and at least 1",
     ):
         cut_splits(images, n_validation=5, n_test=10, seed=0)
-    with pytest.raises(CausalFTError, match="class 'class1' has 12 images .* at least 7 to learn from"):
+    with pytest.raises(
+        CausalFTError,
+        match="class 'class1' has 12 images .* at least 7 to learn from are needed; .*--n-test, --n-validation",
+    ):
         pool_splits(images, n_validation=2, n_test=4, seed=0, duplicates="pixels")
+
+
+def test_where_the_first_class_fails_the_smallest_is_named_too() -> None:
+    """Splits that are made to fit the class that was named should not fail at the next one."""
+    with pytest.raises(
+        CausalFTError, match=r"class 'class0' has 12 images in arrays \('class2' 3\); 10 for test"
+    ):
+        cut_splits(numbered([12, 9, 3]), n_validation=5, n_test=10, seed=0)
 
 
 def test_too_few_images_because_of_duplicates() -> None:
