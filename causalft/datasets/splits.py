@@ -257,7 +257,8 @@ def _evaluation_parts(
             smallest = f" ('{images.class_names[least]}' {sizes[least]})" if sizes[least] < len(rows) else ""
             raise CausalFTError(
                 f"class '{name}' has {len(rows)} images{only} in {images.location}{smallest}; "
-                f"{wanted['test']} for test, {wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
+                f"{wanted['test']} for test, "
+                f"{wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
                 "add images or ask for smaller splits (--n-test, --n-validation)"
             )
         cut["test"].append(eligible[: wanted["test"]])
