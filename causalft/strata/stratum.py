@@ -134,9 +134,10 @@ class Stratum:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 pictures (n, size, size, 3) to the model's input (n, 3, size, size) on its device."""
-        mean = torch.tensor(self.mean, device=self.device)
-        std = torch.tensor(self.std, device=self.device)
-        return ((pixels.to(self.device).float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+        mean = torch.tensor(self.mean, device=self.device)[:, None, None]
+        std = torch.tensor(self.std, device=self.device)[:, None, None]
+        planes = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float()
+        return planes.div_(255).sub_(mean).div_(std)
 
     def text_features(self, class_names: Sequence[str], template: str = "a photo of a {}.") -> Tensor:
         """Return unit text features of the classes, shape (n_classes, d).
