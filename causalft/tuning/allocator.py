@@ -21,10 +21,10 @@ _KEPT = 64 * 2**20
 def return_large_buffers() -> bool:
     """Ask glibc to map blocks of 8 MB and more by themselves, for the rest of the process; whether it did.
 
-    Of what lies below that up to 64 MB stay when they are free at the end of the heap. Told of the first threshold, glibc
-    would no longer adapt this one, give 128 kB back after every layer and take them again, page by page: the wide layers
-    of a ViT then take a sixth longer. Elsewhere nothing happens. Mapping costs a little time where the system has no huge pages for it;
-    ``THP_MEM_ALLOC_ENABLE=1``, which the command line sets before PyTorch is loaded, wins it back.
+    Of what lies below that, up to 64 MB stay when they are free at the end of the heap. Told of the first threshold,
+    glibc would no longer adapt this one, give memory back after every layer and take it again, page by page: the wide
+    layers of a ViT then take a sixth longer. Elsewhere nothing happens. Mapping costs a little time where the system has
+    no huge pages for it; ``THP_MEM_ALLOC_ENABLE=1``, which the command line sets before PyTorch is loaded, wins it back.
     """
     if not sys.platform.startswith("linux"):
         return False
