@@ -108,17 +108,20 @@ def _front_matter(metrics: Document, licence: str | None) -> str:
 
 def _opening(metrics: Document) -> str:
     strata, fused = list(metrics["strata"]), metrics["fused"]
-    words = (
-        f"A long-tailed image classifier of {len(metrics['class_counts'])} classes. Adapters and a head were tuned on "
-        f"each of {md.count(len(strata), 'frozen foundation model')}, and the models were fused by backdoor "
-        "adjustment, P(Y | do(X)) = sum over strata c of P(Y | b, c) P(c) (Chen et al., ICML 2025, arXiv 2501.15955, "
-        "Eq. 7)."
-    )
+    n_classes = len(metrics["class_counts"])
+    words = f"A long-tailed image classifier of {n_classes} classes. Adapters and a head were tuned on "
+    if len(strata) == 1:
+        words += "one frozen foundation model: with one stratum there is nothing to adjust for."
+    else:
+        words += (
+            f"each of {len(strata)} frozen foundation models, and the models were fused by backdoor adjustment, "
+            "P(Y | do(X)) = sum over strata c of P(Y | b, c) P(c) (Chen et al., ICML 2025, arXiv 2501.15955, Eq. 7)."
+        )
     if _with_gla(metrics):
         words += (
             " To the logits of each tuned model those of the untouched one, debiased, are added (GLA-FT)."
         )
-    if fused.get("fusion") not in (None, "mixture"):
+    if len(strata) > 1 and fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
     words += (
         f"\n\nTest accuracy {md.percent(fused['accuracy'], fused.get('ci95'))} on {metrics['data']['n_test']} images, "

@@ -23,8 +23,10 @@ def return_large_buffers() -> bool:
 
     Of what lies below that, up to 64 MB stay when they are free at the end of the heap. Told of the first threshold,
     glibc would no longer adapt this one, give memory back after every layer and take it again, page by page: the wide
-    layers of a ViT then take a sixth longer. Elsewhere nothing happens. Mapping costs a little time where the system has
-    no huge pages for it; ``THP_MEM_ALLOC_ENABLE=1``, which the command line sets before PyTorch is loaded, wins it back.
+    layers of a ViT then take a sixth longer.
+
+    Elsewhere nothing happens. Mapping costs a little time where the system has no huge pages for it;
+    ``THP_MEM_ALLOC_ENABLE=1``, which the command line sets before PyTorch is loaded, wins it back.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -88,7 +88,6 @@ class LossWatch:
         """Return the error that says at which step (from 0) something went wrong, and what may help."""
         recipe = self.recipe
         ways = [f"lower the learning rate (now {recipe.lr:g})"]
-        ways += ["clip the gradient (grad_clip=1)"] if recipe.grad_clip is None else []
         ways += ["train in fp32"] if recipe.precision != "fp32" else []
         kept = f"; {self.kept[0]} keeps the state after step {self.kept[1]}" if self.kept else ""
         return CausalFTError(

@@ -148,7 +148,11 @@ def test_one_stratum_has_a_card_too(found):
     for key in ("P_gap", "own_minus_off_gap", "prior_slope", "controls"):
         alone[key] = None
     text = model_card(found.config, alone)
-    assert "needs two strata or more" in text and "1 frozen foundation model," in text
+    assert (
+        "needs two strata or more" in text
+        and "one frozen foundation model:" in text
+        and "were fused" not in text.split("##")[0]
+    )
 
 
 def test_the_command_prints_or_writes_it_without_paths_of_this_machine(fitted, photos, tmp_path):

@@ -42,7 +42,7 @@ def test_it_stops_at_the_step_and_says_what_may_help(tmp_path, call, factor):
         run(loss, checkpoint=checkpoint, checkpoint_every_seconds=0)
     message = str(caught.value)
     assert f"step {call} of 15, in epoch {(call - 1) // 5 + 1};" in message and "\n" not in message
-    assert "lower the learning rate (now 0.05) or clip the gradient" in message and "fp32" not in message
+    assert "lower the learning rate (now 0.05)" in message and "fp32" not in message
     assert loss.left == 0  # at once
     assert checkpoint.exists() == (call > 1)
     if call > 1:
