@@ -13,7 +13,7 @@ from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.sweep import sweep_heads
 from causalft.fitting import FitSettings, load_splits
 from causalft.fitting import probe as module
-from causalft.fitting.probe import ProbeSettings, probe
+from causalft.fitting.probe import ProbeSettings, probe, score_correct
 from causalft.imbalance import class_accuracy, data_groups, group_accuracy
 from causalft.runs import Run, read_json
 from causalft.strata.features import FeatureCache, cached_features
@@ -198,3 +198,11 @@ def test_as_many_neighbours_as_training_images_are_all_of_them(settings):
     n_train = len(load_splits(settings.fit, 0).train)
     found = probe(replace(settings, k=(1, n_train), losses=()), progress=False)["strata"]["clip"]
     assert list(found["knn"]["tried"]) == ["1", str(n_train)]
+
+
+def test_an_interval_of_seeds_that_disagree_stays_an_accuracy(settings):
+    splits = load_splits(settings.fit, 0)
+    right = np.stack([np.ones(len(splits.test), bool), np.zeros(len(splits.test), bool)])
+    scores = score_correct(right, splits, seed=0)
+    assert scores["accuracy"] == 0.5 and scores["ci95"] == [0, 1]
+    assert all(bounds is None or bounds == [0, 1] for bounds in scores["D_ci95"].values())

@@ -295,11 +295,16 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
 
     found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
     exists = {group: found[group].exists for group in GROUPS}
+
+    def bounds(name: str) -> list[float]:
+        # Widened for few seeds, an interval may leave what an accuracy can be.
+        return np.clip([found[name].low, found[name].high], 0, 1).tolist()
+
     return {
         "accuracy": found["accuracy"].estimate,
-        "ci95": [found["accuracy"].low, found["accuracy"].high],
+        "ci95": bounds("accuracy"),
         "D": {g: found[g].estimate if exists[g] else None for g in GROUPS},
-        "D_ci95": {g: [found[g].low, found[g].high] if exists[g] else None for g in GROUPS},
+        "D_ci95": {g: bounds(g) if exists[g] else None for g in GROUPS},
     }
 
 
