@@ -205,8 +205,9 @@ class ImageSet:
 
     @property
     def location(self) -> str:
-        """Where the images lie, or the name of a set in memory."""
-        return self._store.location
+        """Where the images lie; the name of a set in memory, or of a table or list beside its images."""
+        # A table beside its images lies in ".", which tells a reader nothing.
+        return self.name if self._store.location in ("", ".") else self._store.location
 
     @property
     def n_classes(self) -> int:

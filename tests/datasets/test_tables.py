@@ -129,3 +129,11 @@ def test_pictures_inside_a_parquet_have_a_way_out(tmp_path) -> None:
     path.write_bytes(b"PAR1 but no more")
     with pytest.raises(CausalFTError, match="not a whole Parquet file"):
         open_images(path)
+
+
+def test_a_table_beside_its_images_is_named_and_not_a_dot(pets: Path, monkeypatch) -> None:
+    table = kit.table(pets, GOOD)
+    monkeypatch.chdir(table.parent)
+    images = open_images(table.name)
+    assert images.location == images.name == table.stem
+    assert images.image(0).size  # read from the folder that the dot stands for
