@@ -59,7 +59,8 @@ def command() -> None:
 @click.option("--n-boot", type=int, default=500, show_default=True, help="Bootstrap draws.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the folds.")
 @click.option(
-    "--pretraining-loss", help="caption-bank, in-batch contrastive or unknown. By default, what is known."
+    "--pretraining-loss",
+    help="caption-bank, in-batch contrastive, no captions or unknown. By default, what is known.",
 )
 @click.option(
     "--rows", type=int, default=30, show_default=True, help="Classes shown: the highest and the lowest."

@@ -21,6 +21,9 @@ PRETRAINING_LOSSES: dict[str, str] = {
     "caption-bank": "The pre-training loss normalised over all class captions, so that its prior stays in the "
     "logits: the estimate q is one of the pre-training prior P_P(Y), as far as the model has converged.",
     "in-batch contrastive": _CONTRASTIVE + _IS,
+    "no captions": "This backbone was pre-trained without captions, and the means of the training images of each class "
+    "stand in for them: the estimate q is NOT a pre-training prior. It is the offset -log q that calibrates this "
+    "nearest-mean classifier on the labelled images.",
     "unknown": "Whether the estimate q is the pre-training prior depends on the pre-training loss, which is not "
     "known here. CLIP, OpenCLIP and MetaCLIP (InfoNCE) and SigLIP (sigmoid) were trained against in-batch negatives, "
     "which cancel the class prior in the logits: for them q is NOT the class frequency of the pre-training data. "
@@ -36,7 +39,7 @@ def prior_caveat(loss: str = "unknown") -> str:
 
     Parameters
     ----------
-    loss : {"caption-bank", "in-batch contrastive", "unknown"}
+    loss : {"caption-bank", "in-batch contrastive", "no captions", "unknown"}
         ``in-batch contrastive`` for every CLIP-like model, be its loss InfoNCE or sigmoid: the sigmoid loss too has its
         optimum at the pointwise mutual information plus a constant. ``in-batch``, as cards have it, is the same.
 

@@ -101,8 +101,10 @@ class Stratum:
 
     @property
     def pretraining_loss(self) -> str:
-        """As :func:`causalft.priors.prior_caveat` takes it: from the card of a mini, ``unknown`` of any other model."""
-        return "unknown" if self.card is None else self.card.loss
+        """As :func:`causalft.priors.prior_caveat` takes it: from a mini's card; else ``unknown`` or ``no captions``."""
+        if self.card is not None:
+            return self.card.loss
+        return "unknown" if self.has_text else "no captions"
 
     @property
     def activation(self) -> str:

@@ -168,7 +168,10 @@ def test_the_caveat_follows_the_loss() -> None:
     assert "MetaCLIP" in prior_caveat() and "SigLIP" in prior_caveat("unknown")
     with pytest.raises(CausalFTError, match="did you mean 'caption-bank'"):
         prior_caveat("caption-bnk")
-    assert len(PRETRAINING_LOSSES) == 3
+    assert "NOT a pre-training prior" in prior_caveat("no captions") and "CLIP" not in prior_caveat(
+        "no captions"
+    )
+    assert len(PRETRAINING_LOSSES) == 4
 
 
 def test_several_models_are_told_once_for_each_loss() -> None:

@@ -176,6 +176,7 @@ def test_a_backbone_of_timm_gives_its_pooled_features_and_has_no_text(
     stratum = load("timm:test_vit.r160_in1k")
     assert stratum.source == "timm test_vit.r160_in1k" and stratum.sha256 == sha256_file(file)
     assert stratum.visual is stratum.model.visual and not stratum.has_text
+    assert stratum.pretraining_loss == "no captions"
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     with torch.no_grad():
         pooled = model.forward_head(model.forward_features(transform(PICTURE)[None]), pre_logits=True)
