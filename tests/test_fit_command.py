@@ -441,7 +441,7 @@ def test_paths_in_a_run_are_absolute(tmp_path, tiny_zoo, photos, monkeypatch):
         seen.update(weights)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.run, "open_zoo", remember)
+    monkeypatch.setattr(fitting.settings, "open_zoo", remember)
     with pytest.raises(KeyboardInterrupt):
         fitting.run_fit(fitting.FitSettings(data="photos", weights=weights), tmp_path / "run")
     assert seen == {"clip": str(photos.parent / "some" / "file.safetensors")}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
-from causalft.datasets.longtail import draw_longtail
+from causalft.datasets.longtail import Order
 from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.datasets.sources import open_images
 from causalft.datasets.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.fitting.order import draw_against_prior
+from causalft.fitting.order import draw_against_prior, draw_tail
 from causalft.fitting.settings import FitSettings
+from causalft.imbalance import imbalance_factor
 from causalft.strata.photo_zoo import downstream_splits
 
-__all__ = ["load_splits"]
+__all__ = ["data_document", "load_splits"]
 
 
 def load_splits(settings: FitSettings, seed: int) -> Splits:
@@ -79,15 +81,21 @@ def _load(settings: FitSettings, seed: int) -> Splits:
     )
     if settings.imbalance_factor is None or _against_prior(settings):
         return cut
-    order = settings.order
+    order: Order = settings.order
     if order == "random":
         # One order for all seeds: the classes of the tail do not change between repetitions.
-        order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))  # type: ignore
-    train = draw_longtail(
-        cut.train,
-        imbalance_factor=settings.imbalance_factor,
-        seed=seed,
-        profile=settings.profile,
-        order=order,
-    )
-    return replace(cut, train=train)
+        order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))
+    return replace(cut, train=draw_tail(settings, cut.train, order, seed))
+
+
+def data_document(settings: FitSettings, splits: Splits) -> dict[str, Any]:
+    """What ``metrics.json`` says of the data."""
+    return {
+        "name": settings.data,
+        "n_train": len(splits.train),
+        "n_validation": len(splits.validation),
+        "n_test": len(splits.test),
+        "fingerprint": splits.train.fingerprint,
+        "imbalance_factor": imbalance_factor(splits.train.class_counts),
+        "notes": list(splits.notes),
+    }

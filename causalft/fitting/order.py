@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalft.datasets.longtail import draw_longtail
+from causalft.datasets.image_set import ImageSet
+from causalft.datasets.longtail import Order, draw_longtail
 from causalft.datasets.orders import PRIOR_ORDERS, order_against
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
@@ -15,10 +18,10 @@ from causalft.fitting.settings import FitSettings
 from causalft.priors import estimate_prior
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
-from causalft.strata.zoo import MiniZoo, Zoo, open_zoo
+from causalft.strata.zoo import MiniZoo, Zoo
 from causalft.tuning.processes import is_main_process, join_processes
 
-__all__ = ["draw_against_prior"]
+__all__ = ["draw_against_prior", "draw_tail"]
 
 
 def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
@@ -43,32 +46,29 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     """
     assert settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
     name = settings.order_by or settings.strata[0]
-    zoo = open_zoo(
-        settings.zoo_name, settings.weights, offline=settings.offline, allow_pickle=settings.allow_pickle
-    )
+    zoo = settings.open_zoo()
     zoo.check(name)
     prior = zoo.card(name).prior_of(splits.class_names) if isinstance(zoo, MiniZoo) else None
     kind = "true"
     if prior is None:
         prior, kind = _estimated_prior(settings, zoo, name, splits), "estimated"
     order = order_against(prior, settings.order, settings.split_seed)
-    train = draw_longtail(
-        splits.train,
+    names = tuple(splits.class_names[k] for k in order)
+    against = {"consistency": "that of", "reverse": "the reverse of", "balance": "uncorrelated with"}
+    note = f"the order of the long tail is {against[settings.order]} the {kind} label prior of {name}"
+    train = draw_tail(settings, splits.train, order, seed)
+    return replace(splits, train=train, order=names, notes=(*splits.notes, note))
+
+
+def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -> ImageSet:
+    """Draw training images to the long tail of the settings, with the classes in this order."""
+    assert settings.imbalance_factor is not None
+    return draw_longtail(
+        train,
         imbalance_factor=settings.imbalance_factor,
         seed=seed,
         profile=settings.profile,
         order=order,
-    )
-    names = tuple(splits.class_names[k] for k in order)
-    against = {"consistency": "that of", "reverse": "the reverse of", "balance": "uncorrelated with"}
-    note = f"the order of the long tail is {against[settings.order]} the {kind} label prior of {name}"
-    return Splits(
-        train=train,
-        validation=splits.validation,
-        test=splits.test,
-        order=names,
-        duplicates=splits.duplicates,
-        notes=(*splits.notes, note),
     )
 
 

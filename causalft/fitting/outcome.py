@@ -11,10 +11,10 @@ from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis, diagnose
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing
+from causalft.fitting.data import data_document
 from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
-from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.priors import debias, rank_correlation
 from causalft.runs import Run, atomic_path
 
@@ -94,15 +94,7 @@ def diagnose_run(
         "zoo": settings.zoo_name,
         "weights": {name: found[0].sha256 for name, found in everyone.items()},
         "sources": {name: found[0].source for name, found in everyone.items()},
-        "data": {
-            "name": settings.data,
-            "n_train": len(splits.train),
-            "n_validation": len(splits.validation),
-            "n_test": len(splits.test),
-            "fingerprint": splits.train.fingerprint,
-            "imbalance_factor": measured_imbalance(splits.train.class_counts),
-            "notes": list(splits.notes),
-        },
+        "data": data_document(settings, splits),
         "classes": classes,
         **diagnosis.to_metrics(),
         "class_counts": dict(zip(classes, splits.train.class_counts.tolist(), strict=True)),

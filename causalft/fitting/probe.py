@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -19,14 +18,13 @@ from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.members import pick_device
 from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
-from causalft.fitting.data import load_splits
-from causalft.fitting.settings import FitSettings, data_name, zoo_path
+from causalft.fitting.data import data_document, load_splits
+from causalft.fitting.settings import FitSettings
 from causalft.imbalance import GROUPS, class_accuracy, data_groups
-from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.priors import estimate_prior
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
-from causalft.strata.zoo import Zoo, open_zoo
+from causalft.strata.zoo import Zoo
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss
@@ -58,10 +56,7 @@ class ProbeSettings:
 
     def absolute(self) -> ProbeSettings:
         """The same with absolute paths: it is repeatable from anywhere."""
-        fit = self.fit
-        weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in fit.weights.items()}
-        fit = replace(fit, data=data_name(fit.data), zoo=zoo_path(fit.zoo), weights=weights)
-        return replace(self, fit=fit)
+        return replace(self, fit=self.fit.absolute())
 
     def check(self) -> None:
         """Refuse what has no meaning, before anything is loaded.
@@ -112,7 +107,7 @@ def probe(
     settings.check()
     settings = settings.absolute()
     fit = settings.fit
-    zoo = open_zoo(fit.zoo_name, fit.weights, offline=fit.offline, allow_pickle=fit.allow_pickle)
+    zoo = fit.open_zoo()
     for name in fit.strata:
         zoo.check(name)
     splits = load_splits(fit, fit.seed)
@@ -134,15 +129,7 @@ def probe(
         "zoo": fit.zoo_name,
         "weights": {},
         "sources": {},
-        "data": {
-            "name": fit.data,
-            "n_train": len(splits.train),
-            "n_validation": len(splits.validation),
-            "n_test": len(splits.test),
-            "fingerprint": splits.train.fingerprint,
-            "imbalance_factor": measured_imbalance(counts),
-            "notes": list(splits.notes),
-        },
+        "data": data_document(fit, splits),
         "class_counts": dict(zip(splits.class_names, counts.tolist(), strict=True)),
         "seeds": list(range(fit.seed, fit.seed + fit.n_seeds)),
         "strata": {},

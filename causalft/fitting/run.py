@@ -19,12 +19,12 @@ from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
-from causalft.fitting.settings import CONTROLS, FitSettings, data_name, zoo_path
+from causalft.fitting.settings import CONTROLS, FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs import Run
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import Zoo, open_zoo
+from causalft.strata.zoo import Zoo
 from causalft.tuning.processes import is_main_process
 
 __all__ = ["FittedRun", "run_fit"]
@@ -80,12 +80,8 @@ def run_fit(
     main = is_main_process()  # under a launcher the others train along, and write nothing
     if main:
         Run.check(out, kind="fit")  # an occupied folder is said before any data is read
-    # A run is repeatable from anywhere: paths are absolute in it.
-    weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in settings.weights.items()}
-    settings = replace(settings, data=data_name(settings.data), zoo=zoo_path(settings.zoo), weights=weights)
-    zoo = open_zoo(
-        settings.zoo_name, settings.weights, offline=settings.offline, allow_pickle=settings.allow_pickle
-    )
+    settings = settings.absolute()
+    zoo = settings.open_zoo()
     control, control_kind = _control_members(settings, zoo)
     if settings.n_seeds < 1:
         raise CausalFTError("at least one seed is needed")

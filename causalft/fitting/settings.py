@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.formats import absolute_path
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.tuning_settings import Tuning, default_tuning
+from causalft.strata.zoo import Zoo, open_zoo
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
 
@@ -119,6 +120,15 @@ class FitSettings:
         False
         """
         return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
+
+    def absolute(self) -> FitSettings:
+        """The same with absolute paths: a run is repeatable from anywhere."""
+        weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in self.weights.items()}
+        return replace(self, data=data_name(self.data), zoo=zoo_path(self.zoo), weights=weights)
+
+    def open_zoo(self) -> Zoo:
+        """Open the zoo in use, as these settings allow."""
+        return open_zoo(self.zoo_name, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:

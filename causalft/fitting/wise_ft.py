@@ -27,7 +27,7 @@ from causalft.strata.head_weights import start_of_head
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
-from causalft.strata.zoo import Zoo, open_zoo
+from causalft.strata.zoo import Zoo
 from causalft.tuning.interpolation import evaluate_interpolations
 
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
@@ -108,9 +108,7 @@ def wise_ft_curve(
     settings = FitSettings.from_config(run.config)
     tuning = replace(settings.tuning, seed=settings.seed)
     _check_run(run, tuning)
-    zoo = open_zoo(
-        settings.zoo_name, settings.weights, offline=settings.offline, allow_pickle=settings.allow_pickle
-    )
+    zoo = settings.open_zoo()
     splits = load_splits(settings, settings.seed)
     for number, (what, images) in enumerate(
         (("training", splits.train), ("validation", splits.validation), ("test", splits.test))
