@@ -48,19 +48,17 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.diagnosis.methods_page import method_table
     from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
-    from causalft.fitting.settings import data_name, zoo_path
     from causalft.runs import Run
     from causalft.strata.features import FeatureCache
     from causalft.strata.tuning_settings import default_tuning
-    from causalft.strata.zoo import open_zoo
 
-    data, zoo = data_name(data), zoo_path(zoo) or zoo
-    opened = open_zoo(zoo)
-    strata, control = _members(opened, zoo)
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
     settings = FitSettings(
-        strata=strata, data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
-    )
+        data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
+    ).absolute()
+    opened, data, zoo = settings.open_zoo(), settings.data, settings.zoo_name
+    strata, control = _members(opened, zoo)
+    settings = replace(settings, strata=strata)
     splits = [load_splits(settings, seed) for seed in range(seeds)]
     config = {"name": EXPERIMENT.name, "quick": quick, "seeds": seeds, "data": data, "zoo": zoo}
     config["data_fingerprint"] = splits[0].test.fingerprint
@@ -184,9 +182,10 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     from causalft.diagnosis.cells import interval_text as shown
+    from causalft.imbalance import data_groups
 
     paired, gap = metrics["paired"], metrics["P_gap"]
-    strata, control, counts = gap["strata"], gap["control"], metrics["class_counts"].values()
+    strata, control, counts = gap["strata"], gap["control"], list(metrics["class_counts"].values())
     return [
         f"The own P gap beyond class difficulty goes from {shown(strata['before'])} to {shown(strata['after'])} "
         f"points over the strata, and from {shown(control['before'])} to {shown(control['after'])} over seeds of "
@@ -194,7 +193,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
         f"Tuning with LA gains {shown(paired['LA, zero-shot'])} points over zero-shot, with CE "
         f"{shown(paired['CE, zero-shot'])}.",
         f"LA less CE: {shown(paired['LA, CE'])} points over all classes, {shown(paired['LA, CE: D-few'])} on the "
-        f"D-few ({sum(count < 20 for count in counts)} of {len(counts)}).",
+        f"D-few ({(data_groups(counts) == 'few').sum()} of {len(counts)}).",
         f"The backdoor mixture less the best single stratum: {shown(paired['mixture, best single'])}; less the logit "
         f"mean: {shown(paired['mixture, logit mean'])}; less the same over seeds of one model: "
         f"{shown(paired['mixture, control'])}.",

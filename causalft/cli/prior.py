@@ -141,6 +141,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
 
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
+    from causalft.estimators.member_prediction import PREDICTIONS
     from causalft.estimators.members import folder_name
     from causalft.runs import Run
     from causalft.strata.pretraining_losses import pretraining_losses
@@ -154,7 +155,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     labels: np.ndarray | None = None
     found = {}
     for name in strata if only is None else [only]:
-        path = folder / "strata" / folder_name(name) / "predictions.safetensors"
+        path = folder / "strata" / folder_name(name) / PREDICTIONS
         try:
             with safe_open(path, framework="np") as tensors:
                 logits = tensors.get_tensor("zero_shot_validation")

@@ -18,7 +18,10 @@ from causalft.priors import PriorEstimate
 from causalft.runs import atomic_path
 from causalft.strata.stratum import Stratum
 
-__all__ = ["MemberPrediction", "read_prediction", "write_prediction"]
+__all__ = ["PREDICTIONS", "MemberPrediction", "read_prediction", "write_prediction"]
+
+PREDICTIONS = "predictions.safetensors"
+"""The file of a member in its folder."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,12 @@ from scipy.special import log_softmax
 
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
+from causalft.estimators.member_prediction import (
+    PREDICTIONS,
+    MemberPrediction,
+    read_prediction,
+    write_prediction,
+)
 from causalft.priors import estimate_prior
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
@@ -27,8 +32,6 @@ from causalft.strata.zoo import Zoo
 from causalft.tuning.processes import is_main_process, local_device
 
 __all__ = ["fit_member", "folder_name", "pick_device"]
-
-_RESULT = "predictions.safetensors"
 
 
 def folder_name(name: str) -> str:
@@ -119,8 +122,8 @@ def fit_member(
         "learning_rates": list(learning_rates),
         **({"gla": True} if gla else {}),
     }
-    if folder is not None and (folder / _RESULT).exists():
-        found = read_prediction(folder / _RESULT, stratum, splits, made_with)
+    if folder is not None and (folder / PREDICTIONS).exists():
+        found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 
     validation = Crops(splits.validation, stratum, progress=progress)
@@ -201,5 +204,5 @@ def fit_member(
     )
     if folder is not None and is_main_process():
         tuned.save(folder)
-        write_prediction(folder / _RESULT, prediction, made_with, splits.validation.labels)
+        write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
     return prediction, tuned

@@ -16,6 +16,7 @@ from torch import Tensor
 from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
+from causalft.estimators.member_prediction import PREDICTIONS
 from causalft.estimators.members import folder_name, pick_device
 from causalft.estimators.mixing import fit_mixing
 from causalft.fitting.data import load_splits
@@ -33,8 +34,6 @@ from causalft.tuning.interpolation import evaluate_interpolations
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
 
 ALPHAS: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-
-_RESULT = "predictions.safetensors"
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _line(
         return tuned.logits(parts[0]), tuned.logits(parts[1])
 
     logits = dict(evaluate_interpolations(start, end, predict, grid))
-    kept = _kept(folder / _RESULT)
+    kept = _kept(folder / PREDICTIONS)
     start_difference = None
     of_text = tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner
     if of_text and tuned.untouched is None:

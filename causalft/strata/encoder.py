@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from causalft.strata.crops import Crops
 from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches
-from causalft.tuning.precision import choose_precision, lay_out_convolutions, lower_frozen_layers
+from causalft.tuning.precision import settle_precision
 from causalft.tuning.towers import Tower, open_tower
 
 __all__ = ["autocast", "encode_all", "frozen_encoder", "open_frozen"]
@@ -31,12 +31,8 @@ def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
 
     In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
     """
-    lay_out_convolutions(stratum.visual)
     tower = open_tower(stratum.visual)
-    chosen = choose_precision(precision, tower.width, stratum.device)
-    if chosen == "bf16" and stratum.device.type == "cpu":
-        lower_frozen_layers(tower)
-        chosen = "fp32" if tower.dtype is None else "bf16"  # only a ViT is lowered
+    chosen, _ = settle_precision(tower, precision, stratum.device)
     return tower, chosen
 
 

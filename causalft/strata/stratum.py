@@ -15,6 +15,7 @@ from torchvision import transforms
 
 from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
+from causalft.tuning.precision import lay_out_convolutions
 
 __all__ = ["Stratum", "square_crop"]
 
@@ -79,6 +80,10 @@ class Stratum:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     resize_mode: str = "shortest"
     interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        # Once, for every tower that is opened from it.
+        lay_out_convolutions(getattr(self.model, "visual", None))
 
     def __repr__(self) -> str:
         return f"Stratum({self.name!r} from {self.source}, {self.image_size} px, sha256 {self.sha256[:12]})"

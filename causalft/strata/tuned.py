@@ -23,7 +23,7 @@ from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
-from causalft.tuning.precision import choose_precision, lay_out_convolutions, lower_frozen_layers
+from causalft.tuning.precision import settle_precision
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner
 
@@ -59,7 +59,6 @@ class TunedStratum(nn.Module):
         super().__init__()
         self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
         self.untouched: Untouched | None = None
-        lay_out_convolutions(stratum.visual)
         self.tower = open_tower(stratum.visual)
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks))
         self.tuned = apply_tuner(self.tower, tuning.tuner, bottleneck=width, seed=tuning.seed)
@@ -68,11 +67,7 @@ class TunedStratum(nn.Module):
         scale = stratum.logit_scale if as_it_is else tuning.head_scale
         self.head = make_head(tuning.head, weight, scale=scale)
         self.head.requires_grad_(self.tuned.trains_head)
-        self.precision = choose_precision(tuning.precision, self.tower.width, stratum.device)
-        self.lowered = 0
-        if self.precision == "bf16" and stratum.device.type == "cpu":
-            self.lowered = lower_frozen_layers(self.tower)
-            self.precision = "fp32" if self.tower.dtype is None else "bf16"  # only a ViT is lowered
+        self.precision, self.lowered = settle_precision(self.tower, tuning.precision, stratum.device)
         self._embedding_is_frozen = not any(
             parameter.requires_grad and self.tower.reaches(name) == 0 and name.startswith("visual.")
             for name, parameter in self.tower.named_parameters()

@@ -25,7 +25,14 @@ from causalft.tuning.bf16 import (
 )
 from causalft.tuning.towers import Tower
 
-__all__ = ["PRECISIONS", "Precision", "choose_precision", "lay_out_convolutions", "lower_frozen_layers"]
+__all__ = [
+    "PRECISIONS",
+    "Precision",
+    "choose_precision",
+    "lay_out_convolutions",
+    "lower_frozen_layers",
+    "settle_precision",
+]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
@@ -97,14 +104,31 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
     return min(taken)
 
 
-def lay_out_convolutions(visual: nn.Module) -> None:
+def lay_out_convolutions(visual: nn.Module | None) -> None:
     """Put the weights of a ResNet in channels-last order, in place: its convolutions are faster so.
 
     What it computes is the same up to the order of sums. Call it before a tower is opened from it: all share one copy.
     """
     trunk = visual.trunk if isinstance(visual, TimmModel) else visual
-    if isinstance(trunk, ModifiedResNet | timm.models.resnet.ResNet):
+    if visual is not None and isinstance(trunk, ModifiedResNet | timm.models.resnet.ResNet):
         visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def settle_precision(tower: Tower, wanted: str, device: torch.device) -> tuple[str, int]:
+    """Choose the precision of a tower and lower its frozen layers where that is bf16 on a CPU.
+
+    Call it after a tuner.
+
+    Returns
+    -------
+    (str, int)
+        The precision in use (fp32 where nothing can be lowered: only a ViT can), and how many layers were.
+    """
+    chosen = choose_precision(wanted, tower.width, device)
+    if chosen != "bf16" or device.type != "cpu":
+        return chosen, 0
+    n_lowered = lower_frozen_layers(tower)
+    return "fp32" if tower.dtype is None else "bf16", n_lowered
 
 
 def lower_frozen_layers(tower: Tower) -> int:

@@ -21,6 +21,7 @@ from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.program import DTYPES, largest_difference, trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
+from causalft.estimators.member_prediction import PREDICTIONS
 from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.estimators.strata import StrataClassifier
@@ -182,9 +183,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
                 "source": stratum.source,
                 "sha256": stratum.sha256,
                 "size": stratum.image_size,
-                "tuned": {
-                    file.name: sha256_file(file) for file in files if file.name != "predictions.safetensors"
-                },
+                "tuned": {file.name: sha256_file(file) for file in files if file.name != PREDICTIONS},
             }
         )
     n_classes, n_strata = len(model.classes), len(model.names)

@@ -11,6 +11,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.estimators.hub.half import TUNED_FILES, half_file
+from causalft.estimators.member_prediction import PREDICTIONS
 from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
 from causalft.runs import Run, read_json, to_json, write_bytes
@@ -31,7 +32,7 @@ _BY_CLASS = ("head.safetensors", "gla.safetensors")
 _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
 
 # Left where they are: predictions name the user's images, checkpoints and seeds are not needed to predict.
-_NOT_SHARED = {"predictions.safetensors"}
+_NOT_SHARED = {PREDICTIONS}
 
 
 def layout(
