@@ -87,7 +87,9 @@ def analyse(
 
     n_classes = len(class_counts)
     subsets = [(f, s) for f, names in FAMILIES.items() for m in (1, 2, 3) for s in combinations(names, m)]
-    fused = np.stack([fuse(np.stack([probs[name] for name in s])).argmax(-1) for _, s in subsets])
+    fused = np.stack(
+        [fuse(np.stack([probs[name] for name in s]), kind="probabilities").argmax(-1) for _, s in subsets]
+    )
     shares = np.bincount(labels, minlength=n_classes) / len(labels)
     by_prior = gap_vectors(np.stack([priors[name] for name in STRATA]), shares > 0)
     by_count = group_vectors(data_groups(class_counts), shares > 0)

@@ -98,7 +98,7 @@ def adjust_pictures(
 
     held, _ = outputs(model, calibrate[0])
     strata = log_softmax(held + log_prior[calibrate[2]], axis=1)
-    temperature = fit_temperature(strata, calibrate[1])
+    temperature = fit_temperature(strata, calibrate[1], kind="log-probabilities")
     backdoor = sum(share[c] * softmax((logits + log_prior[c]) / temperature, axis=1) for c in (0, 1))
 
     _, known = outputs(model, x)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
@@ -191,7 +191,7 @@ def _one_model(
         result["predictions"] = {role: {tested: o.argmax(1).tolist() for tested, o in logits.items()}}
         if role == "B":
             # one temperature, from test pictures of B: it changes no prediction, and A's pictures are not used
-            temperature = fit_temperature(log_softmax(logits["B"], axis=1), tests["B"].labels)
+            temperature = fit_temperature(logits["B"], tests["B"].labels, kind="logits")
             seen = softmax(logits["A"] / temperature, axis=1)
             result["by_code"] = {"naive": _by_code(seen, tests["A"], n_classes)}
     result["seconds"] = time.perf_counter() - started

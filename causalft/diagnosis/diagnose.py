@@ -108,7 +108,7 @@ def diagnose(
         for name, control in (controls or {}).items()
     }
     weights = _stratum_prior(stratum_prior, names)
-    logit_mean = fuse(np.stack([members[name] for name in names]), weights, "logit")
+    logit_mean = fuse(np.stack([members[name] for name in names]), weights, "logit", kind="probabilities")
 
     models: dict[str, Floats] = {f"stratum {name}": members[name] for name in names}
     models |= {"fused": fused, "logit_mean": logit_mean}
@@ -205,8 +205,8 @@ def diagnose(
         fusion=fusion,
         stratum_prior=dict(zip(names, weights.tolist())),
         temperature=tuple(np.atleast_1d(np.asarray(temperature, dtype=float)).tolist()),
-        nll=float(np.mean([nll(p, y) for p in fused])),
-        ece=float(np.mean([expected_calibration_error(p, y) for p in fused])),
+        nll=float(np.mean([nll(p, y, kind="probabilities") for p in fused])),
+        ece=float(np.mean([expected_calibration_error(p, y, kind="probabilities") for p in fused])),
         gap=gap,
         P_gap=_before_after(found, "P_gap"),
         own_minus_off_gap=_before_after(found, "own_minus_off_gap"),

@@ -172,7 +172,7 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         (n, K) array
             Columns as ``classes_``; rows sum to 1.
         """
-        return fuse(self.stratum_proba(X), self.stratum_prior_)
+        return fuse(self.stratum_proba(X), self.stratum_prior_, kind="probabilities")
 
     def stratum_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """P(y|x,c) of every stratum: (M, n, K), strata as ``strata_``."""
@@ -186,7 +186,11 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             ensure_all_finite=not tags.allow_nan,
         )
         probs = np.stack([self._conditional(model, X, m) for m, model in enumerate(self.estimators_)])
-        return probs if self.temperature_ == 1 else apply_temperature(probs, self.temperature_)
+        return (
+            probs
+            if self.temperature_ == 1
+            else apply_temperature(probs, self.temperature_, kind="probabilities")
+        )
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class of the largest P(y|do(x)): (n,) array of labels."""

@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from causalft.errors import CausalFTError, nearest
+from causalft.estimators.kinds import Kind, log_probabilities, member_log_probabilities
 
 __all__ = [
     "FUSIONS",
@@ -31,22 +32,18 @@ __all__ = [
 
 FUSIONS: tuple[str, str, str] = ("mixture", "logit", "product")
 
-# A probability of exactly 0 has no logarithm; it counts as this, the smallest normal float.
-_FLOOR = float(np.finfo(np.float64).tiny)
-
 _TEMPERATURES = (0.01, 100.0)
 
 
 def fuse(
-    probs: ArrayLike, stratum_prior: ArrayLike | None = None, fusion: str = "mixture"
+    probs: ArrayLike, stratum_prior: ArrayLike | None = None, fusion: str = "mixture", *, kind: Kind = None
 ) -> NDArray[np.float64]:
     """Adjust for C: fuse P(Y|b,c) of M strata into P(Y|do(x)).
 
     Parameters
     ----------
     probs : (M, ..., K) array
-        P(Y|b,c) per stratum; each row sums to 1. Rows of log-probabilities or logits are read as such (they are
-        recognised by a negative entry) and normalised.
+        P(Y|b,c) per stratum, as ``kind`` says.
     stratum_prior : (M,) array, optional
         P(C=c), sums to 1. Default: uniform, 1/M.
     fusion : {"mixture", "logit", "product"}
@@ -54,6 +51,9 @@ def fuse(
         normalised geometric mean. ``product``: proportional to exp(M sum_c P(c) log P(Y|b,c)), for uniform P(c) the
         product of the probabilities and the softmax of the released code's sum of logits; it is ``logit`` at
         temperature 1/M, with the same decisions.
+    kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
+        What ``probs`` holds. Without it, each member must be one or the other of the first two, by the sums of its
+        rows; logits are never guessed (:func:`causalft.estimators.kinds.log_probabilities`).
 
     Returns
     -------
@@ -63,7 +63,8 @@ def fuse(
     Raises
     ------
     CausalFTError
-        For an unknown fusion, rows that are neither probabilities nor logits, or a prior that does not fit.
+        For an unknown fusion or kind, rows that are not of their kind (member and row are named), or a prior that does
+        not fit.
 
     Examples
     --------
@@ -74,10 +75,12 @@ def fuse(
     [[0.75, 0.25]]
     >>> fuse(strata, fusion="product").round(3).tolist()
     [[0.9, 0.1]]
+    >>> fuse([strata[0], [[3.0, 3.0]]], kind=["probabilities", "logits"]).round(3).tolist()
+    [[0.7, 0.3]]
     """
     if fusion not in FUSIONS:
         raise CausalFTError(f"no fusion named '{fusion}'; {nearest(fusion, FUSIONS)}")
-    log_p = _log_probabilities(probs)
+    log_p = member_log_probabilities(probs, kind)
     if log_p.ndim < 2:
         raise CausalFTError(f"probs must be (n_strata, ..., n_classes), not of shape {log_p.shape}")
     weights = stratum_weights(stratum_prior, log_p.shape[0])
@@ -108,7 +111,9 @@ def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[n
     return weights / weights.sum()
 
 
-def fit_temperature(probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None) -> float:
+def fit_temperature(
+    probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, kind: str | None = None
+) -> float:
     """Find the one temperature T that makes softmax(log p / T) likeliest (Guo et al., ICML 2017).
 
     Strata that are each calibrated give an under-confident mixture, so the temperature is fitted after fusion.
@@ -116,11 +121,13 @@ def fit_temperature(probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | No
     Parameters
     ----------
     probs : (n, K) array
-        Probabilities, log-probabilities or logits.
+        Probabilities, log-probabilities or logits; see ``kind``.
     labels : (n,) array of int in [0, K)
         Of samples that were not trained on, from the target population.
     weights : (n,) array, optional
         How often each sample counts; default: once.
+    kind : {"probabilities", "log-probabilities", "logits"}, optional
+        As in :func:`fuse`.
 
     Returns
     -------
@@ -132,7 +139,7 @@ def fit_temperature(probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | No
     >>> fit_temperature([[.6, .4]] * 10, [0] * 9 + [1]) < 1
     True
     """
-    log_p, y = _log_probabilities(probs), np.asarray(labels)
+    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
     _check_pair(log_p, y)
     chosen = np.arange(len(y))
     counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
@@ -149,15 +156,19 @@ def fit_temperature(probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | No
     return float(np.exp(-solution.x))
 
 
-def apply_temperature(probs: ArrayLike, temperature: float) -> NDArray[np.float64]:
+def apply_temperature(
+    probs: ArrayLike, temperature: float, *, kind: str | None = None
+) -> NDArray[np.float64]:
     """Return softmax(log p / T).
 
     Parameters
     ----------
     probs : (..., K) array
-        Probabilities, log-probabilities or logits.
+        Probabilities, log-probabilities or logits; see ``kind``.
     temperature : float
         Positive; 1 changes nothing.
+    kind : {"probabilities", "log-probabilities", "logits"}, optional
+        As in :func:`fuse`.
 
     Examples
     --------
@@ -166,10 +177,10 @@ def apply_temperature(probs: ArrayLike, temperature: float) -> NDArray[np.float6
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise CausalFTError(f"temperature {temperature} must be a positive number")
-    return np.exp(log_softmax(_log_probabilities(probs) / temperature, axis=-1))
+    return np.exp(log_softmax(log_probabilities(probs, kind) / temperature, axis=-1))
 
 
-def label_log_probabilities(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+def label_log_probabilities(probs: ArrayLike, labels: ArrayLike, *, kind: Kind = None) -> NDArray[np.float64]:
     """log P(y_i|b_i,c) of the labels under each stratum: (M, n).
 
     Examples
@@ -177,15 +188,14 @@ def label_log_probabilities(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.f
     >>> np.exp(label_log_probabilities([[[.9, .1]], [[.5, .5]]], [1])).round(3).tolist()
     [[0.1], [0.5]]
     """
-    y, found = np.asarray(labels), []
-    for member in _members(probs):
-        log_p = _log_probabilities(member)
-        _check_pair(log_p, y)
-        found.append(log_p[np.arange(len(y)), y])
-    return np.stack(found)
+    log_p, y = _stack(probs, kind), np.asarray(labels)
+    _check_pair(log_p[0], y)
+    return log_p[:, np.arange(len(y)), y]
 
 
-def fit_stratum_temperatures(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
+def fit_stratum_temperatures(
+    probs: ArrayLike, labels: ArrayLike, *, kind: Kind = None
+) -> NDArray[np.float64]:
     """Find the temperature of each stratum by itself: (M,).
 
     This puts members of different sharpness on one scale before they are fused. The mixture of calibrated members is
@@ -194,8 +204,10 @@ def fit_stratum_temperatures(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.
     Parameters
     ----------
     probs : (M, n, K) array
-        Probabilities, log-probabilities or logits per stratum.
+        Probabilities, log-probabilities or logits per stratum; see ``kind``.
     labels : (n,) array of int in [0, K)
+    kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
+        As in :func:`fuse`.
 
     Examples
     --------
@@ -204,31 +216,36 @@ def fit_stratum_temperatures(probs: ArrayLike, labels: ArrayLike) -> NDArray[np.
     >>> apply_stratum_temperatures([sharp, blunt], temperatures)[:, 0, 0].round(3).tolist()
     [0.75, 0.75]
     """
-    return np.array([fit_temperature(member, labels) for member in _members(probs)])
+    return np.array([fit_temperature(p, labels, kind="log-probabilities") for p in _stack(probs, kind)])
 
 
-def apply_stratum_temperatures(probs: ArrayLike, temperatures: ArrayLike) -> NDArray[np.float64]:
+def apply_stratum_temperatures(
+    probs: ArrayLike, temperatures: ArrayLike, *, kind: Kind = None
+) -> NDArray[np.float64]:
     """Scale each stratum by its own temperature: (M, n, K), rows sum to 1.
 
     Parameters
     ----------
     probs : (M, n, K) array
     temperatures : (M,) array of positive numbers
+    kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
+        As in :func:`fuse`.
 
     Examples
     --------
     >>> apply_stratum_temperatures([[[.8, .2]], [[.8, .2]]], [1, .5]).round(3).tolist()
     [[[0.8, 0.2]], [[0.941, 0.059]]]
     """
-    members, values = _members(probs), np.asarray(temperatures, dtype=float)
+    members, values = _stack(probs, kind), np.asarray(temperatures, dtype=float)
     if values.shape != (len(members),):
         raise CausalFTError(
             f"temperatures have shape {values.shape}; give one for each of {len(members)} strata"
         )
-    return np.stack([apply_temperature(p, float(t)) for p, t in zip(members, values, strict=True)])
+    pairs = zip(members, values, strict=True)
+    return np.stack([apply_temperature(p, float(t), kind="log-probabilities") for p, t in pairs])
 
 
-def nll(probs: ArrayLike, labels: ArrayLike) -> float:
+def nll(probs: ArrayLike, labels: ArrayLike, *, kind: str | None = None) -> float:
     """Mean negative log-likelihood in nats; a probability of 0 counts as the smallest float.
 
     Examples
@@ -236,12 +253,14 @@ def nll(probs: ArrayLike, labels: ArrayLike) -> float:
     >>> round(nll([[.5, .5], [1., 0.]], [0, 0]), 4)
     0.3466
     """
-    log_p, y = _log_probabilities(probs), np.asarray(labels)
+    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
     _check_pair(log_p, y)
     return float(-log_p[np.arange(len(y)), y].mean())
 
 
-def expected_calibration_error(probs: ArrayLike, labels: ArrayLike, n_bins: int = 15) -> float:
+def expected_calibration_error(
+    probs: ArrayLike, labels: ArrayLike, n_bins: int = 15, *, kind: str | None = None
+) -> float:
     """Mean |accuracy - confidence| over equal-width bins of the top probability, weighted by bin size.
 
     Examples
@@ -249,7 +268,7 @@ def expected_calibration_error(probs: ArrayLike, labels: ArrayLike, n_bins: int 
     >>> round(expected_calibration_error([[.75, .25]] * 4, [0, 0, 0, 1]), 6)
     0.0
     """
-    log_p, y = _log_probabilities(probs), np.asarray(labels)
+    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
     _check_pair(log_p, y)
     confidence = np.exp(log_p.max(axis=1))
     surplus = (log_p.argmax(axis=1) == y) - confidence
@@ -257,27 +276,11 @@ def expected_calibration_error(probs: ArrayLike, labels: ArrayLike, n_bins: int 
     return float(np.abs(np.bincount(bins, weights=surplus, minlength=n_bins)).sum() / len(y))
 
 
-def _log_probabilities(values: ArrayLike) -> NDArray[np.float64]:
-    """Normalised log-probabilities of probabilities (rows sum to 1) or of log-probabilities and logits."""
-    array = np.asarray(values, dtype=float)
-    if array.ndim == 0 or array.size == 0 or np.isnan(array).any():
-        raise CausalFTError(f"probabilities of shape {array.shape} are empty or not a number")
-    if array.min() < 0:
-        return log_softmax(np.maximum(array, np.log(_FLOOR)) if np.isneginf(array).any() else array, axis=-1)
-    sums = array.sum(axis=-1)
-    if np.abs(sums - 1).max() > 1e-3:
-        raise CausalFTError(
-            f"rows must sum to 1, one sums to {float(sums.flat[np.abs(sums - 1).argmax()]):.4g}; "
-            "give probabilities or log-probabilities"
-        )
-    return np.log(np.maximum(array / sums[..., None], _FLOOR))
-
-
-def _members(probs: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(probs, dtype=float)
-    if array.ndim != 3 or not len(array):
-        raise CausalFTError(f"probs must be (n_strata, n, n_classes), not of shape {array.shape}")
-    return array
+def _stack(probs: ArrayLike, kind: Kind) -> NDArray[np.float64]:
+    log_p = member_log_probabilities(probs, kind)
+    if log_p.ndim != 3:
+        raise CausalFTError(f"probs must be (n_strata, n, n_classes), not of shape {log_p.shape}")
+    return log_p
 
 
 def _check_pair(log_p: NDArray[np.float64], labels: NDArray[np.generic]) -> None:

@@ -19,6 +19,7 @@ from causalft.estimators.fusion import (
     fuse,
     stratum_weights,
 )
+from causalft.estimators.kinds import Kind
 from causalft.estimators.stratum_prior import estimate_stratum_prior
 
 __all__ = ["Mixing", "check_mixing", "fit_mixing"]
@@ -47,11 +48,13 @@ class Mixing:
     stratum_temperatures: tuple[float, ...] | None = None
     stratum_prior_ci95: tuple[tuple[float, float], ...] | None = None
 
-    def __call__(self, probs: ArrayLike) -> NDArray[np.float64]:
-        """Fuse and calibrate probabilities of shape (M, n, K): (n, K), rows sum to 1."""
+    def __call__(self, probs: ArrayLike, *, kind: Kind = "probabilities") -> NDArray[np.float64]:
+        """Fuse and calibrate what ``kind`` says, of shape (M, n, K): (n, K), rows sum to 1."""
         if self.stratum_temperatures is not None:
-            probs = apply_stratum_temperatures(probs, self.stratum_temperatures)
-        return apply_temperature(fuse(probs, self.stratum_prior, self.fusion), self.temperature)
+            probs = apply_stratum_temperatures(probs, self.stratum_temperatures, kind=kind)
+            kind = "probabilities"
+        fused = fuse(probs, self.stratum_prior, self.fusion, kind=kind)
+        return apply_temperature(fused, self.temperature, kind="probabilities")
 
     def to_metrics(self) -> dict[str, Any]:
         """A JSON document; `Mixing.from_metrics` reads it."""
@@ -92,13 +95,14 @@ def fit_mixing(
     stratum_prior: Sequence[float] | str | None = None,
     calibrate_strata: bool = False,
     seed: int = 0,
+    kind: Kind = "probabilities",
 ) -> Mixing:
     """Learn a fusion on validation images.
 
     Parameters
     ----------
     probs : (M, n, K) array
-        P(Y | b, c) of the validation images.
+        P(Y | b, c) of the validation images, as ``kind`` says.
     labels : (n,) array of int
     fusion : {"mixture", "logit", "product"}
     stratum_prior : sequence of M floats, ``"uniform"`` or ``"em"``, optional
@@ -107,6 +111,8 @@ def fit_mixing(
         Fit a temperature for each stratum before the fusion.
     seed : int
         Of the bootstrap behind the interval.
+    kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member
+        As in :func:`causalft.estimators.fusion.fuse`.
 
     Returns
     -------
@@ -118,22 +124,22 @@ def fit_mixing(
     >>> fit_mixing(strata, [0, 1]).stratum_prior
     (0.5, 0.5)
     """
-    stack = np.asarray(probs, dtype=float)
-    check_mixing(fusion, stratum_prior, len(stack))
+    n_strata = len(probs)  # type: ignore[arg-type]
+    check_mixing(fusion, stratum_prior, n_strata)
     temperatures = None
     if calibrate_strata:
-        temperatures = fit_stratum_temperatures(stack, labels)
-        stack = apply_stratum_temperatures(stack, temperatures)
+        temperatures = fit_stratum_temperatures(probs, labels, kind=kind)
+        probs, kind = apply_stratum_temperatures(probs, temperatures, kind=kind), "probabilities"
     intervals = None
     if stratum_prior == "em":
-        found = estimate_stratum_prior(stack, labels, seed)
+        found = estimate_stratum_prior(probs, labels, seed, kind=kind)
         weights, intervals = found.weights, found.ci95
     else:
-        weights = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, len(stack))
+        weights = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, n_strata)
     return Mixing(
         fusion,
         tuple(map(float, weights)),
-        fit_temperature(fuse(stack, weights, fusion), labels),
+        fit_temperature(fuse(probs, weights, fusion, kind=kind), labels, kind="probabilities"),
         None if temperatures is None else tuple(map(float, temperatures)),
         None if intervals is None else tuple((float(low), float(high)) for low, high in intervals),
     )

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import label_log_probabilities
+from causalft.estimators.kinds import Kind
 
 __all__ = ["StratumPrior", "estimate_stratum_prior"]
 
@@ -63,14 +64,20 @@ class StratumPrior:
 
 
 def estimate_stratum_prior(
-    val_probs: ArrayLike, labels: ArrayLike, seed: int = 0, *, n_boot: int = 500, concentration: float = 1.0
+    val_probs: ArrayLike,
+    labels: ArrayLike,
+    seed: int = 0,
+    *,
+    n_boot: int = 500,
+    concentration: float = 1.0,
+    kind: Kind = None,
 ) -> StratumPrior:
     """Estimate P(C=c) on labelled images that no member was tuned on.
 
     Parameters
     ----------
     val_probs : (M, n, K) array
-        P(Y|b,c) of each stratum: probabilities, log-probabilities or logits.
+        P(Y|b,c) of each stratum, as ``kind`` says.
     labels : (n,) array of int in [0, K)
     seed : int
         Of the bootstrap.
@@ -79,6 +86,8 @@ def estimate_stratum_prior(
     concentration : float
         Of a symmetric Dirichlet prior on P(C), 1 or more: 1 is plain maximum likelihood, a larger one keeps every
         stratum in (as if each had explained ``concentration - 1`` images more).
+    kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
+        As in :func:`causalft.estimators.fusion.fuse`.
 
     Returns
     -------
@@ -100,7 +109,7 @@ def estimate_stratum_prior(
         raise CausalFTError(f"concentration is {concentration}; give 1 (none) or a larger number")
     if n_boot < 20:
         raise CausalFTError(f"n_boot is {n_boot}; an interval needs 20 draws or more")
-    log_p = label_log_probabilities(val_probs, labels).T
+    log_p = label_log_probabilities(val_probs, labels, kind=kind).T
     highest = log_p.max(axis=1, keepdims=True)
     likelihood, log_scale = np.exp(log_p - highest), float(highest.sum())
     n, n_strata = likelihood.shape

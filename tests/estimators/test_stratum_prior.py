@@ -76,7 +76,7 @@ def test_equal_strata_stay_equal_and_logits_count_as_probabilities() -> None:
     same = estimate_stratum_prior([probs[0], probs[0]], labels, n_boot=20)
     np.testing.assert_allclose(same.weights, 0.5)
     a = estimate_stratum_prior(probs, labels, n_boot=20, seed=1)
-    b = estimate_stratum_prior(np.log(probs) - 3, labels, n_boot=20, seed=1)
+    b = estimate_stratum_prior(np.log(probs) - 3, labels, n_boot=20, seed=1, kind="logits")
     np.testing.assert_allclose(a.weights, b.weights, rtol=1e-6)
     np.testing.assert_allclose(a.ci95, b.ci95, rtol=1e-6)
     assert "EM steps" in repr(a)

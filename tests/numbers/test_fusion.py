@@ -88,7 +88,7 @@ def test_fusion_is_a_distribution_and_commutes_with_permutations(seed: int, fusi
     order, classes = rng.permutation(3), rng.permutation(5)
     np.testing.assert_allclose(fuse(probs[order][..., classes], weights[order], fusion), fused[:, classes])
     np.testing.assert_allclose(
-        fuse(np.log(probs) + rng.normal(size=(3, 7, 1)), weights, fusion), fused, rtol=1e-9
+        fuse(np.log(probs) + rng.normal(size=(3, 7, 1)), weights, fusion, kind="logits"), fused, rtol=1e-9
     )
     same = probs[0] if fusion != "product" else apply_temperature(probs[0], 1 / 3)
     np.testing.assert_allclose(fuse(np.stack([probs[0]] * 3), weights, fusion), same, rtol=1e-9)
@@ -123,10 +123,11 @@ def test_a_weight_counts_like_repeated_rows() -> None:
     rng = np.random.default_rng(8)
     log_p, labels, weights = rng.normal(size=(60, 3)), rng.integers(0, 3, 60), rng.integers(0, 3, 60)
     repeated = np.repeat(np.arange(60), weights)
-    weighted = fit_temperature(log_p, labels, weights)
-    assert weighted == pytest.approx(fit_temperature(log_p[repeated], labels[repeated]), rel=1e-5)
+    weighted = fit_temperature(log_p, labels, weights, kind="logits")
+    unweighted = fit_temperature(log_p[repeated], labels[repeated], kind="logits")
+    assert weighted == pytest.approx(unweighted, rel=1e-5)
     with pytest.raises(CausalFTError, match="weights must be 60 numbers"):
-        fit_temperature(log_p, labels, weights[:5])
+        fit_temperature(log_p, labels, weights[:5], kind="logits")
 
 
 def test_temperature_of_two_classes_in_closed_form() -> None:
@@ -140,11 +141,11 @@ def test_each_stratum_has_its_own_temperature() -> None:
     log_p = log_softmax(2 * rng.normal(size=(8000, 5)), axis=1)
     labels = (rng.random((8000, 1)) > np.exp(log_p).cumsum(1)).sum(1).clip(0, 4)
     strata = np.stack([3.0 * log_p, 0.5 * log_p])
-    temperatures = fit_stratum_temperatures(strata, labels)
+    temperatures = fit_stratum_temperatures(strata, labels, kind="logits")
     np.testing.assert_allclose(temperatures, [3.0, 0.5], rtol=0.1)
-    scaled = apply_stratum_temperatures(strata, temperatures)
+    scaled = apply_stratum_temperatures(strata, temperatures, kind="logits")
     np.testing.assert_allclose(scaled[0], scaled[1], atol=0.03)
-    np.testing.assert_allclose(scaled[1], apply_temperature(strata[1], temperatures[1]))
+    np.testing.assert_allclose(scaled[1], apply_temperature(strata[1], temperatures[1], kind="logits"))
 
 
 def test_a_stratum_of_logits_beside_one_of_probabilities() -> None:
@@ -177,8 +178,8 @@ def test_calibration_error_closed_form() -> None:
         (lambda: fuse(random_strata(0), fusion="mixtur"), "did you mean 'mixture'"),
         (lambda: fuse(random_strata(0), [0.5, 0.5]), "each of 3 strata"),
         (lambda: fuse(random_strata(0), [0.5, 0.2, 0.2]), "sum to 1"),
-        (lambda: fuse(random_strata(0) * 2), "one sums to 2"),
-        (lambda: fuse([np.nan, 1.0]), "not a number"),
+        (lambda: fuse(random_strata(0) * 2), "member 0: .* sums to 2"),
+        (lambda: apply_temperature([np.nan, 1.0], 1), "not a finite number"),
         (lambda: apply_stratum_temperatures(random_strata(0), [1.0]), "each of 3 strata"),
         (lambda: fit_stratum_temperatures(random_strata(0)[0], [0] * 7), "n_strata, n, n_classes"),
         (lambda: fuse([0.5, 0.5]), "n_strata"),
@@ -194,3 +195,77 @@ def test_bad_input_is_named(call, message: str) -> None:  # type: ignore[no-unty
 
 def test_uniform_weights_by_default() -> None:
     np.testing.assert_array_equal(stratum_weights(None, 2), [0.5, 0.5])
+
+
+ONE, OTHER = [[0.9, 0.1]], [[0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("members", "kind"),
+    [
+        ([ONE, np.log(OTHER)], None),
+        ([np.log(ONE), OTHER], None),
+        ([ONE, np.log(OTHER)], ["probabilities", "log-probabilities"]),
+        ([np.log(ONE) + 40, OTHER], ["logits", "probabilities"]),
+        ([np.log(ONE) + 40, np.log(OTHER) + 7], "logits"),
+        ([np.log(ONE), np.log(OTHER)], "logits"),
+        (np.array([ONE, OTHER], dtype=np.float32), None),
+    ],
+)
+def test_each_member_is_read_by_its_own_kind(members, kind) -> None:  # type: ignore[no-untyped-def]
+    """Eq. 7: (0.9 + 0.5) / 2, whatever form the members come in."""
+    np.testing.assert_allclose(fuse(members, kind=kind), [[0.7, 0.3]], rtol=1e-6)
+
+
+def test_every_function_of_probabilities_takes_the_kind() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(2, 40, 3)) + 10.0  # non-negative
+    labels, probs = rng.integers(0, 3, 40), softmax(logits, axis=-1)
+    for kind, said in (("logits", logits), ("log-probabilities", np.log(probs))):
+        assert nll(said[0], labels, kind=kind) == pytest.approx(nll(probs[0], labels))
+        assert expected_calibration_error(said[0], labels, kind=kind) == pytest.approx(
+            expected_calibration_error(probs[0], labels)
+        )
+        assert fit_temperature(said[0], labels, kind=kind) == pytest.approx(fit_temperature(probs[0], labels))
+        for function, more in (
+            (apply_stratum_temperatures, ([1.0, 2.0],)),
+            (fit_stratum_temperatures, (labels,)),
+            (label_log_probabilities, (labels,)),
+        ):
+            np.testing.assert_allclose(function(said, *more, kind=kind), function(probs, *more), rtol=1e-9)
+        np.testing.assert_allclose(
+            apply_temperature(said, 2.0, kind=kind), apply_temperature(probs, 2.0), rtol=1e-9
+        )
+
+
+@pytest.mark.parametrize(
+    ("members", "kind", "message"),
+    [
+        ([ONE, [[2.0, 3.0]]], None, r"member 1: rows are neither .*row 0 sums to 5.*say kind='logits'"),
+        ([ONE, [[-0.1, 1.1]]], None, r"member 1: .*kind='logits'"),
+        ([ONE, [[-0.1, 1.1]]], "probabilities", r"member 1: row 0 holds -0.1 for class 0"),
+        ([ONE, [[0.7, 0.7]]], "probabilities", r"member 1: the probabilities of row 0 sum to 1.4"),
+        ([ONE * 2, ONE + [[0.2, 0.2]]], "probabilities", r"member 1: the probabilities of row 1 sum to 0.4"),
+        (
+            [np.log(ONE), [[-1.0, -1.0]]],
+            "log-probabilities",
+            r"member 1: the exponentials .* row 0 sum to 0.7358",
+        ),
+        ([ONE, [[np.nan, 1.0]]], None, r"member 1: row 0 holds nan for class 0"),
+        ([ONE, [[np.inf, 1.0]]], "logits", r"member 1: row 0 holds inf for class 0"),
+        ([ONE, [[0.0, -np.inf]]], "logits", r"member 1: row 0 holds -inf for class 1"),
+        ([ONE, ONE], "logit", r"no kind named 'logit'; did you mean 'logits'"),
+        ([ONE, ONE], ["logits"], r"1 kinds; give one, or one for each of 2 members"),
+        ([ONE, ONE * 2], None, r"member 1 has the shape \(2, 2\)"),
+        ([[[0.5, 0.5], [1.0]], ONE], None, r"member 0: rows must be numbers"),
+    ],
+)
+def test_rows_that_are_not_of_their_kind_are_named(members, kind, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(CausalFTError, match=message):
+        fuse(members, kind=kind)
+
+
+def test_log_probability_of_an_impossible_class_may_be_minus_infinity() -> None:
+    with np.errstate(divide="ignore"):
+        fused = fuse([np.log([[1.0, 0.0]]), OTHER], kind=["log-probabilities", "probabilities"])
+    np.testing.assert_allclose(fused, [[0.75, 0.25]])
