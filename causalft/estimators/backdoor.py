@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -48,8 +49,9 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     calibrate : {None, "temperature"}
         "temperature": one temperature for all P(y|x,c), fitted on ``cv`` held-out folds, each sample under its own
         stratum. (After mixing would be wrong here: observed labels follow P(y|x), not P(y|do(x)).)
-    cv : int
-        Folds for ``calibrate``.
+    cv : int, splitter or iterable of (train, test) rows
+        Folds for ``calibrate``. A number stratifies by (stratum, class); a splitter of scikit-learn is given these
+        cells as its y. Samples that are held out several times count as often.
     positivity : {"raise", "warn"}
         What to do where a stratum has no sample of a class. "warn" goes on with P(y|x,c) = 0 for that class.
 
@@ -99,7 +101,7 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         outcome: str = "Y",
         stratum_node: str = "C",
         calibrate: str | None = None,
-        cv: int = 5,
+        cv: Any = 5,
         positivity: str = "raise",
     ) -> None:
         self.estimator = estimator
@@ -304,20 +306,61 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self, X: Any, target: NDArray[np.intp], group: NDArray[np.intp], weights: NDArray[np.float64] | None
     ) -> float:
         cell = group * len(self.classes_) + target
-        counts = np.bincount(cell)
-        smallest = int(counts[counts > 0].min())
-        if smallest < self.cv:
-            m, k = divmod(int(np.flatnonzero(counts == smallest)[0]), len(self.classes_))
-            raise CausalFTError(
-                f"(stratum, class) ({self.strata_[m]}, {self.classes_[k]}) has {smallest} samples, calibrate needs "
-                f"cv={self.cv}; lower cv or set calibrate=None"
-            )
-        held_out = np.zeros((len(target), len(self.classes_)))
-        for train, test in StratifiedKFold(self.cv, shuffle=True, random_state=0).split(cell[:, None], cell):
+        probs, rows = [], []
+        for train, test in self._folds(X, cell):
+            lost = np.setdiff1d(cell[test], cell[train])
+            if len(lost):
+                raise CausalFTError(
+                    f"a fold of {self._cv_words()} has {self._cell(lost[0])} among its test samples only; use fewer "
+                    "folds, a splitter that stratifies (it is given the (stratum, class) cells as y), or calibrate=None"
+                )
             fold_weights = None if weights is None else weights[train]
             models = self._fit_strata(X[train], target[train], group[train], fold_weights)
             for m, model in enumerate(models):
-                rows = test[group[test] == m]
-                if len(rows):
-                    held_out[rows] = self._conditional(model, X[rows], m)
-        return fit_temperature(held_out, target, weights)
+                held_out = test[group[test] == m]
+                if len(held_out):
+                    probs.append(self._conditional(model, X[held_out], m))
+                    rows.append(held_out)
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        chosen = np.concatenate(rows)[order]
+        return fit_temperature(
+            np.concatenate(probs)[order], target[chosen], None if weights is None else weights[chosen]
+        )
+
+    def _folds(self, X: Any, cell: NDArray[np.intp]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+        """Train and test rows, with every (stratum, class) cell as the y of the splitter."""
+        cv: Any = self.cv
+        if isinstance(cv, numbers.Integral) and not isinstance(cv, bool):
+            counts = np.bincount(cell)
+            smallest = int(counts[counts > 0].min())
+            if cv < 2:
+                raise CausalFTError(f"cv={cv} gives no held-out fold; use 2 or more")
+            if smallest < cv:
+                raise CausalFTError(
+                    f"{self._cell(np.flatnonzero(counts == smallest)[0])} has {smallest} samples, calibrate needs "
+                    f"cv={cv}; lower cv or set calibrate=None"
+                )
+            cv = StratifiedKFold(int(cv), shuffle=True, random_state=0)
+        try:
+            folds = [(self._rows(a, cell), self._rows(b, cell)) for a, b in check_cv(cv).split(X, cell)]
+        except (ValueError, TypeError, IndexError) as error:
+            raise CausalFTError(
+                f"{self._cv_words()} gives no folds ({error}); use a number, a splitter of scikit-learn, or an iterable of "
+                "(train, test) rows"
+            ) from None
+        if not any(len(test) for _, test in folds):
+            raise CausalFTError(f"{self._cv_words()} holds out no sample; calibrate needs some")
+        return folds
+
+    @staticmethod
+    def _rows(rows: ArrayLike, cell: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Row numbers, also where a mask was given."""
+        return np.arange(len(cell))[np.asarray(rows)]
+
+    def _cv_words(self) -> str:
+        written = repr(self.cv)
+        return f"cv={written}" if len(written) <= 60 else "the given cv"
+
+    def _cell(self, number: int) -> str:
+        m, k = divmod(int(number), len(self.classes_))
+        return f"(stratum, class) ({self.strata_[m]}, {self.classes_[k]})"

@@ -15,13 +15,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 from causalft.priors import PriorEstimate, debias, estimate_prior
 from causalft.priors.checks import check_simplex
 
-__all__ = ["GLAClassifier", "gla_finetuned", "gla_zero_shot"]
+__all__ = ["EXPECTED_FAILED_CHECKS", "GLAClassifier", "gla_finetuned", "gla_zero_shot"]
+
+_MORE_CLASSES = "fits 3 classes to 2 or 10 columns; the columns of X are logits, one per class"
+EXPECTED_FAILED_CHECKS: dict[str, str] = {
+    "check_estimators_overwrite_params": _MORE_CLASSES,
+    "check_estimators_fit_returns_self": _MORE_CLASSES,
+    "check_readonly_memmap_input": _MORE_CLASSES,
+    "check_classifiers_classes": _MORE_CLASSES,
+    "check_classifiers_train": _MORE_CLASSES,
+    "check_classifiers_one_label": "a column of X is a class also where no label was seen, so another may be predicted",
+}
+"""Checks of scikit-learn's ``check_estimator`` that a :class:`GLAClassifier` cannot pass, and why."""
 
 
 def gla_zero_shot(
@@ -100,6 +112,9 @@ def gla_finetuned(
 class GLAClassifier(ClassifierMixin, BaseEstimator):
     """Classify by GLA-ZS, or by GLA-FT where tuned logits are given too.
 
+    The features are logits: column k of ``X`` belongs to class k, so there are as many features as classes. The checks
+    of scikit-learn that need other features are named in :data:`EXPECTED_FAILED_CHECKS`; all others pass.
+
     Parameters
     ----------
     train_prior : (K,) array, optional
@@ -107,18 +122,23 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
     target_prior : (K,) array, optional
         Class prior of the labelled images that ``fit`` sees and of those to classify. Default: balanced.
     l2 : float or "cv"
-        See :func:`causalft.priors.estimate_prior`.
+        See :func:`causalft.priors.estimate_prior`. 0 refuses a class without a labelled sample.
     seed : int
         Of the cross-validation.
+    classes : (K,) array of labels, optional
+        The class of each column. By default the columns are 0 to K - 1 where ``y`` holds such numbers, and the sorted
+        labels where ``y`` has K different ones.
 
     Attributes
     ----------
     estimate_ : PriorEstimate
         q.
     classes_ : (K,) array
-        0 to K - 1: the columns of the logits.
+        The class of each column of the logits.
     n_features_in_ : int
         K.
+    feature_names_in_ : (K,) array of str
+        Where ``X`` is a table with names.
 
     References
     ----------
@@ -139,37 +159,98 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
         train_prior: ArrayLike | None = None,
         *,
         target_prior: ArrayLike | None = None,
-        l2: float | str = 0.0,
+        l2: float | str = "cv",
         seed: int = 0,
+        classes: ArrayLike | None = None,
     ) -> None:
         self.train_prior = train_prior
         self.target_prior = target_prior
         self.l2 = l2
         self.seed = seed
+        self.classes = classes
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> GLAClassifier:
-        """Estimate q from zero-shot logits (n, K) and labels (n,) in [0, K) that no model was tuned on."""
-        self.estimate_: PriorEstimate = estimate_prior(
-            X, y, target_prior=self.target_prior, l2=self.l2, seed=self.seed
+        """Estimate q on labelled images that no model was tuned on.
+
+        Parameters
+        ----------
+        X : (n, K) array
+            Zero-shot logits.
+        y : (n,) array of labels
+            Column numbers, or K different labels of any kind.
+
+        Raises
+        ------
+        CausalFTError
+            If the labels do not say which column is whose, or a class has no labelled sample and ``l2`` is 0.
+        """
+        logits, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], ensure_min_features=2, ensure_min_samples=2
         )
-        self.n_features_in_ = len(self.estimate_.prior)
-        self.classes_ = np.arange(self.n_features_in_)
+        check_classification_targets(y)
+        self.classes_, columns = self._columns(y, logits.shape[1])
+        self.estimate_: PriorEstimate = estimate_prior(
+            logits, columns, target_prior=self.target_prior, l2=self.l2, seed=self.seed
+        )
         return self
 
+    def _columns(self, y: NDArray[Any], n_classes: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """The class of each column, and the column of each label."""
+        found = np.unique(y)
+        if self.classes is not None:
+            classes = np.asarray(self.classes)
+            if classes.shape != (n_classes,) or len(np.unique(classes)) != n_classes:
+                raise CausalFTError(f"classes must be {n_classes} different labels, one per column of X")
+            unknown = [label for label in found.tolist() if label not in set(classes.tolist())]
+            if unknown:
+                hint = nearest(str(unknown[0]), map(str, classes.tolist()))
+                raise CausalFTError(f"label {unknown[0]!r} of y is not one of classes; {hint}")
+        elif found.dtype.kind in "iuf" and found[0] >= 0 and found[-1] < n_classes and (found % 1 == 0).all():
+            return np.arange(n_classes), y.astype(np.int64)
+        elif len(found) == n_classes:
+            classes = found
+        else:
+            raise CausalFTError(
+                f"X has {n_classes} columns, one logit per class, and y has {len(found)} classes"
+                f"{'' if len(found) > 1 else ' (1 class)'} that are not column numbers from 0 to {n_classes - 1}; say "
+                "which label each column is for with classes=[...]"
+            )
+        place = {label: column for column, label in enumerate(classes.tolist())}
+        return classes, np.array([place[label] for label in y.tolist()], dtype=np.int64)
+
     def decision_function(self, X: ArrayLike, tuned: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Debiased logits (n, K) of zero-shot logits (n, K), added to those of ``tuned`` (n, K) where given."""
-        check_is_fitted(self)
+        """Debiased zero-shot logits, added to tuned ones where given.
+
+        Parameters
+        ----------
+        X : (n, K) array
+            Zero-shot logits.
+        tuned : (n, K) array, optional
+
+        Returns
+        -------
+        (n, K) array, or (n,) for K = 2
+            Of two classes, as everywhere in scikit-learn, the log odds of the second.
+        """
+        logits = self._debiased(X, tuned)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def _debiased(self, X: ArrayLike, tuned: ArrayLike | None) -> NDArray[np.float64]:
+        check_is_fitted(self, "estimate_")
+        zero_shot = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         if tuned is None:
-            return gla_zero_shot(X, self.estimate_.prior, self.target_prior)
-        return gla_finetuned(X, tuned, self.estimate_.prior, self.train_prior, self.target_prior)
+            return gla_zero_shot(zero_shot, self.estimate_.prior, self.target_prior)
+        tuned = check_array(tuned, dtype=[np.float64, np.float32], input_name="tuned")
+        return gla_finetuned(zero_shot, tuned, self.estimate_.prior, self.train_prior, self.target_prior)
 
     def predict_proba(self, X: ArrayLike, tuned: ArrayLike | None = None) -> NDArray[np.float64]:
         """P(Y|x) of the target: (n, K), rows sum to 1."""
-        return softmax(self.decision_function(X, tuned), axis=1)
+        return softmax(self._debiased(X, tuned), axis=1)
 
     def predict(self, X: ArrayLike, tuned: ArrayLike | None = None) -> NDArray[Any]:
         """The class of the largest probability: (n,)."""
-        return self.classes_[self.decision_function(X, tuned).argmax(axis=1)]
+        best = self._debiased(X, tuned).argmax(axis=1)
+        return self.classes_[best]
 
 
 def _for_target(logits: NDArray[np.float64], target_prior: ArrayLike | None) -> NDArray[np.float64]:

@@ -5,16 +5,29 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression, Perceptron
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    LeaveOneOut,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
 from sklearn.naive_bayes import CategoricalNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalft.errors import CausalFTError
 from causalft.estimators.backdoor import BackdoorClassifier
+from causalft.estimators.fusion import fit_temperature
 
 
 @parametrize_with_checks([BackdoorClassifier(), BackdoorClassifier(DecisionTreeClassifier(random_state=0))])
@@ -190,3 +203,87 @@ def test_it_nests_in_other_scikit_learn_tools() -> None:
     X, y, _ = discrete_world(300)
     wrapped = CalibratedClassifierCV(BackdoorClassifier(LogisticRegression()), cv=2).fit(X, y)
     assert wrapped.predict_proba(X).shape == (300, 2)
+
+
+@pytest.mark.parametrize(
+    "cv",
+    [
+        3,
+        np.int64(3),
+        StratifiedKFold(3),
+        StratifiedKFold(3, shuffle=True, random_state=1),
+        KFold(4, shuffle=True, random_state=0),
+        RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0),
+        ShuffleSplit(2, random_state=0),
+        [(np.arange(300), np.arange(300, 500)), (np.arange(200, 500), np.arange(200))],
+        [(np.arange(500) < 300, np.arange(500) >= 300)],
+    ],
+    ids=lambda cv: type(cv).__name__,
+)
+def test_calibration_takes_every_kind_of_cv(cv) -> None:  # type: ignore[no-untyped-def]
+    X, y, c = discrete_world(500)
+    model = clone(BackdoorClassifier(calibrate="temperature", cv=cv)).fit(X, y, stratum=c)
+    assert model.temperature_ == pytest.approx(1, abs=0.3)
+
+
+def test_the_temperature_of_given_folds_is_that_of_the_held_out_samples() -> None:
+    X, y, c = discrete_world(400)
+    train, test = np.arange(250), np.arange(250, 400)
+    model = BackdoorClassifier(calibrate="temperature", cv=[(train, test)]).fit(X, y, stratum=c)
+    held_out = np.zeros((150, 2))
+    for stratum in (0, 1):
+        rows, shown = train[c[train] == stratum], c[test] == stratum
+        held_out[shown] = LogisticRegression().fit(X[rows], y[rows]).predict_proba(X[test][shown])
+    assert model.temperature_ == pytest.approx(fit_temperature(held_out, y[test]))
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        (1, "cv=1 gives no held-out fold"),
+        ("five", "cv='five' gives no folds"),
+        ([(np.arange(500), np.arange(0))], "holds out no sample"),
+        ([(np.arange(400), [700])], "gives no folds"),
+        (LeaveOneOut, "gives no folds"),
+    ],
+)
+def test_a_cv_that_cannot_be_used_is_named(cv, message) -> None:  # type: ignore[no-untyped-def]
+    X, y, c = discrete_world(500)
+    with pytest.raises(CausalFTError, match=message):
+        BackdoorClassifier(calibrate="temperature", cv=cv).fit(X, y, stratum=c)
+
+
+def test_a_fold_without_a_cell_is_named() -> None:
+    X, y, c = discrete_world(500)
+    rows = np.flatnonzero((c == 1) & (y == 0))
+    with pytest.raises(CausalFTError, match=r"has \(stratum, class\) \(1, 0\) among its test samples only"):
+        BackdoorClassifier(calibrate="temperature", cv=[(np.setdiff1d(np.arange(500), rows), rows)]).fit(
+            X, y, stratum=c
+        )
+
+
+def test_the_tools_of_scikit_learn_pass_the_stratum_on() -> None:
+    X, y, c = discrete_world(600)
+    names = np.array(["no", "yes"])[y]
+    model = BackdoorClassifier(calibrate="temperature", cv=StratifiedKFold(3))
+    plain = cross_val_score(model, X, names, cv=3, params={"stratum": c})
+    search = GridSearchCV(
+        BackdoorClassifier(LogisticRegression()),
+        {"estimator__C": [0.1, 1.0], "stratum_prior": [None, "uniform"]},
+        cv=3,
+    ).fit(X, names, stratum=c)
+    assert search.best_estimator_.strata_.tolist() == [0, 1] and search.classes_.tolist() == ["no", "yes"]
+    steps = make_pipeline(StandardScaler(), BackdoorClassifier())
+    piped = steps.fit(X, names, backdoorclassifier__stratum=c)
+    by_hand = BackdoorClassifier().fit(StandardScaler().fit_transform(X), names, stratum=c)
+    np.testing.assert_allclose(
+        piped.predict_proba(X), by_hand.predict_proba(StandardScaler().fit_transform(X)), rtol=1e-6
+    )
+    with config_context(enable_metadata_routing=True):
+        asked = BackdoorClassifier(calibrate="temperature", cv=StratifiedKFold(3)).set_fit_request(
+            stratum=True
+        )
+        routed = cross_val_score(asked, X, names, cv=3, params={"stratum": c})
+        inside = make_pipeline(StandardScaler(), asked).fit(X, names, stratum=c)
+    np.testing.assert_allclose(routed, plain)
+    assert inside[-1].strata_.tolist() == [0, 1]
