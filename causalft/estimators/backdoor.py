@@ -345,8 +345,8 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             folds = [(self._rows(a, cell), self._rows(b, cell)) for a, b in check_cv(cv).split(X, cell)]
         except (ValueError, TypeError, IndexError) as error:
             raise CausalFTError(
-                f"{self._cv_words()} gives no folds ({error}); use a number, a splitter of scikit-learn, or an iterable "
-                "of (train, test) rows"
+                f"{self._cv_words()} gives no folds ({error}); give a number, a splitter of scikit-learn, or an "
+                "iterable of (train, test) rows"
             ) from None
         if not any(len(test) for _, test in folds):
             raise CausalFTError(f"{self._cv_words()} holds out no sample; calibrate needs some")
