@@ -151,8 +151,8 @@ class Design:
     def counts(self, which: str, n_per_class: int) -> np.ndarray:
         """Number of pictures of each class and factor in one set.
 
-        The set has ``K * n_per_class`` pictures, shared among labels and factors as the law says, rounded. Where the
-        law gives a factor to a class at all, the class has at least one picture of it.
+        The set has ``K * n_per_class`` images, shared among labels and factors as the law says, rounded. Every class
+        and factor of positive probability has at least one image, however rare it is.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class Design:
                 f"n_per_class {n_per_class} is too small for a majority and a minority; use at least 4"
             )
         share = self.joint(which).sum((1, 2)).T  # (K, 2)
-        labels = _apportion(share.sum(1), n_per_class * len(self.classes))
+        labels = _apportion(share.sum(1), n_per_class * len(self.classes), (share > 0).sum(1))
         table = np.empty((len(self.classes), 2), dtype=int)
         for k, n in enumerate(labels):
             first = round(n * share[k, 0] / share[k].sum(), 9)
@@ -272,9 +272,15 @@ def _letter(which: str) -> str:
     return which[0]
 
 
-def _apportion(share: np.ndarray, total: int) -> np.ndarray:
-    """Share ``total`` out by largest remainder; (K,) integers that sum to ``total``."""
+def _apportion(share: np.ndarray, total: int, least: np.ndarray) -> np.ndarray:
+    """Share ``total`` out by largest remainder, ``least`` or more to each; (K,) integers that sum to ``total``."""
     exact = share / share.sum() * total
+    raised = exact < least
+    while (exact[raised] != least[raised]).any():  # what the raised ones take, the others give in proportion
+        exact[raised] = least[raised]
+        others = share[~raised]
+        exact[~raised] = others / others.sum() * (total - least[raised].sum())
+        raised |= exact < least
     whole = np.floor(exact + 1e-9).astype(int)
     rest = total - whole.sum()
     whole[np.argsort(whole - exact, kind="stable")[:rest]] += 1

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from causalft.confounding.truth import truth
 from causalft.errors import CausalFTError
+from synthetic.design import _apportion
 from synthetic.designs import SETS, make_design
 from synthetic.laws import codes
 from synthetic.objects import PARTS
@@ -133,6 +134,7 @@ def test_selection_of_the_users_own(tmp_path):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 4))
+@example(63, 4)  # one class has 0.2 % of the images: it had none, and -1 of one factor
 def test_any_tables_make_a_law_whose_marginals_agree(tmp_path_factory, seed, k):
     rng = np.random.default_rng(seed)
     classes = list(PARTS)[:k]
@@ -158,7 +160,29 @@ def test_any_tables_make_a_law_whose_marginals_agree(tmp_path_factory, seed, k):
     look = joint.sum((2, 3)).reshape(2, k, 2).sum(2) / joint.sum((1, 2, 3))[:, None]
     assert look == pytest.approx(np.array([tables["look"]["rows"][c] for c in two]), abs=1e-6)
     assert (joint == design.joint("A")).all()
-    assert all(len(design.rows(which, 5, 0)) == 5 * k for which in SETS)
+    for which in SETS:
+        rows, counts = design.rows(which, 5, 0), design.counts(which, 5)
+        assert len(rows) == counts.sum() == 5 * k and counts.min() >= 1
+        assert (np.bincount(2 * rows.labels + rows.factors, minlength=2 * k) == counts.ravel()).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.data())
+def test_counts_are_the_law_rounded_with_one_image_or_more_of_what_is_possible(weights, data):
+    k = len(weights)
+    least = np.array(data.draw(st.lists(st.integers(1, 2), min_size=k, max_size=k)))
+    share = np.array(weights) ** 8 + 1e-9
+    counts = _apportion(share, 4 * k, least)
+    assert counts.sum() == 4 * k and (counts >= least).all()
+    free = counts > least  # classes above their least are shared in proportion, to within one image
+    exact = share[free] / share[free].sum() * counts[free].sum() if free.any() else np.zeros(0)
+    assert (np.abs(counts[free] - exact) < 1 + 1e-6).all()
+
+
+def test_a_rare_class_keeps_an_image_of_each_factor_and_the_others_give_it():
+    assert _apportion(np.array([0.9, 0.0999, 0.0001]), 30, np.array([2, 2, 2])).tolist() == [25, 3, 2]
+    assert _apportion(np.array([0.5, 0.25, 0.25]), 12, np.array([1, 2, 2])).tolist() == [6, 3, 3]
+    assert _apportion(np.array([1.0, 1e-9, 1e-9]), 12, np.array([1, 2, 2])).tolist() == [8, 2, 2]
 
 
 HALF = {"given": ["C"], "rows": {"0": [0.5, 0.5], "1": [0.5, 0.5]}}
