@@ -13,7 +13,7 @@ DEMO   := runs/demo-confounder runs/demo-fit
 help:
 	@echo "make demo    both answers on synthetic images, with reports (minutes)"
 	@echo "make test    the default test run"
-	@echo "make slow    the tests marked slow"
+	@echo "make slow    the tests marked slow, and a random search by every property test"
 	@echo "make bench   speed and memory, to bench/results.json"
 	@echo "make docs    the documentation, tutorials executed, to docs/_build/html"
 	@echo "make lint    ruff and mypy"
@@ -48,7 +48,7 @@ test: $(FULL)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 slow: $(FULL)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=search
 
 bench: $(BASE)
 	$(BIN)/python bench/run.py
