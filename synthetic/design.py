@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -173,6 +174,7 @@ class Design:
         """
         if which not in SETS:
             raise CausalFTError(f"no image set {which!r}; {nearest(which, SETS)}")
+        limits.PICTURES_PER_CLASS.check(n_per_class, "n_per_class")
         if n_per_class < 4:
             raise CausalFTError(
                 f"n_per_class {n_per_class} is too small for a majority and a minority; use at least 4"
@@ -208,8 +210,7 @@ class Design:
         >>> make_design("paper", ["cat", "dog"]).rows("B_train", 10, seed=0).parts.tolist()[:10]
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]
         """
-        if seed < 0:
-            raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
+        limits.SEED.check(seed, "seed")
         table = self.counts(which, n_per_class)
         joint = self.joint(which)
         rng = np.random.default_rng([seed, SETS.index(which), 7])

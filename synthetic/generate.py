@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from causalft import limits
 from causalft.errors import CausalFTError
 from causalft.runs import Run, write_text
 from synthetic.designs import SETS, Design, Rows
@@ -262,8 +263,7 @@ def _source(generator: str | PictureSource, size: int) -> PictureSource:
 
 def _check(design: Design, n_per_class: int, seed: int, source: PictureSource) -> None:
     design.counts("A_train", n_per_class)
-    if seed < 0:
-        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
+    limits.SEED.check(seed, "seed")
     for name in design.classes:
         if name not in source.parts:
             raise CausalFTError(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import read_json
 from synthetic.diffusion import DiffusionSource
@@ -91,16 +92,16 @@ def open_diffusion(
     Prompts: "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv 2501.15955), A/B sets.
     """
     chosen = _prompts(prompts, templates, negative_prompt)
-    if steps is not None and steps < 1:
-        raise CausalFTError(f"--steps {steps}: use at least 1")
-    if guidance is not None and not 0 <= guidance < 1000:
-        raise CausalFTError(f"--guidance {guidance:g} is out of range; use 1 (none) to about 15")
+    if steps is not None:
+        limits.STEPS.check(steps, "steps")
+    if guidance is not None:
+        limits.GUIDANCE.check(guidance, "guidance")
     if size is not None and size < 8:
         raise CausalFTError(f"size {size} is too small to show a part; use at least 8 pixels")
     if attention_slicing not in ("auto", "on", "off"):
         raise CausalFTError(f"--attention-slicing {attention_slicing}: use auto, on or off")
-    if isinstance(batch_size, str) and batch_size != "auto" or isinstance(batch_size, int) and batch_size < 1:
-        raise CausalFTError(f"--batch-size {batch_size}: use auto, or a number of at least 1")
+    if batch_size != "auto":
+        limits.BATCH_SIZE.check(batch_size, "batch_size")
     where = _device(device)
     dtype = _precision(precision, where)
     found = find_pipeline(model, revision=revision, config=model_config, fetch=fetch)
@@ -198,10 +199,7 @@ def _device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise CausalFTError(f"--device {name}: use auto, cpu, cuda, cuda:1 or mps") from None
+    device = torch.device(limits.check_device(name))
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < max(torch.cuda.device_count(), 1),

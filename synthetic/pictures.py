@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from synthetic.objects import N_NUISANCE, PARTS, render
 from synthetic.request import PictureSource as PictureSource
@@ -52,8 +53,7 @@ class Renderer:
     batch_size = 256
 
     def __init__(self, size: int = 48) -> None:
-        if size < 8:
-            raise CausalFTError(f"size {size} is too small to show a part; use at least 8 pixels")
+        limits.PICTURE_SIZE.check(size, "size")
         self.size = int(size)
 
     def draw(self, requests: Sequence[Request]) -> np.ndarray:

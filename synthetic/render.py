@@ -130,7 +130,7 @@ def render_creatures(
 def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
     """Draw all that varies from picture to picture, before a pixel is painted. First dimension: pictures."""
     n = len(parts)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand((n, *shape), generator=generator)

@@ -87,7 +87,10 @@ def test_unknown_verbs_and_options_offer_the_nearest():
     [
         (["fit", "--fusion", "produkt"], "'--fusion': 'produkt' is not one of 'mixture', 'logit', 'product'"),
         (["fit", "--fusion", "produkt"], "did you mean 'product'?"),
-        (["fit", "--epochs", "1.5"], "'--epochs': '1.5' is not a valid integer; see `causalft fit --help`"),
+        (
+            ["fit", "--epochs", "1.5"],
+            "'--epochs': '1.5' is not a whole number; give a whole number from 1 to",
+        ),
         (["fit", "--epoch", "4"], "no such option '--epoch'. Did you mean '--epochs'?"),
         (["predict"], "missing argument 'RUN'; see `causalft predict --help`"),
         (["data", "shw"], "no such command 'shw'"),

@@ -275,7 +275,9 @@ def test_what_to_predict_must_be_there_and_readable(fitted, tmp_path):
     assert "holds no image" in said(run("predict", folder, tmp_path))
     (tmp_path / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 20)
     assert "cut.png" in said(run("predict", folder, tmp_path / "cut.png"))
-    assert "--top must be 1 or more" in said(run("predict", folder, tmp_path / "cut.png", "--top", 0))
+    assert "'--top': '0' is out of range; give a whole number from 1 to" in said(
+        run("predict", folder, tmp_path / "cut.png", "--top", 0)
+    )
 
 
 def test_a_class_that_the_run_does_not_know(fitted, tmp_path, pictures):
@@ -392,7 +394,7 @@ def test_debug_shows_the_traceback(tmp_path):
     ("options", "message"),
     [
         (["--strata", "clip,opnclip"], "no stratum 'opnclip'; did you mean 'openclip'"),
-        (["--strata", ","], "no stratum given"),
+        (["--strata", ","], "'--strata': ',' names nothing"),
         (["--strata", "clip", "--control", "seeds"], "name two or more strata"),
         (
             ["--control", "seeds", "--control-of", "metaclip"],
@@ -400,14 +402,14 @@ def test_debug_shows_the_traceback(tmp_path):
         ),
         (["--control-of", "clip"], "--control-of goes with --control seeds"),
         (["--stratum-prior", "0.5,0.6"], "sum to 1"),
-        (["--stratum-prior", "half"], "--stratum-prior 'half' is not a list of numbers"),
-        (["--lr", "0.01,-1"], "--lr -1.0 is not above 0"),
-        (["--epochs", "0"], "--epochs 0 is not above 0"),
-        (["--batch-size", "-3"], "--batch-size -3 is not above 0"),
-        (["--seed", "-1"], "seed -1 is below 0"),
-        (["--seeds", "0"], "at least one seed"),
-        (["--imbalance-factor", "0"], "imbalance factor 0.0 is below 1"),
-        (["--device", "gpu"], "unknown device 'gpu'"),
+        (["--stratum-prior", "half"], "'--stratum-prior': 'half' is not a number; give a number from 0 to 1"),
+        (["--lr", "0.01,-1"], "'--lr': '-1' is out of range; give a number above 0"),
+        (["--epochs", "0"], "'--epochs': '0' is out of range; give a whole number from 1"),
+        (["--batch-size", "-3"], "'--batch-size': '-3' is out of range"),
+        (["--seed", "-1"], "'--seed': '-1' is out of range; give a whole number from 0"),
+        (["--seeds", "0"], "'--seeds': '0' is out of range; give a whole number from 1"),
+        (["--imbalance-factor", "0"], "'--imbalance-factor': '0' is out of range; give a number from 1"),
+        (["--device", "gpu"], "'--device': 'gpu' is none that a model runs on; use auto, cpu"),
         (["--weights", "clip=a.safetensors"], "--weights goes with --zoo pretrained"),
         (["--n-test", "3"], "its minis never saw; leave it out"),
         (["--order", "class"], "--order is decided by"),

@@ -17,8 +17,8 @@ def fit(photos, tiny_zoo, out, *options):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--weight-decay", "-1"], "a weight decay of -1 trains nothing; give 0 or more"),
-        (["--weight-decay", "nan"], "a weight decay of nan"),
+        (["--weight-decay", "-1"], "'--weight-decay': '-1' is out of range; give a number from 0 to 1,000"),
+        (["--weight-decay", "nan"], "'--weight-decay': 'nan' is not a finite number"),
         (["--lr", "1e9"], "stratum 'clip': the logits are not finite"),
         (["--lr", "1e9"], "lower the learning rate (now 1e+09)"),
         (["--lr", "1e9,0.05"], "lower the learning rate (now 1e+09)"),
@@ -97,7 +97,7 @@ def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):
             "(--bottleneck) does nothing with the tuner 'bias+last-1'",
         ),
         (["--tuner", "lroa", "--bottleneck", "4"], "unknown tuner 'lroa': did you mean 'lora'"),
-        (["--data", ""], "--data is empty; name a folder, a file or creatures-lt"),
+        (["--data", ""], "'--data': it is empty; give a value"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, options, line):
@@ -113,7 +113,10 @@ def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, 
         (["--loss", "LDMA"], "unknown loss 'LDMA'; did you mean 'LDAM'"),
         (["--template", "ensembl"], "'ensembl' is no set of templates (did you mean 'ensemble'"),
         (["--template", "gone.json"], "the descriptors in gone.json cannot be read"),
-        (["--device", "gpu"], "unknown device 'gpu'; use auto, cpu, cuda or cuda:N"),
+        (
+            ["--device", "gpu"],
+            "'--device': 'gpu' is none that a model runs on; use auto, cpu, cuda, cuda:N or mps",
+        ),
     ],
 )
 def test_a_choice_that_needs_no_data_to_be_wrong_is_refused_before_any_is_read(
@@ -168,6 +171,6 @@ def test_a_ratio_is_refused_as_it_was_typed(verb, ratio, tmp_path):
     result = run(*asked)
     assert (
         result.exit_code == 2
-        and f"--ratio {ratio}: not a ratio of two parts; write it as 90:10" in result.stderr
+        and f"'--ratio': {ratio!r} is not a ratio of two parts; write it as 90:10" in result.stderr
     )
     assert not (tmp_path / "sets").exists()

@@ -247,8 +247,11 @@ def test_nothing_readable_is_an_error(fitted, broken, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--top", "some"], "--top must be 1 or more, or all; not some"),
-        (["--top", "0"], "--top must be 1 or more"),
+        (
+            ["--top", "some"],
+            "'--top': 'some' is not a whole number; give",
+        ),
+        (["--top", "0"], "'--top': '0' is out of range"),
         (["--format", "csv"], "--format goes with --output"),
         (["-o", "-", "--json"], "with --output use --format jsonl"),
         (["-o", "rows.txt"], "add --format jsonl|csv|parquet"),

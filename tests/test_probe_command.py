@@ -164,17 +164,17 @@ def test_features_are_kept_between_probes(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--k", "0,5"], "give numbers of 1 or more"),
-        (["--k", "1.5"], "--k takes whole numbers"),
-        (["--k", "five"], "--k 'five' is not a list of numbers"),
+        (["--k", "0,5"], "'--k': '0' is out of range; give a whole number from 1"),
+        (["--k", "1.5"], "'--k': '1.5' is not a whole number"),
+        (["--k", "five"], "'--k': 'five' is not a whole number"),
         (["--losses", "CE,LAA"], "no loss is named 'LAA'"),
         (["--losses", "LA,la"], "a loss is named twice"),
         (["--heads", "cosin"], "no head is named 'cosin'; did you mean 'cosine'"),
         (["--losses", "none", "--seeds", 3], "--seeds is for heads, and --losses none trains none"),
         (["--strata", "clip,clip"], "each once"),
         (["--strata", "clap"], "no stratum 'clap'"),
-        (["--epochs", 0], "--epochs 0 is not above 0"),
-        (["--lr", "-1"], "--lr -1.0 is not above 0"),
+        (["--epochs", 0], "'--epochs': '0' is out of range"),
+        (["--lr", "-1"], "'--lr': '-1' is out of range"),
     ],
 )
 def test_wrong_settings_are_one_line(words, options, message):

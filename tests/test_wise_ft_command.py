@@ -138,8 +138,8 @@ def test_a_run_without_a_whole_line_is_refused(fitted, tmp_path, change, message
 
 
 def test_mistakes_are_one_line(fitted, tmp_path):
-    assert "alpha 1.5 is not from 0" in said(run("wise-ft", fitted, "--alphas", "0.5,1.5"))
-    assert "--alphas 'half' is not a list of numbers" in said(run("wise-ft", fitted, "--alphas", "half"))
+    assert "'--alphas': '1.5' is out of range" in said(run("wise-ft", fitted, "--alphas", "0.5,1.5"))
+    assert "'--alphas': 'half' is not a number" in said(run("wise-ft", fitted, "--alphas", "half"))
     assert "no such run folder" in said(run("wise-ft", tmp_path / "gone"))
     opened = Run.open(fitted)
     opened.config["data_fingerprint"][1] = "0" * 64

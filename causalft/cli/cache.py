@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.types import PATH, Number
 
 if TYPE_CHECKING:
     from causalft.strata.features_store import CacheEntry, FeatureCache
@@ -22,7 +24,7 @@ _DAY = 86400.0
 def _folder_option(function: Any) -> Any:
     return click.option(
         "--folder",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="The cache; by default $CAUSALFT_CACHE, or causalft/features in your cache folder.",
     )(function)
 
@@ -103,7 +105,7 @@ def _what(entry: CacheEntry) -> str:
 @_folder_option
 @click.option(
     "--unused-days",
-    type=click.FloatRange(min=0),
+    type=Number(limits.DAYS),
     default=0.0,
     show_default=True,
     help="Only entries that were not used for so many days.",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from causalft.cli.types import PATH, TEXT
+
 if TYPE_CHECKING:
     from causalft.runs import Run
 
@@ -15,11 +17,11 @@ __all__ = ["card_of", "command"]
 
 
 @click.command("card")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
+@click.option("--out", type=PATH, help="Write it here, as in README.md; printed by default.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write it here, as in README.md; printed by default."
+    "--license", "licence", type=TEXT, help="The hub's name of this model's licence, as in mit or cc-by-4.0."
 )
-@click.option("--license", "licence", help="The hub's name of this model's licence, as in mit or cc-by-4.0.")
 def command(run: Path, out: Path | None, licence: str | None) -> None:
     """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
     from causalft.runs import Run, check_place, write_text

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.data_options import data_options
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.types import FILE, Number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,10 +27,14 @@ def command() -> None:
 
 
 @command.command("show")
-@click.argument("path")
+@click.argument("path", type=FILE)
 @data_options
 @click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
-@click.option("--imbalance-factor", type=float, help="CIFAR only: draw the training part to CIFAR-LT.")
+@click.option(
+    "--imbalance-factor",
+    type=Number(limits.IMBALANCE_FACTOR),
+    help="CIFAR only: draw the training part to CIFAR-LT.",
+)
 @click.option(
     "--check", is_flag=True, help="Read every image and list the damaged ones; exit code 1 if there are any."
 )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from causalft.cli.options import name_value_pairs
+from causalft.cli.types import FILE, TEXT
 
 __all__ = ["DATA_HELP", "DATA_OPTIONS", "data_options"]
 
@@ -22,26 +23,36 @@ DATA_HELP = (
 _OPTIONS = (
     click.option(
         "--format",
+        type=TEXT,
         metavar="NAME",
         help="Force a format: folder, zip, tar, table, list, inaturalist, cifar, huggingface, webdataset.  "
         "[default: told by what is there]",
     ),
     click.option(
         "--root",
+        type=FILE,
         metavar="PATH",
         help="Folder, zip or tar that the paths of a table, list or JSON start from.  [default: the folder it lies in]",
     ),
     click.option(
         "--class-names",
+        type=FILE,
         metavar="FILE",
         help="Class names: one a line, lines with WordNet id or number and name, or JSON.",
     ),
-    click.option("--path-column", metavar="NAME", help="Column of the image paths.  [default: path]"),
-    click.option("--label-column", metavar="NAME", help="Column of the labels.  [default: label]"),
-    click.option("--split-column", metavar="NAME", help="Column of the splits.  [default: split, if there]"),
-    click.option("--factor-column", metavar="NAME", help="Column of a factor.  [default: factor, if there]"),
+    click.option(
+        "--path-column", type=TEXT, metavar="NAME", help="Column of the image paths.  [default: path]"
+    ),
+    click.option("--label-column", type=TEXT, metavar="NAME", help="Column of the labels.  [default: label]"),
+    click.option(
+        "--split-column", type=TEXT, metavar="NAME", help="Column of the splits.  [default: split, if there]"
+    ),
+    click.option(
+        "--factor-column", type=TEXT, metavar="NAME", help="Column of a factor.  [default: factor, if there]"
+    ),
     click.option(
         "--split-as",
+        type=TEXT,
         multiple=True,
         metavar="SPLIT=SPLIT",
         help="Use a split as another, as in validation=test. Repeatable.",

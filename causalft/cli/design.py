@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.output import console, print_json
+from causalft.cli.types import FILE, NAMES, PATH, Number
 
 if TYPE_CHECKING:
     from synthetic.design import Design
@@ -17,31 +19,39 @@ __all__ = ["command"]
 
 
 @click.command("design")
-@click.argument("name", metavar="paper|confounded|selection|null|label-noise|FILE")
-@click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
-@click.option("--strength", type=float, help="How closely C is tied to Y in B, 0 to 1.  [default: 0.8]")
+@click.argument("name", type=FILE, metavar="paper|confounded|selection|null|label-noise|FILE")
+@click.option("--classes", type=NAMES, metavar="A,B,...", help="At least two class names  [default: all six]")
+@click.option(
+    "--strength",
+    type=Number(limits.STRENGTH),
+    help="How closely C is tied to Y in B, 0 to 1.  [default: 0.8]",
+)
 @click.option(
     "--set", "which", type=click.Choice(["A", "B"]), default="B", show_default=True, help="Which of its sets."
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Where to draw its graph.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def command(
-    name: str, classes: str | None, strength: float | None, which: str, out: Path | None, as_json: bool
+    name: str,
+    classes: tuple[str, ...] | None,
+    strength: float | None,
+    which: str,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the law of an A/B design: its tables, what they imply, and the exact P(Y|X) and P(Y|do(X)).
 
     NAME is a built-in design, or a YAML file with tables of your own.
     """
-    from causalft.cli.verify_confounder import parse_classes
     from causalft.scm.draw import save_graph
     from synthetic.designs import make_design
 
-    design = make_design(name, parse_classes(classes), strength=strength)
+    design = make_design(name, classes, strength=strength)
     document = _document(design, which)
     if out is not None:
         save_graph(design.scm(which).graph, out, treatment="X", outcome="Y")

@@ -9,15 +9,16 @@ import click
 
 from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.output import console, print_json
+from causalft.cli.types import DEVICE, FILE, PATH
 
 __all__ = ["command"]
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help=DATA_HELP)
+@click.argument("run", type=PATH)
+@click.option("--data", type=FILE, required=True, help=DATA_HELP)
 @data_options
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.types import FILE, PATH, TEXT, Number
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
@@ -43,12 +45,18 @@ def list_command(as_json: bool) -> None:
 
 
 @command.command("run")
-@click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. Default: runs/NAME.")
+@click.argument("name", type=TEXT)
+@click.option("--out", type=PATH, help="Run folder. Default: runs/NAME.")
 @click.option("--quick", is_flag=True, help="A smaller run, to see that it works.")
-@click.option("--seeds", type=click.IntRange(min=1), help="Repetitions. Default: the experiment's own.")
-@click.option("--data", help="Images, for an experiment on your own.")
-@click.option("--zoo", help="Folder made by `causalft zoo pretrain`, for an experiment on your own images.")
+@click.option(
+    "--seeds",
+    type=Number(limits.SEEDS),
+    help="Repetitions. Default: the experiment's own.",
+)
+@click.option("--data", type=FILE, help="Images, for an experiment on your own.")
+@click.option(
+    "--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for an experiment on your own images."
+)
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )

@@ -7,17 +7,16 @@ from pathlib import Path
 import click
 
 from causalft.cli.output import console, print_json
+from causalft.cli.types import NAMES, PATH, TEXT
 
 __all__ = ["command"]
 
 
 @click.command("export")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--to", required=True, help="onnx, torch-export or single-file.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The model's file; by default RUN/export/FORMAT/model.*"
-)
-@click.option("--strata", help="Export only these, as in clip,openclip; all by default.")
+@click.argument("run", type=PATH)
+@click.option("--to", type=TEXT, required=True, help="onnx, torch-export or single-file.")
+@click.option("--out", type=PATH, help="The model's file; by default RUN/export/FORMAT/model.*")
+@click.option("--strata", type=NAMES, help="Export only these, as in clip,openclip; all by default.")
 @click.option(
     "--fused/--no-fused",
     default=True,
@@ -25,11 +24,21 @@ __all__ = ["command"]
     help="Whether the fused probabilities are an output beside those of each stratum.",
 )
 @click.option(
-    "--pictures", default="float", show_default=True, help="What the model takes: float on [0, 1], or uint8."
+    "--pictures",
+    type=TEXT,
+    default="float",
+    show_default=True,
+    help="What the model takes: float on [0, 1], or uint8.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the description of the export as JSON.")
 def command(
-    run: Path, to: str, out: Path | None, strata: str | None, fused: bool, pictures: str, as_json: bool
+    run: Path,
+    to: str,
+    out: Path | None,
+    strata: tuple[str, ...] | None,
+    fused: bool,
+    pictures: str,
+    as_json: bool,
 ) -> None:
     """Write the classifier of RUN, the folder of a fit, as one model file with preprocessor.json beside it.
 
@@ -38,8 +47,7 @@ def command(
     """
     from causalft.estimators.export import export_run
 
-    names = None if strata is None else strata.split(",")
-    made = export_run(run, to, out=out, strata=names, fused=fused, dtype=pictures)
+    made = export_run(run, to, out=out, strata=strata, fused=fused, dtype=pictures)
     if as_json:
         print_json({"files": made.files, "difference": made.difference, **made.about})
         return

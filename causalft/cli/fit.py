@@ -8,24 +8,25 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.options import numbers, refuse_given
+from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
-from causalft.errors import CausalFTError
+from causalft.cli.types import DEVICE, FILE, PATH, SEED, TEXT, Number, Numbers
 
 __all__ = ["command"]
 
 
 @click.command("fit")
 @strata_options
-@click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
+@click.option("--data", type=FILE, default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs/fit"),
     show_default=True,
     help="Folder of the run; an interrupted one is resumed by the same command.",
@@ -39,6 +40,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--stratum-prior",
+    type=Numbers(limits.SHARE, "uniform", "em"),
     metavar="uniform|em|P,P,...",
     help="P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.  [default: uniform]",
 )
@@ -52,10 +54,11 @@ __all__ = ["command"]
     show_default=True,
     help="seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
 )
-@click.option("--control-of", help="That model. Default: the first stratum.")
+@click.option("--control-of", type=TEXT, help="That model. Default: the first stratum.")
 @split_options
 @click.option(
     "--lr",
+    type=Numbers(limits.LEARNING_RATE),
     help="Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
     "Default: 0.05 for minis, 0.01 for pretrained.",
 )
@@ -66,12 +69,12 @@ __all__ = ["command"]
     help="GLA-FT: each stratum adds the logits of its untouched model, less their prior, to its tuned ones.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Draws the long tail and seeds the training."
+    "--seed", type=SEED, default=0, show_default=True, help="Draws the long tail and seeds the training."
 )
 @click.option(
     "--seeds",
     "n_seeds",
-    type=int,
+    type=Number(limits.SEEDS),
     default=1,
     show_default=True,
     help="Repetitions with seeds SEED, SEED+1, ...",
@@ -83,7 +86,7 @@ __all__ = ["command"]
     help="Keep frozen features of validation and test images for later runs.",
 )
 @click.option("--tensorboard", is_flag=True, help="Log the training to the run's tensorboard/.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )
@@ -145,16 +148,11 @@ def _settings(options: dict[str, Any]) -> Any:
     from causalft.tuning.losses import own_spelling
 
     given = dict(options)
-    learning_rates = numbers(given.pop("lr"), "--lr") or ()
+    learning_rates = given.pop("lr") or ()
     tuning = {**given.pop("tuning"), **({"lr": learning_rates[0]} if learning_rates else {})}
-    for value in learning_rates:
-        if not 0 < value < float("inf"):
-            raise CausalFTError(f"--lr {value} is not above 0")
     if "loss" in tuning:
         tuning["loss"] = own_spelling(str(tuning["loss"]))
-    prior = given.pop("stratum_prior")
     settings = FitSettings(
-        stratum_prior=prior if prior in (None, "uniform", "em") else numbers(prior, "--stratum-prior"),
         learning_rates=learning_rates if len(learning_rates) > 1 else (),
         **given,
     )

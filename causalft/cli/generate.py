@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.output import console, print_json
-from causalft.cli.verify_confounder import parse_classes, parse_ratio
+from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
+from causalft.cli.verify_confounder import RATIO
 from causalft.errors import CausalFTError
 from causalft.runs import read_json
 
@@ -23,39 +25,64 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+def _max_rejects(text: str) -> float:
+    """Read a share, as 0.25 or 25%, or a number of images."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise CausalFTError(f"{limits.shown(text)}: use a share such as 0.25 or 25%, or a number such as 40")
+    return value
+
+
+MAX_REJECTS = Checked("rejects", _max_rejects)
+
+
 @click.command("generate")
 @click.option(
     "--design",
+    type=FILE,
     default="confounded",
     show_default=True,
     metavar="paper|confounded|selection|null|label-noise|FILE",
     help="Law of the factor, or a YAML file with a design of your own.",
 )
-@click.option("--classes", metavar="A,B,...", help="At least two class names  [default: all six]")
+@click.option("--classes", type=NAMES, metavar="A,B,...", help="At least two class names  [default: all six]")
 @click.option(
-    "--n-per-class", type=int, default=100, show_default=True, help="Pictures of each class in each set."
+    "--n-per-class",
+    type=Number(limits.PICTURES_PER_CLASS),
+    default=100,
+    show_default=True,
+    help="Pictures of each class in each set.",
 )
-@click.option("--ratio", help="Majority to minority part within a class in the B sets.  [default: 90:10]")
 @click.option(
-    "--strength", type=float, help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]"
+    "--ratio", type=RATIO, help="Majority to minority part within a class in the B sets.  [default: 90:10]"
+)
+@click.option(
+    "--strength",
+    type=Number(limits.STRENGTH),
+    help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]",
 )
 @click.option(
     "--size",
-    type=int,
+    type=Number(limits.PICTURE_SIZE),
     help="Side of the pictures in pixels.  [default: 48 for the renderer, the model's own]",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same bytes.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write; needed but for --dry-run.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed gives the same bytes.")
+@click.option("--out", type=PATH, help="Folder to write; needed but for --dry-run.")
 @generator_options
 @click.option(
     "--check",
+    type=TEXT,
     metavar="clip|ARCH/TAG|renders",
     help="CLIP model that must name class and part of each picture, or a classifier trained on renders (for mini); "
     "rejects are kept aside and replaced.",
 )
-@click.option("--check-weights", type=click.Path(path_type=Path), help="Local weights of the --check model.")
+@click.option("--check-weights", type=PATH, help="Local weights of the --check model.")
 @click.option(
     "--max-rejects",
+    type=MAX_REJECTS,
     default="0.25",
     show_default=True,
     metavar="SHARE|N",
@@ -70,16 +97,16 @@ __all__ = ["command"]
 )
 def command(
     design: str,
-    classes: str | None,
+    classes: tuple[str, ...] | None,
     n_per_class: int,
-    ratio: str | None,
+    ratio: float | None,
     strength: float | None,
     size: int | None,
     seed: int,
     out: Path | None,
     check: str | None,
     check_weights: Path | None,
-    max_rejects: str,
+    max_rejects: float,
     dry_run: bool,
     json_mode: bool,
     **options: Any,
@@ -95,10 +122,7 @@ def command(
 
     chosen = take_options(options)
     laws = _design(design, classes, ratio, strength, chosen.get("prompts"))
-    limit = _limit(max_rejects)
     laws.counts("A_train", n_per_class)
-    if seed < 0:
-        raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
     if check_weights is not None and check is None:
         raise CausalFTError("--check-weights goes with --check")
     if check is not None:
@@ -118,7 +142,7 @@ def command(
     source = open_from_options(size=size, **chosen)
     judge = None if check is None else _judge(check, check_weights, source)
     folder = generate(
-        laws, out, n_per_class, seed, generator=source, judge=judge, check=check, max_rejects=limit
+        laws, out, n_per_class, seed, generator=source, judge=judge, check=check, max_rejects=max_rejects
     )
     metrics = read_json(folder / "metrics.json")
     if json_mode:
@@ -144,7 +168,11 @@ def command(
 
 
 def _design(
-    name: str, classes: str | None, ratio: str | None, strength: float | None, prompts: str | None
+    name: str,
+    classes: tuple[str, ...] | None,
+    ratio: float | None,
+    strength: float | None,
+    prompts: str | None,
 ) -> Design:
     from synthetic.designs import make_design
 
@@ -153,8 +181,7 @@ def _design(
         from synthetic.prompts import read_prompts
 
         parts = read_prompts(prompts).classes
-    share = None if ratio is None else parse_ratio(ratio)
-    return make_design(name, parse_classes(classes), share, strength=strength, parts=parts)
+    return make_design(name, classes, ratio, strength=strength, parts=parts)
 
 
 def _known_judge(check: str) -> None:
@@ -204,16 +231,6 @@ def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[
 
 def _device(source: PictureSource) -> str:
     return source.provenance().get("device", "cpu")
-
-
-def _limit(text: str) -> float:
-    try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise CausalFTError(f"--max-rejects {text}: use a share such as 0.25 or 25%, or a number such as 40")
-    return value
 
 
 def _plan(

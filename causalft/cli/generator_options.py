@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from causalft import limits
 from causalft.cli.options import refuse_given
-from causalft.errors import CausalFTError
+from causalft.cli.types import ANY_TEXT, DEVICE, FILE, TEXT, Number
 
 if TYPE_CHECKING:
     from synthetic.pictures import PictureSource
@@ -20,6 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option(
         "--generator",
+        type=TEXT,
         default="renderer",
         show_default=True,
         metavar="renderer|stable-diffusion",
@@ -27,38 +29,57 @@ _OPTIONS = (
     ),
     click.option(
         "--model",
+        type=FILE,
         default="mini",
         show_default=True,
         metavar="mini|FOLDER|FILE|OWNER/NAME",
         help="Pipeline: the embedded mini, a folder of diffusers, a .safetensors file, or a model of the hub.",
     ),
-    click.option("--revision", metavar="NAME", help="Branch, tag or commit of a model of the hub."),
+    click.option(
+        "--revision", type=TEXT, metavar="NAME", help="Branch, tag or commit of a model of the hub."
+    ),
     click.option(
         "--model-config",
+        type=FILE,
         metavar="FOLDER|OWNER/NAME",
         help="For a .safetensors file: where its networks are described.",
     ),
     click.option(
-        "--prompts", metavar="FILE", help="YAML with classes, parts, templates and a negative prompt."
+        "--prompts",
+        type=FILE,
+        metavar="FILE",
+        help="YAML with classes, parts, templates and a negative prompt.",
     ),
     click.option(
         "--template",
+        type=TEXT,
         multiple=True,
         metavar="NAME",
         help="Template of the prompts; several may be given.",
     ),
-    click.option("--negative-prompt", metavar="TEXT", help="What the pictures shall not be; '' for nothing."),
     click.option(
-        "--scheduler", default="auto", show_default=True, metavar="auto|ddim|dpm++|euler|...", help="Sampler."
+        "--negative-prompt",
+        type=ANY_TEXT,
+        metavar="TEXT",
+        help="What the pictures shall not be; '' for nothing.",
     ),
-    click.option("--steps", type=int, help="Steps a picture.  [default: the model's own]"),
+    click.option(
+        "--scheduler",
+        type=TEXT,
+        default="auto",
+        show_default=True,
+        metavar="auto|ddim|dpm++|euler|...",
+        help="Sampler.",
+    ),
+    click.option("--steps", type=Number(limits.STEPS), help="Steps a picture.  [default: the model's own]"),
     click.option(
         "--guidance",
-        type=float,
+        type=Number(limits.GUIDANCE),
         help="Classifier-free guidance; 1 is none.  [default: the model's own]",
     ),
     click.option(
         "--precision",
+        type=TEXT,
         default="auto",
         show_default=True,
         metavar="auto|fp32|fp16|bf16",
@@ -66,6 +87,7 @@ _OPTIONS = (
     ),
     click.option(
         "--device",
+        type=DEVICE,
         default="auto",
         show_default=True,
         metavar="auto|cpu|cuda|mps",
@@ -73,6 +95,7 @@ _OPTIONS = (
     ),
     click.option(
         "--batch-size",
+        type=Number(limits.BATCH_SIZE, "auto"),
         default="auto",
         show_default=True,
         metavar="auto|N",
@@ -80,6 +103,7 @@ _OPTIONS = (
     ),
     click.option(
         "--attention-slicing",
+        type=TEXT,
         default="auto",
         show_default=True,
         metavar="auto|on|off",
@@ -152,13 +176,5 @@ def open_from_options(
         if click.get_current_context(silent=True) is not None:
             refuse_given(DIFFUSION_OPTIONS, "goes with --generator stable-diffusion")
         return open_source(generator, **({} if size is None else {"size": size}))
-    batch_size = options.pop("batch_size", "auto")
-    if batch_size != "auto":
-        try:
-            batch_size = int(batch_size)
-        except ValueError:
-            raise CausalFTError(f"--batch-size {batch_size}: use auto, or a number of at least 1") from None
     templates = options.pop("template", ())
-    return open_source(
-        generator, size=size, batch_size=batch_size, templates=templates, fetch=fetch, **options
-    )
+    return open_source(generator, size=size, templates=templates, fetch=fetch, **options)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.design import command as design_command
 from causalft.cli.falsification import print_falsification
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.types import ANY_TEXT, FILE, PATH, SEED, TEXT, Number
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -34,10 +36,14 @@ command.add_command(design_command)
 def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option(
-            "--graph", "file", metavar="FILE", help="Edge list, .gml or .dot; the paper's graph if not given."
+            "--graph",
+            "file",
+            type=FILE,
+            metavar="FILE",
+            help="Edge list, .gml or .dot; the paper's graph if not given.",
         ),
-        click.option("--treatment", metavar="NODE", help="The cause in question.  [default: X]"),
-        click.option("--outcome", metavar="NODE", help="The effect in question.  [default: Y]"),
+        click.option("--treatment", type=TEXT, metavar="NODE", help="The cause in question.  [default: X]"),
+        click.option("--outcome", type=TEXT, metavar="NODE", help="The effect in question.  [default: Y]"),
     )
     for option in reversed(options):
         function = option(function)
@@ -46,7 +52,7 @@ def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command.command()
 @_graph_options
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write the picture.")
+@click.option("--out", type=PATH, metavar="FILE", help="Where to write the picture.")
 @click.option(
     "--format",
     "kind",
@@ -81,7 +87,9 @@ def show(
 
 @command.command(name="identify")
 @_graph_options
-@click.option("--adjust", metavar="NODES", help="Check this adjustment set instead (comma-separated).")
+@click.option(
+    "--adjust", type=ANY_TEXT, metavar="NODES", help="Check this adjustment set instead (comma-separated)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def identify_command(
     file: str | None, treatment: str | None, outcome: str | None, adjust: str | None, as_json: bool
@@ -161,22 +169,39 @@ def _load(
 
 
 @command.command()
-@click.option("--data", required=True, metavar="FILE", help="A .csv or .parquet table, one column a node.")
 @click.option(
-    "--graph", "file", metavar="FILE", help="Edge list, .gml or .dot; the paper's graph if not given."
+    "--data", type=FILE, required=True, metavar="FILE", help="A .csv or .parquet table, one column a node."
 )
-@click.option("--columns", metavar="X=COL,...", help="Columns of nodes that have another name in the table.")
-@click.option("--discrete", metavar="NODES", help="Nodes whose numbers are names of categories.")
-@click.option("--continuous", metavar="NODES", help="Nodes whose whole numbers are quantities.")
-@click.option("--alpha", default=0.05, show_default=True, help="Familywise error rate, 0.001 to 0.5.")
+@click.option(
+    "--graph",
+    "file",
+    type=FILE,
+    metavar="FILE",
+    help="Edge list, .gml or .dot; the paper's graph if not given.",
+)
+@click.option(
+    "--columns", type=TEXT, metavar="X=COL,...", help="Columns of nodes that have another name in the table."
+)
+@click.option("--discrete", type=TEXT, metavar="NODES", help="Nodes whose numbers are names of categories.")
+@click.option("--continuous", type=TEXT, metavar="NODES", help="Nodes whose whole numbers are quantities.")
+@click.option(
+    "--alpha",
+    type=Number(limits.ERROR_RATE),
+    default=0.05,
+    show_default=True,
+    help="Familywise error rate, 0.001 to 0.5.",
+)
 @click.option(
     "--permutations",
+    type=Number(limits.PERMUTATIONS),
     default=0,
     show_default=True,
     metavar="N",
     help="Compare with N relabelings of the graph; all of them if there are no more.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of Monte Carlo tables and relabelings.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Of Monte Carlo tables and relabelings."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def falsify(
     data: str,

@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from causalft.errors import CausalFTError
 
-__all__ = ["name_value_pairs", "numbers", "refuse_given"]
+__all__ = ["name_value_pairs", "refuse_given"]
 
 
 def name_value_pairs(values: tuple[str, ...], option: str, what: str = "FILE") -> dict[str, str]:
@@ -29,22 +29,6 @@ def name_value_pairs(values: tuple[str, ...], option: str, what: str = "FILE") -
             raise CausalFTError(f"{option}: {name!r} is given twice")
         pairs[name] = rest
     return pairs
-
-
-def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
-    """Read a list of numbers separated by commas; None stays None.
-
-    Examples
-    --------
-    >>> numbers("0.01,0.02", "--lr")
-    (0.01, 0.02)
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise CausalFTError(f"{option} {text!r} is not a list of numbers such as 0.01,0.02") from None
 
 
 def refuse_given(names: Iterable[str], reason: str) -> None:

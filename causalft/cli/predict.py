@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.output import console, print_json
+from causalft.cli.types import DEVICE, FILE, PATH, Number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,10 +25,14 @@ __all__ = ["command"]
 
 
 @click.command("predict")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("paths", nargs=-1, required=True)
+@click.argument("run", type=PATH)
+@click.argument("paths", type=FILE, nargs=-1, required=True)
 @click.option(
-    "--output", "-o", metavar="FILE|-", help="Write one row an image there (- is standard output), streaming."
+    "--output",
+    "-o",
+    type=FILE,
+    metavar="FILE|-",
+    help="Write one row an image there (- is standard output), streaming.",
 )
 @click.option(
     "--format",
@@ -34,7 +40,13 @@ __all__ = ["command"]
     type=click.Choice(["jsonl", "csv", "parquet"]),
     help="Of --output; by default that of its ending, and jsonl for -.",
 )
-@click.option("--top", default="3", show_default=True, help="Classes given for each image: a number, or all.")
+@click.option(
+    "--top",
+    type=Number(limits.TOP, "all"),
+    default="3",
+    show_default=True,
+    help="Classes given for each image: a number, or all.",
+)
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -42,15 +54,21 @@ __all__ = ["command"]
     show_default=True,
     help="An image that cannot be read stops the command, or is named and passed over.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Images at a time.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--batch-size",
+    type=Number(limits.BATCH_SIZE),
+    default=64,
+    show_default=True,
+    help="Images at a time.",
+)
+@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: every class, every stratum.")
 def command(
     run: Path,
     paths: tuple[str, ...],
     output: str | None,
     kind: str | None,
-    top: str,
+    top: int | str,
     on_error: str,
     batch_size: int,
     device: str,
@@ -71,7 +89,7 @@ def command(
     from causalft.estimators.strata import StrataClassifier
     from causalft.runs import check_place
 
-    n_top = _read_top(top)
+    n_top = None if top == "all" else int(top)
     if output is None and kind is not None:
         raise CausalFTError("--format goes with --output FILE (or --output - for standard output)")
     if output is not None and as_json:
@@ -100,17 +118,6 @@ def command(
         _to_screen(model, images, n_top, options)
     if skipped and output is None:
         click.echo(f"{len(skipped)} of {len(images)} images could not be read", err=True)
-
-
-def _read_top(top: str) -> int | None:
-    """None for all classes."""
-    from causalft.errors import CausalFTError
-
-    if top == "all":
-        return None
-    if not top.lstrip("-").isdigit() or int(top) < 1:
-        raise CausalFTError(f"--top must be 1 or more, or all; not {top}")
-    return int(top)
 
 
 Streamed = Iterator[tuple["np.ndarray", "np.ndarray", "np.ndarray"]]

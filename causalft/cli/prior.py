@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.types import PATH, SEED, TEXT, Number
 from causalft.errors import CausalFTError
 
 if TYPE_CHECKING:
@@ -27,25 +29,25 @@ def command() -> None:
 
 
 @command.command("estimate")
-@click.option(
-    "--run", type=click.Path(path_type=Path), help="A complete fit: its strata, on its validation images."
-)
-@click.option("--stratum", help="Only this stratum of the run.")
-@click.option(
-    "--logits", type=click.Path(path_type=Path), help="npz, npy, safetensors, Parquet or CSV: (n, K) logits."
-)
+@click.option("--run", type=PATH, help="A complete fit: its strata, on its validation images.")
+@click.option("--stratum", type=TEXT, help="Only this stratum of the run.")
+@click.option("--logits", type=PATH, help="npz, npy, safetensors, Parquet or CSV: (n, K) logits.")
 @click.option(
     "--labels",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The same kinds or txt; by default, the file of the logits.",
 )
 @click.option(
-    "--logits-name", default="logits", show_default=True, help="Of the array, tensor or column of lists."
+    "--logits-name",
+    type=TEXT,
+    default="logits",
+    show_default=True,
+    help="Of the array, tensor or column of lists.",
 )
-@click.option("--labels-name", default="label", show_default=True, help="Of the array, tensor or column.")
 @click.option(
-    "--classes", type=click.Path(path_type=Path), help="A class name a line, in the order of the logits."
+    "--labels-name", type=TEXT, default="label", show_default=True, help="Of the array, tensor or column."
 )
+@click.option("--classes", type=PATH, help="A class name a line, in the order of the logits.")
 @click.option(
     "--target",
     type=click.Choice(["auto", "balanced", "shares"]),
@@ -54,18 +56,29 @@ def command() -> None:
     help="Class prior of the labelled images: balanced, or as they come. auto: as they come if that is not chance.",
 )
 @click.option(
-    "--l2", default="cv", show_default=True, help="Pull towards a uniform prior: cv, 0 or a number."
+    "--l2",
+    type=Number(limits.PENALTY, "cv"),
+    default="cv",
+    show_default=True,
+    help="Pull towards a uniform prior: cv, 0 or a number.",
 )
-@click.option("--n-boot", type=int, default=500, show_default=True, help="Bootstrap draws.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap and of the folds.")
+@click.option(
+    "--n-boot", type=Number(limits.BOOTSTRAP), default=500, show_default=True, help="Bootstrap draws."
+)
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap and of the folds.")
 @click.option(
     "--pretraining-loss",
+    type=TEXT,
     help="caption-bank, in-batch contrastive, no captions or unknown. By default, what is known.",
 )
 @click.option(
-    "--rows", type=int, default=30, show_default=True, help="Classes shown: the highest and the lowest."
+    "--rows",
+    type=Number(limits.ROWS),
+    default=30,
+    show_default=True,
+    help="Classes shown: the highest and the lowest.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write one row a class: .csv or .parquet.")
+@click.option("--out", type=PATH, help="Write one row a class: .csv or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def estimate(
     run: Path | None,
@@ -76,7 +89,7 @@ def estimate(
     labels_name: str,
     classes: Path | None,
     target: str,
-    l2: str,
+    l2: float | str,
     n_boot: int,
     seed: int,
     pretraining_loss: str | None,
@@ -93,13 +106,10 @@ def estimate(
         raise CausalFTError("give either --run RUNDIR or --logits FILE")
     if pretraining_loss is not None:
         prior_caveat(pretraining_loss)
-    strength = _strength(l2)
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise CausalFTError(f"--out {out}: the ending decides the kind; use .csv or .parquet")
     if out is not None:
         check_place(out)
-    if rows < 2:
-        raise CausalFTError("--rows must be 2 or more")
     found: dict[str, tuple[LabelledLogits, str]]
     if run is not None:
         refuse_given(("labels", "logits_name", "labels_name", "classes"), "belongs to --logits")
@@ -112,7 +122,7 @@ def estimate(
         )
         found = {logits.stem: (data, "unknown")}
     documents = [
-        _document(name, data, target, strength, n_boot, seed, pretraining_loss or loss)
+        _document(name, data, target, l2, n_boot, seed, pretraining_loss or loss)
         for name, (data, loss) in found.items()
     ]
     if out is not None:
@@ -124,15 +134,6 @@ def estimate(
         _print(console(), document, rows)
     if out is not None:
         console().print(f"written  {out}")
-
-
-def _strength(text: str) -> float | str:
-    if text == "cv":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise CausalFTError(f"--l2 {text!r} is neither cv nor a number") from None
 
 
 def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, str]]:

@@ -8,67 +8,81 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.options import numbers, refuse_given
+from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
 from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
-from causalft.errors import CausalFTError
+from causalft.cli.types import DEVICE, FILE, NAMES, PATH, SEED, TEXT, Number, Numbers
 
 __all__ = ["command"]
 
 
 @click.command("probe")
 @strata_options
-@click.option("--data", default="creatures-lt", show_default=True, help=DATA_HELP)
+@click.option("--data", type=FILE, default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
 @click.option(
     "--k",
     "k",
+    type=Numbers(limits.NEIGHBOURS),
     default="1,5,20",
     show_default=True,
     help="Numbers of neighbours, none above that of the training images; one is chosen on validation.",
 )
 @click.option(
     "--losses",
+    type=NAMES,
     default="CE,LA",
     show_default=True,
     help="Losses of the heads: CE, Focal, LDAM, CB, GRW, BS, LA, LADE, GLA-Train; none for neighbours alone.",
 )
 @click.option(
-    "--heads", default="cosine", show_default=True, help="Kinds of heads: cosine, linear, l2, layernorm."
+    "--heads",
+    type=NAMES,
+    default="cosine",
+    show_default=True,
+    help="Kinds of heads: cosine, linear, l2, layernorm.",
 )
 @click.option(
     "--lr",
+    type=Numbers(limits.LEARNING_RATE),
     help="Learning rate of the heads; with several (0.01,0.05) each head's is chosen on validation. "
     "Default: 0.05 for minis, 0.01 for pretrained.",
 )
-@click.option("--epochs", type=int, help="[default: 10]")
-@click.option("--batch-size", type=int, help="Images of a step.  [default: 128]")
-@click.option("--head-scale", type=float, help="Inverse temperature of the heads.  [default: 25]")
+@click.option("--epochs", type=Number(limits.EPOCHS), help="[default: 10]")
+@click.option("--batch-size", type=Number(limits.BATCH_SIZE), help="Images of a step.  [default: 128]")
+@click.option(
+    "--head-scale", type=Number(limits.HEAD_SCALE), help="Inverse temperature of the heads.  [default: 25]"
+)
 @click.option(
     "--template",
+    type=TEXT,
     metavar="TEXT|NAME|FILE",
     help="Prompt of a class, as for `fit`.  [default: a photo of a {}.]",
 )
 @click.option(
-    "--precision", metavar="auto|fp32|bf16|fp16", help="Of the frozen tower, as for `fit`.  [default: auto]"
+    "--precision",
+    type=TEXT,
+    metavar="auto|fp32|bf16|fp16",
+    help="Of the frozen tower, as for `fit`.  [default: auto]",
 )
 @split_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the long tail.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Draws the long tail.")
 @click.option(
     "--seeds",
-    type=int,
+    type=Number(limits.SEEDS),
     default=5,
     show_default=True,
     help="Trainings of each head, with seeds SEED, SEED+1, ...",
 )
 @click.option("--cache/--no-cache", default=True, show_default=True, help="Keep the features for later runs.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for metrics.json and the report; without it, only shown.",
 )
 @click.option(
@@ -89,7 +103,7 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     from causalft.runs import Run
 
     refuse_idle_splits(options)
-    if options["losses"].strip().lower() == "none":
+    if _is_none(options["losses"]):
         trained = ("heads", "lr", "epochs", "batch_size", "head_scale", "seeds")
         refuse_given(trained, "is for heads, and --losses none trains none")
     settings = _settings(options).absolute()
@@ -111,6 +125,10 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
         screen.print(f"report: {run.path / 'report.html'}", soft_wrap=True)
 
 
+def _is_none(losses: tuple[str, ...]) -> bool:
+    return [loss.lower() for loss in losses] == ["none"]
+
+
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
     from causalft.fitting import FitSettings
@@ -119,17 +137,11 @@ def _settings(options: dict[str, Any]) -> Any:
 
     given = dict(options)
     given["n_seeds"] = given.pop("seeds")
-    rates = numbers(given.pop("lr"), "--lr") or ()
+    rates = given.pop("lr") or ()
     names = ("epochs", "batch_size", "head_scale", "template", "precision")
     tuning: dict[str, Any] = {name: value for name in names if (value := given.pop(name)) is not None}
-    for option, value in [*tuning.items(), *(("lr", rate) for rate in rates)]:
-        if isinstance(value, int | float) and not 0 < value < float("inf"):
-            raise CausalFTError(f"--{option.replace('_', '-')} {value} is not above 0")
-    k = numbers(given.pop("k"), "--k") or ()
-    if any(number != int(number) for number in k):
-        raise CausalFTError("--k takes whole numbers, such as 1,5,20")
-    losses, heads = ([part.strip() for part in given.pop(name).split(",")] for name in ("losses", "heads"))
-    losses = [] if [loss.lower() for loss in losses] == ["none"] else [own_spelling(loss) for loss in losses]
+    k, heads, named = given.pop("k"), given.pop("heads"), given.pop("losses")
+    losses = [] if _is_none(named) else [own_spelling(loss) for loss in named]
     fit = FitSettings(
         learning_rates=rates if len(rates) > 1 else (),
         **given,
@@ -139,9 +151,9 @@ def _settings(options: dict[str, Any]) -> Any:
     fit = replace(fit, tuning=replace(fit.tuning, **tuning))
     return ProbeSettings(
         fit=fit,
-        k=tuple(int(number) for number in k),
+        k=k,
         losses=tuple(losses),
-        heads=tuple(heads),
+        heads=heads,
     )
 
 

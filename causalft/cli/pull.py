@@ -8,22 +8,26 @@ import click
 
 from causalft.cli.options import name_value_pairs
 from causalft.cli.output import console
+from causalft.cli.types import FILE, PATH, TEXT
 
 __all__ = ["command"]
 
 
 @click.command("pull")
-@click.argument("source")
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="A new folder for the run.")
-@click.option("--revision", help="Branch, tag or commit of the repository; the newest by default.")
+@click.argument("source", type=FILE)
+@click.option("--to", required=True, type=PATH, help="A new folder for the run.")
+@click.option("--revision", type=TEXT, help="Branch, tag or commit of the repository; the newest by default.")
 @click.option(
     "--weights",
+    type=TEXT,
     multiple=True,
     metavar="NAME=FILE",
     help="A local weights file of a stratum of the pretrained zoo; repeat for several.",
 )
 @click.option(
-    "--data", help="Where the images of the run lie here, so that evaluate scores its test split alone."
+    "--data",
+    type=FILE,
+    help="Where the images of the run lie here, so that evaluate scores its test split alone.",
 )
 def command(source: str, to: Path, revision: str | None, weights: tuple[str, ...], data: str | None) -> None:
     """Fetch the run SOURCE: OWNER/NAME on the Hugging Face hub, or a folder that `push --to-folder` wrote.

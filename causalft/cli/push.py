@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalft.cli.output import console, print_json
+from causalft.cli.types import PATH, TEXT
 
 if TYPE_CHECKING:
     from causalft.estimators.hub import HalfChange
@@ -17,15 +18,15 @@ __all__ = ["command"]
 
 
 @click.command("push")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("repo", required=False)
+@click.argument("run", type=PATH)
+@click.argument("repo", type=TEXT, required=False)
 @click.option("--private", is_flag=True, help="Make the new repository private.")
 @click.option("--update", is_flag=True, help="Add a commit to a repository that exists.")
-@click.option(
-    "--to-folder", type=click.Path(path_type=Path), help="Write the layout into a new folder; no network."
-)
+@click.option("--to-folder", type=PATH, help="Write the layout into a new folder; no network.")
 @click.option("--dry-run", is_flag=True, help="List the files and their sizes, and send nothing.")
-@click.option("--license", "licence", help="The hub's name of this model's licence, as in mit or cc-by-4.0.")
+@click.option(
+    "--license", "licence", type=TEXT, help="The hub's name of this model's licence, as in mit or cc-by-4.0."
+)
 @click.option("--allow-large", is_flag=True, help="Accept tuned parts above 10 MB a stratum.")
 @click.option(
     "--half",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -30,6 +31,11 @@ def repeat_command(*left_out: str) -> str:
         elif getattr(parameter, "is_flag", False):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:
-            for each in value if isinstance(value, tuple) else (value,):
-                words += [parameter.opts[0], str(each)]
+            for each in value if getattr(parameter, "multiple", False) else (value,):
+                words += [parameter.opts[0], _as_typed(each)]
     return shlex.join(words)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as it may be typed again: lists were separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.data_options import DATA_OPTIONS
 from causalft.cli.options import refuse_given
+from causalft.cli.types import TEXT, Number
 
 __all__ = ["refuse_idle_splits", "split_options"]
 
@@ -19,7 +21,7 @@ _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
 _OPTIONS = (
     click.option(
         "--imbalance-factor",
-        type=float,
+        type=Number(limits.IMBALANCE_FACTOR),
         help="Resample the training images to a long tail. creatures-lt has 100.",
     ),
     click.option(
@@ -38,18 +40,21 @@ _OPTIONS = (
         "the first stratum, in reverse, or uncorrelated with it.",
     ),
     click.option(
-        "--order-by", metavar="STRATUM", help="Whose label prior that is.  [default: the first stratum]"
+        "--order-by",
+        type=TEXT,
+        metavar="STRATUM",
+        help="Whose label prior that is.  [default: the first stratum]",
     ),
     click.option(
         "--n-validation",
-        type=int,
+        type=Number(limits.IMAGES_PER_CLASS),
         default=10,
         show_default=True,
         help="Validation images a class, where the data bring none.",
     ),
     click.option(
         "--n-test",
-        type=int,
+        type=Number(limits.IMAGES_PER_CLASS),
         default=50,
         show_default=True,
         help="Test images a class, where the data bring none.",

@@ -9,20 +9,27 @@ from typing import Any
 import click
 
 from causalft.cli.options import name_value_pairs
+from causalft.cli.types import FILE, NAMES, TEXT
 
 __all__ = ["strata_options"]
 
 _OPTIONS = (
     click.option(
-        "--strata", default="clip,openclip,metaclip", show_default=True, help="Foundation models, by name."
+        "--strata",
+        type=NAMES,
+        default="clip,openclip,metaclip",
+        show_default=True,
+        help="Foundation models, by name.",
     ),
     click.option(
         "--zoo",
+        type=FILE,
         help="mini, pretrained, or a folder made by `causalft zoo pretrain`. Default: mini for the built-in data, "
         "pretrained for any other.",
     ),
     click.option(
         "--weights",
+        type=TEXT,
         multiple=True,
         metavar="NAME=FILE",
         help="Local weights for --zoo pretrained. Repeatable.",
@@ -36,9 +43,8 @@ def strata_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command receives them as the fields of :class:`causalft.fitting.FitSettings`."""
 
     @wraps(command)
-    def read(*args: Any, strata: str, weights: tuple[str, ...], **options: Any) -> Any:
-        names = tuple(name.strip() for name in strata.split(",") if name.strip())
-        return command(*args, strata=names, weights=name_value_pairs(weights, "--weights"), **options)
+    def read(*args: Any, strata: tuple[str, ...], weights: tuple[str, ...], **options: Any) -> Any:
+        return command(*args, strata=strata, weights=name_value_pairs(weights, "--weights"), **options)
 
     decorated: Callable[..., Any] = read
     for option in reversed(_OPTIONS):

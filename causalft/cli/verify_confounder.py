@@ -7,25 +7,25 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
+from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
 from causalft.errors import CausalFTError
 from causalft.runs import read_json
 
-__all__ = ["command", "parse_classes", "parse_ratio"]
+__all__ = ["RATIO", "command", "parse_ratio"]
 
 
-def parse_ratio(text: str | None) -> float | None:
-    """Read ``90:10``, ``0.9`` or ``90%`` as the majority's share; None stays None.
+def parse_ratio(text: str) -> float:
+    """Read ``90:10``, ``0.9`` or ``90%`` as the majority's share.
 
     Examples
     --------
     >>> parse_ratio("90:10"), parse_ratio("0.8"), parse_ratio("3:1")
     (0.9, 0.8, 0.75)
     """
-    if text is None:
-        return None
     try:
         if ":" in text:
             first, second = (float(part) for part in text.split(":"))
@@ -36,38 +36,51 @@ def parse_ratio(text: str | None) -> float | None:
             value = float(text[:-1]) / 100
         else:
             value = float(text)
+        return float(limits.SHARE.check(value, "the ratio"))
     except (ValueError, ZeroDivisionError):
-        raise CausalFTError(f"--ratio {text}: not a ratio of two parts; write it as 90:10 or 0.9") from None
-    return value
+        raise CausalFTError(
+            f"{limits.shown(text)} is not a ratio of two parts; write it as 90:10 or 0.9"
+        ) from None
 
 
-def parse_classes(text: str | None) -> list[str] | None:
-    """Split a list of class names at commas; None stays None."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+RATIO = Checked("ratio", parse_ratio)
+"""The majority's share of a set, written as a ratio or as a number."""
 
 
 @click.command("verify-confounder")
 @click.option(
     "--design",
+    type=FILE,
     default="confounded",
     show_default=True,
     metavar="NAME|FILE|all",
     help="confounded, paper, selection, null, label-noise, a .yaml file of your own, or all of the five side by side.",
 )
-@click.option("--classes", metavar="A,B,...", help="At least two class names.  [default: all six]")
+@click.option(
+    "--classes", type=NAMES, metavar="A,B,...", help="At least two class names.  [default: all six]"
+)
 @click.option(
     "--n-per-class",
-    type=int,
+    type=Number(limits.PICTURES_PER_CLASS),
     help="Pictures of each class in each set.  [default: 100 for paper, else 600; 200 with --quick]",
 )
-@click.option("--ratio", help="Majority to minority value of C within a class of B.  [default: 90:10]")
 @click.option(
-    "--strength", type=float, help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]"
+    "--ratio", type=RATIO, help="Majority to minority value of C within a class of B.  [default: 90:10]"
 )
-@click.option("--seeds", type=int, help="Number of replications.  [default: 3; 5 for paper and with --quick]")
-@click.option("--first-seed", type=int, default=0, show_default=True, help="Seed of the first replication.")
+@click.option(
+    "--strength",
+    type=Number(limits.STRENGTH),
+    help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]",
+)
+@click.option(
+    "--seeds",
+    type=Number(limits.SEEDS),
+    help="Number of replications.  [default: 3; 5 for paper and with --quick]",
+)
+@click.option("--first-seed", type=SEED, default=0, show_default=True, help="Seed of the first replication.")
 @click.option(
     "--backbone",
+    type=TEXT,
     metavar="resnet32|resnet20|resnet8",
     help="Network trained from scratch.  [default: resnet32 for paper, else resnet8]",
 )
@@ -80,7 +93,7 @@ def parse_classes(text: str | None) -> list[str] | None:
 @generator_options
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]",
 )
 @click.option("--quick", is_flag=True, help="A smaller experiment.")
@@ -95,7 +108,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
     shift of C, selection, not detected or inconclusive.
     """
     repeat = repeat_command("out", "json_mode")
-    ratio, classes = parse_ratio(options.pop("ratio")), parse_classes(options.pop("classes"))
+    ratio, classes = options.pop("ratio"), options.pop("classes")
     screen = console(json_mode)
     generator = take_options(options)
     folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{Path(design).stem}")
@@ -103,7 +116,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
     settings = {
         **options,
         "generator": source if source.name != "renderer" else "renderer",
-        "classes": classes,
+        "classes": None if classes is None else list(classes),
         "ratio": ratio,
         "command": repeat,
     }

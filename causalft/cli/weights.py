@@ -9,6 +9,7 @@ import click
 
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.types import FILE, PATH, TEXT
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]
@@ -34,7 +35,7 @@ pickle_option = click.option(
 
 
 @command.command("list")
-@click.argument("names", nargs=-1, metavar="[NAME|PATTERN]...")
+@click.argument("names", type=TEXT, nargs=-1, metavar="[NAME|PATTERN]...")
 @json_option
 def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     """List what names load, and whether it is on this machine.
@@ -80,8 +81,8 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
 
 
 @command.command("fetch")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--to", type=click.Path(path_type=Path), help="A folder to carry to an offline machine.")
+@click.argument("names", type=TEXT, nargs=-1, required=True, metavar="NAME...")
+@click.option("--to", type=PATH, help="A folder to carry to an offline machine.")
 @pickle_option
 @json_option
 def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, as_json: bool) -> None:
@@ -101,7 +102,7 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
 
 
 @command.command("check")
-@click.argument("places", nargs=-1, metavar="[FOLDER|NAME]...")
+@click.argument("places", type=FILE, nargs=-1, metavar="[FOLDER|NAME]...")
 @pickle_option
 @json_option
 def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) -> None:
@@ -142,8 +143,10 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
 
 
 @command.command("import")
-@click.argument("source", type=click.Path(path_type=Path), metavar="FOLDER|FILE")
-@click.option("--name", help="With a FILE: what it holds the weights of, as in openclip or ViT-B-16/my-own.")
+@click.argument("source", type=PATH, metavar="FOLDER|FILE")
+@click.option(
+    "--name", type=TEXT, help="With a FILE: what it holds the weights of, as in openclip or ViT-B-16/my-own."
+)
 @pickle_option
 @json_option
 def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: bool) -> None:

@@ -8,31 +8,35 @@ from typing import Any
 
 import click
 
-from causalft.cli.options import numbers
+from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
+from causalft.cli.types import DEVICE, PATH, Numbers
 
 __all__ = ["command"]
 
 
 @click.command("wise-ft")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=PATH)
 @click.option(
     "--alphas",
+    type=Numbers(limits.WISE_FT_LINE),
     metavar="A,A,...",
     help="Points of the line, from 0 (the start of training) to 1 (the tuned weights); both ends are always there.  "
     "[default: 0,0.1,...,1]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Folder for metrics.json, the figure and the report; without it, only shown.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-def command(run: Path, alphas: str | None, device: str, out: Path | None, as_json: bool) -> None:
+def command(
+    run: Path, alphas: tuple[float, ...] | None, device: str, out: Path | None, as_json: bool
+) -> None:
     """Walk the line in weight space from the start of RUN, the folder of a fit, to its tuned weights (WiSE-FT).
 
     Every stratum and their fusion are evaluated at each alpha on the validation and test images of the run. Validation
@@ -46,8 +50,7 @@ def command(run: Path, alphas: str | None, device: str, out: Path | None, as_jso
     from causalft.fitting.wise_ft_page import write_wise_ft_report
     from causalft.runs import Run
 
-    given = numbers(alphas, "--alphas")
-    grid = check_alphas(ALPHAS if given is None else given)
+    grid = check_alphas(ALPHAS if alphas is None else alphas)
     fitted = Run.open(run, kind="fit")
     kept = None
     if out is not None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.types import FILE, PATH, SEED, TEXT, Number, Numbers
 from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
 from causalft.errors import CausalFTError
 
@@ -25,6 +27,7 @@ command.add_command(pretrain_diffusion_command)
 
 zoo_option = click.option(
     "--zoo",
+    type=FILE,
     default="mini",
     show_default=True,
     help="mini, or the folder of a zoo made by `causalft zoo pretrain`.",
@@ -91,7 +94,7 @@ def _view(view: dict[str, Any]) -> str:
 
 
 @command.command("show")
-@click.argument("name")
+@click.argument("name", type=TEXT)
 @zoo_option
 @json_option
 def show(name: str, zoo: str, as_json: bool) -> None:
@@ -129,6 +132,7 @@ def show(name: str, zoo: str, as_json: bool) -> None:
 @zoo_option
 @click.option(
     "--diffusion",
+    type=FILE,
     is_flag=False,
     flag_value="mini",
     metavar="[FOLDER]",
@@ -136,7 +140,7 @@ def show(name: str, zoo: str, as_json: bool) -> None:
 )
 @click.option(
     "--n-per-cell",
-    type=int,
+    type=Number(limits.PICTURES_PER_CLASS),
     default=100,
     show_default=True,
     help="With --diffusion: pictures of each part of each class.",
@@ -221,13 +225,14 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
 
 
 @command.command("pretrain")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new zoo.")
+@click.option("--out", type=PATH, required=True, help="Folder of the new zoo.")
 @click.option(
-    "--data", type=str, help="A folder with one folder a class, or a zip of one. Default: the part world."
+    "--data", type=FILE, help="A folder with one folder a class, or a zip of one. Default: the part world."
 )
 @click.option(
     "--member",
     "members",
+    type=TEXT,
     multiple=True,
     metavar="NAME=VIEW",
     help="A stratum and its incomplete view: upper, lower, left, right, grey, full, or package.module:function. "
@@ -248,44 +253,76 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     help="Shape of each pre-training prior.",
 )
 @click.option(
-    "--imbalance-factor", type=float, default=100.0, show_default=True, help="Of each pre-training prior."
+    "--imbalance-factor",
+    type=Number(limits.IMBALANCE_FACTOR),
+    default=100.0,
+    show_default=True,
+    help="Of each pre-training prior.",
 )
 @click.option(
     "--order-seed",
-    type=int,
+    type=SEED,
     default=0,
     show_default=True,
     help="Seeds the search for uncorrelated class orders.",
 )
 @click.option(
-    "--order-seeds", type=str, help="One permutation seed a stratum, as in 3,5,8, instead of the search."
+    "--order-seeds",
+    type=Numbers(limits.SEED),
+    help="One permutation seed a stratum, as in 3,5,8, instead of the search.",
 )
 @click.option(
-    "--control-seeds", type=int, default=0, show_default=True, help="Further seeds of the first stratum."
+    "--control-seeds",
+    type=Number(limits.CONTROL_SEEDS),
+    default=0,
+    show_default=True,
+    help="Further seeds of the first stratum.",
 )
 @click.option(
     "--view-share",
-    type=float,
+    type=Number(limits.SHARE),
     default=0.8,
     show_default=True,
     help="Share of pictures seen through the view.",
 )
 @click.option(
     "--pool-fraction",
-    type=float,
+    type=Number(limits.SHARE),
     default=0.5,
     show_default=True,
     help="Share of each class for pre-training.",
 )
-@click.option("--n-validation", type=int, default=50, show_default=True, help="Validation images a class.")
-@click.option("--n-test", type=int, default=1000, show_default=True, help="Test images a class.")
-@click.option("--image-size", type=int, default=32, show_default=True, help="Pixels.")
-@click.option("--epochs", type=int, help="Default: 20 on images, 6 on the part world.")
 @click.option(
-    "--n-images", type=int, default=30_000, show_default=True, help="Pictures a member (part world)."
+    "--n-validation",
+    type=Number(limits.IMAGES_PER_CLASS),
+    default=50,
+    show_default=True,
+    help="Validation images a class.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Cuts the splits and seeds the members.")
-@click.option("--jobs", type=int, help="Members at a time, one thread each. Default: one a usable processor.")
+@click.option(
+    "--n-test",
+    type=Number(limits.IMAGES_PER_CLASS),
+    default=1000,
+    show_default=True,
+    help="Test images a class.",
+)
+@click.option("--image-size", type=Number(limits.IMAGE_SIZE), default=32, show_default=True, help="Pixels.")
+@click.option("--epochs", type=Number(limits.EPOCHS), help="Default: 20 on images, 6 on the part world.")
+@click.option(
+    "--n-images",
+    type=Number(limits.PICTURES),
+    default=30_000,
+    show_default=True,
+    help="Pictures a member (part world).",
+)
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Cuts the splits and seeds the members."
+)
+@click.option(
+    "--jobs",
+    type=Number(limits.JOBS),
+    help="Members at a time, one thread each. Default: one a usable processor.",
+)
 @json_option
 def pretrain(
     out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any
@@ -299,8 +336,6 @@ def pretrain(
     from causalft.datasets.cores import usable_cores
 
     jobs = usable_cores() if jobs is None else jobs
-    if jobs < 1:
-        raise CausalFTError("--jobs must be 1 or more")
     if data is None:
         only_images = [name for name in options if name not in ("epochs", "n_images")]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")

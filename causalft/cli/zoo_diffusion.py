@@ -7,23 +7,41 @@ from typing import Any
 
 import click
 
+from causalft import limits
 from causalft.cli.output import console, print_json
+from causalft.cli.types import PATH, SEED, Number
 
 __all__ = ["check_diffusion", "pretrain_diffusion_command"]
 
 
 @click.command("pretrain-diffusion")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the new pipeline.")
+@click.option("--out", type=PATH, required=True, help="Folder of the new pipeline.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seeds pictures, captions, weights and noise."
+    "--seed", type=SEED, default=0, show_default=True, help="Seeds pictures, captions, weights and noise."
 )
-@click.option("--steps-vae", type=int, help="Steps of the autoencoder. Default: as for the shipped pipeline.")
-@click.option("--steps-decoder", type=int, help="Further steps of its decoder. Default: likewise.")
 @click.option(
-    "--steps-unet", type=int, help="Steps of text encoder and U-Net. Default: as for the shipped pipeline."
+    "--steps-vae",
+    type=Number(limits.TRAINING_STEPS),
+    help="Steps of the autoencoder. Default: as for the shipped pipeline.",
 )
-@click.option("--size", type=int, default=32, show_default=True, help="Pixels; a multiple of 8.")
-@click.option("--n-per-cell", type=int, help="Pictures of each part of each class. Default: 2000.")
+@click.option(
+    "--steps-decoder",
+    type=Number(limits.TRAINING_STEPS),
+    help="Further steps of its decoder. Default: likewise.",
+)
+@click.option(
+    "--steps-unet",
+    type=Number(limits.TRAINING_STEPS),
+    help="Steps of text encoder and U-Net. Default: as for the shipped pipeline.",
+)
+@click.option(
+    "--size", type=Number(limits.PICTURE_SIZE), default=32, show_default=True, help="Pixels; a multiple of 8."
+)
+@click.option(
+    "--n-per-cell",
+    type=Number(limits.PICTURES_PER_CLASS),
+    help="Pictures of each part of each class. Default: 2000.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def pretrain_diffusion_command(
     out: Path,

@@ -71,20 +71,14 @@ def pretrain_photos(
     out_console: Console,
     control_seeds: int,
     epochs: int | None,
-    order_seeds: str | None,
+    order_seeds: Sequence[int] | None,
     **options: Any,
 ) -> dict[str, Any]:
     """Pre-train minis on the user's images; return the metrics document."""
-    try:
-        seeds = [int(part) for part in order_seeds.split(",")] if order_seeds else []
-    except ValueError:
-        raise CausalFTError(
-            f"--order-seeds {order_seeds!r} is not a list of whole numbers such as 3,5,8"
-        ) from None
     settings = {
         **options,
         "epochs": 20 if epochs is None else epochs,
-        "order_seeds": seeds,
+        "order_seeds": list(order_seeds or ()),
         "n_control_seeds": control_seeds,
     }
     started = time.perf_counter()

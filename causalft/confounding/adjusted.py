@@ -137,7 +137,9 @@ def _head(
     present = np.unique(target)
     if len(present) == 1:
         return lambda x: np.tile(np.eye(n_classes)[present[0]], (len(x), 1))
-    head = LogisticRegression(C=_RIDGE, max_iter=500, random_state=seed).fit(features, target, weights)
+    head = LogisticRegression(C=_RIDGE, max_iter=500, random_state=seed % 2**32).fit(
+        features, target, weights
+    )
 
     def predict(x: np.ndarray) -> np.ndarray:
         found = np.zeros((len(x), n_classes))

@@ -19,6 +19,7 @@ import numpy as np
 
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
+from causalft.limits import words_of_seed
 from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.exact import interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -196,7 +197,7 @@ def refute(
             return np.array([once() for _ in range(simulations)])
 
         def state(number: int) -> Any:
-            return np.random.RandomState([seed, number])  # noqa: NPY002 - the kind that DoWhy takes
+            return np.random.RandomState([*np.atleast_1d(words_of_seed(seed)), number])  # noqa: NPY002 - the kind that DoWhy takes
 
         placebo = simulate("placebo_treatment_refuter", placebo_type="permute", random_state=state(1))
         # Adding noise of size 0 copies the shuffled column: DoWhy writes to it, and pandas 3 lends it read-only.

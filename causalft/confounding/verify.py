@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from causalft import limits
 from causalft.confounding.battery import all_rows, closed_share, gap_closed, run_battery
 from causalft.confounding.curve import curve as bias_curve
 from causalft.confounding.decision import decide
@@ -154,10 +155,9 @@ def verify_confounder(
     )
     if plan.backbone not in BACKBONES:
         raise CausalFTError(f"no backbone {plan.backbone!r}; {nearest(plan.backbone, BACKBONES)}")
-    if plan.seeds < 1:
-        raise CausalFTError(f"{plan.seeds} seeds: use at least 1, and 3 or more for a verdict")
-    if first_seed < 0:
-        raise CausalFTError(f"first seed {first_seed} is negative; use 0 or larger")
+    limits.SEEDS.check(plan.seeds, "the number of seeds")
+    limits.SEED.check(first_seed, "first seed")
+    limits.PICTURES_PER_CLASS.check(plan.n_per_class, "n_per_class")
     exact = truth(
         laws.scm("B"), selected=laws.selected
     )  # refuses a picture that never occurs before any training

@@ -16,6 +16,7 @@ from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import SliceStore
 from causalft.datasets.tars import walk_tar
 from causalft.errors import CausalFTError
+from causalft.limits import words_of_seed
 
 __all__ = ["cifar_folder", "draw_benchmark", "is_cifar_member", "read_cifar", "refuse_python_version"]
 
@@ -206,7 +207,7 @@ def draw_benchmark(labels: ArrayLike, imbalance_factor: float, seed: int) -> NDA
             f"imbalance factor {imbalance_factor:g} asks {counts[k]} of the {totals[k]} images of class {k}; "
             "give a smaller one"
         )
-    rng = np.random.RandomState(seed)  # noqa: NPY002 - the benchmark's draws are those of this generator
+    rng = np.random.RandomState(words_of_seed(seed))  # noqa: NPY002 - the benchmark's draws are those of this generator
     drawn = []
     for k, count in enumerate(counts):
         rows = np.flatnonzero(y == k)

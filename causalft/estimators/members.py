@@ -19,6 +19,7 @@ from causalft.estimators.member_prediction import (
     read_prediction,
     write_prediction,
 )
+from causalft.limits import check_device
 from causalft.priors import estimate_prior
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
@@ -53,14 +54,16 @@ def pick_device(device: str = "auto") -> torch.device:
     >>> pick_device("cpu")
     device(type='cpu')
     """
-    if device == "auto":
+    if check_device(device) == "auto":
         return local_device()
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise CausalFTError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N") from None
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise CausalFTError("no CUDA device is available here; use --device cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        if not there:
+            raise CausalFTError("no CUDA device is available here; use the device cpu")
+        raise CausalFTError(f"there is no device {device} here; use cuda:0 to cuda:{there - 1}, or cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise CausalFTError("no MPS device is available here; use the device cpu")
     return chosen
 
 

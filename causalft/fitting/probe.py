@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft import limits
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.splits import Splits
@@ -65,14 +66,15 @@ class ProbeSettings:
         ------
         CausalFTError
         """
-        if not self.k or min(self.k) < 1 or len(set(self.k)) < len(self.k):
+        for number in self.k:
+            limits.NEIGHBOURS.check(number, "the number of neighbours")
+        if not self.k or len(set(self.k)) < len(self.k):
             raise CausalFTError(
                 f"neighbours {', '.join(map(str, self.k)) or '(none)'}: give numbers of 1 or more, each once"
             )
         if not self.fit.strata or len(set(self.fit.strata)) < len(self.fit.strata):
             raise CausalFTError("name at least one stratum, and each once")
-        if self.fit.n_seeds < 1 or self.fit.seed < 0:
-            raise CausalFTError("seeds start at 0, and at least one is needed")
+        self.fit.check()
         for loss in self.losses:
             make_loss(loss, np.ones(2), model_log_prior=np.zeros(2))
         for head in self.heads:

@@ -80,13 +80,10 @@ def run_fit(
     main = is_main_process()  # under a launcher the others train along, and write nothing
     if main:
         Run.check(out, kind="fit")  # an occupied folder is said before any data is read
+    settings.check()
     settings = settings.absolute()
     zoo = settings.open_zoo()
     control, control_kind = _control_members(settings, zoo)
-    if settings.n_seeds < 1:
-        raise CausalFTError("at least one seed is needed")
-    if settings.seed < 0 or settings.split_seed < 0:
-        raise CausalFTError(f"seed {min(settings.seed, settings.split_seed)} is below 0")
     _classifier(settings, zoo, progress).check()
     splits = load_splits(settings, settings.seed)
     config = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
+from causalft import limits
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.formats import absolute_path
 from causalft.errors import CausalFTError, nearest
@@ -120,6 +121,33 @@ class FitSettings:
         False
         """
         return {item.name: item.default for item in fields(cls) if item.default is not MISSING}
+
+    def check(self) -> None:
+        """Refuse numbers and a device that have no meaning, before anything is opened.
+
+        Raises
+        ------
+        CausalFTError
+
+        Examples
+        --------
+        >>> FitSettings(seed=-1).check()
+        Traceback (most recent call last):
+        ...
+        causalft.errors.CausalFTError: seed -1 is out of range; give a whole number from 0 to 9,223,372,036,854,775,807
+        """
+        for what, value, within in (
+            ("seed", self.seed, limits.SEED),
+            ("split_seed", self.split_seed, limits.SEED),
+            ("n_seeds", self.n_seeds, limits.SEEDS),
+            ("imbalance_factor", self.imbalance_factor, limits.IMBALANCE_FACTOR),
+            ("n_validation", self.n_validation, limits.IMAGES_PER_CLASS),
+            ("n_test", self.n_test, limits.IMAGES_PER_CLASS),
+            *(("learning rate", rate, limits.LEARNING_RATE) for rate in self.learning_rates),
+        ):
+            if value is not None:
+                within.check(value, what)
+        limits.check_device(self.device)
 
     def absolute(self) -> FitSettings:
         """The same with absolute paths: a run is repeatable from anywhere."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from causalft import limits
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, read_json, write_json
 from causalft.strata.cards import sha256_file
@@ -217,14 +218,12 @@ def check_plan(seed: int, n_per_cell: int, *steps: int) -> None:
     Raises
     ------
     CausalFTError
-        If the seed is negative, or a number is below 1.
+        If a number is out of range.
     """
-    if seed < 0:
-        raise CausalFTError(f"the seed must be 0 or more, got {seed}")
-    if min(n_per_cell, *steps) < 1:
-        raise CausalFTError(
-            f"{', '.join(str(n) for n in steps)} steps on {n_per_cell} pictures a cell are no training; give 1 or more"
-        )
+    limits.SEED.check(seed, "seed")
+    limits.PICTURES_PER_CLASS.check(n_per_cell, "the number of pictures of a cell")
+    for number in steps:
+        limits.TRAINING_STEPS.check(number, "the number of steps")
 
 
 def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_decoder: int, steps_unet: int) -> float:

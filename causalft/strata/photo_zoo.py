@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalft import limits
 from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import choose_orders
 from causalft.datasets.profiles import profile_counts
@@ -133,17 +134,19 @@ def plan_photo_zoo(
         for other in views:  # one file for both on a disk that does not tell them apart
             if name < other and name.lower() == other.lower():
                 raise CausalFTError(f"{name!r} and {other!r} differ only in case; give them other names")
-    for what, value, least in (
-        ("epochs", epochs, 1),
-        ("control seeds", n_control_seeds, 0),
-        ("seed", seed, 0),
+    for what, value, within in (
+        ("epochs", epochs, limits.EPOCHS),
+        ("control seeds", n_control_seeds, limits.CONTROL_SEEDS),
+        ("seed", seed, limits.SEED),
+        ("order seed", order_seed, limits.SEED),
+        *(("order seed", each, limits.SEED) for each in order_seeds),
+        ("image size", image_size, limits.IMAGE_SIZE),
+        ("imbalance factor", imbalance_factor, limits.IMBALANCE_FACTOR),
+        ("view share", view_share, limits.SHARE),
     ):
-        if value < least:
-            raise CausalFTError(f"{what} {value} is below {least}")
+        within.check(value, what)
     MiniConfig(image_size=image_size)  # refuses a size that the stem cannot halve
     profile_counts(images.n_classes, 1, imbalance_factor, profile)  # and a factor or profile that is none
-    if not 0 <= view_share <= 1:
-        raise CausalFTError(f"view share {view_share} is not between 0 and 1")
     parts, report = pool_splits(
         images,
         n_test=n_test,

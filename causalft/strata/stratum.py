@@ -158,7 +158,7 @@ class Stratum:
         assert self.tokenizer is not None
         if "{}" not in template:
             raise CausalFTError(f"the prompt template {template!r} has no {{}} for the class name")
-        texts = [template.format(name.replace("_", " ")) for name in class_names]
+        texts = [template.replace("{}", name.replace("_", " ")) for name in class_names]
         features = []
         with torch.inference_mode():
             for start in range(0, len(texts), 256):

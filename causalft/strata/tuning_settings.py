@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.crops import AUGMENTATIONS
 from causalft.strata.features_crops import n_views
@@ -145,10 +146,10 @@ class Tuning:
         check_template(self.template)
         self.recipe.check()
         n_views(self.test_view)
-        if not 0 < self.wise_ft <= 1:
-            raise CausalFTError(
-                f"wise_ft is {self.wise_ft}; give a number above 0 and at most 1, which is the tuned weights"
-            )
+        limits.WISE_FT.check(self.wise_ft, "wise_ft")
+        limits.HEAD_SCALE.check(self.head_scale, "head scale")
+        if self.bottleneck is not None:
+            limits.BOTTLENECK.check(self.bottleneck, "bottleneck")
 
 
 def default_tuning(zoo: str) -> Tuning:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from causalft.errors import CausalFTError
+from causalft.limits import torch_seed
 from causalft.tuning.recipe import Recipe
 
 __all__ = ["Processes", "is_main_process", "join_processes", "local_device"]
@@ -88,7 +89,7 @@ class Processes:
         """
         if self.rank == 0:
             return shared
-        return torch.Generator().manual_seed((recipe.seed * 1_000_003 + step) * 8_191 + self.rank)
+        return torch.Generator().manual_seed(torch_seed((recipe.seed * 1_000_003 + step) * 8_191 + self.rank))
 
     def sum_gradients(self, parameters: list[nn.Parameter], loss: Tensor) -> Tensor:
         """Sum the gradients, in place, and the loss over all processes.

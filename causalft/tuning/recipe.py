@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from causalft import limits
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["OPTIMIZERS", "PRECISIONS", "SCHEDULES", "History", "Recipe"]
@@ -84,27 +85,23 @@ class Recipe:
         Traceback (most recent call last):
         causalft.errors.CausalFTError: unknown schedule 'cosin': did you mean 'cosine'?
         """
-        if self.epochs < 1 or self.batch_size < 1:
-            raise CausalFTError(
-                f"{self.epochs} epochs in batches of {self.batch_size} are no training; give 1 or more of each"
-            )
-        for kind, number, least in (
-            ("learning rate", self.lr, "a number above 0"),
-            ("weight decay", self.weight_decay, "0 or more"),
-            ("momentum", self.momentum, "0 or more"),
+        for setting, number, within in (
+            ("epochs", self.epochs, limits.EPOCHS),
+            ("batch size", self.batch_size, limits.BATCH_SIZE),
+            ("learning rate", self.lr, limits.LEARNING_RATE),
+            ("weight decay", self.weight_decay, limits.WEIGHT_DECAY),
+            ("momentum", self.momentum, limits.MOMENTUM),
+            ("seed", self.seed, limits.SEED),
+            ("accumulation", self.accumulation, limits.ACCUMULATION),
+            ("patience", self.patience, limits.PATIENCE),
+            ("largest gradient", self.grad_clip, limits.GRADIENT),
         ):
-            if not 0 <= number < float("inf") or (kind == "learning rate" and number == 0):
-                raise CausalFTError(f"a {kind} of {number:g} trains nothing; give {least}")
+            if number is not None or setting not in ("patience", "largest gradient"):
+                within.check(number, setting)
         for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             name = getattr(self, kind)
             if name not in known:
                 raise CausalFTError(f"unknown {kind} {name!r}: {nearest(str(name), known)}")
-        if self.accumulation < 1:
-            raise CausalFTError(f"a step of {self.accumulation} micro-batches is no step; give 1 or more")
-        if self.patience is not None and self.patience < 1:
-            raise CausalFTError(
-                f"a patience of {self.patience} epochs stops at once; give 1 or more, or None"
-            )
         if self.warmup_steps and self.warmup_epochs:
             raise CausalFTError("the warm-up is given twice; give warmup_steps or warmup_epochs")
         if self.warmup_steps < 0 or self.warmup_epochs < 0:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from causalft.errors import CausalFTError
+from causalft.limits import torch_seed
 from causalft.runs import remove_for_good
 from causalft.tuning.checkpoint import Progress, all_finite, load_checkpoint, save_checkpoint, trained_state
 from causalft.tuning.loss_watch import LossWatch
@@ -212,7 +213,7 @@ class _Loop:
 
     def _epoch(self, bar: tqdm) -> None:
         state, recipe = self.state, self.recipe
-        self.generator.manual_seed(recipe.seed * 1_000_003 + state.epoch)
+        self.generator.manual_seed(torch_seed(recipe.seed * 1_000_003 + state.epoch))
         order = self._order()
         if state.generator is not None:
             self.generator.set_state(state.generator)

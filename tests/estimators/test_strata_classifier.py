@@ -216,7 +216,7 @@ def test_what_was_made_otherwise_is_not_taken_for_the_result(zoo, splits, tmp_pa
 
 def test_devices():
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(CausalFTError, match="unknown device 'gpu'"):
+    with pytest.raises(CausalFTError, match="device 'gpu' is none that a model runs on"):
         pick_device("gpu")
 
 

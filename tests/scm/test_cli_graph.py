@@ -200,9 +200,17 @@ def test_falsify_names_latents_that_have_a_column(tmp_path, monkeypatch):
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "Q=X"], "'Q' is not a node"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X"], "--columns has 'X'; write NODE=COLUMN"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X=x"], "no column 'x' for the node X"),
-        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--alpha", "1.5"], "alpha is 1.5"),
-        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--permutations", "-1"], "permutations is -1"),
-        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--seed", "-1"], "seed is -1"),
+        (
+            "X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20,
+            ["--alpha", "1.5"],
+            "'--alpha': '1.5' is out of range; give a number from 0.001 to 0.5",
+        ),
+        (
+            "X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20,
+            ["--permutations", "-1"],
+            "'--permutations': '-1' is out of range",
+        ),
+        ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--seed", "-1"], "'--seed': '-1' is out of range"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--continuous", "W"], "'W' is not a node"),
     ],
 )

@@ -324,9 +324,9 @@ def test_without_diffusers_there_is_one_clear_line(monkeypatch):
     "options, message",
     [
         (["--size", "20"], "multiple of 8"),
-        (["--steps-unet", "0"], "give 1 or more"),
+        (["--steps-unet", "0"], "'--steps-unet': '0' is out of range"),
         (["--seed", "-1"], "seed"),
-        (["--n-per-cell", "0"], "give 1 or more"),
+        (["--n-per-cell", "0"], "'--n-per-cell': '0' is out of range"),
     ],
 )
 def test_wrong_options_are_refused_before_a_folder_is_made(tmp_path, options, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 import torch
@@ -150,3 +151,14 @@ def test_a_mini_starts_from_the_template_it_was_trained_with(tiny_zoo):
     assert torch.allclose(found, mini.text_features(["ant", "bee"], "a photo of a {}").cpu(), atol=1e-6)
     with pytest.raises(CausalFTError, match="never saw the word"):
         text_weights(mini, ["ant"], "ensemble")
+
+
+def test_every_pair_of_braces_of_a_template_is_the_name_and_no_other_brace_is_a_trap(tiny_zoo):
+    stratum = open_zoo(str(tiny_zoo)).load("clip")
+    plain = text_weights(stratum, ["ant", "bee"], "{}")
+    assert plain.shape == (2, 16)
+    said_twice = text_weights(stratum, ["ant", "bee"], "{} {}")
+    assert said_twice.shape == (2, 16) and said_twice.isfinite().all()
+    for template in ("{}{}", "a {0} {}", "{x} {}", "{ {}"):
+        with suppress(CausalFTError):  # a mini knows few words, and says so
+            assert text_weights(stratum, ["ant", "bee"], template).isfinite().all()

@@ -142,7 +142,7 @@ def test_logit_adjustment_needs_every_class_and_cross_entropy_does_not(stratum, 
         ({"sampler": "balanced"}, "unknown sampler 'balanced'"),
         ({"precision": "int8"}, "unknown precision 'int8'"),
         ({"test_view": "six-crop"}, "no test-time view 'six-crop'"),
-        ({"wise_ft": 0.0}, "wise_ft is 0.0"),
+        ({"wise_ft": 0.0}, "wise_ft 0.0 is out of range; give a number above 0 and at most 1"),
         ({"template": "a photo"}, "'a photo' is no set of templates"),
         (
             {"tuner": "bias+last-1", "bottleneck": 4},

@@ -260,5 +260,5 @@ def test_bad_sets_sizes_and_seeds_are_named():
         design.joint("C")
     with pytest.raises(CausalFTError, match="n_per_class 3 is too small"):
         design.counts("A_test", 3)
-    with pytest.raises(CausalFTError, match="seed -1 is negative"):
+    with pytest.raises(CausalFTError, match="seed -1 is out of range"):
         design.rows("A_test", 10, -1)

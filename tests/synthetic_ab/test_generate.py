@@ -423,11 +423,11 @@ def test_two_thousand_pictures_a_second_with_their_seeds():
     "options, message",
     [
         (["--classes", "cat,hound"], "no class 'hound'"),
-        (["--ratio", "90-10"], "--ratio 90-10: not a ratio"),
+        (["--ratio", "90-10"], "'--ratio': '90-10' is not a ratio"),
         (["--ratio", "1:0"], "out of range"),
         (["--n-per-class", "2"], "too small"),
-        (["--size", "4"], "size 4 is too small"),
-        (["--seed", "-1"], "seed -1 is negative"),
+        (["--size", "4"], "'--size': '4' is out of range; give a whole number from 8"),
+        (["--seed", "-1"], "'--seed': '-1' is out of range"),
         (["--generator", "rendrer"], "did you mean 'renderer'"),
     ],
 )

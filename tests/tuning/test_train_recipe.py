@@ -50,12 +50,12 @@ def test_the_stair_falls_at_its_milestones():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "0 epochs in batches of 8 are no training"),
+        ({"epochs": 0}, "epochs 0 is out of range; give a whole number from 1"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"precision": "bf61"}, "did you mean 'bf16'"),
-        ({"accumulation": 0}, "0 micro-batches"),
-        ({"patience": 0}, "patience of 0"),
+        ({"accumulation": 0}, "accumulation 0 is out of range"),
+        ({"patience": 0}, "patience 0 is out of range"),
         ({"warmup_steps": 1, "warmup_epochs": 1.0}, "given twice"),
         ({"warmup_steps": -1}, "cannot be negative"),
         ({"warmup_epochs": 10.0}, "leaves nothing of 50 steps"),
