@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from causalft.fitting import FitSettings
-from causalft.fitting.page import fit_command
+from causalft.fitting.repeat import fit_command
 from causalft.strata.tuning_settings import default_tuning
 from tests.command_line import run
 

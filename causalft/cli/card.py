@@ -42,10 +42,10 @@ def card_of(
 
     ``stored`` says in what precision the tuned tensors go out, if it is not that of the run's own files.
     """
-    from causalft.estimators.hub import stored_precision
     from causalft.estimators.model_card import model_card
     from causalft.estimators.portable import portable
-    from causalft.fitting.page import fit_command
+    from causalft.estimators.run_files import stored_precision
+    from causalft.fitting.repeat import fit_command
 
     if stored is None and (kept := stored_precision(run)):
         stored = f"{kept}, and used in float32"

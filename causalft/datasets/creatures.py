@@ -7,7 +7,6 @@ import numpy as np
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.splits import Splits
-from synthetic.render import render_creatures
 from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
 __all__ = ["NAME", "creatures_longtail"]
@@ -62,6 +61,8 @@ def creatures_longtail(
 
 
 def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:
+    from synthetic.render import render_creatures  # PyTorch: the name of the set does without it
+
     labels = np.repeat(np.arange(N_CLASSES), counts)
     factors = np.random.default_rng(seed).choice(len(FACTORS), size=len(labels), p=factor_law("uniform"))
     pixels = render_creatures(part_table()[labels], factors, size=size, seed=seed)

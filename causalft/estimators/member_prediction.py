@@ -14,14 +14,12 @@ from scipy.special import softmax
 
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
+from causalft.estimators.run_files import PREDICTIONS
 from causalft.priors import PriorEstimate
 from causalft.runs import atomic_path
 from causalft.strata.stratum import Stratum
 
 __all__ = ["PREDICTIONS", "MemberPrediction", "read_prediction", "write_prediction"]
-
-PREDICTIONS = "predictions.safetensors"
-"""The file of a member in its folder."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,12 +12,8 @@ from scipy.special import log_softmax
 
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.member_prediction import (
-    PREDICTIONS,
-    MemberPrediction,
-    read_prediction,
-    write_prediction,
-)
+from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
+from causalft.estimators.run_files import PREDICTIONS, folder_name
 from causalft.limits import check_device
 from causalft.priors import estimate_prior
 from causalft.strata.crops import Crops
@@ -33,17 +28,6 @@ from causalft.strata.zoo import Zoo
 from causalft.tuning.processes import is_main_process, local_device
 
 __all__ = ["fit_member", "folder_name", "pick_device"]
-
-
-def folder_name(name: str) -> str:
-    """Return the folder of a stratum under ``strata/``: its name, without what a path cannot hold.
-
-    Examples
-    --------
-    >>> folder_name("clip@1"), folder_name("ViT-L-14/openai")
-    ('clip@1', 'ViT-L-14_openai')
-    """
-    return re.sub(r"[^\w.@#-]+", "_", name)
 
 
 def pick_device(device: str = "auto") -> torch.device:

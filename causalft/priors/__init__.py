@@ -8,10 +8,15 @@ the prior in the logits, and then q tells of something else (:func:`prior_caveat
 
 from __future__ import annotations
 
-from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior
-from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat, prior_caveats
-from causalft.priors.compare import kl_divergence, rank_correlation
-from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
+from typing import TYPE_CHECKING
+
+from causalft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior
+    from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat, prior_caveats
+    from causalft.priors.compare import kl_divergence, rank_correlation
+    from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
 
 __all__ = [
     "PRETRAINING_LOSSES",
@@ -25,3 +30,18 @@ __all__ = [
     "prior_caveats",
     "rank_correlation",
 ]
+
+_HOMES = {
+    "PRETRAINING_LOSSES": "causalft.priors.caveat",
+    "PriorEstimate": "causalft.priors.estimate",
+    "PriorIntervals": "causalft.priors.bootstrap",
+    "bootstrap_prior": "causalft.priors.bootstrap",
+    "debias": "causalft.priors.estimate",
+    "estimate_prior": "causalft.priors.estimate",
+    "kl_divergence": "causalft.priors.compare",
+    "prior_caveat": "causalft.priors.caveat",
+    "prior_caveats": "causalft.priors.caveat",
+    "rank_correlation": "causalft.priors.compare",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from causalft.datasets.decode import decode
 from causalft.datasets.sources import ImageSet
 from causalft.strata.stratum import Stratum
+from causalft.tuning.names import AUGMENTATIONS
 
 __all__ = ["AUGMENTATIONS", "Crops", "augment"]
 
-AUGMENTATIONS = ("none", "flip", "crop-flip")
 IN_MEMORY_BYTES = 2 * 2**30
 
 

@@ -7,36 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 
-from causalft.errors import CausalFTError, nearest
 from causalft.strata.stratum import Stratum
+from causalft.strata.test_time_views import TEST_VIEWS, n_views
 
 __all__ = ["TEST_VIEWS", "n_views", "resized_side", "view_cut"]
 
-TEST_VIEWS = {"centre": 1, "five-crop": 5, "ten-crop": 10}
-"""Name to number of squares."""
-
 _MARGIN = 24 / 224
-
-
-def n_views(view: str) -> int:
-    """Return how many squares a view has.
-
-    Raises
-    ------
-    CausalFTError
-        With the nearest names.
-
-    Examples
-    --------
-    >>> n_views("five-crop")
-    5
-    """
-    if view not in TEST_VIEWS:
-        raise CausalFTError(f"no test-time view {view!r}; {nearest(view, TEST_VIEWS)}")
-    return TEST_VIEWS[view]
 
 
 def resized_side(size: int) -> int:
@@ -73,6 +50,9 @@ def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], 
     """
     if n_views(view) == 1:
         return stratum.crop
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as F
+
     size = stratum.image_size
     interpolation = InterpolationMode(stratum.interpolation)
     cut = F.five_crop if view == "five-crop" else F.ten_crop

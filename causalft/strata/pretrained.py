@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from causalft.errors import CausalFTError
-from causalft.strata.stratum import Stratum
-from causalft.strata.weight_file import read_state_dict
 from causalft.strata.weight_hub import WeightSource
 from causalft.strata.weight_names import PRETRAINED, WeightName, resolve_name
 from causalft.strata.weight_store import WeightStore, check_sha256
 from causalft.strata.zoo_abc import Zoo
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalft.strata.stratum import Stratum
 
 __all__ = ["PretrainedZoo"]
 
@@ -97,7 +99,11 @@ class PretrainedZoo(Zoo):
             For an unknown name; weights that are not here and may not or cannot be fetched; a hash that is not the
             expected one; a pickle that was not allowed; tensors of another architecture.
         """
+        import torch
+
         from causalft.strata.pretrained_build import build_open_clip, build_timm
+        from causalft.strata.stratum import Stratum
+        from causalft.strata.weight_file import read_state_dict
 
         what = self.describe(name)
         file = self.weights[name] if name in self.weights else self.source.weights(what)

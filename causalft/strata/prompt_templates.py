@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from torch import Tensor
-from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
-from causalft.strata.stratum import Stratum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from causalft.strata.stratum import Stratum
 
 __all__ = ["TEMPLATES", "check_template", "read_descriptors", "text_weights"]
 
@@ -69,8 +70,8 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
         return _described(stratum, class_names, read_descriptors(Path(spec), class_names))
     check_template(spec)
     templates = TEMPLATES.get(str(spec), (str(spec),))
-    total = sum(stratum.text_features(class_names, template).double() for template in templates)
-    return F.normalize(torch.as_tensor(total), dim=1).float()
+    features = [stratum.text_features(class_names, template).double() for template in templates]
+    return _unit(sum(features[1:], features[0]))
 
 
 def check_template(spec: str | Path) -> None:
@@ -138,7 +139,13 @@ def _described(stratum: Stratum, class_names: Sequence[str], prompts: Mapping[st
     texts = [prompt for name in class_names for prompt in prompts[name]]
     unit = stratum.text_features(texts, "{}").double()
     sums = unit.new_zeros(len(class_names), unit.shape[1])
-    sums.index_add_(0, torch.tensor(owner, device=unit.device), unit)
+    sums.index_add_(0, unit.new_tensor(owner).long(), unit)
+    return _unit(sums)
+
+
+def _unit(sums: Tensor) -> Tensor:
+    from torch.nn import functional as F  # PyTorch: check_template does without it
+
     return F.normalize(sums, dim=1).float()
 
 

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 from causalft import limits
 from causalft.errors import CausalFTError, nearest
-from causalft.strata.crops import AUGMENTATIONS
-from causalft.strata.features_crops import n_views
 from causalft.strata.prompt_templates import check_template
-from causalft.tuning.heads import HEADS
-from causalft.tuning.losses import LOSSES
-from causalft.tuning.precision import PRECISIONS
+from causalft.strata.test_time_views import n_views
+from causalft.tuning.names import (
+    AUGMENTATIONS,
+    HEADS,
+    LOSSES,
+    PRECISIONS,
+    SAMPLERS,
+    TUNER_NAMES,
+    TUNERS_WITH_WIDTH,
+)
 from causalft.tuning.recipe import Recipe
-from causalft.tuning.samplers import SAMPLERS
 from causalft.tuning.spec import parse_tuner
-from causalft.tuning.tuner_table import TUNERS
 
 __all__ = ["HEAD_STARTS", "Tuning", "default_tuning"]
 
@@ -97,12 +100,12 @@ class Tuning:
     @property
     def uses_bottleneck(self) -> bool:
         """Whether one of the tuners has an inner width."""
-        return any(TUNERS[choice.name].width for choice in parse_tuner(self.tuner, TUNERS))
+        return any(choice.name in TUNERS_WITH_WIDTH for choice in parse_tuner(self.tuner, TUNER_NAMES))
 
     @property
     def trains_nothing(self) -> bool:
         """Whether the tuner is ``zero-shot``, which leaves tower and head as they are."""
-        return [choice.name for choice in parse_tuner(self.tuner, TUNERS)] == ["zero-shot"]
+        return [choice.name for choice in parse_tuner(self.tuner, TUNER_NAMES)] == ["zero-shot"]
 
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
@@ -138,7 +141,7 @@ class Tuning:
             hint = nearest(self.head_start, HEAD_STARTS)
             raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
         if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
-            wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.width)
+            wide = ", ".join(TUNERS_WITH_WIDTH)
             raise CausalFTError(
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -14,41 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.strata.weight_kind import file_kind, is_pickle
 
 __all__ = ["file_kind", "first_mismatch", "is_pickle", "load_all", "read_state_dict"]
-
-_LARGEST_HEADER = 1 << 27  # bytes; safetensors itself refuses larger ones
-
-
-def file_kind(path: str | os.PathLike[str]) -> str:
-    """Return what a file is by its content, whatever it is called.
-
-    Returns
-    -------
-    str
-        ``safetensors``, ``pickle`` (what ``torch.save`` writes), ``torchscript`` (a program with its weights),
-        ``git lfs pointer``, ``web page``, ``empty`` or ``unknown``.
-    """
-    with open(path, "rb") as file:
-        head = file.read(64)
-    if not head:
-        return "empty"
-    if head.startswith(b"version https://git-lfs"):
-        return "git lfs pointer"
-    if head.lstrip()[:1] == b"<":
-        return "web page"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
-        return "safetensors"
-    if head.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                inside = archive.namelist()
-        except zipfile.BadZipFile:
-            return "unknown"
-        if any(name.endswith("/constants.pkl") or "/code/" in name for name in inside):
-            return "torchscript"
-        return "pickle" if any(name.endswith("/data.pkl") for name in inside) else "unknown"
-    return "pickle" if head.startswith(b"\x80") else "unknown"
 
 
 def read_state_dict(
@@ -194,8 +160,3 @@ def _and_more(names: list[str]) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:120] if text else type(error).__name__
-
-
-def is_pickle(path: Path) -> bool:
-    """Whether a file is read only with ``--allow-pickle``, or not at all."""
-    return file_kind(path) in ("pickle", "torchscript")

@@ -18,6 +18,12 @@ PRETRAINED = {
 """Name to (architecture, weights tag) of open_clip; the activation belongs to the weights."""
 
 _TIMM = "timm:"
+_CLIP = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
 _BELONG_TO_WEIGHTS = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")
 
 
@@ -70,6 +76,23 @@ class WeightName:
         return tuple(name for name in self.filenames if name.endswith(".safetensors"))
 
 
+_SHORT = {
+    "clip": {
+        "repository": "timm/vit_base_patch16_clip_224.openai",
+        "settings": {**_CLIP, "quick_gelu": True},
+        "url": "https://openaipublic.azureedge.net/clip/models/"
+        "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
+    },
+    "openclip": {"repository": "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "settings": _CLIP},
+    "metaclip": {
+        "repository": "timm/vit_base_patch16_clip_224.metaclip_400m",
+        "settings": {**_CLIP, "quick_gelu": True},
+        "url": "https://dl.fbaipublicfiles.com/MMPT/metaclip/b16_400m.pt",
+    },
+}
+"""What open_clip knows of the short names. It stands here so that they are listed without it; a test compares them."""
+
+
 def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
     """Return what a name stands for.
 
@@ -95,13 +118,13 @@ def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
     """
     if name.startswith(_TIMM):
         return _timm_name(name, has_file)
+    if name in PRETRAINED:
+        return WeightName(name, "open_clip", *PRETRAINED[name], filenames=_filenames(""), **_SHORT[name])
+    architecture, _, tag = name.rpartition("/")
+    if not architecture:
+        raise _unknown(name)
     import open_clip
 
-    architecture, _, tag = name.rpartition("/")
-    if name in PRETRAINED:
-        architecture, tag = PRETRAINED[name]
-    elif not architecture:
-        raise _unknown(name)
     config = open_clip.get_model_config(architecture) if ":" not in architecture else None
     if config is None:
         known = open_clip.list_models()
@@ -110,7 +133,7 @@ def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
     cleaned = tag.lower().replace("-", "_")
     if cleaned in tags:
         tag = cleaned
-    elif not has_file and name not in PRETRAINED:
+    elif not has_file:
         raise CausalFTError(f"{architecture} has no weights {tag!r}; {nearest(tag, tags)}")
     settings = _settings(architecture, tag)
     repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
@@ -151,7 +174,10 @@ def names_like(pattern: str) -> list[str]:
 
 
 def _unknown(name: str) -> CausalFTError:
-    """A word that is no short name: perhaps it lacks its tag, or its ``timm:``."""
+    """A word that is no short name: perhaps it is misspelt, or lacks its tag, or its ``timm:``."""
+    close = nearest(name, PRETRAINED)
+    if close.startswith("did you mean"):  # said without the libraries, whose import takes seconds
+        return CausalFTError(f"zoo 'pretrained' has no stratum {name!r}; {close}")
     import open_clip
     import timm
 

@@ -10,8 +10,8 @@ from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, check_place
 from causalft.strata.cards import sha256_file
 from causalft.strata.pretrained import PretrainedZoo
-from causalft.strata.weight_file import file_kind, is_pickle, read_state_dict
 from causalft.strata.weight_hub import HubFile, WeightSource
+from causalft.strata.weight_kind import file_kind, is_pickle
 from causalft.strata.weight_names import WeightName, resolve_name
 from causalft.strata.weight_store import StoredFile, WeightStore, check_sha256, expected_sha256
 
@@ -229,6 +229,8 @@ def import_file(
         As :meth:`causalft.strata.pretrained.PretrainedZoo.load` does.
     """
     from safetensors.torch import save_file
+
+    from causalft.strata.weight_file import read_state_dict
 
     store = into or WeightStore()
     what = resolve_name(name, has_file=True)

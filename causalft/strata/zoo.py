@@ -6,16 +6,19 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from causalft.errors import CausalFTError
 from causalft.runs import read_json
 from causalft.strata.cards import ModelCard, sha256_file
 from causalft.strata.pretrained import PretrainedZoo
-from causalft.strata.stratum import Stratum, square_crop
 from causalft.strata.weight_names import PRETRAINED
 from causalft.strata.zoo_abc import Zoo
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalft.strata.stratum import Stratum
 
 __all__ = ["PRETRAINED", "MiniZoo", "PretrainedZoo", "Zoo", "mini_folder", "open_zoo"]
 
@@ -58,9 +61,11 @@ class MiniZoo(Zoo):
         return ModelCard.read(self.folder / f"{name}.json")
 
     def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
+        import torch
         from safetensors.torch import load_file
 
         from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini
+        from causalft.strata.stratum import Stratum, square_crop
 
         card = self.card(name)
         weights = self.folder / f"{name}.safetensors"
@@ -73,8 +78,10 @@ class MiniZoo(Zoo):
         try:
             config = MiniConfig(**card.architecture)
             model = build_mini(config)
+            # Weights are stored in fp16 and used in fp32; counters stay integers.
+            stored = load_file(weights)
             model.load_state_dict(
-                {key: value.to(_used_dtype(value)) for key, value in load_file(weights).items()}
+                {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
             )
         except (TypeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -93,11 +100,6 @@ class MiniZoo(Zoo):
             card=card,
             device=torch.device(device),
         )
-
-
-def _used_dtype(value: torch.Tensor) -> torch.dtype:
-    """Weights are stored in fp16 and used in fp32; counters stay integers."""
-    return torch.float32 if value.is_floating_point() else value.dtype
 
 
 def open_zoo(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-
-import torch
+from typing import TYPE_CHECKING
 
 from causalft.errors import CausalFTError, nearest
-from causalft.strata.stratum import Stratum
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalft.strata.stratum import Stratum
 
 __all__ = ["Zoo"]
 

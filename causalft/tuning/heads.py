@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
+from causalft.tuning.names import HEADS, HeadKind
 
 __all__ = ["HEADS", "CosineHead", "HeadKind", "L2Head", "LayerNormHead", "LinearHead", "make_head"]
-
-HeadKind = Literal["cosine", "linear", "l2", "layernorm"]
-HEADS: tuple[str, ...] = get_args(HeadKind)
 
 
 class CosineHead(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from numpy.typing import ArrayLike
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError, nearest
 from causalft.tuning import rebalance
 from causalft.tuning.class_counts import class_counts_of
+from causalft.tuning.names import LOSSES, LossName, own_spelling
 
 __all__ = [
     "LOSSES",
@@ -27,9 +28,6 @@ __all__ = [
     "optimum_of",
     "own_spelling",
 ]
-
-LossName = Literal["CE", "Focal", "LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train"]
-LOSSES: tuple[str, ...] = get_args(LossName)
 
 _MAKERS: dict[str, Callable[..., rebalance.Loss]] = {
     "CE": rebalance.cross_entropy,
@@ -85,17 +83,6 @@ def optimum_of(name: str) -> Optimum:
     if name not in _OPTIMA:
         raise CausalFTError(f"no loss is named {name!r}; use one of {', '.join(LOSSES)}")
     return _OPTIMA[name]
-
-
-def own_spelling(name: str) -> str:
-    """Return a loss in its own capitals, however it was typed; a name that is none as it is.
-
-    Examples
-    --------
-    >>> own_spelling("gla-train"), own_spelling("arcface")
-    ('GLA-Train', 'arcface')
-    """
-    return next((own for own in LOSSES if own.lower() == name.lower()), name)
 
 
 def loss_settings(name: str) -> dict[str, float]:

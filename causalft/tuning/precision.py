@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Literal
 
 import timm.models.resnet
 import torch
@@ -23,6 +22,7 @@ from causalft.tuning.bf16 import (
     attention_bf16,
     has_bf16_matrices,
 )
+from causalft.tuning.names import PRECISIONS, Precision
 from causalft.tuning.towers import Tower
 
 __all__ = [
@@ -33,9 +33,6 @@ __all__ = [
     "lower_frozen_layers",
     "settle_precision",
 ]
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
 
 WORTH = 1.5
 """``auto`` takes bf16 on a CPU if a layer of the tower's size is this many times faster in it."""

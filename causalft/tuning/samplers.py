@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,11 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from causalft.errors import CausalFTError, nearest
+from causalft.tuning.names import SAMPLERS, SamplerName
 
 __all__ = ["SAMPLERS", "SamplerName", "expected_counts", "make_sampler"]
-
-SamplerName = Literal["uniform", "class-balanced", "square-root"]
-SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
 # P(class) is proportional to count ** power.
 _POWERS: dict[str, float] = {"uniform": 1.0, "class-balanced": 0.0, "square-root": 0.5}

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from causalft.estimators.hub.fetch import install, pull
-from causalft.estimators.hub.half import HalfChange, half_change, half_files, stored_precision
 from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
 from causalft.estimators.hub.send import push
+from causalft.estimators.run_files import stored_precision
+from causalft.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from causalft.estimators.hub.half import HalfChange, half_change, half_files
 
 __all__ = [
     "ADAPTER_BYTES",
@@ -20,3 +26,8 @@ __all__ = [
     "stored_precision",
     "write_layout",
 ]
+
+# These need PyTorch.
+_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.estimators.hub.half")
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

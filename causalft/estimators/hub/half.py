@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,17 @@ from torch import Tensor
 
 from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.estimators.members import folder_name
+from causalft.estimators.run_files import STORED, joined, tuned_files
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run
 
 __all__ = [
-    "TUNED_FILES",
     "HalfChange",
     "half_change",
     "half_file",
     "half_files",
     "half_tensor",
-    "stored_precision",
 ]
-
-TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
-"""What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
-
-_STORED = "stored"
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,13 +103,8 @@ def half_files(run: Run) -> tuple[dict[Path, bytes], str]:
     CausalFTError
         As :func:`half_file`.
     """
-    found = {path: _half_file(path) for path in _tuned_files(run)}
-    return {path: content for path, (content, _) in found.items()}, _joined(k for _, k in found.values())
-
-
-def stored_precision(run: Run) -> str | None:
-    """Return the half precision in which the tuned tensors of a run are stored; None for float32."""
-    return _joined(_said(path) for path in _tuned_files(run)) or None
+    found = {path: _half_file(path) for path in tuned_files(run)}
+    return {path: content for path, (content, _) in found.items()}, joined(k for _, k in found.values())
 
 
 def half_change(
@@ -162,20 +150,6 @@ def half_change(
     )
 
 
-def _tuned_files(run: Run) -> list[Path]:
-    files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
-    return [run.path / "strata" / folder_name(name) / file for name in run.config["strata"] for file in files]
-
-
-def _said(path: Path) -> str:
-    """What the file says of itself; whoever reads its tensors says what is wrong with it."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(_STORED, "")
-    except (OSError, SafetensorError):
-        return ""
-
-
 def _half_file(path: Path) -> tuple[bytes, str]:
     """The file in half precision, and in what its tensors are."""
     try:
@@ -189,13 +163,7 @@ def _half_file(path: Path) -> tuple[bytes, str]:
         if not torch.isfinite(value).all():
             raise CausalFTError(f"{path}: {name} holds a number that is not finite; fit the stratum again")
     stored = _kinds(tensors)
-    return save(tensors, {**about, _STORED: stored}), stored
-
-
-def _joined(kinds: Iterable[str]) -> str:
-    """What several files are stored in; each is named once."""
-    each = {one for of_file in kinds for one in of_file.split(" and ")}
-    return " and ".join(sorted(each - {""}, reverse=True))
+    return save(tensors, {**about, STORED: stored}), stored
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> str:

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.estimators.hub.half import TUNED_FILES, half_file
-from causalft.estimators.member_prediction import PREDICTIONS
-from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
+from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
 from causalft.runs import Run, read_json, to_json, write_bytes
 from causalft.strata.cards import sha256_file
 
@@ -98,6 +96,8 @@ def layout(
 
 def _if_halved(kept: list[Path]) -> str:
     """The first way out, if it is one: the adapters in half precision are small enough."""
+    from causalft.estimators.hub.half import half_file  # PyTorch, which a run of the usual size does without
+
     try:
         n_bytes = sum(len(half_file(path)) for path in kept if path.name == "adapter.safetensors")
     except CausalFTError:

@@ -1,0 +1,138 @@
+"""Listings and refusals import no heavy library, so that they answer at once. Nothing here is timed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import open_clip
+import pytest
+
+from causalft.strata import weight_names
+from causalft.strata.weight_names import PRETRAINED, resolve_name
+from causalft.tuning import names
+from causalft.tuning.losses import _MAKERS, _OPTIMA
+from causalft.tuning.samplers import _POWERS
+from causalft.tuning.tuner_table import TUNERS
+from tests.command_line import run
+
+HEAVY = (
+    "torch torchvision open_clip timm transformers peft accelerate sklearn pandas scipy.stats matplotlib dowhy pgmpy"
+)
+
+# Runs each command in turn in one process, and says which heavy library it was that brought one in.
+PROBE = """
+import contextlib, io, json, sys
+from causalft.cli import main
+found = []
+for words in json.loads(sys.argv[2]):
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(words, prog_name="causalft")
+        except SystemExit as end:
+            code = end.code
+    heavy = [name for name in sys.argv[1].split() if name in sys.modules]
+    found.append([" ".join(words), code, heavy, err.getvalue().strip()])
+    if heavy:
+        break
+print(json.dumps(found))
+"""
+
+
+def imported_by(commands, heavy=HEAVY):
+    """For each command: the words, its exit code, the heavy libraries that are loaded, what it said on stderr."""
+    words = [[str(word) for word in command] for command in commands]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, heavy, json.dumps(words)], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def check(commands, code):
+    for words, found, heavy, said in imported_by(commands):
+        assert not heavy, f"causalft {words} imports {', '.join(heavy)}"
+        assert found == code, f"causalft {words}: exit code {found}, {said}"
+
+
+LISTINGS = [
+    "--help",
+    "--version",
+    *(f"{verb} --help" for verb in ("fit", "predict", "probe", "evaluate", "verify-confounder", "generate")),
+    "zoo pretrain --help",
+    "zoo list",
+    "zoo show clip",
+    "weights list",
+    "weights list clip metaclip",
+    "cache list",
+    "cache verify",
+    "experiment list",
+    "graph show --graph GRAPH.txt --out GRAPH.dot",
+    "graph show --graph GRAPH.txt --format mermaid",
+]
+
+
+def test_listings_import_nothing_heavy(tmp_path):
+    (tmp_path / "g.txt").write_text("rain -> grass\n")
+    check([line.replace("GRAPH", str(tmp_path / "g")).split() for line in LISTINGS], 0)
+
+
+REFUSALS = [
+    "fot",
+    "fit --nosuch",
+    "fit --epochs many",
+    "fit --fusion nosuch",
+    "predict MISSING x.png",
+    "predict FOLDER x.png",
+    "predict FOLDER x.png --top 0",
+    "evaluate MISSING --data FOLDER",
+    "wise-ft MISSING",
+    "export MISSING --to onnx",
+    "card MISSING",
+    "card FOLDER",
+    "push MISSING me/mine",
+    "push FOLDER --dry-run",
+    "zoo list --zoo MISSING",
+    "zoo show nosuch",
+    "weights list clop",
+    "weights import MISSING",
+    "data show MISSING",
+    "experiment run nosuch",
+    "graph show --graph MISSING --out FOLDER/a.svg",
+]
+
+
+def test_refusals_import_nothing_heavy(tmp_path):
+    places = {"MISSING": str(tmp_path / "missing"), "FOLDER": str(tmp_path)}
+    commands = [[places.get(word, word) for word in line.split()] for line in REFUSALS]
+    check(commands, 2)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, tiny_zoo, photos):
+    folder = tmp_path_factory.mktemp("startup") / "run"
+    sizes = ["--n-validation", 3, "--n-test", 3, "--epochs", 1, "--batch-size", 32]
+    done = run("fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip,openclip", *sizes, "--out", folder)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_what_is_told_of_a_run_imports_nothing_heavy(fitted, tmp_path):
+    check([["card", fitted], ["push", fitted, "--dry-run"], ["push", fitted, "--to-folder", tmp_path / "a"]], 0)
+
+
+def test_names_are_those_of_the_tables():
+    assert tuple(TUNERS) == names.TUNER_NAMES
+    assert tuple(name for name, tuner in TUNERS.items() if tuner.width) == names.TUNERS_WITH_WIDTH
+    assert tuple(_MAKERS) == tuple(_OPTIMA) == names.LOSSES
+    assert tuple(_POWERS) == names.SAMPLERS
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_short_names_are_what_open_clip_knows(name):
+    architecture, tag = PRETRAINED[name]
+    assert tag in open_clip.list_pretrained_tags_by_model(architecture)
+    assert resolve_name(name) == replace(resolve_name(f"{architecture}/{tag}"), name=name)
+    assert set(weight_names._SHORT) == set(PRETRAINED)
