@@ -19,7 +19,8 @@ from causalft.tuning.tuner_table import TUNERS
 from tests.command_line import run
 
 HEAVY = (
-    "torch torchvision open_clip timm transformers peft accelerate sklearn pandas scipy.stats matplotlib dowhy pgmpy"
+    "torch torchvision open_clip timm transformers peft accelerate sklearn pandas scipy.stats matplotlib dowhy "
+    "pgmpy"
 )
 
 # Runs each command in turn in one process, and says which heavy library it was that brought one in.
@@ -114,13 +115,17 @@ def test_refusals_import_nothing_heavy(tmp_path):
 def fitted(tmp_path_factory, tiny_zoo, photos):
     folder = tmp_path_factory.mktemp("startup") / "run"
     sizes = ["--n-validation", 3, "--n-test", 3, "--epochs", 1, "--batch-size", 32]
-    done = run("fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip,openclip", *sizes, "--out", folder)
+    done = run(
+        "fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip,openclip", *sizes, "--out", folder
+    )
     assert done.exit_code == 0, done.output
     return folder
 
 
 def test_what_is_told_of_a_run_imports_nothing_heavy(fitted, tmp_path):
-    check([["card", fitted], ["push", fitted, "--dry-run"], ["push", fitted, "--to-folder", tmp_path / "a"]], 0)
+    check(
+        [["card", fitted], ["push", fitted, "--dry-run"], ["push", fitted, "--to-folder", tmp_path / "a"]], 0
+    )
 
 
 def test_names_are_those_of_the_tables():

@@ -28,13 +28,13 @@ def command(run: Path, data: str, data_options: dict[str, Any], device: str, as_
     The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
     any other set whole.
     """
-    from causalft.cli.diagnosis_tables import print_diagnosis
-
     diagnosis, name = evaluate(run, data, device, data_options)
     if as_json:
         print_json({"data": name, **diagnosis.to_metrics()})
     else:
         screen = console()
+        from causalft.cli.diagnosis_tables import print_diagnosis
+
         screen.print(f"{name}, scored by {run}", style="dim")
         print_diagnosis(screen, diagnosis)
 
@@ -46,16 +46,12 @@ def evaluate(
     import numpy as np
 
     from causalft.datasets.sources import open_images
-    from causalft.diagnosis import diagnose
     from causalft.errors import CausalFTError
-    from causalft.estimators.strata import StrataClassifier
-    from causalft.fitting import FitSettings, data_name, load_splits
+    from causalft.fitting.settings import FitSettings, data_name
     from causalft.runs import Run
 
     opened = Run.open(run, kind="fit")
     metrics = opened.metrics
-    model = StrataClassifier.load(run, device=device)
-    classes = model.classes_.tolist()
     settings = FitSettings.from_config(opened.config)
     if data_name(data) == settings.data:
         for option, value in (data_options or {}).items():
@@ -64,6 +60,8 @@ def evaluate(
                     f"--{option.replace('_', '-')} does nothing here: {run} was fitted on {data}, which is opened as "
                     "it was then; leave the option out"
                 )
+        from causalft.fitting import load_splits
+
         images = load_splits(settings, settings.seed).test
         if images.fingerprint != opened.config["data_fingerprint"][2]:
             raise CausalFTError(
@@ -74,6 +72,12 @@ def evaluate(
         images = open_images(data, min_classes=1, **(data_options or {}))
         if "test" in images.splits:
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
+
+    from causalft.diagnosis import diagnose
+    from causalft.estimators.strata import StrataClassifier
+
+    model = StrataClassifier.load(run, device=device)
+    classes = model.classes_.tolist()
     images = images.align_classes(classes)
     strata = model.stratum_proba(images)
     diagnosis = diagnose(

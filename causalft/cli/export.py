@@ -45,6 +45,14 @@ def command(
     The model takes pictures and gives fused, calibrated probabilities and those of each stratum; normalisation, heads,
     fusion and temperature are inside. What was written is run against the classifier before it is kept.
     """
+    from causalft.errors import CausalFTError, nearest
+    from causalft.estimators.run_files import EXPORT_FORMATS
+    from causalft.runs import Run
+
+    if to not in EXPORT_FORMATS:
+        raise CausalFTError(f"no export format {to!r}; {nearest(to, EXPORT_FORMATS)}")
+    Run.open(run, kind="fit")  # refused before PyTorch is imported
+
     from causalft.estimators.export import export_run
 
     made = export_run(run, to, out=out, strata=strata, fused=fused, dtype=pictures)

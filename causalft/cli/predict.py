@@ -86,8 +86,7 @@ def command(
     from causalft.cli.predict_output import choose_format
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
-    from causalft.estimators.strata import StrataClassifier
-    from causalft.runs import check_place
+    from causalft.runs import Run, check_place
 
     n_top = None if top == "all" else int(top)
     if output is None and kind is not None:
@@ -97,10 +96,14 @@ def command(
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-":
         check_place(output)
-    model = StrataClassifier.load(run, device=device)
+    Run.open(run, kind="fit")  # refused before PyTorch is imported
     # File names are bytes: what is no UTF-8 goes through unharmed.
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
     images = unlabelled_images(paths, listed)
+
+    from causalft.estimators.strata import StrataClassifier
+
+    model = StrataClassifier.load(run, device=device)
     skipped: list[tuple[int, str]] = []
 
     def bad(row: int, message: str) -> None:

@@ -53,7 +53,7 @@ def command(
     """
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
-    from causalft.estimators.hub import half_files, layout, push, write_layout
+    from causalft.estimators.hub import layout, push, write_layout
     from causalft.runs import Run, check_place
 
     if to_folder is not None and (private or update):
@@ -63,8 +63,13 @@ def command(
     if to_folder is not None:
         check_place(to_folder / "manifest.json")
     opened = Run.open(run, kind="fit")
-    halved, kinds = half_files(opened) if half else (None, "")
-    change = _change(opened) if half else None
+    halved: dict[Path, bytes] | None = None
+    kinds, change = "", None
+    if half:
+        from causalft.estimators.hub import half_files
+
+        halved, kinds = half_files(opened)
+        change = _change(opened)
     stored = None if change is None else _stored(kinds, change)
     card = card_of(opened, repo=repo, licence=licence, stored=stored)
     files = layout(opened, card, allow_large=allow_large, halved=halved)

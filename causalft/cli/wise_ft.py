@@ -46,12 +46,14 @@ def command(
     causalft wise-ft runs/fit
     causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
     """
-    from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
-    from causalft.fitting.wise_ft_page import write_wise_ft_report
     from causalft.runs import Run
 
+    fitted = Run.open(run, kind="fit")  # refused before PyTorch is imported
+
+    from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
+    from causalft.fitting.wise_ft_page import write_wise_ft_report
+
     grid = check_alphas(ALPHAS if alphas is None else alphas)
-    fitted = Run.open(run, kind="fit")
     kept = None
     if out is not None:
         Run.check(out, kind="wise-ft")

@@ -10,13 +10,25 @@ from safetensors import SafetensorError, safe_open
 
 from causalft.runs import Run
 
-__all__ = ["PREDICTIONS", "STORED", "TUNED_FILES", "folder_name", "joined", "stored_precision", "tuned_files"]
+__all__ = [
+    "EXPORT_FORMATS",
+    "PREDICTIONS",
+    "STORED",
+    "TUNED_FILES",
+    "folder_name",
+    "joined",
+    "stored_precision",
+    "tuned_files",
+]
 
 PREDICTIONS = "predictions.safetensors"
 """Logits and probabilities of a member, in its folder."""
 
 TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
 """What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
+
+EXPORT_FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "single-file": "model.safetensors"}
+"""Format to the file that an export is written to."""
 
 STORED = "stored"
 """Key in the metadata of a tuned file: the half precision of its tensors."""

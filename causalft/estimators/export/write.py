@@ -21,16 +21,15 @@ from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.program import DTYPES, largest_difference, trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
-from causalft.estimators.member_prediction import PREDICTIONS
-from causalft.estimators.members import folder_name
 from causalft.estimators.portable import portable
+from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run, check_place, plain, write_json
 from causalft.strata.cards import sha256_file
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
 
-FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "single-file": "model.safetensors"}
+FORMATS = EXPORT_FORMATS
 """Format to the file's usual name."""
 
 TOLERANCE = 1e-4
