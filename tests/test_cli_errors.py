@@ -41,8 +41,13 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors
     ("error", "code", "line"),
     [
         (CausalFTError("no such thing; do that"), 2, "no such thing; do that"),
-        (KeyboardInterrupt(), 130, "interrupted; repeat the command to resume where it stopped"),
-        (click.Abort(), 130, "interrupted; repeat the command to resume where it stopped"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (click.Abort(), 130, "error: interrupted\n"),
+        (MemoryError(), 2, "the memory does not suffice"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 TB"), 2, "the memory does not suffice"),
+        (FileNotFoundError(errno.ENOENT, "gone", "x.png"), 2, "x.png: no such file or folder (any more)"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2, "aa: File name too long; choose"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), 2, "too many open files at x; raise the limit"),
         (FULL, 2, "the disk is full while writing runs/a/head.safetensors; free some space"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 2, "the disk is full; free some space"),
         (PermissionError(errno.EACCES, "denied", "/locked"), 2, "/locked: permission denied"),
@@ -69,10 +74,108 @@ def test_debug_lets_the_error_through(failing, error):
         assert result.exception is error
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")])
-def test_a_bug_is_not_dressed_up_as_a_mistake(failing, error):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("a bug"),
+        KeyError("config"),
+        RecursionError("too\ndeep"),
+        AssertionError(),
+        OSError(5, "IO"),
+    ],
+)
+def test_a_bug_is_one_line_with_its_kind_and_exit_code_1(failing, error):
     failing(error)
-    assert run("fail").exception is error
+    result = run("fail")
+    assert result.exit_code == 1 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"causalft: error: {type(error).__name__}: ")
+    assert "this is a fault of causalft: `causalft --debug fail ...`" in result.stderr
+    assert run("--debug", "fail").exception is error
+
+
+@pytest.mark.parametrize("words", [["zoo", "pretrain"], ["fit"], ["predict"]])
+def test_only_a_verb_that_resumes_promises_it(words, monkeypatch):
+    import importlib
+
+    command = importlib.import_module(VERBS[words[0]][0]).command
+    for word in words[1:]:
+        command = command.commands[word]
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "callback", interrupted)
+    needed = {"zoo": ["--out", "x"], "fit": [], "predict": ["run", "x.png"]}[words[0]]
+    result = run(*words, *needed)
+    assert result.exit_code == 130
+    assert result.stderr == "causalft: error: interrupted; repeat the command to resume where it stopped\n"
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end(failing):
+    failing(CausalFTError("first " + "x" * 389_000 + "\nlast"))
+    line = run("fail").stderr
+    assert len(line) < 1_100 and line.count("\n") == 1
+    assert line.startswith("causalft: error: first x") and line.endswith("x last\n") and " [...] " in line
+
+
+def test_a_library_keeps_its_warnings_and_this_project_says_its_own(monkeypatch):
+    import logging
+    import warnings
+
+    @click.command("warn")
+    def command():
+        warnings.warn_explicit("of a library", UserWarning, "/site-packages/torch/x.py", 1)
+        logging.getLogger("matplotlib").warning("a temporary cache directory")
+        warnings.warn_explicit("made again", UserWarning, importlib_file("causalft.runs"), 1)
+
+    def importlib_file(name):
+        import importlib
+
+        return importlib.import_module(name).__file__
+
+    module = type(sys)("warning_verb")
+    module.command = command
+    monkeypatch.setitem(sys.modules, "warning_verb", module)
+    monkeypatch.setitem(VERBS, "warn", ("warning_verb", "Warns."))
+    monkeypatch.setattr(sys, "warnoptions", [])
+    result = run("warn")
+    assert result.exit_code == 0 and result.stderr == "causalft: warning: made again\n"
+
+
+def shell(line, **environment):
+    """A command line in a real process."""
+    program = f"{sys.executable} -c 'from causalft.cli import main; main()'"
+    return subprocess.run(
+        ["bash", "-c", line.replace("causalft ", program + " ", 1)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_closed_standard_streams_are_empty_ones(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for streams in ("<&-", "<&- >&-", ">&-", "<&- >&- 2>&-"):
+        done = shell(f"causalft cache list --folder {cache} {streams}")
+        assert done.returncode == 0 and "Traceback" not in done.stderr, (streams, done.stderr)
+
+
+def test_a_full_standard_output_and_a_reader_that_left(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full here")
+    done = shell(f"causalft cache list --folder {tmp_path} > /dev/full")
+    assert done.returncode == 2
+    assert done.stderr == "causalft: error: the disk is full; free some space and repeat the command\n"
+    done = shell(f"causalft cache list --folder {tmp_path} | true")
+    assert done.stderr == ""
+
+
+def test_a_home_that_takes_no_file_brings_no_warnings(tmp_path):
+    home = {"HOME": "/proc", "MPLCONFIGDIR": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    done = shell(f"causalft graph show --out {tmp_path}/graph.png", **home)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
 
 
 def test_unknown_verbs_and_options_offer_the_nearest():

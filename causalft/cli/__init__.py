@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
-import re
-import sys
 from typing import Any
 
 import click
 
-from causalft.errors import CausalFTError, nearest
+from causalft.cli.failures import failures_in_one_line, one_line, open_standard_streams
+from causalft.errors import nearest
 
 __all__ = ["VERBS", "main"]
 
@@ -50,19 +48,12 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 
+# Their warnings of a first import are not for users of a command.
+for _library in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+    os.environ.setdefault(_library, "error")
+
 # PyTorch reads it once, when it is loaded: large buffers on huge pages (Linux; elsewhere it means nothing)
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
-
-# Something else stands where a file or folder should go (a dangling link is "there" as well).
-_NO_PLACE = (
-    errno.ENOTDIR,
-    errno.EISDIR,
-    errno.EEXIST,
-    errno.EROFS,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-)
 
 
 class LazyGroup(click.Group):
@@ -85,68 +76,19 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in VERBS.items()])
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        open_standard_streams()
+        return super().main(*args, **settings)
+
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         try:
             return super().make_context(*args, **settings)
         except click.UsageError as error:
-            raise _one_line(error) from None
+            raise one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with failures_in_one_line(ctx):
             return super().invoke(ctx)
-        except click.UsageError as error:
-            if ctx.params.get("debug"):
-                raise
-            raise _one_line(error) from None
-        except CausalFTError as error:
-            _fail(ctx, str(error), 2)
-        except (KeyboardInterrupt, click.Abort):
-            _fail(ctx, "interrupted; repeat the command to resume where it stopped", 130)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                place = f" while writing {error.filename}" if error.filename else ""
-                _fail(ctx, f"the disk is full{place}; free some space and repeat the command to resume", 2)
-            if isinstance(error, PermissionError):
-                _fail(ctx, f"{error.filename}: permission denied; choose a place you can read and write", 2)
-            if error.errno in _NO_PLACE and error.filename:
-                place = error.filename2 or error.filename  # of a replacement, where it should have gone
-                _fail(ctx, f"{place}: {error.strerror}; choose another place", 2)
-            raise
-
-
-class _Refused(click.ClickException):
-    """A command line that click refuses, said like every other mistake."""
-
-    exit_code = 2
-
-    def show(self, file: Any = None) -> None:
-        sys.stdout.flush()
-        click.echo(f"causalft: error: {self.message}", err=True)
-
-
-def _one_line(error: click.UsageError) -> click.ClickException:
-    """Say what click has to say in one line, with the nearest choice or where the help is."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return error  # nothing was typed: the help is the answer
-    message = " ".join(error.format_message().split()).removeprefix("Invalid value for ").rstrip(".")
-    message = message[:1].lower() + message[1:]
-    parameter = error.param if isinstance(error, click.BadParameter) else None
-    typed = re.search(r"'([^']*)' is not one of ", message)
-    if typed and parameter is not None and isinstance(parameter.type, click.Choice):
-        close = nearest(typed[1], [str(choice) for choice in parameter.type.choices])
-        message += f"; {close}" if close.startswith("did you") else ""
-    elif "did you mean" not in message.lower() and error.ctx is not None:
-        message += f"; see `{error.ctx.command_path} --help`"
-    return _Refused(message)
-
-
-def _fail(ctx: click.Context, message: str, code: int) -> None:
-    """Print one line and leave with ``code``, or show the traceback when --debug was given."""
-    if ctx.params.get("debug"):
-        raise  # noqa: PLE0704 - called from an except block only
-    sys.stdout.flush()
-    click.echo(f"causalft: error: {message}", err=True)
-    ctx.exit(code)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

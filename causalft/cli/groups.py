@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+from causalft.cli.failures import VERB
 
 __all__ = ["VerbGroup"]
 
 
 class VerbGroup(click.Group):
     """A click group that wraps what its verbs do where click would cut it off with three dots."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        found = super().resolve_command(ctx, args)
+        ctx.meta[VERB] = f"{ctx.info_name} {found[0]}"
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = []
