@@ -25,23 +25,27 @@ __all__ = ["command"]
 def command() -> None:
     """Draw a causal graph, identify its effects, and test it on data.
 
-    The verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file:
-    an edge list (lines such as `X <- C -> Y`; `latent: U`), GML or DOT.
+    The verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file: an edge
+    list (lines such as `X <- C -> Y`; `latent: U`; `X <-> Y` for a hidden common cause), DOT, GML, DAGitty code, a
+    Mermaid flowchart, or node-link JSON. What a file says of latency and direction is kept or refused by name.
     """
 
 
 command.add_command(design_command)
 
 
+_graph_option = click.option(
+    "--graph",
+    "file",
+    type=FILE,
+    metavar="FILE",
+    help="Edge list, DOT, GML, DAGitty code, Mermaid or node-link JSON; the paper's graph if not given.",
+)
+
+
 def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
-        click.option(
-            "--graph",
-            "file",
-            type=FILE,
-            metavar="FILE",
-            help="Edge list, .gml or .dot; the paper's graph if not given.",
-        ),
+        _graph_option,
         click.option("--treatment", type=TEXT, metavar="NODE", help="The cause in question.  [default: X]"),
         click.option("--outcome", type=TEXT, metavar="NODE", help="The effect in question.  [default: Y]"),
     )
@@ -56,20 +60,21 @@ def _graph_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["png", "svg", "dot", "mermaid"]),
+    type=click.Choice(["png", "svg", "dot", "dagitty", "mermaid"]),
     help="Told from the ending of --out if not given.",
 )
 def show(
     file: str | None, treatment: str | None, outcome: str | None, out: Path | None, kind: str | None
 ) -> None:
-    """Draw the graph: PNG, SVG, DOT or Mermaid. Latent nodes are dashed, the smallest backdoor set is green.
+    """Draw the graph: PNG, SVG, DOT, DAGitty code or Mermaid. Latent nodes are dashed, the adjustment set green.
 
-    DOT and Mermaid go to standard output if there is no --out.
+    Text formats go to standard output if there is no --out.
     """
     from causalft.errors import CausalFTError
-    from causalft.scm.draw import save_graph, to_dot, to_mermaid
+    from causalft.scm.draw import save_graph
+    from causalft.scm.graph_text import WRITERS
 
-    if out is None and kind not in ("dot", "mermaid"):
+    if out is None and kind not in WRITERS:
         raise CausalFTError(f"nowhere to draw: give --out graph.{kind or 'png'}")
     graph, treatment, outcome = _load(file, treatment, outcome, required=False)
     adjustment: tuple[str, ...] = ()
@@ -78,8 +83,8 @@ def show(
 
         adjustment = identify(graph, treatment, outcome).adjustment_set or ()
     if out is None:
-        text = to_dot if kind == "dot" else to_mermaid
-        click.echo(text(graph, treatment=treatment, outcome=outcome, adjustment=adjustment), nl=False)
+        text = WRITERS[str(kind)](graph, treatment=treatment, outcome=outcome, adjustment=adjustment)
+        click.echo(text, nl=False)
         return
     save_graph(graph, out, format=kind, treatment=treatment, outcome=outcome, adjustment=adjustment)
     click.echo(f"wrote {out}")
@@ -101,7 +106,7 @@ def identify_command(
     graph, treatment, outcome = _load(file, treatment, outcome, required=True)
     assert treatment is not None and outcome is not None
     if adjust is not None:
-        names = [name.strip() for name in adjust.split(",") if name.strip()]
+        names = [_own_name(graph, name.strip()) for name in adjust.split(",") if name.strip()]
         estimand = check_adjustment_set(graph, treatment, outcome, names)
         if as_json:
             print_json(
@@ -113,7 +118,7 @@ def identify_command(
         return
     found = identify(graph, treatment, outcome)
     if as_json:
-        document = {"graph": file or "paper", "edges": [list(edge) for edge in graph.edges]}
+        document = {"graph": "paper" if file is None else file, "edges": [list(edge) for edge in graph.edges]}
         print_json({**document, "latent": list(latent_nodes(graph)), **found.to_dict()})
         return
     out = console()
@@ -147,16 +152,22 @@ def _print_estimand(estimand: Any) -> None:
 def _load(
     file: str | None, treatment: str | None, outcome: str | None, *, required: bool
 ) -> tuple[nx.DiGraph, str | None, str | None]:
-    """Return the graph and its two nodes: X and Y where the graph has them and no others were named."""
+    """Return the graph and its two nodes: if none is named, the one the file marks, or X and Y where it has them."""
     from causalft.errors import CausalFTError
     from causalft.scm.graph import causal_graph, require_node
     from causalft.scm.read import read_graph
 
-    graph = read_graph(file) if file else causal_graph()
+    graph = causal_graph() if file is None else read_graph(file)
     nodes: list[str | None] = []
-    for role, name, default in (("treatment", treatment, "X"), ("outcome", outcome, "Y")):
+    for role, marks, name, default in (
+        ("treatment", "exposures", treatment, "X"),
+        ("outcome", "outcomes", outcome, "Y"),
+    ):
+        marked = graph.graph.get(marks, ())
         if name is not None:
-            nodes.append(require_node(graph, name, role))
+            nodes.append(require_node(graph, _own_name(graph, name), role))
+        elif len(marked) == 1:
+            nodes.append(marked[0])
         elif default in graph:
             nodes.append(default)
         elif required:
@@ -168,17 +179,16 @@ def _load(
     return graph, nodes[0], nodes[1]
 
 
+def _own_name(graph: nx.DiGraph, name: str) -> str:
+    """Return a node's name for its label or id, where the file gives it both."""
+    return name if name in graph else graph.graph.get("other_names", {}).get(name, name)
+
+
 @command.command()
 @click.option(
     "--data", type=FILE, required=True, metavar="FILE", help="A .csv or .parquet table, one column a node."
 )
-@click.option(
-    "--graph",
-    "file",
-    type=FILE,
-    metavar="FILE",
-    help="Edge list, .gml or .dot; the paper's graph if not given.",
-)
+@_graph_option
 @click.option(
     "--columns", type=TEXT, metavar="X=COL,...", help="Columns of nodes that have another name in the table."
 )
@@ -230,7 +240,7 @@ def falsify(
     for node, equals, column in pairs:
         if not (node.strip() and equals and column.strip()):
             raise CausalFTError(f"--columns has {node + equals + column!r}; write NODE=COLUMN,NODE=COLUMN")
-    graph = read_graph(file) if file else causal_graph()
+    graph = causal_graph() if file is None else read_graph(file)
     found = test_graph(
         graph,
         read_table(data),
@@ -243,7 +253,11 @@ def falsify(
         source=data,
     )
     if as_json:
-        document = {"graph": file or "paper", "data": data, "edges": [list(edge) for edge in graph.edges]}
+        document = {
+            "graph": "paper" if file is None else file,
+            "data": data,
+            "edges": [list(edge) for edge in graph.edges],
+        }
         print_json({**document, "latent": list(latent_nodes(graph)), "seed": seed, **found.to_dict()})
         return
     name = f"the graph of {file}" if file else "the paper's graph"

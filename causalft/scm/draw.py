@@ -1,9 +1,8 @@
-"""Pictures of a causal graph: PNG and SVG by matplotlib, DOT and Mermaid as text. No graphviz binary is needed."""
+"""Figures of a causal graph: PNG and SVG by matplotlib, or text (DOT, DAGitty, Mermaid). No Graphviz is needed."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,27 +11,26 @@ import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import atomic_path, check_place, write_text
-from causalft.scm.graph import latent_nodes, require_node
+from causalft.scm.graph import latent_nodes
+from causalft.scm.graph_text import FILL, LINE, WRITERS, node_roles
 from causalft.scm.layout import layered_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["FORMATS", "draw_graph", "save_graph", "to_dot", "to_mermaid"]
+__all__ = ["FORMATS", "draw_graph", "save_graph"]
 
-FORMATS: tuple[str, ...] = ("png", "svg", "dot", "mermaid")
+FORMATS: tuple[str, ...] = ("png", "svg", *WRITERS)
 _SUFFIXES = {
     ".png": "png",
     ".svg": "svg",
     ".dot": "dot",
     ".gv": "dot",
+    ".dagitty": "dagitty",
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
 }
 
-# Okabe-Ito: readable without telling red from green. Fill, and the edge colour that goes with it.
-_FILL = {"treatment": "#cfe6f5", "outcome": "#fbe3b5", "adjustment": "#c9ebdf", "": "#f4f4f4"}
-_LINE = {"treatment": "#0072b2", "outcome": "#b07a00", "adjustment": "#00795a", "": "#444444"}
 _LAYER_INCHES, _SLOT_INCHES, _RADIUS = 1.7, 1.25, 0.3
 
 
@@ -49,8 +47,8 @@ def save_graph(
 
     Parameters
     ----------
-    format : {"png", "svg", "dot", "mermaid"}, optional
-        From the file's ending (.png, .svg, .dot, .gv, .mmd, .mermaid) if not given.
+    format : {"png", "svg", "dot", "dagitty", "mermaid"}, optional
+        From the file's ending (.png, .svg, .dot, .gv, .dagitty, .mmd, .mermaid) if not given.
     treatment, outcome, adjustment
         Nodes to colour by their role.
 
@@ -70,10 +68,10 @@ def save_graph(
     if file.is_dir():
         raise CausalFTError(f"{file} is a folder; give a file, for example {file / 'graph.png'}")
     check_place(file)
-    if kind in ("dot", "mermaid"):
-        text = to_dot if kind == "dot" else to_mermaid
-        return write_text(file, text(graph, treatment=treatment, outcome=outcome, adjustment=adjustment))
-    _roles(graph, treatment, outcome, adjustment)
+    if kind in WRITERS:
+        text = WRITERS[kind](graph, treatment=treatment, outcome=outcome, adjustment=adjustment)
+        return write_text(file, text)
+    node_roles(graph, treatment, outcome, adjustment)
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -102,7 +100,7 @@ def draw_graph(
     """
     from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
-    roles = _roles(graph, treatment, outcome, adjustment)
+    roles = node_roles(graph, treatment, outcome, adjustment)
     latent = set(latent_nodes(graph))
     layout = layered_layout(graph)
     half = {name: max(_RADIUS, 0.1 * len(name) + 0.14) for name in graph.nodes}
@@ -127,8 +125,8 @@ def draw_graph(
         else:
             corner, box = (x - half[name], y - _RADIUS), f"round,pad=0,rounding_size={_RADIUS}"
             outline = FancyBboxPatch(corner, 2 * half[name], 2 * _RADIUS, boxstyle=box)
-        outline.set_facecolor("white" if dashed else _FILL[role])
-        outline.set_edgecolor(_LINE[role])
+        outline.set_facecolor("white" if dashed else FILL[role])
+        outline.set_edgecolor(LINE[role])
         outline.set_linewidth(1.6)
         outline.set_linestyle((0, (3, 2)) if dashed else "-")
         outline.set_zorder(2)
@@ -145,17 +143,6 @@ def draw_graph(
     ax.axis("off")
     ax.figure.set_size_inches(right - left, top - bottom)  # type: ignore[union-attr]
     return ax
-
-
-def _roles(
-    graph: nx.DiGraph, treatment: str | None, outcome: str | None, adjustment: Iterable[str]
-) -> dict[str, str]:
-    roles = {require_node(graph, name, "adjustment"): "adjustment" for name in adjustment}
-    if treatment is not None:
-        roles[require_node(graph, treatment, "treatment")] = "treatment"
-    if outcome is not None:
-        roles[require_node(graph, outcome, "outcome")] = "outcome"
-    return roles
 
 
 def _caption(graph: nx.DiGraph, name: str) -> str:
@@ -210,89 +197,3 @@ def _arrow(curve: list[tuple[float, float]]) -> tuple[list[tuple[float, float]],
     base = curve[index]
     dx, dy = (tip[0] - base[0]) * 0.38, (tip[1] - base[1]) * 0.38
     return curve[: index + 1] or [base], [tip, (base[0] - dy, base[1] + dx), (base[0] + dy, base[1] - dx)]
-
-
-def to_dot(
-    graph: nx.DiGraph,
-    *,
-    treatment: str | None = None,
-    outcome: str | None = None,
-    adjustment: Iterable[str] = (),
-) -> str:
-    """Return the graph as DOT text, which :func:`causalft.scm.read_graph` reads back.
-
-    Examples
-    --------
-    >>> print(to_dot(nx.DiGraph([("X", "Y")]), treatment="X"))
-    digraph causal {
-      rankdir=LR;
-      node [shape=circle];
-      "X" [style="filled", fillcolor="#cfe6f5"];
-      "Y";
-      "X" -> "Y";
-    }
-    <BLANKLINE>
-    """
-    roles = _roles(graph, treatment, outcome, adjustment)
-    lines = ["digraph causal {", "  rankdir=LR;", "  node [shape=circle];"]
-    for name, attributes in graph.nodes(data=True):
-        words = []
-        if attributes.get("latent"):
-            words += ["latent=true", 'style="dashed"']
-        elif name in roles:
-            words += ['style="filled"', f'fillcolor="{_FILL[roles[name]]}"']
-        if attributes.get("meaning"):
-            words.append(f"meaning={_quote(attributes['meaning'])}")
-        lines.append(f"  {_quote(name)}{' [' + ', '.join(words) + ']' if words else ''};")
-    lines += [f"  {_quote(cause)} -> {_quote(effect)};" for cause, effect in graph.edges]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace('"', '\\"') + '"'
-
-
-def to_mermaid(
-    graph: nx.DiGraph,
-    *,
-    treatment: str | None = None,
-    outcome: str | None = None,
-    adjustment: Iterable[str] = (),
-) -> str:
-    """Return the graph as a Mermaid flowchart (for Markdown that renders it).
-
-    Examples
-    --------
-    >>> print(to_mermaid(nx.DiGraph([("X", "Y")]), outcome="Y"))
-    flowchart LR
-      n0(("X"))
-      n1(("Y"))
-      n0 --> n1
-      classDef outcome fill:#fbe3b5,stroke:#b07a00
-      class n1 outcome
-    <BLANKLINE>
-    """
-    roles = _roles(graph, treatment, outcome, adjustment)
-    latent = latent_nodes(graph)
-    # Mermaid keeps some words (end, class, ...) for itself, so its ids are numbered and the names are labels.
-    ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
-    lines = ["flowchart LR"]
-    for name in graph.nodes:
-        label = re.sub(r'["<>#]', lambda match: f"#{ord(match.group())};", name)
-        if meaning := graph.nodes[name].get("meaning"):
-            label += f"<br/>{meaning}"
-        lines.append(f'  {ids[name]}(("{label}"))')
-    lines += [
-        f"  {ids[cause]} {'-.->' if cause in latent else '-->'} {ids[effect]}"
-        for cause, effect in graph.edges
-    ]
-    if latent:
-        lines.append("  classDef latent fill:#ffffff,stroke:#444444,stroke-dasharray:4 3")
-        lines.append(f"  class {','.join(ids[name] for name in latent)} latent")
-    for role in ("treatment", "outcome", "adjustment"):
-        if members := [ids[name] for name in graph.nodes if roles.get(name) == role and name not in latent]:
-            lines += [
-                f"  classDef {role} fill:{_FILL[role]},stroke:{_LINE[role]}",
-                f"  class {','.join(members)} {role}",
-            ]
-    return "\n".join(lines) + "\n"

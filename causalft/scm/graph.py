@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
+from causalft.scm.marks import ARROW, TAIL, edge_marks, is_latent
 
 __all__ = [
     "MEANINGS",
@@ -81,7 +82,9 @@ def as_dag(
     Parameters
     ----------
     graph : networkx.DiGraph or iterable of (cause, effect)
-        Node attributes ``latent`` and ``meaning`` are kept; the names become strings.
+        Names become strings. What node attributes say of latency (``latent``, ``observed``, ``hidden``, a dashed
+        ``style``, pgmpy's ``latents``) becomes ``latent``, and ``meaning`` is kept. What edge attributes say of
+        direction (``dir``, pgmpy's ``type``) is honoured; a two-headed edge becomes a latent common cause.
     latent : iterable of str
         Further nodes that nobody observes.
     source : str
@@ -90,7 +93,8 @@ def as_dag(
     Raises
     ------
     CausalFTError
-        If the graph is undirected, has no edge between two nodes, a self-loop, a nameless node, or a cycle (named).
+        If the graph is undirected, has no edge between two nodes, a self-loop, a nameless node, a cycle (named), or
+        two nodes with the same name, or if an attribute's value cannot be understood.
 
     Examples
     --------
@@ -104,21 +108,44 @@ def as_dag(
     if not given.is_directed():
         raise CausalFTError(f"{source} is undirected; give each edge a direction (cause -> effect)")
     dag = nx.DiGraph()
+    hidden = set(getattr(given, "latents", ()))  # pgmpy's graphs keep their latent nodes so
     for name, attributes in given.nodes(data=True):
         text = str(name).strip()
         if not text:
             raise CausalFTError(f"{source} has a node without a name; name every node")
-        kept: dict[str, bool | str] = {"latent": bool(attributes.get("latent", False))}
+        if text in dag:
+            raise CausalFTError(f"{source} has two nodes that are both written {text!r}; rename one")
+        kept: dict[str, bool | str] = {
+            "latent": is_latent(attributes, f"{source}: node {text}") or name in hidden
+        }
         if attributes.get("meaning"):
             kept["meaning"] = str(attributes["meaning"])
         dag.add_node(text, **kept)
-    for cause, effect in given.edges():
+    both: set[frozenset[str]] = set()
+    for cause, effect, attributes in given.edges(data=True):
         left, right = str(cause).strip(), str(effect).strip()
+        marks = edge_marks(attributes, f"{source}: edge {left} -> {right}") if attributes else (TAIL, ARROW)
+        if marks is None:
+            continue
         if left == right:
             raise CausalFTError(
                 f"{source} has the edge {left} -> {left}; a variable cannot cause itself: remove it"
             )
-        dag.add_edge(left, right)
+        if marks == (TAIL, ARROW):
+            dag.add_edge(left, right)
+        elif marks == (ARROW, TAIL):
+            dag.add_edge(right, left)
+        elif marks == (ARROW, ARROW):
+            if frozenset((left, right)) not in both:  # pgmpy's ADMG has a two-headed edge in both directions
+                add_common_cause(dag, left, right)
+            both.add(frozenset((left, right)))
+        else:
+            raise CausalFTError(
+                f"{source}: the edge between {left} and {right} is undirected or open; give it a direction"
+            )
+    for key in ("other_names", "exposures", "outcomes"):
+        if key in given.graph:
+            dag.graph[key] = given.graph[key]
     if dag.number_of_edges() == 0:
         raise CausalFTError(f"{source} has no edge; write at least one, for example X -> Y")
     for name in latent:
@@ -127,8 +154,19 @@ def as_dag(
         cycle = nx.find_cycle(dag)
     except nx.NetworkXNoCycle:
         return dag
-    names = " -> ".join([edge[0] for edge in cycle] + [cycle[0][0]])
+    around = [edge[0] for edge in cycle]
+    shown = around if len(around) <= 12 else [*around[:6], f"({len(around) - 12} more)", *around[-6:]]
+    names = " -> ".join([*shown, around[0]])
     raise CausalFTError(f"{source} has the cycle {names}; a causal graph has none: remove or turn an edge")
+
+
+def add_common_cause(dag: nx.DiGraph, left: str, right: str) -> None:
+    """Add the latent node L(left,right) that a two-headed edge stands for."""
+    name = f"L({left},{right})"
+    while name in dag:
+        name += "'"
+    dag.add_node(name, latent=True, meaning="common cause")
+    dag.add_edges_from([(name, left), (name, right)])
 
 
 def _pair(edge: object, source: str) -> tuple[object, object]:

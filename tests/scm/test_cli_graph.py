@@ -118,6 +118,46 @@ def test_a_graph_without_x_and_y_asks_for_the_nodes(tmp_path):
     assert result.exit_code == 2 and "give --treatment (nodes: smoking, cancer)" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["identify", "--graph", ""], "name of the graph file is empty"),
+        (["show", "--graph", "", "--format", "dot"], "name of the graph file is empty"),
+        (["falsify", "--graph", "", "--data", "x.csv"], "name of the graph file is empty"),
+    ],
+)
+def test_an_empty_graph_name_is_not_the_papers_graph(words, message):
+    result = run(*words)
+    assert result.exit_code == 2 and message in result.stderr and result.stdout == ""
+
+
+def test_dagitty_code_brings_its_treatment_and_outcome(tmp_path):
+    file = tmp_path / "model.txt"
+    file.write_text("dag { smoking [exposure] cancer [outcome] age -> {smoking cancer} smoking -> cancer }")
+    document = json.loads(run("identify", "--graph", file, "--json").stdout)
+    assert (document["treatment"], document["outcome"]) == ("smoking", "cancer")
+    assert document["adjustment_set"] == ["age"]
+    text = run("show", "--graph", file, "--format", "dagitty").stdout
+    assert '"smoking" [exposure]' in text and '"age" [adjusted]' in text
+
+
+def test_a_node_answers_to_its_label_and_its_id(tmp_path):
+    (tmp_path / "g.mmd").write_text("graph LR\n a[Age] --> s[Smoking] --> c[Cancer]\n a --> c")
+    (tmp_path / "g.dot").write_text(
+        "digraph { a [label=Age] s [label=Smoking] c [label=Cancer] a -> s -> c; a -> c }"
+    )
+    for name, wanted in (("g.mmd", ["Age"]), ("g.dot", ["a"])):
+        for treatment, outcome in (("s", "c"), ("Smoking", "Cancer")):
+            words = ["--graph", tmp_path / name, "--treatment", treatment, "--outcome", outcome, "--json"]
+            assert json.loads(run("identify", *words).stdout)["adjustment_set"] == wanted
+
+
+def test_help_names_the_formats():
+    for words in (["--help"], ["identify", "--help"]):
+        text = run(*words).stdout
+        assert all(name in text for name in ("DOT", "GML", "DAGitty", "Mermaid", "JSON"))
+
+
 # --- falsify
 
 

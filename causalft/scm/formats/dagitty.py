@@ -1,0 +1,100 @@
+"""DAGitty code, ``dag { U [latent] X [exposure] U -> X <-> Y }``, as its web page, its R package and pgmpy write it."""
+
+from __future__ import annotations
+
+import re
+
+import networkx as nx
+
+from causalft.errors import CausalFTError
+from causalft.scm.formats.dot_grammar import DotNode, parse_dot_text
+from causalft.scm.formats.draft import Draft
+from causalft.scm.marks import ARROW, CIRCLE, TAIL, edge_marks, latency
+
+__all__ = ["parse_dagitty"]
+
+_MARKS = {
+    "->": (TAIL, ARROW),
+    "<-": (ARROW, TAIL),
+    "<->": (ARROW, ARROW),
+    "--": (TAIL, TAIL),
+    "@->": (CIRCLE, ARROW),
+    "<-@": (ARROW, CIRCLE),
+    "@-@": (CIRCLE, CIRCLE),
+    "@--": (CIRCLE, TAIL),
+    "--@": (TAIL, CIRCLE),
+}
+_KINDS = dict.fromkeys(("dag", "pdag", "mag", "pag", "digraph", "graph"), tuple(_MARKS))
+_REFUSED = {
+    "pdag": "a PDAG stands for several DAGs",
+    "mag": "the edges of a MAG do not mean direct causes",
+    "pag": "a PAG stands for several graphs",
+    "graph": "an undirected graph has no causes",
+}
+_LATENT = ("latent", "latents", "unobserved", "u", "l")
+_ROLES = {"exposure": "exposures", "exposures": "exposures", "e": "exposures"}
+_ROLES |= {"outcome": "outcomes", "outcomes": "outcomes", "o": "outcomes"}
+_SELECTED = ("selected", "s")
+#: Marks that choose an analysis, not a graph: `--adjust` asks for that.
+_NO_STATEMENT = ("adjusted", "a", "source", "target")
+
+
+def parse_dagitty(text: str, source: str) -> nx.DiGraph:
+    """Parse DAGitty code: latent nodes, exposure and outcome (the treatment and outcome if no others are named).
+
+    ``adjusted`` is a choice of analysis and is not kept. Places (``pos``, ``bb``) and coefficients are not read.
+
+    Raises
+    ------
+    CausalFTError
+        If it is not valid, a node is ``selected`` (conditioned on when the data were taken, which is not represented
+        here), it is a pdag, mag or pag, or not a DAG.
+
+    Examples
+    --------
+    >>> graph = parse_dagitty('dag { X [exposure,pos="0,1"] U [latent] {U X} -> Y <- X; U -> X }', "g.txt")
+    >>> sorted(graph.edges), graph.nodes["U"]["latent"], graph.graph["exposures"]
+    ([('U', 'X'), ('U', 'Y'), ('X', 'Y')], True, ['X'])
+    """
+    if wrapped := re.fullmatch(
+        r"\s*(?:\w+\s*<-\s*)?dagitty\(\s*(['\"])(.*)\1\s*\)\s*", text, flags=re.DOTALL
+    ):
+        text = wrapped.group(2)
+    read = parse_dot_text(text, source, _KINDS)
+    if read.kind in _REFUSED:
+        raise CausalFTError(
+            f"{source} is a {read.kind}, no dag: {_REFUSED[read.kind]}; give a dag, every edge decided"
+        )
+    draft = Draft(source)
+    for node in read.nodes.values():
+        draft.node(node.name, latent=_latent(node, draft, f"{source} line {node.line}: node {node.name}"))
+    for edge in read.edges:
+        where = f"line {edge.line}"
+        between = f"{source} {where}: edge {edge.left} {edge.op} {edge.right}"
+        marks = edge_marks(edge.attributes, between, _MARKS[edge.op])
+        if marks is not None:
+            draft.edge(edge.left, edge.right, marks, where)
+    return draft.graph()
+
+
+def _latent(node: DotNode, draft: Draft, where: str) -> bool | None:
+    """Note the roles of a node, and return whether it is latent."""
+    said = dict(node.attributes)
+    for key, value in node.attributes.items():
+        if value != "true":
+            continue
+        if key in _LATENT:
+            del said[key]
+            said["latent"] = "true"
+        elif key in _ROLES:
+            getattr(draft, _ROLES[key]).append(node.name)
+        elif key in _SELECTED:
+            raise CausalFTError(
+                f"{where} is selected: data taken by its value obey another graph, which is not represented here; "
+                "leave the mark out if all of the population is seen"
+            )
+        elif key not in _NO_STATEMENT and key not in ("observed", "measured", "hidden", "unmeasured"):
+            raise CausalFTError(
+                f"{where} has the mark {key!r}, which is not known; known: latent, exposure, outcome, adjusted"
+            )
+    return latency(said, where)
