@@ -121,9 +121,9 @@ def test_a_graph_without_x_and_y_asks_for_the_nodes(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["identify", "--graph", ""], "name of the graph file is empty"),
-        (["show", "--graph", "", "--format", "dot"], "name of the graph file is empty"),
-        (["falsify", "--graph", "", "--data", "x.csv"], "name of the graph file is empty"),
+        (["identify", "--graph", ""], "is empty"),
+        (["show", "--graph", "", "--format", "dot"], "is empty"),
+        (["falsify", "--graph", "", "--data", "x.csv"], "is empty"),
     ],
 )
 def test_an_empty_graph_name_is_not_the_papers_graph(words, message):
