@@ -1,17 +1,24 @@
-"""The one exception for a user's mistake, and the nearest-name hint that goes into many of its messages."""
+"""The exception for a user's mistake, the warning, and the nearest-name hint that goes into many of its messages."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["CausalFTError", "nearest", "shortened"]
+__all__ = ["CausalFTError", "CausalFTWarning", "nearest", "shortened"]
 
 
 class CausalFTError(ValueError):
     """A mistake in what the user gave: its message says what was wrong, where, and what to do next.
 
     The command line prints the message and exits with code 2; Python callers can catch it as a ``ValueError``.
+    """
+
+
+class CausalFTWarning(UserWarning):
+    """Something that the user should know of a result that is given all the same.
+
+    The command line prints it as one line on standard error.
     """
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, CausalFTWarning
 
 __all__ = ["VERB", "failures_in_one_line", "one_line", "open_standard_streams", "quiet_libraries", "shorten"]
 
@@ -237,7 +237,7 @@ def quiet_libraries(debug: bool) -> Iterator[None]:
 
 
 def _show_own(message: Any, category: Any, filename: str, *_: Any, **__: Any) -> None:
-    if filename.startswith(_PACKAGES):
+    if issubclass(category, CausalFTWarning) or filename.startswith(_PACKAGES):
         click.echo(f"causalft: warning: {shorten(str(message))}", err=True)
 
 

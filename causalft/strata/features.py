@@ -182,6 +182,9 @@ def cached_text_features(
 
     if cache is None or stratum.tokenizer is None:  # without a text tower this raises
         return text()
+    stratum.prompt_tokens(
+        class_names, template
+    )  # warns and refuses also where the features are there already
     # What the tokenizer does to some of the names stands for it: there is no file to hash.
     sample = stratum.tokenizer([template.replace("{}", name) for name in class_names[:64]])
     what = {

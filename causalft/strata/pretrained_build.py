@@ -59,15 +59,15 @@ class HubTokenizer:
 
     def __init__(self, what: WeightName, config: Mapping[str, Any], find: FindTextFiles) -> None:
         self._what, self._config, self._find = what, config, find
-        self._tokenizer: Callable[[list[str]], Tensor] | None = None
+        self._tokenizer: Callable[[list[str], int | None], Tensor] | None = None
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Return token ids, shape (n_texts, context_length)."""
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """Return token ids, shape (n_texts, context_length), by default of the length that the model reads."""
         if self._tokenizer is None:
             self._tokenizer = self._load()
-        return self._tokenizer([texts] if isinstance(texts, str) else list(texts))
+        return self._tokenizer([texts] if isinstance(texts, str) else list(texts), context_length)
 
-    def _load(self) -> Callable[[list[str]], Tensor]:
+    def _load(self) -> Callable[[list[str], int | None], Tensor]:
         from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer
 
         folder = self._find(self._what.tokenizer_repository, self._what.name)

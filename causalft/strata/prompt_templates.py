@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,16 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
     Raises
     ------
     CausalFTError
-        If ``spec`` is none of these, the file lacks a class or cannot be read, or a mini does not know a word.
+        If ``spec`` is none of these, the file lacks a class or cannot be read, a mini does not know a word, or the
+        texts of two classes are the same for the model, as when a long template is cut.
+
+    Warns
+    -----
+    causalft.errors.CausalFTWarning
+        If a text is longer than the model reads.
     """
     if _is_file(spec):
-        return _described(stratum, class_names, read_descriptors(Path(spec), class_names))
+        return stratum.described_features(read_descriptors(Path(spec), class_names), str(spec))
     check_template(spec)
     templates = TEMPLATES.get(str(spec), (str(spec),))
     features = [stratum.text_features(class_names, template).double() for template in templates]
@@ -132,15 +138,6 @@ def read_descriptors(path: Path, class_names: Sequence[str]) -> dict[str, list[s
             "for each"
         )
     return {name: [_prompt(name, phrase) for phrase in found[_key(name)]] for name in class_names}
-
-
-def _described(stratum: Stratum, class_names: Sequence[str], prompts: Mapping[str, Sequence[str]]) -> Tensor:
-    owner = [k for k, name in enumerate(class_names) for _ in prompts[name]]
-    texts = [prompt for name in class_names for prompt in prompts[name]]
-    unit = stratum.text_features(texts, "{}").double()
-    sums = unit.new_zeros(len(class_names), unit.shape[1])
-    sums.index_add_(0, unit.new_tensor(owner).long(), unit)
-    return _unit(sums)
 
 
 def _unit(sums: Tensor) -> Tensor:

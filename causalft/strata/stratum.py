@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torchvision import transforms
 
 from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
+from causalft.strata.prompt_tokens import check_different, class_tokens
 from causalft.tuning.precision import lay_out_convolutions
 
 __all__ = ["Stratum", "square_crop"]
@@ -123,12 +124,13 @@ class Stratum:
     @property
     def logit_scale(self) -> float:
         """The inverse temperature of the zero-shot logits; an image-only backbone raises as `text_features` does."""
-        self._needs_text()
+        self.needs_text()
         scale = self.model.logit_scale.exp()
         # CLIP clamps its temperature in training; a sigmoid loss (its model has a bias) does not.
         return float(scale if getattr(self.model, "logit_bias", None) is not None else scale.clamp(max=100.0))
 
-    def _needs_text(self) -> None:
+    def needs_text(self) -> None:
+        """Refuse an image-only backbone."""
         if not self.has_text:
             raise CausalFTError(
                 f"stratum {self.name!r} has no text tower, so class names mean nothing to it; start its head with "
@@ -152,18 +154,58 @@ class Stratum:
         Raises
         ------
         CausalFTError
-            If the template has no ``{}``, a mini does not know a class name, or the stratum has no text tower.
+            If the template has no ``{}``, a mini does not know a class name, the texts of two classes are the same for
+            the model, or the stratum has no text tower.
         """
-        self._needs_text()
+        tokens = self.prompt_tokens(class_names, template)
+        return check_different(
+            self.encode_tokens(tokens), class_names, template=template, model=repr(self.name)
+        )
+
+    def prompt_tokens(self, class_names: Sequence[str], template: str = "a photo of a {}.") -> Tensor:
+        """Return the tokens of one prompt per class; warns and refuses as `class_tokens` does."""
+        self.needs_text()
         assert self.tokenizer is not None
         if "{}" not in template:
             raise CausalFTError(f"the prompt template {template!r} has no {{}} for the class name")
+        # `replace` and not `format`: a template may hold other braces
         texts = [template.replace("{}", name.replace("_", " ")) for name in class_names]
+        owner = range(len(texts))
+        return class_tokens(
+            self.tokenizer, texts, owner, class_names, template=template, model=repr(self.name)
+        )
+
+    def described_features(self, prompts: Mapping[str, Sequence[str]], source: str) -> Tensor:
+        """Return the direction of the mean of each class's unit text features, shape (n_classes, d), float32.
+
+        Parameters
+        ----------
+        prompts : mapping of class name to texts
+        source : str
+            Where they come from, for messages.
+
+        Raises
+        ------
+        CausalFTError
+            As :meth:`text_features`.
+        """
+        self.needs_text()
+        assert self.tokenizer is not None
+        names, model = list(prompts), repr(self.name)
+        owner = [k for k, name in enumerate(names) for _ in prompts[name]]
+        texts = [text for name in names for text in prompts[name]]
+        tokens = class_tokens(self.tokenizer, texts, owner, names, template=source, model=model)
+        unit = self.encode_tokens(tokens).double()
+        sums = unit.new_zeros(len(names), unit.shape[1])
+        sums.index_add_(0, torch.tensor(owner, device=unit.device), unit)
+        return check_different(F.normalize(sums, dim=1).float(), names, template=source, model=model)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Return unit text features, shape (n, d), of token ids (n, context length)."""
         features = []
         with torch.inference_mode():
-            for start in range(0, len(texts), 256):
-                tokens = self.tokenizer(texts[start : start + 256]).to(self.device)
-                features.append(F.normalize(self.model.encode_text(tokens), dim=-1))
+            for part in tokens.split(256):
+                features.append(F.normalize(self.model.encode_text(part.to(self.device)), dim=-1))
         return torch.cat(features).clone()
 
     def image_features(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
