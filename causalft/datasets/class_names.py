@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,17 @@ class ClassNames:
         The file, for messages.
     ordered : tuple of str, or None
     by_id : dict of str to str, or None
+    by_folder : dict of str to str, or None
+        What the lines of ``ordered`` say if each of them is a folder and a name.
+    folders_first : bool
+        Whether they look like it by themselves: most names repeat the folder (LIFT's file of Places-LT).
     """
 
     where: str
     ordered: tuple[str, ...] | None = None
     by_id: Mapping[str, str] | None = None
+    by_folder: Mapping[str, str] | None = None
+    folders_first: bool = False
 
 
 def is_wordnet_id(text: str) -> bool:
@@ -57,8 +63,10 @@ def read_class_names(
 ) -> ClassNames:
     """Read class names.
 
-    A text file holds one name a line in the order of the labels, or on each line a label or WordNet id and a name
-    (``n01440764 tench, Tinca tinca``: the first of the synonyms counts; ``0 tench``; ``/a/airfield 0``). A JSON file
+    A text file holds one name per line in the order of the labels, or on each line a label or WordNet id and a name
+    (``n01440764 tench, Tinca tinca``: the first of the synonyms counts; ``0 tench``; ``/a/airfield 0``), or a folder
+    and a name (``amusement_park amusement park``, as in LIFT's files), which is recognised by the folders of the set,
+    or by names that repeat the folder. Labels that are numbers take the names in the order of the lines. A JSON file
     holds a list of names, a list of categories with ``id`` and ``name`` (COCO, iNaturalist), or a map from label,
     folder or WordNet id to the name; ``{"0": ["n01440764", "tench"]}`` is known too.
 
@@ -133,6 +141,14 @@ def name_classes(
         return tuple(ids), np.arange(len(ids)), _about_bare_ids(ids)
     ordered, by_id = names.ordered, names.by_id
     numbered = bool(ids) and all(_is_number(i) for i in ids)
+    if names.by_folder is not None and (
+        names.folders_first
+        if numbered
+        else names.by_folder.keys() >= set(ids) and not set(ids) <= set(ordered or ())
+    ):
+        ordered, by_id = tuple(names.by_folder.values()), names.by_folder
+    if numbered and by_id is not None and ordered is not None and not by_id.keys() & set(ids):
+        by_id = None  # the lines are in the order of the labels
     if numbered and by_id is not None and set(by_id) == {str(k) for k in range(len(by_id))}:
         ordered, by_id = tuple(by_id[str(k)] for k in range(len(by_id))), None
     if by_id is not None:
@@ -195,7 +211,8 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
         bare = next((f[0] for f in fields if len(f) < 2), None)
         if bare is not None:
             raise CausalFTError(f"{where} has no name for {bare}; write it behind the id")
-        return ClassNames(where, by_id={f[0].rstrip(","): f[1].split(",")[0].strip() for f in fields})
+        by_id = {f[0].rstrip(","): f[1].split(",")[0].strip() for f in fields}
+        return ClassNames(where, tuple(by_id.values()) if len(by_id) == len(lines) else None, by_id)
     for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         found = [pattern.fullmatch(line) for line in lines]
         if not all(found):
@@ -205,7 +222,22 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
             continue  # "grade 1", "grade 2": the number belongs to the name
         if sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
             return _from_mapping({n: match[name] for n, match in zip(numbers, found) if match}, where)
-    return _from_list(lines, where)
+    return replace(_from_list(lines, where), **_folders_and_names(lines))
+
+
+def _folders_and_names(lines: list[str]) -> dict[str, Any]:
+    """What the lines say if each is a folder, then a tab or a space, and a name."""
+    sign = "\t" if all("\t" in line for line in lines) else None
+    pairs = [line.split(sign, 1) for line in lines]
+    if any(len(pair) < 2 for pair in pairs) or len({folder for folder, *_ in pairs}) < len(pairs):
+        return {}
+    by_folder = {folder.strip(): name.strip() for folder, name in pairs}
+    repeated = sum(_letters(folder) == _letters(name) for folder, name in by_folder.items())
+    return {"by_folder": by_folder, "folders_first": 2 * repeated > len(pairs)}
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
 
 
 def _from_json(text: str, path: Path) -> ClassNames:

@@ -25,7 +25,7 @@ from causalft.fitting.settings import FitSettings
 from causalft.runs import Run
 from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
-from causalft.strata.tuned import TunedStratum
+from causalft.strata.tuned import TunedStratum, tuning_as_saved
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
 from causalft.strata.zoo import Zoo
@@ -184,9 +184,9 @@ def _line(
         )
     crops = Crops(splits.train, stratum, progress=progress) if tuning.head_start != "text" else None
     weight = start_of_head(stratum, crops, list(splits.class_names), tuning)
-    tuned = TunedStratum(stratum, weight, tuning)
-    start = tuned.trained_state()
     folder = run.path / "strata" / folder_name(name)
+    tuned = TunedStratum(stratum, weight, tuning_as_saved(folder, tuning))
+    start = tuned.trained_state()
     end = tuned.load(folder).requires_grad_(False).trained_state()
     if run.config.get("gla"):  # added at every point: it is not on the line
         tuned.untouched = Untouched.load(stratum, folder, len(splits.class_names), tuning.precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from causalft.tuning.precision import settle_precision
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner
 
-__all__ = ["TunedStratum", "load_tuned"]
+__all__ = ["TunedStratum", "load_tuned", "tuning_as_saved"]
+
+_DOWN = (".down.weight", ".lora_A.default.weight")  # rows: the bottleneck
 
 
 class TunedStratum(nn.Module):
@@ -220,12 +223,31 @@ def load_tuned(
     if weight is None or len(weight) != len(class_names):
         raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
     start = torch.ones_like(weight)  # of the right shape; the file's follows
+    tuning = _with_width(tuning, adapters, about)
     tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
     if gla:
         tuned.untouched = Untouched.load(stratum, folder, len(class_names), tuning.precision)
     if release and tuned.lowered:
         stratum.release()
     return tuned
+
+
+def tuning_as_saved(folder: Path, tuning: Tuning) -> Tuning:
+    """Return the tuning of a stratum that :meth:`TunedStratum.save` wrote, with the bottleneck that its files have.
+
+    A run keeps its own width when the default rule changes.
+    """
+    adapters, _, about = _read(folder)
+    return _with_width(tuning, adapters, about)
+
+
+def _with_width(tuning: Tuning, adapters: Mapping[str, Tensor], about: Mapping[str, str]) -> Tuning:
+    if tuning.bottleneck is not None:
+        return tuning
+    if about.get("bottleneck", "").isdigit():
+        return replace(tuning, bottleneck=int(about["bottleneck"]))
+    width = next((len(value) for name, value in adapters.items() if name.endswith(_DOWN)), None)
+    return replace(tuning, bottleneck=width)
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:

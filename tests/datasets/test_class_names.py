@@ -120,3 +120,50 @@ def test_names_that_are_not_there(write_folder, tmp_path) -> None:
         open_images(folder, class_names=tmp_path / "synset.txt")
     with pytest.raises(CausalFTError, match="is a folder; class names are read from"):
         open_images(folder, class_names=tmp_path)
+
+
+PLACES = ["airfield", "amusement_park", "bakery-shop"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("airfield airfield\namusement_park amusement_park\nbakery-shop bakery-shop\n", PLACES),
+        ("airfield airfield\namusement_park amusement park\nbakery-shop bakery, shop\n",
+         ["airfield", "amusement park", "bakery, shop"]),
+        ("bakery-shop\ta shop\nairfield\tan airfield\namusement_park\ta park\n", ["an airfield", "a park", "a shop"]),
+        ("bakery-shop a shop\nairfield an airfield\namusement_park a park\n", ["an airfield", "a park", "a shop"]),
+    ],
+)  # fmt: skip
+def test_lines_of_a_folder_and_a_name_name_the_folders(
+    write_folder, tmp_path, lines: str, names: list[str]
+) -> None:
+    folder = write_folder([f"{place}/1.png" for place in PLACES])
+    images = open_images(folder, class_names=write(tmp_path / "classnames.txt", lines))
+    found = {file.split("/")[0]: images.class_names[k] for file, k in zip(images.files, images.labels)}
+    assert found == dict(zip(PLACES, names))
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("airfield airfield\namusement_park amusement park\nbar bar\n", ("airfield", "amusement park", "bar")),
+        ("n01440764 tench\nn01443537 goldfish, Carassius auratus\nn01484850 great white shark\n",
+         ("tench", "goldfish", "great white shark")),
+        ("sea otter\nred panda\naye aye\n", ("sea otter", "red panda", "aye aye")),
+    ],
+)  # fmt: skip
+def test_numbers_take_the_names_in_the_order_of_the_lines(write_folder, tmp_path, lines: str, names) -> None:
+    """As LIFT reads the class names of ImageNet-LT and Places-LT, whose lists hold numbers."""
+    folder = write_folder(["x.png", "y.png", "z.png"])
+    (folder / "all.txt").write_text("x.png 2\ny.png 0\nz.png 1\n")
+    images = open_images(folder / "all.txt", class_names=write(tmp_path / "classnames.txt", lines))
+    assert images.class_names == names and images.labels.tolist() == [2, 0, 1]
+
+
+def test_names_of_two_words_are_no_folders(write_folder, tmp_path) -> None:
+    folder = write_folder(["sea otter/1.png", "red panda/1.png"])
+    images = open_images(folder, class_names=write(tmp_path / "a.txt", "sea otter\nred panda\n"))
+    assert images.class_names == ("sea otter", "red panda")
+    with pytest.raises(CausalFTError, match="'red panda' is not among them"):
+        open_images(folder, class_names=write(tmp_path / "b.txt", "sea lion\nred fox\n"))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from causalft.datasets.sources import open_images
@@ -18,7 +19,7 @@ from causalft.strata.head_weights import start_of_head
 from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.strata.stratum import Stratum, square_crop
 from causalft.strata.tune import tune
-from causalft.strata.tuned import TunedStratum, load_tuned
+from causalft.strata.tuned import TunedStratum, load_tuned, tuning_as_saved
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import open_zoo
 
@@ -78,7 +79,7 @@ def test_only_adapters_and_head_get_gradients_and_nothing_is_copied(stratum, ima
     assert not any(hasattr(block.mlp, "down") for block in stratum.model.visual.transformer.resblocks)
 
 
-def test_sixty_classes_on_the_default_mini_tune_13392_parameters():
+def test_sixty_classes_on_the_default_mini_tune_8760_parameters():
     names = [f"kind{k}" for k in range(60)]
     words, length = vocabulary_of(names)
     tokenizer = WordTokenizer(words, max(length, MiniConfig.context_length))
@@ -86,7 +87,7 @@ def test_sixty_classes_on_the_default_mini_tune_13392_parameters():
     one = (0.5, 0.5, 0.5)
     mini = Stratum("clip", "mini", model, square_crop(40), 40, one, one, tokenizer, "0" * 64, "made")
     fresh = untrained(mini, names, Tuning())
-    assert sum(p.numel() for p in fresh.parameters() if p.requires_grad) == 13_392
+    assert sum(p.numel() for p in fresh.parameters() if p.requires_grad) == 8_760
 
 
 def test_training_moves_adapters_and_head_and_leaves_the_backbone(tiny_zoo, tuned, stratum):
@@ -334,3 +335,20 @@ def test_what_computes_in_bf16_says_so(stratum, images, tuner):
     made = [TunedStratum(stratum, weight, replace(FAST, tuner=tuner, precision=p)) for p in ("fp32", "bf16")]
     assert [tuned.precision for tuned in made] == ["fp32", "bf16"]
     assert [tuned.tower.dtype for tuned in made] == [None, torch.bfloat16]
+
+
+@pytest.mark.parametrize("tuner", ["adaptformer", "lora", "adapter+bias"])
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_stratum_keeps_the_width_it_was_tuned_with(stratum, images, tmp_path, tuner, stored):
+    """Runs from before the published rule was the default have at least 16, and their settings name none."""
+    names = list(images.class_names)
+    wide = untrained(stratum, names, Tuning(tuner=tuner, bottleneck=16))
+    wide.save(tmp_path)
+    if not stored:
+        path = tmp_path / "adapter.safetensors"
+        with safe_open(path, framework="pt") as file:
+            about = {key: value for key, value in file.metadata().items() if key != "bottleneck"}
+        save_file(load_file(path), path, about)
+    read = load_tuned(stratum, tmp_path, names, Tuning(tuner=tuner))
+    assert read.tuned.bottleneck == 16 == tuning_as_saved(tmp_path, Tuning(tuner=tuner)).bottleneck
+    assert untrained(stratum, names, Tuning(tuner=tuner)).tuned.bottleneck == 1  # 4 classes, 2 blocks

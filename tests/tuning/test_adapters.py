@@ -15,13 +15,16 @@ from causalft.tuning.heads import CosineHead
 @given(n_classes=st.integers(2, 20_000), n_blocks=st.integers(1, 48))
 def test_the_bottleneck_is_a_power_of_two_near_half_the_classes_a_block(n_classes, n_blocks):
     width = bottleneck_width(n_classes, n_blocks)
-    assert width & (width - 1) == 0 and width >= 16
-    if width > 16:
+    assert width & (width - 1) == 0 and width >= 1
+    if width > 1:
         assert width <= n_classes / (2 * n_blocks) < 2 * width
 
 
-def test_the_rule_of_the_paper():
-    assert [bottleneck_width(k, 12) for k in (1000, 365, 8142)] == [32, 16, 256]
+def test_the_rule_of_lift():
+    """ImageNet-LT, Places-LT, iNaturalist 2018, CIFAR-100-LT on a ViT-B/16; few classes; 60 on a mini."""
+    assert [bottleneck_width(k, 12) for k in (1000, 365, 8142, 100, 8, 2)] == [32, 8, 256, 4, 1, 1]
+    assert bottleneck_width(768, 12) == 32 and bottleneck_width(767, 12) == 16
+    assert bottleneck_width(60, 3) == 8
 
 
 def test_an_adapter_is_the_mlp_plus_a_scaled_bottleneck():
