@@ -23,7 +23,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "blocks.  [default: adaptformer]",
     },
     "bottleneck": {
-"type": Number(limits.BOTTLENECK),
+        "type": Number(limits.BOTTLENECK),
         "help": "Width of adapters, rank of LoRA.  [default: 2^floor(log2(K / 2L)) of K classes and L blocks, or 1]",
     },
     "loss": {
