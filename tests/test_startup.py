@@ -13,7 +13,7 @@ import pytest
 from causalft.strata import weight_names
 from causalft.strata.weight_names import PRETRAINED, resolve_name
 from causalft.tuning import names
-from causalft.tuning.losses import _MAKERS, _OPTIMA
+from causalft.tuning.losses import _MAKERS
 from causalft.tuning.samplers import _POWERS
 from causalft.tuning.tuner_table import TUNERS
 from tests.command_line import run
@@ -85,6 +85,24 @@ REFUSALS = [
     "fit --nosuch",
     "fit --epochs many",
     "fit --fusion nosuch",
+    "fit --zoo MISSING",
+    "fit --strata clap",
+    "fit --strata clip,clip",
+    "fit --data MISSING",
+    "fit --data MISSING --zoo mini",
+    "fit --data FOLDER --strata clop",
+    "fit --tuner nosuch",
+    "fit --loss nosuch",
+    "fit --loss Focal --gla",
+    "fit --sampler nosuch",
+    "fit --head nosuch",
+    "fit --template nosuch",
+    "fit --control seeds --control-of nosuch",
+    "fit --out FILE",
+    "probe --zoo MISSING",
+    "probe --data MISSING",
+    "probe --losses nosuch",
+    "probe --heads nosuch",
     "predict MISSING x.png",
     "predict FOLDER x.png",
     "predict FOLDER x.png --top 0",
@@ -106,7 +124,8 @@ REFUSALS = [
 
 
 def test_refusals_import_nothing_heavy(tmp_path):
-    places = {"MISSING": str(tmp_path / "missing"), "FOLDER": str(tmp_path)}
+    (tmp_path / "file").write_text("")
+    places = {"MISSING": str(tmp_path / "missing"), "FOLDER": str(tmp_path), "FILE": str(tmp_path / "file")}
     commands = [[places.get(word, word) for word in line.split()] for line in REFUSALS]
     check(commands, 2)
 
@@ -131,7 +150,7 @@ def test_what_is_told_of_a_run_imports_nothing_heavy(fitted, tmp_path):
 def test_names_are_those_of_the_tables():
     assert tuple(TUNERS) == names.TUNER_NAMES
     assert tuple(name for name, tuner in TUNERS.items() if tuner.width) == names.TUNERS_WITH_WIDTH
-    assert tuple(_MAKERS) == tuple(_OPTIMA) == names.LOSSES
+    assert tuple(_MAKERS) == tuple(names._OPTIMA) == names.LOSSES
     assert tuple(_POWERS) == names.SAMPLERS
 
 

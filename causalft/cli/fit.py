@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,14 +98,21 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     causalft fit --strata clip,openclip,metaclip --control seeds
     causalft fit --data photos/ --zoo pretrained --out runs/photos
     """
-    from causalft.cli.diagnosis_tables import print_diagnosis
-    from causalft.fitting import run_fit
-    from causalft.tuning.processes import is_main_process
+    from causalft.runs import Run
 
     refuse_idle_splits(options)
     if options["control"] == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     settings = _settings(options)
+    if os.environ.get("RANK", "0") == "0":  # under a launcher, the process that writes
+        Run.check(out, kind="fit")
+    settings.check()
+    settings.check_names()  # mistakes are said before PyTorch is imported
+
+    from causalft.cli.diagnosis_tables import print_diagnosis
+    from causalft.fitting import run_fit
+    from causalft.tuning.processes import is_main_process
+
     if not is_main_process():  # a launcher started several: the others train along in silence
         run_fit(settings, out, progress=False)
         return
@@ -145,7 +153,7 @@ def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.FitSettings`."""
     from causalft.fitting import FitSettings
-    from causalft.tuning.losses import own_spelling
+    from causalft.tuning.names import own_spelling
 
     given = dict(options)
     learning_rates = given.pop("lr") or ()

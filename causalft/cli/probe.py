@@ -98,8 +98,7 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     causalft probe --losses CE,LA,BS,LDAM
     causalft probe --data photos/ --strata openclip --out runs/probe
     """
-    from causalft.fitting.probe import config_of, probe
-    from causalft.fitting.probe_page import write_probe_report
+    from causalft.fitting.probe_settings import config_of
     from causalft.runs import Run
 
     refuse_idle_splits(options)
@@ -108,8 +107,13 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
         refuse_given(trained, "is for heads, and --losses none trains none")
     settings = _settings(options).absolute()
     settings.check()
+    settings.fit.check_names()
     if out is not None:
         Run.check(out, kind="probe")
+
+    from causalft.fitting.probe import probe
+    from causalft.fitting.probe_page import write_probe_report
+
     screen = console(as_json)
     # What cannot be written is said before anything is computed.
     run = None if out is None else Run.create(out, kind="probe", config=config_of(settings))
@@ -132,8 +136,8 @@ def _is_none(losses: tuple[str, ...]) -> bool:
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
     from causalft.fitting import FitSettings
-    from causalft.fitting.probe import ProbeSettings
-    from causalft.tuning.losses import own_spelling
+    from causalft.fitting.probe_settings import ProbeSettings
+    from causalft.tuning.names import own_spelling
 
     given = dict(options)
     given["n_seeds"] = given.pop("seeds")

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device
 from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
@@ -24,9 +24,9 @@ from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuned import TunedStratum, load_tuned
-from causalft.strata.tuning_settings import Tuning, default_tuning
-from causalft.strata.untouched import check_gla
+from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
+from causalft.strata.zoo_abc import check_strata
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -303,10 +303,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
     def check(self) -> Zoo:
         """Refuse wrong choices before anything is trained, and ask the graph for the adjustment set; return the zoo."""
-        if not self.strata:
-            raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
-        if len(set(self.strata)) != len(self.strata):
-            raise CausalFTError(f"a stratum is named twice in {', '.join(self.strata)}")
+        zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
+        check_strata(self.strata, zoo)
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         if self.tuning is not None:
             self.tuning.check()
@@ -315,12 +313,4 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         pick_device(self.device)
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)
-        zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
-        for name in self.strata:
-            zoo.check(name)
-        unused = [name for name in getattr(zoo, "weights", ()) if name not in self.strata]
-        if unused:
-            raise CausalFTError(
-                f"weights are given for {unused[0]!r}, which is no stratum here; {nearest(unused[0], self.strata)}"
-            )
         return zoo

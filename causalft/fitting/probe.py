@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft import limits
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.splits import Splits
@@ -20,69 +18,16 @@ from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.members import pick_device
 from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
 from causalft.fitting.data import data_document, load_splits
-from causalft.fitting.settings import FitSettings
+from causalft.fitting.probe_settings import ProbeSettings
 from causalft.imbalance import GROUPS, class_accuracy, data_groups
 from causalft.priors import estimate_prior
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
-from causalft.tuning.head_start import class_means
-from causalft.tuning.heads import make_head
-from causalft.tuning.losses import make_loss
 
-__all__ = ["ProbeSettings", "config_of", "mean_class_accuracy", "probe", "score_correct"]
+__all__ = ["ProbeSettings", "mean_class_accuracy", "probe", "score_correct"]
 
 Features = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Everything that decides what ``probe`` does.
-
-    Attributes
-    ----------
-    fit : FitSettings
-        Strata, zoo and data, as in ``fit``; of its tuning: epochs, batch size, learning rate, head scale and template.
-        ``seed`` draws the long tail, and the heads are trained with the seeds ``seed, seed + 1, ...``.
-    k : tuple of int
-        Numbers of neighbours, none above that of the training images; one is chosen on validation.
-    losses, heads : tuple of str
-        None of ``losses``: no head is trained.
-    """
-
-    fit: FitSettings = field(default_factory=FitSettings)
-    k: tuple[int, ...] = (1, 5, 20)
-    losses: tuple[str, ...] = ("CE", "LA")
-    heads: tuple[str, ...] = ("cosine",)
-
-    def absolute(self) -> ProbeSettings:
-        """The same with absolute paths: it is repeatable from anywhere."""
-        return replace(self, fit=self.fit.absolute())
-
-    def check(self) -> None:
-        """Refuse what has no meaning, before anything is loaded.
-
-        Raises
-        ------
-        CausalFTError
-        """
-        for number in self.k:
-            limits.NEIGHBOURS.check(number, "the number of neighbours")
-        if not self.k or len(set(self.k)) < len(self.k):
-            raise CausalFTError(
-                f"neighbours {', '.join(map(str, self.k)) or '(none)'}: give numbers of 1 or more, each once"
-            )
-        if not self.fit.strata or len(set(self.fit.strata)) < len(self.fit.strata):
-            raise CausalFTError("name at least one stratum, and each once")
-        self.fit.check()
-        for loss in self.losses:
-            make_loss(loss, np.ones(2), model_log_prior=np.zeros(2))
-        for head in self.heads:
-            make_head(head, class_means(np.eye(2), [0, 1], 2))
-        for what, names in (("loss", self.losses), ("head", self.heads)):
-            if len(set(names)) < len(names):
-                raise CausalFTError(f"a {what} is named twice in {', '.join(names)}")
-        self.fit.tuning.check()
 
 
 def probe(
@@ -300,18 +245,3 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
 def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
     """Mean over the classes: a validation set need not be balanced, and a choice should not go by its head classes."""
     return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))
-
-
-def config_of(settings: ProbeSettings) -> dict[str, Any]:
-    """Everything needed to repeat it, for ``config.json``."""
-    fit = asdict(settings.fit)
-    names = ("fusion", "stratum_prior", "calibrate_strata", "control", "control_of", "tensorboard")
-    for unused in names:
-        fit.pop(unused, None)
-    return {
-        **fit,
-        "zoo": settings.fit.zoo_name,
-        "k": settings.k,
-        "losses": settings.losses,
-        "heads": settings.heads,
-    }

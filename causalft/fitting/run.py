@@ -12,14 +12,14 @@ from typing import Any
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis
-from causalft.errors import CausalFTError
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name
 from causalft.estimators.strata import StrataClassifier
+from causalft.fitting.control import control_members, describe_control
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
-from causalft.fitting.settings import CONTROLS, FitSettings
+from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs import Run
 from causalft.strata.features import FeatureCache
@@ -83,7 +83,7 @@ def run_fit(
     settings.check()
     settings = settings.absolute()
     zoo = settings.open_zoo()
-    control, control_kind = _control_members(settings, zoo)
+    control, control_kind = control_members(settings, zoo)
     _classifier(settings, zoo, progress).check()
     splits = load_splits(settings, settings.seed)
     config = {
@@ -99,7 +99,7 @@ def run_fit(
     cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
     _describe(settings, zoo, splits, say)
     if control:
-        say(f"control  {_describe_control(control, control_kind)}")
+        say(f"control  {describe_control(control, control_kind)}")
 
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {name: [] for name, _ in control}
@@ -180,38 +180,6 @@ def _classifier(
         device=settings.device,
         progress=progress,
     )
-
-
-def _control_members(settings: FitSettings, zoo: Zoo) -> tuple[list[tuple[str, int | None]], str | None]:
-    """Members of the one-prior control, and what their seeds seed: "pre-training" or "tuning", never both.
-
-    A member is (name, offset of the tuning seed, or None for a pre-training of its own). Where the zoo has enough
-    further pre-trainings of the model (``clip@1``, ``clip@2``), these are used; otherwise the same weights are tuned
-    again with other seeds (``clip#1``, ``clip#2``).
-    """
-    if settings.control == "none":
-        return [], None
-    if settings.control not in CONTROLS:
-        raise CausalFTError(f"unknown control {settings.control!r}; use {' or '.join(CONTROLS)}")
-    if len(settings.strata) < 2:
-        raise CausalFTError("the control compares a fusion with one; name two or more strata")
-    base = settings.control_of or settings.strata[0]
-    if base not in settings.strata:
-        raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
-    numbers = range(1, len(settings.strata))
-    known = set(zoo.names())
-    if all(f"{base}@{number}" in known for number in numbers):
-        return [(base, None), *((f"{base}@{number}", None) for number in numbers)], "pre-training"
-    return [(base, None), *((f"{base}#{number}", 1000 * number) for number in numbers)], "tuning"
-
-
-def _describe_control(control: list[tuple[str, int | None]], kind: str | None) -> str:
-    """The members of the control and what their seeds mean."""
-    (base, _), *others = control
-    names = ", ".join(name for name, _ in others)
-    if kind == "pre-training":
-        return f"seeds of pre-training: {base} with {names}"
-    return f"seeds of tuning: {base} with {names}, the same weights tuned again (a weaker control)"
 
 
 def _describe(settings: FitSettings, zoo: Zoo, splits: Splits, say: Callable[[str], None]) -> None:

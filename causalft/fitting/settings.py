@@ -9,14 +9,14 @@ from typing import Any
 
 from causalft import limits
 from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.formats import absolute_path
+from causalft.datasets.formats import absolute_path, find_paths
 from causalft.errors import CausalFTError, nearest
-from causalft.strata.tuning_settings import Tuning, default_tuning
+from causalft.fitting.control import CONTROLS, control_members
+from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
+from causalft.strata.zoo_abc import check_strata
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
-
-CONTROLS = ("none", "seeds")
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,24 @@ class FitSettings:
     def open_zoo(self) -> Zoo:
         """Open the zoo in use, as these settings allow."""
         return open_zoo(self.zoo_name, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
+
+    def check_names(self) -> None:
+        """Refuse names that stand for nothing: of the tuning, the zoo, its strata, the control and the data.
+
+        Nothing is loaded and PyTorch is not imported, so that a mistake is said at once.
+
+        Raises
+        ------
+        CausalFTError
+        """
+        self.tuning.check()
+        if self.gla:
+            check_gla(self.tuning)
+        zoo = self.absolute().open_zoo()
+        control_members(self, zoo)
+        check_strata(self.strata, zoo)
+        if self.data != CREATURES:
+            find_paths(self.data)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:

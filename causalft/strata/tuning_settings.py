@@ -16,11 +16,12 @@ from causalft.tuning.names import (
     SAMPLERS,
     TUNER_NAMES,
     TUNERS_WITH_WIDTH,
+    optimum_of,
 )
 from causalft.tuning.recipe import Recipe
 from causalft.tuning.spec import parse_tuner
 
-__all__ = ["HEAD_STARTS", "Tuning", "default_tuning"]
+__all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning"]
 
 HEAD_STARTS = ("text", "class-mean", "1-shot", "10-shot", "100-shot", "linear-probe")
 """Where a head starts; any ``K-shot`` goes."""
@@ -173,3 +174,30 @@ def default_tuning(zoo: str) -> Tuning:
     if zoo == "pretrained":
         return Tuning(lr=0.01, augmentation="crop-flip")
     return Tuning(lr=0.05, augmentation="flip")
+
+
+def check_gla(tuning: Tuning) -> None:
+    """Refuse a tuning whose logits GLA-FT cannot be made of.
+
+    Raises
+    ------
+    CausalFTError
+        Where nothing is tuned, where the tuned logits are no posterior with a prior that can be taken off (Focal,
+        LDAM), or where log q is off already (GLA-Train).
+
+    Examples
+    --------
+    >>> check_gla(Tuning(loss="LA"))
+    """
+    if tuning.trains_nothing:
+        raise CausalFTError(
+            "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
+        )
+    if optimum_of(tuning.loss) == "other":
+        reason = (
+            "takes the model's label prior out, and the loss GLA-Train has done that in training"
+            if tuning.loss == "GLA-Train"
+            else f"needs tuned logits whose class prior is known, and those of the loss {tuning.loss} are no posterior"
+        )
+        others = [name for name in LOSSES if optimum_of(name) != "other"]
+        raise CausalFTError(f"GLA-FT (--gla) {reason}; use the loss {', '.join(others[:-1])} or {others[-1]}")

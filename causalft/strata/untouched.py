@@ -15,8 +15,8 @@ from causalft.errors import CausalFTError
 from causalft.runs import atomic_path
 from causalft.strata.encoder import autocast, open_frozen
 from causalft.strata.stratum import Stratum
-from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.losses import LOSSES, optimum_of
+from causalft.strata.tuning_settings import Tuning, check_gla
+from causalft.tuning.losses import optimum_of
 from causalft.tuning.samplers import expected_counts
 
 __all__ = ["Untouched", "check_gla", "prior_left_in_logits"]
@@ -79,33 +79,6 @@ class Untouched(nn.Module):
         if anchors.ndim != 2 or len(anchors) != n_classes or shift.shape != (n_classes,):
             raise CausalFTError(f"{folder / _FILE} is not of {n_classes} classes; fit the stratum again")
         return cls(stratum, anchors, shift, precision)
-
-
-def check_gla(tuning: Tuning) -> None:
-    """Refuse a tuning whose logits GLA-FT cannot be made of.
-
-    Raises
-    ------
-    CausalFTError
-        Where nothing is tuned, where the tuned logits are no posterior with a prior that can be taken off (Focal,
-        LDAM), or where log q is off already (GLA-Train).
-
-    Examples
-    --------
-    >>> check_gla(Tuning(loss="LA"))
-    """
-    if tuning.trains_nothing:
-        raise CausalFTError(
-            "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
-        )
-    if optimum_of(tuning.loss) == "other":
-        reason = (
-            "takes the model's label prior out, and the loss GLA-Train has done that in training"
-            if tuning.loss == "GLA-Train"
-            else f"needs tuned logits whose class prior is known, and those of the loss {tuning.loss} are no posterior"
-        )
-        others = [name for name in LOSSES if optimum_of(name) != "other"]
-        raise CausalFTError(f"GLA-FT (--gla) {reason}; use the loss {', '.join(others[:-1])} or {others[-1]}")
 
 
 def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from causalft.errors import CausalFTError, nearest
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from causalft.strata.stratum import Stratum
 
-__all__ = ["Zoo"]
+__all__ = ["Zoo", "check_strata"]
 
 
 class Zoo(ABC):
@@ -38,3 +39,23 @@ class Zoo(ABC):
         """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
         if name not in self.names():
             raise CausalFTError(f"zoo {self.label!r} has no stratum {name!r}; {nearest(name, self.names())}")
+
+
+def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
+    """Refuse strata that are none or named twice, are not in the zoo, or weights that are of no stratum.
+
+    Raises
+    ------
+    CausalFTError
+    """
+    if not strata:
+        raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
+    if len(set(strata)) != len(strata):
+        raise CausalFTError(f"a stratum is named twice in {', '.join(strata)}")
+    for name in strata:
+        zoo.check(name)
+    unused = [name for name in getattr(zoo, "weights", ()) if name not in strata]
+    if unused:
+        raise CausalFTError(
+            f"weights are given for {unused[0]!r}, which is no stratum here; {nearest(unused[0], strata)}"
+        )

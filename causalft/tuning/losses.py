@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError, nearest
 from causalft.tuning import rebalance
 from causalft.tuning.class_counts import class_counts_of
-from causalft.tuning.names import LOSSES, LossName, own_spelling
+from causalft.tuning.names import LOSSES, LossName, Optimum, optimum_of, own_spelling
 
 __all__ = [
     "LOSSES",
@@ -40,49 +40,6 @@ _MAKERS: dict[str, Callable[..., rebalance.Loss]] = {
     "LADE": rebalance.lade,
     "GLA-Train": rebalance.gla_train,
 }
-
-Optimum = Literal["training posterior", "balanced posterior", "other"]
-
-# What the softmax of the logits is at the optimum of a loss, at its usual settings. GRW weighs by 1 / P_S(y), and CB by
-# almost that; BS, LA and LADE add log P_S(y) in training, and the logits are without it. Focal bends p(y|x), and the
-# margins of LDAM are part of its logits for the true class alone: neither is a posterior with a prior that can be taken
-# off. GLA-Train adds log q too, so its logits are those of LA less log q.
-_OPTIMA: dict[str, Optimum] = {
-    "CE": "training posterior",
-    "Focal": "other",
-    "LDAM": "other",
-    "CB": "balanced posterior",
-    "GRW": "balanced posterior",
-    "BS": "balanced posterior",
-    "LA": "balanced posterior",
-    "LADE": "balanced posterior",
-    "GLA-Train": "other",
-}
-
-
-def optimum_of(name: str) -> Optimum:
-    """Say what logits tuned with a loss, at its usual settings, converge to.
-
-    Returns
-    -------
-    {"training posterior", "balanced posterior", "other"}
-        log p(y|x) under P_S, the class prior of the training set, so that log P_S stands in the logits as a summand;
-        log p(y|x) under a balanced prior; or neither. Only the first two can be used in GLA-FT
-        (:func:`causalft.estimators.gla.gla_finetuned`).
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown name.
-
-    Examples
-    --------
-    >>> optimum_of("CE"), optimum_of("LA"), optimum_of("Focal")
-    ('training posterior', 'balanced posterior', 'other')
-    """
-    if name not in _OPTIMA:
-        raise CausalFTError(f"no loss is named {name!r}; use one of {', '.join(LOSSES)}")
-    return _OPTIMA[name]
 
 
 def loss_settings(name: str) -> dict[str, float]:
