@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from causalft.confidence import wilson
 from causalft.confounding.adjust import ESTIMATORS, estimate_do
-from causalft.confounding.table_intervals import interval, wilson
+from causalft.confounding.table_intervals import interval
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
 from causalft.errors import CausalFTError
 from causalft.runs import plain

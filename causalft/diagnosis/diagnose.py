@@ -249,7 +249,9 @@ class _Statistics:
         found = {
             "accuracy": accuracy,
             "gap": np.concatenate([strata_gap, fused_gap[:, None]], axis=1),
-            "groups": np.einsum("brk,gck->brgc", a, self.groups),
+            "groups": (a @ self.groups.reshape(-1, a.shape[-1]).T).reshape(
+                *a.shape[:2], *self.groups.shape[:2]
+            ),
             "gain": gain,
             "fused_minus_single": accuracy[:, fused, None] - accuracy[:, : self.n_strata],
             "fused_minus_logit_mean": accuracy[:, fused] - accuracy[:, self.row["logit_mean"]],

@@ -275,8 +275,10 @@ def test_bootstrap_standard_error_is_the_binomial_one_and_pairs_models() -> None
     assert found["mean"].high - found["mean"].low == pytest.approx(
         2 * 1.96 * np.sqrt(p * (1 - p) / 900), rel=0.08
     )
-    assert found["difference"] == Interval(0.0, 0.0, 0.0, 1.0)
-    assert found["mean"].p == pytest.approx(2 / 2001)
+    # Two models that agree on 900 images may differ on the next one: by the rule of three, on 1 in 300 or so.
+    assert found["difference"].estimate == 0 and found["difference"].p == 1
+    assert 2.5 / 900 < found["difference"].high == -found["difference"].low < 3.7 / 900
+    assert found["mean"].p == 0
 
 
 def test_seeds_widen_the_interval() -> None:
@@ -296,10 +298,13 @@ def test_the_same_seed_gives_the_same_intervals_and_blocks_do_not_matter(
     import causalft.diagnosis.intervals as module
 
     rng = np.random.default_rng(0)
-    labels, right = np.repeat(np.arange(3), 30), rng.random((2, 2, 90)) < 0.5
+    labels, right = np.repeat(np.arange(3), 90), rng.random((2, 2, 270)) < 0.8
 
     def run(seed: int) -> Interval:
-        return bootstrap(lambda a: {"m": a.mean((1, 2))}, right, labels, 3, n_boot=400, seed=seed)["m"]
+        def ratio(a: np.ndarray) -> dict[str, np.ndarray]:  # not linear, so resampled
+            return {"m": a[:, 0].mean(1) / a[:, 1].mean(1)}
+
+        return bootstrap(ratio, right, labels, 3, n_boot=400, seed=seed)["m"]
 
     assert run(1) == run(1) and run(1) != run(2)
     monkeypatch.setattr(module, "_BLOCK", 60)
