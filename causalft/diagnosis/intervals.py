@@ -135,7 +135,7 @@ class Interval:
         return [self.low, self.high] if self.bounded else None
 
     def to_json(self) -> dict[str, Any]:
-        """``{estimate, ci95: [low, high], p}``; without an interval ``ci95`` and ``p`` are null and a ``reason`` follows."""
+        """``{estimate, ci95: [low, high], p}``; without an interval the last two are null and a ``reason`` follows."""
         if self.bounded:
             return {"estimate": self.estimate, "ci95": self.ci95, "p": self.p}
         return {"estimate": self.estimate, "ci95": None, "p": None, "reason": self.reason}
