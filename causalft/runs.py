@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
+from causalft.locks import check_not_written
 
 __all__ = [
     "Run",
@@ -277,6 +278,7 @@ class Run:
             As in :meth:`create`, without what only the configuration decides.
         """
         folder = Path(path)
+        check_not_written(folder)
         found = _interrupted(folder)
         if found is not None and found["kind"] != kind and _holds_results(folder):
             raise _other_run(folder, found, "")
@@ -302,6 +304,7 @@ class Run:
             raise CausalFTError(f"{folder} is a {found['kind']} run; a {kind} run is needed")
         run = cls(folder, found["kind"], found.get("config", {}))
         if not run.complete:
+            check_not_written(folder, "wait until that has ended")
             raise CausalFTError(f"{folder} is an interrupted {run.kind} run; repeat its command to resume it")
         return run
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from causalft import limits
 from causalft.errors import CausalFTError
+from causalft.locks import locked
 from causalft.runs import Run, write_text
 from synthetic.designs import SETS, Design, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
@@ -134,6 +135,7 @@ def make_set(
     )
 
 
+@locked("out")
 def generate(
     design: Design,
     out: str | os.PathLike[str],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from causalft.cli.types import PATH, TEXT
+from causalft.locks import writing
 
 if TYPE_CHECKING:
     from causalft.runs import Run
@@ -32,7 +33,8 @@ def command(run: Path, out: Path | None, licence: str | None) -> None:
     if out is None:
         click.echo(text, nl=False)
     else:
-        click.echo(f"card     {write_text(out, text)}", err=True)
+        with writing(out):
+            click.echo(f"card     {write_text(out, text)}", err=True)
 
 
 def card_of(

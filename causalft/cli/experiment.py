@@ -12,6 +12,7 @@ from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, PATH, TEXT, Number
 from causalft.errors import CausalFTError
+from causalft.locks import writing
 
 __all__ = ["command"]
 
@@ -76,7 +77,8 @@ def run_command(
     folder = out or Path("runs") / name
     screen = console(as_json)
     screen.print(f"{experiment.reproduces}\n{experiment.scale}", style="dim")
-    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
+    with writing(folder):
+        metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
     if as_json:
         print_json(metrics)
     else:

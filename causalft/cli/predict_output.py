@@ -13,6 +13,7 @@ from pathlib import Path
 
 from causalft.cli.predict_rows import FORMATS, CsvRows, JsonRows, ParquetRows, Questions, RowWriter
 from causalft.errors import CausalFTError
+from causalft.locks import writing
 from causalft.runs import atomic_path, check_regular, read_json, write_json
 
 __all__ = ["Place", "choose_format", "open_rows"]
@@ -84,6 +85,11 @@ def open_rows(output: str, kind: str, questions: Questions, identity: list[str])
     identity : list of str
         What makes two calls the same: the run, the images.
     """
+    with writing(output):
+        yield from _opened(output, kind, questions, identity)
+
+
+def _opened(output: str, kind: str, questions: Questions, identity: list[str]) -> Iterator[Place]:
     if output == "-":
 
         def write(text: str) -> None:

@@ -13,6 +13,7 @@ from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.types import PATH, SEED, TEXT, Number
 from causalft.errors import CausalFTError
+from causalft.locks import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -309,7 +310,7 @@ def _write(path: Path, documents: list[dict[str, Any]]) -> None:
         for document in documents
         for row in document["classes"]
     )
-    with atomic_path(path) as temporary:
+    with writing(path), atomic_path(path) as temporary:
         if path.suffix.lower() == ".csv":
             table.to_csv(temporary, index=False)
         else:

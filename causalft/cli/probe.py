@@ -16,6 +16,7 @@ from causalft.cli.repeat import repeat_command
 from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.types import DEVICE, FILE, NAMES, PATH, SEED, TEXT, Number, Numbers
+from causalft.locks import locked
 
 __all__ = ["command"]
 
@@ -88,6 +89,7 @@ __all__ = ["command"]
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
+@locked("out")
 def command(out: Path | None, as_json: bool, **options: Any) -> None:
     """Ask what the frozen features of each stratum can do before anything of the towers is tuned.
 

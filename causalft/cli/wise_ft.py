@@ -12,6 +12,7 @@ from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
 from causalft.cli.types import DEVICE, PATH, Numbers
+from causalft.locks import locked
 
 __all__ = ["command"]
 
@@ -34,6 +35,7 @@ __all__ = ["command"]
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
+@locked("out")
 def command(
     run: Path, alphas: tuple[float, ...] | None, device: str, out: Path | None, as_json: bool
 ) -> None:

@@ -10,6 +10,7 @@ import click
 from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.types import PATH, SEED, Number
+from causalft.locks import locked
 
 __all__ = ["check_diffusion", "pretrain_diffusion_command"]
 
@@ -43,6 +44,7 @@ __all__ = ["check_diffusion", "pretrain_diffusion_command"]
     help="Pictures of each part of each class. Default: 2000.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+@locked("out")
 def pretrain_diffusion_command(
     out: Path,
     seed: int,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
+from causalft.locks import locked
 from causalft.runs import Run
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
 from causalft.strata.photo_pretrain import estimate_seconds, pretrain_photo_member
@@ -29,6 +30,7 @@ from causalft.strata.zoo import MiniZoo
 __all__ = ["pretrain_creatures", "pretrain_photos"]
 
 
+@locked("out")
 def pretrain_creatures(
     out: Path,
     members: Sequence[str],
@@ -62,6 +64,7 @@ def pretrain_creatures(
     return _finish(run, names, kept, jobs, started, out_console)
 
 
+@locked("out")
 def pretrain_photos(
     out: Path,
     data: str,

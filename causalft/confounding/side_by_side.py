@@ -12,6 +12,7 @@ import numpy as np
 
 from causalft.confounding.page import interval
 from causalft.confounding.verify import verify_confounder
+from causalft.locks import locked
 from causalft.report.html import Figure, Section, Table, render_report
 from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
 from causalft.runs import Run, write_text
@@ -72,6 +73,7 @@ def run_designs(
     return found
 
 
+@locked("out")
 def run_side_by_side(out: str | os.PathLike[str], *, command: str, **settings: Any) -> dict[str, Metrics]:
     """Run every design with the same settings, and make one page over all; design -> ``metrics.json``.
 

@@ -23,6 +23,7 @@ from causalft.confounding.trial import Trial, cache_folder, has_overlap, run_tri
 from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
+from causalft.locks import locked
 from causalft.runs import Run, atomic_path
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
@@ -73,6 +74,7 @@ def plan_for(design: Design, quick: bool) -> Plan:
     return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
 
 
+@locked("out")
 def verify_confounder(
     design: str | os.PathLike[str] | Design = "confounded",
     *,

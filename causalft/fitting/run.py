@@ -21,6 +21,7 @@ from causalft.fitting.outcome import diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
+from causalft.locks import writing
 from causalft.runs import Run
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
@@ -76,6 +77,16 @@ def run_fit(
     CausalFTError
         For anything wrong with the settings, the data, the weights or the folder.
     """
+    with writing(out if is_main_process() else None):
+        return _run_fit(settings, out, progress, say)
+
+
+def _run_fit(
+    settings: FitSettings,
+    out: str | os.PathLike[str],
+    progress: bool | None,
+    say: Callable[[str], None],
+) -> FittedRun:
     started = time.perf_counter()
     main = is_main_process()  # under a launcher the others train along, and write nothing
     if main:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
+from causalft.locks import locked
 from causalft.runs import atomic_path, check_place, write_text
 from causalft.scm.graph import latent_nodes
 from causalft.scm.graph_text import FILL, LINE, WRITERS, node_roles
@@ -34,6 +35,7 @@ _SUFFIXES = {
 _LAYER_INCHES, _SLOT_INCHES, _RADIUS = 1.7, 1.25, 0.3
 
 
+@locked("path")
 def save_graph(
     graph: nx.DiGraph,
     path: str | os.PathLike[str],

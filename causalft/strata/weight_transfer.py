@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causalft.errors import CausalFTError
+from causalft.locks import locked, writing
 from causalft.runs import atomic_path, check_place
 from causalft.strata.cards import sha256_file
 from causalft.strata.pretrained import PretrainedZoo
@@ -93,6 +94,7 @@ def describe_names(names: Sequence[str], zoo: PretrainedZoo) -> list[WeightRow]:
     return rows
 
 
+@locked("to")
 def fetch(
     names: Sequence[str], *, to: Path | None = None, allow_pickle: bool = False, say: Say = lambda line: None
 ) -> list[Path]:
@@ -175,7 +177,13 @@ def import_folder(
     CausalFTError
         If the folder has no manifest, lacks a file of it, holds a changed one, or a pickle that was not allowed.
     """
-    carried, store = WeightStore(folder), into or WeightStore()
+    store = into or WeightStore()
+    with writing(store.folder):
+        return _import_folder(folder, store, allow_pickle, say)
+
+
+def _import_folder(folder: Path, store: WeightStore, allow_pickle: bool, say: Say) -> list[Path]:
+    carried = WeightStore(folder)
     lines = carried.files()
     if not lines:
         raise CausalFTError(
@@ -228,11 +236,16 @@ def import_file(
     CausalFTError
         As :meth:`causalft.strata.pretrained.PretrainedZoo.load` does.
     """
+    store = into or WeightStore()
+    with writing(store.folder):
+        return _import_file(file, name, store, allow_pickle)
+
+
+def _import_file(file: Path, name: str, store: WeightStore, allow_pickle: bool) -> Path:
     from safetensors.torch import save_file
 
     from causalft.strata.weight_file import read_state_dict
 
-    store = into or WeightStore()
     what = resolve_name(name, has_file=True)
     zoo = PretrainedZoo({name: file}, offline=True, allow_pickle=allow_pickle, folder=store.folder)
     loaded = zoo.load(name)

@@ -24,6 +24,7 @@ from causalft.estimators.export.to_single_file import write_single_file
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
+from causalft.locks import writing
 from causalft.runs import Run, check_place, plain, write_json
 from causalft.strata.cards import sha256_file
 
@@ -98,6 +99,11 @@ def export_run(
     if path.suffix != suffix:
         raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {path.name}{suffix}")
     check_place(path)
+    with writing(path):
+        return _export(run, to, path, strata, fused, dtype)
+
+
+def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: bool, dtype: str) -> Export:
     model = FusedModel(_load(run), strata, fused=fused)
     about = _about(run, model, dtype)
     program = trace(model, dtype)

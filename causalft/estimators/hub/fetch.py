@@ -12,6 +12,7 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
+from causalft.locks import writing
 from causalft.runs import Run, check_place, read_json, write_json
 from causalft.strata.weight_hub import quiet_hub
 
@@ -55,11 +56,16 @@ def pull(
         if revision is not None:
             raise CausalFTError("--revision goes with OWNER/NAME, not with a folder")
         return install(source, to, data=data, weights=weights)
+    with writing(to):
+        return _install(_fetched(source, revision, api), to, data, weights)
+
+
+def _fetched(source: str, revision: str | None, api: Any) -> str:
+    """Fetch the files of a run from the hub into its cache; return the folder."""
     if source.count("/") != 1 or source.startswith((".", "/", "~")) or not all(source.split("/")):
         raise CausalFTError(f"{source!r} is neither a folder nor OWNER/NAME on the hub")
     import huggingface_hub
 
-    _check_free(Path(to))  # before anything is fetched
     hub = huggingface_hub.HfApi() if api is None else api
     try:
         with quiet_hub():
@@ -75,7 +81,7 @@ def pull(
         )
     except Exception as error:  # whatever the client raises ends in one line
         raise hub_error(error, source, "pull") from error
-    return install(found, to, data=data, weights=weights)
+    return str(found)
 
 
 def install(
@@ -102,6 +108,16 @@ def install(
     CausalFTError
         If a file is missing, changed, a pickle, or outside the folder.
     """
+    with writing(to):
+        return _install(source, to, data, weights)
+
+
+def _install(
+    source: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    weights: Mapping[str, str] | None,
+) -> Run:
     folder, target = Path(source), Path(to)
     _check_free(target)
     files = _manifest(folder)

@@ -12,6 +12,7 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
+from causalft.locks import locked
 from causalft.runs import Run, read_json, to_json, write_bytes
 from causalft.strata.cards import sha256_file
 
@@ -123,6 +124,7 @@ def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:
     return found
 
 
+@locked("folder")
 def write_layout(files: Mapping[str, bytes | Path], folder: str | os.PathLike[str]) -> Path:
     """Write files into a new or empty folder, the manifest last, and return it.
 

@@ -1,0 +1,188 @@
+"""One writer at a time: the lock of an output, a file or a folder, that every verb takes before it writes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from causalft.errors import CausalFTError
+
+__all__ = ["check_not_written", "locked", "writing"]
+
+
+_LONGEST = 200  # characters of a command that a message repeats
+
+
+@contextmanager
+def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Hold the lock of an output while the block writes it; None and standard output (``-``) need none.
+
+    The lock is the system's, on ``.NAME.lock`` beside the output, and ends with the process however that ends: what a
+    killed one leaves refuses nobody. At the end the file goes again, and so do folders that were made only for it. The
+    same thread may take a lock that it holds once more.
+
+    Parameters
+    ----------
+    output : path, optional
+        A file or a folder, there or not.
+
+    Raises
+    ------
+    CausalFTError
+        At once, if another process (or another thread of this one) holds the lock; names it.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> with writing(folder / "run"):
+    ...     print(sorted(path.name for path in folder.iterdir()))
+    ['.run.lock', '.run.lock.json']
+    >>> list(folder.iterdir())
+    []
+    """
+    if output is None or os.fspath(output) == "-" or _is_ours(output):
+        yield
+        return
+    from filelock import FileLock, Timeout  # 30 ms that a verb which only reads does not wait for
+
+    with ExitStack() as stack:
+        place = _place(Path(output), stack)
+        if place is None:  # nothing can be written there: the verb says why
+            yield
+            return
+        lock = FileLock(place, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise CausalFTError(f"{output} is being written by {_owner(place)}; {_WAY_OUT}") from None
+        except OSError:
+            yield  # as above
+            return
+        key = os.path.realpath(output)
+        try:
+            _HELD[key] = threading.get_ident()
+            with suppress(OSError):
+                _note(place).write_text(json.dumps(_this_process()), encoding="utf-8")
+            yield
+        finally:
+            _HELD.pop(key, None)
+            for path in (_note(place), place):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
+            lock.release()
+
+
+_WAY_OUT = "wait until that has ended, or choose another place"
+_HELD: dict[str, int] = {}  # real path of an output -> the thread that writes it
+
+
+def _is_ours(output: str | os.PathLike[str]) -> bool:
+    return _HELD.get(os.path.realpath(output)) == threading.get_ident()
+
+
+def locked(argument: str) -> Any:
+    """Make a function hold the lock of the output that it receives as ``argument`` while it runs."""
+
+    def decorate(function: Any) -> Any:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def held(*args: Any, **options: Any) -> Any:
+            with writing(signature.bind(*args, **options).arguments.get(argument)):
+                return function(*args, **options)
+
+        return held
+
+    return decorate
+
+
+def check_not_written(output: str | os.PathLike[str], way_out: str = _WAY_OUT) -> None:
+    """Refuse to read, or to plan to write, what another process is writing just now.
+
+    Raises
+    ------
+    CausalFTError
+        Names the process.
+    """
+    if _is_ours(output):
+        return
+    for place in _places(Path(output)):
+        if not place.exists():
+            continue
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(place, thread_local=False).acquire(timeout=0):
+                pass
+        except Timeout:
+            raise CausalFTError(f"{output} is being written by {_owner(place)}; {way_out}") from None
+        except OSError:
+            continue
+
+
+def _places(output: Path) -> tuple[Path, Path]:
+    """Where the lock of an output may lie: beside it, or in a folder whose parent takes no file."""
+    real = Path(os.path.realpath(output))
+    return real.parent / f".{real.name}.lock", real / ".lock"
+
+
+def _place(output: Path, stack: ExitStack) -> Path | None:
+    """The lock file of an output, the folder it lies in made; None where none can be made."""
+    beside, inside = _places(output)
+    parent = beside.parent
+    try:
+        missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    stack.callback(_remove_empty, missing)
+    if os.access(parent, os.W_OK) or beside.exists():
+        return beside
+    return inside if inside.parent.is_dir() and os.access(inside.parent, os.W_OK) else None
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:  # the innermost first
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def _note(place: Path) -> Path:
+    return place.with_name(place.name + ".json")
+
+
+def _this_process() -> dict[str, Any]:
+    words = [Path(sys.argv[0]).name or "python", *sys.argv[1:]] if sys.argv else ["python"]
+    command = shlex.join(words)
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": command if len(command) <= _LONGEST else command[:_LONGEST] + " ...",
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _owner(place: Path) -> str:
+    """Say who holds a lock."""
+    for _ in range(10):  # it may be about to write who it is
+        try:
+            found = json.loads(_note(place).read_text(encoding="utf-8"))
+            there = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
+            return f"process {found['pid']}{there} (`{found['command']}`, since {found['since']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.02)
+    return "another process"
