@@ -99,7 +99,11 @@ def show(
 def identify_command(
     file: str | None, treatment: str | None, outcome: str | None, adjust: str | None, as_json: bool
 ) -> None:
-    """Say how the effect of treatment on outcome is identified: backdoor sets, front-door sets, instruments."""
+    """Say how the effect of treatment on outcome is identified.
+
+    All minimal backdoor and front-door sets; where there is none, the formula of the general ID algorithm, or the proof
+    that no formula exists; and instruments, alone or given others.
+    """
     from causalft.scm.graph import latent_nodes
     from causalft.scm.identify import check_adjustment_set, identify
 
@@ -128,22 +132,21 @@ def identify_command(
     out.print(f"latent:   {', '.join(latent_nodes(graph)) or 'none'}\n", markup=False)
     if not found.has_effect:
         click.echo(f"No directed path leads from {treatment} to {outcome}: the effect is zero.\n")
-    for estimand in (*found.backdoor, *found.frontdoor, *found.instruments):
+    for estimand in found.estimands:
         _print_estimand(estimand)
     if found.open_path:
         click.echo(f"No backdoor set: no observed variables close the path {found.open_path}.\n")
     if not found.complete:
         click.echo("The graph has too many candidate sets to try them all: more minimal sets may exist.\n")
+    if not found.instruments_complete:
+        click.echo("Nor were all sets for conditional instruments tried: more of them may exist.\n")
     if not found.identified:
-        click.echo(
-            f"The effect is not identified by a backdoor or front-door set; observe a node of {found.open_path}."
-        )
+        click.echo(f"The effect is not identified: {found.why_not}. Observe a node of {found.open_path}.")
 
 
 def _print_estimand(estimand: Any) -> None:
-    names = ", ".join(estimand.variables) or "empty set"
     latent = "" if estimand.observed else ", latent"
-    click.echo(f"{estimand.kind} {{{names}}}{latent}")
+    click.echo(f"{estimand.title.replace('{}', '{empty set}')}{latent}")
     click.echo(click.wrap_text(estimand.words, width=96, initial_indent="  ", subsequent_indent="  "))
     click.echo(f"  {estimand.formula}")
     click.echo(f"  LaTeX: {estimand.latex}\n")

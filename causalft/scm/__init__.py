@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from causalft.scm.draw import draw_graph, save_graph
 from causalft.scm.estimand import Estimand, Identification
+from causalft.scm.evaluate_id import general_formula
 from causalft.scm.exact import (
     Distribution,
     PositivityError,
@@ -42,6 +43,7 @@ __all__ = [
     "draw_graph",
     "falsify",
     "frontdoor_adjustment",
+    "general_formula",
     "identify",
     "implied_independencies",
     "interventional",

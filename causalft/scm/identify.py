@@ -1,8 +1,8 @@
-"""What a causal graph identifies: backdoor sets, front-door sets and instruments, decided by DoWhy's criteria.
+"""What a causal graph identifies: backdoor sets, front-door sets, instruments, or the general ID algorithm.
 
 Beside `causalft.confounding.refute` this is the only file that uses DoWhy. Its rules for one candidate set are
 used as they are; the search for all minimal sets is written here, because DoWhy's own search returns one set, or all
-supersets too.
+supersets too, seeks front doors among the descendants of the treatment only, and no conditional instruments.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import networkx as nx
 
 from causalft.errors import CausalFTError
 from causalft.scm.dowhy_quietly import import_dowhy
-from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, instrument
-from causalft.scm.graph import as_dag, format_path, observed_nodes, require_node
+from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, general, instrument
+from causalft.scm.general_id import Hedge, identify_generally
+from causalft.scm.graph import as_dag, format_path, latent_nodes, observed_nodes, require_node
+from causalft.scm.instruments import find_instruments
 
 __all__ = ["check_adjustment_set", "check_frontdoor_set", "identify", "open_backdoor_path"]
 
 #: How many candidate sets one search may try before it says that its list may be incomplete.
 MAX_CHECKS = 20_000
+
+#: And how many nodes and edges these checks may visit, all in all: on a large graph one check is slow.
+MAX_VISITS = 1_000_000
 
 
 def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Identification:
@@ -38,8 +43,9 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
     Returns
     -------
     Identification
-        All minimal backdoor sets and front-door sets of observed nodes, smallest first, and the instruments. An
-        instrument is a parent of the treatment, and may be latent: then it is marked as not observed.
+        All minimal backdoor sets and front-door sets of observed nodes, smallest first; where there is none, the
+        formula of the general ID algorithm, or the hedge that proves that no formula exists. And the instruments:
+        observed nodes, alone or given others, and latent parents of the treatment, marked as not observed.
 
     Raises
     ------
@@ -48,7 +54,8 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
 
     References
     ----------
-    Pearl, "Causality", 2009, sections 3.3.1 (backdoor), 3.3.2 (front-door); Sharma & Kiciman, DoWhy, 2020.
+    Pearl, "Causality", 2009, sections 3.3.1 (backdoor), 3.3.2 (front-door), 7.4 (instruments); Sharma & Kiciman,
+    DoWhy, 2020; Jeong, Tian & Bareinboim, "Finding and listing front-door adjustment sets", NeurIPS 2022.
 
     Examples
     --------
@@ -62,7 +69,6 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
     graph = _checked(graph, treatment, outcome)
     dowhy_graph = import_dowhy("dowhy.graph")
     check_valid_backdoor_set, do_surgery = dowhy_graph.check_valid_backdoor_set, dowhy_graph.do_surgery
-    get_instruments = dowhy_graph.get_instruments
 
     observed = set(observed_nodes(graph)) - {treatment, outcome}
     after = nx.descendants(graph, treatment)
@@ -73,23 +79,23 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
         found = check_valid_backdoor_set(graph, [treatment], [outcome], list(candidate), new_graph=blocked)
         return bool(found["is_dseparated"])
 
-    def is_frontdoor(candidate: Sequence[str]) -> bool:
-        return _frontdoor_failure(graph, treatment, outcome, candidate) is None
-
     # A minimal separator of two nodes lies among their ancestors, and if any set of observed ancestors separates
     # them, then all observed ancestors together do: one check tells whether the search can find anything.
     ancestors = nx.ancestors(blocked, treatment) | nx.ancestors(blocked, outcome)
     eligible = [name for name in graph if name in (observed & ancestors) - after]
-    sets, complete = _minimal_sets(eligible, is_backdoor, smallest=0) if is_backdoor(eligible) else ([], True)
-    mediators = (
-        [name for name in graph if name in observed & after & nx.ancestors(graph, outcome)]
-        if has_effect
-        else []
-    )
-    doors, doors_complete = _minimal_sets(mediators, is_frontdoor, smallest=1, monotone=False)
-    names = (
-        sorted(get_instruments(graph, [treatment], [outcome]), key=list(graph).index) if has_effect else []
-    )
+    common = [name for name in eligible if graph.has_edge(name, treatment) and graph.has_edge(name, outcome)]
+    sets, complete = [], True
+    if is_backdoor(eligible):
+        sets, complete = _minimal_sets(eligible, is_backdoor, _checks(graph), always=common)
+    doors, doors_complete = _frontdoor_sets(graph, treatment, outcome, observed) if has_effect else ([], True)
+    found = None
+    if has_effect and not sets and not doors and not {treatment, outcome} & set(latent_nodes(graph)):
+        found = identify_generally(graph, treatment, outcome)
+    instruments, conditional, instruments_complete = ([], [], True)
+    if has_effect:
+        instruments, conditional, instruments_complete = find_instruments(
+            graph, treatment, outcome, _checks(graph)
+        )
     path = None if sets else open_backdoor_path(graph, treatment, outcome, eligible)
     return Identification(
         treatment=treatment,
@@ -97,10 +103,55 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
         has_effect=has_effect,
         backdoor=tuple(backdoor(graph, treatment, outcome, chosen) for chosen in sets),
         frontdoor=tuple(frontdoor(graph, treatment, outcome, chosen) for chosen in doors),
-        instruments=tuple(instrument(graph, treatment, outcome, name) for name in names),
+        instruments=tuple(instrument(graph, treatment, outcome, name) for name in instruments),
         open_path=path,
         complete=complete and doors_complete,
+        conditional_instruments=tuple(
+            instrument(graph, treatment, outcome, name, given) for name, given in conditional
+        ),
+        general=None
+        if found is None or isinstance(found, Hedge)
+        else general(graph, treatment, outcome, found),
+        hedge=found if isinstance(found, Hedge) else None,
+        instruments_complete=instruments_complete,
     )
+
+
+def _checks(graph: nx.DiGraph) -> int:
+    """Return how many candidate sets one search may try in a graph of this size."""
+    return min(MAX_CHECKS, max(100, MAX_VISITS // (graph.number_of_nodes() + graph.number_of_edges())))
+
+
+def _frontdoor_sets(
+    graph: nx.DiGraph, treatment: str, outcome: str, observed: set[str]
+) -> tuple[list[tuple[str, ...]], bool]:
+    """Return all minimal front-door sets, and whether the search was complete.
+
+    Every front-door set lies in one largest set, and that is one if any is. It is what remains when the nodes are left
+    out that are confounded with the treatment, and then, again and again, those from which the treatment leaves a
+    backdoor path to the outcome open: the fewer nodes are in the set, the more such paths there are.
+    """
+    do_surgery = import_dowhy("dowhy.graph").do_surgery
+
+    if graph.has_edge(treatment, outcome):
+        return [], True
+    cut = do_surgery(graph, [treatment], remove_outgoing_edges=True)
+    sources = nx.ancestors(cut, treatment) | {treatment}
+    confounded = sources.union(*(nx.descendants(cut, name) for name in sources))
+    pool = [name for name in graph if name in observed - confounded]
+    while True:
+        below = do_surgery(graph, pool, remove_outgoing_edges=True)
+        left = [name for name in pool if nx.is_d_separator(below, name, outcome, {treatment})]
+        if left == pool:
+            break
+        pool = left
+
+    def is_frontdoor(candidate: Sequence[str]) -> bool:
+        return _frontdoor_failure(graph, treatment, outcome, candidate) is None
+
+    if not pool or not is_frontdoor(pool):
+        return [], True
+    return _minimal_sets(pool, is_frontdoor, _checks(graph), smallest=1)
 
 
 def check_adjustment_set(
@@ -278,22 +329,29 @@ def _checked(graph: nx.DiGraph, treatment: str, outcome: str) -> nx.DiGraph:
 
 
 def _minimal_sets(
-    names: Sequence[str], is_valid: Callable[[Sequence[str]], bool], *, smallest: int, monotone: bool = True
+    names: Sequence[str],
+    is_valid: Callable[[Sequence[str]], bool],
+    checks: int,
+    *,
+    smallest: int = 0,
+    always: Sequence[str] = (),
 ) -> tuple[list[tuple[str, ...]], bool]:
     """Return all minimal valid subsets, smallest first, and whether the search was complete.
 
-    ``monotone`` says that the whole of ``names`` is valid, so that leaving names out one by one ends in a minimal set
-    even when there are too many subsets to try them all.
+    The whole of ``names`` is valid, so that leaving names out one by one ends in a valid set even when there are too
+    many subsets to try them all. Names in ``always`` are in every valid set.
     """
     found: list[tuple[str, ...]] = []
-    checks = 0
-    for size in range(smallest, len(names) + 1):
-        for candidate in itertools.combinations(names, size):
+    place = {name: index for index, name in enumerate(names)}
+    others = [name for name in names if name not in always]
+    for size in range(max(smallest - len(always), 0), len(others) + 1):
+        for chosen in itertools.combinations(others, size):
+            candidate = tuple(sorted((*always, *chosen), key=place.__getitem__))
             if any(set(smaller) <= set(candidate) for smaller in found):
                 continue
-            checks += 1
-            if checks > MAX_CHECKS:
-                return found or ([_shrink(names, is_valid)] if monotone else []), False
+            checks -= 1
+            if checks < 0:
+                return found or [_shrink(names, is_valid)], False
             if is_valid(candidate):
                 found.append(candidate)
     return found, True
@@ -303,6 +361,6 @@ def _shrink(names: Sequence[str], is_valid: Callable[[Sequence[str]], bool]) -> 
     kept: list[Any] = list(names)
     for name in names:
         fewer = [other for other in kept if other != name]
-        if is_valid(fewer):
+        if fewer and is_valid(fewer):
             kept = fewer
     return tuple(kept)

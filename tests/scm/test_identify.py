@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 
 import networkx as nx
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from causalft.errors import CausalFTError
 from causalft.scm import (
+    as_dag,
     backdoor_adjustment,
     causal_graph,
     check_adjustment_set,
@@ -163,15 +165,65 @@ def test_backdoor_sets_are_all_minimal_sets_that_brute_force_finds(graph, data):
     minimal = [s for s in valid if not any(other < s for other in valid)]
     found = identify(graph, treatment, outcome)
     assert sorted(map(sorted, _sets(found.backdoor))) == sorted(map(sorted, minimal))
-    if found.has_effect:
-        dowhys = identify_frontdoor(graph, [treatment], [outcome], list(observed_nodes(graph)))
-        assert bool(found.frontdoor) == bool(dowhys)
+    if found.has_effect and identify_frontdoor(graph, [treatment], [outcome], list(observed_nodes(graph))):
+        assert found.frontdoor  # DoWhy seeks among the descendants of the treatment only
     for chosen in subsets:
         if chosen in valid:
             assert set(check_adjustment_set(graph, treatment, outcome, chosen).variables) == chosen
         else:
             with pytest.raises(CausalFTError, match="leaves the backdoor path"):
                 check_adjustment_set(graph, treatment, outcome, chosen)
+
+
+def _is_frontdoor(graph, treatment, outcome, candidate):
+    try:
+        check_frontdoor_set(graph, treatment, outcome, candidate)
+    except CausalFTError:
+        return False
+    return True
+
+
+@given(graph=dags(max_nodes=7, latent=True), data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_front_door_sets_are_all_minimal_sets_among_all_observed_nodes(graph, data):
+    treatment, outcome = data.draw(st.permutations(list(graph)))[:2]
+    others = [name for name in observed_nodes(graph) if name not in (treatment, outcome)]
+    valid = [
+        set(candidate)
+        for size in range(1, len(others) + 1)
+        for candidate in itertools.combinations(others, size)
+        if nx.has_path(graph, treatment, outcome) and _is_frontdoor(graph, treatment, outcome, candidate)
+    ]
+    minimal = [one for one in valid if not any(other < one for other in valid)]
+    found = identify(graph, treatment, outcome)
+    assert sorted(map(sorted, _sets(found.frontdoor))) == sorted(map(sorted, minimal))
+
+
+def test_a_front_door_set_with_a_node_that_is_no_mediator():
+    graph = parse_edge_list("latent: U; U -> X; U -> Y; X -> M -> Y; W -> M; W -> Y")
+    found = identify(graph)
+    assert _sets(found.frontdoor) == [{"M", "W"}] and found.identified
+    scm = random_scm(graph, 0)
+    door = frontdoor_adjustment(scm, "Y", "X", ["M", "W"])
+    np.testing.assert_allclose(door, interventional(scm, "Y", "X"), atol=1e-12)
+
+
+def test_a_front_door_is_found_however_large_the_graph(monkeypatch):
+    module = sys.modules[identify_function.__module__]
+    monkeypatch.setattr(module, "MAX_CHECKS", 10)
+    chain = "X -> M0; X <-> Y; M29 -> Y; " + "; ".join(f"M{i} -> M{i + 1}" for i in range(29))
+    side = "; ".join(f"W{i} -> M{i}; W{i} -> Y" for i in range(8))
+    found = identify(parse_edge_list(f"{chain}; {side}"))
+    assert found.frontdoor and not found.complete
+    check_frontdoor_set(parse_edge_list(f"{chain}; {side}"), "X", "Y", found.frontdoor[0].variables)
+
+
+@pytest.mark.parametrize(("treatment", "outcome"), [("V0", "V99"), ("V40", "V60"), ("V98", "V99")])
+def test_a_complete_graph_of_100_nodes_ends_soon(treatment, outcome):
+    names = [f"V{i}" for i in range(100)]
+    graph = as_dag(itertools.combinations(names, 2))
+    found = identify(graph, treatment, outcome)
+    assert found.complete and found.adjustment_set == tuple(names[: int(treatment[1:])])
 
 
 @given(graph=dags(max_nodes=7), data=st.data())
@@ -235,8 +287,6 @@ def test_a_wrong_front_door_set_is_refused_with_its_reason(edges, mediators, mes
 
 
 def test_a_graph_too_large_to_search_still_gives_a_valid_set_and_says_so(monkeypatch):
-    import sys
-
     module = sys.modules[identify_function.__module__]
     lines = [f"X <- A{i} -> B{i} -> Y" for i in range(8)]
     graph = parse_edge_list("X -> Y\n" + "\n".join(lines))
