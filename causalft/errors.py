@@ -12,7 +12,18 @@ class CausalFTError(ValueError):
     """A mistake in what the user gave: its message says what was wrong, where, and what to do next.
 
     The command line prints the message and exits with code 2; Python callers can catch it as a ``ValueError``.
+
+    Parameters
+    ----------
+    message : str
+        In the words of Python: it names arguments.
+    on_command_line : str, optional
+        The same in the words of the command line, where they differ: it names options.
     """
+
+    def __init__(self, message: str = "", *, on_command_line: str | None = None) -> None:
+        super().__init__(message)
+        self.on_command_line = message if on_command_line is None else on_command_line
 
 
 class CausalFTWarning(UserWarning):

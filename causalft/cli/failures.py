@@ -102,7 +102,7 @@ def failures_in_one_line(context: click.Context) -> Iterator[None]:
 def _said_of(error: BaseException, context: click.Context) -> tuple[str, int]:
     """The line and the exit code of an exception."""
     if isinstance(error, CausalFTError):
-        return str(error), 2
+        return error.on_command_line, 2
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):

@@ -10,6 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.datasets.duplicates import DuplicateReport, duplicate_groups
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.longtail import Order, by_class, class_order, tail_rows, usable
+from causalft.datasets.split_sizes import (
+    AUTO,
+    FIT_CAPS,
+    POOL_CAPS,
+    check_size,
+    choose_sizes,
+    sizes_that_work,
+)
 from causalft.errors import CausalFTError
 from causalft.imbalance import imbalance_factor as measured_imbalance
 
@@ -59,8 +67,8 @@ class Splits:
 def cut_splits(
     images: ImageSet,
     *,
-    n_validation: int,
-    n_test: int,
+    n_validation: int | str = AUTO,
+    n_test: int | str = AUTO,
     seed: int,
     imbalance_factor: float | None = None,
     n_max: int | None = None,
@@ -70,7 +78,11 @@ def cut_splits(
     drop_empty_classes: bool = False,
     duplicates: str | DuplicateReport | None = "bytes",
 ) -> Splits:
-    """Cut a balanced test and validation split, then leave the rest, or draw it to a long tail.
+    """Cut a test and a validation split, then leave the rest, or draw it to a long tail.
+
+    By default a share of each class is cut, so that a long-tailed set can be split at all and its training part keeps
+    the tail: a fifth for test (50 images at most) and a tenth for validation (10 at most), rounded. Small classes may
+    have no image there; every class keeps one or more for training. With numbers the splits are balanced.
 
     The test split depends on the seed, ``n_test`` and ``duplicates`` alone, so runs with other imbalance factors share
     it; with the same ``n_max``, a draw with a larger factor is a part of one with a smaller. Splits that the folder
@@ -81,8 +93,9 @@ def cut_splits(
     Parameters
     ----------
     images : ImageSet
-    n_validation, n_test : int
-        Images of each class; not used for a split that the folder brought.
+    n_validation, n_test : int or "auto"
+        Images of each class, or a share of each (`causalft.datasets.split_sizes`); not used for a split that the
+        folder brought.
     seed : int
     imbalance_factor : float, optional
         Largest over smallest training class; None keeps all that is left.
@@ -103,7 +116,8 @@ def cut_splits(
     Raises
     ------
     CausalFTError
-        One class only, an empty class, or a class with fewer images than its splits need; the message names it.
+        One class only, an empty class, or a class with fewer images than its splits need; the message names it, and
+        sizes that would work.
 
     Examples
     --------
@@ -111,12 +125,14 @@ def cut_splits(
     >>> images = ImageSet.from_arrays(pixels, np.arange(60) % 3, ["ant", "bee", "cow"])
     >>> cut_splits(images, n_validation=2, n_test=5, seed=0, imbalance_factor=10, order="class")
     Splits('arrays': 3 classes; train 18 (1 to 13 a class, imbalance 13), validation 6, test 15)
+    >>> cut_splits(images, seed=0)
+    Splits('arrays': 3 classes; train 42 (14 to 14 a class, imbalance 1), validation 6, test 12)
     """
     images = usable(images, drop_empty_classes)
     test_rng, draw_rng = (np.random.default_rng([seed, purpose]) for purpose in range(2))
     report = duplicate_groups(images, duplicates) if isinstance(duplicates, str) else duplicates
     parts, notes = _evaluation_parts(
-        images, n_validation, n_test, test_rng, report, reserve=np.ones(images.n_classes)
+        images, n_validation, n_test, test_rng, report, np.ones(images.n_classes, np.int64), FIT_CAPS
     )
     names: tuple[str, ...] | None = None
     train = parts.pop("rest")
@@ -143,8 +159,8 @@ def cut_splits(
 def pool_splits(
     images: ImageSet,
     *,
-    n_test: int,
-    n_validation: int,
+    n_test: int | str = AUTO,
+    n_validation: int | str = AUTO,
     seed: int,
     pool_fraction: float = 0.5,
     duplicates: str | DuplicateReport | None = "near",
@@ -157,8 +173,8 @@ def pool_splits(
     Parameters
     ----------
     images : ImageSet
-    n_test, n_validation : int
-        Images of each class, as in `cut_splits`.
+    n_test, n_validation : int or "auto"
+        As in `cut_splits`; a share has 1000 test and 50 validation images of a class at most.
     seed : int
     pool_fraction : float in (0, 1)
         Share of each class that goes to the pool.
@@ -191,7 +207,16 @@ def pool_splits(
     source = images.splits.get("train", np.arange(len(images)))
     counts = np.bincount(images.labels[source], minlength=images.n_classes)
     quota = np.maximum(1, np.rint(pool_fraction * counts)).astype(np.int64)
-    parts, _ = _evaluation_parts(images, n_validation, n_test, rng, report, reserve=quota + 1)
+    single = np.flatnonzero(counts < 2)
+    if len(single):
+        name = images.class_names[single[0]]
+        raise CausalFTError(
+            f"class '{name}' has {counts[single[0]]} image in {images.location} ({len(single)} of {images.n_classes} "
+            "classes have fewer than 2), and the pre-training pool and the training part need one each; add images, or "
+            "leave the class out"
+        )
+    quota = np.minimum(quota, counts - 1)
+    parts, _ = _evaluation_parts(images, n_validation, n_test, rng, report, quota + 1, POOL_CAPS)
     rest = parts.pop("rest")
     in_pool = np.zeros(len(images), dtype=bool)
     room = quota.copy()
@@ -223,49 +248,89 @@ def pool_splits(
 
 def _evaluation_parts(
     images: ImageSet,
-    n_validation: int,
-    n_test: int,
+    n_validation: int | str,
+    n_test: int | str,
     rng: np.random.Generator,
     report: DuplicateReport | None,
-    reserve: NDArray[np.generic],
+    reserve: NDArray[np.int64],
+    caps: tuple[int, int],
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
     """Rows of validation, test and rest; at least ``reserve`` (K,) images of each class are left in the rest."""
-    if n_validation < 0 or n_test < 0:
-        raise CausalFTError(f"a split cannot have {min(n_validation, n_test)} images a class; give 0 or more")
+    check_size(n_validation, "n_validation")
+    check_size(n_test, "n_test")
     if report is not None and len(report.group) != len(images):
         raise CausalFTError(
             f"the duplicate report is about {len(report.group)} images, the set has {len(images)}"
         )
     given, notes = _without_leaks(images, report)
     source = given.pop("train")
-    wanted = {name: 0 if name in given else n for name, n in (("test", n_test), ("validation", n_validation))}
+    wanted = {
+        name: size
+        for name, split, size in (("n_test", "test", n_test), ("n_validation", "validation", n_validation))
+        if split not in given
+    }
     alone = report.alone if report is not None else np.ones(len(images), dtype=bool)
+    counts = np.bincount(images.labels[source], minlength=images.n_classes)
+    single = np.bincount(images.labels[source[alone[source]]], minlength=images.n_classes)
+    test, validation = _sizes(images, counts, single, reserve, wanted, caps)
     cut: dict[str, list[NDArray[np.int64]]] = {"validation": [], "test": [], "rest": []}
     for k, members in enumerate(by_class(images, source)):
-        name = images.class_names[k]
         rows = rng.permutation(members)
         eligible = rows[alone[rows]]
-        n_cut, needed = sum(wanted.values()), sum(wanted.values()) + int(reserve[k])
-        if len(rows) < needed or len(eligible) < n_cut:
-            only = (
-                f", {len(eligible)} of them without a duplicate,"
-                if len(eligible) < min(len(rows), n_cut)
-                else ""
-            )
-            sizes = np.bincount(images.labels[source], minlength=images.n_classes)
-            least = int(sizes.argmin())
-            smallest = f" ('{images.class_names[least]}' {sizes[least]})" if sizes[least] < len(rows) else ""
-            raise CausalFTError(
-                f"class '{name}' has {len(rows)} images{only} in {images.location}{smallest}; "
-                f"{wanted['test']} for test, "
-                f"{wanted['validation']} for validation and at least {int(reserve[k])} to learn from are needed; "
-                "add images or ask for smaller splits (--n-test, --n-validation)"
-            )
-        cut["test"].append(eligible[: wanted["test"]])
-        cut["validation"].append(eligible[wanted["test"] : n_cut])
+        n_cut = test[k] + validation[k]
+        cut["test"].append(eligible[: test[k]])
+        cut["validation"].append(eligible[test[k] : n_cut])
         cut["rest"].append(rows[~np.isin(rows, eligible[:n_cut])])
     parts = {name: np.sort(np.concatenate(rows)) for name, rows in cut.items()}
     return {**parts, **given}, notes
+
+
+def _sizes(
+    images: ImageSet,
+    counts: NDArray[np.int64],
+    alone: NDArray[np.int64],
+    reserve: NDArray[np.int64],
+    wanted: dict[str, int | str],
+    caps: tuple[int, int],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Test and validation images of each class, (K,) each; refused, with sizes that work, where one has too few."""
+
+    def sizes(n_test: int | str, n_validation: int | str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        found = choose_sizes(counts, alone, reserve, n_test=n_test, n_validation=n_validation, caps=caps)
+        return found.test, found.validation
+
+    n_test, n_validation = wanted.get("n_test", 0), wanted.get("n_validation", 0)
+    test, validation = sizes(n_test, n_validation)
+    needed = test + validation
+    short = np.flatnonzero((counts < needed + reserve) | (alone < needed))
+    missing = [
+        name
+        for name, found in (("test", test), ("validation", validation))
+        if wanted.get(f"n_{name}") == AUTO and not found.any()
+    ]
+    if not len(short) and not missing:
+        return test, validation
+    shared = sizes(*(AUTO if name in wanted else 0 for name in ("n_test", "n_validation")))
+    works = {name: found.any() for name, found in zip(("n_test", "n_validation"), shared)}
+    room = int(np.minimum(counts - reserve, alone).min())
+    in_python, as_options = sizes_that_work(
+        room, wanted, share_works=not missing and all(works[name] for name in wanted)
+    )
+    if missing and not len(short):
+        what = (
+            f"no class of {images.location} has enough images for a share of it to go to {' or '.join(missing)} "
+            f"(the largest has {counts.max()}; of 3 one is tested, of 4 one is for validation as well)"
+        )
+    else:
+        k, least = int(short[0]), int(counts.argmin())
+        only = f", {alone[k]} of them without a duplicate," if alone[k] < min(counts[k], needed[k]) else ""
+        smallest = f" ('{images.class_names[least]}' {counts[least]})" if counts[least] < counts[k] else ""
+        what = (
+            f"class '{images.class_names[k]}' has {counts[k]} images{only} in {images.location}{smallest}; "
+            f"{test[k]} for test, {validation[k]} for validation and at least {int(reserve[k])} to learn from are "
+            "needed"
+        )
+    raise CausalFTError(f"{what}; {in_python}", on_command_line=f"{what}; {as_options}")
 
 
 def _without_leaks(

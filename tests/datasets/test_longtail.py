@@ -247,7 +247,7 @@ def test_class_with_too_few_images_is_named() -> None:
         cut_splits(images, n_validation=5, n_test=10, seed=0)
     with pytest.raises(
         CausalFTError,
-        match="class 'class1' has 12 images .* at least 7 to learn from are needed; .*--n-test, --n-validation",
+        match="class 'class1' has 12 images .* at least 7 to learn from are needed; use .*n_test=2, n_valid",
     ):
         pool_splits(images, n_validation=2, n_test=4, seed=0, duplicates="pixels")
 
