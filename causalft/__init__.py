@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from causalft.fitting import FitSettings, run_fit
     from causalft.priors import estimate_prior
     from causalft.scm import PartSCM, causal_graph, identify
+    from causalft.strata.photo_zoo import downstream_splits
     from causalft.strata.zoo import open_zoo
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _HOMES = {
     "Verification": "causalft.confounding",
     "causal_graph": "causalft.scm",
     "diagnose": "causalft.diagnosis",
+    "downstream_splits": "causalft.strata.photo_zoo",
     "estimate_prior": "causalft.priors",
     "identify": "causalft.scm",
     "open_images": "causalft.datasets",
@@ -52,6 +54,7 @@ __all__ = [
     "Verification",
     "causal_graph",
     "diagnose",
+    "downstream_splits",
     "estimate_prior",
     "identify",
     "open_images",

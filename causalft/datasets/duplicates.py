@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from causalft.datasets.decode import decode
 from causalft.datasets.image_set import ImageSet
+from causalft.datasets.overlap import pixels_digest
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["DUPLICATE_KINDS", "DuplicateReport", "duplicate_groups"]
@@ -135,7 +135,7 @@ def duplicate_groups(
         signatures = decode(
             images,
             None,
-            _near_signature if near else _pixel_digest,
+            _near_signature if near else pixels_digest,
             "comparing images",
             threads,
             progress=progress,
@@ -157,11 +157,6 @@ def _report(images: ImageSet, kind: str, pairs: NDArray[np.int64]) -> DuplicateR
     return DuplicateReport(kind, group, groups, conflicts, examples)
 
 
-def _pixel_digest(image: Image.Image) -> NDArray[np.uint8]:
-    """(32,) SHA-256 of size and pixels."""
-    return np.frombuffer(hashlib.sha256(str(image.size).encode() + image.tobytes()).digest(), dtype=np.uint8)
-
-
 def _near_signature(image: Image.Image) -> NDArray[np.uint8]:
     """(32 + 8 + 256,) digest of the pixels, perceptual hash, grey thumbnail."""
     import imagehash  # brings SciPy; only this kind of comparison needs it
@@ -169,7 +164,7 @@ def _near_signature(image: Image.Image) -> NDArray[np.uint8]:
     grey = image.convert("L")
     bits = np.packbits(imagehash.phash(grey).hash.ravel())
     thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
-    return np.concatenate([_pixel_digest(image), bits, thumbnail])
+    return np.concatenate([pixels_digest(image), bits, thumbnail])
 
 
 def _same_files(images: ImageSet) -> NDArray[np.int64]:

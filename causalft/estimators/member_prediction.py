@@ -30,7 +30,7 @@ class MemberPrediction:
     ----------
     name : str
     zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
-        Logits, shape (n, n_classes), float64.
+        Logits, shape (n, n_classes), float64; n is 0 without test images.
     prior : PriorEstimate
         GLA's estimate of P_P(Y) from the zero-shot logits on the balanced validation set.
     true_prior : numpy.ndarray, optional

@@ -70,7 +70,7 @@ def fit_member(
     Parameters
     ----------
     splits : Splits
-        Long-tailed train, balanced validation and test. The test images are only predicted.
+        Long-tailed train; validation and test, balanced or not. The test images are only predicted, if there are any.
     name : str
     zoo : causalft.strata.zoo.Zoo
     tuning : Tuning
@@ -114,7 +114,7 @@ def fit_member(
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 
     validation = Crops(splits.validation, stratum, progress=progress)
-    test = Crops(splits.test, stratum, progress=progress)
+    test = Crops(splits.test, stratum, progress=progress) if len(splits.test) else None
     train_crops = Crops(splits.train, stratum, progress=progress)
     left = prior_left_in_logits(tuning, splits.train.class_counts) if gla else None
     if left is not None and left.min() == 0:
@@ -127,13 +127,14 @@ def fit_member(
         stratum,
         class_names,
         tuning,
-        (validation, test),
+        (validation,) if test is None else (validation, test),
         train=train_crops if of_images else None,
         cache=cache,
         keep_train=False,
         progress=progress,
     )
-    zero_shot = untuned.logits
+    nothing = np.empty((0, len(class_names)))  # of no test images
+    zero_shot = untuned.logits if test is not None else (*untuned.logits, nothing)
     prior = estimate_prior(zero_shot[0], splits.validation.labels)
     # One for all learning rates.
     weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
@@ -176,7 +177,7 @@ def fit_member(
         zero_shot_validation=zero_shot[0],
         zero_shot_test=zero_shot[1],
         validation_logits=validation_logits,
-        test_logits=tuned.logits(test),
+        test_logits=nothing if test is None else tuned.logits(test),
         prior=prior,
         true_prior=None if stratum.card is None else stratum.card.prior_of(class_names),
         sha256=stratum.sha256,

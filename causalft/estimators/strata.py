@@ -23,6 +23,7 @@ from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
+from causalft.strata.leakage import keep_apart, warn_of_seen
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
@@ -140,7 +141,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         images : ImageSet
             The long-tailed training set; it carries its labels, so ``y`` is not used.
         validation : ImageSet
-            Balanced: the label priors, the temperature and (if asked) the learning rates come from it.
+            The label priors, the temperature and (if asked) the learning rates come from it. It need not be balanced:
+            every class counts alike. A class without a validation image adds nothing to them, and its label prior is
+            taken to be the geometric mean of the others.
         test : ImageSet, optional
             Predicted along the way, kept in ``predictions_``; nothing is learnt from it.
         folder : pathlib.Path, optional
@@ -153,17 +156,25 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         CausalFTError
-            If the graph leaves a backdoor path open, a name is unknown, or the sets do not agree.
+            If the graph leaves a backdoor path open, a name is unknown, the sets do not agree, or validation or test
+            images are among those that the zoo was pre-trained on.
+
+        Warns
+        -----
+        UserWarning
+            If training images were left out because the zoo was pre-trained on them, or an image is in two sets.
         """
         zoo = self.check()
-        if images.class_names != validation.class_names or (test and test.class_names != images.class_names):
+        given = [images, validation] if test is None else [images, validation, test]
+        if len({part.class_names for part in given}) > 1:
             raise CausalFTError("training, validation and test images must share one list of classes")
-        empty = [images.class_names[k] for k in np.flatnonzero(validation.class_counts == 0)]
-        if empty:
-            raise CausalFTError(
-                f"class {empty[0]!r} has no validation image; the priors and the temperature need one"
-            )
-        splits = Splits(train=images, validation=validation, test=test or validation.subset([0]))
+        if not len(validation):
+            raise CausalFTError("validation holds no image; the label priors and the temperature need some")
+        images = keep_apart(zoo, images, validation, test)
+        self._train_images, self._zoo = images, zoo
+        splits = Splits(
+            train=images, validation=validation, test=validation.subset([]) if test is None else test
+        )
         label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
         tuning = self.tuning or default_tuning(label)
         self.members_: dict[str, TunedStratum] = {}
@@ -234,7 +245,15 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[self.predict_proba(images).argmax(axis=1)]
 
     def score(self, images: ImageSet, y: None = None, sample_weight: np.ndarray | None = None) -> float:
-        """Share of the images whose label is the most probable class."""
+        """Share of the images whose label is the most probable class.
+
+        Warns
+        -----
+        UserWarning
+            If some of them are training images, or images that the zoo was pre-trained on.
+        """
+        if hasattr(self, "_train_images"):
+            warn_of_seen(images, self._zoo, self._train_images)
         right = self.predict_proba(images).argmax(axis=1) == images.align_classes(list(self.classes_)).labels
         return float(np.average(right, weights=sample_weight))
 

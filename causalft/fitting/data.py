@@ -18,6 +18,7 @@ from causalft.errors import CausalFTError
 from causalft.fitting.order import draw_against_prior, draw_tail
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor
+from causalft.strata.leakage import MANIFEST
 from causalft.strata.photo_zoo import downstream_splits
 
 __all__ = ["data_document", "load_splits"]
@@ -63,7 +64,7 @@ def _load(settings: FitSettings, seed: int) -> Splits:
     images = open_images(
         settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
     )
-    if settings.zoo is not None and (Path(settings.zoo) / "manifest.parquet").exists():
+    if settings.zoo is not None and (Path(settings.zoo) / MANIFEST).exists():
         return downstream_splits(
             Path(settings.zoo),
             images,

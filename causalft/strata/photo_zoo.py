@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,16 @@ import numpy as np
 import pandas as pd
 
 from causalft import limits
+from causalft.datasets.decode import decode
 from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.orders import choose_orders
+from causalft.datasets.overlap import pixels_digest
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.runs import Run, atomic_path, read_json, write_json
+from causalft.strata.leakage import MANIFEST
 from causalft.strata.mini import MiniConfig
 from causalft.strata.pretrain import PretrainingLoss
 from causalft.strata.views import find_view
@@ -202,19 +206,27 @@ def _check_name(name: str) -> None:
 
 
 def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
-    """Write ``manifest.parquet`` (one row an image: file, label, split, sha256) and ``zoo.json`` into the zoo."""
+    """Write ``manifest.parquet`` and ``zoo.json`` into the zoo.
+
+    The manifest has one row per image: file, label, split, SHA-256 of the file, and for the pool that of the pixels.
+    """
     split = np.full(len(images), "unused", dtype=object)
     for part, rows in zoo.parts.items():
         split[rows] = part
+    pixels = np.full(len(images), "", dtype=object)
+    pool = zoo.parts["pool"]
+    digests = decode(images, pool, pixels_digest, "hashing the pre-training pool")
+    pixels[pool] = [digest.tobytes().hex() for digest in digests]
     table = pd.DataFrame(
         {
             "file": images.files,
             "label": np.asarray(images.class_names)[images.labels],
             "split": split,
             "sha256": [images.bytes_hash(i) for i in range(len(images))],
+            "pixels": pixels,
         }
     )
-    with atomic_path(run.file("manifest.parquet")) as temporary:
+    with atomic_path(run.file(MANIFEST)) as temporary:
         table.to_parquet(temporary, index=False)
     write_json(
         run.file("zoo.json"),
@@ -230,18 +242,18 @@ def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
 
 
 def downstream_splits(
-    folder: Path,
+    folder: str | os.PathLike[str],
     images: ImageSet,
     *,
-    imbalance_factor: float | None,
-    seed: int,
+    imbalance_factor: float | None = None,
+    seed: int = 0,
     profile: str = "exponential",
 ) -> Splits:
     """Return the downstream part of the images a zoo was made from: what its members never saw.
 
     Parameters
     ----------
-    folder : pathlib.Path
+    folder : path
         The zoo.
     images : ImageSet
         The same images.
@@ -258,7 +270,12 @@ def downstream_splits(
         If the images are not exactly those of the manifest: one is new, one is missing, or its bytes have changed.
         Every image is read once for this.
     """
-    table = pd.read_parquet(folder / "manifest.parquet").set_index("file")
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        raise CausalFTError(
+            f"{folder} is not the folder of a zoo that was pre-trained on images (it has no {MANIFEST})"
+        )
+    table = pd.read_parquet(folder / MANIFEST).set_index("file")
     described = read_json(folder / "zoo.json")
     missing = [file for file in images.files if file not in table.index]
     if missing:
