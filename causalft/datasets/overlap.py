@@ -48,7 +48,9 @@ def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] 
         SHA-256 of pixels (`pixels_hash`), for a set in memory.
     """
     if in_memory(images):
-        return np.array([bool(pixels) and pixels_hash(images, i) in pixels for i in range(len(images))], dtype=bool)
+        return np.array(
+            [bool(pixels) and pixels_hash(images, i) in pixels for i in range(len(images))], dtype=bool
+        )
     return np.array([bool(files) and images.bytes_hash(i) in files for i in range(len(images))], dtype=bool)
 
 
@@ -67,7 +69,9 @@ def shared_images(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
     if in_memory(images) or in_memory(others):
         known = {pixels_hash(others, i) for i in range(len(others))}
         return np.array([pixels_hash(images, i) in known for i in range(len(images))], dtype=bool)
-    size, other_size = (np.array([s.quick_key(i)[0] for i in range(len(s))], dtype=np.int64) for s in (images, others))
+    size, other_size = (
+        np.array([s.quick_key(i)[0] for i in range(len(s))], dtype=np.int64) for s in (images, others)
+    )
     known = {others.bytes_hash(int(i)) for i in np.flatnonzero(np.isin(other_size, size))}
     alike = np.isin(size, other_size)
     return np.array([alike[i] and images.bytes_hash(i) in known for i in range(len(images))], dtype=bool)

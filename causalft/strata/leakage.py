@@ -1,4 +1,4 @@
-"""Images that a model has seen before: those of a zoo's pre-training pool, and those that a classifier was fitted on."""
+"""Images that a model has seen before: those of a zoo's pre-training pool, and those a classifier was fitted on."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet |
                 f"class {train.class_names[empty[0]]!r} has no training image but those that {pool.zoo} was "
                 "pre-trained on; causalft.downstream_splits(zoo, images) cuts splits that its models never saw"
             )
-        _warn(f"{int(seen_mask.sum())} of {len(train)} training images left out: {pool.zoo} was pre-trained on them")
+        _warn(
+            f"{int(seen_mask.sum())} of {len(train)} training images left out: {pool.zoo} was pre-trained on them"
+        )
         train = kept
     for name, images in others.items():
         _warn_of_repeats(name, images, "training", train)
@@ -112,7 +114,9 @@ def warn_of_seen(images: ImageSet, zoo: Zoo, train: ImageSet) -> None:
     pool = pretraining_pool(zoo)
     seen = int(pool.holds(images).sum())
     if seen:
-        _warn(f"{seen} of {len(images)} images are among those that {pool.zoo} was pre-trained on: the score flatters")
+        _warn(
+            f"{seen} of {len(images)} images are among those that {pool.zoo} was pre-trained on: the score flatters"
+        )
 
 
 def _warn_of_repeats(name: str, images: ImageSet, other: str, others: ImageSet) -> None:
