@@ -16,6 +16,7 @@ from causalft.errors import CausalFTError
 
 __all__ = [
     "GROUPS",
+    "balancing_weights",
     "class_accuracy",
     "cross_groups",
     "data_groups",
@@ -143,6 +144,33 @@ def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDA
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = sums / totals
     return accuracy.reshape(*hits.shape[:-1], n_classes)
+
+
+def balancing_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Weights under which every class that is present counts alike: ``n / (classes present * images of the class)``.
+
+    With them a weighted mean over the images is the mean over the classes of the class means: a set cut to a share of
+    each class is scored, and chosen on, as a balanced one would be, with fewer images behind the rare classes.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    (n,) array
+        Sums to n; all 1 for a balanced set.
+
+    Examples
+    --------
+    >>> balancing_weights([0, 0, 0, 2], n_classes=3).tolist()
+    [0.6666666666666666, 0.6666666666666666, 0.6666666666666666, 2.0]
+    """
+    y = _labels(labels, n_classes)
+    counts = np.bincount(y, minlength=n_classes)
+    return len(y) / (max(1, np.count_nonzero(counts)) * counts[y].astype(float))
 
 
 def group_accuracy(class_acc: ArrayLike, groups: Sequence[str] | NDArray[np.str_]) -> dict[str, float | None]:

@@ -65,13 +65,13 @@ def test_without_a_card_that_knows_the_classes_the_prior_is_estimated(
     from causalft.fitting import order as module
 
     seen = []
-    whole = module.estimate_prior
+    whole = module.prior_on_validation
 
     def watched(logits, labels, *rest):
         seen.append((logits.shape, np.bincount(labels).tolist()))
         return whole(logits, labels, *rest)
 
-    monkeypatch.setattr(module, "estimate_prior", watched)
+    monkeypatch.setattr(module, "prior_on_validation", watched)
     orders = {
         order: load_splits(settings(photos, zoo, order=order), seed=0) for order in ("consistency", "reverse")
     }

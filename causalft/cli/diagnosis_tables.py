@@ -47,8 +47,9 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 
 
 def _accuracy_table(found: Diagnosis) -> Table:
+    mean = "" if found.balanced_test else "; all: mean over classes"
     table = _table(
-        f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}", "model", "all", "95 %"
+        f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}{mean}", "model", "all", "95 %"
     )
     for name in (*(f"D-{g}" for g in _GROUPS), "", *(f"P-{g}" for g in _GROUPS)):
         table.add_column(name, justify="right", no_wrap=True)
@@ -92,7 +93,7 @@ def _control_table(found: Diagnosis) -> Table:
         for name, c in found.controls.items()
     ]
     for label, score, gained, measure in rows:
-        accuracy = f"{100 * score.accuracy.estimate:.1f}"
+        accuracy = f"{100 * score.class_mean.estimate:.1f}"
         intervals = (points(value, missing="-") for value in (gained, measure.before, measure.after))
         table.add_row(label, accuracy, *intervals)
     table.caption = "gap: points beyond class difficulty, in the single models and after their fusion."
@@ -112,7 +113,7 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 
 def _overall(score: ModelScore) -> tuple[str, str]:
-    value = score.accuracy
+    value = score.class_mean
     return f"{100 * value.estimate:.1f}", f"{100 * value.low:.1f}-{100 * value.high:.1f}"
 
 

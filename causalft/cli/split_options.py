@@ -13,10 +13,26 @@ from causalft.cli.data_options import DATA_OPTIONS
 from causalft.cli.options import refuse_given
 from causalft.cli.types import TEXT, Number
 
-__all__ = ["refuse_idle_splits", "split_options"]
+__all__ = ["refuse_idle_splits", "size_options", "split_options"]
 
 # causalft.datasets.orders.PRIOR_ORDERS, which is not imported for --help: NumPy comes with it. A test compares them.
 _AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
+
+
+def size_options(validation_cap: int, test_cap: int) -> tuple[Callable[..., Any], ...]:
+    """``--n-validation`` and ``--n-test``, a share of each class up to these caps by default."""
+    return tuple(
+        click.option(
+            f"--n-{what}",
+            type=Number(limits.IMAGES_PER_CLASS, limits.AUTO),
+            default=limits.AUTO,
+            show_default=True,
+            help=f"{what.capitalize()} images of each class, where the data bring none. auto: {share} of a class, at "
+            f"most {cap}; training keeps the rest.",
+        )
+        for what, share, cap in (("validation", "a tenth", validation_cap), ("test", "a fifth", test_cap))
+    )
+
 
 _OPTIONS = (
     click.option(
@@ -45,20 +61,7 @@ _OPTIONS = (
         metavar="STRATUM",
         help="Whose label prior that is.  [default: the first stratum]",
     ),
-    click.option(
-        "--n-validation",
-        type=Number(limits.IMAGES_PER_CLASS),
-        default=10,
-        show_default=True,
-        help="Validation images a class, where the data bring none.",
-    ),
-    click.option(
-        "--n-test",
-        type=Number(limits.IMAGES_PER_CLASS),
-        default=50,
-        show_default=True,
-        help="Test images a class, where the data bring none.",
-    ),
+    *size_options(10, 50),
     click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out."),
 )
 

@@ -11,6 +11,7 @@ from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
+from causalft.cli.split_options import size_options
 from causalft.cli.types import FILE, PATH, SEED, TEXT, Number, Numbers
 from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
 from causalft.errors import CausalFTError
@@ -292,20 +293,8 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     show_default=True,
     help="Share of each class for pre-training.",
 )
-@click.option(
-    "--n-validation",
-    type=Number(limits.IMAGES_PER_CLASS),
-    default=50,
-    show_default=True,
-    help="Validation images a class.",
-)
-@click.option(
-    "--n-test",
-    type=Number(limits.IMAGES_PER_CLASS),
-    default=1000,
-    show_default=True,
-    help="Test images a class.",
-)
+@size_options(50, 1000)[0]
+@size_options(50, 1000)[1]
 @click.option("--image-size", type=Number(limits.IMAGE_SIZE), default=32, show_default=True, help="Pixels.")
 @click.option("--epochs", type=Number(limits.EPOCHS), help="Default: 20 on images, 6 on the part world.")
 @click.option(

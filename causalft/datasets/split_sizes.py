@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
+from causalft.limits import AUTO
 
 __all__ = ["AUTO", "FIT_CAPS", "POOL_CAPS", "SplitSizes", "check_size", "choose_sizes", "sizes_that_work"]
-
-AUTO = "auto"
 
 #: Most test and validation images of a class that a share takes.
 FIT_CAPS = (50, 10)

@@ -136,7 +136,8 @@ def _mechanism(found: Diagnosis) -> list[str]:
 
 def _accuracy(found: Diagnosis) -> str:
     best = found.best_on_test
-    sentence = f"Accuracy: {points(found.fused.accuracy)} % fused"
+    kind = "" if found.balanced_test else " (mean over classes)"
+    sentence = f"Accuracy{kind}: {points(found.fused.class_mean)} % fused"
     if len(found.strata) == 1:
         return f"{sentence}; one stratum leaves nothing to fuse."
     sentence += (
@@ -155,8 +156,23 @@ def _accuracy(found: Diagnosis) -> str:
     return f"{sentence}."
 
 
+def _test_set(found: Diagnosis) -> list[str]:
+    """What accuracy means where the classes have unequal numbers of test images, and what that leaves unknown."""
+    if found.balanced_test or found.test_counts is None:
+        return []
+    counts = found.test_counts[found.test_counts > 0]
+    sentence = f"The {len(counts)} tested classes have {counts.min()} to {counts.max()} test images; "
+    untested = found.n_classes - len(counts)
+    if untested:
+        sentence += (
+            f"{untested} more {'has' if untested == 1 else 'have'} none and no part in any accuracy here; "
+        )
+    sentence += "accuracy in these sentences is the mean over the tested classes"
+    return [f"{sentence}; of the images {points(found.fused.accuracy)} % are right."]
+
+
 def _limits(found: Diagnosis) -> list[str]:
-    limits = []
+    limits = _test_set(found)
     if found.n_seeds == 1:
         limits.append("One seed: the intervals cover other test images, not other training runs.")
     if found.n_classes < 20:

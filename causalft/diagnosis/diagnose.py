@@ -16,7 +16,15 @@ from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagn
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
-from causalft.imbalance import GROUPS, class_accuracy, cross_groups, data_groups, group_accuracy, prior_groups
+from causalft.imbalance import (
+    GROUPS,
+    balancing_weights,
+    class_accuracy,
+    cross_groups,
+    data_groups,
+    group_accuracy,
+    prior_groups,
+)
 
 __all__ = ["diagnose"]
 
@@ -77,6 +85,10 @@ def diagnose(
 
     Notes
     -----
+    ``accuracy`` is the share of right images. Everything else (``class_mean``, groups, gains, paired differences, NLL,
+    calibration error) counts every class that has a test image alike: a test set cut to a share of each class would
+    else tell of its head alone. On a balanced test set both are the same.
+
     ``own_minus_off_gap``: mean over j of gap[j, j] - mean over i != j of gap[i, j], where gap[i, j] is the accuracy of
     model i on the P-many classes of prior j minus that on its P-few classes (means of class accuracies). After
     fusion the first term is the fused model's gap; the baseline stays.
@@ -118,8 +130,10 @@ def diagnose(
     correct = np.stack([p.argmax(axis=-1) == y for p in models.values()])
     row = {name: index for index, name in enumerate(models)}
 
-    shares = np.bincount(y, minlength=n_classes) / n
-    tested = shares > 0
+    test_counts = np.bincount(y, minlength=n_classes)
+    tested = test_counts > 0
+    shares = np.stack([test_counts / n, tested / tested.sum()])  # of images, and every tested class alike
+    balance = balancing_weights(y, n_classes)
     d_groups = data_groups(counts)
     p_groups = {name: prior_groups(prior) for name, prior in zip(names, q)}
     groups = np.stack([group_vectors(g, tested) for g in (d_groups, *p_groups.values())])
@@ -137,6 +151,7 @@ def diagnose(
         accuracy = seed_accuracy[row[model]].mean(axis=0)
         return ModelScore(
             accuracy=found["accuracy"][row[model]],
+            class_mean=found["class_mean"][row[model]],
             per_seed=tuple(correct[row[model]].mean(axis=1).tolist()),
             class_accuracy=accuracy,
             D=group_accuracy(accuracy, d_groups),
@@ -150,7 +165,7 @@ def diagnose(
         )
 
     strata = {name: score(f"stratum {name}") for name in names}
-    best_on_test = max(names, key=lambda name: strata[name].accuracy.estimate)
+    best_on_test = max(names, key=lambda name: strata[name].class_mean.estimate)
     if best_single is not None and best_single not in names:
         raise CausalFTError(
             f"best_single '{best_single}' is no stratum of this fit; {nearest(best_single, names)}"
@@ -205,8 +220,11 @@ def diagnose(
         fusion=fusion,
         stratum_prior=dict(zip(names, weights.tolist())),
         temperature=tuple(np.atleast_1d(np.asarray(temperature, dtype=float)).tolist()),
-        nll=float(np.mean([nll(p, y, kind="probabilities") for p in fused])),
-        ece=float(np.mean([expected_calibration_error(p, y, kind="probabilities") for p in fused])),
+        test_counts=test_counts.astype(np.int64),
+        nll=float(np.mean([nll(p, y, balance, kind="probabilities") for p in fused])),
+        ece=float(
+            np.mean([expected_calibration_error(p, y, weights=balance, kind="probabilities") for p in fused])
+        ),
         gap=gap,
         P_gap=_before_after(found, "P_gap"),
         own_minus_off_gap=_before_after(found, "own_minus_off_gap"),
@@ -241,13 +259,15 @@ class _Statistics:
 
     def __call__(self, class_acc: Floats) -> dict[str, Floats]:
         a = np.nan_to_num(class_acc)  # classes without a test image have weight 0 in everything below
-        accuracy, gap = a @ self.shares, a @ self.vectors.T
+        of_images, accuracy = np.moveaxis(a @ self.shares.T, -1, 0)
+        gap = a @ self.vectors.T
         fused = self.row["fused"]
         strata, strata_gap, fused_gap = a[:, : self.n_strata], gap[:, : self.n_strata], gap[:, fused]
         baseline = off_gap(strata_gap)
         gain = accuracy[:, fused] - accuracy[:, : self.n_strata].mean(axis=1)
         found = {
-            "accuracy": accuracy,
+            "accuracy": of_images,
+            "class_mean": accuracy,
             "gap": np.concatenate([strata_gap, fused_gap[:, None]], axis=1),
             "groups": (a @ self.groups.reshape(-1, a.shape[-1]).T).reshape(
                 *a.shape[:2], *self.groups.shape[:2]

@@ -61,7 +61,11 @@ class ModelScore:
     Attributes
     ----------
     accuracy : Interval
+        Share of the test images that are right.
+    class_mean : Interval
+        Mean over the classes that have a test image; the same as ``accuracy`` on a balanced test set.
     per_seed : tuple of float
+        ``accuracy`` of each seed.
     class_accuracy : (K,) array
         NaN for a class without a test image.
     D : Groups
@@ -75,6 +79,7 @@ class ModelScore:
     """
 
     accuracy: Interval
+    class_mean: Interval
     per_seed: tuple[float, ...]
     class_accuracy: NDArray[np.float64]
     D: Groups
@@ -88,6 +93,8 @@ class ModelScore:
         return {
             "accuracy": self.accuracy.estimate,
             "ci95": [self.accuracy.low, self.accuracy.high],
+            "mean_class_accuracy": self.class_mean.estimate,
+            "mean_class_ci95": [self.class_mean.low, self.class_mean.high],
             "per_seed": list(self.per_seed),
             "D": self.D,
             "P": self.P if prior is None else self.P[prior],
@@ -116,11 +123,11 @@ class Control:
         Of the fused members.
     member_accuracy : dict of str to float
     gain : Interval
-        Fused minus mean member accuracy.
+        Fused minus mean member accuracy (mean over classes).
     P_gap, own_minus_off_gap, prior_slope : BeforeAfter
         On the groups by that prior; the difficulty baseline comes from the strata.
     strata_minus_control : Interval
-        Accuracy of the fused strata minus that of the fused control.
+        Accuracy (mean over classes) of the fused strata minus that of the fused control.
     strata_gain_minus_control_gain : Interval
     ensemble_share : Interval
         Gain of the control over gain of the strata: what an ordinary ensemble gives too.
@@ -182,7 +189,7 @@ class Diagnosis:
     temperature : tuple of float
         One per seed.
     nll, ece : float
-        Of the fused probabilities (nats; fraction), mean over seeds.
+        Of the fused probabilities (nats; fraction), every tested class counting alike, mean over seeds.
     gap : dict of str to dict of str to Interval
         Model to prior to P gap (many minus few); the fused model is ``"fused"``.
     P_gap, own_minus_off_gap, prior_slope : BeforeAfter
@@ -198,9 +205,11 @@ class Diagnosis:
     chosen_on : {"validation", "test"}
     controls : dict of str to Control
     paired : dict of str to Interval
-        Differences of accuracy on the same test images.
+        Differences of accuracy (mean over classes) on the same test images.
     sentences : tuple of str
         What `conclusion` returns.
+    test_counts : (K,) array, optional
+        Test images.
     """
 
     n: int
@@ -228,6 +237,12 @@ class Diagnosis:
     controls: dict[str, Control]
     paired: dict[str, Interval]
     sentences: tuple[str, ...] = ()
+    test_counts: NDArray[np.int64] | None = None
+
+    @property
+    def balanced_test(self) -> bool:
+        """Whether every class has the same number of test images, as far as is known."""
+        return self.test_counts is None or bool((self.test_counts == self.test_counts[0]).all())
 
     def conclusion(self) -> list[str]:
         """Sentences for people: parameter imbalance first, then its control, then the accuracy."""
@@ -236,9 +251,15 @@ class Diagnosis:
     def to_metrics(self) -> dict[str, Any]:
         """The part of ``fit``'s ``metrics.json`` that a diagnosis knows (NaN becomes null when it is written)."""
         single = self.strata[self.best_single]
-        oracle = {"name": self.best_on_test, "accuracy": self.strata[self.best_on_test].accuracy.estimate}
+        best = self.strata[self.best_on_test]
+        oracle = {
+            "name": self.best_on_test,
+            "accuracy": best.accuracy.estimate,
+            "mean_class_accuracy": best.class_mean.estimate,
+        }
         return {
             "n_test": self.n,
+            **({} if self.test_counts is None else {"test_counts": self.test_counts.tolist()}),
             "n_seeds": self.n_seeds,
             "class_counts": self.class_counts.tolist(),
             "strata": {

@@ -194,7 +194,7 @@ def label_log_probabilities(probs: ArrayLike, labels: ArrayLike, *, kind: Kind =
 
 
 def fit_stratum_temperatures(
-    probs: ArrayLike, labels: ArrayLike, *, kind: Kind = None
+    probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, kind: Kind = None
 ) -> NDArray[np.float64]:
     """Find the temperature of each stratum by itself: (M,).
 
@@ -206,6 +206,8 @@ def fit_stratum_temperatures(
     probs : (M, n, K) array
         Probabilities, log-probabilities or logits per stratum; see ``kind``.
     labels : (n,) array of int in [0, K)
+    weights : (n,) array, optional
+        How often each sample counts; default: once.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
         As in :func:`fuse`.
 
@@ -216,7 +218,8 @@ def fit_stratum_temperatures(
     >>> apply_stratum_temperatures([sharp, blunt], temperatures)[:, 0, 0].round(3).tolist()
     [0.75, 0.75]
     """
-    return np.array([fit_temperature(p, labels, kind="log-probabilities") for p in _stack(probs, kind)])
+    members = _stack(probs, kind)
+    return np.array([fit_temperature(p, labels, weights, kind="log-probabilities") for p in members])
 
 
 def apply_stratum_temperatures(
@@ -245,8 +248,12 @@ def apply_stratum_temperatures(
     return np.stack([apply_temperature(p, float(t), kind="log-probabilities") for p, t in pairs])
 
 
-def nll(probs: ArrayLike, labels: ArrayLike, *, kind: str | None = None) -> float:
+def nll(
+    probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, kind: str | None = None
+) -> float:
     """Mean negative log-likelihood in nats; a probability of 0 counts as the smallest float.
+
+    With ``weights`` (n,) each sample counts so often.
 
     Examples
     --------
@@ -255,13 +262,20 @@ def nll(probs: ArrayLike, labels: ArrayLike, *, kind: str | None = None) -> floa
     """
     log_p, y = log_probabilities(probs, kind), np.asarray(labels)
     _check_pair(log_p, y)
-    return float(-log_p[np.arange(len(y)), y].mean())
+    return -float(np.average(log_p[np.arange(len(y)), y], weights=weights))
 
 
 def expected_calibration_error(
-    probs: ArrayLike, labels: ArrayLike, n_bins: int = 15, *, kind: str | None = None
+    probs: ArrayLike,
+    labels: ArrayLike,
+    n_bins: int = 15,
+    *,
+    weights: ArrayLike | None = None,
+    kind: str | None = None,
 ) -> float:
     """Mean |accuracy - confidence| over equal-width bins of the top probability, weighted by bin size.
+
+    With ``weights`` (n,) each sample counts so often.
 
     Examples
     --------
@@ -273,7 +287,8 @@ def expected_calibration_error(
     confidence = np.exp(log_p.max(axis=1))
     surplus = (log_p.argmax(axis=1) == y) - confidence
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    return float(np.abs(np.bincount(bins, weights=surplus, minlength=n_bins)).sum() / len(y))
+    counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    return float(np.abs(np.bincount(bins, weights=surplus * counts, minlength=n_bins)).sum() / counts.sum())
 
 
 def _stack(probs: ArrayLike, kind: Kind) -> NDArray[np.float64]:

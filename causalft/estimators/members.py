@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.special import log_softmax
 
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
+from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.estimators.run_files import PREDICTIONS, folder_name
+from causalft.imbalance import balancing_weights
 from causalft.limits import check_device
-from causalft.priors import estimate_prior
+from causalft.priors import prior_on_validation
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
 from causalft.strata.head_weights import start_of_head
@@ -75,7 +76,8 @@ def fit_member(
     zoo : causalft.strata.zoo.Zoo
     tuning : Tuning
     learning_rates : tuple of float
-        With two or more, each is tried and the one with the lowest validation risk (NLL) is kept.
+        With two or more, each is tried and the one with the lowest validation risk (NLL, every class of the
+        validation set counting alike) is kept.
     gla : bool
         GLA-FT: the tuned stratum adds the debiased zero-shot logits of the untouched model to its own. Training and the
         choice of a learning rate go without them.
@@ -135,7 +137,7 @@ def fit_member(
     )
     nothing = np.empty((0, len(class_names)))  # of no test images
     zero_shot = untuned.logits if test is not None else (*untuned.logits, nothing)
-    prior = estimate_prior(zero_shot[0], splits.validation.labels)
+    prior = prior_on_validation(zero_shot[0], splits.validation.labels)
     # One for all learning rates.
     weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
     untouched = None
@@ -147,6 +149,7 @@ def fit_member(
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
     rates = learning_rates or (tuning.lr,)
+    balance = balancing_weights(splits.validation.labels, len(class_names))
     for lr in rates:
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
@@ -163,8 +166,7 @@ def fit_member(
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
         )
         logits = tuned.logits(validation)
-        chosen = log_softmax(logits, axis=1)[np.arange(len(logits)), splits.validation.labels]
-        risk = -float(chosen.mean())
+        risk = nll(logits, splits.validation.labels, balance, kind="logits")
         if best is None or risk < best[0]:
             best = (risk, tuned, logits, lr)
     assert best is not None

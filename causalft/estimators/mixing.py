@@ -95,6 +95,7 @@ def fit_mixing(
     stratum_prior: Sequence[float] | str | None = None,
     calibrate_strata: bool = False,
     seed: int = 0,
+    weights: ArrayLike | None = None,
     kind: Kind = "probabilities",
 ) -> Mixing:
     """Learn a fusion on validation images.
@@ -111,6 +112,9 @@ def fit_mixing(
         Fit a temperature for each stratum before the fusion.
     seed : int
         Of the bootstrap behind the interval.
+    weights : (n,) array of positive numbers, optional
+        How often each image counts; default: once. Validation images of unequal classes take
+        :func:`causalft.imbalance.balancing_weights`.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member
         As in :func:`causalft.estimators.fusion.fuse`.
 
@@ -128,18 +132,18 @@ def fit_mixing(
     check_mixing(fusion, stratum_prior, n_strata)
     temperatures = None
     if calibrate_strata:
-        temperatures = fit_stratum_temperatures(probs, labels, kind=kind)
+        temperatures = fit_stratum_temperatures(probs, labels, weights, kind=kind)
         probs, kind = apply_stratum_temperatures(probs, temperatures, kind=kind), "probabilities"
     intervals = None
     if stratum_prior == "em":
-        found = estimate_stratum_prior(probs, labels, seed, kind=kind)
-        weights, intervals = found.weights, found.ci95
+        found = estimate_stratum_prior(probs, labels, seed, weights=weights, kind=kind)
+        p_c, intervals = found.weights, found.ci95
     else:
-        weights = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, n_strata)
+        p_c = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, n_strata)
     return Mixing(
         fusion,
-        tuple(map(float, weights)),
-        fit_temperature(fuse(probs, weights, fusion, kind=kind), labels, kind="probabilities"),
+        tuple(map(float, p_c)),
+        fit_temperature(fuse(probs, p_c, fusion, kind=kind), labels, weights, kind="probabilities"),
         None if temperatures is None else tuple(map(float, temperatures)),
         None if intervals is None else tuple((float(low), float(high)) for low, high in intervals),
     )

@@ -19,6 +19,7 @@ from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device
 from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
 from causalft.estimators.stream import predict_stream
+from causalft.imbalance import balancing_weights
 from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
@@ -203,6 +204,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             stratum_prior=self.stratum_prior,
             calibrate_strata=self.calibrate_strata,
             seed=tuning.seed,
+            weights=balancing_weights(validation.labels, validation.n_classes),
         )
         return self
 

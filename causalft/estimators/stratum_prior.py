@@ -68,6 +68,7 @@ def estimate_stratum_prior(
     labels: ArrayLike,
     seed: int = 0,
     *,
+    weights: ArrayLike | None = None,
     n_boot: int = 500,
     concentration: float = 1.0,
     kind: Kind = None,
@@ -81,6 +82,8 @@ def estimate_stratum_prior(
     labels : (n,) array of int in [0, K)
     seed : int
         Of the bootstrap.
+    weights : (n,) array of positive numbers, optional
+        How often each image counts; default: once. They are scaled to sum to n.
     n_boot : int
         Draws, at least 20.
     concentration : float
@@ -111,20 +114,26 @@ def estimate_stratum_prior(
         raise CausalFTError(f"n_boot is {n_boot}; an interval needs 20 draws or more")
     log_p = label_log_probabilities(val_probs, labels, kind=kind).T
     highest = log_p.max(axis=1, keepdims=True)
-    likelihood, log_scale = np.exp(log_p - highest), float(highest.sum())
+    likelihood = np.exp(log_p - highest)
     n, n_strata = likelihood.shape
+    counted = np.ones(n) if weights is None else np.asarray(weights, dtype=float)
+    if counted.shape != (n,) or not (np.isfinite(counted).all() and (counted > 0).all()):
+        raise CausalFTError(f"weights must be {n} positive numbers")
+    if weights is not None:
+        counted = counted * (n / counted.sum())
+    log_scale = float(counted @ highest[:, 0])
     extra = concentration - 1
     start = np.full((n_strata, 1), 1 / n_strata)
     path: list[float] = []
-    weights, gap = _em(likelihood, np.ones((n, 1)), start, extra, _GAP, path)
-    counts = _stratified_counts(np.asarray(labels), n_boot, np.random.default_rng(seed))
+    found, gap = _em(likelihood, counted[:, None], start, extra, _GAP, path)
+    counts = _stratified_counts(np.asarray(labels), n_boot, np.random.default_rng(seed)) * counted[:, None]
     # A weight at 0 would never leave it: a draw starts from the middle between the estimate and uniform.
-    draws, _ = _em(likelihood, counts, np.repeat((weights + start) / 2, n_boot, axis=1), extra, _GAP_OF_DRAWS)
+    draws, _ = _em(likelihood, counts, np.repeat((found + start) / 2, n_boot, axis=1), extra, _GAP_OF_DRAWS)
     return StratumPrior(
-        weights=weights[:, 0],
+        weights=found[:, 0],
         ci95=np.quantile(draws, [0.025, 0.975], axis=1).T,
         n_iter=len(path) - 1,
-        loglik=float(np.log(likelihood @ weights).sum() + log_scale),
+        loglik=float(counted @ np.log(likelihood @ found)[:, 0] + log_scale),
         gap=float(gap[0]),
         path=tuple(float(value + log_scale) for value in path),
     )

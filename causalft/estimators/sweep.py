@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from causalft.errors import CausalFTError
-from causalft.imbalance import class_accuracy, data_groups, group_accuracy
+from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss
@@ -41,7 +41,8 @@ class Sweep:
     table : pandas.DataFrame
         One row a training: ``head``, ``loss``, ``lr``, ``seed``, ``train_loss`` (of the last epoch), ``seconds``, and
         for each evaluated set NAME its size ``NAME_n``, ``NAME_accuracy``, ``NAME_balanced_accuracy``,
-        ``NAME_many``, ``NAME_medium``, ``NAME_few`` (fractions) and ``NAME_nll``.
+        ``NAME_many``, ``NAME_medium``, ``NAME_few`` (fractions), ``NAME_nll`` and ``NAME_balanced_nll`` (the mean
+        over the classes).
     heads : dict of (head, loss, lr, seed) to torch.nn.Module
         The trained heads; empty unless they were asked for.
     """
@@ -252,11 +253,13 @@ def _scores(
         raise CausalFTError(f"{features.shape[-2]} features but {len(truth)} labels to evaluate on")
     logits = head_logits(head, features)
     correct = logits.argmax(axis=1) == truth
+    of_label = log_softmax(logits, axis=1)[np.arange(len(truth)), truth]
     per_class = class_accuracy(correct, truth, len(counts))
     return {
         "n": len(truth),
         "accuracy": float(correct.mean()),
         "balanced_accuracy": float(np.nanmean(per_class)),
         **group_accuracy(per_class, data_groups(counts)),
-        "nll": -float(log_softmax(logits, axis=1)[np.arange(len(truth)), truth].mean()),
+        "nll": -float(of_label.mean()),
+        "balanced_nll": -float(np.average(of_label, weights=balancing_weights(truth, len(counts)))),
     }

@@ -10,9 +10,11 @@ import numpy as np
 
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.creatures import creatures_longtail
+from causalft.datasets.image_set import ImageSet
 from causalft.datasets.longtail import Order
 from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.datasets.sources import open_images
+from causalft.datasets.split_plan import plan_of
 from causalft.datasets.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.fitting.order import draw_against_prior, draw_tail
@@ -27,28 +29,34 @@ __all__ = ["data_document", "load_splits"]
 def load_splits(settings: FitSettings, seed: int) -> Splits:
     """Return train, validation and test of the settings' data for one seed.
 
-    With a zoo that was pre-trained on the same images, the images its members saw are left out.
+    With a zoo that was pre-trained on the same images, the images its members saw are left out. What the sizes leave
+    uncertain stands in the notes.
 
     Raises
     ------
     CausalFTError
-        If the data cannot be opened or cut, a class has no validation image, or there is no test image.
+        If the data cannot be opened or cut, or there is no validation or no test image.
     """
     splits = _load(settings, seed)
-    empty = np.flatnonzero(splits.validation.class_counts == 0)
-    if len(empty):
-        raise CausalFTError(
-            f"class {splits.validation.class_names[empty[0]]!r} has no validation image in {settings.data}; the priors "
-            "and the temperature need one: give --n-validation 1 or more, or add some to the validation split"
-        )
+    notes = splits.notes
+    _check_part(settings, splits.validation, "validation", "the label priors and the temperature need some")
     if _against_prior(settings):
         splits = draw_against_prior(settings, splits, seed)
-    if len(splits.test) == 0:
-        raise CausalFTError(
-            f"there is no test image in {settings.data}; the diagnosis needs some: give --n-test 1 or more, or add "
-            "some to the test split"
-        )
-    return splits
+    _check_part(settings, splits.test, "test", "the diagnosis needs some")
+    if settings.data == CREATURES:
+        return splits
+    return replace(splits, notes=(*notes, *plan_of(splits).sentences, *splits.notes[len(notes) :]))
+
+
+def _check_part(settings: FitSettings, part: ImageSet, name: str, why: str) -> None:
+    if len(part):
+        return
+    what = f"there is no {name} image"
+    if name == "validation":
+        what = f"class {part.class_names[0]!r} has no validation image, nor has any other,"
+    start = f"{what} in {settings.data}; {why}: give "
+    end = f" 1 or more or auto, or add some to the {name} split"
+    raise CausalFTError(f"{start}n_{name}{end}", on_command_line=f"{start}--n-{name}{end}")
 
 
 def _against_prior(settings: FitSettings) -> bool:

@@ -59,6 +59,9 @@ def gla_scores(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Score GLA-FT beside the tuned strata and beside their fusion, on the test images, all seeds.
 
+    ``accuracy`` is the share of right images; the difference and the groups are means over the classes that have a test
+    image, and so is ``mean_class_accuracy``.
+
     Parameters
     ----------
     splits : Splits
@@ -72,7 +75,8 @@ def gla_scores(
     Returns
     -------
     (dict, dict)
-        Of each stratum, and of the fusion: ``{accuracy, ci95, difference, D, P}``, where ``difference`` is the paired
+        Of each stratum, and of the fusion:
+        ``{accuracy, ci95, mean_class_accuracy, mean_class_ci95, difference, D, P}``, where ``difference`` is the paired
         one to the same without GLA; ``P`` of the fusion maps each stratum to the groups by its prior.
     """
     names, labels, n_classes = list(members), splits.test.labels, splits.test.n_classes
@@ -80,22 +84,29 @@ def gla_scores(
     with_gla = [np.stack([m.test_logits for m in adjusted[name]]) for name in names]
     rows = [*without, fused, *with_gla, adjusted_fused]
     correct = np.stack([found.argmax(axis=-1) == labels for found in rows])
-    shares = np.bincount(labels, minlength=n_classes) / len(labels)
+    test_counts = np.bincount(labels, minlength=n_classes)
+    shares = np.stack([test_counts / len(labels), (test_counts > 0) / np.count_nonzero(test_counts)])
     half = len(rows) // 2
 
     def statistics(class_acc: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        accuracy = np.nan_to_num(class_acc) @ shares
-        return {"accuracy": accuracy[:, half:], "difference": accuracy[:, half:] - accuracy[:, :half]}
+        of_images, mean = np.moveaxis(np.nan_to_num(class_acc) @ shares.T, -1, 0)
+        return {
+            "accuracy": of_images[:, half:],
+            "class_mean": mean[:, half:],
+            "difference": mean[:, half:] - mean[:, :half],
+        }
 
     found = bootstrap(statistics, correct, labels, n_classes, seed=seed)
     by_class = class_accuracy(correct[half:], labels, n_classes).mean(axis=1)
     groups = {name: prior_groups(members[name][0].prior.prior) for name in names}
 
     def score(row: int) -> dict[str, Any]:
-        accuracy = found["accuracy"][row]
+        accuracy, class_mean = found["accuracy"][row], found["class_mean"][row]
         return {
             "accuracy": accuracy.estimate,
             "ci95": [accuracy.low, accuracy.high],
+            "mean_class_accuracy": class_mean.estimate,
+            "mean_class_ci95": [class_mean.low, class_mean.high],
             "difference": found["difference"][row].to_json(),
             "D": group_accuracy(by_class[row], data_groups(splits.train.class_counts)),
         }

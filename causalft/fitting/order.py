@@ -15,7 +15,7 @@ from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.members import pick_device
 from causalft.fitting.settings import FitSettings
-from causalft.priors import estimate_prior
+from causalft.priors import prior_on_validation
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import MiniZoo, Zoo
@@ -86,6 +86,6 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
         stratum, splits.class_names, settings.tuning, [splits.validation], cache=cache
     )
     (logits,) = zero_shot.logits
-    found = torch.from_numpy(estimate_prior(logits, splits.validation.labels).prior.copy()).to(device)
+    found = torch.from_numpy(prior_on_validation(logits, splits.validation.labels).prior.copy()).to(device)
     join_processes(device).copy_from_main([found])  # one order for all, whatever the last bit says
     return found.cpu().numpy()

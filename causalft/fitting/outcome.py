@@ -13,8 +13,9 @@ from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing
 from causalft.fitting.data import data_document
 from causalft.fitting.gla_ft import gla_members, gla_scores
+from causalft.fitting.scores import mean_class_accuracy
 from causalft.fitting.settings import FitSettings
-from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
+from causalft.imbalance import balancing_weights, class_accuracy, group_accuracy, prior_groups
 from causalft.priors import debias, rank_correlation
 from causalft.runs import Run, atomic_path
 
@@ -41,6 +42,7 @@ def fuse_seeds(
             stratum_prior=prior,
             calibrate_strata=settings.calibrate_strata,
             seed=settings.seed + number,
+            weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
         )
         fused.append(mixing([m[number].test_probs for m in members.values()]))
         mixings.append(mixing)
@@ -71,7 +73,7 @@ def diagnose_run(
         }
     validation_accuracy = {
         name: float(
-            np.mean([(m.validation_logits.argmax(1) == splits.validation.labels).mean() for m in found])
+            np.mean([mean_class_accuracy(m.validation_logits.argmax(1), splits.validation) for m in found])
         )
         for name, found in members.items()
     }
@@ -128,14 +130,20 @@ def diagnose_run(
 
 
 def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
-    """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group."""
+    """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group.
+
+    ``accuracy`` and ``gla_accuracy`` are shares of right images; with ``mean_class`` in front, means over the classes
+    that have a test image, as the groups are.
+    """
     labels = splits.test.labels
     right = found.zero_shot_test.argmax(1) == labels
-    debiased = debias(found.zero_shot_test, found.prior.prior).argmax(1) == labels
+    debiased = debias(found.zero_shot_test, found.prior.prior).argmax(1)
     by_class = class_accuracy(right, labels, splits.test.n_classes)
     return {
         "accuracy": float(right.mean()),
-        "gla_accuracy": float(debiased.mean()),
+        "gla_accuracy": float((debiased == labels).mean()),
+        "mean_class_accuracy": mean_class_accuracy(found.zero_shot_test.argmax(1), splits.test),
+        "mean_class_gla_accuracy": mean_class_accuracy(debiased, splits.test),
         "P": group_accuracy(by_class, prior_groups(found.prior.prior)),
     }
 

@@ -10,22 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.image_set import ImageSet
 from causalft.datasets.splits import Splits
-from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.members import pick_device
 from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
 from causalft.fitting.data import data_document, load_splits
 from causalft.fitting.probe_settings import ProbeSettings
-from causalft.imbalance import GROUPS, class_accuracy, data_groups
-from causalft.priors import estimate_prior
+from causalft.fitting.scores import mean_class_accuracy, score_correct
+from causalft.priors import prior_on_validation
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
 
-__all__ = ["ProbeSettings", "mean_class_accuracy", "probe", "score_correct"]
+__all__ = ["ProbeSettings", "probe"]
 
 Features = NDArray[np.float32]
 
@@ -112,7 +110,7 @@ def _probe_stratum(
     prior = None
     if stratum.has_text:
         zero_shot = found.logits
-        prior = estimate_prior(zero_shot[0], splits.validation.labels).prior
+        prior = prior_on_validation(zero_shot[0], splits.validation.labels).prior
         document["zero_shot"] = {
             "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
             **score_correct(zero_shot[1].argmax(1)[None] == splits.test.labels, splits, fit.seed),
@@ -175,7 +173,7 @@ def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict
     rows = []
     for (kind, loss), tried in sweep.table.groupby(["head", "loss"], sort=False):
         rate = tried["lr"].to_numpy()
-        risk = {lr: tried["validation_nll"].to_numpy()[rate == lr].mean() for lr in np.unique(rate)}
+        risk = {lr: tried["validation_balanced_nll"].to_numpy()[rate == lr].mean() for lr in np.unique(rate)}
         lr = min(risk, key=lambda lr: risk[lr])
         accuracy = tried["validation_balanced_accuracy"].to_numpy()[rate == lr].mean()
         right = np.stack(
@@ -197,51 +195,3 @@ def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict
             }
         )
     return rows
-
-
-def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[str, Any]:
-    """Test accuracy, overall and by D group, with 95 % intervals over images (within class) and seeds.
-
-    Parameters
-    ----------
-    right : (n_seeds, n_test) array of bool
-    splits : Splits
-        Its training counts make the groups.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        ``accuracy``, ``ci95``, and ``D``, ``D_ci95`` by group; None for a group without a test image.
-    """
-    groups = data_groups(splits.train.class_counts)
-    tested = splits.test.class_counts > 0
-    share = splits.test.class_counts / len(splits.test)
-
-    def statistics(accuracy: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        of_class = accuracy[:, 0]
-        found = {"accuracy": np.nan_to_num(of_class) @ share}
-        for group in GROUPS:
-            inside = tested & (groups == group)
-            found[group] = of_class[:, inside].mean(1) if inside.any() else np.full(len(of_class), np.nan)
-        return found
-
-    found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
-    exists = {group: found[group].exists for group in GROUPS}
-
-    def bounds(name: str) -> list[float]:
-        # Widened for few seeds, an interval may leave what an accuracy can be.
-        return np.clip([found[name].low, found[name].high], 0, 1).tolist()
-
-    return {
-        "accuracy": found["accuracy"].estimate,
-        "ci95": bounds("accuracy"),
-        "D": {g: found[g].estimate if exists[g] else None for g in GROUPS},
-        "D_ci95": {g: bounds(g) if exists[g] else None for g in GROUPS},
-    }
-
-
-def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
-    """Mean over the classes: a validation set need not be balanced, and a choice should not go by its head classes."""
-    return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))

@@ -59,8 +59,8 @@ class FitSettings:
         Of the resampling. The orders ``consistency``, ``reverse`` and ``balance`` stand against a label prior.
     order_by : str, optional
         The stratum whose prior that is; the first by default.
-    n_validation, n_test : int
-        Images a class, cut first, balanced.
+    n_validation, n_test : int or "auto"
+        Images of each class, cut first; a share of each class by default (:mod:`causalft.datasets.split_sizes`).
     drop_empty_classes : bool
     split_seed, seed : int
         ``split_seed`` cuts validation and test; ``seed`` draws the long tail and trains.
@@ -92,8 +92,8 @@ class FitSettings:
     profile: str = "exponential"
     order: str = "random"
     order_by: str | None = None
-    n_validation: int = 10
-    n_test: int = 50
+    n_validation: int | str = limits.AUTO
+    n_test: int | str = limits.AUTO
     drop_empty_classes: bool = False
     split_seed: int = 0
     seed: int = 0
@@ -141,8 +141,11 @@ class FitSettings:
             ("split_seed", self.split_seed, limits.SEED),
             ("n_seeds", self.n_seeds, limits.SEEDS),
             ("imbalance_factor", self.imbalance_factor, limits.IMBALANCE_FACTOR),
-            ("n_validation", self.n_validation, limits.IMAGES_PER_CLASS),
-            ("n_test", self.n_test, limits.IMAGES_PER_CLASS),
+            *(
+                (name, size, limits.IMAGES_PER_CLASS)
+                for name, size in (("n_validation", self.n_validation), ("n_test", self.n_test))
+                if size != limits.AUTO
+            ),
             *(("learning rate", rate, limits.LEARNING_RATE) for rate in self.learning_rates),
         ):
             if value is not None:

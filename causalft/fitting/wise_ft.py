@@ -16,12 +16,14 @@ from torch import Tensor
 from causalft.datasets.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
+from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import PREDICTIONS
 from causalft.estimators.members import folder_name, pick_device
 from causalft.estimators.mixing import fit_mixing
 from causalft.fitting.data import load_splits
-from causalft.fitting.probe import mean_class_accuracy, score_correct
+from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
+from causalft.imbalance import balancing_weights
 from causalft.runs import Run
 from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
@@ -241,6 +243,7 @@ def _fuse(
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,
         seed=settings.seed,
+        weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
     )
     return mixing(validation), mixing(test)
 
@@ -250,19 +253,20 @@ def _curve(
 ) -> dict[str, Any]:
     """Scores at every alpha, the alpha that validation chooses, and what it brings on the test images."""
     labels, rows = splits.validation.labels, []
+    balance = balancing_weights(labels, splits.validation.n_classes)
     right = {alpha: test.argmax(1) == splits.test.labels for alpha, (_, test) in found.items()}
     for alpha, (validation, _) in found.items():
-        of_label = validation[np.arange(len(labels)), labels]
         rows.append(
             {
                 "alpha": alpha,
                 "validation_accuracy": mean_class_accuracy(validation.argmax(1), splits.validation),
-                "validation_nll": -float(np.log(np.maximum(of_label, np.finfo(float).tiny)).mean()),
+                "validation_nll": nll(validation, labels, balance, kind="probabilities"),
                 **score_correct(right[alpha][None], splits, seed),
             }
         )
     best = max(rows, key=lambda row: (row["validation_accuracy"], -row["validation_nll"]))
-    share = splits.test.class_counts / len(splits.test)
+    tested = splits.test.class_counts > 0
+    share = tested / tested.sum()
     both = np.stack([right[best["alpha"]], right[1.0]])[:, None]
     gain = bootstrap(
         lambda accuracy: {"gain": np.nan_to_num(accuracy[:, 0] - accuracy[:, 1]) @ share},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat, prior_caveats
     from causalft.priors.compare import kl_divergence, rank_correlation
     from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
+    from causalft.priors.validation import prior_on_validation
 
 __all__ = [
     "PRETRAINING_LOSSES",
@@ -28,6 +29,7 @@ __all__ = [
     "kl_divergence",
     "prior_caveat",
     "prior_caveats",
+    "prior_on_validation",
     "rank_correlation",
 ]
 
@@ -41,6 +43,7 @@ _HOMES = {
     "kl_divergence": "causalft.priors.compare",
     "prior_caveat": "causalft.priors.caveat",
     "prior_caveats": "causalft.priors.caveat",
+    "prior_on_validation": "causalft.priors.validation",
     "rank_correlation": "causalft.priors.compare",
 }
 

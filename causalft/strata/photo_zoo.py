@@ -19,6 +19,7 @@ from causalft.datasets.orders import choose_orders
 from causalft.datasets.overlap import pixels_digest
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.sources import ImageSet
+from causalft.datasets.split_sizes import AUTO
 from causalft.datasets.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.runs import Run, atomic_path, read_json, write_json
@@ -85,8 +86,8 @@ def plan_photo_zoo(
     *,
     n_control_seeds: int = 0,
     pool_fraction: float = 0.5,
-    n_validation: int = 50,
-    n_test: int = 1000,
+    n_validation: int | str = AUTO,
+    n_test: int | str = AUTO,
     imbalance_factor: float = 100.0,
     profile: str = "exponential",
     view_share: float = 0.8,
@@ -108,8 +109,8 @@ def plan_photo_zoo(
         Further seeds of the FIRST stratum (``NAME@1``, ...), for the one-prior control.
     pool_fraction : float
         Share of each class for pre-training.
-    n_validation, n_test : int
-        Images a class.
+    n_validation, n_test : int or "auto"
+        Images of each class; a share of each by default, see :func:`causalft.datasets.splits.pool_splits`.
     imbalance_factor : float
     profile : {"exponential", "zipf"}
         Of every pre-training prior.

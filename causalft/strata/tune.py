@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causalft.imbalance import balancing_weights
 from causalft.strata.crops import Crops, augment
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.stratum import Stratum
@@ -53,7 +54,7 @@ def tune(
     class_names : sequence of str
     tuning : Tuning
     validation : Crops, optional
-        Balanced; its risk (NLL) decides an early stop, if ``tuning.patience`` asks for one.
+        Its risk (NLL, every class counting alike) decides an early stop, if ``tuning.patience`` asks for one.
     model_prior : (n_classes,) array, optional
         Label prior of the foundation model, for GLA-Train.
     weight : (n_classes, d) Tensor, optional
@@ -99,8 +100,11 @@ def tune(
 
     def risk(model: nn.Module) -> float:
         assert validation is not None
-        found = torch.from_numpy(tuned.logits(validation))
-        return float(F.cross_entropy(found, torch.from_numpy(validation.images.labels)))
+        labels = validation.images.labels
+        losses = F.cross_entropy(
+            torch.from_numpy(tuned.logits(validation)), torch.from_numpy(labels), reduction="none"
+        )
+        return float(np.average(losses.numpy(), weights=balancing_weights(labels, len(class_names))))
 
     history = train(
         tuned,
