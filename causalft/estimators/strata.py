@@ -162,7 +162,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
         Warns
         -----
-        UserWarning
+        CausalFTWarning
             If training images were left out because the zoo was pre-trained on them, or an image is in two sets.
         """
         zoo = self.check()
@@ -251,7 +251,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
         Warns
         -----
-        UserWarning
+        CausalFTWarning
             If some of them are training images, or images that the zoo was pre-trained on.
         """
         if hasattr(self, "_train_images"):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.overlap import shared_images, with_hash
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.strata.zoo import MiniZoo, Zoo
 
 __all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "warn_of_seen"]
@@ -75,7 +75,7 @@ def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet |
 
     Warns
     -----
-    UserWarning
+    CausalFTWarning
         If training images are left out, or an image is in two of the sets.
     """
     pool = pretraining_pool(zoo)
@@ -129,4 +129,4 @@ def _warn_of_repeats(name: str, images: ImageSet, other: str, others: ImageSet) 
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UserWarning, stacklevel=4)
+    warnings.warn(message, CausalFTWarning, stacklevel=4)
