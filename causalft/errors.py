@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from causalft.printable import one_line, short
+
 __all__ = ["CausalFTError", "CausalFTWarning", "nearest", "shortened"]
 
 
 class CausalFTError(ValueError):
-    """A mistake in what the user gave: its message says what was wrong, where, and what to do next.
+    r"""A mistake in what the user gave: its message says what was wrong, where, and what to do next.
 
     The command line prints the message and exits with code 2; Python callers can catch it as a ``ValueError``.
+    Names in the message that no encoding can print are escaped (`causalft.printable`).
 
     Parameters
     ----------
@@ -19,11 +22,16 @@ class CausalFTError(ValueError):
         In the words of Python: it names arguments.
     on_command_line : str, optional
         The same in the words of the command line, where they differ: it names options.
+
+    Examples
+    --------
+    >>> print(CausalFTError("cannot read two\nlines.png"))
+    cannot read two\x0alines.png
     """
 
     def __init__(self, message: str = "", *, on_command_line: str | None = None) -> None:
-        super().__init__(message)
-        self.on_command_line = message if on_command_line is None else on_command_line
+        super().__init__(one_line(message))
+        self.on_command_line = one_line(message if on_command_line is None else on_command_line)
 
 
 class CausalFTWarning(UserWarning):
@@ -43,8 +51,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zebra", ["a", "b"])
     'known: a, b'
     """
-    names = sorted(set(known))
-    matches = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    names = sorted({short(each) for each in known})
+    matches = difflib.get_close_matches(short(name), names, n=3, cutoff=0.5)
     if matches:
         return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

@@ -16,6 +16,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.locks import check_not_written
+from causalft.printable import escape_name
 
 __all__ = [
     "Run",
@@ -29,6 +30,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -165,9 +169,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null."""
+    """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null.
+
+    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.printable`, which
+    every command that reads a path understands.
+    """
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):
@@ -175,7 +183,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        value = os.fspath(value)
+    if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+        return escape_name(value)
     return value
 
 
@@ -201,7 +211,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CausalFTError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise CausalFTError(f"{path}: not valid JSON (nested too deeply); make the run again") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
         raise CausalFTError(f"{path}: not valid JSON ({error}); make the run again") from None
 
 

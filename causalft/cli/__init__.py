@@ -10,6 +10,7 @@ import click
 
 from causalft.cli.failures import failures_in_one_line, one_line, open_standard_streams
 from causalft.errors import nearest
+from causalft.printable import make_streams_printable
 
 __all__ = ["VERBS", "main"]
 
@@ -78,6 +79,7 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **settings: Any) -> Any:
         open_standard_streams()
+        make_streams_printable()
         return super().main(*args, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:

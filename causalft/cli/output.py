@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from typing import Any
 
@@ -21,5 +23,12 @@ def console(json_mode: bool = False) -> Console:
 
 
 def print_json(obj: Any) -> None:
-    """Print ``obj`` as one strict JSON document on standard output."""
-    sys.stdout.write(to_json(obj))
+    """Print ``obj`` as one strict JSON document on standard output, in ASCII where its encoding has not all characters."""
+    text = to_json(obj)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = "".join(
+            each if each.isascii() else json.dumps(each)[1:-1] for each in re.split(r"([^\x00-\x7f]+)", text)
+        )
+    sys.stdout.write(text)

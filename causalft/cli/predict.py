@@ -100,6 +100,8 @@ def command(
     # File names are bytes: what is no UTF-8 goes through unharmed.
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
     images = unlabelled_images(paths, listed)
+    for note in images.notes:
+        click.echo(f"causalft: {note}", err=True)
 
     from causalft.estimators.strata import StrataClassifier
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from causalft.cli.predict_rows import FORMATS, CsvRows, JsonRows, ParquetRows, Questions, RowWriter
 from causalft.errors import CausalFTError
 from causalft.locks import writing
+from causalft.printable import as_bytes
 from causalft.runs import atomic_path, check_regular, read_json, write_json
 
 __all__ = ["Place", "choose_format", "open_rows"]
@@ -93,7 +94,7 @@ def _opened(output: str, kind: str, questions: Questions, identity: list[str]) -
     if output == "-":
 
         def write(text: str) -> None:
-            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+            sys.stdout.buffer.write(text.encode("utf-8"))
             sys.stdout.buffer.flush()
 
         yield Place(JsonRows(questions, write) if kind == "jsonl" else CsvRows(questions, write, True))
@@ -124,7 +125,7 @@ class _TextPlace(Place):
         self._saved = time.monotonic()
 
     def _write(self, text: str) -> None:
-        self.file.write(text.encode("utf-8", "surrogateescape"))
+        self.file.write(text.encode("utf-8"))
 
     def _found(self, part: Path) -> tuple[int, int]:
         try:
@@ -150,7 +151,7 @@ def _text_file(target: Path, kind: str, questions: Questions, identity: list[str
     part = target.with_name(f".{target.name}.part")
     record = target.with_name(f".{target.name}.part.json")
     said = [*identity, kind, str(questions.top), *questions.classes, *questions.strata]
-    key = hashlib.sha256("\0".join(said).encode("utf-8", "surrogateescape")).hexdigest()
+    key = hashlib.sha256(as_bytes("\0".join(said))).hexdigest()
     place = _TextPlace(part, record, kind, questions, key)
     with place.file:
         try:

@@ -39,7 +39,10 @@ class Questions:
 
 
 class RowWriter(ABC):
-    """Takes predictions in order and writes a row for each image, also for one that could not be read."""
+    """Takes predictions in order and writes a row for each image, also for one that could not be read.
+
+    File names and messages are printable already (`causalft.printable.escape_name`).
+    """
 
     def __init__(self, questions: Questions) -> None:
         self.questions = questions
@@ -183,13 +186,13 @@ class ParquetRows(_Columns):
         self._writer = parquet.ParquetWriter(sink, self.schema)
 
     def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
-        columns: list[Any] = list(self.columns([_text(file) for file in files], strata, fused))
+        columns: list[Any] = list(self.columns(files, strata, fused))
         if self.questions.top is None:
             columns += [list(probabilities.astype("float32")) for probabilities in (fused, *strata)]
         self._keep([*columns, [None] * len(files)])
 
     def fail(self, file: str, message: str) -> None:
-        self._keep([[_text(file)], *[[None]] * (len(self.schema) - 2), [_text(message)]])
+        self._keep([[file], *[[None]] * (len(self.schema) - 2), [message]])
 
     def close(self) -> None:
         self._flush()
@@ -209,8 +212,3 @@ class ParquetRows(_Columns):
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self.schema).combine_chunks())
             self._waiting.clear()
-
-
-def _text(name: str) -> str:
-    """A file name that is not Unicode has no place in Parquet: its strange bytes become question marks."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.datasets.containers import text_of
 from causalft.datasets.profiles import benchmark_counts
 from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import SliceStore
 from causalft.datasets.tars import walk_tar
 from causalft.errors import CausalFTError
+from causalft.files import read_text
 from causalft.limits import words_of_seed
 
 __all__ = ["cifar_folder", "draw_benchmark", "is_cifar_member", "read_cifar", "refuse_python_version"]
@@ -147,7 +147,9 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
         )
     names_blob = blobs[version.names]
     text = (
-        names_blob.decode("utf-8", "replace") if isinstance(names_blob, bytes) else text_of(Path(names_blob))
+        names_blob.decode("utf-8", "replace")
+        if isinstance(names_blob, bytes)
+        else read_text(Path(names_blob))
     )
     ids = [line.strip() for line in text.splitlines() if line.strip()]
     batches = [(split, name) for split, names in version.files.items() for name in names]

@@ -7,10 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import Container, FolderContainer, text_of
+from causalft.datasets.containers import Container, FolderContainer
 from causalft.datasets.layout import Layout, arrange
 from causalft.datasets.metadata import factors_from_csv
 from causalft.datasets.reading import Reading, ReadOptions, assemble
+from causalft.files import read_text
 
 __all__ = ["read_class_folders"]
 
@@ -62,7 +63,7 @@ def _factors(container: Container, layout: Layout) -> NDArray[Any] | None:
         folder = Path(container.location).resolve()
         beside = folder.parent / "metadata.csv"
         if beside.is_file():
-            text = text_of(beside)
+            text = read_text(beside)
             if f"{folder.name}/" in text:
                 return factors_from_csv(text, [f"{folder.name}/{name}" for name in layout.files], str(beside))
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,8 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import existing, text_of
+from causalft.datasets.containers import existing
+from causalft.datasets.labels import clean_text, is_whole_number, label_text, whole_number
 from causalft.errors import CausalFTError, nearest
+from causalft.files import parse_json, read_text
+from causalft.printable import short
 
 __all__ = ["ClassNames", "is_wordnet_id", "name_classes", "read_class_names"]
 
@@ -99,7 +101,7 @@ def read_class_names(
     path = existing(given)
     if path.is_dir():
         raise CausalFTError(f"{path} is a folder; class names are read from a text or JSON file")
-    text = text_of(path)
+    text = read_text(path)
     if path.suffix.lower() == ".json":
         return _from_json(text, path)
     lines = [line.strip() for line in text.splitlines()]
@@ -140,7 +142,7 @@ def name_classes(
     if names is None:
         return tuple(ids), np.arange(len(ids)), _about_bare_ids(ids)
     ordered, by_id = names.ordered, names.by_id
-    numbered = bool(ids) and all(_is_number(i) for i in ids)
+    numbered = bool(ids) and all(map(is_whole_number, ids))
     if names.by_folder is not None and (
         names.folders_first
         if numbered
@@ -152,24 +154,29 @@ def name_classes(
     if numbered and by_id is not None and set(by_id) == {str(k) for k in range(len(by_id))}:
         ordered, by_id = tuple(by_id[str(k)] for k in range(len(by_id))), None
     if by_id is not None:
-        strangers = [i for i in ids if i not in by_id]
+        by_value = {str(whole_number(key)): name for key, name in by_id.items() if is_whole_number(key)}
+        found = [
+            by_id.get(i) or (by_value.get(str(whole_number(i))) if is_whole_number(i) else None) for i in ids
+        ]
+        strangers = [i for i, name in zip(ids, found) if name is None]
         if strangers:
             raise CausalFTError(
-                f"{names.where} has no name for class '{strangers[0]}' of {where} ({len(strangers)} of {len(ids)} are "
-                f"missing): {nearest(strangers[0], by_id)}"
+                f"{names.where} has no name for class '{short(strangers[0])}' of {where} ({len(strangers)} of "
+                f"{len(ids)} are missing): {nearest(strangers[0], by_id)}"
             )
-        return _distinct([by_id[i] for i in ids], list(ids))[0], np.arange(len(ids)), []
+        unique, notes = _distinct([name for name in found if name is not None], list(ids))
+        return unique, np.arange(len(ids)), notes
     assert ordered is not None
     unique, notes = _distinct(list(ordered), [str(k) for k in range(len(ordered))])
     if numbered:
-        values = np.array([int(i) for i in ids], dtype=np.int64)
-        outside = values[(values < 0) | (values >= len(unique))]
-        if len(outside):
+        values = [whole_number(i) for i in ids]
+        outside = [value for value in values if not 0 <= value < len(unique)]
+        if outside:
             raise CausalFTError(
-                f"label {outside[-1]} of {where} lies outside the {len(unique)} class names of {names.where} "
+                f"label {short(outside[-1])} of {where} lies outside the {len(unique)} class names of {names.where} "
                 f"(0 to {len(unique) - 1}); give one name a label, counted from 0"
             )
-        return unique, values, notes
+        return unique, np.array(values, dtype=np.int64), notes
     place = {name: k for k, name in enumerate(unique)}
     strangers = [i for i in ids if i not in place]
     if not strangers:
@@ -181,19 +188,15 @@ def name_classes(
         return unique, np.arange(len(ids)), notes
     raise CausalFTError(
         f"the {len(unique)} class names of {names.where} do not match the {len(ids)} classes of {where}: "
-        f"'{strangers[0]}' is not among them, {nearest(strangers[0], unique)}; list the same names, or map each "
+        f"'{short(strangers[0])}' is not among them, {nearest(strangers[0], unique)}; list the same names, or map each "
         "class to its name in a JSON file"
     )
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("-").isascii() and text.lstrip("-").isdigit()
 
 
 def _about_bare_ids(ids: Sequence[str]) -> list[str]:
     if ids and all(map(is_wordnet_id, ids)):
         what, example = "WordNet ids", f"{ids[0]} the name"
-    elif ids and all(_is_number(i) for i in ids):
+    elif ids and all(map(is_whole_number, ids)):
         what, example = "numbers", "the name of class 0"
     else:
         return []
@@ -211,8 +214,9 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
         bare = next((f[0] for f in fields if len(f) < 2), None)
         if bare is not None:
             raise CausalFTError(f"{where} has no name for {bare}; write it behind the id")
-        by_id = {f[0].rstrip(","): f[1].split(",")[0].strip() for f in fields}
-        return ClassNames(where, tuple(by_id.values()) if len(by_id) == len(lines) else None, by_id)
+        found = _from_pairs([(f[0].rstrip(","), f[1].split(",")[0]) for f in fields], where)
+        by_id = found.by_id or {}
+        return replace(found, ordered=tuple(by_id.values()) if len(by_id) == len(lines) else None)
     for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         found = [pattern.fullmatch(line) for line in lines]
         if not all(found):
@@ -220,8 +224,9 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
         numbers = [int(match[number]) for match in found if match]
         if len({match[name] for match in found if match}) < len(lines):
             continue  # "grade 1", "grade 2": the number belongs to the name
-        if sorted(numbers) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
-            return _from_mapping({n: match[name] for n, match in zip(numbers, found) if match}, where)
+        counted = sorted(set(numbers))
+        if counted in (list(range(len(counted))), list(range(1, len(counted) + 1))) and len(counted) > 1:
+            return _from_pairs([(n, match[name]) for n, match in zip(numbers, found) if match], where)
     return replace(_from_list(lines, where), **_folders_and_names(lines))
 
 
@@ -231,7 +236,7 @@ def _folders_and_names(lines: list[str]) -> dict[str, Any]:
     pairs = [line.split(sign, 1) for line in lines]
     if any(len(pair) < 2 for pair in pairs) or len({folder for folder, *_ in pairs}) < len(pairs):
         return {}
-    by_folder = {folder.strip(): name.strip() for folder, name in pairs}
+    by_folder = {clean_text(folder): clean_text(name) for folder, name in pairs}
     repeated = sum(_letters(folder) == _letters(name) for folder, name in by_folder.items())
     return {"by_folder": by_folder, "folders_first": 2 * repeated > len(pairs)}
 
@@ -241,18 +246,13 @@ def _letters(text: str) -> str:
 
 
 def _from_json(text: str, path: Path) -> ClassNames:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CausalFTError(
-            f"{path} is not valid JSON ({error}); write a list or a map of class names"
-        ) from None
+    found = parse_json(text, str(path), "write a list or a map of class names")
     if isinstance(found, dict) and isinstance(found.get("categories"), list):
         found = found["categories"]
     if isinstance(found, list) and all(
         isinstance(item, dict) and {"id", "name"} <= set(item) for item in found
     ):
-        return _from_mapping({item["id"]: item["name"] for item in found}, str(path))
+        return _from_pairs([(item["id"], item["name"]) for item in found], str(path))
     if isinstance(found, list):
         return _from_list(found, str(path))
     if isinstance(found, dict):
@@ -270,17 +270,41 @@ def _from_list(names: Sequence[Any], where: str) -> ClassNames:
         raise CausalFTError(f"{where} holds no class name; give one for each class")
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
-            raise CausalFTError(f"name {place} of {where} is {name!r}; each class name must be a text")
-    return ClassNames(where, ordered=tuple(name.strip() for name in names))
+            raise CausalFTError(
+                f"name {place} of {where} is {short(repr(name))}; each class name must be a text"
+            )
+    return ClassNames(where, ordered=tuple(map(clean_text, names)))
 
 
 def _from_mapping(names: Mapping[Any, Any], where: str) -> ClassNames:
-    if not names:
+    return _from_pairs(list(names.items()), where)
+
+
+def _from_pairs(pairs: Sequence[tuple[Any, Any]], where: str) -> ClassNames:
+    """Pairs of label, folder or WordNet id and name; refuses two names for one."""
+    if not pairs:
         raise CausalFTError(f"{where} holds no class name; give one for each class")
-    for key, name in names.items():
-        if not isinstance(name, str) or not name.strip():
-            raise CausalFTError(f"the name of '{key}' in {where} is {name!r}; each class name must be a text")
-    return ClassNames(where, by_id={str(key): name.strip() for key, name in names.items()})
+    by_id: dict[str, str] = {}
+    by_value: dict[str, str] = {}
+    for key, name in pairs:
+        text = label_text(key)
+        if text is None:
+            raise CausalFTError(
+                f"{where} has a class name without an id ({short(repr(name))}); write the label or folder that it "
+                "is for"
+            )
+        if not isinstance(name, str) or not clean_text(name):
+            raise CausalFTError(
+                f"the name of '{short(text)}' in {where} is {short(repr(name))}; each class name must be a text"
+            )
+        clean = clean_text(name)
+        value = str(whole_number(text)) if is_whole_number(text) else text
+        if by_value.setdefault(value, clean) != clean:
+            raise CausalFTError(
+                f"{where} calls '{short(text)}' both '{short(by_value[value])}' and '{short(clean)}'; keep one name"
+            )
+        by_id[text] = clean
+    return ClassNames(where, by_id=by_id)
 
 
 def _distinct(names: list[str], ids: list[str]) -> tuple[tuple[str, ...], list[str]]:

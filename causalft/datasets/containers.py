@@ -12,6 +12,8 @@ from typing import Protocol
 from causalft.datasets.stores import FolderStore, ImageStore, SliceStore, ZipStore, list_folder, list_zip
 from causalft.datasets.tars import TarIndex, index_tar, is_tar_name, tar_compression
 from causalft.errors import CausalFTError, nearest
+from causalft.files import decode_text, read_text, require_regular
+from causalft.printable import short
 
 __all__ = [
     "Container",
@@ -20,7 +22,6 @@ __all__ = [
     "ZipContainer",
     "existing",
     "open_container",
-    "text_of",
 ]
 
 _FEW = 50
@@ -67,13 +68,15 @@ class FolderContainer:
     """A folder."""
 
     kind = "folder"
-    notes: tuple[str, ...] = ()
 
     def __init__(self, folder: Path) -> None:
         self.location, self.name = str(folder), folder.resolve().name
+        self.notes: tuple[str, ...] = ()
 
     def listing(self) -> tuple[list[str], list[str]]:
-        return list_folder(Path(self.location))
+        files, folders, notes = list_folder(Path(self.location))
+        self.notes = tuple(notes)
+        return files, folders
 
     def missing(self, names: Sequence[str]) -> list[str]:
         # Reading a folder once is far cheaper than asking for each of its thousands of files.
@@ -100,7 +103,7 @@ class FolderContainer:
 
     def text(self, name: str) -> str | None:
         path = Path(self.location, name)
-        return text_of(path) if path.is_file() else None
+        return read_text(path) if path.is_file() else None
 
 
 class ZipContainer:
@@ -125,7 +128,7 @@ class ZipContainer:
     def text(self, name: str) -> str | None:
         if name not in self._infos:
             return None
-        return _decode(self.store([name]).read(0), f"{name} in {self.location}")
+        return decode_text(self.store([name]).read(0), f"{name} in {self.location}")
 
 
 class TarContainer:
@@ -166,7 +169,7 @@ class TarContainer:
     def text(self, name: str) -> str | None:
         if name not in self._index.rows:
             return None
-        return _decode(self.store([name]).read(0), f"{name} in {self.location}")
+        return decode_text(self.store([name]).read(0), f"{name} in {self.location}")
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
@@ -186,19 +189,23 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path if something is there; else offer the nearest names.
+    """Return the path if a file or folder is there; else offer the nearest names.
 
     Raises
     ------
     CausalFTError
-        If nothing is there.
+        If nothing is there, or what is neither a folder nor a regular file; for an empty path.
     """
+    if not os.fspath(path):
+        raise CausalFTError("an empty path names nothing; give a file or folder")
     wanted = Path(path).expanduser()
-    if wanted.exists():
+    if os.path.lexists(wanted):
+        if not os.path.isdir(wanted):
+            require_regular(wanted)
         return wanted
     parent = wanted
     missing = wanted.name
-    while not parent.exists() and parent != parent.parent:
+    while not os.path.exists(parent) and parent != parent.parent:
         parent, missing = parent.parent, parent.name
     try:
         known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
@@ -206,26 +213,4 @@ def existing(path: str | os.PathLike[str]) -> Path:
         known = []
     hint = nearest(missing, known) if known else "known: nothing"
     there = f"in {parent}, {hint}" if hint.startswith("did you") else f"{parent} holds {hint[7:]}"
-    raise CausalFTError(f"{wanted}: no such file or folder; {there}")
-
-
-def text_of(path: Path) -> str:
-    """Read a text file.
-
-    Raises
-    ------
-    CausalFTError
-        If it cannot be read or is not UTF-8.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise CausalFTError(f"cannot read {path}: {error.strerror}") from None
-    return _decode(data, str(path))
-
-
-def _decode(data: bytes, where: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CausalFTError(f"{where} is not UTF-8 text; save it as UTF-8 or remove it") from None
+    raise CausalFTError(f"{short(wanted, 300)}: no such file or folder; {there}")

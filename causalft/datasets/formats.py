@@ -7,15 +7,16 @@ from itertools import islice
 from pathlib import Path
 
 from causalft.datasets.cifar import cifar_folder, is_cifar_member, refuse_python_version
-from causalft.datasets.containers import existing
 from causalft.datasets.huggingface import is_saved_dataset
 from causalft.datasets.images import is_image_name
 from causalft.datasets.inaturalist import json_files_in
 from causalft.datasets.lists import LIST_SUFFIXES, first_image, list_files_in
+from causalft.datasets.paths import existing_path
 from causalft.datasets.shards import LABEL_KINDS, expand_shards, sample_key, shards_in
 from causalft.datasets.tables import TABLE_SUFFIXES
 from causalft.datasets.tars import is_tar_name, tar_compression, walk_tar
 from causalft.errors import CausalFTError, nearest
+from causalft.files import require_regular
 
 __all__ = ["FORMATS", "absolute_path", "find_format", "find_paths"]
 
@@ -48,17 +49,17 @@ def find_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
         If one is missing; the nearest names are offered.
     """
     text = os.fspath(path)
-    if Path(text).expanduser().exists():
-        return (Path(text).expanduser(),)
+    if os.path.lexists(os.path.expanduser(text)):
+        return (existing_path(text),)
     if "{" in text:
         return tuple(expand_shards(text))
     parts = [part.strip() for part in text.split(",")]
     if len(parts) == 1 or not all(parts):
-        return (existing(path),)
-    first = existing(parts[0])
+        return (existing_path(text),)
+    first = existing_path(parts[0])
     beside = [first.parent / part for part in parts[1:]]
     return first, *(
-        place if place.exists() and not Path(part).expanduser().exists() else existing(part)
+        place if place.exists() and not Path(part).expanduser().exists() else existing_path(part)
         for part, place in zip(parts[1:], beside)
     )
 
@@ -143,7 +144,7 @@ def find_format(
 def _belong_here(folder: Path, lists: list[Path]) -> bool:
     """Whether lists are about the images of their folder: class folders may have some other set's lists beside them."""
     first = first_image(lists[0]) or ""
-    return (folder / first).exists() or not any(entry.is_dir() for entry in os.scandir(folder))
+    return (folder / first).exists() or not any(os.path.isdir(entry.path) for entry in os.scandir(folder))
 
 
 def _format_of_folder(folder: Path) -> str:
@@ -166,6 +167,7 @@ def _format_of_file(path: Path) -> str:
         return "inaturalist"
     if is_tar_name(path.name) or tar_compression(path) is not None:
         return _format_of_tar(path)
+    require_regular(path)
     with open(path, "rb") as file:
         is_zip = file.read(2) == b"PK"
     if is_zip or suffix == ".zip":

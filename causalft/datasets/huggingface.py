@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from causalft.datasets.images import read_image
+from causalft.datasets.labels import encode
 from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.metadata import factor_values
-from causalft.datasets.reading import Reading, ReadOptions, assemble, encode
+from causalft.datasets.reading import Reading, ReadOptions, assemble
+from causalft.datasets.stores import MAX_FILE_BYTES
 from causalft.errors import CausalFTError, nearest
+from causalft.files import read_bytes
 
 __all__ = ["is_saved_dataset", "read_saved_dataset"]
 
@@ -61,10 +64,9 @@ class HuggingFaceStore:
         if cell["bytes"] is not None:
             return cell["bytes"]
         try:
-            with open(cell["path"], "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise CausalFTError(f"cannot read {cell['path']}, {self._name(row)}: {error.strerror}") from None
+            return read_bytes(cell["path"], MAX_FILE_BYTES)
+        except CausalFTError as error:
+            raise CausalFTError(f"{self._name(row)}: {error}") from None
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
@@ -116,8 +118,8 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
     image, label, factor = _columns(folder, first.features, options)
     files: list[str] = []
     splits: dict[str, NDArray[np.int64]] = {}
-    labels: list[str] = []
-    factors: list[str] = []
+    labels: list[Any] = []
+    factors: list[Any] = []
     for split, data in loaded.items():
         if str(data.features) != str(first.features):
             raise CausalFTError(f"the splits of {folder} have other features each; cast them to the same")
@@ -127,12 +129,13 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
         if split:
             splits[split] = np.arange(len(files), len(files) + len(data))
         files += [f"{split or 'row'}/{row:07d}" for row in range(len(data))]
-        labels += _texts(data, label, folder)
+        labels += _values(data, label, folder)
         if factor is not None:
-            factors += _texts(data, factor, folder)
+            factors += _values(data, factor, folder)
     names = getattr(first.features[label], "names", None)
+    notes: list[str] = []
     if names is not None:
-        codes, ids = np.array([int(value) for value in labels], dtype=np.int64), list(names)
+        codes, ids = np.array(labels, dtype=np.int64), list(names)
         if codes.min() < 0 or codes.max() >= len(ids):
             wrong = codes.min() if codes.min() < 0 else codes.max()
             raise CausalFTError(
@@ -140,7 +143,8 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
                 "leave images without a label out"
             )
     else:
-        codes, ids = encode(labels)
+        found = encode(labels, str(folder), places=files)
+        codes, ids, notes = found.codes, found.ids, found.notes
     return assemble(
         format="huggingface",
         name=folder.resolve().name,
@@ -151,7 +155,8 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
         ids=ids,
         options=options,
         splits=splits,
-        factors=factor_values(factors) if factor is not None else None,
+        factors=factor_values(factors, str(folder), files) if factor is not None else None,
+        notes=notes,
     )
 
 
@@ -234,9 +239,13 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
     return image, label, factor
 
 
-def _texts(data: Any, column: str, folder: Path) -> list[str]:
-    """A column as text; a `ClassLabel` gives its number."""
+def _values(data: Any, column: str, folder: Path) -> list[Any]:
+    """A column as it is; a `ClassLabel` gives its number."""
     values = list(data.with_format(None)[column])
-    if any(value is None for value in values):
-        raise CausalFTError(f"column '{column}' of {folder} has empty cells; fill them in or remove the rows")
-    return [str(value) for value in values]
+    empty = [row for row, value in enumerate(values) if value is None]
+    if empty:
+        raise CausalFTError(
+            f"column '{column}' of {folder} has empty cells in {len(empty)} of {len(values)} rows (first: row "
+            f"{empty[0] + 1}); fill it in or remove the rows"
+        )
+    return values

@@ -17,6 +17,7 @@ from causalft.datasets.containers import FolderContainer, ZipContainer, existing
 from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.stores import ArrayStore, ImageStore
 from causalft.errors import CausalFTError, nearest
+from causalft.printable import as_bytes
 
 __all__ = ["ImageSet"]
 
@@ -32,7 +33,8 @@ class ImageSet:
     class_names : tuple of str, length K
     labels : (n,) array of int64 in [0, K)
     files : list of str, length n
-        Name of each image, relative to what was opened.
+        Name of each image, relative to what was opened; with escapes where no encoding can print it
+        (`causalft.printable.escape_name`), so that a name can be written anywhere.
     factors : (n,) array or None
         Semantic factor of each image, where it is known.
     splits : dict of str to (n_split,) array of int64
@@ -181,7 +183,7 @@ class ImageSet:
             raise CausalFTError(f"label {wrong} lies outside the {len(class_names)} classes")
         if len(set(class_names)) != len(class_names):
             raise CausalFTError("two classes have the same name; give each its own")
-        given = list(files) if files is not None else [f"{class_names[k]}/{i:06d}" for i, k in enumerate(y)]
+        given = [f"{class_names[k]}/{i:06d}" for i, k in enumerate(y)] if files is None else list(files)
         for what, values in (("files", given), ("factors", factors)):
             if values is not None and len(np.asarray(values)) != len(array):
                 raise CausalFTError(
@@ -252,18 +254,18 @@ class ImageSet:
 
         It costs no reading, so it does not see a file edited in place at the same size: `content_fingerprint` does.
         """
-        digest = hashlib.sha256("\0".join(self.class_names).encode())
+        digest = hashlib.sha256(as_bytes("\0".join(self.class_names)))
         for row, name, label in zip(self._rows.tolist(), self.files, self.labels.tolist()):
-            digest.update(f"\0{name}\0{self._store.size(row)}\0{label}".encode())
+            digest.update(as_bytes(f"\0{name}\0{self._store.size(row)}\0{label}"))
         if self.pixels is not None:
             digest.update(np.ascontiguousarray(self.pixels).data)
         return digest.hexdigest()
 
     def content_fingerprint(self) -> str:
         """SHA-256 (hex) of class names, file names, labels and the bytes of every image. Reads all of them."""
-        digest = hashlib.sha256("\0".join(self.class_names).encode())
+        digest = hashlib.sha256(as_bytes("\0".join(self.class_names)))
         for i, (name, label) in enumerate(zip(self.files, self.labels.tolist())):
-            digest.update(f"\0{name}\0{label}\0{self.bytes_hash(i)}".encode())
+            digest.update(as_bytes(f"\0{name}\0{label}\0{self.bytes_hash(i)}"))
         return digest.hexdigest()
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> ImageSet:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
+import struct
+import warnings
 from typing import IO
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from causalft.datasets.modes import to_rgb
+from causalft.datasets.strips import middle_of_strip
 from causalft.errors import CausalFTError
+from causalft.files import read_bytes
+from causalft.printable import short
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "fit_square", "is_image_name", "read_image"]
 
@@ -22,7 +28,21 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 89_478_485
 
 _ORIENTATION_TAG = 0x0112
-_EIGHT_BIT_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Text and colour profile: they change no pixel, and above a megabyte Pillow refuses the file for them.
+_WORDY_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+
+# Without a handler of its own the library's messages go to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def is_image_name(name: str) -> bool:
@@ -39,9 +59,8 @@ def is_image_name(name: str) -> bool:
 def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | None = None) -> Image.Image:
     """Read an image as it is meant to be seen: upright, 8 bits, three channels.
 
-    The EXIF orientation is applied; grey, palette and CMYK pictures become RGB; transparent ones are laid on white;
-    16-bit samples keep their upper 8 bits; floating-point samples in [0, 1] are scaled to [0, 255]. Of an animation
-    or a multi-page file the first frame is read. Colour profiles are not applied.
+    The EXIF orientation is applied, and all samples become 8-bit RGB (`causalft.datasets.modes.to_rgb`). Of an
+    animation or a multi-page file the first frame is read. Colour profiles are not applied.
 
     Parameters
     ----------
@@ -67,30 +86,34 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
     >>> read_image(file.getvalue(), "clear.png").getpixel((0, 0))
     (255, 255, 255)
     """
-    if name is None:
-        name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "image"
-    try:
-        if isinstance(source, (str, os.PathLike)):
-            with open(source, "rb") as file:
-                data = file.read()
-        else:
+    if isinstance(source, (str, os.PathLike)):
+        data = read_bytes(source)
+        name = os.fspath(source) if name is None else name
+    else:
+        try:
             data = source if isinstance(source, bytes) else source.read()
-    except OSError as error:
-        raise CausalFTError(f"cannot read {name}: {error.strerror or error}") from None
+        except OSError as error:
+            raise CausalFTError(f"cannot read {name or 'image'}: {error.strerror or error}") from None
+    name = short(name or "image", 300)
     if not data:
         raise CausalFTError(f"cannot read {name}: the file is empty; copy it again or remove it")
+    _silence_library()
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise CausalFTError(
-                    f"cannot read {name}: {image.width} x {image.height} pixels is over the limit of {MAX_PIXELS}; "
-                    "scale it down or remove it"
-                )
-            image.load()
-            return _to_rgb(_upright(image), name)
+        try:
+            return _decoded(data, name)
+        except (ValueError, Image.UnidentifiedImageError):
+            slim = _without_words(data) if data.startswith(_PNG) else data
+            if len(slim) == len(data):
+                raise
+        return _decoded(slim, name)
     except (CausalFTError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
+        if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise CausalFTError(
+                f"cannot read {name}: it is a damaged TIFF, or one with samples of an unusual kind; save it with 8 "
+                "bits in RGB or grey, or as PNG"
+            ) from None
         raise CausalFTError(
             f"cannot read {name}: it is not an image, or damaged at its start; leave it out or copy it again"
         ) from None
@@ -121,6 +144,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
     """
     if image.size == (size, size):
         return image
+    image = middle_of_strip(image)
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     scaled = image.resize((width, height), Image.Resampling.BICUBIC)
@@ -128,42 +152,46 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
     return scaled.crop((left, top, left + size, top + size))
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a damaged EXIF block says nothing about it and is passed over."""
+def _decoded(data: bytes, name: str) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise CausalFTError(
+                f"cannot read {name}: {image.width} x {image.height} pixels is over the limit of {MAX_PIXELS}; "
+                "scale it down or remove it"
+            )
+        image.load()
+        deep = image.mode.startswith("I") or image.mode == "F"
+        # Turned, an image loses the tags that say what its deep samples mean.
+        return _upright(image, to_rgb(image, name)) if deep else to_rgb(_upright(image, image), name)
+
+
+def _silence_library() -> None:
+    """Ignore Pillow's warnings of corrupt metadata: the pixels are right, and an error says when they are not.
+
+    The filter is set again for each image, for the caller may have filters of its own by now; one that stands for a
+    while only, as in `warnings.catch_warnings`, would not be safe in threads.
+    """
+    filters = warnings.filters
+    if not filters or filters[0][3] is None or getattr(filters[0][3], "pattern", "") != r"PIL\.":
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _without_words(data: bytes) -> bytes:
+    """A PNG without its text and its colour profile; damaged bytes stay as they are."""
+    kept, place = [data[:8]], 8
+    while place + 12 <= len(data):
+        (length,) = struct.unpack(">I", data[place : place + 4])
+        end = place + 12 + length
+        if data[place + 4 : place + 8] not in _WORDY_CHUNKS:
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
+    """Turn the pixels by the EXIF orientation of the image; a damaged EXIF block says nothing and is passed over."""
     try:
-        turned = image.getexif().get(_ORIENTATION_TAG, 1)
+        method = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # the parser raises whatever the damage causes; the pixels are whole
-        return image
-    return ImageOps.exif_transpose(image) if turned in range(2, 9) else image
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_samples(image, name)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    if image.mode not in _EIGHT_BIT_MODES:
-        raise CausalFTError(f"cannot read {name}: its colours are in mode {image.mode}; save it as RGB")
-    return image.convert("RGB")
-
-
-def _from_deep_samples(image: Image.Image, name: str) -> Image.Image:
-    """Scale 16-bit integers or floats in [0, 1] to 8 bits; PIL's own conversion would clip them to white."""
-    samples = np.asarray(image)
-    if image.mode == "F":
-        if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
-            raise CausalFTError(
-                f"cannot read {name}: its samples are not in [0, 1]; save it with 8 or 16 bits"
-            )
-        grey = np.rint(samples * 255).astype(np.uint8)
-    else:
-        if samples.min() < 0 or samples.max() > 65535:
-            raise CausalFTError(
-                f"cannot read {name}: 32-bit samples have no agreed range; save it with 8 or 16 bits"
-            )
-        grey = (samples.astype(np.uint16) >> 8).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+        return pixels
+    return pixels if method is None else pixels.transpose(method)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from causalft.datasets.class_names import ClassNames
-from causalft.datasets.containers import open_container, text_of
+from causalft.datasets.containers import open_container
+from causalft.datasets.labels import encode, is_whole_number, label_text, whole_number
 from causalft.datasets.layout import split_of_name
-from causalft.datasets.reading import Reading, ReadOptions, assemble, encode, without_repeats
-from causalft.datasets.tables import refuse_missing
+from causalft.datasets.paths import find_files
+from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
 from causalft.errors import CausalFTError
+from causalft.files import is_regular, parse_json, read_text
+from causalft.printable import short
 
 __all__ = ["json_files_in", "read_inaturalist"]
 
@@ -63,15 +65,16 @@ def read_inaturalist(paths: Sequence[Path], options: ReadOptions) -> Reading:
         )
     if len(splits) > 1 and (None in splits or len(set(splits)) < len(splits)):
         raise CausalFTError(f"cannot tell the splits of {where} apart; call the files train... and val...")
-    codes, ids = encode(labels)
+    found = encode(labels, where)
+    codes, ids = found.codes, found.ids
+    container = open_container(options.root or paths[0].parent)
+    files = find_files(container, files, where)
     keep, repeats = without_repeats(files, codes, ids, part, where)
     member = np.array(part, dtype=np.int8)
     if keep is not None:
         files, codes, member = [files[i] for i in keep], codes[keep], member[keep]
-    container = open_container(options.root or paths[0].parent)
-    refuse_missing(container.missing(files), len(files), where, container.location)
     if options.class_names is None and names:
-        given = ClassNames(where, by_id={i: names[i] for i in ids})
+        given = ClassNames(where, by_id={i: names.get(i, i) for i in ids})
         options = replace(options, class_names=given)
     return assemble(
         format="inaturalist",
@@ -83,15 +86,12 @@ def read_inaturalist(paths: Sequence[Path], options: ReadOptions) -> Reading:
         ids=ids,
         options=options,
         splits={split: np.flatnonzero(member == number) for number, split in enumerate(splits) if split},
-        notes=(*container.notes, *notes, *repeats),
+        notes=(*container.notes, *notes, *found.notes, *repeats),
     )
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(text_of(path))
-    except json.JSONDecodeError as error:
-        raise CausalFTError(f"{path} is not valid JSON ({error}); get it again") from None
+    found = parse_json(read_text(path), str(path))
     if not isinstance(found, dict) or not isinstance(found.get("images"), list):
         raise CausalFTError(
             f"{path} is not a JSON of images, annotations and categories (COCO style, as train2018.json of "
@@ -100,54 +100,101 @@ def _document(path: Path) -> dict[str, Any]:
     return found
 
 
+def _entries(document: dict[str, Any], part: str, keys: tuple[str, ...], path: Path) -> list[dict[str, Any]]:
+    """The entries of a part of the document, each with the keys that it needs and no null in them."""
+    entries = document.get(part)
+    if not isinstance(entries, list):
+        kind = "null" if entries is None else type(entries).__name__
+        raise CausalFTError(f"'{part}' of {path} is {kind}, not a list of objects; get it again")
+    for place, entry in enumerate(entries):
+        name = f"entry {place} of '{part}' in {path}"
+        if not isinstance(entry, dict):
+            raise CausalFTError(f"{name} is {short(repr(entry))}, not an object; get it again")
+        for key in keys:
+            if entry.get(key) is None:
+                state = f"has null for '{key}'" if key in entry else f"lacks '{key}'"
+                raise CausalFTError(f"{name} {state} ('{key}' is missing); get it again")
+    return entries
+
+
+def _key(value: Any, what: str, path: Path) -> str:
+    """An id as text: 7, 7.0, "7" and "07" are one."""
+    try:
+        found = label_text(value)
+    except CausalFTError:
+        found = None
+    if found is None:
+        raise CausalFTError(f"{what} of {path} is {short(repr(value))}, not a number or text; get it again")
+    return str(whole_number(found)) if is_whole_number(found) else found
+
+
 def _categories(document: dict[str, Any], path: Path, names: dict[str, str]) -> None:
-    for category in document.get("categories") or []:
-        key, name = str(category["id"]), str(category.get("name", category["id"]))
+    if "categories" not in document:
+        return
+    here: set[str] = set()
+    for category in _entries(document, "categories", ("id",), path):
+        key = _key(category["id"], "the id of a category", path)
+        given = category.get("name")
+        name = key if given is None else _key(given, f"the name of category {short(key)}", path)
         if names.setdefault(key, name) != name:
+            first = "once" if key in here else "in one file"
             raise CausalFTError(
-                f"category {key} is '{names[key]}' in one file and '{name}' in {path}; give files of one edition"
+                f"category {short(key)} is '{short(names[key])}' {first} and '{short(name)}' in {path}; give each "
+                "category one name, and files of one edition"
             )
+        here.add(key)
 
 
 def _images(
     document: dict[str, Any], path: Path, names: dict[str, str], files: list[str], labels: list[str]
 ) -> None:
-    try:
-        file_of = {image["id"]: image["file_name"] for image in document["images"]}
-        pairs = [(item["image_id"], str(item["category_id"])) for item in document["annotations"]]
-    except (KeyError, TypeError) as error:
-        raise CausalFTError(
-            f"{path} is not in COCO style: {error} is missing in an image or annotation; get it again"
-        ) from None
+    file_of: dict[str, str] = {}
+    for image in _entries(document, "images", ("id", "file_name"), path):
+        key = _key(image["id"], "the id of an image", path)
+        if not isinstance(image["file_name"], str) or not image["file_name"].strip():
+            raise CausalFTError(
+                f"the file_name of image {short(key)} in {path} is {short(repr(image['file_name']))}, not a path; "
+                "get it again"
+            )
+        if key in file_of:
+            raise CausalFTError(
+                f"{path} has two images with the id {short(key)} ({short(file_of[key])}, "
+                f"{short(image['file_name'])}); give each its own"
+            )
+        file_of[key] = image["file_name"]
     shared = {key: key for key in names}
-    label_of: dict[Any, str] = {}
-    for image, category in pairs:
+    label_of: dict[str, str] = {}
+    for item in _entries(document, "annotations", ("image_id", "category_id"), path):
+        image = _key(item["image_id"], "the image_id of an annotation", path)
+        category = _key(item["category_id"], "the category_id of an annotation", path)
         if image not in file_of:
             raise CausalFTError(
-                f"{path} annotates image {image}, which is not among its images; get it again"
+                f"{path} annotates image {short(image)}, which is not among its images; get it again"
             )
         if names and category not in names:
             raise CausalFTError(
-                f"{path} uses category {category}, which is not among its categories; get it again"
+                f"{path} uses category {short(category)}, which is not among its categories; get it again"
             )
         category = shared.setdefault(category, category)
         if label_of.setdefault(image, category) != category:
             raise CausalFTError(
-                f"{path} gives {file_of[image]} categories {label_of[image]} and {category}; "
+                f"{path} gives {short(file_of[image])} categories {short(label_of[image])} and {short(category)}; "
                 "an image has one class here"
             )
     bare = [file for image, file in file_of.items() if image not in label_of]
     if bare:
         raise CausalFTError(
-            f"{path} has {len(bare)} of {len(file_of)} images without an annotation ({bare[0]}); remove them"
+            f"{path} has {len(bare)} of {len(file_of)} images without an annotation ({short(bare[0])}); remove them"
         )
-    files += [str(file).removeprefix("./") for file in file_of.values()]
+    files += file_of.values()
     labels += [label_of[image] for image in file_of]
 
 
 def _looks_like_coco(path: Path) -> bool:
+    if not is_regular(path):
+        return False
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             start = file.read(4096)
     except (OSError, UnicodeDecodeError):
         return False

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalft.datasets.images import is_image_name
+from causalft.datasets.labels import class_order, encode
 from causalft.errors import CausalFTError
+from causalft.printable import first_few, several, short
 
-__all__ = ["SPLIT_NAMES", "Layout", "arrange", "first_few", "is_ignored", "several", "split_of_name"]
+__all__ = ["SPLIT_NAMES", "Layout", "arrange", "is_ignored", "split_of_name"]
 
 #: What people call the three splits, in lower case, and what they are called here.
 SPLIT_NAMES = {
@@ -37,7 +39,8 @@ class Layout:
     ----------
     prefix : str
         Top folder that held everything (``"photos/"``), or ``""``.
-    class_names : tuple of str, length K, sorted
+    class_names : tuple of str, length K
+        Numbers by value, then other names by alphabet (`causalft.datasets.labels.encode`).
     files : tuple of str, length n
         Names relative to the folder or zip, with ``/``.
     labels : (n,) array of int64 in [0, K)
@@ -157,22 +160,23 @@ def _collect(
     """Give every image its class and split; refuse or drop empty classes."""
     members: dict[str, dict[str, list[str]]] = {}
     outside = []
+    class_of, naming = _classes(folders, roots, where)
     for split, root in roots.items():
-        members[split] = {name.removeprefix(root).split("/")[0]: [] for name in folders if _below(name, root)}
+        members[split] = {class_of[_top(name, root)]: [] for name in folders if _below(name, root)}
     for name in images:
         home = next((split for split, root in roots.items() if name.startswith(root)), None)
         parts = name.removeprefix(roots[home]).split("/") if home is not None else []
         if home is None or len(parts) < 2:
             outside.append(name)
         else:
-            members[home][parts[0]].append(name)
+            members[home][class_of[parts[0]]].append(name)
     source = "train" if "train" in members else ""
     train_root = f"{where}/{roots[source]}".rstrip("/")
     known = {name for name, files in members[source].items() if files}
     missing = sorted(
         {name for classes in members.values() for name, files in classes.items() if name not in known}
     )
-    notes = _notes(other, outside)
+    notes = [*naming, *_notes(other, outside)]
     if missing and not drop_empty_classes:
         in_split = next(
             (split for split in members if split != source and members[split].get(missing[0])), None
@@ -181,14 +185,14 @@ def _collect(
         also = f" but has some in {in_split}" if in_split else ""
         total = len(known) + len(missing)
         raise CausalFTError(
-            f"class '{missing[0]}' has no {kind} in {train_root}{also} (found {len(known)} of {total} classes); "
+            f"class '{short(missing[0])}' has no {kind} in {train_root}{also} (found {len(known)} of {total} classes); "
             "add images, remove its folder, or drop empty classes"
         )
     if missing:
         notes.append(
             f"dropped {several(missing, 'class', 'classes')} without a training image: {first_few(missing)}"
         )
-    class_names = tuple(sorted(known))
+    class_names = tuple(class_order(known))
     if len(class_names) < min_classes:
         only = f"one class only ('{class_names[0]}')" if class_names else "no class"
         raise CausalFTError(
@@ -209,6 +213,17 @@ def _collect(
     }
     labels = np.array([row[0] for row in rows], dtype=np.int64)
     return Layout(prefix, class_names, tuple(row[2] for row in rows), labels, splits, tuple(notes))
+
+
+def _classes(folders: set[str], roots: dict[str, str], where: str) -> tuple[dict[str, str], list[str]]:
+    """The class of each class folder, and what is to be said of their names."""
+    tops = sorted({_top(name, root) for root in roots.values() for name in folders if _below(name, root)})
+    found = encode(tops, where, "class name", [repr(top) for top in tops], words_are_names=True)
+    return {top: found.ids[code] for top, code in zip(tops, found.codes.tolist())}, found.notes
+
+
+def _top(name: str, root: str) -> str:
+    return name.removeprefix(root).split("/")[0]
 
 
 def _common_top(images: list[str], folders: set[str]) -> str:
@@ -266,13 +281,3 @@ def _notes(other: list[str], outside: list[str]) -> list[str]:
             f"left out {several(outside, 'image', 'images')} outside the class folders: {first_few(outside)}"
         )
     return notes
-
-
-def several(items: Sized, one: str, many: str) -> str:
-    """Say how many: ``1 file``, ``3 files``."""
-    return f"{len(items)} {one if len(items) == 1 else many}"
-
-
-def first_few(names: Sequence[str], n: int = 5) -> str:
-    """The first names of a list that may be long."""
-    return ", ".join(names[:n]) + (", ..." if len(names) > n else "")

@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import open_container, text_of
+from causalft.datasets.containers import open_container
+from causalft.datasets.labels import encode
 from causalft.datasets.layout import split_of_name
-from causalft.datasets.reading import Reading, ReadOptions, assemble, encode, without_repeats
-from causalft.datasets.tables import refuse_missing
+from causalft.datasets.paths import find_files
+from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
 from causalft.errors import CausalFTError
+from causalft.files import is_regular, read_text
+from causalft.printable import short
 
 __all__ = ["LIST_SUFFIXES", "first_image", "list_files_in", "read_lists"]
 
@@ -56,7 +59,8 @@ def list_files_in(folder: Path) -> list[Path]:
 def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read one list, or one a split (told apart by ``train``, ``val``, ``test`` in their names).
 
-    Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list. Labels
+    Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list
+    (`causalft.datasets.paths.find_files`). Labels
     are numbers from 0, named by ``options.class_names`` or, where each number has a folder of its own, by the
     folders; or they are the class names themselves.
 
@@ -84,8 +88,10 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
         if split is not None:
             bounds[split] = (start, len(files))
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({', '.join(p.name for p in paths)})"
-    codes, ids = encode(labels)
-    del labels
+    found = encode(labels, where)
+    codes, ids = found.codes, found.ids
+    container = open_container(options.root or paths[0].parent)
+    files = find_files(container, files, where)
     keep, notes = without_repeats(files, codes, ids, in_split, where)
     member = np.zeros(len(files), dtype=np.int8)
     for number, (start, end) in enumerate(bounds.values()):
@@ -94,8 +100,6 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
         files, codes, member = [files[i] for i in keep], codes[keep], member[keep]
     splits = {split: np.flatnonzero(member == number) for number, split in enumerate(bounds)}
     splits = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
-    container = open_container(options.root or paths[0].parent)
-    refuse_missing(container.missing(files), len(files), where, container.location)
     if options.class_names is None and all(label.isdigit() for label in ids):
         source = splits.get("train", np.arange(len(files)))
         ids = _folder_names([files[i] for i in source], codes[source], len(ids)) or ids
@@ -109,14 +113,14 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
         ids=ids,
         options=options,
         splits=splits,
-        notes=(*container.notes, *notes),
+        notes=(*container.notes, *found.notes, *notes),
     )
 
 
 def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
     before = len(files)
     seen: dict[str, str] = {}  # a million equal labels share one string
-    for number, line in enumerate(text_of(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, any_bytes=True).split("\n"), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -125,9 +129,9 @@ def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
             fields = line.rsplit(",", 1)
         if len(fields) < 2 or not fields[0] or not fields[1]:
             raise CausalFTError(
-                f"line {number} of {path} is not `path label`: {line[:80]!r}; mend or remove it"
+                f"line {number} of {path} is not `path label`: '{short(line)}'; mend or remove it"
             )
-        files.append(fields[0].rstrip(",").replace("\\", "/").removeprefix("./"))
+        files.append(fields[0].rstrip(","))
         labels.append(seen.setdefault(fields[1], fields[1]))
     if len(files) == before:
         raise CausalFTError(
@@ -158,8 +162,10 @@ def _folder_names(files: list[str], codes: NDArray[np.int64], n: int) -> list[st
 
 def first_image(path: Path) -> str | None:
     """The path in the first line, if that reads ``path number`` (and not, say, the name of a class)."""
+    if not is_regular(path):
+        return None
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             found = re.fullmatch(r"(\S.*?)[\s,]+\d+\s*", file.readline(10_000))
     except (OSError, UnicodeDecodeError):
         return None

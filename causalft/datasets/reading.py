@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.datasets.class_names import ClassNames, name_classes
-from causalft.datasets.layout import SPLIT_NAMES, first_few, several
+from causalft.datasets.labels import is_whole_number, whole_number
+from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.stores import ImageStore
 from causalft.errors import CausalFTError, nearest
+from causalft.printable import escape_name, first_few, one_line, several, short
 
-__all__ = ["ReadOptions", "Reading", "assemble", "encode", "split_rows", "without_repeats"]
+__all__ = ["ReadOptions", "Reading", "assemble", "split_rows", "without_repeats"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Reading:
     rows : (n,) array of int64
         Row of each image in the store.
     files : list of str, length n
+        Their names, printable (`causalft.printable.escape_name`); the store knows them as they are.
     labels : (n,) array of int64 in [0, K)
     class_names : tuple of str, length K
     splits : dict of str to array of int64
@@ -100,9 +103,9 @@ def assemble(
         ``options.min_classes``.
     """
     for label in ids:
-        if label.startswith("-") and label[1:].isdigit():
+        if is_whole_number(label) and whole_number(label) < 0:
             raise CausalFTError(
-                f"{where} has label {label}; labels count from 0, so leave images without a label out"
+                f"{where} has label {short(label)}; labels count from 0, so leave images without a label out"
             )
     class_names, index, naming = name_classes(ids, options.class_names, where)
     labels = index[np.asarray(codes, dtype=np.int64)]
@@ -117,8 +120,8 @@ def assemble(
         kind = "training image" if "train" in splits else "image"
         also = next((f" but has some in {part}" for part in splits if (labels[splits[part]] == k).any()), "")
         raise CausalFTError(
-            f"class '{class_names[k]}' has no {kind} in {where}{also} (found {len(class_names) - len(missing)} of "
-            f"{len(class_names)} classes); add images or drop empty classes"
+            f"class '{short(class_names[k])}' has no {kind} in {where}{also} (found "
+            f"{len(class_names) - len(missing)} of {len(class_names)} classes); add images or drop empty classes"
         )
     if len(missing):
         dropped = [class_names[k] for k in missing]
@@ -137,32 +140,17 @@ def assemble(
         only = f"one class only ('{class_names[0]}')" if class_names else "no class"
         raise CausalFTError(f"{where} holds {only}; at least {options.min_classes} with images are needed")
     return Reading(
-        format, name, store, rows, list(files), labels, class_names, splits, factors, tuple(all_notes)
+        format,
+        escape_name(name),
+        store,
+        rows,
+        [escape_name(file) for file in files],
+        labels,
+        class_names,
+        splits,
+        factors,
+        tuple(map(one_line, all_notes)),
     )
-
-
-def encode(values: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """Turn labels into numbers: whole numbers are ordered by value, other labels by name.
-
-    Returns
-    -------
-    codes : (n,) array of int64
-    ids : list of str
-        ``values[i] == ids[codes[i]]``
-
-    Examples
-    --------
-    >>> codes, ids = encode(["10", "9", "10"])
-    >>> codes, ids
-    (array([1, 0, 1]), ['9', '10'])
-    """
-    place: dict[str, int] = {}
-    found = np.fromiter((place.setdefault(value, len(place)) for value in values), np.int64, len(values))
-    numbered = all(label.lstrip("-").isascii() and label.lstrip("-").isdigit() for label in place)
-    ids = sorted(place, key=int) if numbered else sorted(place)
-    code = np.empty(len(ids), dtype=np.int64)
-    code[[place[label] for label in ids]] = np.arange(len(ids))
-    return code[found], ids
 
 
 def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:
@@ -178,14 +166,17 @@ def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]
     >>> split_rows(["train", "val", "train"], "labels.csv")
     {'train': array([0, 2]), 'validation': array([1])}
     """
-    codes, names = encode(values)
     of: dict[str, list[int]] = {}
-    for code, given in enumerate(names):
+    place: dict[str, int] = {}
+    codes = np.fromiter((place.setdefault(value, len(place)) for value in values), np.int64, len(values))
+    for given, code in place.items():
         split = SPLIT_NAMES.get(given.strip().lower())
         if split is None:
             n = int((codes == code).sum())
             state = (
-                f"'{given}' is no split: {nearest(given, SPLIT_NAMES)}" if given.strip() else "they name none"
+                f"'{short(given)}' is no split: {nearest(given, SPLIT_NAMES)}"
+                if given.strip()
+                else "they name none"
             )
             raise CausalFTError(
                 f"{n} row(s) of {where} are in no split ({state}); use train, validation and test"
@@ -232,10 +223,11 @@ def without_repeats(
             continue
         if labels[row] != labels[other]:
             raise CausalFTError(
-                f"{where} names {file} twice, as '{ids[labels[other]]}' and as '{ids[labels[row]]}'; keep one label"
+                f"{where} names {short(file, 300)} twice, as '{short(ids[labels[other]])}' and as "
+                f"'{short(ids[labels[row]])}'; keep one label"
             )
         if splits[row] != splits[other]:
-            raise CausalFTError(f"{where} names {file} in two splits; keep it in one")
+            raise CausalFTError(f"{where} names {short(file, 300)} in two splits; keep it in one")
         keep[row] = False
     repeated = [files[row] for row in np.flatnonzero(~keep).tolist()]
     note = f"left out {several(repeated, 'repeated row', 'repeated rows')}: {first_few(repeated, 3)}"

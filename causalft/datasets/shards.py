@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,17 +11,23 @@ from typing import Any
 import numpy as np
 
 from causalft.datasets.images import is_image_name
-from causalft.datasets.layout import SPLIT_NAMES, first_few, split_of_name
+from causalft.datasets.labels import encode, label_text
+from causalft.datasets.layout import SPLIT_NAMES, split_of_name
 from causalft.datasets.metadata import factor_values
-from causalft.datasets.reading import Reading, ReadOptions, assemble, encode
+from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import SliceStore
 from causalft.datasets.tars import tar_compression, walk_tar
 from causalft.errors import CausalFTError
+from causalft.files import is_regular, parse_json
+from causalft.printable import first_few, short
 
 __all__ = ["expand_shards", "read_shards", "sample_key", "shards_in"]
 
 LABEL_KINDS = ("cls", "json", "txt")
 _JSON_LABELS = ("label", "cls", "class", "category")
+_RANGE = re.compile(r"\{([^{},]*?)\.\.([^{},]*?)(?:\.\.([^{},]*?))?\}")
+#: A pattern that stands for more shards is refused before it is expanded.
+MAX_SHARDS = 100_000
 _SAMPLE = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")
 
 
@@ -43,11 +48,12 @@ def shards_in(folder: Path) -> list[Path]:
     shards: list[Path] = []
     try:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            if entry.is_dir() and entry.name.lower() in SPLIT_NAMES:
-                shards += sorted(Path(entry.path).glob("*.tar"))
-            elif entry.name.endswith(".tar"):
+            is_folder = os.path.isdir(entry.path)  # also for a link that leads back to itself
+            if is_folder and entry.name.lower() in SPLIT_NAMES:
+                shards += sorted(filter(is_regular, Path(entry.path).glob("*.tar")))
+            elif entry.name.endswith(".tar") and is_regular(entry.path):
                 shards.append(Path(entry.path))
-            elif entry.is_dir() or is_image_name(entry.name):
+            elif is_folder or is_image_name(entry.name):
                 return []
     except OSError as error:
         raise CausalFTError(f"cannot read the folder {folder}: {error.strerror}") from None
@@ -60,8 +66,14 @@ def expand_shards(pattern: str) -> list[Path]:
     Raises
     ------
     CausalFTError
-        Without the library, or if shards of the pattern are missing (how many, and the first three).
+        Without the library, if the pattern stands for more than `MAX_SHARDS` files, or if some of them are missing
+        (how many, and the first three).
     """
+    n_shards = _pattern_size(pattern)
+    if n_shards > MAX_SHARDS:
+        raise CausalFTError(
+            f"{short(pattern, 300)} stands for more than {MAX_SHARDS:,} shards; shorten the pattern"
+        )
     try:
         from webdataset.shardlists import expand_urls
     except ImportError:
@@ -73,8 +85,8 @@ def expand_shards(pattern: str) -> list[Path]:
     missing = [str(shard) for shard in shards if not shard.is_file()]
     if missing:
         raise CausalFTError(
-            f"{len(missing)} of the {len(shards)} shards of {pattern} are missing ({first_few(missing, 3)}); "
-            "restore them or shorten the pattern"
+            f"{len(missing)} of the {len(shards)} shards of {short(pattern, 300)} are missing "
+            f"({first_few(missing, 3)}); restore them or shorten the pattern"
         )
     return shards
 
@@ -96,8 +108,8 @@ def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Read
         raise CausalFTError(f"{where} holds no .tar; give a folder of webdataset shards or a pattern")
     place: list[tuple[int, int, int]] = []
     files: list[str] = []
-    labels: list[str] = []
-    factors: list[str] = []
+    labels: list[Any] = []
+    factors: list[Any] = []
     splits: list[str] = []
     unlabelled: list[str] = []
     for number, shard in enumerate(shards):
@@ -113,7 +125,7 @@ def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Read
             place.append((number, *picture[1:]))
             files.append(f"{shard.name}/{picture[0]}")
             labels.append(label)
-            factors.append(factor or "")
+            factors.append(factor)
             splits.append(split)
     if unlabelled:
         what = f"'{options.label_column or options.factor_column}' in its .json"
@@ -129,7 +141,7 @@ def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Read
         raise CausalFTError(
             f"only some shards of {where} name a split; call all train-..., val-... or test-..."
         )
-    codes, ids = encode(labels)
+    found = encode(labels, where, places=files)
     table = np.array(place, dtype=np.int64)
     member = np.array(splits)
     return assemble(
@@ -138,17 +150,16 @@ def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Read
         where=where,
         store=SliceStore(where, [str(s) for s in shards], table[:, 0], table[:, 1], table[:, 2], files),
         files=files,
-        codes=codes,
-        ids=ids,
+        codes=found.codes,
+        ids=found.ids,
         options=options,
         splits={s: np.flatnonzero(member == s) for s in ("train", "validation", "test") if s in named},
-        factors=factor_values(factors) if all(factors) else None,
+        factors=None if None in factors else factor_values(factors, where, files),
+        notes=found.notes,
     )
 
 
-def _samples(
-    shard: Path, options: ReadOptions
-) -> Iterator[tuple[str, tuple[str, int, int], str | None, str | None]]:
+def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str, int, int], Any, Any]]:
     """Yield (key, (picture name, offset, size), label, factor) of each sample; its members stand side by side."""
     seen: set[str] = set()
     current: str | None = None
@@ -180,29 +191,45 @@ def _samples(
         yield current, picture, *_label(texts, options, shard, current)
 
 
-def _label(
-    texts: dict[str, bytes], options: ReadOptions, shard: Path, key: str
-) -> tuple[str | None, str | None]:
-    """Label and factor of a sample, None where there is none."""
-    document: Any = {}
+def _label(texts: dict[str, bytes], options: ReadOptions, shard: Path, key: str) -> tuple[Any, Any]:
+    """Label and factor of a sample as they are written, None where there is none."""
+    where = f"the label of sample {short(key)} of {shard}"
+    document: Any = parse_json(texts["json"], where) if "json" in texts else {}
     try:
-        if "json" in texts:
-            document = json.loads(texts["json"])
         plain = {kind: texts[kind].decode("utf-8").strip() for kind in ("cls", "txt") if kind in texts}
     except ValueError as error:
-        raise CausalFTError(f"sample {key} of {shard} has a label that cannot be read ({error})") from None
+        raise CausalFTError(f"{where} cannot be read ({error})") from None
     if not isinstance(document, dict):
         document = {}
     factor = document.get(options.factor_column or "factor")
+    factor = None if factor == "" else factor
     if options.label_column is not None:
         label = document.get(options.label_column)
     else:
         found = next((document[name] for name in _JSON_LABELS if name in document), None)
         label = plain.get("cls") or (found if found is not None else plain.get("txt"))
-    return (
-        None if label in (None, "") else str(label),
-        None if factor in (None, "") else str(factor),
-    )
+    try:
+        missing = label_text(label) is None
+    except CausalFTError as error:
+        raise CausalFTError(f"{where}: {error}") from None
+    return None if missing else label, factor
+
+
+def _pattern_size(pattern: str) -> int:
+    """At least how many names a pattern of braces stands for, without making them."""
+    total = 1
+    for first, last, step in _RANGE.findall(pattern):
+        if len(first) == len(last) == 1 and not (first + last).isdigit():
+            continue  # letters
+        if not all(re.fullmatch(r"-?\d*", each) for each in (first, last, step)):
+            continue
+        if max(map(len, (first, last, step))) > 18:
+            return MAX_SHARDS + 1
+        if first and last:
+            total *= abs(int(last) - int(first)) // max(1, abs(int(step or 1))) + 1
+    for choices in re.findall(r"\{([^{}]*,[^{}]*)\}", pattern):
+        total *= choices.count(",") + 1
+    return total
 
 
 def _name(shards: Sequence[Path], where: str) -> str:

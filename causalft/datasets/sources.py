@@ -22,7 +22,7 @@ from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.lists import read_lists
 from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.shards import read_shards
-from causalft.datasets.tables import read_table
+from causalft.datasets.tables import read_image_table
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["ImageSet", "open_images"]
@@ -141,7 +141,7 @@ _READERS: dict[str, Callable[[tuple[Path, ...], ReadOptions, str], Reading]] = {
     "folder": lambda paths, options, where: read_class_folders(FolderContainer(paths[0]), options),
     "zip": lambda paths, options, where: read_class_folders(ZipContainer(paths[0]), options),
     "tar": lambda paths, options, where: read_class_folders(TarContainer(paths[0]), options),
-    "table": lambda paths, options, where: read_table(paths[0], options),
+    "table": lambda paths, options, where: read_image_table(paths[0], options),
     "list": lambda paths, options, where: read_lists(paths, options),
     "inaturalist": lambda paths, options, where: read_inaturalist(paths, options),
     "cifar": lambda paths, options, where: read_cifar(paths[0], options),

@@ -17,6 +17,8 @@ from PIL import Image
 from causalft.datasets.images import read_image
 from causalft.datasets.layout import is_ignored
 from causalft.errors import CausalFTError
+from causalft.files import read_bytes, require_regular
+from causalft.printable import first_few, several
 
 __all__ = [
     "ArrayStore",
@@ -29,7 +31,7 @@ __all__ = [
     "list_zip",
 ]
 
-#: Largest image file that is unpacked from a zip, in bytes.
+#: Largest image file that is read, or unpacked from a zip, in bytes.
 MAX_FILE_BYTES = 2**29
 
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
@@ -59,11 +61,7 @@ class FolderStore:
         return os.path.join(self.location, self.files[row])
 
     def read(self, row: int) -> bytes:
-        try:
-            with open(self._path(row), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise CausalFTError(f"cannot read {self._path(row)}: {error.strerror}") from None
+        return read_bytes(self._path(row), MAX_FILE_BYTES)
 
     def size(self, row: int) -> int:
         try:
@@ -210,8 +208,15 @@ class ArrayStore:
         return Image.fromarray(self.pixels[row])
 
 
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of all files and folders below ``folder``, links followed, circles of links cut.
+def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Regular files and folders below ``folder``, links followed, circles of links cut.
+
+    Returns
+    -------
+    files, folders : list of str
+        Relative names.
+    notes : list of str
+        What is neither: pipes, devices and sockets, links to nothing and links that lead back to themselves.
 
     Raises
     ------
@@ -220,12 +225,15 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """
     files: list[str] = []
     folders: list[str] = []
+    special: list[str] = []
+    broken: list[str] = []
     pending: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(os.fspath(folder), "", frozenset())]
     while pending:
         path, relative, above = pending.pop()
         try:
             status = os.stat(path)
             if (status.st_dev, status.st_ino) in above:
+                broken.append(f"{relative.rstrip('/')} (leads back to a folder above it)")
                 continue
             inside = above | {(status.st_dev, status.st_ino)}
             with os.scandir(path) as entries:
@@ -233,14 +241,31 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
                     name = f"{relative}{entry.name}"
                     if is_ignored(entry.name):
                         continue
-                    if entry.is_dir():
+                    try:
+                        is_folder, is_file = entry.is_dir(), entry.is_file()
+                    except OSError:  # a link that leads back to itself
+                        broken.append(f"{name} (leads back to itself)")
+                        continue
+                    if is_folder:
                         folders.append(name)
                         pending.append((entry.path, f"{name}/", inside))
-                    else:
+                    elif is_file:
                         files.append(name)
+                    elif entry.is_symlink() and not os.path.exists(entry.path):
+                        broken.append(f"{name} (leads to nothing)")
+                    else:
+                        special.append(name)
         except OSError as error:
             raise CausalFTError(f"cannot read the folder {path}: {error.strerror}") from None
-    return files, folders
+    notes = []
+    if special:
+        what = several(special, "pipe, device or socket", "pipes, devices and sockets")
+        notes.append(f"left out {what}: {first_few(sorted(special))}")
+    if broken:
+        notes.append(
+            f"left out {several(broken, 'broken link', 'broken links')}: {first_few(sorted(broken))}"
+        )
+    return files, folders, notes
 
 
 def list_zip(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
@@ -277,6 +302,7 @@ def list_zip(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
 
 
 def _open_zip(path: str) -> zipfile.ZipFile:
+    require_regular(path)
     try:
         return zipfile.ZipFile(path)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError):

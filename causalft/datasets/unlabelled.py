@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from causalft.datasets.images import is_image_name
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.stores import FolderStore, ImageStore, ZipStore, list_folder, list_zip
 from causalft.errors import CausalFTError
+from causalft.files import parse_json, require_regular
+from causalft.printable import escape_name, short, unescape_name
 
 __all__ = ["listed_paths", "unlabelled_images"]
 
@@ -36,29 +38,37 @@ def unlabelled_images(
     Returns
     -------
     ImageSet
-        All under the one class ``unlabelled``; ``files`` are the paths as a person would type them. Inside a zip:
-        ``photos.zip/folder/1.jpg``.
+        All under the one class ``unlabelled``; ``files`` are the paths as a person would type them, with escapes where
+        they cannot be printed (`causalft.printable`). Inside a zip: ``photos.zip/folder/1.jpg``.
 
     Raises
     ------
     CausalFTError
-        If a path does not exist, a zip is damaged, or no image is found.
+        If a path does not exist or is neither a regular file nor a folder, a zip is damaged, or no image is found.
     """
     files: list[str] = []
     # Runs of rows that one store holds: plain files by default, an archive where one was named.
     archives: list[tuple[int, int, ZipStore]] = []
+    notes: list[str] = []
     for path in paths:
-        place = Path(path)
         if path == "-" and listed is not None:
-            files += listed_paths(listed)
-        elif place.is_dir():
-            found = sorted(name for name in list_folder(place)[0] if is_image_name(name))
+            files += [_meant(text) for text in listed_paths(listed)]
+            continue
+        place = Path(_meant(os.fspath(path)))
+        if not os.fspath(path):
+            raise CausalFTError("an empty path names no image; give an image, folder or zip")
+        if not os.path.lexists(place):
+            raise CausalFTError(f"{short(place, 300)}: no such image, folder or zip")
+        if place.is_dir():
+            everything, _, left_out = list_folder(place)
+            found = sorted(name for name in everything if is_image_name(name))
             if not found:
                 raise CausalFTError(f"{place} holds no image; give image files, or a folder with some")
             files += [os.fspath(place / name) for name in found]
-        elif not place.exists():
-            raise CausalFTError(f"{place}: no such image, folder or zip")
-        elif _is_zip(place):
+            notes += [f"{note} (in {place})" for note in left_out]
+            continue
+        require_regular(place)
+        if _is_zip(place):
             infos = list_zip(place)[0]
             names = sorted(name for name in infos if is_image_name(name))
             if not names:
@@ -73,11 +83,14 @@ def unlabelled_images(
     plain = FolderStore("", tuple(files))
     rows, labels = np.arange(len(files)), np.zeros(len(files), int)
     joined = _Joined(plain, archives) if archives else plain
-    return ImageSet(joined, rows, files, labels, ["unlabelled"], name="unlabelled")
+    shown = [escape_name(file) for file in files]
+    return ImageSet(joined, rows, shown, labels, ["unlabelled"], name="unlabelled", notes=notes)
 
 
 def listed_paths(lines: Iterable[str]) -> list[str]:
-    """Read a list of images: one path a line, or one JSON object with a ``path`` a line; empty lines are passed over.
+    """Read a list of images: one path a line, or one JSON object with a ``path`` a line.
+
+    Empty lines are passed over, and so is a byte order mark.
 
     Raises
     ------
@@ -91,23 +104,36 @@ def listed_paths(lines: Iterable[str]) -> list[str]:
     """
     found = []
     for number, line in enumerate(lines, 1):
-        text = line.rstrip("\r\n")
+        text = line.rstrip("\r\n").removeprefix("\ufeff")
         if not text.strip():
             continue
         if text.lstrip().startswith("{"):
-            try:
-                path = json.loads(text)["path"]
-            except (json.JSONDecodeError, KeyError):
-                path = None
+            path = _json_path(text, number)
             if not isinstance(path, str) or not path:
                 raise CausalFTError(
-                    f'line {number} of the list is no JSON object with a "path" (a string): {text[:60]}'
+                    f'line {number} of the list is no JSON object with a "path" (a string): {short(text, 60)}'
                 )
             text = path
         if "\0" in text:
             raise CausalFTError(f"line {number} of the list holds a zero byte; give one path a line")
         found.append(text)
     return found
+
+
+def _json_path(text: str, number: int) -> Any:
+    try:
+        found = parse_json(text, f"line {number} of the list")
+    except CausalFTError:
+        return None
+    return found.get("path") if isinstance(found, dict) else None
+
+
+def _meant(path: str) -> str:
+    """A path as it stands, or with its escapes undone where nothing is there as it stands."""
+    if "\\" not in path or os.path.lexists(path):
+        return path
+    meant = unescape_name(path)
+    return meant if os.path.lexists(meant) else path
 
 
 def _is_zip(path: Path) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
+from causalft.printable import as_bytes
 from causalft.strata.crops import Crops
 from causalft.strata.features_crops import n_views, view_cut
 from causalft.strata.features_store import CacheEntry, FeatureCache, default_cache_folder
@@ -62,7 +63,7 @@ def data_fingerprint(images: ImageSet, *, content: bool = False) -> str:
             known = images.quick_key(row)
             if len(known) == 1 and isinstance(known[0], int):  # a size alone: the container keeps no checksum
                 known = (known[0], packed or _changed(os.path.join(images.location, name)))
-        digest.update(f"\0{name}\0{known}".encode(errors="surrogateescape"))
+        digest.update(as_bytes(f"\0{name}\0{known}"))
     return digest.hexdigest()
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from causalft.datasets.decode import decode
 from causalft.datasets.longtail import draw_longtail
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.sources import ImageSet
+from causalft.datasets.strips import middle_of_strip
 from causalft.strata.cards import ModelCard
 from causalft.strata.mini import MiniConfig
 from causalft.strata.photo_zoo import PhotoMember, PhotoZoo
@@ -35,9 +38,11 @@ def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress
         order=list(member.order),
     )
     crop = square_crop(settings["image_size"])
-    pixels = decode(
-        drawn, None, lambda image: np.asarray(crop(image)), f"reading {len(drawn)} images", progress=progress
-    )
+
+    def cut(image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(crop(middle_of_strip(image)), dtype=np.uint8)
+
+    pixels = decode(drawn, None, cut, f"reading {len(drawn)} images", progress=progress)
     rng = np.random.default_rng([member.seed, 7])
     shown = apply_view(pixels, member.view, settings["view_share"], rng)
     prior = np.empty(images.n_classes)

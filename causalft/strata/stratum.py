@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms
 
+from causalft.datasets.strips import middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
 from causalft.strata.prompt_tokens import check_different, class_tokens
@@ -36,6 +37,13 @@ def square_crop(size: int, interpolation: str = "bicubic") -> Callable[[Image.Im
     """Return the geometry of CLIP: the shorter side resized to ``size``, then the square in the middle."""
     mode = transforms.InterpolationMode(interpolation)
     return transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])
+
+
+def _scales_shorter_side(step: object) -> bool:
+    """Whether a step of torchvision, open_clip or timm leaves a strip as long, in squares, as it was."""
+    if isinstance(step, transforms.Resize):
+        return isinstance(step.size, int) or len(step.size) == 1
+    return type(step).__name__ == "ResizeKeepRatio" and not getattr(step, "longest", 1)
 
 
 @dataclass
@@ -139,6 +147,8 @@ class Stratum:
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """Return what the model sees of a picture before normalisation: (size, size, 3), uint8."""
+        if any(map(_scales_shorter_side, getattr(self.geometry, "transforms", ()))):
+            image = middle_of_strip(image)
         return np.asarray(self.geometry(image.convert("RGB")), dtype=np.uint8)
 
     def normalise(self, pixels: Tensor) -> Tensor:

@@ -186,6 +186,15 @@ def shape(picture: Image.Image, steps: list[dict[str, Any]]) -> Image.Image:
         width, height = picture.size
         if step["step"] == "resize":
             if "shorter_side" in step:
+                if step is not steps[-1] and max(picture.size) > 64 * min(picture.size):
+                    # The middle of a strip is cut first: scaled whole, 1 x 65000 pixels would take gigabytes.
+                    short, longer = sorted(picture.size)
+                    kept = 64 * short + (longer - 64 * short) % 2
+                    start = (longer - kept) // 2
+                    wide = picture.width > picture.height
+                    box = (start, 0, start + kept, short) if wide else (0, start, short, start + kept)
+                    picture = picture.crop(box)
+                    width, height = picture.size
                 short, longer = (
                     step["shorter_side"],
                     int(step["shorter_side"] * max(picture.size) / min(picture.size)),

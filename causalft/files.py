@@ -1,0 +1,176 @@
+"""Files that a person names, read whole: regular files only, as bytes, text or JSON, or one clear error."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Iterable
+from typing import Any
+
+from causalft.errors import CausalFTError
+from causalft.printable import short
+
+__all__ = ["decode_text", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular"]
+
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def is_regular(path: str | os.PathLike[str]) -> bool:
+    """Whether a path leads to a regular file; False for what is missing, a folder, a pipe, a device or a loop of links.
+
+    Examples
+    --------
+    >>> is_regular("/dev/null")
+    False
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
+    """Refuse what is not a regular file, without opening it: a pipe would hang, a device may never end.
+
+    Raises
+    ------
+    CausalFTError
+        The message names the path and says what it is.
+
+    Examples
+    --------
+    >>> require_regular("/dev/null")
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: /dev/null is a device, not a regular file; give a file
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise CausalFTError(f"cannot read {short(path, 300)}: {_reason(error)}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise CausalFTError(f"{short(path, 300)} is {kind}, not a regular file; give a file")
+    return status
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """Read a regular file.
+
+    Parameters
+    ----------
+    path : path
+    limit : int, optional
+        Refuse more bytes than this.
+
+    Raises
+    ------
+    CausalFTError
+        If it is missing, is not a regular file, is larger than the limit or cannot be read.
+    """
+    size = require_regular(path).st_size
+    if limit is not None and size > limit:
+        raise CausalFTError(f"cannot read {short(path, 300)}: it has {size:,} bytes; remove it")
+    try:
+        # A pipe that took the file's place since then must not hang either.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(handle, "rb") as file:
+            return file.read() if limit is None else file.read(limit)
+    except OSError as error:
+        raise CausalFTError(f"cannot read {short(path, 300)}: {_reason(error)}") from None
+
+
+def read_text(path: str | os.PathLike[str], *, any_bytes: bool = False) -> str:
+    """Read a regular file as text (`decode_text`).
+
+    Raises
+    ------
+    CausalFTError
+        As `read_bytes` and `decode_text`.
+    """
+    return decode_text(read_bytes(path), short(path, 300), any_bytes=any_bytes)
+
+
+def decode_text(data: bytes, where: str, *, any_bytes: bool = False) -> str:
+    """Decode UTF-8, with or without a byte order mark, or UTF-16 with one.
+
+    Parameters
+    ----------
+    data : bytes
+    where : str
+        What to call the text in an error.
+    any_bytes : bool
+        Keep bytes that are not UTF-8, as Python keeps those of file names (``surrogateescape``).
+
+    Raises
+    ------
+    CausalFTError
+        If the bytes are no such text.
+
+    Examples
+    --------
+    >>> decode_text(b"\\xef\\xbb\\xbfa,b", "t.csv"), decode_text("a,b".encode("utf-16"), "t.csv")
+    ('a,b', 'a,b')
+    """
+    try:
+        if data[:2] in _UTF16:
+            return data.decode("utf-16")
+        return data.decode("utf-8-sig", "surrogateescape" if any_bytes else "strict")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CausalFTError(
+            f"{where} is not UTF-8 text (line {line}); save it as UTF-8, and write a file name that is not UTF-8 "
+            r"with escapes, as in caf\xe9.png"
+        ) from None
+
+
+def parse_json(text: str | bytes, where: str, way_out: str = "get it again") -> Any:
+    """Parse JSON in which no object has a key twice.
+
+    Raises
+    ------
+    CausalFTError
+        If it is not valid JSON, is nested too deeply, or has a key twice with two values.
+
+    Examples
+    --------
+    >>> parse_json('{"a": 1}', "a.json")
+    {'a': 1}
+    >>> parse_json("[" * 100_000, "a.json")
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: a.json is nested too deeply; get it again
+    """
+
+    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found and found[key] != value:
+                raise CausalFTError(f"{where} has the key '{short(key)}' twice in one object; keep one")
+            found[key] = value
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except CausalFTError:
+        raise
+    except RecursionError:
+        raise CausalFTError(f"{where} is nested too deeply; {way_out}") from None
+    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
+        reason = str(error).split(";")[0][:120]
+        raise CausalFTError(f"{where} is not valid JSON ({reason}); {way_out}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        if error.errno == errno.ELOOP:
+            return "it is a link that leads back to itself"
+        return error.strerror or str(error)
+    return str(error)
