@@ -171,8 +171,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 def plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null.
 
-    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.printable`, which
-    every command that reads a path understands.
+    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.printable`,
+    which every command that reads a path understands.
     """
     if isinstance(value, dict):
         return {plain(str(key)): plain(item) for key, item in value.items()}

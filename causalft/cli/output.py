@@ -23,7 +23,7 @@ def console(json_mode: bool = False) -> Console:
 
 
 def print_json(obj: Any) -> None:
-    """Print ``obj`` as one strict JSON document on standard output, in ASCII where its encoding has not all characters."""
+    """Print ``obj`` as one strict JSON document on standard output, in ASCII where its encoding lacks a character."""
     text = to_json(obj)
     try:
         text.encode(sys.stdout.encoding or "utf-8")

@@ -58,33 +58,30 @@ def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], 
     interpolation = InterpolationMode(stratum.interpolation)
     cut = F.five_crop if view == "five-crop" else F.ten_crop
 
+    def five(image: Image.Image) -> list[NDArray[np.uint8]]:
+        wide = F.resize(image.convert("RGB"), resized_side(size), interpolation=interpolation)
+        return [np.asarray(square, dtype=np.uint8) for square in F.five_crop(wide, [size, size])]
+
     def crops(image: Image.Image) -> NDArray[np.uint8]:
         ends = end_pieces(image)
         if ends is not None:
-            return _crops_of_strip(image, ends, size, interpolation, n_views(view))
+            return np.stack(_of_strip(image, five(ends[0]), five(ends[1]), five, n_views(view)))
         wide = F.resize(image.convert("RGB"), resized_side(size), interpolation=interpolation)
         return np.stack([np.asarray(square, dtype=np.uint8) for square in cut(wide, [size, size])])
 
     return crops
 
 
-def _crops_of_strip(
-    image: Image.Image,
-    ends: tuple[Image.Image, Image.Image],
-    size: int,
-    interpolation: InterpolationMode,
-    n_squares: int,
-) -> NDArray[np.uint8]:
+Squares = list[NDArray[np.uint8]]
+
+
+def _of_strip(
+    image: Image.Image, first: Squares, last: Squares, five: Callable[[Image.Image], Squares], n_squares: int
+) -> Squares:
     """The corners of a strip from its ends, the centre from its middle; the rest of it is never scaled."""
-
-    def cut(piece: Image.Image) -> list[NDArray[np.uint8]]:
-        wide = F.resize(piece.convert("RGB"), resized_side(size), interpolation=interpolation)
-        return [np.asarray(square, dtype=np.uint8) for square in F.five_crop(wide, [size, size])]
-
-    first, last, middle = cut(ends[0]), cut(ends[1]), cut(middle_of_strip(image))
     upright = image.height > image.width
     corners = [first[0], first[1] if upright else last[1], last[2] if upright else first[2], last[3]]
-    squares = [*corners, middle[4]]
+    squares = [*corners, five(middle_of_strip(image))[4]]
     if n_squares == 10:  # a mirrored image has its right corners on the left
         squares += [squares[k][:, ::-1] for k in (1, 0, 3, 2, 4)]
-    return np.stack(squares)
+    return squares
