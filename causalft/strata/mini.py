@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.strata.mini_clip import TEXT_HEADS, TEXT_LAYERS, TEXT_WIDTH, MiniCLIP
 
-__all__ = ["TEMPLATE", "MiniConfig", "WordTokenizer", "build_mini", "vocabulary_of"]
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+
+__all__ = ["TEMPLATE", "MiniConfig", "WordTokenizer", "build_mini", "empty_mini", "vocabulary_of"]
 
 TEMPLATE = "a photo of a {}"
 
@@ -134,7 +138,7 @@ def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
 
 
 def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
-    """Return an untrained mini CLIP with weights drawn from ``seed``.
+    """Return an untrained mini CLIP with weights drawn from ``seed``: the model that is pre-trained.
 
     Examples
     --------
@@ -142,6 +146,8 @@ def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
     >>> model.encode_image(torch.zeros(2, 3, 40, 40)).shape
     torch.Size([2, 64])
     """
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIP(
@@ -156,13 +162,28 @@ def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
             text_cfg=CLIPTextCfg(
                 context_length=config.context_length,
                 vocab_size=config.vocab_size,
-                width=64,
-                heads=2,
-                layers=2,
+                width=TEXT_WIDTH,
+                heads=TEXT_HEADS,
+                layers=TEXT_LAYERS,
             ),
         )
         model.visual.conv1 = _stem(config)
     return model
+
+
+def empty_mini(config: MiniConfig) -> MiniCLIP:
+    """Return the model that the weights of a mini are loaded into; nothing in it is of use before that.
+
+    It has the tensors of :func:`build_mini` by the same names, computes the same, and does not need ``open_clip``.
+
+    Examples
+    --------
+    >>> model = empty_mini(MiniConfig())
+    >>> model.load_state_dict(build_mini(MiniConfig(), seed=3).state_dict())
+    <All keys matched successfully>
+    """
+    with torch.random.fork_rng(devices=[]):
+        return MiniCLIP(config, _stem(config))
 
 
 def _stem(config: MiniConfig) -> nn.Sequential:

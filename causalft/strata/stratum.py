@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import transforms
 
 from causalft.datasets.strips import middle_of_strip
 from causalft.errors import CausalFTError
@@ -19,7 +18,7 @@ from causalft.strata.cards import ModelCard
 from causalft.strata.prompt_tokens import check_different, class_tokens
 from causalft.tuning.precision import lay_out_convolutions
 
-__all__ = ["Stratum", "square_crop"]
+__all__ = ["SquareCrop", "Stratum", "square_crop"]
 
 _ACTIVATIONS = {
     "GELU": "gelu",
@@ -35,8 +34,31 @@ _ACTIVATIONS = {
 
 def square_crop(size: int, interpolation: str = "bicubic") -> Callable[[Image.Image], Image.Image]:
     """Return the geometry of CLIP: the shorter side resized to ``size``, then the square in the middle."""
-    mode = transforms.InterpolationMode(interpolation)
-    return transforms.Compose([transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)])
+    return SquareCrop(size, interpolation)
+
+
+@dataclass(frozen=True)
+class SquareCrop:
+    """What :func:`square_crop` returns: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, pixel for pixel.
+
+    Examples
+    --------
+    >>> SquareCrop(40)(Image.new("RGB", (80, 60))).size
+    (40, 40)
+    """
+
+    size: int
+    interpolation: str = "bicubic"
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        shorter, longer = min(image.size), max(image.size)
+        if shorter != self.size:
+            long_side = int(self.size * longer / shorter)
+            wide = image.width > image.height
+            to = (long_side, self.size) if wide else (self.size, long_side)
+            image = image.resize(to, Image.Resampling[self.interpolation.upper()])
+        left, top = (round((side - self.size) / 2) for side in image.size)
+        return image.crop((left, top, left + self.size, top + self.size))
 
 
 def _scales_shorter_side(step: object) -> bool:

@@ -64,7 +64,7 @@ class MiniZoo(Zoo):
         import torch
         from safetensors.torch import load_file
 
-        from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini
+        from causalft.strata.mini import MiniConfig, WordTokenizer, empty_mini
         from causalft.strata.stratum import Stratum, square_crop
 
         card = self.card(name)
@@ -77,7 +77,7 @@ class MiniZoo(Zoo):
             )
         try:
             config = MiniConfig(**card.architecture)
-            model = build_mini(config)
+            model = empty_mini(config)
             # Weights are stored in fp16 and used in fp32; counters stay integers.
             stored = load_file(weights)
             model.load_state_dict(

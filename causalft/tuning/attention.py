@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import open_clip.transformer
-import timm.models.eva
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from causalft.tuning.families import EVA_ATTENTION, OPEN_CLIP_ATTENTION, is_a
 
 __all__ = ["Core", "OpenedAttention", "open_attention"]
 
@@ -98,22 +98,22 @@ def open_attention(attention: nn.Module) -> nn.Module:
         qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
         proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
         return OpenedAttention(qkv, proj, attention.num_heads, as_pair=True)
-    if isinstance(attention, open_clip.transformer.Attention) and attention.logit_scale is None:
+    other: Any = attention
+    if is_a(attention, OPEN_CLIP_ATTENTION) and other.logit_scale is None:
         return OpenedAttention(
-            _linear(attention.in_proj_weight, attention.in_proj_bias),
-            attention.out_proj,
-            attention.num_heads,
-            q_norm=attention.ln_q,
-            k_norm=attention.ln_k,
-            norm=attention.ln_inner,
-            head_scale=attention.head_scale,
+            _linear(other.in_proj_weight, other.in_proj_bias),
+            other.out_proj,
+            other.num_heads,
+            q_norm=other.ln_q,
+            k_norm=other.ln_k,
+            norm=other.ln_inner,
+            head_scale=other.head_scale,
         )
-    if isinstance(attention, timm.models.eva.EvaAttention) and attention.q_bias is not None:
+    if is_a(attention, EVA_ATTENTION) and other.q_bias is not None:
         # EVA keeps the biases of queries and values beside the layer (that of the keys is zero): put them into it.
-        eva: Any = attention
-        bias = torch.cat([eva.q_bias, eva.k_bias, eva.v_bias]).detach()
-        eva.qkv = _linear(eva.qkv.weight, nn.Parameter(bias, requires_grad=False))
-        eva.q_bias = eva.k_bias = eva.v_bias = None
+        bias = torch.cat([other.q_bias, other.k_bias, other.v_bias]).detach()
+        other.qkv = _linear(other.qkv.weight, nn.Parameter(bias, requires_grad=False))
+        other.q_bias = other.k_bias = other.v_bias = None
     return attention
 
 

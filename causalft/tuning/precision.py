@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from functools import cache
 
-import timm.models.resnet
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
 from torch import nn
 
 from causalft.errors import CausalFTError, nearest
@@ -22,6 +19,7 @@ from causalft.tuning.bf16 import (
     attention_bf16,
     has_bf16_matrices,
 )
+from causalft.tuning.families import OPEN_CLIP_RESNET, OPEN_CLIP_TIMM, TIMM_RESNET, is_a
 from causalft.tuning.names import PRECISIONS, Precision
 from causalft.tuning.towers import Tower
 
@@ -106,8 +104,8 @@ def lay_out_convolutions(visual: nn.Module | None) -> None:
 
     What it computes is the same up to the order of sums. Call it before a tower is opened from it: all share one copy.
     """
-    trunk = visual.trunk if isinstance(visual, TimmModel) else visual
-    if visual is not None and isinstance(trunk, ModifiedResNet | timm.models.resnet.ResNet):
+    trunk = getattr(visual, "trunk", None) if is_a(visual, OPEN_CLIP_TIMM) else visual
+    if visual is not None and is_a(trunk, OPEN_CLIP_RESNET, TIMM_RESNET):
         visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -6,17 +6,25 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
-import timm.models.eva
-import timm.models.resnet
-import timm.models.vision_transformer
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.tuning.attention import OpenedAttention, open_attention
+from causalft.tuning.families import (
+    EVA,
+    MINI_BLOCK,
+    MINI_VIT,
+    OPEN_CLIP_BLOCK,
+    OPEN_CLIP_RESNET,
+    OPEN_CLIP_TIMM,
+    OPEN_CLIP_VIT,
+    TIMM_RESNET,
+    TIMM_VIT,
+    is_a,
+    is_exactly,
+    is_plain,
+)
 
 __all__ = ["BlockParts", "Tower", "open_tower", "stage_channels"]
 
@@ -173,7 +181,7 @@ class OpenClipViT(Tower):
 
     def _only_class_token(self, block: nn.Module) -> bool:
         return (
-            type(block) is ResidualAttentionBlock
+            is_exactly(block, OPEN_CLIP_BLOCK, MINI_BLOCK)
             and isinstance(block.attn, OpenedAttention)
             and self.visual.pool_type == "tok"
             and self.visual.attn_pool is None
@@ -199,7 +207,7 @@ class TimmViT(Tower):
     @property
     def trunk(self) -> Any:
         """The model of timm."""
-        return self.visual.trunk if isinstance(self.visual, TimmModel) else self.visual
+        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
 
     def _take_blocks(self) -> list[nn.Module]:
         blocks = list(self.trunk.blocks)
@@ -212,7 +220,7 @@ class TimmViT(Tower):
     def embed(self, pictures: Tensor) -> Tensor:
         trunk = self.trunk
         tokens = trunk._pos_embed(trunk.patch_embed(pictures))
-        if isinstance(trunk, timm.models.eva.Eva):
+        if is_a(trunk, EVA):
             return trunk.norm_pre(
                 tokens[0]
             )  # the rotary part is made again in _run_block: it knows no picture
@@ -228,7 +236,7 @@ class TimmViT(Tower):
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self.trunk.forward_head(self.trunk.norm(tokens))
-        return self.visual.head(pooled) if isinstance(self.visual, TimmModel) else pooled
+        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
 
     def parts(self, block: nn.Module) -> BlockParts:
         return _timm_parts(block)
@@ -251,7 +259,7 @@ class ResNetTower(Tower):
     @property
     def trunk(self) -> Any:
         """The ResNet itself."""
-        return self.visual.trunk if isinstance(self.visual, TimmModel) else self.visual
+        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
 
     def _take_blocks(self) -> list[nn.Module]:
         names = [f"layer{number}" for number in (1, 2, 3, 4)]
@@ -262,15 +270,15 @@ class ResNetTower(Tower):
 
     def embed(self, pictures: Tensor) -> Tensor:
         trunk = self.trunk
-        if isinstance(trunk, ModifiedResNet):
+        if is_a(trunk, OPEN_CLIP_RESNET):
             return trunk.stem(pictures)
         return trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(pictures))))
 
     def pool(self, tokens: Tensor) -> Tensor:
-        if isinstance(self.trunk, ModifiedResNet):
+        if is_a(self.trunk, OPEN_CLIP_RESNET):
             return tokens if self.trunk.attnpool is None else self.trunk.attnpool(tokens)
         pooled = self.trunk.forward_head(tokens)
-        return self.visual.head(pooled) if isinstance(self.visual, TimmModel) else pooled
+        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
 
     def _is_pool(self, name: str) -> bool:
         return name.removeprefix("trunk.").partition(".")[0] in ("attnpool", "global_pool", "fc", "head")
@@ -310,23 +318,16 @@ def open_tower(visual: nn.Module) -> Tower:
     True
     """
     own = _share(visual).eval()
-    trunk: Any = own.trunk if isinstance(own, TimmModel) else own
-    if isinstance(own, VisionTransformer):
+    trunk: Any = own.trunk if is_a(own, OPEN_CLIP_TIMM) else own
+    if is_a(own, OPEN_CLIP_VIT, MINI_VIT):
         first: Any = own.transformer
         return OpenClipViT(own, width=first.width, n_prefix=1, patch_size=own.patch_size[0]).eval()
-    if _is_plain(trunk, timm.models.vision_transformer.VisionTransformer) or _is_plain(
-        trunk, timm.models.eva.Eva
-    ):
+    if is_plain(trunk, TIMM_VIT) or is_plain(trunk, EVA):
         patch = getattr(trunk.patch_embed, "patch_size", (0, 0))[0]
         return TimmViT(own, width=trunk.embed_dim, n_prefix=trunk.num_prefix_tokens, patch_size=patch).eval()
-    if isinstance(own, ModifiedResNet) or _is_plain(trunk, timm.models.resnet.ResNet):
+    if is_a(own, OPEN_CLIP_RESNET) or is_plain(trunk, TIMM_RESNET):
         return ResNetTower(own, width=stage_channels(trunk.layer4)).eval()
     return Tower(own, width=int(getattr(trunk, "num_features", 0))).eval()
-
-
-def _is_plain(trunk: nn.Module, family: type[nn.Module]) -> bool:
-    """Whether a model of timm runs as its family does (a subclass may have another forward)."""
-    return isinstance(trunk, family) and type(trunk).forward_features is family.forward_features  # type: ignore[attr-defined]
 
 
 def _share(module: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalft.strata.features_crops import resized_side
-from causalft.strata.stratum import Stratum
+from causalft.strata.stratum import SquareCrop, Stratum
 
 __all__ = ["PictureInput", "geometry_steps", "picture_inputs"]
 
@@ -73,11 +73,16 @@ def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any
     {'step': 'resize', 'shorter_side': 40, 'interpolation': 'bicubic'}
     {'step': 'center_crop', 'size': 40}
     """
-    from torchvision import transforms
-
     if view != "centre":
         side = resized_side(stratum.image_size)
         return [{"step": "resize", "shorter_side": side, "interpolation": stratum.interpolation}]
+    if isinstance(stratum.geometry, SquareCrop):
+        crop = stratum.geometry
+        resize = {"step": "resize", "shorter_side": crop.size, "interpolation": crop.interpolation}
+        return [resize, {"step": "center_crop", "size": crop.size}]
+
+    from torchvision import transforms
+
     found: list[dict[str, Any]] = []
     for step in getattr(stratum.geometry, "transforms", [stratum.geometry]):
         if isinstance(step, transforms.Resize) and step.max_size is None:
