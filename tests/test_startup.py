@@ -147,6 +147,20 @@ def test_what_is_told_of_a_run_imports_nothing_heavy(fitted, tmp_path):
     )
 
 
+PREDICTS_WITHOUT = (
+    "torchvision open_clip timm transformers sklearn pandas scipy.stats scipy.optimize torch._dynamo matplotlib "
+    "dowhy"
+)
+
+
+def test_predicting_with_a_mini_imports_only_what_it_uses(fitted, photos, tmp_path):
+    image = next(photos.rglob("*.png"))
+    commands = [["predict", fitted, image], ["predict", fitted, image, "--output", tmp_path / "a.jsonl"]]
+    for words, found, heavy, said in imported_by(commands, PREDICTS_WITHOUT):
+        assert not heavy, f"causalft {words} imports {', '.join(heavy)}"
+        assert found == 0, said
+
+
 def test_names_are_those_of_the_tables():
     assert tuple(TUNERS) == names.TUNER_NAMES
     assert tuple(name for name, tuner in TUNERS.items() if tuner.width) == names.TUNERS_WITH_WIDTH

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from causalft.datasets.sources import ImageSet
-    from causalft.estimators.strata import StrataClassifier
+    from causalft.estimators.fitted import FittedStrata
 
 __all__ = ["command"]
 
@@ -103,9 +103,9 @@ def command(
     for note in images.notes:
         click.echo(f"causalft: {note}", err=True)
 
-    from causalft.estimators.strata import StrataClassifier
+    from causalft.estimators.fitted import load_fitted
 
-    model = StrataClassifier.load(run, device=device)
+    model = load_fitted(run, device=device)
     skipped: list[tuple[int, str]] = []
 
     def bad(row: int, message: str) -> None:
@@ -128,7 +128,7 @@ def command(
 Streamed = Iterator[tuple["np.ndarray", "np.ndarray", "np.ndarray"]]
 
 
-def _stream(model: StrataClassifier, images: ImageSet, options: dict[str, Any]) -> Streamed:
+def _stream(model: FittedStrata, images: ImageSet, options: dict[str, Any]) -> Streamed:
     from causalft.estimators.stream import predict_stream
 
     label = f"predicting {len(images)} images"
@@ -137,7 +137,7 @@ def _stream(model: StrataClassifier, images: ImageSet, options: dict[str, Any]) 
 
 def _to_file(
     run: Path,
-    model: StrataClassifier,
+    model: FittedStrata,
     images: ImageSet,
     output: str,
     kind: str,
@@ -200,7 +200,7 @@ def _in_order(stream: Streamed, skipped: list[tuple[int, str]]) -> Iterator[Any]
 
 
 def _document(
-    model: StrataClassifier, images: ImageSet, skipped: list[tuple[int, str]], options: dict[str, Any]
+    model: FittedStrata, images: ImageSet, skipped: list[tuple[int, str]], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     classes = model.classes_.tolist()
 
@@ -218,7 +218,7 @@ def _document(
     return [document[row] for row in sorted(document)]
 
 
-def _to_screen(model: StrataClassifier, images: ImageSet, top: int | None, options: dict[str, Any]) -> None:
+def _to_screen(model: FittedStrata, images: ImageSet, top: int | None, options: dict[str, Any]) -> None:
     from rich.table import Table
 
     classes = model.classes_.tolist()

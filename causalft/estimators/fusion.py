@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
 
 from causalft.errors import CausalFTError, nearest
@@ -145,6 +144,8 @@ def fit_temperature(
     counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
     if counts.shape != y.shape or not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
         raise CausalFTError(f"weights must be {len(y)} numbers from 0 on, not all 0")
+
+    from scipy.optimize import minimize_scalar  # a prediction does without
 
     def risk(log_beta: float) -> float:
         # Convex in beta = 1/T, hence with one minimum in log beta.

@@ -15,7 +15,6 @@ from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.estimators.run_files import PREDICTIONS, folder_name
 from causalft.imbalance import balancing_weights
-from causalft.limits import check_device
 from causalft.priors import prior_on_validation
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
@@ -26,30 +25,10 @@ from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched, check_gla, prior_left_in_logits
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
-from causalft.tuning.processes import is_main_process, local_device
+from causalft.tuning.devices import pick_device
+from causalft.tuning.processes import is_main_process
 
 __all__ = ["fit_member", "folder_name", "pick_device"]
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one (under a launcher, this process's own).
-
-    Examples
-    --------
-    >>> pick_device("cpu")
-    device(type='cpu')
-    """
-    if check_device(device) == "auto":
-        return local_device()
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        if not there:
-            raise CausalFTError("no CUDA device is available here; use the device cpu")
-        raise CausalFTError(f"there is no device {device} here; use cuda:0 to cuda:{there - 1}, or cpu")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise CausalFTError("no MPS device is available here; use the device cpu")
-    return chosen
 
 
 def fit_member(

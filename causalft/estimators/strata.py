@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
+from causalft.estimators.fitted import load_fitted
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device
-from causalft.estimators.mixing import Mixing, check_mixing, fit_mixing
+from causalft.estimators.mixing import check_mixing, fit_mixing
 from causalft.estimators.stream import predict_stream
 from causalft.imbalance import balancing_weights
 from causalft.runs import Run
@@ -25,7 +25,7 @@ from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
 from causalft.strata.leakage import keep_apart, warn_of_seen
-from causalft.strata.tuned import TunedStratum, load_tuned
+from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
 from causalft.strata.zoo_abc import check_strata
@@ -283,11 +283,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         CausalFTError
             If the folder is not a complete fit run, or the weights behind it have changed.
         """
-        run = Run.open(folder, kind="fit")
-        config, metrics = run.config, run.metrics
-        tuning = Tuning(**config["tuning"])
-        if precision is not None:
-            tuning = replace(tuning, precision=precision)
+        fitted = load_fitted(folder, device=device, precision=precision)
+        config, tuning = Run.open(folder, kind="fit").config, fitted.tuning
         model = cls(
             config["strata"],
             zoo=config["zoo"],
@@ -300,26 +297,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             device=device,
             progress=progress,
         )
-        zoo = open_zoo(
-            config["zoo"],
-            config["weights"] or None,
-            offline=config["offline"],
-            allow_pickle=config["allow_pickle"],
-        )
-        model.classes_ = np.asarray(metrics["classes"])
-        model.mixing_ = Mixing.from_metrics(metrics["mixing"])
-        model.members_ = {}
-        for name in config["strata"]:
-            stratum = zoo.load(name, device=pick_device(device))
-            if stratum.sha256 != metrics["weights"][name]:
-                raise CausalFTError(
-                    f"{run.path} was fitted with other weights of {name!r} (sha256 "
-                    f"{metrics['weights'][name][:12]}...); restore them or fit again"
-                )
-            at = run.path / "strata" / folder_name(name)
-            model.members_[name] = load_tuned(
-                stratum, at, list(model.classes_), tuning, gla=model.gla, release=True
-            )
+        model.classes_, model.mixing_, model.members_ = fitted.classes_, fitted.mixing_, fitted.members_
         return model
 
     def check(self) -> Zoo:

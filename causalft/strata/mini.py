@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.strata.mini_clip import TEXT_HEADS, TEXT_LAYERS, TEXT_WIDTH, MiniCLIP
+from causalft.strata.mini_config import MiniConfig
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -19,44 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["TEMPLATE", "MiniConfig", "WordTokenizer", "build_mini", "empty_mini", "vocabulary_of"]
 
 TEMPLATE = "a photo of a {}"
-
-
-@dataclass(frozen=True)
-class MiniConfig:
-    """Size of a mini CLIP; the defaults give about half a million parameters.
-
-    Attributes
-    ----------
-    image_size, patch_size : int
-        Pixels; the stem halves the picture ``log2(patch_size)`` times.
-    width, layers, heads : int
-        Image tower. The text tower has width 64, 2 layers, 2 heads.
-    embed_dim : int
-    context_length, vocab_size : int
-        Tokens of a caption, and words known.
-
-    Raises
-    ------
-    CausalFTError
-        If the patch size is no power of two, or the image size not a multiple of it.
-    """
-
-    image_size: int = 40
-    patch_size: int = 8
-    width: int = 96
-    layers: int = 3
-    heads: int = 3
-    embed_dim: int = 64
-    context_length: int = 8
-    vocab_size: int = 66
-
-    def __post_init__(self) -> None:
-        if self.patch_size < 2 or self.patch_size & (self.patch_size - 1):
-            raise CausalFTError(f"patch size {self.patch_size} is not a power of two above 1")
-        if self.image_size < self.patch_size or self.image_size % self.patch_size:
-            raise CausalFTError(
-                f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}"
-            )
 
 
 class WordTokenizer:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from causalft.strata.mini import MiniConfig
+from causalft.strata.mini_config import MiniConfig
 
 __all__ = ["Block", "MiniCLIP", "MiniVision"]
 
@@ -66,7 +64,7 @@ class MiniVision(nn.Module):
 
     Parameters
     ----------
-    config : causalft.strata.mini.MiniConfig
+    config : MiniConfig
     stem : torch.nn.Module
         From pictures (n, 3, size, size) to patches (n, width, rows, columns).
     """
@@ -106,7 +104,7 @@ class MiniCLIP(nn.Module):
 
     Parameters
     ----------
-    config : causalft.strata.mini.MiniConfig
+    config : MiniConfig
     stem : torch.nn.Module
         As :class:`MiniVision` takes it.
     """

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.model import CLIP
+from PIL import Image
 from torch.nn import functional as F
+from torchvision import transforms
 
 from causalft.errors import CausalFTError
-from causalft.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, vocabulary_of
+from causalft.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, empty_mini, vocabulary_of
+from causalft.strata.stratum import square_crop
 
 NAMES = ["fire truck", "cat", "Sea_lion", "T-34 tank"]
 
@@ -112,3 +116,33 @@ def test_half_precision_keeps_features_within_a_thousandth():
         )
     for old, new in zip(before, after):
         assert (old - new).abs().max() < 1e-3
+
+
+def test_a_mini_computes_what_the_open_clip_model_of_its_weights_computes():
+    config = MiniConfig()
+    theirs = build_mini(config, seed=5).eval()
+    ours = empty_mini(config).eval()
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    ours.load_state_dict(theirs.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(5, 3, 40, 40, generator=generator)
+    tokens = torch.randint(1, 60, (7, config.context_length), generator=generator)
+    with torch.no_grad():
+        assert torch.equal(ours.encode_image(pictures), theirs.encode_image(pictures))
+        assert torch.equal(ours.encode_text(tokens), theirs.encode_text(tokens))
+        assert torch.equal(ours.logit_scale, theirs.logit_scale)
+
+
+def test_an_empty_mini_leaves_the_random_state_alone():
+    before = torch.random.get_rng_state()
+    empty_mini(MiniConfig())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("shape", [(60, 50), (40, 40), (41, 97), (300, 40), (33, 20), (1000, 999)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+def test_square_crop_is_torchvisions_resize_and_centre_crop(shape, interpolation):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    mode = transforms.InterpolationMode(interpolation)
+    theirs = transforms.Compose([transforms.Resize(40, interpolation=mode), transforms.CenterCrop(40)])
+    assert np.array_equal(np.asarray(square_crop(40, interpolation)(image)), np.asarray(theirs(image)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import timm
 import torch
@@ -10,7 +12,8 @@ from open_clip.timm_model import TimmModel
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.strata.mini import MiniConfig, build_mini
+from causalft.strata.mini import MiniConfig, build_mini, empty_mini
+from causalft.tuning import families
 from causalft.tuning.towers import open_tower
 
 TEXT = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)
@@ -38,10 +41,18 @@ def timm_clip(name, monkeypatch, pool="map", proj="none"):
     return TimmModel(name, 24, 32, pool=pool, proj=proj)
 
 
+def loaded_mini():
+    config = MiniConfig(image_size=32)
+    mini = empty_mini(config)
+    mini.load_state_dict(build_mini(config).state_dict())
+    return mini.visual
+
+
 TOWERS = {
     "ViT": lambda m: open_clip_vit(),
     "quick GELU": lambda m: open_clip_vit(layers=2),
     "mini": lambda m: build_mini(MiniConfig(image_size=32)).visual,
+    "mini of a zoo": lambda m: loaded_mini(),
     "average, no first norm": lambda m: open_clip_vit(no_ln_pre=True, pool_type="avg", final_ln_after_pool=True),
     "attentional pool": lambda m: open_clip_vit(attentional_pool=True, **POOLER),
     "own pool": lambda m: open_clip_vit(width=16, head_width=8, attentional_pool="cascade", **POOLER),
@@ -143,3 +154,25 @@ def test_where_a_tensor_first_acts(visual):
             assert tower.embed(pictures()).requires_grad == (place == 0) and place in (0, n)
             tower.get_parameter(name).requires_grad_(False)
     assert not first.requires_grad
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_family_is_the_class_that_its_library_defines(name):
+    module, _, kind = name.rpartition(".")
+    found = getattr(importlib.import_module(module), kind)
+    assert f"{found.__module__}.{found.__qualname__}" == name
+
+
+def test_a_family_has_its_subclasses_and_a_plain_one_runs_as_it_does():
+    class Own(timm.models.resnet.ResNet):
+        pass
+
+    class Other(timm.models.resnet.ResNet):
+        def forward_features(self, x):
+            return x
+
+    own, other = object.__new__(Own), object.__new__(Other)
+    assert families.is_a(own, families.TIMM_RESNET) and families.is_a(other, families.TIMM_RESNET)
+    assert not families.is_exactly(own, families.TIMM_RESNET)
+    assert families.is_plain(own, families.TIMM_RESNET) and not families.is_plain(other, families.TIMM_RESNET)
+    assert not families.is_a(own, families.EVA, families.OPEN_CLIP_RESNET)
