@@ -16,6 +16,7 @@ from causalft.datasets.strips import middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
 from causalft.strata.prompt_tokens import check_different, class_tokens
+from causalft.tuning.families import TORCHVISION_RESIZE, is_a
 from causalft.tuning.precision import lay_out_convolutions
 
 __all__ = ["SquareCrop", "Stratum", "square_crop"]
@@ -63,8 +64,11 @@ class SquareCrop:
 
 def _scales_shorter_side(step: object) -> bool:
     """Whether a step of torchvision, open_clip or timm leaves a strip as long, in squares, as it was."""
-    if isinstance(step, transforms.Resize):
-        return isinstance(step.size, int) or len(step.size) == 1
+    if isinstance(step, SquareCrop):
+        return True
+    if is_a(step, TORCHVISION_RESIZE):
+        size = step.size  # type: ignore[attr-defined]
+        return isinstance(size, int) or len(size) == 1
     return type(step).__name__ == "ResizeKeepRatio" and not getattr(step, "longest", 1)
 
 
@@ -169,7 +173,7 @@ class Stratum:
 
     def crop(self, image: Image.Image) -> np.ndarray:
         """Return what the model sees of a picture before normalisation: (size, size, 3), uint8."""
-        if any(map(_scales_shorter_side, getattr(self.geometry, "transforms", ()))):
+        if any(map(_scales_shorter_side, getattr(self.geometry, "transforms", [self.geometry]))):
             image = middle_of_strip(image)
         return np.asarray(self.geometry(image.convert("RGB")), dtype=np.uint8)
 

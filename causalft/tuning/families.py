@@ -1,4 +1,4 @@
-"""Of which class of open_clip or timm a module is, told by the names of its classes.
+"""Of which class of open_clip, timm or torchvision a module is, told by the names of its classes.
 
 A module can only be of a library that is loaded already. Asking with ``isinstance`` would import the library for every
 model, also for those that do without it, which takes seconds.
@@ -21,6 +21,7 @@ __all__ = [
     "OPEN_CLIP_VIT",
     "TIMM_RESNET",
     "TIMM_VIT",
+    "TORCHVISION_RESIZE",
     "is_a",
     "is_exactly",
     "is_plain",
@@ -34,6 +35,7 @@ OPEN_CLIP_TIMM = "open_clip.timm_model.TimmModel"
 TIMM_VIT = "timm.models.vision_transformer.VisionTransformer"
 TIMM_RESNET = "timm.models.resnet.ResNet"
 EVA = "timm.models.eva.Eva"
+TORCHVISION_RESIZE = "torchvision.transforms.transforms.Resize"
 EVA_ATTENTION = "timm.models.eva.EvaAttention"
 
 # causalft's own, named too: the training does not know the zoos.
@@ -50,6 +52,7 @@ FAMILIES = (
     TIMM_RESNET,
     EVA,
     EVA_ATTENTION,
+    TORCHVISION_RESIZE,
     MINI_VIT,
     MINI_BLOCK,
 )
