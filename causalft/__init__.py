@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from causalft.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from causalft.confounding import Verification, verify_confounder
     from causalft.datasets import ImageSet, open_images
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from causalft.scm import PartSCM, causal_graph, identify
     from causalft.strata.photo_zoo import downstream_splits
     from causalft.strata.zoo import open_zoo
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "BackdoorClassifier": "causalft.estimators.backdoor",

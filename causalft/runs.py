@@ -8,6 +8,7 @@ import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
@@ -17,12 +18,14 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.locks import check_not_written
 from causalft.printable import escape_name
+from causalft.version import __version__
 
 __all__ = [
     "Run",
     "atomic_path",
     "check_place",
     "check_regular",
+    "made_record",
     "plain",
     "read_json",
     "remove_for_good",
@@ -166,6 +169,23 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Write ``text`` to ``path`` as UTF-8, atomically, and return the path."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def made_record() -> dict[str, str]:
+    """When and by which version a run is made: ``{date, version}``, the entry ``made`` of its ``metrics.json``.
+
+    The date is a day of UTC, ``2026-11-28``. Pages take it from there and ask no clock, so that drawing one again gives
+    the same page. Where ``SOURCE_DATE_EPOCH`` is set (seconds since 1970), it is that day: equal runs of different days
+    then give equal documents, but for their ``seconds``.
+
+    Examples
+    --------
+    >>> sorted(made_record())
+    ['date', 'version']
+    """
+    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
+    seconds = int(fixed) if fixed.isdecimal() else time.time()
+    return {"date": time.strftime("%Y-%m-%d", time.gmtime(seconds)), "version": __version__}
 
 
 def plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ COLUMNS = {
     "causalft.errors": -1.9,
     "causalft.scm": -0.5,
     "causalft.runs": 2.2,
+    "causalft.version": 1.2,
 }
 
 

@@ -24,18 +24,19 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Run the A/B experiment on each design, then gather the cells in one table and one page."""
     from causalft.confounding.figures import draw_cells
     from causalft.confounding.side_by_side import run_designs
-    from causalft.report.html import Figure, Section, Table, render_report
-    from causalft.report.style import figure_style, save_figure
-    from causalft.runs import Run, write_text
+    from causalft.report.drawing import draw
+    from causalft.report.html import Figure, Section, Table, made_line, render_report
+    from causalft.report.style import figure_style
+    from causalft.runs import Run, made_record, write_text
 
     run = Run.create(out, kind="experiment", config={"name": "fig12", "quick": quick, "seeds": seeds})
     command = f"causalft verify-confounder --seeds {seeds}{' --quick' if quick else ''}"
     found = run_designs(run.path, DESIGNS, command=command, seeds=seeds, quick=quick)
-    metrics = {"designs": found, "seeds": seeds, "quick": quick, **tabulate(found)}
+    metrics = {"designs": found, "seeds": seeds, "quick": quick, **tabulate(found), "made": made_record()}
     with figure_style():
         figures = [
             Figure(
-                save_figure(draw_cells(found[design]["cells"]), run.file(f"figures/{design}.png")),
+                draw(draw_cells(found[design]["cells"]), run.file(f"figures/{design}.png")),
                 f"{design}: {found[design]['design_meaning']}.",
                 f"Bars of the four accuracies of design {design}.",
             )
@@ -44,7 +45,9 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     table = metrics["table"]
     page = render_report(
         title="Figure 12: does the factor confound?",
-        verdict=" ".join(metrics["conclusion"]),
+        verdict="; ".join(f"{design}: {of_design['verdict']}" for design, of_design in found.items()) + ".",
+        details=metrics["conclusion"],
+        made=made_line(metrics),
         facts={"network": found["paper"]["backbone"], "seeds": str(seeds), "quick": "yes" if quick else "no"},
         sections=[
             Section(

@@ -48,7 +48,7 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.diagnosis.methods_page import method_table
     from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
-    from causalft.runs import Run
+    from causalft.runs import Run, made_record
     from causalft.strata.features import FeatureCache
     from causalft.strata.tuning_settings import default_tuning
 
@@ -73,7 +73,7 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
                 prediction, _ = fit_member(split, name, opened, chosen, folder=folder, cache=cache)
                 found.setdefault((loss, name), []).append(prediction)
     metrics = _compare(settings, splits, found, strata, control)
-    metrics |= {"zoo": zoo, "data": data, "seeds": seeds, "quick": quick}
+    metrics |= {"zoo": zoo, "data": data, "seeds": seeds, "quick": quick, "made": made_record()}
     metrics |= {"table": vars(method_table(metrics["methods"])), "conclusion": _conclusion(metrics)}
     _report(run, metrics)
     run.finish(metrics)
@@ -204,17 +204,20 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
 
 def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     from causalft.diagnosis.methods_page import method_table, paired_table
-    from causalft.report.html import Figure, Section, render_report
-    from causalft.report.style import figure_style, save_figure
+    from causalft.diagnosis.page import headline
+    from causalft.report.drawing import draw as drawn
+    from causalft.report.html import Figure, Section, made_line, render_report
+    from causalft.report.style import figure_style
     from causalft.runs import write_text
 
     with figure_style():
-        path = save_figure(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]
+        drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]
     caption = "Accuracy of every method (left); own P gap beyond class difficulty, single and fused (right)."
     counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
     page = render_report(
         title="Every method on photographs",
-        verdict=metrics["conclusion"][0],
+        verdict=headline({"own_minus_off_gap": metrics["P_gap"]["strata"]}),
+        made=made_line(metrics),
         facts={
             "data": f"{Path(metrics['data']).name}: {sum(counts.values())} training images of {len(counts)} classes, "
             f"{max(counts.values())} to {min(counts.values())} a class; {metrics['n_test']} test images",
@@ -228,9 +231,9 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
         sections=[
             Section(
                 "Methods",
-                list(metrics["conclusion"][1:]),
+                list(metrics["conclusion"]),
                 [method_table(metrics["methods"])],
-                [Figure(path, caption, caption)],
+                [Figure(drawing, caption, caption)],
             ),
             Section(
                 "Paired comparisons",

@@ -30,7 +30,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     from causalft.confounding.verdict_rates import verdict_rates
     from causalft.confounding.verify import plan_for
     from causalft.datasets.cores import usable_cores
-    from causalft.runs import Run
+    from causalft.runs import Run, made_record
     from synthetic.designs import make_design
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
@@ -48,7 +48,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
         found[words] = verdict_rates(
             design, plan, seeds, run=folder, n_jobs=1 if quick else usable_cores()
         ).to_metrics()
-    metrics = {"cases": found, "seeds": seeds, "quick": quick, **tabulate(found)}
+    metrics = {"cases": found, "seeds": seeds, "quick": quick, **tabulate(found), "made": made_record()}
     _report(run, metrics)
     run.finish(metrics)
     return metrics
@@ -90,8 +90,9 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     import numpy as np
 
-    from causalft.report.html import Figure, Section, Table, render_report
-    from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
+    from causalft.report.drawing import draw
+    from causalft.report.html import Figure, Section, Table, made_line, render_report
+    from causalft.report.style import PALETTE, figure_style, new_figure
     from causalft.runs import write_text
 
     with figure_style():
@@ -106,18 +107,24 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
         axes.invert_yaxis()
         axes.set_xlabel("runs (%)")
         figure.legend(loc="outside upper center", ncols=3)
-        path = save_figure(figure, run.file("figures/verdict_rates.png"))
+        drawing = draw(figure, run.file("figures/verdict_rates.png"))
     caption = "Share of runs with each verdict."
     page = render_report(
         title="How often is the verdict wrong?",
-        verdict=" ".join(metrics["conclusion"]),
+        verdict="Runs that say 'verified': "
+        + "; ".join(
+            f"{m['verdicts'].get('verified', 0)} of {m['runs']} ({words})"
+            for words, m in metrics["cases"].items()
+        )
+        + ".",
+        made=made_line(metrics),
         facts={"runs a design": str(metrics["seeds"]), "pictures": "renderer"},
         sections=[
             Section(
                 "Verdicts",
                 list(metrics["conclusion"]),
                 [Table(**metrics["table"])],
-                [Figure(path, caption, caption)],
+                [Figure(drawing, caption, caption)],
             )
         ],
         command=f"{EXPERIMENT.command} --seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",

@@ -32,6 +32,7 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
     from rich.table import Table
 
     from causalft.scm.independence import POWER
+    from causalft.scm.p_words import p_words
 
     out = console()
     out.print(title, style="bold")
@@ -54,8 +55,8 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
                 else (
                     f"{test.estimate:.3f}",
                     f"[{low:.3f}, {high:.3f}]",
-                    _p(test.p),
-                    _p(line.p_holm),
+                    p_words(test.p),
+                    p_words(line.p_holm),
                     f"{test.detectable:.3f}",
                 )
             )
@@ -96,7 +97,3 @@ def _assumes(found: Falsification) -> str:
     if any(line.test.method == "residual correlation" for line in found.lines):
         return "Assumed: independent rows, and means given continuous variables that polynomials can follow."
     return "Assumed: independent rows."
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

@@ -144,6 +144,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 
     from causalft.confounding.page import GAPS, closed_sentence, interval
     from causalft.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
+    from causalft.scm.p_words import p_words
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"
@@ -173,7 +174,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
         p = test.get("p_holm", test["p"])
         nats = name in ("c_to_x", "c_to_y")
         value = f"{test['estimate']:.3f} nats" if nats else interval(test["estimate"], test["ci95"])
-        tests.add_row(f"{name}: {TEST_NAMES[name]}", value, f"{p:.2g}")
+        tests.add_row(f"{name}: {TEST_NAMES[name]}", value, p_words(p))
     screen.print(f"Is the part in view a confounder? Design {metrics['design']}:")
     for line in explain_sets(metrics):
         screen.print(line)

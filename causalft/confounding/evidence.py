@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalft.runs import plain
+from causalft.scm.p_words import p_relation
 
 __all__ = ["Evidence"]
 
@@ -29,7 +30,7 @@ class Evidence:
 
     def __repr__(self) -> str:
         low, high = self.ci95
-        return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p = {self.p:.3g}: {self.words}"
+        return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p {p_relation(self.p)}: {self.words}"
 
     def to_metrics(self) -> dict[str, Any]:
         """A JSON document; what is not finite is null."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
-from causalft.scm.draw import save_graph
+from causalft.report.drawing import Drawing, draw
+from causalft.report.style import ON_LIGHT, PALETTE, figure_style, new_figure
+from causalft.scm.draw import draw_graph
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,7 @@ def draw_cells(cells: Mapping[str, Mapping[str, Any]], best: Mapping[str, float]
             seeds = [100 * value for value in cell["per_seed"]]
             spread = np.linspace(-0.22, 0.22, len(seeds)) * width if len(seeds) > 1 else [0.0]
             axes.plot(x + np.asarray(spread), seeds, "o", ms=3, color="#222222", alpha=0.6)
-            axes.text(x, 2, f"{mean:.1f}", ha="center", va="bottom", fontsize=8.5)
+            axes.text(x, 2, f"{mean:.1f}", ha="center", va="bottom", fontsize=8.5, color=ON_LIGHT)
     if best is not None and best["A->A"] < 0.995:
         for position, tested in enumerate("AB"):
             top = 100 * best[f"{tested}->{tested}"]
@@ -153,31 +154,30 @@ def draw_estimates(estimates: Mapping[str, Mapping[str, Any]], truth: Mapping[st
 
 def write_figures(
     folder: Path, result: Verification, metrics: Mapping[str, Any], samples: Mapping[str, Pictures]
-) -> dict[str, Path]:
-    """Draw all figures of a run into ``folder``; returns their paths by name."""
-    paths = {}
+) -> dict[str, Drawing]:
+    """Draw all figures of a run into ``folder``; returns them by name."""
+    from causalft.confounding.verdict import blocks_backdoor
+
+    drawn = {}
     with figure_style():
-        paths["cells"] = save_figure(
-            draw_cells(metrics["cells"], metrics["best_accuracy"]), folder / "cells.png"
-        )
-        paths["samples"] = save_figure(
-            draw_samples(samples, list(metrics["classes"])), folder / "samples.png"
-        )
+        drawn["cells"] = draw(draw_cells(metrics["cells"], metrics["best_accuracy"]), folder / "cells.png")
+        drawn["samples"] = draw(draw_samples(samples, list(metrics["classes"])), folder / "samples.png")
         if metrics["estimates"]:
-            paths["estimates"] = save_figure(
+            drawn["estimates"] = draw(
                 draw_estimates(metrics["estimates"], metrics["truth"]), folder / "estimates.png"
             )
         if result.curve is not None:
             from causalft.confounding.curve_figure import draw_curve
 
-            paths["curve"] = save_figure(draw_curve(result.curve), folder / "curve.png")
-    from causalft.confounding.verdict import blocks_backdoor
-
-    paths["graph"] = save_graph(
-        result.design.graph,
-        folder / "graph.png",
-        treatment="X",
-        outcome="Y",
-        adjustment=("C",) if blocks_backdoor(result.design) else (),
-    )
-    return paths
+            drawn["curve"] = draw(draw_curve(result.curve), folder / "curve.png")
+        graph = new_figure(1, 1)
+        graph.set_layout_engine("none")
+        draw_graph(
+            result.design.graph,
+            graph.add_axes((0, 0, 1, 1)),
+            treatment="X",
+            outcome="Y",
+            adjustment=("C",) if blocks_backdoor(result.design) else (),
+        )
+        drawn["graph"] = draw(graph, folder / "graph.png", narrow=False)
+    return drawn

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.confounding.words import (
+    HEADLINES,
     TEST_NAMES,
     WHAT_WOULD_CHANGE,
     estimand,
@@ -15,8 +16,10 @@ from causalft.confounding.words import (
     verdict_line,
     what_follows,
 )
-from causalft.report.html import Figure, Section, Table, render_report
+from causalft.report.drawing import Drawing
+from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.runs import write_text
+from causalft.scm.p_words import p_relation, p_words
 
 __all__ = ["closed_sentence", "interval", "write_report"]
 
@@ -36,13 +39,17 @@ _METHOD = (
 )
 
 
-def write_report(path: Path, metrics: Mapping[str, Any], figures: Mapping[str, Path], command: str) -> Path:
+def write_report(
+    path: Path, metrics: Mapping[str, Any], figures: Mapping[str, Drawing], command: str
+) -> Path:
     """Write the page of one run."""
     return write_text(
         path,
         render_report(
             title=f"Does the factor confound? Design '{metrics['design']}'",
-            verdict=verdict_line(metrics) + ".",
+            verdict=HEADLINES[metrics["verdict"]],
+            details=[verdict_line(metrics) + "."],
+            made=made_line(metrics),
             facts=_facts(metrics),
             sections=[
                 Section(
@@ -84,7 +91,6 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
         "pictures": f"{metrics['generator']}, {metrics['n_per_class']} of each class in each set",
         "network": metrics["backbone"] + (" (quick: a smaller, shorter run)" if metrics["quick"] else ""),
         "seeds": ", ".join(map(str, metrics["seeds"])),
-        "seconds": f"{metrics['seconds']:.0f}",
     }
     for name in ("model", "revision", "scheduler", "steps", "guidance"):
         if metrics["provenance"].get(name):
@@ -92,7 +98,7 @@ def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
-def _graph(figures: Mapping[str, Path]) -> Figure:
+def _graph(figures: Mapping[str, Drawing]) -> Figure:
     return Figure(
         figures["graph"],
         "The causal graph of the B sets; green closes the backdoor path, dashed is not observed.",
@@ -100,7 +106,7 @@ def _graph(figures: Mapping[str, Path]) -> Figure:
     )
 
 
-def _found(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
+def _found(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Section:
     cells, parts, best = metrics["cells"], metrics["parts"], metrics["best_accuracy"]
     names = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, adjusted for C"}
     rows = [
@@ -137,7 +143,7 @@ def _found(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
     )
 
 
-def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
+def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Section:
     truth = metrics["truth"]
     labels = truth["labels"]
     exact = Table(
@@ -198,8 +204,8 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Path]) -> Section:
 def _tests(metrics: Mapping[str, Any]) -> Section:
     gaps, others = [], []
     for name, test in metrics["tests"].items():
-        p = "" if test["p"] is None else f"{test['p']:.2g}"
-        adjusted = f"{test['p_holm']:.2g}" if "p_holm" in test else ""
+        p = "" if test["p"] is None else p_words(test["p"])
+        adjusted = p_words(test["p_holm"]) if "p_holm" in test else ""
         if name in GAPS:
             gaps.append([TEST_NAMES[name], interval(test["estimate"], test["ci95"]), p, adjusted])
         else:
@@ -241,7 +247,7 @@ def _tests(metrics: Mapping[str, Any]) -> Section:
     )
 
 
-def _pictures(figures: Mapping[str, Path]) -> Section:
+def _pictures(figures: Mapping[str, Drawing]) -> Section:
     return Section(
         "What the networks saw",
         [
@@ -263,8 +269,8 @@ def _judged(metrics: Mapping[str, Any]) -> Section:
         "How it was judged, and what would change it",
         [
             _METHOD,
-            "Exact paired test of the two models on the pictures of A, the models taken as fixed (McNemar): p "
-            f"= {metrics['mcnemar_p']:.2g}.",
+            "Exact paired test of the two models on the pictures of A, the models taken as fixed (McNemar): "
+            f"p {p_relation(metrics['mcnemar_p'])}.",
             f"What would change the verdict: {WHAT_WOULD_CHANGE[metrics['verdict']]}",
         ],
     )

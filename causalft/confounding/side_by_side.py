@@ -13,13 +13,14 @@ import numpy as np
 from causalft.confounding.page import interval
 from causalft.confounding.verify import verify_confounder
 from causalft.locks import locked
-from causalft.report.html import Figure, Section, Table, render_report
-from causalft.report.style import PALETTE, figure_style, new_figure, save_figure
-from causalft.runs import Run, write_text
+from causalft.report.drawing import Drawing, draw
+from causalft.report.html import Figure, Section, Table, made_line, render_report
+from causalft.report.style import PALETTE, figure_style, new_figure
+from causalft.runs import Run, made_record, write_text
 from synthetic.designs import DESIGNS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.figure import Figure as Plot
 
 __all__ = [
     "COLUMNS",
@@ -94,16 +95,16 @@ def run_side_by_side(out: str | os.PathLike[str], *, command: str, **settings: A
     )
     found = run_designs(run.path, DESIGNS, command=command, **settings)
     with figure_style():
-        figure = save_figure(draw_side_by_side(found), run.file("figures/side_by_side.png"))
-    write_text(run.file("report.html"), _page(found, figure, command))
-    run.finish(
-        {
-            "designs": found,
-            "verdicts": {name: metrics["verdict"] for name, metrics in found.items()},
-            "what_follows": what_follows_from(found),
-            "seconds": time.perf_counter() - started,
-        }
-    )
+        figure = draw(draw_side_by_side(found), run.file("figures/side_by_side.png"))
+    metrics = {
+        "designs": found,
+        "verdicts": {name: of_design["verdict"] for name, of_design in found.items()},
+        "what_follows": what_follows_from(found),
+        "seconds": time.perf_counter() - started,
+        "made": made_record(),
+    }
+    write_text(run.file("report.html"), _page(found, figure, command, made_line(metrics)))
+    run.finish(metrics)
     return found
 
 
@@ -142,7 +143,7 @@ def what_follows_from(found: Mapping[str, Metrics]) -> str:
     return text + (f" Otherwise: {', '.join(others)}." if others else "")
 
 
-def draw_side_by_side(found: Mapping[str, Metrics]) -> Drawing:
+def draw_side_by_side(found: Mapping[str, Metrics]) -> Plot:
     """The drop of the B-trained model and its deficit on A in every design, with 95 % intervals."""
     figure = new_figure(8.6, 3.6)
     axes = figure.add_subplot()
@@ -175,16 +176,18 @@ def draw_side_by_side(found: Mapping[str, Metrics]) -> Drawing:
     return figure
 
 
-def _page(found: Mapping[str, Metrics], figure: Path, command: str) -> str:
+def _page(found: Mapping[str, Metrics], figure: Drawing, command: str, made: str) -> str:
     first = next(iter(found.values()))
+    as_expected = sum(metrics["verdict"] == _EXPECTED.get(name) for name, metrics in found.items())
     return render_report(
         title="Is C a confounder? The designs side by side",
-        verdict=what_follows_from(found),
+        verdict=f"{as_expected} of {len(found)} designs came out as their laws say.",
+        details=[what_follows_from(found)],
+        made=made,
         facts={
             "pictures": first["generator"],
             "classes": ", ".join(first["classes"]),
             "seeds": ", ".join(f"{len(metrics['seeds'])} ({name})" for name, metrics in found.items()),
-            "seconds": f"{sum(metrics['seconds'] for metrics in found.values()):.0f}",
         },
         sections=[
             Section(

@@ -24,7 +24,7 @@ from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
 from causalft.locks import locked
-from causalft.runs import Run, atomic_path
+from causalft.runs import Run, atomic_path, made_record
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
 from synthetic.generate import make_set
@@ -328,7 +328,7 @@ def _write(
         )
         for which in ("A_train", "B_train")
     }
-    metrics = result.metrics()
+    metrics = {**result.metrics(), "made": made_record()}
     figures = write_figures(run.file("figures/cells.png").parent, result, metrics, samples)
     write_report(run.file("report.html"), metrics, figures, command)
     run.finish(metrics)

@@ -7,7 +7,24 @@ from typing import Any
 
 from causalft.confounding.verdict import VERDICTS
 
-__all__ = ["TEST_NAMES", "WHAT_WOULD_CHANGE", "estimand", "explain_sets", "verdict_line", "what_follows"]
+__all__ = [
+    "HEADLINES",
+    "TEST_NAMES",
+    "WHAT_WOULD_CHANGE",
+    "estimand",
+    "explain_sets",
+    "verdict_line",
+    "what_follows",
+]
+
+HEADLINES = {
+    "verified": "Verified: the factor C confounds.",
+    "shift of C": "No confounder: only the law of C changes between the sets.",
+    "selection": "No confounder: C goes with the label through selection only.",
+    "not detected": "Not detected: an effect of the size that matters is excluded.",
+    "inconclusive": "Inconclusive: these data cannot tell.",
+}
+"""Each verdict as the headline of a page."""
 
 TEST_NAMES = {
     "gap_B": "B->B minus B->A: what the B-trained model loses when C's law changes",

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalft.diagnosis.conclusion import points
 from causalft.diagnosis.intervals import Interval
-from causalft.report.style import PALETTE, SERIES, new_axes, new_figure
+from causalft.report.style import ON_DARK, ON_LIGHT, PALETTE, SERIES, new_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,15 +80,15 @@ def cross_gap_heat(metrics: Metrics) -> Axes:
     axes.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto")
     for i, model in enumerate(models):
         for j, prior in enumerate(priors):
+            colour = ON_DARK if abs(values[i, j]) > 0.65 * limit else ON_LIGHT
             if gap[model][prior] is None:
-                text = "no class"
+                text, colour = "no class", "black"
             else:
                 low, high = (100 * bound for bound in gap[model][prior]["ci95"])
                 text = f"{values[i, j]:+.1f}\n[{low:.0f}, {high:.0f}]"
-            colour = "white" if abs(values[i, j]) > 0.65 * limit else "black"
             weight = "bold" if model == prior else "normal"
             axes.text(j, i, text, ha="center", va="center", fontsize=8.5, color=colour, weight=weight)
-    axes.axhline(len(priors) - 0.5, color="black", lw=1.2)
+    axes.axhline(len(priors) - 0.5, color=ON_LIGHT, lw=1.2)
     axes.set_xticks(range(len(priors)), priors)
     axes.set_yticks(range(len(models)), models)
     axes.set_xlabel("P groups by the prior of")
@@ -111,7 +111,7 @@ def data_group_bars(metrics: Metrics) -> Axes:
     counts = list(given.values()) if isinstance(given, Mapping) else list(given)
     sizes = [sum(c > 100 for c in counts), sum(20 <= c <= 100 for c in counts), sum(c < 20 for c in counts)]
     limits = ("> 100", "20 to 100", "< 20")
-    axes.set_xticks(range(3), [f"D-{g} ({m} images)\n{n} classes" for g, m, n in zip(_GROUPS, limits, sizes)])
+    axes.set_xticks(range(3), [f"D-{g}\n{n} classes\n{m} images" for g, m, n in zip(_GROUPS, limits, sizes)])
     _percent_axis(axes)
     axes.set_title("Accuracy by downstream training count")
     _legend_below(axes)
@@ -119,25 +119,30 @@ def data_group_bars(metrics: Metrics) -> Axes:
 
 
 def prior_group_bars(metrics: Metrics) -> Axes:
-    """Accuracy by estimated prior (P groups): each stratum alone on its own groups, and the fusion on them."""
+    """Accuracy by estimated prior (P groups): each stratum alone on its own groups, and the fusion on them.
+
+    Returns the first of one panel per stratum.
+    """
     names = list(metrics["strata"])
-    axes = new_axes(2.0 + 2.2 * len(names), 3.1)
-    ticks = []
-    for index, name in enumerate(names):
-        x = 4 * index + np.arange(3)
+    figure = new_figure(1.6 + 2.3 * len(names), 3.1)
+    grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for index, (axes, name) in enumerate(zip(grid, names)):
+        x = np.arange(3)
         stratum, fused = metrics["strata"][name], metrics["fused"]
-        _bars(axes, x - 0.2, 0.38, stratum["P"], stratum["P_ci95"], _colour(name, index), f"{name} alone")
-        label = "fused" if index == 0 else None
-        _bars(axes, x + 0.2, 0.38, fused["P"][name], fused["P_ci95"][name], _FUSED, label)
-        ticks += x.tolist()
-    labels = [
-        f"{g}\nby the prior of {name}" if g == "medium" else f"{g}\n" for name in names for g in _GROUPS
+        _bars(axes, x - 0.2, 0.38, stratum["P"], stratum["P_ci95"], _colour(name, index), "alone")
+        _bars(axes, x + 0.2, 0.38, fused["P"][name], fused["P_ci95"][name], _FUSED, "fused")
+        axes.set_xticks(x, [f"P-{g}" for g in _GROUPS])
+        _percent_axis(axes)
+        axes.set_ylabel("accuracy (%)" if index == 0 else "")
+        axes.set_title(f"{name}: by its prior")
+    handles = [
+        *(axes.get_legend_handles_labels()[0][0] for axes in grid),
+        grid[0].get_legend_handles_labels()[0][1],
     ]
-    axes.set_xticks(ticks, labels)
-    _percent_axis(axes)
-    axes.set_title("Accuracy by estimated pre-training prior")
-    _legend_below(axes)
-    return axes
+    figure.legend(
+        handles, [*(f"{name} alone" for name in names), "fused"], loc="outside lower center", ncols=4
+    )
+    return grid[0]
 
 
 def group_heat_tables(metrics: Metrics) -> list[Axes]:
@@ -247,8 +252,8 @@ def _heat(axes: Axes, values: np.ndarray, low: float, high: float) -> None:
         for j in range(3):
             value = values[i, j]
             text = "none" if np.isnan(value) else f"{value:.0f}"
-            light = not np.isnan(value) and value < (low + high) / 2
-            axes.text(j, i, text, ha="center", va="center", color="white" if light else "black")
+            colour = ON_DARK if value < (low + high) / 2 else ON_LIGHT
+            axes.text(j, i, text, ha="center", va="center", color="black" if np.isnan(value) else colour)
     axes.set_xticks(range(3), _GROUPS)
     axes.set_yticks(range(3), _GROUPS)
     axes.spines[:].set_visible(False)

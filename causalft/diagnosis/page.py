@@ -11,11 +11,12 @@ from causalft.diagnosis.cells import interval_text, p_text
 from causalft.diagnosis.conclusion import change
 from causalft.diagnosis.result import BeforeAfter
 from causalft.priors import prior_caveats
+from causalft.report.drawing import draw as drawn
 from causalft.report.html import Figure, Section, Table
-from causalft.report.style import figure_style, save_figure
+from causalft.report.style import figure_style
 from causalft.strata.pretraining_losses import pretraining_losses
 
-__all__ = ["diagnosis_sections", "draw_figures"]
+__all__ = ["diagnosis_sections", "draw_figures", "headline"]
 
 Metrics = Mapping[str, Any]
 _GROUPS = ("many", "medium", "few")
@@ -53,6 +54,31 @@ _FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
 }
 
 
+def headline(metrics: Metrics) -> str:
+    """The answer of a diagnosis in one short sentence: what fusion does to parameter imbalance.
+
+    Examples
+    --------
+    >>> value = {"estimate": 0.12, "ci95": [0.1, 0.14], "p": 0.0}
+    >>> after = {"estimate": 0.05, "ci95": [0.03, 0.07], "p": 0.0}
+    >>> fall = {"estimate": 0.57, "ci95": [0.47, 0.68], "p": 0.0}
+    >>> headline({"own_minus_off_gap": {"before": value, "after": after, "fall": fall}})
+    'Fusion lowers parameter imbalance from 12.0 to 5.0 points.'
+    """
+    measure = BeforeAfter.from_json(metrics["own_minus_off_gap"])
+    if metrics.get("no_conclusion"):
+        return "This run allows no conclusion on parameter imbalance."
+    if not measure.before.exists:
+        return "Parameter imbalance cannot be told from class difficulty here."
+    if not measure.before.low > 0:
+        return "No parameter imbalance is shown here."
+    before, after = (f"{100 * value.estimate:.1f}" for value in (measure.before, measure.after))
+    if measure.fall.excludes_zero:
+        verb = "lowers" if measure.fall.estimate > 0 else "raises"
+        return f"Fusion {verb} parameter imbalance from {before} to {after} points."
+    return f"Parameter imbalance: {before} points in single models, {after} after fusion, no clear change."
+
+
 def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
     """Draw every figure that the metrics allow into ``folder``; what has no number is left out.
 
@@ -69,8 +95,8 @@ def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
         with figure_style():
             axes = function(metrics)
             first = axes[0] if isinstance(axes, list) else axes
-            path = save_figure(first.figure, Path(folder) / f"{name}.png")
-        figures[name] = Figure(path, caption, f"{name.replace('_', ' ')}: {caption}")
+            drawing = drawn(first.figure, Path(folder) / f"{name}.png")
+        figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
     return figures
 
 
@@ -96,7 +122,6 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
     return [
         Section(
             "Parameter imbalance, before and after",
-            list(metrics["conclusion"]),
             tables=[_measures(metrics)],
             figures=shown("imbalance", "cross_gap"),
         ),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from causalft.diagnosis.page import diagnosis_sections
+from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command
-from causalft.report.html import render_report
+from causalft.report.html import made_line, render_report
 from causalft.runs import Run, write_text
 from causalft.strata.tuning_settings import default_tuning
 
@@ -30,7 +30,9 @@ def write_fit_report(run: Run, metrics: Metrics) -> Path:
     strata = ", ".join(metrics["strata"])
     page = render_report(
         title=f"{strata} on {metrics['data']['name']}",
-        verdict=metrics["conclusion"][0],
+        verdict=headline(metrics),
+        details=metrics["conclusion"],
+        made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
         sections=diagnosis_sections(metrics, run.path / "figures"),
         command=fit_command(run.config, str(run.path)),
@@ -68,7 +70,6 @@ def _facts(metrics: Metrics, tuning: Metrics) -> dict[str, str]:
         "tuning": _tuning_words(tuning, metrics),
         "fusion": f"{fused['fusion']}, P(c): {prior}; temperature {fused['temperature']:.3f}",
         "negative log-likelihood": f"{fused['nll']:.3f} nats, calibration error {100 * fused['ece']:.1f} %",
-        "seconds": f"{metrics['seconds']:.0f}",
     }
     if data.get("imbalance_factor") is not None:
         facts["images"] += f"; imbalance factor {data['imbalance_factor']:.3g}"

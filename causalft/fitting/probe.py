@@ -19,6 +19,7 @@ from causalft.fitting.data import data_document, load_splits
 from causalft.fitting.probe_settings import ProbeSettings
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.priors import prior_on_validation
+from causalft.runs import made_record
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
@@ -86,6 +87,7 @@ def probe(
         document["sources"][name] = found.pop("source")
         document["strata"][name] = found
     document["seconds"] = time.perf_counter() - started
+    document["made"] = made_record()
     return document
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from causalft.imbalance import GROUPS
-from causalft.report.html import Figure, Section, Table, render_report
-from causalft.report.style import SERIES, figure_style, new_figure, save_figure
+from causalft.report.drawing import draw
+from causalft.report.html import Figure, Section, Table, made_line, render_report
+from causalft.report.style import SERIES, figure_style, new_figure
 from causalft.runs import Run, write_text
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def draw_probe(metrics: Metrics) -> list[Axes]:
 def write_probe_report(run: Run, metrics: Metrics, command: str) -> Path:
     """Write ``report.html`` and its figure, and return the page's path."""
     with figure_style():
-        figure = save_figure(draw_probe(metrics)[0].figure, run.file("figures/probe.png"))  # type: ignore[arg-type]
+        figure = draw(draw_probe(metrics)[0].figure, run.file("figures/probe.png"))  # type: ignore[arg-type]
     first, *rest = probe_sentences(metrics)
     rows = probe_rows(metrics)
     tried = [
@@ -113,14 +114,14 @@ def write_probe_report(run: Run, metrics: Metrics, command: str) -> Path:
     page = render_report(
         title=f"Frozen features of {', '.join(metrics['strata'])} on {data['name']}",
         verdict=first,
+        made=made_line(metrics),
         facts={
             "data": str(data["name"]),
             "images": f"{data['n_train']} train, {data['n_validation']} validation, {data['n_test']} test",
             "zoo": str(metrics["zoo"]),
             "weights": ", ".join(f"{name} {sha[:12]}" for name, sha in metrics["weights"].items()),
             "seeds of the heads": ", ".join(map(str, metrics["seeds"])),
-            "notes": "; ".join(data["notes"]) or "none",
-            "seconds": f"{metrics['seconds']:.0f}",
+            "notes": "; ".join(data["notes"]),
         },
         sections=[
             Section(

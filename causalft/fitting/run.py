@@ -22,7 +22,7 @@ from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.locks import writing
-from causalft.runs import Run
+from causalft.runs import Run, made_record
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
@@ -168,6 +168,7 @@ def _run_fit(
 
     metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
     metrics["seconds"] = time.perf_counter() - started + earlier
+    metrics["made"] = made_record()
     if not main:
         return FittedRun(run, metrics, diagnosis)
     write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])

@@ -24,7 +24,7 @@ from causalft.fitting.data import load_splits
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import balancing_weights
-from causalft.runs import Run
+from causalft.runs import Run, made_record
 from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.tuned import TunedStratum, tuning_as_saved
@@ -155,6 +155,7 @@ def wise_ft_curve(
     right = test.argmax(1) == splits.test.labels
     document["fused_at_own_alphas"] = {"alphas": own, **score_correct(right[None], splits, settings.seed)}
     document["seconds"] = time.perf_counter() - started
+    document["made"] = made_record()
     return document
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from causalft.diagnosis.conclusion import points
 from causalft.diagnosis.intervals import Interval
 from causalft.imbalance import GROUPS
-from causalft.report.html import Figure, Section, Table, render_report
-from causalft.report.style import PALETTE, SERIES, figure_style, new_figure, save_figure
+from causalft.report.drawing import draw
+from causalft.report.html import Figure, Section, Table, made_line, render_report
+from causalft.report.style import PALETTE, SERIES, figure_style, new_figure
 from causalft.runs import Run, write_text
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def draw_wise_ft(metrics: Metrics) -> list[Axes]:
 def write_wise_ft_report(run: Run, metrics: Metrics, command: str) -> Path:
     """Write ``report.html`` and its figure, and return the page's path."""
     with figure_style():
-        figure = save_figure(draw_wise_ft(metrics)[0].figure, run.file("figures/wise_ft.png"))  # type: ignore[arg-type]
+        figure = draw(draw_wise_ft(metrics)[0].figure, run.file("figures/wise_ft.png"))  # type: ignore[arg-type]
     first, *rest = wise_ft_sentences(metrics)
     columns = ["alpha"]
     for name in curves(metrics):
@@ -143,13 +144,13 @@ def write_wise_ft_report(run: Run, metrics: Metrics, command: str) -> Path:
     page = render_report(
         title=f"From the start to the tuned weights: {', '.join(metrics['strata'])}",
         verdict=first,
+        made=made_line(metrics),
         facts={
             "run": metrics["run"],
             "data": str(metrics["data"]["name"]),
             "images": f"{metrics['data']['n_validation']} validation, {metrics['data']['n_test']} test",
             "zoo": str(metrics["zoo"]),
             "tuner": metrics["tuner"],
-            "seconds": f"{metrics['seconds']:.0f}",
         },
         sections=[
             Section(

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from causalft.errors import CausalFTError
+from causalft.report.drawing import Drawing, svg_uri
 
-__all__ = ["Figure", "Section", "Table", "render_report"]
+__all__ = ["Card", "Figure", "Section", "Table", "Thumbnail", "made_line", "render_report", "without_images"]
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+
+# What a cell of numbers holds beside digits and signs: units, words for "no number here", and a star.
+_UNITS = re.compile(
+    r"\b(nats|points|of|to|and|inf|nan|e|none|unknown|not known|not measurable|no class|n)\b", re.IGNORECASE
+)
+_PROSE = 48
+"""Characters from which a cell of words may wrap."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +31,9 @@ class Table:
     Attributes
     ----------
     columns : sequence of str
-        Header; the first column names the rows, the others are set as numbers (right-aligned).
+        Header. Columns of numbers, with their units and intervals, are set to the right, all others to the left.
     rows : list of list of str
-        Each as long as ``columns``.
+        Each as long as ``columns``. A table without rows is left out of the page.
     caption : str
         One sentence above the table.
     """
@@ -39,29 +49,83 @@ class Table:
                     f"row {index} of table '{self.caption}' has {len(row)} cells, its header {len(self.columns)}"
                 )
 
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers and nothing else.
+
+        Examples
+        --------
+        >>> Table(["model", "accuracy", "why"], [["v2", "53.1 [50.0, 56.2] %", "2 seeds differ"]]).numeric
+        [False, True, False]
+        """
+        return [
+            any(re.search(r"\d", row[place]) for row in self.rows)
+            and not any(re.search(r"[^\W\d_]", _UNITS.sub("", row[place])) for row in self.rows)
+            for place in range(len(self.columns))
+        ]
+
+    @property
+    def width(self) -> int:
+        """About how wide the table is, in units of 2 rem: on a narrower screen it scrolls, and says so."""
+        first, *others = self._longest
+        rest = sum(min(longest, _PROSE) + 2 for longest in others)
+        # On a phone the first column is at most 20 characters wide, else 50.
+        on_phone, elsewhere = (round((min(first, most) + rest) * 0.485 / 2) for most in (20, 50))
+        return max(1, elsewhere if 2 * on_phone > 36 else on_phone)
+
+    @property
+    def _longest(self) -> list[int]:
+        """Characters of the longest cell of each column, the header's included."""
+        return [
+            max(
+                len(line)
+                for cell in (column, *(row[place] for row in self.rows))
+                for line in cell.split("\n")
+            )
+            for place, column in enumerate(self.columns)
+        ]
+
+    @property
+    def long_names(self) -> bool:
+        """Whether the first column holds so much text that it wraps on a phone."""
+        return self._longest[0] > 20
+
+    @property
+    def prose(self) -> list[bool]:
+        """Which columns hold cells so long that they wrap."""
+        return [any(len(row[place]) > _PROSE for row in self.rows) for place in range(len(self.columns))]
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture on disk that the page will carry inside.
+    """A figure that the page will carry inside.
 
     Attributes
     ----------
-    path : Path
-        PNG, JPEG or SVG.
+    source : Drawing or Path
+        What :func:`causalft.report.drawing.draw` gave, which fits light and dark mode and a phone; or a PNG, JPEG or
+        SVG on disk, shown as it is.
     caption : str
         What to see in it.
     alt : str
         The same for who cannot see it.
     """
 
-    path: Path
+    source: Drawing | Path
     caption: str
     alt: str
 
     @property
+    def path(self) -> Path:
+        """The file on disk."""
+        return self.source.path if isinstance(self.source, Drawing) else Path(self.source)
+
+    @property
     def data_uri(self) -> str:
-        """The file as a ``data:`` address."""
-        path = Path(self.path)
+        """The figure for a wide screen as a ``data:`` address."""
+        if isinstance(self.source, Drawing):
+            return svg_uri(self.source.wide)
+        path = Path(self.source)
         if path.suffix.lower() not in _MEDIA_TYPES:
             raise CausalFTError(f"{path}: a report shows .png, .jpg or .svg, not '{path.suffix}'")
         try:
@@ -70,15 +134,87 @@ class Figure:
             raise CausalFTError(f"{path}: no such figure; draw it before the report") from None
         return f"data:{_MEDIA_TYPES[path.suffix.lower()]};base64,{base64.b64encode(content).decode('ascii')}"
 
+    @property
+    def narrow_uri(self) -> str:
+        """The figure for a phone, where it is another one; else empty."""
+        if isinstance(self.source, Drawing) and self.source.narrow != self.source.wide:
+            return svg_uri(self.source.narrow)
+        return ""
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels of a drawing; None for a file."""
+        if not isinstance(self.source, Drawing):
+            return None
+        found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', self.source.wide)
+        assert found is not None  # matplotlib writes one
+        return round(float(found[1]) * 4 / 3), round(float(found[2]) * 4 / 3)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small image in a card: its ``data:`` address, or empty where it cannot be read, and what to know of it."""
+
+    uri: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One thing among several alike, with its facts and rows of small images.
+
+    Attributes
+    ----------
+    title : str
+    lines : sequence of str
+        Plain text.
+    rows : sequence of (str, sequence of Thumbnail)
+        A heading and its images; left out where there are none.
+    """
+
+    title: str
+    lines: Sequence[str] = ()
+    rows: Sequence[tuple[str, Sequence[Thumbnail]]] = ()
+
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs (plain text), then tables, then figures."""
+    """A heading with paragraphs (plain text), then tables, cards and figures. One without any of them is left out."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
+    cards: Sequence[Card] = ()
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is anything under the heading."""
+        return bool(self.paragraphs or self.figures or self.cards or any(table.rows for table in self.tables))
+
+
+def made_line(metrics: Mapping[str, Any]) -> str:
+    """When, by which version and in what time a run was made, from its ``metrics.json``; no clock is asked.
+
+    Examples
+    --------
+    >>> made_line({"made": {"date": "2026-11-28", "version": "0.1.0"}, "seconds": 75.2})
+    'Made on 2026-11-28 with CausalFT 0.1.0 in 75 seconds.'
+    >>> made_line({"seconds": 4000.0})
+    'Made in 67 minutes.'
+    """
+    words = ["Made"]
+    made = metrics.get("made")
+    if made:
+        words.append(f"on {made['date']} with CausalFT {made['version']}")
+    seconds = metrics.get("seconds")
+    if seconds is not None:
+        number, unit = (
+            (round(seconds / 60), "minute") if seconds > 120 else (max(1, round(seconds)), "second")
+        )
+        words.append(f"in {number} {unit}{'s' * (number != 1)}")
+    return f"{' '.join(words)}." if len(words) > 1 else ""
 
 
 def render_report(
@@ -88,19 +224,26 @@ def render_report(
     facts: dict[str, str],
     sections: Sequence[Section],
     command: str,
+    details: Sequence[str] = (),
+    made: str = "",
 ) -> str:
-    """Return the page: one HTML text with style and pictures inside, without any address to fetch.
+    """Return the page: one HTML text with style and images inside, without any address to fetch and without scripts.
 
     Parameters
     ----------
     title : str
+        A name, never a path.
     verdict : str
-        The answer, in one or two sentences; it stands first.
+        The answer in one short sentence; it stands first.
     facts : dict of str to str
-        What was run on what: data, zoo, seeds, seconds.
+        What was run on what: data, zoo, seeds. An empty one is left out.
     sections : sequence of Section
     command : str
         The command that makes the run again.
+    details : sequence of str
+        Paragraphs under the verdict.
+    made : str
+        Date, version and duration, from :func:`made_line`: the last line of the page.
 
     Returns
     -------
@@ -121,5 +264,26 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    shown = [section for section in sections if section.shown]
     template = environment.get_template("report.html.j2")
-    return template.render(title=title, verdict=verdict, facts=facts, sections=sections, command=command)
+    return template.render(
+        title=title,
+        verdict=verdict,
+        details=[paragraph for paragraph in details if paragraph],
+        facts={name: value for name, value in facts.items() if value},
+        sections=shown,
+        widths=sorted({table.width for section in shown for table in section.tables}),
+        command=command,
+        made=made,
+    )
+
+
+def without_images(page: str) -> str:
+    """Return a page without its thumbnails, which show the user's own images: for a page that leaves the machine.
+
+    Examples
+    --------
+    >>> without_images('<p>a</p><!--images--><img src="data:x"><!--/images--><p>b</p>')
+    '<p>a</p><p>b</p>'
+    """
+    return re.sub(r"<!--images-->.*?<!--/images-->", "", page, flags=re.DOTALL)

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PALETTE", "SERIES", "figure_style", "new_axes", "new_figure", "save_figure"]
+__all__ = [
+    "ON_DARK",
+    "ON_LIGHT",
+    "PALETTE",
+    "SERIES",
+    "figure_style",
+    "new_axes",
+    "new_figure",
+    "save_figure",
+]
 
 # Okabe and Ito, "Color universal design" (2008).
 PALETTE: dict[str, str] = {
@@ -32,6 +41,9 @@ PALETTE: dict[str, str] = {
 SERIES: tuple[str, ...] = tuple(
     PALETTE[name] for name in ("blue", "orange", "green", "purple", "vermillion", "sky", "yellow")
 )
+
+ON_LIGHT, ON_DARK = "#010101", "#fefefe"
+"""Text on a pale and on a dark patch of colour: unlike black and white, they stay as they are in dark mode."""
 
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",

@@ -7,6 +7,7 @@ from typing import Any
 
 from causalft.runs import plain
 from causalft.scm.independence import IndependenceTest
+from causalft.scm.p_words import p_words
 from causalft.scm.rival import Change, Relabelings
 from causalft.scm.separation import Independence
 from causalft.scm.table import Variable
@@ -68,7 +69,8 @@ class Falsification:
 
     def __repr__(self) -> str:
         rows = [
-            f"  {line.claim}: {line.test.quantity} {line.test.estimate:.3f}, Holm p {line.p_holm:.2g}, {line.verdict}"
+            f"  {line.claim}: {line.test.quantity} {line.test.estimate:.3f}, Holm p {p_words(line.p_holm)}, "
+            f"{line.verdict}"
             for line in self.lines
         ]
         return "\n".join([f"{self.verdict}, alpha = {self.alpha:g}, n = {self.n}", *rows])

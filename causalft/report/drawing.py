@@ -1,0 +1,203 @@
+"""A figure for a page: SVGs whose colours follow light and dark mode, one for a wide screen and one for a phone."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalft.report.style import ON_DARK, ON_LIGHT, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Drawing", "dark_colour", "draw", "svg_uri", "to_narrow"]
+
+NARROW_INCHES = 4.3
+"""Width of a figure for a phone: its 9-point text comes out at about 11 pixels on a screen of 375."""
+
+_WIDE_ENOUGH = 4.6  # a figure no wider than this is shown as it is on a phone
+
+# Page text and page of dark mode, as in report.html.j2; greys lie between them as they lay between black and white.
+_DARK_TEXT, _DARK_PAGE = (0xE6, 0xE9, 0xEC), (0x15, 0x18, 0x1B)
+
+# Colours that would be too dark on a dark page, and the pale fills of a graph, whose names become pale instead.
+_DARK: dict[str, str] = {
+    "#0072b2": "#2f8fd0",
+    "#b07a00": "#e0a526",
+    "#00795a": "#2bb892",
+    "#cfe6f5": "#12384f",
+    "#fbe3b5": "#4d3a0c",
+    "#c9ebdf": "#0f4234",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure in the forms that a page and a person need.
+
+    Attributes
+    ----------
+    path : Path
+        The PNG of it, for slides and other documents.
+    wide, narrow : str
+        SVG for a wide screen and for a phone; the same text where the figure is narrow enough for both.
+    """
+
+    path: Path
+    wide: str
+    narrow: str
+
+
+def draw(figure: Figure, path: Path, *, narrow: bool = True) -> Drawing:
+    """Write the PNG of a figure and return it with its SVGs. The figure is laid out anew for the phone, so use it last.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+    path : Path
+        Of the PNG.
+    narrow : bool
+        Whether to lay the figure out for a phone too.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from causalft.report.style import figure_style, new_axes
+    >>> with figure_style():
+    ...     drawing = draw(new_axes(6, 3).figure, Path(tempfile.mkdtemp()) / "empty.png")
+    >>> "prefers-color-scheme: dark" in drawing.wide, drawing.wide == drawing.narrow
+    (True, False)
+    """
+    saved = save_figure(figure, path)
+    figure.set_layout_engine("none")  # the PNG has just been laid out: the SVG takes the same places
+    wide = svg_text(figure)
+    if not narrow or figure.get_figwidth() <= _WIDE_ENOUGH:
+        return Drawing(saved, wide, wide)
+    to_narrow(figure)
+    return Drawing(saved, wide, svg_text(figure))
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG with its text as text; the same figure gives the same bytes, light and dark in one file."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "causalft"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
+    return _recolour(buffer.getvalue())
+
+
+def svg_uri(svg: str) -> str:
+    """An SVG as a ``data:`` address."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode('utf-8')).decode('ascii')}"
+
+
+def dark_colour(colour: str) -> str:
+    """What a colour of a figure becomes on a dark page: greys change places, other colours stay readable.
+
+    Examples
+    --------
+    >>> dark_colour("#ffffff"), dark_colour("#000000"), dark_colour("#0072b2"), dark_colour("#e69f00")
+    ('#15181b', '#e6e9ec', '#2f8fd0', '#e69f00')
+    """
+    known = _DARK.get(colour)
+    if known is not None:
+        return known
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    if not red == green == blue or colour in (ON_LIGHT, ON_DARK):
+        return colour
+    mixed = (round(text + (page - text) * red / 255) for text, page in zip(_DARK_TEXT, _DARK_PAGE))
+    return "#" + "".join(f"{value:02x}" for value in mixed)
+
+
+_COLOUR = re.compile(r"\b(fill|stroke): (#[0-9a-f]{6})\b")
+_TAG = re.compile(r"<[a-z][^>]*>")
+_LONG_NUMBER = re.compile(r"(?<![\w.#])(-?\d+\.\d{2})\d+(?![\w.])")
+
+
+def _recolour(svg: str) -> str:
+    """Name every colour that changes in dark mode by a variable, and shorten coordinates to hundredths of a point."""
+    head, rest = svg.split("<defs>", 1)
+    rest = _TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", tag[0]), rest)
+    changing = sorted({c for _, c in _COLOUR.findall(rest) if dark_colour(c) != c} | {"#000000"})
+
+    def named(match: re.Match[str]) -> str:
+        what, colour = match.groups()
+        return f"{what}: var(--{colour[1:]})" if colour in changing else match[0]
+
+    light = ";".join(f"--{c[1:]}:{c}" for c in changing)
+    dark = ";".join(f"--{c[1:]}:{dark_colour(c)}" for c in changing)
+    # Black is SVG's own fill, which matplotlib leaves out.
+    style = (
+        f"<style>svg{{fill:var(--000000);{light}}}"
+        f"@media (prefers-color-scheme: dark){{svg{{{dark}}}}}</style>"
+    )
+    return f"{head}{style}<defs>{_COLOUR.sub(named, rest)}"
+
+
+def to_narrow(figure: Figure) -> None:
+    """Lay a figure out for a phone: panels side by side come one below the other, long labels are wrapped.
+
+    A grid of R x C panels becomes C x R; each panel keeps its height. Titles of a single panel go, since the caption
+    says it.
+    """
+    from matplotlib.gridspec import GridSpec
+
+    panels = [axes for axes in figure.axes if axes.get_subplotspec() is not None]
+    if not panels:
+        return
+    grid = panels[0].get_subplotspec().get_gridspec()  # type: ignore[union-attr]
+    n_rows, n_columns = grid.nrows, grid.ncols
+    height = figure.get_figheight() / n_rows
+    legends = [_legend_of(legend) for legend in figure.legends]
+    for legend in list(figure.legends):
+        legend.remove()
+    places = {}
+    for axes in panels:
+        span = axes.get_subplotspec()
+        assert span is not None
+        places[axes] = (span.rowspan.start, span.colspan.start)
+    if n_columns > 1:
+        turned = GridSpec(n_columns, n_rows, figure=figure)
+        row_label = {row: axes.get_ylabel() for axes, (row, _) in places.items() if axes.get_ylabel()}
+        for axes, (row, column) in places.items():
+            axes.set_subplotspec(turned[column, row])
+            axes.set_ylabel("" if row else axes.get_ylabel() or row_label.get(row, ""))
+            axes.tick_params(labelleft=row == 0 and _has_labels(axes), labelbottom=True)
+    width = NARROW_INCHES / n_rows if n_columns > 1 else NARROW_INCHES
+    lines = 0
+    for axes in panels:
+        label = textwrap.fill(axes.get_xlabel(), int(width * 13))
+        axes.set_xlabel(label)
+        axes.set_ylabel(textwrap.fill(axes.get_ylabel(), int(height * 12)))
+        lines = max(lines, label.count("\n"))
+        where = "left"
+        if n_rows * n_columns == 1:
+            axes.set_title("", loc=where)
+        else:
+            axes.set_title(textwrap.fill(axes.get_title(loc=where), int(width * 9)), loc=where)
+    if figure.get_suptitle():
+        figure.suptitle("")
+    for handles, labels in legends:
+        longest = max((len(label) for label in labels), default=1)
+        columns = max(1, min(len(labels), int(NARROW_INCHES * 13 / (longest + 5))))
+        lines += -(-len(labels) // columns)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    panel_height = min(height, 3.4) if n_columns > 1 else height
+    figure.set_size_inches(
+        NARROW_INCHES, panel_height * max(1, n_columns if n_columns > 1 else n_rows) + 0.14 * lines
+    )
+    figure.set_layout_engine("constrained")
+
+
+def _has_labels(axes: Any) -> bool:
+    return len(axes.get_yticks()) > 0
+
+
+def _legend_of(legend: Any) -> tuple[list[Any], list[str]]:
+    return list(legend.legend_handles), [text.get_text() for text in legend.get_texts()]
