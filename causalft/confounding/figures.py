@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from causalft.confounding.verification import Verification
+    from synthetic.designs import Design
 
 __all__ = ["draw_cells", "draw_estimates", "draw_samples", "write_figures"]
 
@@ -97,7 +98,7 @@ def draw_samples(samples: Mapping[str, Pictures], classes: list[str]) -> Figure:
     classes : class names.
     """
     colours = [tuple(int(PALETTE[name][k : k + 2], 16) for k in (1, 3, 5)) for name in ("blue", "vermillion")]
-    figure = new_figure(13.0, 0.57 * len(classes) + 0.4)
+    figure = new_figure(9.8, 0.43 * len(classes) + 0.4)
     for axes, (name, pictures) in zip(figure.subplots(1, len(samples)), samples.items()):
         size = pictures.pixels.shape[1]
         border = max(2, size // 20)
@@ -156,8 +157,6 @@ def write_figures(
     folder: Path, result: Verification, metrics: Mapping[str, Any], samples: Mapping[str, Pictures]
 ) -> dict[str, Drawing]:
     """Draw all figures of a run into ``folder``; returns them by name."""
-    from causalft.confounding.verdict import blocks_backdoor
-
     drawn = {}
     with figure_style():
         drawn["cells"] = draw(draw_cells(metrics["cells"], metrics["best_accuracy"]), folder / "cells.png")
@@ -170,14 +169,24 @@ def write_figures(
             from causalft.confounding.curve_figure import draw_curve
 
             drawn["curve"] = draw(draw_curve(result.curve), folder / "curve.png")
-        graph = new_figure(1, 1)
-        graph.set_layout_engine("none")
-        draw_graph(
-            result.design.graph,
-            graph.add_axes((0, 0, 1, 1)),
-            treatment="X",
-            outcome="Y",
-            adjustment=("C",) if blocks_backdoor(result.design) else (),
+        drawn["graph"] = draw(
+            _graph(result.design), folder / "graph.png", narrow=_graph(result.design, compact=True)
         )
-        drawn["graph"] = draw(graph, folder / "graph.png", narrow=False)
     return drawn
+
+
+def _graph(design: Design, compact: bool = False) -> Figure:
+    """The causal graph of a design, with what closes its backdoor path."""
+    from causalft.confounding.verdict import blocks_backdoor
+
+    figure = new_figure(1, 1)
+    figure.set_layout_engine("none")
+    draw_graph(
+        design.graph,
+        figure.add_axes((0, 0, 1, 1)),
+        treatment="X",
+        outcome="Y",
+        adjustment=("C",) if blocks_backdoor(design) else (),
+        compact=compact,
+    )
+    return figure

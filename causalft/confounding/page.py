@@ -48,7 +48,7 @@ def write_report(
         render_report(
             title=f"Does the factor confound? Design '{metrics['design']}'",
             verdict=HEADLINES[metrics["verdict"]],
-            details=[verdict_line(metrics) + "."],
+            details=[_sentences(verdict_line(metrics))],
             made=made_line(metrics),
             facts=_facts(metrics),
             sections=[
@@ -64,6 +64,11 @@ def write_report(
             command=command,
         ),
     )
+
+
+def _sentences(text: str) -> str:
+    """The text with a capital at the start of each sentence and a full stop at the end."""
+    return ". ".join(part[:1].upper() + part[1:] for part in text.split(". ")) + "."
 
 
 def closed_sentence(metrics: Mapping[str, Any]) -> str:
@@ -174,11 +179,14 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Sectio
         ]
         for name, found in metrics["estimates"].items()
     ]
+    columns = ["estimator", "to P(Y|do(X))", "to P(Y|X)", "coverage on tables"]
+    covered = any(row[-1] for row in rows)
     estimates = Table(
-        columns=["estimator", "to P(Y|do(X))", "to P(Y|X)", "coverage on tables"],
-        rows=rows,
+        columns=columns if covered else columns[:-1],
+        rows=rows if covered else [row[:-1] for row in rows],
         caption="Total variation in points between what networks on pictures say and the truth, mean over "
-        "pictures by P(X). Coverage is that of 95 % intervals on tables of rows (--curve).",
+        "pictures by P(X)."
+        + (" Coverage is that of 95 % intervals on tables of rows (--curve)." if covered else ""),
     )
     drawn = [
         Figure(figures[name], caption, alt)

@@ -53,7 +53,7 @@ class Drawing:
     narrow: str
 
 
-def draw(figure: Figure, path: Path, *, narrow: bool = True) -> Drawing:
+def draw(figure: Figure, path: Path, *, narrow: Figure | None = None) -> Drawing:
     """Write the PNG of a figure and return it with its SVGs. The figure is laid out anew for the phone, so use it last.
 
     Parameters
@@ -61,8 +61,8 @@ def draw(figure: Figure, path: Path, *, narrow: bool = True) -> Drawing:
     figure : matplotlib Figure
     path : Path
         Of the PNG.
-    narrow : bool
-        Whether to lay the figure out for a phone too.
+    narrow : matplotlib Figure, optional
+        What to show on a phone instead.
 
     Examples
     --------
@@ -76,7 +76,9 @@ def draw(figure: Figure, path: Path, *, narrow: bool = True) -> Drawing:
     saved = save_figure(figure, path)
     figure.set_layout_engine("none")  # the PNG has just been laid out: the SVG takes the same places
     wide = svg_text(figure)
-    if not narrow or figure.get_figwidth() <= _WIDE_ENOUGH:
+    if narrow is not None:
+        return Drawing(saved, wide, svg_text(narrow))
+    if figure.get_figwidth() <= _WIDE_ENOUGH:
         return Drawing(saved, wide, wide)
     to_narrow(figure)
     return Drawing(saved, wide, svg_text(figure))
@@ -170,12 +172,17 @@ def to_narrow(figure: Figure) -> None:
             axes.set_ylabel("" if row else axes.get_ylabel() or row_label.get(row, ""))
             axes.tick_params(labelleft=row == 0 and _has_labels(axes), labelbottom=True)
     width = NARROW_INCHES / n_rows if n_columns > 1 else NARROW_INCHES
-    lines = 0
+    lines, heights = 0, []
     for axes in panels:
-        label = textwrap.fill(axes.get_xlabel(), int(width * 13))
+        names = max(
+            (len(line) for tick in axes.get_yticklabels() for line in tick.get_text().split("\n")), default=0
+        )
+        inside = max(1.2, width - 0.08 * names - 0.3)  # inches left for the panel itself
+        label = textwrap.fill(axes.get_xlabel(), int(inside * 14))
         axes.set_xlabel(label)
         axes.set_ylabel(textwrap.fill(axes.get_ylabel(), int(height * 12)))
         lines = max(lines, label.count("\n"))
+        heights.append(_image_height(axes, inside) or min(height, 3.4 if n_columns > 1 else height))
         where = "left"
         if n_rows * n_columns == 1:
             axes.set_title("", loc=where)
@@ -188,11 +195,17 @@ def to_narrow(figure: Figure) -> None:
         columns = max(1, min(len(labels), int(NARROW_INCHES * 13 / (longest + 5))))
         lines += -(-len(labels) // columns)
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)
-    panel_height = min(height, 3.4) if n_columns > 1 else height
-    figure.set_size_inches(
-        NARROW_INCHES, panel_height * max(1, n_columns if n_columns > 1 else n_rows) + 0.14 * lines
-    )
+    below = n_columns if n_columns > 1 else n_rows
+    figure.set_size_inches(NARROW_INCHES, max(heights) * below + 0.14 * lines)
     figure.set_layout_engine("constrained")
+
+
+def _image_height(axes: Any, width: float) -> float | None:
+    """Height in inches of a panel that shows an image in its own proportions; None for any other."""
+    if not axes.images or axes.get_aspect() == "auto":
+        return None
+    rows, columns = axes.images[0].get_array().shape[:2]
+    return width * rows / columns + 0.35
 
 
 def _has_labels(axes: Any) -> bool:

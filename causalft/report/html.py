@@ -18,7 +18,8 @@ _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"
 
 # What a cell of numbers holds beside digits and signs: units, words for "no number here", and a star.
 _UNITS = re.compile(
-    r"\b(nats|points|of|to|and|inf|nan|e|none|unknown|not known|not measurable|no class|n)\b", re.IGNORECASE
+    r"(?<=\d)e(?=[-+]?\d)|\b(nats|points|of|to|and|inf|nan|none|unknown|not known|not measurable|no class|n)\b",
+    re.IGNORECASE,
 )
 _PROSE = 48
 """Characters from which a cell of words may wrap."""
@@ -55,8 +56,9 @@ class Table:
 
         Examples
         --------
-        >>> Table(["model", "accuracy", "why"], [["v2", "53.1 [50.0, 56.2] %", "2 seeds differ"]]).numeric
-        [False, True, False]
+        >>> row = ["v2", "53.1 [50.0, 56.2] %", "2 seeds differ", "< 1e-4"]
+        >>> Table(["model", "accuracy", "why", "p"], [row]).numeric
+        [False, True, False, True]
         """
         return [
             any(re.search(r"\d", row[place]) for row in self.rows)
@@ -68,7 +70,7 @@ class Table:
     def width(self) -> int:
         """About how wide the table is, in units of 2 rem: on a narrower screen it scrolls, and says so."""
         first, *others = self._longest
-        rest = sum(min(longest, _PROSE) + 2 for longest in others)
+        rest = sum((longest if longest <= _PROSE else 34) + 2 for longest in others)
         # On a phone the first column is at most 20 characters wide, else 50.
         on_phone, elsewhere = (round((min(first, most) + rest) * 0.485 / 2) for most in (20, 50))
         return max(1, elsewhere if 2 * on_phone > 36 else on_phone)

@@ -95,8 +95,11 @@ def draw_graph(
     treatment: str | None = None,
     outcome: str | None = None,
     adjustment: Iterable[str] = (),
+    compact: bool = False,
 ) -> Axes:
     """Draw a graph into matplotlib axes: causes left, effects right; latent nodes and their edges dashed.
+
+    With ``compact`` the layers stand closer, as on a phone.
 
     The figure that holds the axes is resized to the graph, so that names stay readable however large it is.
     """
@@ -106,7 +109,8 @@ def draw_graph(
     latent = set(latent_nodes(graph))
     layout = layered_layout(graph)
     half = {name: max(_RADIUS, 0.1 * len(name) + 0.14) for name in graph.nodes}
-    step = max(_LAYER_INCHES, 2 * max(half.values()) + 0.8)
+    least, between = (0.95, 0.4) if compact else (_LAYER_INCHES, 0.8)
+    step = max(least, 2 * max(half.values()) + between)
     place = {name: (x * step, -y * _SLOT_INCHES) for name, (x, y) in layout.positions.items()}
     routes = {
         edge: [(x * step, -y * _SLOT_INCHES) for x, y in route] for edge, route in layout.routes.items()
@@ -135,10 +139,19 @@ def draw_graph(
         ax.add_patch(outline)
         ax.text(x, y, name, ha="center", va="center_baseline", fontsize=14, color="#111111", zorder=3)
         caption = _caption(graph, name)
-        ax.text(x, y - _RADIUS - 0.07, caption, ha="center", va="top", fontsize=8, color="#444444", zorder=3)
+        ax.text(
+            x,
+            y - _RADIUS - 0.07,
+            caption,
+            ha="center",
+            va="top",
+            fontsize=9 if compact else 8,
+            color="#444444",
+            zorder=3,
+        )
 
     heights = [y for route in routes.values() for _, y in route] + [y for _, y in place.values()]
-    side = max(0.85, max(half.values()) + 0.2)
+    side = max(0.5 if compact else 0.85, max(half.values()) + 0.2)
     left, right = min(x for x, _ in place.values()) - side, max(x for x, _ in place.values()) + side
     bottom, top = min(heights) - 0.85, max(heights) + 0.5
     ax.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
