@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from causalft.diagnosis import count, points
+from causalft.diagnosis.classes import worst_classes_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.diagnosis import Diagnosis, ModelScore
+    from causalft.diagnosis.classes import ClassReport
 
 __all__ = ["print_diagnosis"]
 
@@ -24,13 +27,15 @@ _WORDS = (
 )
 
 
-def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+def print_diagnosis(console: Console, diagnosis: Diagnosis, worst: Sequence[ClassReport] = ()) -> None:
     """Print the tables of a diagnosis and its conclusion.
 
     Parameters
     ----------
     console : rich Console
     diagnosis : Diagnosis
+    worst : sequence of ClassReport
+        The worst classes, to be named in the last line.
     """
     console.print(Text(_WORDS, style="dim"))
     console.print()
@@ -44,6 +49,8 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     console.print(Text(first, style="bold"))
     for sentence in rest:
         console.print(Text(sentence))
+    if line := worst_classes_line(worst):
+        console.print(Text(line))
 
 
 def _accuracy_table(found: Diagnosis) -> Table:

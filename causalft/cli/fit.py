@@ -125,7 +125,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(fitted.metrics)
     else:
-        print_diagnosis(screen, fitted.diagnosis)
+        print_diagnosis(screen, fitted.diagnosis, fitted.worst_classes)
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis, diagnose
+from causalft.diagnosis.classes import ClassReport, worst_classes
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.mixing import Mixing, fit_mixing
 from causalft.fitting.data import data_document
@@ -19,7 +20,7 @@ from causalft.imbalance import balancing_weights, class_accuracy, group_accuracy
 from causalft.priors import debias, rank_correlation
 from causalft.runs import Run, atomic_path
 
-__all__ = ["diagnose_run", "fuse_seeds", "write_predictions"]
+__all__ = ["class_reports", "diagnose_run", "fuse_seeds", "write_predictions"]
 
 
 def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
@@ -146,6 +147,23 @@ def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
         "mean_class_gla_accuracy": mean_class_accuracy(debiased, splits.test),
         "P": group_accuracy(by_class, prior_groups(found.prior.prior)),
     }
+
+
+def class_reports(
+    splits: Splits, members: dict[str, list[MemberPrediction]], fused: np.ndarray, best_single: str
+) -> list[ClassReport]:
+    """The worst classes of the fusion (S, n, K), beside the stratum that validation chose."""
+    single = members[best_single]
+    return worst_classes(
+        splits.test.labels,
+        splits.test.class_names,
+        splits.train.class_counts,
+        fused,
+        {name: found[0].prior.prior for name, found in members.items()},
+        single_probs=_stack(single, "test_probs"),
+        zero_shot=single[0].zero_shot_test,
+        train_labels=splits.train.labels,
+    )
 
 
 def write_predictions(

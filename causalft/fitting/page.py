@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from causalft.datasets.splits import Splits
+from causalft.diagnosis.classes import ClassReport
+from causalft.diagnosis.classes_page import class_section
 from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command
 from causalft.report.html import made_line, render_report
@@ -17,7 +20,9 @@ __all__ = ["write_fit_report"]
 Metrics = Mapping[str, Any]
 
 
-def write_fit_report(run: Run, metrics: Metrics) -> Path:
+def write_fit_report(
+    run: Run, metrics: Metrics, classes: Sequence[ClassReport] = (), splits: Splits | None = None
+) -> Path:
     """Write ``report.html`` and the figures of a ``fit`` run and return the page's path.
 
     Parameters
@@ -26,15 +31,24 @@ def write_fit_report(run: Run, metrics: Metrics) -> Path:
         Of kind ``fit``.
     metrics : mapping
         What its ``metrics.json`` will hold.
+    classes : sequence of ClassReport
+        The worst classes, to be shown by name.
+    splits : Splits, optional
+        Where their images are; without, the page shows none.
     """
     strata = ", ".join(metrics["strata"])
+    first, *others = diagnosis_sections(metrics, run.path / "figures")
+    by_class = []
+    if classes or splits is not None:
+        images = (None, None) if splits is None else (splits.test, splits.train)
+        by_class = [class_section(classes, metrics["controls"]["best_single"]["name"], *images)]
     page = render_report(
         title=f"{strata} on {metrics['data']['name']}",
         verdict=headline(metrics),
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
-        sections=diagnosis_sections(metrics, run.path / "figures"),
+        sections=[first, *by_class, *others],
         command=fit_command(run.config, str(run.path)),
     )
     return write_text(run.file("report.html"), page)

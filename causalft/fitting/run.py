@@ -12,12 +12,13 @@ from typing import Any
 from causalft.datasets.creatures import NAME as CREATURES
 from causalft.datasets.splits import Splits
 from causalft.diagnosis import Diagnosis
+from causalft.diagnosis.classes import ClassReport
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.control import control_members, describe_control
 from causalft.fitting.data import load_splits
-from causalft.fitting.outcome import diagnose_run, write_predictions
+from causalft.fitting.outcome import class_reports, diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
@@ -41,11 +42,14 @@ class FittedRun:
     metrics : dict
         The document of ``metrics.json``.
     diagnosis : Diagnosis
+    worst_classes : tuple of ClassReport
+        The classes that the fused model recognises worst, worst first.
     """
 
     run: Run
     metrics: dict[str, Any]
     diagnosis: Diagnosis
+    worst_classes: tuple[ClassReport, ...] = ()
 
     def __repr__(self) -> str:
         return f"FittedRun({str(self.run.path)!r}, accuracy {100 * self.metrics['fused']['accuracy']:.1f} %)"
@@ -169,12 +173,14 @@ def _run_fit(
     metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
     metrics["seconds"] = time.perf_counter() - started + earlier
     metrics["made"] = made_record()
+    worst = class_reports(splits, members, fused, diagnosis.best_single)
+    metrics["worst_classes"] = [report.to_json() for report in worst]
     if not main:
-        return FittedRun(run, metrics, diagnosis)
+        return FittedRun(run, metrics, diagnosis, tuple(worst))
     write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
-    write_fit_report(run, metrics)
+    write_fit_report(run, metrics, worst, splits)
     run.finish(metrics)
-    return FittedRun(run, metrics, diagnosis)
+    return FittedRun(run, metrics, diagnosis, tuple(worst))
 
 
 def _classifier(

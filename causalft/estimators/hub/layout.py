@@ -13,6 +13,7 @@ from causalft.errors import CausalFTError
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
 from causalft.locks import locked
+from causalft.report.html import without_images
 from causalft.runs import Run, read_json, to_json, write_bytes
 from causalft.strata.cards import sha256_file
 
@@ -64,6 +65,7 @@ def layout(
     for name in ("config.json", "metrics.json", "report.html"):
         if run.has(name):
             text = portable((run.path / name).read_text(encoding="utf-8"), config)
+            text = without_images(text) if name == "report.html" else text
             files[name] = _OUT.sub("--out RUN", text).encode("utf-8")
     for figure in sorted((run.path / "figures").glob("*.png")):
         files[f"figures/{figure.name}"] = figure

@@ -1,0 +1,254 @@
+"""Which classes a model does worst on: their groups, accuracy before and after fusion, and what they are taken for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalft.confidence import share_interval
+from causalft.diagnosis.intervals import Interval
+from causalft.errors import CausalFTError
+from causalft.imbalance import data_groups, prior_groups
+
+__all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_line"]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A wrong class and the share of a class's test images that are taken for it."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A test image (its row), the class it is taken for, and with which probability."""
+
+    row: int
+    taken_for: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """What is known of one class.
+
+    Attributes
+    ----------
+    name : str
+    n_train, n_test : int
+        Images.
+    D : str
+        Group by training images: many, medium or few.
+    P : dict of str to str
+        Stratum to the group by its estimated prior.
+    zero_shot, single, fused : Interval
+        Accuracy of the best single stratum before tuning and tuned, and of the fusion, with 95 % intervals over
+        test images; NaN where there is no such model.
+    confused_with : tuple of Confusion
+        The wrong classes that the fusion gives most often, most frequent first.
+    misses : tuple of Miss
+        Test images that the fusion takes for another class, the surest first.
+    examples : tuple of int
+        Rows of training images of the class.
+    """
+
+    name: str
+    n_train: int
+    n_test: int
+    D: str
+    P: dict[str, str]
+    zero_shot: Interval
+    single: Interval
+    fused: Interval
+    confused_with: tuple[Confusion, ...]
+    misses: tuple[Miss, ...] = ()
+    examples: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of ``worst_classes`` in ``metrics.json``: nothing that names an image."""
+        return {
+            "class": self.name,
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "D": self.D,
+            "P": self.P,
+            **{
+                name: _share(value)
+                for name, value in (
+                    ("zero_shot", self.zero_shot),
+                    ("single", self.single),
+                    ("fused", self.fused),
+                )
+            },
+            "confused_with": [{"class": c.name, "share": c.share} for c in self.confused_with],
+        }
+
+
+def worst_classes(
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    class_counts: ArrayLike,
+    fused_probs: ArrayLike,
+    priors: Mapping[str, ArrayLike],
+    *,
+    single_probs: ArrayLike | None = None,
+    zero_shot: ArrayLike | None = None,
+    train_labels: ArrayLike | None = None,
+    n_classes: int = 10,
+    n_confusions: int = 3,
+    n_misses: int = 4,
+    n_examples: int = 2,
+) -> list[ClassReport]:
+    """The classes with the lowest accuracy of the fused model, lowest first.
+
+    Equal ones go by the number of test images (more first), then by class index. Classes without a test image, and
+    those of which every test image is recognised, are left out.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+        Of the test images.
+    class_names : sequence of K str
+    class_counts : (K,) array of int
+        Training images per class.
+    fused_probs, single_probs : (S, n, K) or (n, K) arrays
+        Probabilities, or anything that orders classes alike, of S seeds: the fused model, and the best single stratum.
+        Accuracies and confusions are means over seeds; misses are those of the first, whose classifier is saved.
+    priors : mapping of str to (K,) arrays
+        Estimated label prior of each stratum.
+    zero_shot : (n, K) array, optional
+        Logits of the single stratum before tuning.
+    train_labels : (n_train,) array of int, optional
+        To choose examples from.
+    n_classes, n_confusions, n_misses, n_examples : int
+        How many at most.
+
+    Returns
+    -------
+    list of ClassReport
+
+    Raises
+    ------
+    CausalFTError
+        If names, counts and probabilities are not of the same K classes.
+
+    Examples
+    --------
+    >>> probs = np.array([[0.9, 0.1, 0.0], [0.8, 0.1, 0.1], [0.0, 0.3, 0.7]])
+    >>> found = worst_classes([0, 1, 2], ["cat", "lynx", "mole"], [200, 9, 50], probs, {"clip": [0.6, 0.1, 0.3]})
+    >>> [(c.name, c.D, c.P["clip"], c.fused.estimate, c.confused_with[0]) for c in found]
+    [('lynx', 'few', 'few', 0.0, Confusion(name='cat', share=1.0))]
+    """
+    y, names, counts = np.asarray(labels), list(class_names), np.asarray(class_counts)
+    fused = _seeds(fused_probs)
+    k = len(names)
+    if counts.shape != (k,) or fused.shape[1:] != (len(y), k):
+        raise CausalFTError(
+            f"{k} class names, counts of shape {counts.shape} and probabilities of shape {fused.shape} for {len(y)} "
+            "images do not belong together"
+        )
+    n_test = np.bincount(y, minlength=k)
+    accuracy = _accuracy(fused, y, n_test)
+    d_groups = data_groups(counts)
+    p_groups = {name: prior_groups(prior) for name, prior in priors.items()}
+    single = None if single_probs is None else _accuracy(_seeds(single_probs), y, n_test)
+    before = None if zero_shot is None else _accuracy(_seeds(zero_shot), y, n_test)
+    order = [i for i in np.lexsort((np.arange(k), -n_test, accuracy)) if n_test[i] and accuracy[i] < 1]
+    return [
+        ClassReport(
+            name=names[i],
+            n_train=int(counts[i]),
+            n_test=int(n_test[i]),
+            D=str(d_groups[i]),
+            P={name: str(groups[i]) for name, groups in p_groups.items()},
+            zero_shot=_with_interval(None if before is None else before[i], n_test[i]),
+            single=_with_interval(None if single is None else single[i], n_test[i]),
+            fused=_with_interval(accuracy[i], n_test[i]),
+            confused_with=_confusions(fused, y, i, names, n_confusions),
+            misses=_misses(fused[0], y, i, names, n_misses),
+            examples=_examples(train_labels, i, n_examples),
+        )
+        for i in order[:n_classes]
+    ]
+
+
+def worst_classes_line(reports: Sequence[ClassReport], most: int = 3) -> str:
+    """One short line that names the worst classes; empty where every test image is recognised.
+
+    Examples
+    --------
+    >>> never = Interval(*[float("nan")] * 4)
+    >>> lynx = ClassReport("lynx", 9, 8, "few", {}, never, never, Interval(0.125, 0.02, 0.47, float("nan")), ())
+    >>> worst_classes_line([lynx])
+    'worst classes: lynx 12.5 % (of 8 test images)'
+    """
+    if not reports:
+        return ""
+    words = [
+        f"{c.name} {100 * c.fused.estimate:.1f} % (of {c.n_test} test image{'s' * (c.n_test != 1)})"
+        for c in reports[:most]
+    ]
+    return f"worst classes: {', '.join(words)}"
+
+
+def _seeds(values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    return array[None] if array.ndim == 2 else array
+
+
+def _accuracy(probs: NDArray[Any], y: NDArray[Any], n_test: NDArray[Any]) -> NDArray[np.float64]:
+    """Accuracy of each class, mean over seeds; NaN for a class without a test image."""
+    right = (probs.argmax(axis=-1) == y).mean(axis=0)
+    hits = np.bincount(y, weights=right, minlength=len(n_test))
+    return np.divide(hits, n_test, out=np.full(len(n_test), np.nan), where=n_test > 0)
+
+
+def _with_interval(share: float | None, n: int) -> Interval:
+    """Accuracy over n images with its mid-p interval, which is never of width zero."""
+    if share is None:
+        return Interval(*[float("nan")] * 4)
+    low, high = share_interval(share, n)
+    return Interval(float(share), float(low), float(high), float("nan"))
+
+
+def _confusions(
+    fused: NDArray[Any], y: NDArray[Any], i: int, names: Sequence[str], most: int
+) -> tuple[Confusion, ...]:
+    taken = fused[:, y == i].argmax(axis=-1)
+    shares = np.bincount(taken.ravel(), minlength=len(names)) / taken.size
+    shares[i] = 0.0
+    order = np.argsort(-shares, kind="stable")[:most]
+    return tuple(Confusion(names[j], float(shares[j])) for j in order if shares[j] > 0)
+
+
+def _misses(
+    first: NDArray[Any], y: NDArray[Any], i: int, names: Sequence[str], most: int
+) -> tuple[Miss, ...]:
+    rows = np.flatnonzero(y == i)
+    taken, surety = first[rows].argmax(axis=-1), first[rows].max(axis=-1)
+    wrong = np.flatnonzero(taken != i)
+    order = wrong[np.argsort(-surety[wrong], kind="stable")][:most]
+    return tuple(Miss(int(rows[j]), names[taken[j]], float(surety[j])) for j in order)
+
+
+def _examples(train_labels: ArrayLike | None, i: int, most: int) -> tuple[int, ...]:
+    """Rows spread over the training images of a class."""
+    if train_labels is None:
+        return ()
+    rows = np.flatnonzero(np.asarray(train_labels) == i)
+    chosen = (
+        np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
+        if len(rows)
+        else []
+    )
+    return tuple(int(rows[j]) for j in chosen)
+
+
+def _share(value: Interval) -> dict[str, Any] | None:
+    return {"accuracy": value.estimate, "ci95": [value.low, value.high]} if value.exists else None
