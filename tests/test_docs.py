@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import shlex
@@ -167,3 +168,64 @@ def test_pages_name_no_machine():
     ]:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"(^|[\s(`'\"])/(home|root|work|tmp|Users)/", text), page.name
+
+
+def strings_of_the_program():
+    """Every text in the sources, with a zero byte for each hole of an f-string."""
+    found = set()
+    for package in ("causalft", "synthetic"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.JoinedStr):
+                    parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                    found.add("".join(map(str, parts)))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.add(node.value)
+    return found
+
+
+def quoted_messages():
+    """The messages of the troubleshooting page: the first cells of its tables that are code."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    return re.findall(r"^\| (?:`` (.+?) ``|`([^`]+)`) \| ", text, flags=re.MULTILINE)
+
+
+def test_every_message_of_the_troubleshooting_page_is_one_that_the_program_prints():
+    messages = [one or other for one, other in quoted_messages()]
+    assert len(messages) > 30
+    strings = strings_of_the_program()
+    unknown = []
+    for message in messages:
+        # A hole of the message is a hole of the text, which may go on after it.
+        pattern = re.compile(r".*\0.*".join(re.escape(part) for part in message.split("...")), re.DOTALL)
+        if not any(pattern.search(string) for string in strings):
+            unknown.append(message)
+    assert not unknown
+
+
+def test_the_glossary_is_in_order_and_names_what_the_pages_and_results_name():
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^(\S.*)\n: ", text, flags=re.MULTILINE)
+    assert terms == sorted(terms, key=str.casefold) and len(terms) == len(set(terms)) > 40
+    for term in (
+        "stratum",
+        "zoo",
+        "P group",
+        "D group",
+        "own gap",
+        "backdoor path",
+        "front door",
+        "logit adjustment",
+    ):
+        assert term in terms
+    for term, meaning in re.findall(r"^(\S.*)\n: (.+(?:\n  .+)*)", text, flags=re.MULTILINE):
+        assert len(meaning) < 420, f"{term}: a glossary has a line or two"
+
+
+def test_no_page_names_a_placeholder_for_the_repository():
+    for path in (*PAGES, ROOT / "CITATION.cff", ROOT / "setup.cfg"):
+        text = path.read_text(encoding="utf-8")
+        found = re.search(
+            r"\bgit clone\b|\bREPOSITORY\b|your-org|<(URL|url|repo\w*)>|example\.(com|org)", text
+        )
+        assert found is None, f"{path.name}: {found[0] if found else ''}"

@@ -165,7 +165,7 @@ def test_the_run_holds_what_the_page_says(fitted):
         assert (folder / "strata" / name / "head.safetensors").exists()
     assert (folder / "controls" / "clip@1" / "head.safetensors").exists()
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "data:image/png;base64," in page and "clip@1" in page
+    assert "data:image/svg+xml;base64," in page and "clip@1" in page
     assert list((folder / "figures").glob("*.png"))
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pt", ".npy")]

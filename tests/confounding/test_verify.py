@@ -15,6 +15,7 @@ from causalft.confounding import battery, trial, verify, verify_confounder
 from causalft.confounding.resnet import resnet
 from causalft.confounding.tests import CELLS, CONTRASTS
 from causalft.confounding.verdict import PATH_TESTS
+from causalft.confounding.words import HEADLINES
 from causalft.errors import CausalFTError
 from causalft.tuning.train import Recipe
 from synthetic.designs import make_design
@@ -126,8 +127,10 @@ def test_the_document_has_truth_estimates_tests_and_power_and_the_page_shows_the
         assert heading in page
     figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
     assert figures == {"cells", "samples", "estimates", "graph"}
-    assert page.count("data:image/") == 4 and "causalft verify-confounder --quick" in page
+    assert page.count('<img src="data:image/svg+xml') == 4 and "causalft verify-confounder --quick" in page
     assert "nan" not in page.replace("data:image", "").split("<h2")[1][:3000]
+    box = re.search(r'<p class="verdict">(.*?)</p>', page)
+    assert box is not None and box[1] == HEADLINES[found.verdict] and len(box[1]) < 80
     assert found.verdict in page and "P(Y | do(X))" in page
 
 
