@@ -143,7 +143,8 @@ def write_wise_ft_report(run: Run, metrics: Metrics, command: str) -> Path:
         columns += [f"{name}, validation", f"{name}, test"]
     page = render_report(
         title=f"From the start to the tuned weights: {', '.join(metrics['strata'])}",
-        verdict=first,
+        verdict=f"Validation chooses alpha {metrics['fused']['chosen']:g} for the fusion.",
+        details=[first],
         made=made_line(metrics),
         facts={
             "run": metrics["run"],
