@@ -213,6 +213,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     with figure_style():
         drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]
     caption = "Accuracy of every method (left); own P gap beyond class difficulty, single and fused (right)."
+    figure = Figure(drawing, caption, caption)
     counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
     page = render_report(
         title="Every method on photographs",
@@ -229,12 +230,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
             "draws of the tail": str(metrics["seeds"]),
         },
         sections=[
-            Section(
-                "Methods",
-                list(metrics["conclusion"]),
-                [method_table(metrics["methods"])],
-                [Figure(drawing, caption, caption)],
-            ),
+            Section("Methods", metrics["conclusion"], [method_table(metrics["methods"])], [figure]),
             Section(
                 "Paired comparisons",
                 [
