@@ -14,7 +14,7 @@ from causalft.locks import locked
 from causalft.runs import atomic_path, check_place, write_text
 from causalft.scm.graph import latent_nodes
 from causalft.scm.graph_text import FILL, LINE, WRITERS, node_roles
-from causalft.scm.layout import layered_layout
+from causalft.scm.layout import count_steps, layered_layout
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,11 @@ _SUFFIXES = {
     ".mermaid": "mermaid",
 }
 
+#: A larger graph is not drawn: nobody could read it. An edge counts once for each layer that it crosses.
+MAX_NODES, MAX_STEPS = 500, 3_000
+
+# A large figure gets fewer pixels an inch, so that no graph makes an image that programs refuse to open.
+_DPI, _MAX_SIDE, _MAX_PIXELS = 200, 30_000, 25_000_000
 _LAYER_INCHES, _SLOT_INCHES, _RADIUS = 1.7, 1.25, 0.3
 
 
@@ -74,6 +79,7 @@ def save_graph(
         text = WRITERS[kind](graph, treatment=treatment, outcome=outcome, adjustment=adjustment)
         return write_text(file, text)
     node_roles(graph, treatment, outcome, adjustment)
+    _require_drawable(graph)
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -82,9 +88,11 @@ def save_graph(
         draw_graph(
             graph, figure.add_axes((0, 0, 1, 1)), treatment=treatment, outcome=outcome, adjustment=adjustment
         )
+        width, height = figure.get_size_inches()
+        dpi = min(_DPI, _MAX_SIDE / max(width, height), (_MAX_PIXELS / (width * height)) ** 0.5)
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         with atomic_path(file) as temporary:
-            figure.savefig(temporary, format=kind, dpi=200, metadata=metadata, facecolor="white")
+            figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata, facecolor="white")
     return file
 
 
@@ -102,7 +110,13 @@ def draw_graph(
     With ``compact`` the layers stand closer, as on a phone.
 
     The figure that holds the axes is resized to the graph, so that names stay readable however large it is.
+
+    Raises
+    ------
+    CausalFTError
+        If the graph is too large to draw, or a role's node is not in it.
     """
+    _require_drawable(graph)
     from matplotlib.patches import Circle, FancyBboxPatch, Polygon
 
     roles = node_roles(graph, treatment, outcome, adjustment)
@@ -160,6 +174,16 @@ def draw_graph(
     return ax
 
 
+def _require_drawable(graph: nx.DiGraph) -> None:
+    steps = count_steps(graph)
+    if len(graph) > MAX_NODES or steps > MAX_STEPS:
+        raise CausalFTError(
+            f"a graph of {len(graph):,} nodes and {graph.number_of_edges():,} edges is too large to draw "
+            f"({steps:,} steps of edges from layer to layer; the limits are {MAX_NODES} nodes and {MAX_STEPS:,}); "
+            "write it as text: dot, dagitty or mermaid"
+        )
+
+
 def _caption(graph: nx.DiGraph, name: str) -> str:
     """Return what stands under a node: its meaning, two words a line, and whether it is latent."""
     words = str(graph.nodes[name].get("meaning") or "").split()
@@ -171,7 +195,7 @@ def _caption(graph: nx.DiGraph, name: str) -> str:
 
 def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return a dense curve through the points of a route: Catmull-Rom, a straight line for two points."""
-    steps = 128
+    steps = max(8, 256 // len(points))
     padded = [points[0], *points, points[-1]]
     curve = [points[0]]
     for p0, p1, p2, p3 in zip(padded, padded[1:], padded[2:], padded[3:]):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from dataclasses import dataclass
 
 import networkx as nx
 
-__all__ = ["Layout", "layered_layout"]
+__all__ = ["Layout", "count_steps", "layered_layout"]
 
 _SWEEPS = 24
 
@@ -52,6 +53,18 @@ def layered_layout(graph: nx.DiGraph) -> Layout:
     positions = {name: (float(depth[name]), slots[name]) for name in graph.nodes}
     routes = {edge: [(float(depth[name]), slots[name]) for name in chain] for edge, chain in chains.items()}
     return Layout(positions, routes)
+
+
+def count_steps(graph: nx.DiGraph) -> int:
+    """Return how many steps from layer to layer the edges take in all: the work of a layout grows with their square.
+
+    Examples
+    --------
+    >>> count_steps(nx.DiGraph([("C", "X"), ("C", "Y"), ("X", "Y")]))
+    4
+    """
+    layer = _layers(graph)
+    return sum(layer[effect] - layer[cause] for cause, effect in graph.edges)
 
 
 def _layers(graph: nx.DiGraph) -> dict[str, int]:
@@ -119,7 +132,10 @@ def _crossings(expanded: nx.DiGraph, layers: list[list]) -> int:
             for name in left
             for child in sorted(expanded.successors(name), key=place.__getitem__)
         ]
-        total += sum(ends[j] < ends[i] for i in range(len(ends)) for j in range(i + 1, len(ends)))
+        seen: list[int] = []
+        for end in ends:
+            total += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
     return total
 
 

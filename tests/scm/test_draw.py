@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from PIL import Image
 
 from causalft.errors import CausalFTError
-from causalft.scm import as_dag, causal_graph, parse_edge_list, save_graph, to_dot, to_mermaid
+from causalft.scm import (
+    as_dag,
+    causal_graph,
+    parse_edge_list,
+    read_graph,
+    save_graph,
+    to_dot,
+    to_mermaid,
+)
 from causalft.scm.layout import layered_layout
 from tests.scm.random_scms import dags
 
@@ -53,6 +61,24 @@ def test_png_is_a_readable_picture_the_size_of_the_graph(tmp_path):
         (0xFB, 0xE3, 0xB5),
         (0xC9, 0xEB, 0xDF),
     } <= colours  # treatment, outcome, adjustment
+
+
+@pytest.mark.parametrize("name", ["g.png", "g.svg"])
+def test_a_graph_too_large_to_read_is_not_drawn_but_written_as_text(tmp_path, name):
+    graph = as_dag(itertools.combinations([f"V{i}" for i in range(60)], 2))
+    with pytest.raises(
+        CausalFTError, match=r"60 nodes and 1,770 edges is too large to draw .* write it as text"
+    ):
+        save_graph(graph, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    for text in ("g.dot", "g.mmd", "g.dagitty"):
+        assert set(read_graph(save_graph(graph, tmp_path / text)).edges) == set(graph.edges)
+
+
+def test_a_long_graph_gives_an_image_that_programs_open(tmp_path):
+    chain = as_dag([(f"V{i}", f"V{i + 1}") for i in range(200)])
+    image = Image.open(save_graph(chain, tmp_path / "g.png"))
+    assert 20_000 < image.width <= 30_000 and image.width * image.height <= 25_500_000
 
 
 def test_svg_dashes_the_latent_nodes_and_their_edges_only(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+from bisect import bisect_left
+from collections import Counter
 from typing import NoReturn
 
 import networkx as nx
@@ -60,6 +62,7 @@ class _Parser:
         ):
             text = "\n" * text.count("\n", 0, fence.start(2)) + fence.group(2)
         self.text, self.source, self.place = text, source, 0
+        self.ends = [match.start() for match in re.finditer("\n", text)]
         self.labels: dict[str, str | None] = {}
         self.classes: dict[str, list[str]] = {}
         self.dashed: set[str] = set()  # classes and nodes whose outline is dashed
@@ -68,8 +71,12 @@ class _Parser:
         self.open: list[int] = []
 
     def fail(self, what: str, place: int | None = None) -> NoReturn:
-        line = self.text.count("\n", 0, self.place if place is None else place) + 1
-        raise CausalFTError(f"{self.source} line {line}: {what}")
+        raise CausalFTError(
+            f"{self.source} line {self.line_at(self.place if place is None else place)}: {what}"
+        )
+
+    def line_at(self, place: int) -> int:
+        return bisect_left(self.ends, place) + 1
 
     def parse(self) -> nx.DiGraph:
         self.skip(r"\s*---[ \t]*\n.*?\n---[ \t]*\n")  # front matter
@@ -238,10 +245,10 @@ class _Parser:
     def draft(self) -> Draft:
         draft = Draft(self.source)
         written = {name: _plain(label) if label else (name, "") for name, label in self.labels.items()}
-        titles = [title for title, _ in written.values()]
+        titles = Counter(title for title, _ in written.values())
         names = {}
         for name, (title, meaning) in written.items():
-            shared = titles.count(title) > 1 or not title
+            shared = titles[title] > 1 or not title
             names[name] = name if shared else title
             if shared and title != name:
                 meaning = title
@@ -254,8 +261,7 @@ class _Parser:
                     self.fail(
                         f"a link ends at the subgraph {shortened(end)}; link its nodes one by one", place
                     )
-            line = self.text.count("\n", 0, place) + 1
-            draft.edge(names[left], names[right], marks, f"line {line}")
+            draft.edge(names[left], names[right], marks, f"line {self.line_at(place)}")
         return draft
 
     def is_latent(self, name: str) -> bool | None:
