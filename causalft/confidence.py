@@ -6,10 +6,12 @@ The interval that a model or an experiment reports is made here or, for statisti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Z95", "mean_interval", "share_interval", "wilson"]
+__all__ = ["Z95", "interval_text", "mean_interval", "share_interval", "wilson"]
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
@@ -81,7 +83,7 @@ def share_interval(share: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64],
             middle = (low + high) / 2
             under = confidence(middle) < level
             low, high = np.where(under, middle, low), np.where(under, high, middle)
-        limits.append((low + high) / 2)
+        limits.append(np.round((low + high) / 2, 12))
     # Without a hit the lower limit is 0, without a miss the upper one is 1.
     return np.where(hits > 0, limits[0], 0.0), np.where(misses > 0, limits[1], 1.0)
 
@@ -115,3 +117,49 @@ def mean_interval(values: ArrayLike) -> tuple[float, float, float]:
         return mean, float("nan"), float("nan")
     half = float(t.ppf(0.975, len(found) - 1)) * spread / len(found) ** 0.5
     return mean, mean - half, mean + half
+
+
+def interval_text(
+    estimate: float | None,
+    ci95: Sequence[float | None] | None,
+    reason: str = "",
+    *,
+    sign: bool = False,
+    unit: str = "",
+    missing: str = "not measurable",
+) -> str:
+    """A fraction and its interval in percent or points: the one way in which intervals are written.
+
+    Parameters
+    ----------
+    estimate : float, optional
+        None or NaN: ``missing`` is written.
+    ci95 : (low, high), optional
+        Fractions. None or NaN: there is no interval.
+    reason : str
+        Why there is none; the estimate stands alone where it is not given.
+    sign : bool
+        Write a plus before an estimate above 0.
+    unit : str
+        Written behind the estimate.
+    missing : str
+
+    Examples
+    --------
+    >>> interval_text(0.123, (0.11, 0.136)), interval_text(0.123, (0.11, 0.136), sign=True, unit=" %")
+    ('12.3 [11.0, 13.6]', '+12.3 % [11.0, 13.6]')
+    >>> interval_text(0.125, None, "one seed"), interval_text(0.9999, (0.9998, 1.0))
+    ('12.5, no interval (one seed)', '99.99 [99.98, 100.00]')
+    """
+    if estimate is None or estimate != estimate:
+        return f"{missing} ({reason})" if reason and missing == "not measurable" else missing
+    low, high = (None, None) if ci95 is None else ci95
+    plus = "+" if sign else ""
+    if low is None or high is None or not low <= high:
+        alone = f"{100 * estimate:{plus}.1f}{unit}"
+        return f"{alone}, no interval ({reason})" if reason else alone
+    digits = 1
+    while digits < 6 and low < high and f"{100 * low:.{digits}f}" == f"{100 * high:.{digits}f}":
+        digits += 1
+    limits = f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]".replace("[-0.0,", "[0.0,")
+    return f"{100 * estimate:{plus}.{digits}f}{unit} {limits}"

@@ -120,8 +120,8 @@ def _table(title: str, first: str, *columns: str) -> Table:
 
 
 def _overall(score: ModelScore) -> tuple[str, str]:
-    value = score.class_mean
-    return f"{100 * value.estimate:.1f}", f"{100 * value.low:.1f}-{100 * value.high:.1f}"
+    accuracy, _, interval = points(score.class_mean).partition(" ")
+    return accuracy.rstrip(","), interval.strip("[]").replace(", ", "-")
 
 
 def _cells(groups: dict[str, float | None]) -> list[str]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from causalft.confidence import interval_text
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis
 
-__all__ = ["change", "conclude", "points"]
+__all__ = ["change", "conclude", "points", "untold"]
 
 
 def points(value: Interval, sign: bool = False, missing: str = "not measurable") -> str:
-    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``; the estimate alone where it has no bounds.
+    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``; why there is none where it has no bounds.
 
     Examples
     --------
     >>> points(Interval(.123, .11, .136, .001))
     '12.3 [11.0, 13.6]'
     """
-    if not value.exists:
-        return missing
-    estimate = f"{100 * value.estimate:{'+' if sign else ''}.1f}"
-    if not value.low <= value.high:
-        return estimate
-    return f"{estimate} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    return interval_text(value.estimate, value.ci95, value.reason, sign=sign, missing=missing)
 
 
 def change(measure: BeforeAfter) -> str:
@@ -42,12 +38,21 @@ def change(measure: BeforeAfter) -> str:
 def conclude(found: Diagnosis, mention_missing_control: bool = True) -> list[str]:
     """Sentences that a person reads after ``fit``; the first ones answer the question of parameter imbalance.
 
+    Where ``found.no_conclusion`` has reasons, they stand in the place of everything that would follow from a gap.
+
     Parameters
     ----------
     found : Diagnosis
     mention_missing_control : bool
         Whether to say that no control was run, where there is none.
     """
+    if set(found.no_conclusion) - set(untold(found)):
+        return [
+            _nothing(found),
+            *_control(found, mention_missing_control, numbers=False),
+            _accuracy(found),
+            *_limits(found),
+        ]
     sentences = [
         _parameter_imbalance(found),
         *_slope(found),
@@ -58,13 +63,24 @@ def conclude(found: Diagnosis, mention_missing_control: bool = True) -> list[str
     return [*sentences, *_limits(found)]
 
 
+def _nothing(found: Diagnosis) -> str:
+    return f"Parameter imbalance, and what fusion does to it: no conclusion, for {'; '.join(found.no_conclusion)}."
+
+
+def untold(found: Diagnosis) -> tuple[str, ...]:
+    """The reason for no conclusion that lies in what was compared, whatever the numbers are; empty where none does."""
+    if found.own_minus_off_gap.before.exists:
+        return ()
+    why = "one stratum alone" if len(found.strata) == 1 else "a P group without a tested class"
+    return (f"parameter imbalance cannot be told from class difficulty with {why}",)
+
+
 def _parameter_imbalance(found: Diagnosis) -> str:
     measure = found.own_minus_off_gap
-    if not measure.before.exists:
-        why = "one stratum alone" if len(found.strata) == 1 else "a P group without a tested class"
+    for reason in untold(found):
         return (
-            f"Parameter imbalance cannot be told from class difficulty with {why}; the raw gap between P-many and "
-            f"P-few classes is {points(found.P_gap.before)} points."
+            f"{reason[0].upper()}{reason[1:]}; the raw gap between P-many and P-few classes is "
+            f"{points(found.P_gap.before)} points."
         )
     start = (
         "Parameter imbalance (gap between P-many and P-few classes beyond what models with other priors show on "
@@ -84,6 +100,12 @@ def _slope(found: Diagnosis) -> list[str]:
     measure = found.prior_slope
     if not measure.before.exists:
         return []
+    if not measure.before.excludes_zero:
+        return [
+            "With class difficulty taken out, no effect of a class's share in the pre-training is shown: a class a "
+            f"hundred times rarer is {points(measure.before)} points less accurate in a single model and "
+            f"{points(measure.after)} in the fused one."
+        ]
     (verb, before), (fused_verb, after) = _loss(measure.before), _loss(measure.after)
     return [
         f"With class difficulty taken out, a class a hundred times rarer in the pre-training {verb} {before} points of "
@@ -95,18 +117,18 @@ def _loss(slope: Interval) -> tuple[str, str]:
     """A positive slope is a loss of the rare classes, a negative one their gain."""
     if not slope.estimate < 0:
         return "loses", points(slope)
-    return "gains", points(Interval(-slope.estimate, -slope.high, -slope.low, slope.p))
+    return "gains", points(Interval(-slope.estimate, -slope.high, -slope.low, slope.p, slope.reason))
 
 
-def _control(found: Diagnosis, mention_missing: bool) -> list[str]:
+def _control(found: Diagnosis, mention_missing: bool, numbers: bool = True) -> list[str]:
     if not found.controls:
         if len(found.strata) == 1 or not mention_missing:
             return []
         return ["No one-prior control was run, so the part of an ordinary ensemble in this is not known."]
-    return [_one_control(name, control) for name, control in found.controls.items()]
+    return [_one_control(name, control, numbers) for name, control in found.controls.items()]
 
 
-def _one_control(name: str, control: Control) -> str:
+def _one_control(name: str, control: Control, numbers: bool) -> str:
     measure = control.own_minus_off_gap if control.own_minus_off_gap.before.exists else control.P_gap
     weaker = ""
     if control.kind == "tuning":
@@ -114,10 +136,12 @@ def _one_control(name: str, control: Control) -> str:
             " Its members are other tuning seeds of the same pre-trained weights, which differ less than other "
             "pre-trainings: a weaker control."
         )
+    what = f"the same fusion over {len(control.member_accuracy)} models with the prior of {control.prior_of}"
+    if not numbers:
+        return f"Control '{name}' was run: {what}.{weaker}"
     return (
-        f"Control '{name}' (the same fusion over {len(control.member_accuracy)} models with the prior of "
-        f"{control.prior_of}): {points(measure.before)} points before, {points(measure.after)} after{_fall(measure)}."
-        f"{weaker}"
+        f"Control '{name}' ({what}): {points(measure.before)} points before, {points(measure.after)} "
+        f"after{_fall(measure)}.{weaker}"
     )
 
 
@@ -151,7 +175,7 @@ def _accuracy(found: Diagnosis) -> str:
     sentence += f"; {points(gain, sign=True)} over the mean of the strata"
     for name, control in found.controls.items():
         sentence += f", of which control '{name}' gives {points(control.gain, sign=True)}"
-        if gain.low > 0 and control.ensemble_share.exists:
+        if gain.low > 0 and control.ensemble_share.bounded and not found.no_conclusion:
             sentence += f" ({100 * control.ensemble_share.estimate:.0f} % is an ordinary ensemble's)"
     return f"{sentence}."
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.diagnosis.conclusion import conclude
+from causalft.diagnosis.conclusion import conclude, untold
 from causalft.diagnosis.crosstable import gap_vectors, group_vectors, members_mean_gap, off_gap, own_gap
 from causalft.diagnosis.intervals import Interval, bootstrap
+from causalft.diagnosis.missing import explain_missing
+from causalft.diagnosis.no_conclusion import facts_of, groups_of, reasons
 from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
@@ -127,7 +129,8 @@ def diagnose(
     for name, arrays in control_probs.items():
         models |= {f"control {name}: {member}": p for member, p in arrays["members"].items()}
         models[f"control {name}"] = arrays["fused"]
-    correct = np.stack([p.argmax(axis=-1) == y for p in models.values()])
+    predicted = {name: p.argmax(axis=-1) for name, p in models.items()}
+    correct = np.stack([classes == y for classes in predicted.values()])
     row = {name: index for index, name in enumerate(models)}
 
     test_counts = np.bincount(y, minlength=n_classes)
@@ -143,7 +146,9 @@ def diagnose(
         for name, arrays in control_probs.items()
     }
     statistics = _Statistics(q, tested, shares, groups, row, own, control_rows)
-    found = bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed)
+    found = explain_missing(
+        bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed), names, fusion
+    )
 
     seed_accuracy = class_accuracy(correct, y, n_classes)
 
@@ -208,6 +213,23 @@ def diagnose(
         first = done["seeds"] if "seeds" in done else next(iter(done.values()))
         paired["fused_minus_control"] = first.strata_minus_control
         paired["fused_minus_control_gain"] = first.strata_gain_minus_control_gain
+    temperatures = tuple(np.atleast_1d(np.asarray(temperature, dtype=float)).tolist())
+    asked = {**{f"stratum {name}": f"stratum {name}" for name in names}, "fused": "the fusion"}
+    doubts = reasons(
+        [
+            facts_of(
+                words,
+                predicted[model],
+                y,
+                n_classes,
+                found["class_mean"][row[model]],
+                loss=_loss(models[model], y),
+                temperatures=temperatures if model == "fused" else (),
+            )
+            for model, words in asked.items()
+        ],
+        [group for name in names for group in groups_of(p_groups[name], test_counts, name)],
+    )
     diagnosis = Diagnosis(
         n=n,
         n_classes=n_classes,
@@ -219,7 +241,7 @@ def diagnose(
         logit_mean=score("logit_mean"),
         fusion=fusion,
         stratum_prior=dict(zip(names, weights.tolist())),
-        temperature=tuple(np.atleast_1d(np.asarray(temperature, dtype=float)).tolist()),
+        temperature=temperatures,
         test_counts=test_counts.astype(np.int64),
         nll=float(np.mean([nll(p, y, balance, kind="probabilities") for p in fused])),
         ece=float(
@@ -237,6 +259,7 @@ def diagnose(
         controls=done,
         paired=paired,
     )
+    diagnosis = replace(diagnosis, no_conclusion=(*untold(diagnosis), *doubts))
     return replace(diagnosis, sentences=tuple(conclude(diagnosis, mention_missing_control)))
 
 
@@ -312,6 +335,12 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 def _before_after(found: Mapping[str, Interval], name: str) -> BeforeAfter:
     return BeforeAfter(*(found[f"{name}/{part}"] for part in ("before", "after", "fall")))
+
+
+def _loss(probs: Floats, labels: NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood over seeds and images, nats."""
+    of_label = probs[:, np.arange(len(labels)), labels].astype(float)
+    return float(-np.log(np.maximum(of_label, np.finfo(float).tiny)).mean())
 
 
 def _probs(values: ArrayLike, n_seeds: int | None, n: int, n_classes: int, name: str) -> Floats:

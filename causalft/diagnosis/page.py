@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from causalft.confidence import interval_text as written
 from causalft.diagnosis import figures as draw
 from causalft.diagnosis.cells import interval_text, p_text
 from causalft.diagnosis.conclusion import change
@@ -166,10 +167,11 @@ def _measures(metrics: Metrics) -> Table:
         ("own P gap beyond class difficulty", "own_minus_off_gap"),
         ("slope on log prior, per factor 100", "prior_slope"),
     ):
-        rows.append([title, *_before_after(metrics[key])])
+        concluded = not metrics.get("no_conclusion")
+        rows.append([title, *_before_after(metrics[key], concluded)])
         for name, control in metrics["controls"].items():
             if key in control:
-                rows.append([f"    the same, control {name}", *_before_after(control[key])])
+                rows.append([f"    the same, control {name}", *_before_after(control[key], concluded)])
     rows.append(
         [
             "fused gap minus mean of its members' gaps",
@@ -185,11 +187,12 @@ def _measures(metrics: Metrics) -> Table:
     )
 
 
-def _before_after(measure: Metrics) -> list[str]:
+def _before_after(measure: Metrics, concluded: bool) -> list[str]:
+    """Before, after and the relative change: a change is a conclusion."""
     return [
         interval_text(measure["before"]),
         interval_text(measure["after"]),
-        change(BeforeAfter.from_json(measure)),
+        change(BeforeAfter.from_json(measure)) if concluded else "",
     ]
 
 
@@ -288,8 +291,10 @@ def _percent(share: float) -> str:
 
 
 def _accuracy(scores: Metrics) -> list[str]:
-    low, high = scores["ci95"]
-    return [f"{100 * scores['accuracy']:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"]
+    accuracy, _, interval = written(scores["accuracy"], scores["ci95"], scores.get("reason", "")).partition(
+        " "
+    )
+    return [accuracy.rstrip(","), interval]
 
 
 def _cells(groups: Mapping[str, float | None]) -> list[str]:

@@ -50,8 +50,10 @@ class BeforeAfter:
         return cls(*(Interval.from_json(value[name]) for name in ("before", "after", "fall")))
 
     def to_json(self) -> dict[str, Any]:
-        """``{before, after, fall}``, or the two first as null where the measure does not exist."""
-        return {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
+        """``{before, after, fall}``; what does not exist is null, and a ``reason`` then says why."""
+        found: dict[str, Any] = {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
+        reasons = [value.reason for value in (self.before, self.after) if not value.exists]
+        return {**found, "reason": reasons[0]} if reasons else found
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,9 +94,10 @@ class ModelScore:
         """Metrics of the model; with ``prior``, P and DxP are those of that prior alone."""
         return {
             "accuracy": self.accuracy.estimate,
-            "ci95": [self.accuracy.low, self.accuracy.high],
+            "ci95": self.accuracy.ci95,
+            **({} if self.accuracy.bounded else {"reason": self.accuracy.reason}),
             "mean_class_accuracy": self.class_mean.estimate,
-            "mean_class_ci95": [self.class_mean.low, self.class_mean.high],
+            "mean_class_ci95": self.class_mean.ci95,
             "per_seed": list(self.per_seed),
             "D": self.D,
             "P": self.P if prior is None else self.P[prior],
@@ -105,6 +108,14 @@ class ModelScore:
                 if prior is None
                 else _bounds(self.P_interval[prior])
             ),
+            "reasons": {
+                "D": _reasons(self.D_interval),
+                "P": (
+                    {name: _reasons(groups) for name, groups in self.P_interval.items()}
+                    if prior is None
+                    else _reasons(self.P_interval[prior])
+                ),
+            },
         }
 
     def __repr__(self) -> str:
@@ -208,6 +219,9 @@ class Diagnosis:
         Differences of accuracy (mean over classes) on the same test images.
     sentences : tuple of str
         What `conclusion` returns.
+    no_conclusion : tuple of str
+        Why nothing may be concluded on parameter imbalance (:mod:`causalft.diagnosis.no_conclusion`); empty where it
+        may.
     test_counts : (K,) array, optional
         Test images.
     """
@@ -237,6 +251,7 @@ class Diagnosis:
     controls: dict[str, Control]
     paired: dict[str, Interval]
     sentences: tuple[str, ...] = ()
+    no_conclusion: tuple[str, ...] = ()
     test_counts: NDArray[np.int64] | None = None
 
     @property
@@ -301,6 +316,7 @@ class Diagnosis:
             },
             "class_difficulty": _nullable(self.class_difficulty),
             "conclusion": self.conclusion(),
+            "no_conclusion": list(self.no_conclusion),
         }
 
     def __repr__(self) -> str:
@@ -319,8 +335,12 @@ def _interval(value: Interval) -> dict[str, Any] | None:
     return value.to_json() if value.exists else None
 
 
+def _reasons(groups: dict[str, Interval]) -> dict[str, str]:
+    return {name: value.reason for name, value in groups.items() if not value.bounded}
+
+
 def _bounds(groups: dict[str, Interval]) -> dict[str, list[float] | None]:
-    return {name: [value.low, value.high] if value.exists else None for name, value in groups.items()}
+    return {name: value.ci95 for name, value in groups.items()}
 
 
 def _nullable(values: NDArray[np.float64]) -> list[float | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from causalft.confidence import interval_text
+
 __all__ = ["GROUPS", "cells", "code", "count", "number", "percent", "points", "share", "table", "text"]
 
 Document = Mapping[str, Any]
@@ -34,11 +36,7 @@ def code(value: Any) -> str:
 
 def percent(value: float | None, ci95: Sequence[float | None] | None = None, unit: str = " %") -> str:
     """A fraction in percent with its interval; the unit is left out where the table says it."""
-    if value is None:
-        return "–"
-    low, high = ci95 or (None, None)
-    interval = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{100 * value:.1f}{unit}{interval}"
+    return interval_text(value, ci95, unit=unit, missing="–")
 
 
 def cells(groups: Document | None, ci95: Document | None) -> list[str]:
@@ -48,14 +46,16 @@ def cells(groups: Document | None, ci95: Document | None) -> list[str]:
 
 def points(measure: Document | None) -> str:
     """A difference of fractions in percentage points with its interval."""
-    if not measure or measure.get("estimate") is None:
+    if not measure:
         return "–"
-    return percent(measure["estimate"], measure.get("ci95"), "")
+    return interval_text(measure.get("estimate"), measure.get("ci95"), measure.get("reason", ""), missing="–")
 
 
 def share(measure: Document | None) -> str:
-    """A relative change in percent."""
-    return "–" if not measure or measure.get("estimate") is None else f"{100 * measure['estimate']:.0f} %"
+    """A relative change in percent; a dash where it has no interval, which is where nothing is left to divide by."""
+    if not measure or measure.get("estimate") is None or not measure.get("ci95"):
+        return "–"
+    return f"{100 * measure['estimate']:.0f} %"
 
 
 def number(value: float | None, form: str = ".3f") -> str:

@@ -261,6 +261,11 @@ def _imbalance(metrics: Document) -> str:
     ]
     if not rows:
         return "Not measured: it needs two strata or more."
+    if reasons := metrics.get("no_conclusion"):
+        listed = "\n".join(f"- {md.text(reason)}" for reason in reasons)
+        return f"These numbers allow no conclusion:\n\n{listed}\n\n" + md.table(
+            ["measure", "single models", "after fusion"], [row[:3] for row in rows]
+        )
     return md.table(["measure", "single models", "after fusion", "fall"], rows)
 
 

@@ -104,9 +104,9 @@ def gla_scores(
         accuracy, class_mean = found["accuracy"][row], found["class_mean"][row]
         return {
             "accuracy": accuracy.estimate,
-            "ci95": [accuracy.low, accuracy.high],
+            "ci95": accuracy.ci95,
             "mean_class_accuracy": class_mean.estimate,
-            "mean_class_ci95": [class_mean.low, class_mean.high],
+            "mean_class_ci95": class_mean.ci95,
             "difference": found["difference"][row].to_json(),
             "D": group_accuracy(by_class[row], data_groups(splits.train.class_counts)),
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.members import pick_device
 from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
 from causalft.fitting.data import data_document, load_splits
+from causalft.fitting.doubts import doubts
 from causalft.fitting.probe_settings import ProbeSettings
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.priors import prior_on_validation
@@ -24,7 +25,7 @@ from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo
 
-__all__ = ["ProbeSettings", "probe"]
+__all__ = ["best_head", "best_neighbours", "ProbeSettings", "probe"]
 
 Features = NDArray[np.float32]
 
@@ -86,9 +87,35 @@ def probe(
         document["weights"][name] = found.pop("sha256")
         document["sources"][name] = found.pop("source")
         document["strata"][name] = found
+    document["no_conclusion"] = [
+        reason
+        for chosen in (best_neighbours(document), best_head(document))
+        if chosen is not None
+        for reason in chosen[1]["no_conclusion"]
+    ]
     document["seconds"] = time.perf_counter() - started
     document["made"] = made_record()
     return document
+
+
+def best_neighbours(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The stratum whose neighbours are best on validation, and their scores."""
+    strata = document["strata"]
+    name = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
+    return name, strata[name]["knn"]
+
+
+def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The stratum whose head is best on validation, and the scores of that head; None where none was trained."""
+    rows = {
+        name: max(found["heads"], key=lambda row: row["validation_accuracy"])
+        for name, found in document["strata"].items()
+        if found["chosen_head"]
+    }
+    if not rows:
+        return None
+    name = max(rows, key=lambda name: rows[name]["validation_accuracy"])
+    return name, rows[name]
 
 
 def _probe_stratum(
@@ -113,13 +140,17 @@ def _probe_stratum(
     if stratum.has_text:
         zero_shot = found.logits
         prior = prior_on_validation(zero_shot[0], splits.validation.labels).prior
+        guessed = zero_shot[1].argmax(1)
         document["zero_shot"] = {
             "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
-            **score_correct(zero_shot[1].argmax(1)[None] == splits.test.labels, splits, fit.seed),
+            **score_correct(guessed[None] == splits.test.labels, splits, fit.seed),
         }
+        document["zero_shot"]["no_conclusion"] = doubts(
+            f"zero-shot {name}", document["zero_shot"], guessed, splits.test
+        )
     else:
         document["zero_shot"] = None
-    document["knn"] = _neighbours(settings, train, validation, test, splits)
+    document["knn"] = _neighbours(settings, name, train, validation, test, splits)
     document["heads"] = []
     document["chosen_head"] = None
     if settings.losses:
@@ -144,14 +175,14 @@ def _probe_stratum(
             keep_heads=True,
             progress=progress,
         )
-        document["heads"] = _heads(sweep, test, splits, fit.seed)
+        document["heads"] = _heads(sweep, name, test, splits, fit.seed)
         best = max(document["heads"], key=lambda row: row["validation_accuracy"])
         document["chosen_head"] = {key: best[key] for key in ("head", "loss", "lr")}
     return document
 
 
 def _neighbours(
-    settings: ProbeSettings, train: Features, validation: Features, test: Features, splits: Splits
+    settings: ProbeSettings, name: str, train: Features, validation: Features, test: Features, splits: Splits
 ) -> dict[str, Any]:
     """kNN with its k chosen on validation; test is looked at with this k only."""
     numbers = sorted(settings.k)
@@ -161,16 +192,18 @@ def _neighbours(
         for k, predicted in model.predict_each(validation, numbers).items()
     }
     chosen = max(numbers, key=lambda k: (tried[k], -k))
-    right = model.predict_each(test, [chosen])[chosen] == splits.test.labels
+    predicted = model.predict_each(test, [chosen])[chosen]
+    scores = score_correct((predicted == splits.test.labels)[None], splits, settings.fit.seed)
     return {
         "k": chosen,
         "validation_accuracy": tried[chosen],
         "tried": {str(k): accuracy for k, accuracy in tried.items()},
-        **score_correct(right[None], splits, settings.fit.seed),
+        **scores,
+        "no_conclusion": doubts(f"kNN on {name}", scores, predicted, splits.test),
     }
 
 
-def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict[str, Any]]:
+def _heads(sweep: Sweep, name: str, test: Features, splits: Splits, seed: int) -> list[dict[str, Any]]:
     """A row for each kind and loss: its learning rate by validation risk, its test scores over the seeds."""
     rows = []
     for (kind, loss), tried in sweep.table.groupby(["head", "loss"], sort=False):
@@ -178,13 +211,14 @@ def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict
         risk = {lr: tried["validation_balanced_nll"].to_numpy()[rate == lr].mean() for lr in np.unique(rate)}
         lr = min(risk, key=lambda lr: risk[lr])
         accuracy = tried["validation_balanced_accuracy"].to_numpy()[rate == lr].mean()
-        right = np.stack(
+        predicted = np.stack(
             [
-                head_logits(head, test).argmax(axis=1) == splits.test.labels
+                head_logits(head, test).argmax(axis=1)
                 for (of_kind, of_loss, of_lr, _), head in sweep.heads.items()
                 if (of_kind, of_loss, of_lr) == (kind, loss, lr)
             ]
         )
+        scores = score_correct(predicted == splits.test.labels, splits, seed)
         rows.append(
             {
                 "head": str(kind),
@@ -193,7 +227,10 @@ def _heads(sweep: Sweep, test: Features, splits: Splits, seed: int) -> list[dict
                 "validation_accuracy": float(accuracy),
                 "validation_nll": float(risk[lr]),
                 "seconds": float(tried["seconds"].sum()),
-                **score_correct(right, splits, seed),
+                **scores,
+                "no_conclusion": doubts(
+                    f"the {kind} head of {name} with {loss}", scores, predicted, splits.test
+                ),
             }
         )
     return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from causalft.confidence import interval_text
+from causalft.fitting.probe import best_head, best_neighbours
 from causalft.imbalance import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
@@ -44,36 +46,39 @@ def probe_rows(metrics: Metrics) -> list[tuple[str, str, str, Metrics]]:
 def probe_cells(row: tuple[str, str, str, Metrics]) -> list[str]:
     """The row in text, percent."""
     name, what, lr, scores = row
-    low, high = scores["ci95"]
+    accuracy, _, interval = interval_text(scores["accuracy"], scores["ci95"]).partition(" ")
     groups = ("-" if scores["D"][g] is None else f"{100 * scores['D'][g]:.1f}" for g in GROUPS)
-    return [name, what, lr, f"{100 * scores['accuracy']:.1f}", f"{100 * low:.1f}-{100 * high:.1f}", *groups]
+    return [name, what, lr, accuracy, interval.strip("[]").replace(", ", "-"), *groups]
 
 
 def probe_sentences(metrics: Metrics) -> list[str]:
     """What was chosen on validation, and how the tables are read."""
-    strata = metrics["strata"]
-    with_head = {name: found for name, found in strata.items() if found["chosen_head"]}
-    best = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
-    knn = strata[best]["knn"]
+    best, knn = best_neighbours(metrics)
     lines = [
-        f"Best neighbours by validation: {best} with k = {knn['k']}, {100 * knn['accuracy']:.1f} % of the test images."
+        _no_conclusion("neighbours", knn)
+        or f"Best neighbours by validation: {best} with k = {knn['k']}, {_right(knn)} of the test images."
     ]
-    if with_head:
-        rows = {
-            name: max(found["heads"], key=lambda row: row["validation_accuracy"])
-            for name, found in with_head.items()
-        }
-        best = max(rows, key=lambda name: rows[name]["validation_accuracy"])
-        row = rows[best]
+    if (chosen := best_head(metrics)) is not None:
+        best, row = chosen
         lines.append(
-            f"Best head by validation: {best} with {row['loss']} ({row['head']}, lr {row['lr']:g}), "
-            f"{100 * row['accuracy']:.1f} % of the test images."
+            _no_conclusion("heads", row)
+            or f"Best head by validation: {best} with {row['loss']} ({row['head']}, lr {row['lr']:g}), "
+            f"{_right(row)} of the test images."
         )
         lines.append(
             "All of a stratum see the same features: what a loss changes here, it changes in the head. Neighbours lean "
             "to frequent classes as well, which have more of them."
         )
     return lines
+
+
+def _right(scores: Metrics) -> str:
+    return interval_text(scores["accuracy"], scores["ci95"], scores.get("reason", ""), unit=" %")
+
+
+def _no_conclusion(what: str, scores: Metrics) -> str:
+    reasons = scores.get("no_conclusion")
+    return f"Which {what} are best: no conclusion, for {'; '.join(reasons)}." if reasons else ""
 
 
 def draw_probe(metrics: Metrics) -> list[Axes]:
@@ -86,7 +91,7 @@ def draw_probe(metrics: Metrics) -> list[Axes]:
         for y, (name, _, _, scores) in enumerate(rows):
             value = scores["accuracy"] if group is None else scores["D"][group]
             bounds = scores["ci95"] if group is None else scores["D_ci95"][group]
-            if value is None:
+            if value is None or bounds is None:
                 continue
             colour = SERIES[names.index(name) % len(SERIES)]
             axes.plot([100 * bound for bound in bounds], [y, y], color=colour, lw=2.0, solid_capstyle="butt")

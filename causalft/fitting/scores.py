@@ -33,7 +33,7 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
     -------
     dict
         ``accuracy``, ``ci95``, ``mean_class_accuracy``, ``mean_class_ci95``,
-        and ``D``, ``D_ci95`` by group; None for a group without a test image.
+        and ``D``, ``D_ci95`` by group; None for a group without a test image, which ``reasons["D"]`` then names.
     """
     groups = data_groups(splits.train.class_counts)
     tested = splits.test.class_counts > 0
@@ -49,18 +49,14 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
 
     found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
     exists = {group: found[group].exists for group in GROUPS}
-
-    def bounds(name: str) -> list[float]:
-        # Widened for few seeds, an interval may leave what an accuracy can be.
-        return np.clip([found[name].low, found[name].high], 0, 1).tolist()
-
     return {
         "accuracy": found["accuracy"].estimate,
-        "ci95": bounds("accuracy"),
+        "ci95": found["accuracy"].ci95,
         "mean_class_accuracy": found["class mean"].estimate,
-        "mean_class_ci95": bounds("class mean"),
+        "mean_class_ci95": found["class mean"].ci95,
         "D": {g: found[g].estimate if exists[g] else None for g in GROUPS},
-        "D_ci95": {g: bounds(g) if exists[g] else None for g in GROUPS},
+        "D_ci95": {g: found[g].ci95 for g in GROUPS},
+        "reasons": {"D": {g: "no class of the group has a test image" for g in GROUPS if not exists[g]}},
     }
 
 

@@ -14,13 +14,14 @@ from scipy.special import softmax
 from torch import Tensor
 
 from causalft.datasets.splits import Splits
-from causalft.diagnosis.intervals import bootstrap
+from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import PREDICTIONS
 from causalft.estimators.members import folder_name, pick_device
 from causalft.estimators.mixing import fit_mixing
 from causalft.fitting.data import load_splits
+from causalft.fitting.doubts import doubts
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import balancing_weights
@@ -149,9 +150,17 @@ def wise_ft_curve(
             "end_difference": line.end_difference,
         }
     fused = {alpha: _fuse(settings, lines, splits, dict.fromkeys(lines, alpha)) for alpha in grid}
-    document["fused"] = _curve(fused, splits, settings.seed)
+    document["fused"] = _curve({alpha: found[:2] for alpha, found in fused.items()}, splits, settings.seed)
+    chosen = document["fused"]["chosen"]
+    document["no_conclusion"] = doubts(
+        "the fusion",
+        next(point for point in document["fused"]["curve"] if point["alpha"] == chosen),
+        fused[chosen][1].argmax(1),
+        splits.test,
+        temperatures=[fused[chosen][2]],
+    )
     own = {name: found["chosen"] for name, found in document["strata"].items()}
-    _, test = _fuse(settings, lines, splits, own)
+    _, test, _ = _fuse(settings, lines, splits, own)
     right = test.argmax(1) == splits.test.labels
     document["fused_at_own_alphas"] = {"alphas": own, **score_correct(right[None], splits, settings.seed)}
     document["seconds"] = time.perf_counter() - started
@@ -232,8 +241,8 @@ def _difference(
 
 def _fuse(
     settings: FitSettings, lines: dict[str, _Line], splits: Splits, alphas: dict[str, float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Validation and test probabilities of the fusion, P(c) and temperature fitted on validation."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Validation and test probabilities of the fusion, and its temperature, fitted on validation as P(c) is."""
     validation, test = (
         [softmax(line.logits[alphas[name]][part], axis=1) for name, line in lines.items()] for part in (0, 1)
     )
@@ -246,7 +255,7 @@ def _fuse(
         seed=settings.seed,
         weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
     )
-    return mixing(validation), mixing(test)
+    return mixing(validation), mixing(test), mixing.temperature
 
 
 def _curve(
@@ -276,4 +285,6 @@ def _curve(
         splits.test.n_classes,
         seed=seed,
     )["gain"]
+    if best["alpha"] == 1:
+        gain = Interval.none("validation chose the tuned weights themselves", 0.0)
     return {"curve": rows, "chosen": best["alpha"], "chosen_minus_tuned": gain.to_json()}

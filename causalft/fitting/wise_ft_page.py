@@ -63,7 +63,7 @@ def choice_rows(metrics: Metrics) -> list[list[str]]:
                 f"{100 * found['curve'][-1]['accuracy']:.1f}",
                 f"{100 * chosen['accuracy']:.1f}",
                 *("-" if chosen["D"][g] is None else f"{100 * chosen['D'][g]:.1f}" for g in GROUPS),
-                points(Interval.from_json(found["chosen_minus_tuned"])),
+                points(Interval.from_json(found["chosen_minus_tuned"])) if found["chosen"] != 1 else "-",
             ]
         )
     return rows
@@ -73,7 +73,12 @@ def wise_ft_sentences(metrics: Metrics) -> list[str]:
     """The choice and what it is worth, then what to know of the line."""
     fused = metrics["fused"]
     gain = Interval.from_json(fused["chosen_minus_tuned"])
-    if fused["chosen"] == 1:
+    if metrics.get("no_conclusion"):
+        first = (
+            f"Validation chooses alpha {fused['chosen']:g} for the fusion. Whether it is better: no conclusion, for "
+            f"{'; '.join(metrics['no_conclusion'])}."
+        )
+    elif fused["chosen"] == 1:
         first = "Validation chooses the tuned weights for the fusion: no point of the line is better."
     else:
         worth = "a difference beyond chance" if gain.excludes_zero else "which chance explains as well"

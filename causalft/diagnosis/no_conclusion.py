@@ -1,0 +1,199 @@
+"""When nothing may be concluded: facts of models and groups in, reasons in words out. Every report asks here.
+
+A number is printed with its interval whatever it is. A sentence that claims something of the pre-training, the fusion
+or a choice is left out where one of these reasons holds, and the reason stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalft.confidence import interval_text
+from causalft.diagnosis.intervals import Interval
+
+__all__ = [
+    "MIN_CLASSES",
+    "MIN_IMAGES",
+    "MOST_IN_ONE_CLASS",
+    "TEMPERATURES",
+    "GroupFacts",
+    "ModelFacts",
+    "facts_of",
+    "groups_of",
+    "reasons",
+    "reasons_of_groups",
+    "reasons_of_models",
+]
+
+MOST_IN_ONE_CLASS = 0.9
+"""A model that puts this share of the images into a class that holds at most half of them has collapsed: at most one
+image in ten is left to tell the other classes apart."""
+
+TEMPERATURES = (0.02, 10.0)
+"""Temperatures outside are extreme. Trained networks need 1 to 3 (Guo et al., ICML 2017), mixtures of calibrated ones
+somewhat less than 1, and far less where every validation image is right. At 10 odds of 22,000 to 1 become 2.7 to 1: the
+probabilities said nothing of the labels. Below 0.02 the fit has run to its bound, 0.01: it never found a best value."""
+
+MIN_IMAGES = 10
+"""A group of fewer test images is too small: the interval of ten is 26 (all alike) to 58 points wide (half right), and
+that of a gap between two such groups is wider still."""
+
+MIN_CLASSES = 2
+"""A group of one class tells of that class, not of what classes of its kind have in common."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is asked of a model before its accuracies are read as more than accidents.
+
+    Attributes
+    ----------
+    name : str
+        As a sentence names it.
+    accuracy : Interval
+    n_classes : int
+        A guess is right in 1 of so many.
+    largest_prediction : float
+        Share of the test images that the model puts into the class it names most.
+    largest_label : float
+        Share of the test images that are of that class.
+    loss : float, optional
+        Mean negative log-likelihood, nats.
+    temperatures : tuple of float
+        That were fitted, if any.
+    """
+
+    name: str
+    accuracy: Interval
+    n_classes: int
+    largest_prediction: float
+    largest_label: float
+    loss: float | None = None
+    temperatures: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """A group whose accuracy is compared with another's: its tested classes and their test images."""
+
+    name: str
+    n_classes: int
+    n_images: int
+
+
+def facts_of(
+    name: str,
+    predicted: ArrayLike,
+    labels: ArrayLike,
+    n_classes: int,
+    accuracy: Interval,
+    *,
+    loss: float | None = None,
+    temperatures: Sequence[float] = (),
+) -> ModelFacts:
+    """Facts of a model from its predictions.
+
+    Parameters
+    ----------
+    name : str
+    predicted : (n,) or (S, n) array of int in [0, K)
+        Of all seeds.
+    labels : (n,) array of int in [0, K)
+    n_classes : int
+        K.
+    accuracy : Interval
+    loss, temperatures
+        As in `ModelFacts`.
+
+    Examples
+    --------
+    >>> labels = np.repeat([0, 1], 20)
+    >>> facts = facts_of("the fusion", np.zeros(40, int), labels, 2, Interval(.5, .35, .65, 0.0))
+    >>> reasons_of_models([facts])[1]
+    'the fusion puts 100 % of the test images into one class'
+    """
+    classes = np.asarray(predicted, dtype=np.int64)
+    shares = np.bincount(classes.ravel(), minlength=n_classes) / classes.size
+    most = int(shares.argmax())
+    of_label = float((np.asarray(labels) == most).mean())
+    return ModelFacts(
+        name, accuracy, n_classes, float(shares[most]), of_label, loss, tuple(map(float, temperatures))
+    )
+
+
+def reasons_of_models(models: Sequence[ModelFacts]) -> tuple[str, ...]:
+    """Why nothing may be concluded from these models: at chance, collapsed, or an extreme temperature.
+
+    A model is at chance where the interval of its accuracy does not lie above 1 / K.
+
+    Examples
+    --------
+    >>> at_chance = ModelFacts("the fusion", Interval(.125, .04, .28, 0.0), 8, .3, .1, loss=2.079, temperatures=(57.0,))
+    >>> print("\\n".join(reasons_of_models([at_chance])))
+    the fusion is at chance: 12.5 % [4.0, 28.0] right where a guess gives 12.5, loss 2.08 nats where it gives 2.08
+    the temperature fitted for the fusion is 57, outside 0.02 to 10
+    """
+    return tuple(words for model in models for words in _of_model(model))
+
+
+def _of_model(model: ModelFacts) -> list[str]:
+    found, chance = [], 1 / model.n_classes
+    value = model.accuracy
+    if model.n_classes > 1 and value.exists and not value.low > chance:
+        loss = ""
+        if model.loss is not None:
+            loss = f", loss {model.loss:.2f} nats where it gives {np.log(model.n_classes):.2f}"
+        right = interval_text(value.estimate, value.ci95, value.reason, unit=" %")
+        found.append(f"{model.name} is at chance: {right} right where a guess gives {100 * chance:.3g}{loss}")
+    if model.largest_prediction >= MOST_IN_ONE_CLASS and model.largest_label <= 0.5:
+        found.append(
+            f"{model.name} puts {100 * model.largest_prediction:.0f} % of the test images into one class"
+        )
+    extreme = [t for t in model.temperatures if not TEMPERATURES[0] < t < TEMPERATURES[1]]
+    if extreme:
+        found.append(
+            f"the temperature fitted for {model.name} is {extreme[0]:.3g}, outside {TEMPERATURES[0]:g} to "
+            f"{TEMPERATURES[1]:g}"
+        )
+    return found
+
+
+def reasons_of_groups(groups: Sequence[GroupFacts]) -> tuple[str, ...]:
+    """Why nothing may be concluded from differences between these groups: too few images or classes.
+
+    Examples
+    --------
+    >>> reasons_of_groups([GroupFacts("P-many by clip", 2, 6), GroupFacts("P-few by clip", 3, 30)])
+    ('P-many by clip has 6 test images of 2 classes; 10 images and 2 classes are needed',)
+    """
+    return tuple(
+        f"{group.name} has {_count(group.n_images, 'test image', 'test images')} of "
+        f"{_count(group.n_classes, 'class', 'classes')}; {MIN_IMAGES} images and {MIN_CLASSES} classes are needed"
+        for group in groups
+        if group.n_images < MIN_IMAGES or group.n_classes < MIN_CLASSES
+    )
+
+
+def reasons(models: Sequence[ModelFacts], groups: Sequence[GroupFacts] = ()) -> tuple[str, ...]:
+    """All reasons, those of the models first: the entries of ``no_conclusion`` in ``metrics.json``."""
+    return (*reasons_of_models(models), *reasons_of_groups(groups))
+
+
+def _count(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
+
+
+def groups_of(names: NDArray[np.str_], counts: NDArray[np.int64], by: str) -> list[GroupFacts]:
+    """The two groups of a gap, many and few: ``names`` (K,) of every class, ``counts`` (K,) of its test images."""
+    return [
+        GroupFacts(
+            f"P-{group} by {by}",
+            int(((names == group) & (counts > 0)).sum()),
+            int(counts[names == group].sum()),
+        )
+        for group in ("many", "few")
+    ]
