@@ -317,8 +317,8 @@ class Run:
         check_place(folder / "config.json")
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], kind: str | None = None) -> Run:
-        """Open a complete run.
+    def open(cls, path: str | os.PathLike[str], kind: str | tuple[str, ...] | None = None) -> Run:
+        """Open a complete run, of a kind or of one of several.
 
         Raises
         ------
@@ -332,8 +332,9 @@ class Run:
         found = read_json(description) if description.exists() else None
         if not isinstance(found, dict) or "kind" not in found:
             raise CausalFTError(f"{folder} is not a run folder (it has no config.json of a run)")
-        if kind is not None and found["kind"] != kind:
-            raise CausalFTError(f"{folder} is a {found['kind']} run; a {kind} run is needed")
+        kinds = (kind,) if isinstance(kind, str) else kind
+        if kinds is not None and found["kind"] not in kinds:
+            raise CausalFTError(f"{folder} is a {found['kind']} run; a {kinds[0]} run is needed")
         run = cls(folder, found["kind"], found.get("config", {}))
         if not run.complete:
             check_not_written(folder, "wait until that has ended")

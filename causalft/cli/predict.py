@@ -96,7 +96,7 @@ def command(
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-":
         check_place(output)
-    Run.open(run, kind="fit")  # refused before PyTorch is imported
+    Run.open(run, kind=("fit", "classifier"))  # refused before PyTorch is imported
     # File names are bytes: what is no UTF-8 goes through unharmed.
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
     images = unlabelled_images(paths, listed)

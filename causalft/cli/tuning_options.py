@@ -24,7 +24,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "bottleneck": {
         "type": Number(limits.BOTTLENECK),
-        "help": "Width of adapters, rank of LoRA.  [default: 2^floor(log2(K / 2L)) of K classes and L blocks, or 1]",
+        "help": "Width of adapters, rank of LoRA.  [default: 2^floor(log2(K / 2L)), in a mini at least 16]",
     },
     "loss": {
         "type": TEXT,

@@ -17,7 +17,7 @@ from causalft.errors import CausalFTError
 from causalft.files import read_bytes
 from causalft.printable import short
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "fit_square", "is_image_name", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "fit_square", "is_image_name", "read_image", "upright_rgb"]
 
 #: File endings that are taken for images; every other file is named and left out.
 IMAGE_SUFFIXES = frozenset(
@@ -160,9 +160,20 @@ def _decoded(data: bytes, name: str) -> Image.Image:
                 "scale it down or remove it"
             )
         image.load()
-        deep = image.mode.startswith("I") or image.mode == "F"
-        # Turned, an image loses the tags that say what its deep samples mean.
-        return _upright(image, to_rgb(image, name)) if deep else to_rgb(_upright(image, image), name)
+        return upright_rgb(image, name)
+
+
+def upright_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """Return an image that PIL has loaded as `read_image` would: upright, 8 bits, three channels.
+
+    Raises
+    ------
+    CausalFTError
+        If its samples have no agreed range, or its colours an unknown mode.
+    """
+    deep = image.mode.startswith("I") or image.mode == "F"
+    # Turned, an image loses the tags that say what its deep samples mean.
+    return _upright(image, to_rgb(image, name)) if deep else to_rgb(_upright(image, image), name)
 
 
 def _silence_library() -> None:

@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.fitted import load_fitted
+from causalft.estimators.fitted import load_fitted, stored_settings
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device
 from causalft.estimators.mixing import check_mixing, fit_mixing
+from causalft.estimators.saved import save_classifier
 from causalft.estimators.stream import predict_stream
 from causalft.imbalance import balancing_weights
-from causalft.runs import Run
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
@@ -66,6 +66,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         The causal graph, asked before anything is trained whether C blocks the backdoor paths from X to Y.
     device : str
     progress : bool, optional
+    offline, allow_pickle : bool
+        With ``zoo="pretrained"``: never ask the network for weights; read the tensors, and nothing else, of a pickle.
 
     Attributes
     ----------
@@ -110,6 +112,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         graph: nx.DiGraph | None = None,
         device: str = "auto",
         progress: bool | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
     ) -> None:
         self.strata = strata
         self.zoo = zoo
@@ -123,6 +127,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.graph = graph
         self.device = device
         self.progress = progress
+        self.offline = offline
+        self.allow_pickle = allow_pickle
 
     def fit(
         self,
@@ -259,23 +265,50 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         right = self.predict_proba(images).argmax(axis=1) == images.align_classes(list(self.classes_)).labels
         return float(np.average(right, weights=sample_weight))
 
+    def save(self, folder: str | Path) -> Path:
+        """Write the fitted classifier into a new folder: settings, tuned tensors, mixture; no backbone and no pickle.
+
+        :meth:`load` and ``causalft predict`` read it. A folder of ``causalft fit`` has a diagnosis and a page as well.
+
+        Parameters
+        ----------
+        folder : path
+            New or empty.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+
+        Raises
+        ------
+        CausalFTError
+            If the folder is taken.
+        """
+        check_is_fitted(self)
+        return save_classifier(self, folder)
+
     @classmethod
     def load(
         cls,
         folder: str | Path,
         *,
-        device: str = "auto",
+        device: str | None = None,
         precision: str | None = None,
         progress: bool | None = None,
     ) -> StrataClassifier:
-        """Load the classifier of a complete ``fit`` run.
+        """Load what :meth:`save` wrote, or the classifier of a complete ``causalft fit``, with all its settings.
+
+        ``clone(loaded).fit(...)`` is the same fit again. Settings that a run from an older version does not name are at
+        their defaults.
 
         Parameters
         ----------
         folder : path
-        device : str
+        device : str, optional
+            By default that of the settings where this machine has it, else ``"auto"``.
         precision : {"auto", "fp32", "bf16", "fp16"}, optional
-            By default that of the run's settings.
+            By default that of the settings.
         progress : bool, optional
 
         Raises
@@ -284,25 +317,21 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             If the folder is not a complete fit run, or the weights behind it have changed.
         """
         fitted = load_fitted(folder, device=device, precision=precision)
-        config, tuning = Run.open(folder, kind="fit").config, fitted.tuning
-        model = cls(
-            config["strata"],
-            zoo=config["zoo"],
-            weights=config["weights"] or None,
-            tuning=tuning,
-            gla=config.get("gla", False),
-            fusion=config["fusion"],
-            stratum_prior=config["stratum_prior"],
-            calibrate_strata=config["calibrate_strata"],
-            device=device,
-            progress=progress,
-        )
+        model = cls(**stored_settings(fitted.config, cls._get_param_names()))
+        if device is not None:
+            model.device = device
+        if progress is not None:
+            model.progress = progress
+        if precision is not None:
+            model.tuning = fitted.tuning
         model.classes_, model.mixing_, model.members_ = fitted.classes_, fitted.mixing_, fitted.members_
         return model
 
     def check(self) -> Zoo:
         """Refuse wrong choices before anything is trained, and ask the graph for the adjustment set; return the zoo."""
-        zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
+        zoo = self.zoo
+        if isinstance(zoo, str):
+            zoo = open_zoo(zoo, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
         check_strata(self.strata, zoo)
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         if self.tuning is not None:

@@ -21,8 +21,8 @@ __all__ = [
 SCALE = 1.0
 
 
-def bottleneck_width(n_classes: int, n_blocks: int) -> int:
-    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT for K classes and L blocks, at least 1.
+def bottleneck_width(n_classes: int, n_blocks: int, least: int = 1) -> int:
+    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT for K classes and L blocks, at least ``least``.
 
     References
     ----------
@@ -35,7 +35,7 @@ def bottleneck_width(n_classes: int, n_blocks: int) -> int:
     >>> [bottleneck_width(n_classes, 12) for n_classes in (1000, 365, 100)]
     [32, 8, 4]
     """
-    return 2 ** max(0, math.floor(math.log2(n_classes / (2 * n_blocks))))
+    return max(least, 2 ** max(0, math.floor(math.log2(n_classes / (2 * n_blocks)))))
 
 
 class AdaptedMLP(nn.Module):

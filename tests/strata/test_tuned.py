@@ -79,7 +79,7 @@ def test_only_adapters_and_head_get_gradients_and_nothing_is_copied(stratum, ima
     assert not any(hasattr(block.mlp, "down") for block in stratum.model.visual.transformer.resblocks)
 
 
-def test_sixty_classes_on_the_default_mini_tune_8760_parameters():
+def test_sixty_classes_on_the_default_mini_tune_13392_parameters():
     names = [f"kind{k}" for k in range(60)]
     words, length = vocabulary_of(names)
     tokenizer = WordTokenizer(words, max(length, MiniConfig.context_length))
@@ -87,7 +87,7 @@ def test_sixty_classes_on_the_default_mini_tune_8760_parameters():
     one = (0.5, 0.5, 0.5)
     mini = Stratum("clip", "mini", model, square_crop(40), 40, one, one, tokenizer, "0" * 64, "made")
     fresh = untrained(mini, names, Tuning())
-    assert sum(p.numel() for p in fresh.parameters() if p.requires_grad) == 8_760
+    assert sum(p.numel() for p in fresh.parameters() if p.requires_grad) == 13_392
 
 
 def test_training_moves_adapters_and_head_and_leaves_the_backbone(tiny_zoo, tuned, stratum):
@@ -340,9 +340,9 @@ def test_what_computes_in_bf16_says_so(stratum, images, tuner):
 @pytest.mark.parametrize("tuner", ["adaptformer", "lora", "adapter+bias"])
 @pytest.mark.parametrize("stored", [True, False])
 def test_a_stratum_keeps_the_width_it_was_tuned_with(stratum, images, tmp_path, tuner, stored):
-    """Runs from before the published rule was the default have at least 16, and their settings name none."""
+    """Also where the default rule has changed since, and the settings name no width."""
     names = list(images.class_names)
-    wide = untrained(stratum, names, Tuning(tuner=tuner, bottleneck=16))
+    wide = untrained(stratum, names, Tuning(tuner=tuner, bottleneck=32))
     wide.save(tmp_path)
     if not stored:
         path = tmp_path / "adapter.safetensors"
@@ -350,5 +350,9 @@ def test_a_stratum_keeps_the_width_it_was_tuned_with(stratum, images, tmp_path, 
             about = {key: value for key, value in file.metadata().items() if key != "bottleneck"}
         save_file(load_file(path), path, about)
     read = load_tuned(stratum, tmp_path, names, Tuning(tuner=tuner))
-    assert read.tuned.bottleneck == 16 == tuning_as_saved(tmp_path, Tuning(tuner=tuner)).bottleneck
-    assert untrained(stratum, names, Tuning(tuner=tuner)).tuned.bottleneck == 1  # 4 classes, 2 blocks
+    assert read.tuned.bottleneck == 32 == tuning_as_saved(tmp_path, Tuning(tuner=tuner)).bottleneck
+    assert untrained(stratum, names, Tuning(tuner=tuner)).tuned.bottleneck == 16
+    real = replace(stratum, zoo="pretrained")
+    assert (
+        untrained(real, names, Tuning(tuner=tuner)).tuned.bottleneck == 1
+    )  # LIFT's rule: 4 classes, 2 blocks

@@ -1,0 +1,304 @@
+"""Images as a person has them in Python (paths, PIL images, arrays, an ImageSet) become one `ImageSet`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from causalft.datasets.image_set import ImageSet
+from causalft.datasets.images import is_image_name, read_image, upright_rgb
+from causalft.datasets.sources import open_images
+from causalft.datasets.stores import ArrayStore, FolderStore
+from causalft.datasets.unlabelled import unlabelled_images
+from causalft.errors import CausalFTError, nearest
+
+__all__ = ["given_images", "labelled_images", "numbered_labels"]
+
+_KINDS = "paths, PIL images, arrays (H, W, 3) of uint8, or an ImageSet"
+
+
+def given_images(images: Any, name: str = "images") -> ImageSet:
+    """Return images without labels as one set.
+
+    Parameters
+    ----------
+    images : ImageSet, path, PIL image, array, or a sequence of such
+        A path is an image file, or a folder or zip of images. An array is one image (H, W), (H, W, 3) or (H, W, 4), or
+        several (n, H, W, 3), of uint8.
+    name : str
+        What they are called in messages.
+
+    Returns
+    -------
+    ImageSet
+        An ImageSet as it is; otherwise all under the one class ``unlabelled``.
+
+    Raises
+    ------
+    CausalFTError
+        For anything else; the message says which item it is.
+
+    Examples
+    --------
+    >>> given_images(np.zeros((8, 9, 3), np.uint8))
+    ImageSet('images': 1 images of 1 classes, 1 to 1 a class)
+    >>> len(given_images([Image.new("L", (4, 4)), np.zeros((8, 8, 3), np.uint8)]))
+    2
+    """
+    if isinstance(images, ImageSet):
+        return images
+    items = _items(images, name)
+    if all(_is_path(item) for item in items):
+        return unlabelled_images([os.fspath(item) for item in items])
+    return _set_of(items, np.zeros(len(items), dtype=np.int64), ["unlabelled"], name)
+
+
+def labelled_images(
+    images: Any,
+    labels: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
+    name: str = "images",
+) -> tuple[ImageSet, NDArray[Any]]:
+    """Return images with their labels as one set, and the labels of its classes as they were given.
+
+    Parameters
+    ----------
+    images : as `given_images`
+        Without ``labels``, an ImageSet, or the path of anything that `causalft.open_images` opens.
+    labels : (n,) array of str or int, optional
+    class_names : sequence of K str, optional
+        The classes, so that whole numbers from 0 to K - 1 in ``labels`` are places among them, and texts are members.
+        By default the classes are the different labels, sorted.
+    name : str
+
+    Returns
+    -------
+    images : ImageSet
+        Its class names are texts.
+    classes : (K,) array
+        Class by class, the label: ``class_names`` where they were given, else the labels themselves.
+
+    Raises
+    ------
+    CausalFTError
+        If labels and images do not agree in number, a label is missing or unknown, or there is one class only.
+
+    Examples
+    --------
+    >>> pixels = np.zeros((3, 8, 8, 3), np.uint8)
+    >>> images, classes = labelled_images(pixels, ["otter", "lynx", "otter"])
+    >>> images.class_names, images.labels.tolist(), classes.tolist()
+    (('lynx', 'otter'), [1, 0, 1], ['lynx', 'otter'])
+    >>> labelled_images(pixels, [2, 10, 2])[1].tolist()
+    [2, 10]
+    """
+    if labels is None:
+        found = _labelled_already(images, class_names, name)
+        return found, np.asarray(found.class_names)
+    items: Sequence[Any] | None = None
+    if isinstance(images, ImageSet):
+        n = len(images)
+    else:
+        items = _items(images, name)
+        n = len(items)
+    given = np.asarray(labels)
+    if given.shape != (n,):
+        raise CausalFTError(f"{n} {name} but labels of shape {given.shape}; give one label for each")
+    if class_names is None:
+        classes, index = _classes_of(given)
+        names = [str(label) for label in classes.tolist()]
+    else:
+        names = _checked_names(class_names)
+        classes, index = np.asarray(names), numbered_labels(given, names)
+    if len(names) < 2:
+        raise CausalFTError(f"all labels are {names[0]!r}; a classifier needs two classes")
+    if items is None:
+        chosen = images.subset(np.arange(n))
+        chosen.labels, chosen.class_names = index, tuple(names)
+        return chosen, classes
+    return _set_of(items, index, names, name), classes
+
+
+def numbered_labels(labels: ArrayLike, class_names: Sequence[Any]) -> NDArray[np.int64]:
+    """Return the place of each label among the classes: texts by name, whole numbers by name or else as places.
+
+    Raises
+    ------
+    CausalFTError
+        For a label that is no class; the nearest names are offered.
+
+    Examples
+    --------
+    >>> numbered_labels(["otter", "lynx"], ["lynx", "otter"]).tolist(), numbered_labels([1], ["a", "b"]).tolist()
+    ([1, 0], [1])
+    """
+    given = np.asarray(labels).ravel()
+    names = [str(name) for name in class_names]
+    place = {name: k for k, name in enumerate(names)}
+    whole = given.dtype.kind in "iu"
+    by_name = not whole or all(str(label) in place for label in np.unique(given).tolist())
+    found = np.empty(len(given), dtype=np.int64)
+    for row, label in enumerate(given.tolist()):
+        if by_name and str(label) in place:
+            found[row] = place[str(label)]
+        elif not by_name and 0 <= label < len(names):
+            found[row] = label
+        else:
+            hint = f"0 to {len(names) - 1}" if whole else nearest(str(label), names)
+            raise CausalFTError(f"label {label!r} (of image {row}) is no class; {hint}")
+    return found
+
+
+def _labelled_already(images: Any, class_names: Sequence[str] | None, name: str) -> ImageSet:
+    if isinstance(images, ImageSet):
+        return images if class_names is None else images.align_classes(_checked_names(class_names))
+    if _is_path(images):
+        return open_images(images, class_names=class_names)
+    raise CausalFTError(
+        f"these {name} have no labels; give y, one label for each, or the path of a labelled set, or an ImageSet"
+    )
+
+
+def _classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The different labels, sorted, and the place of each label among them."""
+    if labels.dtype.kind == "f":
+        broken = np.flatnonzero(~np.isfinite(labels) | (labels % 1 != 0))
+        if len(broken):
+            raise CausalFTError(
+                f"label {labels[broken[0]]!r} (of image {broken[0]}) is no class; give texts or whole numbers"
+            )
+        labels = labels.astype(np.int64)
+    elif labels.dtype.kind not in "iubUS":
+        kinds = {type(label) for label in labels.tolist()}
+        if (
+            not all(issubclass(kind, (str, int, np.integer)) for kind in kinds)
+            or len({issubclass(k, str) for k in kinds}) > 1
+        ):
+            odd = next(row for row, label in enumerate(labels.tolist()) if not isinstance(label, str))
+            raise CausalFTError(
+                f"label {labels[odd]!r} (of image {odd}) is no text; give texts or whole numbers"
+            )
+        labels = np.array(labels.tolist())
+    classes, index = np.unique(labels, return_inverse=True)
+    return classes, index.astype(np.int64)
+
+
+def _checked_names(class_names: Sequence[str]) -> list[str]:
+    names = [str(name) for name in class_names]
+    if len(set(names)) < len(names):
+        raise CausalFTError(f"class_names holds {next(n for n in names if names.count(n) > 1)!r} twice")
+    return names
+
+
+def _is_path(item: Any) -> bool:
+    return isinstance(item, (str, os.PathLike))
+
+
+def _items(images: Any, name: str) -> Sequence[Any]:
+    """The images one by one; an array of several is cut into its rows."""
+    if _is_path(images) or isinstance(images, (Image.Image, bytes)):
+        return [images]
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
+        if images.ndim in (2, 3):
+            return [images]
+        if images.ndim != 4:
+            raise CausalFTError(
+                f"{name} are an array of shape {images.shape}; give (n, H, W, 3) or (H, W, 3)"
+            )
+        return images
+    if not isinstance(images, Iterable):
+        raise CausalFTError(f"{name} are {type(images).__name__}; give {_KINDS}")
+    items = list(images)
+    if not items:
+        raise CausalFTError(f"no {name} given; give {_KINDS}")
+    return items
+
+
+def _set_of(
+    items: Sequence[Any], labels: NDArray[np.int64], class_names: Sequence[str], name: str
+) -> ImageSet:
+    rows = np.arange(len(items))
+    if isinstance(items, np.ndarray) and items.ndim == 4:
+        if items.shape[3] == 3 and items.dtype == np.uint8:
+            files = [f"{name}/{row:06d}" for row in rows]
+            return ImageSet(ArrayStore(items, name), rows, files, labels, class_names, name=name)
+        items = list(items)
+    if all(_is_path(item) for item in items):
+        files = [os.fspath(item) for item in items]
+        folder = next((file for file in files if os.path.isdir(file) or not is_image_name(file)), None)
+        if folder is not None and (os.path.isdir(folder) or not os.path.exists(folder)):
+            what = "is a folder" if os.path.isdir(folder) else "no such file"
+            raise CausalFTError(f"{folder}: {what}; with labels, give one image file for each")
+        return ImageSet(
+            FolderStore("", tuple(files)), rows, files, labels, class_names, name=name, format="paths"
+        )
+    files = [os.fspath(item) if _is_path(item) else f"{name}/{row:06d}" for row, item in enumerate(items)]
+    return ImageSet(_GivenStore(items, files), rows, files, labels, class_names, name=name)
+
+
+class _GivenStore:
+    """Images of several kinds, in memory or as paths; each is turned to RGB when it is asked for."""
+
+    location = ""
+
+    def __init__(self, items: Sequence[Any], files: Sequence[str]) -> None:
+        self._files = files
+        self._items = [_checked(item, file) for item, file in zip(items, files, strict=True)]
+
+    def image(self, row: int) -> Image.Image:
+        item, name = self._items[row], self._files[row]
+        if not isinstance(item, Image.Image):
+            return read_image(item, name)
+        try:
+            return upright_rgb(item, name)
+        except CausalFTError:
+            raise
+        except (
+            Exception
+        ) as error:  # a lazily opened file is decoded here; decoders raise every kind of exception
+            raise CausalFTError(
+                f"cannot read {name}: it is damaged ({' '.join(str(error).split())})"
+            ) from None
+
+    def read(self, row: int) -> bytes:
+        item = self._items[row]
+        if isinstance(item, bytes):
+            return item
+        if isinstance(item, Image.Image):
+            return self.image(row).tobytes()
+        return FolderStore("", (os.fspath(item),)).read(0)
+
+    def size(self, row: int) -> int:
+        item = self._items[row]
+        if isinstance(item, bytes):
+            return len(item)
+        if isinstance(item, Image.Image):
+            return 3 * item.width * item.height
+        return FolderStore("", (os.fspath(item),)).size(0)
+
+    def quick_key(self, row: int) -> tuple[int | bytes, ...]:
+        return (self.size(row),)
+
+
+def _checked(item: Any, name: str) -> Any:
+    """A path, bytes or a PIL image; an array becomes one."""
+    if _is_path(item) or isinstance(item, (bytes, Image.Image)):
+        return item
+    if item is None or isinstance(item, (int, float)):
+        raise CausalFTError(f"{name} is {item!r}; give {_KINDS}")
+    array = np.asarray(item)
+    if array.dtype != np.uint8:
+        raise CausalFTError(
+            f"{name} is an array of {array.dtype}; give uint8 from 0 to 255 (of numbers from 0 to 1: "
+            "(255 * image).round().astype('uint8'))"
+        )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if 0 in array.shape or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
+        raise CausalFTError(f"{name} is an array of shape {array.shape}; give (H, W, 3), the channels last")
+    return Image.fromarray(array)
