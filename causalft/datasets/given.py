@@ -255,6 +255,7 @@ class _GivenStore:
         if not isinstance(item, Image.Image):
             return read_image(item, name)
         try:
+            item.load()
             return upright_rgb(item, name)
         except CausalFTError:
             raise

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from causalft.datasets.given import given_images
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.fitted import load_fitted, stored_settings
+from causalft.estimators.given_sets import fit_sets, scored_images
 from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.members import fit_member, folder_name, pick_device
 from causalft.estimators.mixing import check_mixing, fit_mixing
+from causalft.estimators.plots import plot_confusion, plot_priors
 from causalft.estimators.saved import save_classifier
 from causalft.estimators.stream import predict_stream
 from causalft.imbalance import balancing_weights
@@ -32,6 +36,7 @@ from causalft.strata.zoo_abc import check_strata
 
 if TYPE_CHECKING:
     import networkx as nx
+    from matplotlib.axes import Axes
 
 __all__ = ["StrataClassifier"]
 
@@ -132,11 +137,12 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        images: ImageSet,
-        y: None = None,
+        images: Any,
+        y: ArrayLike | None = None,
         *,
-        validation: ImageSet,
-        test: ImageSet | None = None,
+        validation: Any = None,
+        test: Any = None,
+        class_names: Sequence[str] | None = None,
         folder: Path | None = None,
         cache: FeatureCache | None = None,
         log_dir: Path | None = None,
@@ -145,14 +151,20 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        images : ImageSet
-            The long-tailed training set; it carries its labels, so ``y`` is not used.
-        validation : ImageSet
-            The label priors, the temperature and (if asked) the learning rates come from it. It need not be balanced:
-            every class counts alike. A class without a validation image adds nothing to them, and its label prior is
-            taken to be the geometric mean of the others.
-        test : ImageSet, optional
+        images : ImageSet, path, or sequence of paths, PIL images or arrays (H, W, 3) of uint8
+            The long-tailed training set. An ImageSet, or the path of anything that `causalft.open_images` opens, has
+            its labels; the others need ``y``.
+        y : (n,) array of str or int, optional
+            The label of each image.
+        validation : ImageSet, path, or (images, labels), optional
+            By default the split that the images came with, or a share of each class cut from them
+            (`causalft.datasets.cut_splits`). The label priors, the temperature and (if asked) the learning rates come
+            from it. It need not be balanced: every class counts alike. A class without a validation image adds nothing
+            to them, and its label prior is taken to be the geometric mean of the others.
+        test : ImageSet, path, or (images, labels), optional
             Predicted along the way, kept in ``predictions_``; nothing is learnt from it.
+        class_names : sequence of K str, optional
+            What the classes are called, where ``y`` holds whole numbers from 0 to K - 1 or only some of the classes.
         folder : pathlib.Path, optional
             Where the strata are written as they are done, so that an interrupted fit goes on.
         cache : causalft.strata.features.FeatureCache, optional
@@ -172,6 +184,11 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             If training images were left out because the zoo was pre-trained on them, or an image is in two sets.
         """
         zoo = self.check()
+        label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
+        tuning = self.tuning or default_tuning(label)
+        images, validation, test, classes = fit_sets(
+            images, y, validation, test, class_names, tuning.seed, zoo
+        )
         given = [images, validation] if test is None else [images, validation, test]
         if len({part.class_names for part in given}) > 1:
             raise CausalFTError("training, validation and test images must share one list of classes")
@@ -182,8 +199,6 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         splits = Splits(
             train=images, validation=validation, test=validation.subset([]) if test is None else test
         )
-        label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
-        tuning = self.tuning or default_tuning(label)
         self.members_: dict[str, TunedStratum] = {}
         self.predictions_: dict[str, MemberPrediction] = {}
         for name in self.strata:
@@ -201,7 +216,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 progress=self.progress,
             )
             self.members_[name], self.predictions_[name] = tuned, prediction
-        self.classes_ = np.asarray(images.class_names)
+        self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
         self.mixing_ = fit_mixing(
             [p.validation_probs for p in self.predictions_.values()],
@@ -219,15 +234,51 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.mixing_.temperature
 
-    def stratum_proba(self, images: ImageSet) -> np.ndarray:
-        """P(Y | b, c) of each stratum, shape (n_strata, n, n_classes); rows sum to 1."""
+    def stratum_proba(self, images: Any) -> np.ndarray:
+        """P(Y | b, c) of each stratum, shape (n_strata, n, n_classes); rows sum to 1.
+
+        ``images`` as in :meth:`predict_proba`.
+        """
         check_is_fitted(self)
+        images = given_images(images)
         return np.stack(
             [
                 softmax(tuned.logits(Crops(images, tuned.stratum, progress=self.progress)), axis=1)
                 for tuned in self.members_.values()
             ]
         )
+
+    def plot_confusion(
+        self,
+        images: Any,
+        y: ArrayLike | None = None,
+        *,
+        normalize: str | None = "true",
+        ax: Axes | None = None,
+    ) -> Axes:
+        """Draw the confusion matrix of labelled images; arguments as in :meth:`score`.
+
+        Parameters
+        ----------
+        normalize : {"true", "pred", "all"}, optional
+            Shares of the true classes by default; None for counts.
+        ax : matplotlib Axes, optional
+            A new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        check_is_fitted(self)
+        images, truth = scored_images(images, y, self.classes_)
+        return plot_confusion(
+            truth, self.predict_proba(images).argmax(axis=1), self.classes_, normalize=normalize, ax=ax
+        )
+
+    def plot_priors(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the label prior of each stratum, estimated in :meth:`fit`, by rank."""
+        check_is_fitted(self, "priors_")
+        return plot_priors(self.priors_, ax=ax)
 
     def predict_stream(
         self, images: ImageSet, batch_size: int = 64, **options: Any
@@ -239,8 +290,15 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return predict_stream(self, images, batch_size, **options)
 
-    def predict_proba(self, images: ImageSet) -> np.ndarray:
-        """P(Y | do(X)), calibrated, shape (n, n_classes); rows sum to 1."""
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """P(Y | do(X)), calibrated, shape (n, n_classes); rows sum to 1.
+
+        Parameters
+        ----------
+        images : ImageSet, path, PIL image, array, or a sequence of such
+            A path is an image file, or a folder or zip of images; an array is one image (H, W, 3) or several
+            (n, H, W, 3), of uint8.
+        """
         return self.fuse_proba(self.stratum_proba(images))
 
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray:
@@ -248,21 +306,28 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.mixing_(stratum_probs)
 
-    def predict(self, images: ImageSet) -> np.ndarray:
-        """The most probable class of each image by name, shape (n,)."""
-        return self.classes_[self.predict_proba(images).argmax(axis=1)]
+    def predict(self, images: Any) -> np.ndarray:
+        """The most probable class of each image, shape (n,); ``images`` as in :meth:`predict_proba`."""
+        best = self.predict_proba(images).argmax(axis=1)
+        return self.classes_[best]
 
-    def score(self, images: ImageSet, y: None = None, sample_weight: np.ndarray | None = None) -> float:
+    def score(
+        self, images: Any, y: ArrayLike | None = None, sample_weight: np.ndarray | None = None
+    ) -> float:
         """Share of the images whose label is the most probable class.
+
+        Without ``y``, ``images`` are an ImageSet or the path of a labelled set; with it, as in :meth:`predict_proba`.
 
         Warns
         -----
         CausalFTWarning
             If some of them are training images, or images that the zoo was pre-trained on.
         """
+        check_is_fitted(self)
+        images, truth = scored_images(images, y, self.classes_)
         if hasattr(self, "_train_images"):
             warn_of_seen(images, self._zoo, self._train_images)
-        right = self.predict_proba(images).argmax(axis=1) == images.align_classes(list(self.classes_)).labels
+        right = self.predict_proba(images).argmax(axis=1) == truth
         return float(np.average(right, weights=sample_weight))
 
     def save(self, folder: str | Path) -> Path:
