@@ -5,22 +5,32 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
+from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
 from causalft.runs import Run
+from causalft.strata.tuned import TunedStratum
 from causalft.strata.zoo import Zoo
-
-if TYPE_CHECKING:
-    from causalft.estimators.strata import StrataClassifier
 
 __all__ = ["save_classifier"]
 
 
-def save_classifier(model: StrataClassifier, folder: str | os.PathLike[str]) -> Path:
+class _Fitted(Protocol):
+    """What is needed of a fitted :class:`causalft.estimators.strata.StrataClassifier`."""
+
+    classes_: NDArray[Any]
+    members_: dict[str, TunedStratum]
+    mixing_: Mixing
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
+def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
     """Write the settings and what was learnt; see `StrataClassifier.save`."""
     run = Run.create(folder, kind="classifier", config=_written(model))
     for name, tuned in model.members_.items():
@@ -37,7 +47,7 @@ def save_classifier(model: StrataClassifier, folder: str | os.PathLike[str]) -> 
     return run.path
 
 
-def _written(model: StrataClassifier) -> dict[str, Any]:
+def _written(model: _Fitted) -> dict[str, Any]:
     """Every parameter, as JSON knows it."""
     config: dict[str, Any] = dict(model.get_params(deep=False))
     zoo = config["zoo"]
