@@ -127,7 +127,7 @@ def decode_text(data: bytes, where: str, *, any_bytes: bool = False) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise CausalFTError(
-            f"{where} is not UTF-8 text (line {line}); save it as UTF-8, and write a file name that is not UTF-8 "
+            f"{where} is not text in UTF-8 (line {line}); save it as UTF-8, and write a file name that is not UTF-8 "
             r"with escapes, as in caf\xe9.png"
         ) from None
 

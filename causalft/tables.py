@@ -90,9 +90,9 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     file = Path(path).expanduser()
     ending = file.suffix.lower()
     if ending not in TABLE_SUFFIXES:
-        known = ", ".join(TABLE_SUFFIXES)
         raise CausalFTError(
-            f"{short(file, 300)}: ending {ending or '(none)'} is unknown; give a table ({known})"
+            f"{short(file, 300)}: ending {ending or '(none)'} is unknown; give a .csv or .parquet table, or one that "
+            "ends in .tsv or .pq"
         )
     if not os.path.lexists(file):
         near = [other.name for other in file.parent.glob("*") if other.suffix.lower() in TABLE_SUFFIXES]
@@ -234,7 +234,9 @@ def parse_table(text: str, where: str, columns: Sequence[str] | None = None) -> 
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).removeprefix("CSV parse error: ").split())
             reason = re.sub(r"Row #(\d+)", lambda row: f"line {int(row[1]) + head.lines}", reason)
-            raise CausalFTError(f"{where} is not a whole table ({reason[:200]}); mend that row") from None
+            raise CausalFTError(
+                f"{where} cannot be read as a csv table: it is not a whole table ({reason[:200]}); mend that row"
+            ) from None
     nothing = pa.scalar(None, pa.string())
     trimmed = [pc.utf8_trim_whitespace(rows.column(name)) for name in names]
     rows = pa.table([pc.if_else(pc.equal(c, ""), nothing, c) for c in trimmed], names=names)
@@ -292,4 +294,6 @@ def _parquet(file: Path, columns: Sequence[str] | None) -> Table:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise CausalFTError(f"{file} is not a whole Parquet file ({reason}); write it again") from None
+        raise CausalFTError(
+            f"{file} cannot be read as a parquet table: it is not a whole Parquet file ({reason}); write it again"
+        ) from None

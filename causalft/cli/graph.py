@@ -189,7 +189,11 @@ def _own_name(graph: nx.DiGraph, name: str) -> str:
 
 @command.command()
 @click.option(
-    "--data", type=FILE, required=True, metavar="FILE", help="A .csv or .parquet table, one column a node."
+    "--data",
+    type=FILE,
+    required=True,
+    metavar="FILE",
+    help="A .csv, .tsv or .parquet table, one column a node.",
 )
 @_graph_option
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from causalft.datasets.class_names import read_class_names
+from causalft.datasets.labels import clean_text, encode, is_whole_number, whole_number
 from causalft.errors import CausalFTError, nearest
+from causalft.files import read_text, require_regular
+from causalft.printable import short
+from causalft.tables import TABLE_SUFFIXES, read_frame
 
 __all__ = ["LabelledLogits", "read_labelled_logits"]
 
-_TABLES = (".parquet", ".csv")
+_TABLES = TABLE_SUFFIXES
 _KINDS = (".npz", ".npy", ".safetensors", *_TABLES)
 
 
@@ -55,7 +61,7 @@ def read_labelled_logits(
     CausalFTError
         If a file is missing, damaged, of another kind, lacks the name, or does not fit the others.
     """
-    names = _lines(classes) if classes is not None else None
+    names = _class_names(classes) if classes is not None else None
     values, columns = _logits(logits, logits_name, labels_name if labels is None else None, names)
     if values.ndim != 2:
         raise CausalFTError(f"{logits}: logits must be (n_samples, n_classes), not of shape {values.shape}")
@@ -113,16 +119,20 @@ def _labels(path: Path, name: str, names: list[str]) -> np.ndarray:
         values = _array(path, name)
     if np.issubdtype(values.dtype, np.integer):
         return values
-    if values.dtype == object or values.dtype.kind in "US":
-        words = [str(value) for value in values]
-        number = {word: k for k, word in enumerate(names)}
-        if all(word in number for word in words):
-            return np.array([number[word] for word in words])
-        if all(word.isascii() and word.isdigit() for word in words):
-            return np.array([int(word) for word in words])
-        unknown = next(word for word in words if word not in number)
-        raise CausalFTError(f"{path}: label {unknown!r} is no class; {nearest(unknown, names)}")
-    raise CausalFTError(f"{path}: labels must be class numbers or names, not {values.dtype}")
+    if values.ndim != 1 or values.dtype.kind not in "OUSf":
+        raise CausalFTError(f"{path}: labels must be class numbers or names, not {values.dtype}")
+    found = encode(values.tolist(), str(path))
+    number = {word: k for k, word in enumerate(names)}
+    if values.dtype.kind != "f" and all(word in number for word in found.ids):
+        codes = [number[word] for word in found.ids]
+    elif all(map(is_whole_number, found.ids)):
+        codes = [whole_number(word) for word in found.ids]  # also floats, of a column that has or had a gap
+    elif values.dtype.kind == "f":
+        raise CausalFTError(f"{path}: labels must be class numbers or names, not {values.dtype}")
+    else:
+        unknown = next(word for word in found.ids if word not in number)
+        raise CausalFTError(f"{path}: label '{short(unknown)}' is no class; {nearest(unknown, names)}")
+    return np.array(codes, dtype=np.int64)[found.codes]
 
 
 def _array(path: Path, name: str) -> np.ndarray:
@@ -151,14 +161,9 @@ def _array(path: Path, name: str) -> np.ndarray:
 
 
 def _table(path: Path) -> Any:
-    import pandas as pd
-
-    kind = _existing(path)
-    try:
-        return pd.read_parquet(path) if kind == ".parquet" else pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pyarrow's and pandas' errors are of these kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CausalFTError(f"{path}: cannot be read: {reason}") from error
+    _existing(path)
+    table = read_frame(path)
+    return table.rename(columns={column: clean_text(str(column)) for column in table})
 
 
 def _known(path: Path, name: str, names: list[str]) -> None:
@@ -167,8 +172,9 @@ def _known(path: Path, name: str, names: list[str]) -> None:
 
 
 def _existing(path: Path) -> str:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise CausalFTError(f"{path}: no such file")
+    require_regular(path)
     kind = path.suffix.lower()
     if kind not in _KINDS:
         raise CausalFTError(f"{path}: cannot read {kind or 'a file without ending'}; use {', '.join(_KINDS)}")
@@ -176,13 +182,18 @@ def _existing(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise CausalFTError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise CausalFTError(f"{path}: is not a text file") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def _class_names(path: Path) -> list[str]:
+    """The names in the order of the logits."""
+    found = read_class_names(path)
+    if found.ordered is not None:
+        return list(found.ordered)
+    by_number = {whole_number(key): name for key, name in (found.by_id or {}).items() if is_whole_number(key)}
+    if sorted(by_number) != list(range(len(found.by_id or {}))):
+        raise CausalFTError(f"{path}: names must be in the order of the logits, or numbered from 0")
+    return [by_number[k] for k in range(len(by_number))]
 
 
 def _repeated(names: list[str]) -> str:

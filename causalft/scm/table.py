@@ -1,12 +1,10 @@
-"""A table of observed variables: read from CSV or Parquet, matched with the nodes of a graph, and checked."""
+"""A table of observed variables: read, matched with the nodes of a graph, and checked."""
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -14,6 +12,7 @@ import numpy as np
 
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.graph import require_node
+from causalft.tables import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +53,7 @@ class Variable:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read ``.csv`` (comma-separated, with a header) or ``.parquet``.
+    """Read a CSV, TSV or Parquet table of observations, a column a variable (`causalft.tables.read_frame`).
 
     An empty field of a CSV is a missing value; words such as ``NA`` or ``None`` are values like any other.
 
@@ -63,44 +62,9 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     CausalFTError
         If the file is missing, has another ending, cannot be read, names a column twice, or has no row.
     """
-    import pandas as pd
-
-    file = Path(path)
-    ending = file.suffix.lower()
-    if ending not in (".csv", ".parquet"):
-        raise CausalFTError(f"{file}: ending {ending or '(none)'} is unknown; give a .csv or .parquet table")
-    if not file.exists():
-        near = [other.name for other in file.parent.glob(f"*{ending}")] if file.parent.is_dir() else []
-        hint = nearest(file.name, near) if near else ""
-        raise CausalFTError(
-            f"{file}: no such table; {hint if hint.startswith('did') else 'check the path given to --data'}"
-        )
-    if file.is_dir():
-        raise CausalFTError(f"{file} is a folder; give one .csv or .parquet file")
-    try:
-        if ending == ".parquet":
-            table = pd.read_parquet(file)
-        else:
-            with file.open(encoding="utf-8-sig", newline="") as lines:
-                header = next(csv.reader(lines), [])
-            if twice := sorted({name for name in header if header.count(name) > 1}):
-                raise CausalFTError(f"{file} has the column {twice[0]!r} twice; rename or remove one")
-            table = pd.read_csv(file, encoding="utf-8-sig", keep_default_na=False, na_values=[""])
-    except CausalFTError:
-        raise
-    except pd.errors.EmptyDataError:
-        raise CausalFTError(
-            f"{file} is empty; give a table with a header and one row an observation"
-        ) from None
-    except UnicodeDecodeError:
-        raise CausalFTError(f"{file} is not text (UTF-8); give a CSV or Parquet table") from None
-    except (OSError, ValueError, csv.Error) as error:  # ParserError and ArrowInvalid are ValueErrors
-        why = str(error).splitlines()[0][:150] if str(error) else type(error).__name__
-        raise CausalFTError(
-            f"{file} cannot be read as a {ending[1:]} table ({why}); write it again"
-        ) from None
+    table = read_frame(path)
     if len(table) == 0:
-        raise CausalFTError(f"{file} has no rows; give one row an observation, {MIN_ROWS} or more")
+        raise CausalFTError(f"{os.fspath(path)} has no rows; give one row an observation, {MIN_ROWS} or more")
     return table
 
 
