@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from causalft.datasets.sources import open_images
 from causalft.datasets.unlabelled import listed_paths, unlabelled_images
 from causalft.errors import CausalFTError
 from causalft.estimators import stream as stream_module
+from causalft.printable import unescape_name
 from tests.command_line import run
 
 KINDS = ["ant", "bee", "cow", "doe"]
@@ -316,3 +318,40 @@ def test_another_call_starts_anew(fitted, files, tmp_path, monkeypatch):
     assert run("predict", fitted, *files[1:], "-o", out).exit_code == 0
     assert sum(seen, []) == list(range(19))
     assert [row[0] for row in csv.reader(io.StringIO(out.read_text()))] == ["file", *files[1:]]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_a_row_leads_to_its_file_whatever_its_name(fitted, files, tmp_path, kind) -> None:
+    odd = [b"caf\xe9.png", b"two\nlines.png", b"\x1b[31m.png", b"a\\x41.png", "caf\u00e9.png".encode()]
+    (tmp_path / "set").mkdir()
+    with open(files[0], "rb") as file:
+        picture = file.read()
+    for name in odd:
+        with open(bytes(tmp_path) + b"/set/" + name, "wb") as file:
+            file.write(picture)
+    out = tmp_path / f"rows.{kind}"
+    assert run("predict", fitted, tmp_path / "set", "-o", out).exit_code == 0
+    if kind == "jsonl":
+        rows = [json.loads(line)["file"] for line in out.read_text("utf-8").splitlines()]
+    else:
+        rows = (pd.read_csv(out) if kind == "csv" else pd.read_parquet(out))["file"].tolist()
+    assert {os.fsencode(unescape_name(row)) for row in rows} == {
+        bytes(tmp_path) + b"/set/" + name for name in odd
+    }
+    # The names that were written are a list of images again, and as arguments too.
+    again = run("predict", fitted, "-", "-o", "-", input="\n".join(rows))
+    assert [json.loads(line)["file"] for line in again.stdout.splitlines()] == rows
+    shown = run("predict", fitted, *rows[:2])
+    assert shown.exit_code == 0 and "\x1b" not in shown.stdout
+
+
+def test_special_files_in_a_folder_are_named_and_passed_over(fitted, files, tmp_path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "a.png").symlink_to(files[0])
+    os.mkfifo(tmp_path / "set" / "x.png")
+    (tmp_path / "set" / "z.png").symlink_to("/dev/zero")
+    (tmp_path / "set" / "loop").symlink_to("loop")
+    result = run("predict", fitted, tmp_path / "set", "-o", "-")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
+    assert "left out 2 pipes, devices and sockets: x.png, z.png" in result.stderr
+    assert "left out 1 broken link: loop (leads back to itself)" in result.stderr

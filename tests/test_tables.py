@@ -86,7 +86,9 @@ def test_falsify_and_prior_read_the_tables_that_data_show_reads(tmp_path: Path) 
     assert result.exit_code == 0, result.output
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(60, 3))
-    lines = [";".join([*(f"{v:.4f}".replace(".", ",") for v in row), f"{i % 3},0"]) for i, row in enumerate(logits)]
+    lines = [
+        ";".join([*(f"{v:.4f}".replace(".", ",") for v in row), f"{i % 3},0"]) for i, row in enumerate(logits)
+    ]
     data = write(tmp_path, "sep=;\nant;bee;cow;label\n" + "\n".join(lines) + "\n", "l.csv")
     quick = ("--l2", "0", "--n-boot", "20", "--json")
     by_commas = run("prior", "estimate", "--logits", data, *quick)

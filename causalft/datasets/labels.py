@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Integral, Real
@@ -27,6 +28,7 @@ _TRUTH = frozenset({"true", "false"})
 # White space of any kind, and characters that take no room; only at the ends, where they say nothing.
 _ENDS = re.compile(r"^[\s\ufeff\u200b\u2060\u00ad]+|[\s\ufeff\u200b\u2060\u00ad]+$")
 _INVISIBLE = re.compile(r"[\ufeff\u200b-\u200f\u2060\u00ad\ufe0e\ufe0f]")
+_BYTES = re.compile("[\udc80-\udcff]")
 #: From here on two whole numbers can be one floating-point number.
 _EXACT = 2**53
 
@@ -60,6 +62,9 @@ def clean_text(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return escape_name(text.strip())
+    if _BYTES.search(text):  # under LC_ALL=C the names of folders are read as bytes
+        with suppress(UnicodeError):
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8")
     return escape_name(unicodedata.normalize("NFC", _ENDS.sub("", text)))
 
 

@@ -26,7 +26,9 @@ def test_written_paths_lead_to_files(pets: Path, write_zip, tmp_path: Path, kind
 
 
 def test_places365_writes_a_slash_in_front(pets: Path) -> None:
-    (pets / "places365_train_standard.txt").write_text("/cat/1.png 0\n/cat/2.png 0\n/dog/1.png 1\n/emu/1.png 2\n")
+    (pets / "places365_train_standard.txt").write_text(
+        "/cat/1.png 0\n/cat/2.png 0\n/dog/1.png 1\n/emu/1.png 2\n"
+    )
     (pets / "places365_val.txt").write_text("/emu/2.png 2\n")
     images = open_images(f"{pets}/places365_train_standard.txt,places365_val.txt")
     assert images.class_names == ("cat", "dog", "emu") and images.files[0] == "cat/1.png"
@@ -40,11 +42,15 @@ def test_an_absolute_path_that_is_there_is_taken_as_it_stands(pets: Path, tmp_pa
     assert open_images(table).bytes_hash(1) == open_images(pets).bytes_hash(2)
 
 
-@pytest.mark.parametrize("name", ["caf\u00e9.png", "cafe\u0301.png", "caf\udce9.png", "two\nlines.png", "a\\x41.png"])
+@pytest.mark.parametrize(
+    "name", ["caf\u00e9.png", "cafe\u0301.png", "caf\udce9.png", "two\nlines.png", "a\\x41.png"]
+)
 def test_names_lead_to_their_file_by_every_spelling(write_folder, name: str) -> None:
     folder = write_folder(["cat/" + name, "dog/1.png"])
     (folder / "t.csv").write_text(f"path,label\ncat/{escape_name(name)},A\ndog/1.png,B\n")
-    other = {"caf\u00e9.png": "cafe\u0301.png", "cafe\u0301.png": "caf\u00e9.png"}.get(name, escape_name(name))
+    other = {"caf\u00e9.png": "cafe\u0301.png", "cafe\u0301.png": "caf\u00e9.png"}.get(
+        name, escape_name(name)
+    )
     (folder / "all.txt").write_text(f"cat/{other} A\ndog/1.png B\n")
     for given in (folder / "t.csv", folder / "all.txt"):
         images = open_images(given)
