@@ -1,4 +1,4 @@
-"""One rule for the paths of tables, lists and JSON: slashes, backslashes, escapes and composed letters lead to a file."""
+"""One rule for the paths of tables, lists and JSON: slashes, escapes and composed letters lead to a file."""
 
 from __future__ import annotations
 
