@@ -179,11 +179,10 @@ def _truth(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Sectio
         ]
         for name, found in metrics["estimates"].items()
     ]
-    columns = ["estimator", "to P(Y|do(X))", "to P(Y|X)", "coverage on tables"]
     covered = any(row[-1] for row in rows)
     estimates = Table(
-        columns=columns if covered else columns[:-1],
-        rows=rows if covered else [row[:-1] for row in rows],
+        columns=["estimator", "to P(Y|do(X))", "to P(Y|X)", "coverage on tables"],
+        rows=rows,
         caption="Total variation in points between what networks on pictures say and the truth, mean over "
         "pictures by P(X)."
         + (" Coverage is that of 95 % intervals on tables of rows (--curve)." if covered else ""),

@@ -82,7 +82,7 @@ def class_cards(
                 _thumbnail(
                     test,
                     miss.row,
-                    f"{miss.taken_for}, {100 * miss.probability:.0f} %",
+                    f"{100 * miss.probability:.0f} % {miss.taken_for}",
                     f"test image of {report.name}, taken for {miss.taken_for}",
                 )
                 for miss in report.misses

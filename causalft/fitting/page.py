@@ -11,7 +11,7 @@ from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.classes_page import class_section
 from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command
-from causalft.report.html import made_line, render_report
+from causalft.report.html import made_line, place_name, render_report
 from causalft.runs import Run, write_text
 from causalft.strata.tuning_settings import default_tuning
 
@@ -43,7 +43,7 @@ def write_fit_report(
         images = (None, None) if splits is None else (splits.test, splits.train)
         by_class = [class_section(classes, metrics["controls"]["best_single"]["name"], *images)]
     page = render_report(
-        title=f"{strata} on {metrics['data']['name']}",
+        title=f"{strata} on {place_name(metrics['data']['name'])}",
         verdict=headline(metrics),
         details=metrics["conclusion"],
         made=made_line(metrics),

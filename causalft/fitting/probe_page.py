@@ -9,7 +9,7 @@ from causalft.confidence import interval_text
 from causalft.fitting.probe import best_head, best_neighbours
 from causalft.imbalance import GROUPS
 from causalft.report.drawing import draw
-from causalft.report.html import Figure, Section, Table, made_line, render_report
+from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure
 from causalft.runs import Run, write_text
 
@@ -117,7 +117,7 @@ def write_probe_report(run: Run, metrics: Metrics, command: str) -> Path:
     numbers = next(iter(metrics["strata"].values()))["knn"]["tried"]
     data = metrics["data"]
     page = render_report(
-        title=f"Frozen features of {', '.join(metrics['strata'])} on {data['name']}",
+        title=f"Frozen features of {', '.join(metrics['strata'])} on {place_name(data['name'])}",
         verdict=first,
         made=made_line(metrics),
         facts={

@@ -12,7 +12,17 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.report.drawing import Drawing, svg_uri
 
-__all__ = ["Card", "Figure", "Section", "Table", "Thumbnail", "made_line", "render_report", "without_images"]
+__all__ = [
+    "Card",
+    "Figure",
+    "Section",
+    "Table",
+    "Thumbnail",
+    "made_line",
+    "place_name",
+    "render_report",
+    "without_images",
+]
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 
@@ -34,7 +44,7 @@ class Table:
     columns : sequence of str
         Header. Columns of numbers, with their units and intervals, are set to the right, all others to the left.
     rows : list of list of str
-        Each as long as ``columns``. A table without rows is left out of the page.
+        Each as long as ``columns``. A table without rows is left out of the page, and so is a column without an entry.
     caption : str
         One sentence above the table.
     """
@@ -49,6 +59,20 @@ class Table:
                 raise CausalFTError(
                     f"row {index} of table '{self.caption}' has {len(row)} cells, its header {len(self.columns)}"
                 )
+
+    @property
+    def filled(self) -> Table:
+        """The table without the columns in which no row has an entry.
+
+        Examples
+        --------
+        >>> Table(["model", "accuracy", "change"], [["clip", "53.1", ""], ["fused", "60.2", ""]]).filled.columns
+        ['model', 'accuracy']
+        """
+        kept = [place for place in range(len(self.columns)) if any(row[place] for row in self.rows)]
+        return Table(
+            [self.columns[k] for k in kept], [[row[k] for k in kept] for row in self.rows], self.caption
+        )
 
     @property
     def numeric(self) -> list[bool]:
@@ -196,6 +220,18 @@ class Section:
         return bool(self.paragraphs or self.figures or self.cards or any(table.rows for table in self.tables))
 
 
+def place_name(place: str) -> str:
+    """The name of a set, file or folder for a title: the last part of a path, the first of several paths.
+
+    Examples
+    --------
+    >>> place_name("/home/me/my photos/"), place_name("creatures-lt"), place_name("a/train.txt,a/test.txt")
+    ('my photos', 'creatures-lt', 'train.txt and others')
+    """
+    first, *others = place.split(",")
+    return (Path(first).name or first) + (" and others" if others else "")
+
+
 def made_line(metrics: Mapping[str, Any]) -> str:
     """When, by which version and in what time a run was made, from its ``metrics.json``; no clock is asked.
 
@@ -274,7 +310,7 @@ def render_report(
         details=[paragraph for paragraph in details if paragraph],
         facts={name: value for name, value in facts.items() if value},
         sections=shown,
-        widths=sorted({table.width for section in shown for table in section.tables}),
+        widths=sorted({table.filled.width for section in shown for table in section.tables if table.rows}),
         command=command,
         made=made,
     )

@@ -72,6 +72,8 @@ def test_what_is_shared_is_what_a_prediction_needs_and_nothing_private(shared, f
             for private in (photos, tiny_zoo, fitted):
                 assert str(private.parent).encode() not in content, path
     assert read_json(shared / "config.json")["config"]["data"] == photos.name
+    own, sent = ((folder / "report.html").read_text() for folder in (fitted, shared))
+    assert "data:image/jpeg" in own and "data:image/jpeg" not in sent and "Which of my classes?" in sent
 
 
 def test_the_images_can_be_named_so_that_evaluate_scores_the_test_split(shared, fitted, photos, tmp_path):

@@ -151,3 +151,9 @@ def test_date_version_and_duration_end_the_page() -> None:
     page = render_report(title="t", verdict="v", facts={}, sections=[], command="c", made=line)
     assert page.index("</code></pre>") < page.index(line)
     assert made_line({}) == "" and made_line({"seconds": 0.2}) == "Made in 1 second."
+
+
+def test_a_column_without_an_entry_is_left_out() -> None:
+    table = Table(["model", "gap", "change"], [["clip", "1.0", ""], ["fused", "0.5", ""]])
+    page = render_report(title="", verdict="", facts={}, sections=[Section("s", tables=[table])], command="")
+    assert "gap" in page and "change" not in page and "all 2 columns" in page
