@@ -227,14 +227,20 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     CausalFTError
         If the file is missing or is not JSON; the message names the file and the place.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise CausalFTError(f"{path} is no regular file; a JSON document is needed there")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise CausalFTError(f"{path}: no such file") from None
     except RecursionError:
         raise CausalFTError(f"{path}: not valid JSON (nested too deeply); make the run again") from None
     except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
         raise CausalFTError(f"{path}: not valid JSON ({error}); make the run again") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 class Run:
@@ -335,7 +341,12 @@ class Run:
         kinds = (kind,) if isinstance(kind, str) else kind
         if kinds is not None and found["kind"] not in kinds:
             raise CausalFTError(f"{folder} is a {found['kind']} run; a {kinds[0]} run is needed")
-        run = cls(folder, found["kind"], found.get("config", {}))
+        config = found.get("config")
+        if not isinstance(found["kind"], str) or not isinstance(config, dict):
+            raise CausalFTError(
+                f"{description}: config is not an object; the file is damaged, or was changed by hand"
+            )
+        run = cls(folder, found["kind"], config)
         if not run.complete:
             check_not_written(folder, "wait until that has ended")
             raise CausalFTError(f"{folder} is an interrupted {run.kind} run; repeat its command to resume it")
@@ -349,7 +360,10 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``."""
-        return read_json(self.path / "metrics.json")
+        found = read_json(self.path / "metrics.json")
+        if not isinstance(found, dict):
+            raise CausalFTError(f"{self.path / 'metrics.json'}: it holds no object; the file is damaged")
+        return found
 
     def file(self, name: str) -> Path:
         """Return the path of a file of the run, its parent folders made."""
@@ -378,7 +392,7 @@ def _interrupted(folder: Path) -> dict[str, Any] | None:
             raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
     if (folder / "config.json").exists():
         found = read_json(folder / "config.json")
-        if not isinstance(found, dict) or "kind" not in found:
+        if not isinstance(found, dict) or not isinstance(found.get("kind"), str):
             raise CausalFTError(f"{folder} holds files of something else; choose another --out")
         if (folder / "metrics.json").exists():
             raise CausalFTError(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.failures import failures_in_one_line, one_line, open_standard_streams
+from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
 from causalft.errors import nearest
 from causalft.printable import make_streams_printable
 
@@ -87,6 +87,8 @@ class LazyGroup(click.Group):
             return super().make_context(*args, **settings)
         except click.UsageError as error:
             raise one_line(error) from None
+        except OSError as error:  # --help and --version print here
+            raise full_output(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         with failures_in_one_line(ctx):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from causalft.cli.types import PATH, TEXT
+from causalft.errors import CausalFTError
 from causalft.locks import writing
 
 if TYPE_CHECKING:
@@ -25,11 +26,12 @@ __all__ = ["card_of", "command"]
 )
 def command(run: Path, out: Path | None, licence: str | None) -> None:
     """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
-    from causalft.runs import Run, check_place, write_text
+    from causalft.estimators.fit_run import open_fit
+    from causalft.runs import check_place, write_text
 
     if out is not None:
         check_place(out)
-    text = card_of(Run.open(run, kind="fit"), licence=licence)
+    text = card_of(open_fit(run), licence=licence)
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -53,5 +55,11 @@ def card_of(
         stored = f"{kept}, and used in float32"
     name = repo.rpartition("/")[2] if repo else os.path.basename(os.path.abspath(run.path))
     repeat = fit_command(run.config, f"runs/{name}")
-    text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence, stored=stored)
+    try:
+        text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence, stored=stored)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        what = str(error) if isinstance(error, CausalFTError) else f"{type(error).__name__}: {error}"
+        raise CausalFTError(
+            f"{run.path / 'metrics.json'} is not that of a fit ({what}); make the run again"
+        ) from error
     return portable(text, run.config)

@@ -47,10 +47,10 @@ def evaluate(
 
     from causalft.datasets.sources import open_images
     from causalft.errors import CausalFTError
+    from causalft.estimators.fit_run import open_fit
     from causalft.fitting.settings import FitSettings, data_name
-    from causalft.runs import Run
 
-    opened = Run.open(run, kind="fit")
+    opened = open_fit(run)
     metrics = opened.metrics
     settings = FitSettings.from_config(opened.config)
     if data_name(data) == settings.data:

@@ -46,12 +46,12 @@ def command(
     fusion and temperature are inside. What was written is run against the classifier before it is kept.
     """
     from causalft.errors import CausalFTError, nearest
+    from causalft.estimators.fit_run import open_fit
     from causalft.estimators.run_files import EXPORT_FORMATS
-    from causalft.runs import Run
 
     if to not in EXPORT_FORMATS:
         raise CausalFTError(f"no export format {to!r}; {nearest(to, EXPORT_FORMATS)}")
-    Run.open(run, kind="fit")  # refused before PyTorch is imported
+    open_fit(run)  # refused before PyTorch is imported
 
     from causalft.estimators.export import export_run
 

@@ -18,7 +18,15 @@ import click
 
 from causalft.errors import CausalFTError, CausalFTWarning
 
-__all__ = ["VERB", "failures_in_one_line", "one_line", "open_standard_streams", "quiet_libraries", "shorten"]
+__all__ = [
+    "VERB",
+    "failures_in_one_line",
+    "full_output",
+    "one_line",
+    "open_standard_streams",
+    "quiet_libraries",
+    "shorten",
+]
 
 LONGEST = 1_000
 """Characters of an error line; of a longer one the middle is left out."""
@@ -213,6 +221,13 @@ def one_line(error: click.UsageError) -> click.ClickException:
     return _Refused(message)
 
 
+def full_output(error: OSError) -> Exception:
+    """What a help that could not be printed becomes: one line, unless its reader went away."""
+    return (
+        error if isinstance(error, BrokenPipeError) else _Refused(_said_of_system(error, False) or str(error))
+    )
+
+
 _OWN = ("causalft", "synthetic", "experiments")
 _PACKAGES = tuple(str(Path(__file__).resolve().parents[2] / name) + os.sep for name in _OWN)
 
@@ -255,6 +270,6 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # for a name that the terminal cannot show
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+            out.reconfigure(errors="backslashreplace")  # for a name that the terminal cannot show

@@ -86,7 +86,8 @@ def command(
     from causalft.cli.predict_output import choose_format
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
-    from causalft.runs import Run, check_place
+    from causalft.estimators.fit_run import open_classifier
+    from causalft.runs import check_place
 
     n_top = None if top == "all" else int(top)
     if output is None and kind is not None:
@@ -96,7 +97,7 @@ def command(
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-":
         check_place(output)
-    Run.open(run, kind=("fit", "classifier"))  # refused before PyTorch is imported
+    open_classifier(run)  # refused before PyTorch is imported
     # File names are bytes: what is no UTF-8 goes through unharmed.
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
     images = unlabelled_images(paths, listed)

@@ -143,12 +143,12 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
 
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
+    from causalft.estimators.fit_run import open_fit
     from causalft.estimators.member_prediction import PREDICTIONS
     from causalft.estimators.members import folder_name
-    from causalft.runs import Run
     from causalft.strata.pretraining_losses import pretraining_losses
 
-    run = Run.open(folder, kind="fit")
+    run = open_fit(folder)
     metrics = run.metrics
     strata, names = list(run.config["strata"]), list(metrics["classes"])
     if only is not None and only not in strata:

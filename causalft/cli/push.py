@@ -53,8 +53,9 @@ def command(
     """
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
+    from causalft.estimators.fit_run import open_fit
     from causalft.estimators.hub import layout, push, write_layout
-    from causalft.runs import Run, check_place
+    from causalft.runs import check_place
 
     if to_folder is not None and (private or update):
         raise CausalFTError("--private and --update are of a repository; leave them out with --to-folder")
@@ -62,7 +63,7 @@ def command(
         raise CausalFTError("say where to: OWNER/NAME, or --to-folder DIR")
     if to_folder is not None:
         check_place(to_folder / "manifest.json")
-    opened = Run.open(run, kind="fit")
+    opened = open_fit(run)
     halved: dict[Path, bytes] | None = None
     kinds, change = "", None
     if half:

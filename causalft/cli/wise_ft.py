@@ -48,9 +48,10 @@ def command(
     causalft wise-ft runs/fit
     causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
     """
+    from causalft.estimators.fit_run import open_fit
     from causalft.runs import Run
 
-    fitted = Run.open(run, kind="fit")  # refused before PyTorch is imported
+    fitted = open_fit(run)  # refused before PyTorch is imported
 
     from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
     from causalft.fitting.wise_ft_page import write_wise_ft_report

@@ -11,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
+from causalft.estimators.fit_run import CLASSIFIERS, open_classifier
 from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
-from causalft.runs import Run
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import open_zoo
 from causalft.tuning.devices import pick_device
 
 __all__ = ["CLASSIFIERS", "FittedStrata", "load_fitted", "stored_settings"]
-
-CLASSIFIERS = ("fit", "classifier")
-"""Kinds of folders that hold a fitted classifier: of ``causalft fit``, and of `StrataClassifier.save`."""
 
 _TUPLES = ("strata", "learning_rates", "stratum_prior")
 _DEFAULTS: dict[str, Any] = {
@@ -78,7 +75,7 @@ def load_fitted(
     CausalFTError
         If the folder is not a complete fit run, or the weights behind it have changed.
     """
-    run = Run.open(folder, kind=CLASSIFIERS)
+    run = open_classifier(folder)
     metrics = run.metrics
     settings = {**_DEFAULTS, **stored_settings(run.config, [*_DEFAULTS, "strata", "zoo", "tuning"])}
     tuning = settings["tuning"] or default_tuning(settings["zoo"])

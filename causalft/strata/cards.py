@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
 from causalft.runs import read_json, write_json
+from causalft.shapes import check_shape
 
 __all__ = ["ModelCard", "sha256_file"]
 
@@ -22,6 +23,16 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What `causalft zoo show` says of a recipe."""
+
+    n_images: int
+    epochs: int
+    batch_size: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,10 @@ class ModelCard:
         if not isinstance(found, dict) or not wanted - {"measured"} <= found.keys():
             missing = sorted(wanted - {"measured"} - (found.keys() if isinstance(found, dict) else set()))
             raise CausalFTError(f"{path} is not the card of a mini model (missing: {', '.join(missing)})")
+        check_shape(found, cls, path)
+        check_shape(found["recipe"], _Recipe, path, at="recipe")
+        if len(found["prior"]) != len(found["class_names"]) or not all(p > 0 for p in found["prior"]):
+            raise CausalFTError(f"{path}: prior does not hold a positive number for each of class_names")
         return cls(**{key: value for key, value in found.items() if key in wanted})
 
     def prior_of(self, class_names: Sequence[str]) -> NDArray[np.float64] | None:

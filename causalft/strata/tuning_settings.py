@@ -116,6 +116,18 @@ class Tuning:
     def check(self) -> None:
         """Refuse what has no meaning, before anything is loaded.
 
+        As :meth:`check_choices`, and the template, which may be a file.
+
+        Raises
+        ------
+        CausalFTError
+        """
+        self.check_choices()
+        check_template(self.template)
+
+    def check_choices(self) -> None:
+        """Refuse names and numbers that have no meaning; no file is looked at.
+
         Raises
         ------
         CausalFTError
@@ -147,7 +159,6 @@ class Tuning:
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"
             )
-        check_template(self.template)
         self.recipe.check()
         n_views(self.test_view)
         limits.WISE_FT.check(self.wise_ft, "wise_ft")

@@ -11,6 +11,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path, read_json, write_json
+from causalft.shapes import check_shape
 from causalft.strata.cache_folder import cache_folder
 from causalft.strata.cards import sha256_file
 from causalft.strata.weight_names import WeightName
@@ -87,6 +88,8 @@ class WeightStore:
         try:
             if found["format"] != _FORMAT:
                 raise KeyError("format")
+            check_shape(found, dict[str, Any], self.manifest)
+            check_shape(found["files"], dict[str, StoredFile], self.manifest, strict=True, at="files")
             lines = {path: StoredFile(**line) for path, line in found["files"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise CausalFTError(

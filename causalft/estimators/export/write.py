@@ -21,6 +21,7 @@ from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.program import DTYPES, largest_difference, trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
+from causalft.estimators.fit_run import open_fit
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
@@ -93,7 +94,7 @@ def export_run(
         raise CausalFTError(f"no export format {to!r}; {nearest(to, FORMATS)}")
     if dtype not in DTYPES:
         raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
-    run = Run.open(folder, kind="fit")
+    run = open_fit(folder)
     path = Path(out) if out is not None else run.path / "export" / to / FORMATS[to]
     suffix = Path(FORMATS[to]).suffix
     if path.suffix != suffix:

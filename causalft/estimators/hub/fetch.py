@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from causalft.errors import CausalFTError
+from causalft.estimators.fit_run import open_fit
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
 from causalft.locks import writing
@@ -141,11 +142,11 @@ def _install(
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
         _settle(staged, target, data, weights or {})
-        Run.open(staged, kind="fit")
+        open_fit(staged)
         if target.exists():
             target.rmdir()
         os.replace(staged, target)
-    return Run.open(target, kind="fit")
+    return open_fit(target)
 
 
 def _settle(

@@ -1,0 +1,246 @@
+"""The documents of a ``fit`` run as those who read them need them, checked once when a run is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from causalft.errors import CausalFTError
+from causalft.runs import Run
+from causalft.shapes import check_shape
+from causalft.strata.tuning_settings import Tuning
+
+__all__ = ["CLASSIFIERS", "FitConfig", "FitMetrics", "check_fit_config", "open_classifier", "open_fit"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """``config`` of ``config.json``: the settings of :class:`causalft.fitting.FitSettings`, and the data's hashes."""
+
+    strata: list[str]
+    data: str
+    zoo: str
+    tuning: dict[str, Any]
+    data_fingerprint: list[str] = field(default_factory=list)
+    weights: dict[str, str] = field(default_factory=dict)
+    offline: bool = False
+    allow_pickle: bool = False
+    data_options: dict[str, Any] = field(default_factory=dict)
+    learning_rates: list[float] = field(default_factory=list)
+    gla: bool = False
+    fusion: Literal["mixture", "logit", "product"] = "mixture"
+    stratum_prior: list[float] | str | None = None
+    calibrate_strata: bool = False
+    control: Literal["none", "seeds"] = "none"
+    control_of: str | None = None
+    imbalance_factor: float | None = None
+    profile: str = "exponential"
+    order: str = "random"
+    order_by: str | None = None
+    n_validation: int | None = None
+    n_test: int | None = None
+    drop_empty_classes: bool = False
+    split_seed: int = 0
+    seed: int = 0
+    n_seeds: int = 1
+    device: str = "auto"
+    cache: bool = True
+    tensorboard: bool = False
+
+
+@dataclass(frozen=True)
+class _Data:
+    name: str
+    n_train: int
+    n_validation: int
+    n_test: int
+    fingerprint: str
+    imbalance_factor: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    accuracy: float
+    label_prior: list[float]
+    D: dict[str, float | None]
+    P: dict[str, float | None]
+    ci95: Any = None
+    zero_shot: dict[str, Any] = field(default_factory=dict)
+    lr: float | None = None
+    n_tuned: int | None = None
+    seconds: float | None = None
+    precision: str | None = None
+    pretraining_loss: str | None = None
+    gla: bool = False
+    licence: str | None = None
+    macs: float | None = None
+
+
+@dataclass(frozen=True)
+class _Fused:
+    accuracy: float
+    D: dict[str, float | None]
+    P: dict[str, dict[str, float | None]]
+    ci95: Any = None
+    fusion: str | None = None
+    stratum_prior: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Mixing:
+    fusion: Literal["mixture", "logit", "product"]
+    stratum_prior: list[float]
+    temperature: float
+    stratum_temperatures: list[float] | None = None
+    stratum_prior_ci95: list[tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+
+
+@dataclass(frozen=True)
+class _Controls:
+    best_single: _Named
+
+
+@dataclass(frozen=True)
+class FitMetrics:
+    """What ``predict``, ``evaluate``, ``card``, ``push`` and the rest read of ``metrics.json``."""
+
+    zoo: str
+    weights: dict[str, str]
+    data: _Data
+    classes: list[str]
+    class_counts: dict[str, int]
+    strata: dict[str, _Stratum]
+    fused: _Fused
+    mixing: _Mixing
+    controls: _Controls
+    sources: dict[str, str] = field(default_factory=dict)
+    conclusion: list[str] = field(default_factory=list)
+    n_seeds: int = 1
+    seconds: float | None = None
+    no_conclusion: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _ClassifierConfig:
+    """``config`` of what `StrataClassifier.save` wrote: what loading needs of it."""
+
+    strata: list[str]
+    zoo: str
+    tuning: dict[str, Any] | None = None
+    weights: dict[str, str] | None = None
+    offline: bool = False
+    allow_pickle: bool = False
+    gla: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class _ClassifierMetrics:
+    weights: dict[str, str]
+    classes: list[str]
+    mixing: _Mixing
+
+
+CLASSIFIERS = ("fit", "classifier")
+"""Kinds of folders that hold a fitted classifier: of ``causalft fit``, and of `StrataClassifier.save`."""
+
+
+def open_classifier(path: str | os.PathLike[str]) -> Run:
+    """Open a complete ``fit`` run or a saved classifier, its documents checked as by :func:`open_fit`.
+
+    Raises
+    ------
+    CausalFTError
+    """
+    run = Run.open(path, kind=CLASSIFIERS)
+    if run.kind == "fit":
+        return open_fit(path)
+    file, config, metrics = run.path / "config.json", run.config, run.metrics
+    check_shape(config, _ClassifierConfig, file, at="config")
+    _check_strata(file, config["strata"], config["tuning"])
+    check_shape(metrics, _ClassifierMetrics, run.path / "metrics.json")
+    _check_fusion(run.path / "metrics.json", metrics, config["strata"])
+    return run
+
+
+def open_fit(path: str | os.PathLike[str]) -> Run:
+    """Open a complete ``fit`` run whose documents hold what their readers need.
+
+    Raises
+    ------
+    CausalFTError
+        As :meth:`causalft.runs.Run.open`, and for a key that is missing or holds something else; names file and key.
+    """
+    run = Run.open(path, kind="fit")
+    check_fit_config(run)
+    metrics, file = run.metrics, run.path / "metrics.json"
+    check_shape(metrics, FitMetrics, file)
+    strata, classes = run.config["strata"], metrics["classes"]
+    _same(metrics["strata"], strata, file, "strata")
+    _same(metrics["class_counts"], classes, file, "class_counts")
+    for name in strata:
+        if len(metrics["strata"][name]["label_prior"]) != len(classes):
+            raise CausalFTError(
+                f"{file}: strata.{name}.label_prior does not hold {len(classes)} numbers, one per class; {_DAMAGED}"
+            )
+    _check_fusion(file, metrics, strata)
+    return run
+
+
+def _check_fusion(file: Path, metrics: dict[str, Any], strata: list[str]) -> None:
+    for name in strata:
+        if not _SHA256.fullmatch(metrics["weights"].get(name, "")):
+            raise CausalFTError(f"{file}: weights.{name} is no sha256; {_DAMAGED}")
+    for key in ("stratum_prior", "stratum_temperatures", "stratum_prior_ci95"):
+        if metrics["mixing"].get(key) is not None and len(metrics["mixing"][key]) != len(strata):
+            raise CausalFTError(
+                f"{file}: mixing.{key} does not hold {len(strata)} entries, one per stratum; {_DAMAGED}"
+            )
+    if not metrics["mixing"]["temperature"] > 0:
+        raise CausalFTError(f"{file}: mixing.temperature is not above 0; {_DAMAGED}")
+
+
+_DAMAGED = "the file is damaged, or was changed by hand"
+
+
+def check_fit_config(run: Run) -> None:
+    """Refuse settings of a ``fit`` run that are missing, unknown or of another kind.
+
+    Raises
+    ------
+    CausalFTError
+    """
+    file, config = run.path / "config.json", run.config
+    check_shape(config, FitConfig, file, strict=True, at="config")
+    _check_strata(file, config["strata"], config["tuning"])
+    if len(config.get("data_fingerprint", "123")) != 3:
+        raise CausalFTError(f"{file}: config.data_fingerprint does not hold three hashes; {_DAMAGED}")
+
+
+def _check_strata(file: Path, strata: list[str], tuning: dict[str, Any] | None) -> None:
+    if not strata or len(set(strata)) != len(strata):
+        raise CausalFTError(f"{file}: config.strata does not name each stratum once; {_DAMAGED}")
+    if tuning is None:
+        return
+    check_shape(tuning, Tuning, file, strict=True, at="config.tuning")
+    try:
+        Tuning(**tuning).check_choices()
+    except CausalFTError as error:
+        raise CausalFTError(f"{file}: config.tuning: {error}") from None
+
+
+def _same(found: dict[str, Any], wanted: list[str], file: object, key: str) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise CausalFTError(f"{file}: {key}.{missing[0]} is missing; {_DAMAGED}")
