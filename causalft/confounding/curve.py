@@ -13,6 +13,7 @@ from causalft.confounding.adjust import ESTIMATORS, estimate_do
 from causalft.confounding.table_intervals import interval
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
 from causalft.errors import CausalFTError
+from causalft.notebook import ShownAsTable
 from causalft.runs import plain
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -65,7 +66,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(ShownAsTable):
     """What `curve` found.
 
     Attributes

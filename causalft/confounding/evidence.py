@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from causalft.notebook import ShownAsTable
 from causalft.runs import plain
 from causalft.scm.p_words import p_relation
 
@@ -12,7 +13,7 @@ __all__ = ["Evidence"]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(ShownAsTable):
     """What one test found.
 
     Attributes

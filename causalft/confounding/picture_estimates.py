@@ -10,12 +10,13 @@ import numpy as np
 from scipy import stats
 
 from causalft.confounding.truth import Truth, total_variation
+from causalft.notebook import ShownAsTable
 
 __all__ = ["PictureEstimate", "estimate_from_pictures"]
 
 
 @dataclass(frozen=True)
-class PictureEstimate:
+class PictureEstimate(ShownAsTable):
     """One estimator's distance to the truth; total variations are fractions, averaged over P(X) of B.
 
     Attributes

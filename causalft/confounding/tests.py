@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalft.notebook import ShownAsTable
+
 __all__ = [
     "CELLS",
     "CONTRASTS",
@@ -50,7 +52,7 @@ TOO_WIDE = "the intervals are too wide"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(ShownAsTable):
     """A mean over seeds with its 95 % interval; fractions.
 
     Attributes

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalft.errors import CausalFTError
+from causalft.notebook import ShownAsTable
 from causalft.runs import plain
 from causalft.scm.exact import PositivityError, interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -19,7 +20,7 @@ SELECTION = ("S", "yes")
 
 
 @dataclass(frozen=True)
-class Truth:
+class Truth(ShownAsTable):
     """What a perfect observer sees and what a perfect experimenter would find; all probabilities are exact.
 
     Attributes

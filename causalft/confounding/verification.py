@@ -15,13 +15,14 @@ from causalft.confounding.picture_estimates import PictureEstimate
 from causalft.confounding.tests import Estimate
 from causalft.confounding.truth import Truth
 from causalft.confounding.words import TEST_NAMES
+from causalft.notebook import ShownAsTable
 from synthetic.designs import Design
 
 __all__ = ["Verification", "tables_of"]
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(ShownAsTable):
     """The outcome of the A/B experiment; accuracies are fractions.
 
     Attributes
@@ -80,6 +81,11 @@ class Verification:
     def tests(self) -> dict[str, Estimate]:
         """The contrasts of accuracies; the same as ``gaps``."""
         return self.gaps
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        rows: list[list[Any]] = [["verdict", self.verdict], ["reason", self.reason]]
+        rows += [[name, gap] for name, gap in self.gaps.items()]
+        return ["", ""], [*rows, *(["note", note] for note in self.notes)]
 
     def __repr__(self) -> str:
         lines = [

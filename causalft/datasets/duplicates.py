@@ -13,6 +13,7 @@ from causalft.datasets.decode import decode
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.overlap import pixels_digest
 from causalft.errors import CausalFTError, nearest
+from causalft.notebook import ShownAsTable
 
 __all__ = ["DUPLICATE_KINDS", "DuplicateReport", "duplicate_groups"]
 
@@ -24,7 +25,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True, repr=False)
-class DuplicateReport:
+class DuplicateReport(ShownAsTable):
     """Groups of duplicates in a set.
 
     Attributes

@@ -17,12 +17,13 @@ from causalft.datasets.containers import FolderContainer, ZipContainer, existing
 from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.stores import ArrayStore, ImageStore
 from causalft.errors import CausalFTError, nearest
+from causalft.notebook import ShownAsTable
 from causalft.printable import as_bytes
 
 __all__ = ["ImageSet"]
 
 
-class ImageSet:
+class ImageSet(ShownAsTable):
     """Images with labels; pictures are read when asked for, from any thread or process.
 
     Make one with `causalft.open_images` (every format), or `from_arrays`.
@@ -195,6 +196,13 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        sizes = [
+            np.bincount(self.labels[rows], minlength=self.n_classes) for rows in self.splits.values()
+        ] or [self.class_counts]
+        header = ["class", *self.splits] if self.splits else ["class", "images"]
+        return header, [[name, *counts] for name, *counts in zip(self.class_names, *sizes)]
 
     def __repr__(self) -> str:
         counts = self.class_counts

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.errors import CausalFTError, nearest
+from causalft.notebook import ShownAsTable
 
 __all__ = ["PRIOR_ORDERS", "Orders", "choose_orders", "order_against", "spearman"]
 
@@ -22,7 +23,7 @@ _LOW_ENOUGH = 0.01
 
 
 @dataclass(frozen=True, repr=False)
-class Orders:
+class Orders(ShownAsTable):
     """Chosen class orders.
 
     Attributes

@@ -9,12 +9,13 @@ import numpy as np
 
 from causalft.datasets.image_set import ImageSet
 from causalft.imbalance import GROUPS, data_groups, imbalance_factor
+from causalft.notebook import ShownAsTable
 
 __all__ = ["Overview", "overview"]
 
 
 @dataclass(frozen=True)
-class Overview:
+class Overview(ShownAsTable):
     """A set in numbers.
 
     Attributes
@@ -46,6 +47,13 @@ class Overview:
     class_counts: dict[str, dict[str, int]]
     factors: dict[str, int]
     notes: tuple[str, ...]
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        splits = list(self.splits) or ["all"]
+        rows = [
+            [name, *(counts.get(split, 0) for split in splits)] for name, counts in self.class_counts.items()
+        ]
+        return ["class", *splits], rows
 
     def __repr__(self) -> str:
         return f"Overview({self.format} '{self.name}': {self.n_images} images of {self.n_classes} classes)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +21,13 @@ from causalft.datasets.split_sizes import (
 )
 from causalft.errors import CausalFTError
 from causalft.imbalance import imbalance_factor as measured_imbalance
+from causalft.notebook import ShownAsTable
 
 __all__ = ["Splits", "cut_splits", "pool_splits"]
 
 
 @dataclass(frozen=True, repr=False)
-class Splits:
+class Splits(ShownAsTable):
     """Three disjoint parts of one set.
 
     Attributes
@@ -54,6 +56,11 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """The K class names."""
         return self.train.class_names
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        parts = (self.train, self.validation, self.test)
+        counts = zip(self.class_names, *(part.class_counts for part in parts))
+        return ["class", "train", "validation", "test"], [list(row) for row in counts]
 
     def __repr__(self) -> str:
         counts = self.train.class_counts

@@ -33,6 +33,7 @@ from causalft.confidence import Z95, share_interval
 from causalft.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy
+from causalft.notebook import ShownAsTable
 
 __all__ = ["Interval", "bootstrap", "resampled_accuracies"]
 
@@ -48,7 +49,7 @@ _BLOCK = BLOCK
 
 
 @dataclass(frozen=True, repr=False)
-class Interval:
+class Interval(ShownAsTable):
     """An estimate with its 95 % interval, as fractions unless its user says otherwise.
 
     Attributes

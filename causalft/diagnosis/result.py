@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.diagnosis.intervals import Interval
+from causalft.diagnosis.plots import DiagnosisPlots
+from causalft.notebook import ShownAsTable
 
 __all__ = ["CONTROL_KINDS", "BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore", "count"]
 
@@ -57,7 +59,7 @@ class BeforeAfter:
 
 
 @dataclass(frozen=True, repr=False)
-class ModelScore:
+class ModelScore(ShownAsTable):
     """Accuracy of one model, over all and by group.
 
     Attributes
@@ -123,7 +125,7 @@ class ModelScore:
 
 
 @dataclass(frozen=True, repr=False)
-class Control:
+class Control(ShownAsTable):
     """The same fusion over members that share one prior (for instance seeds of one model).
 
     Attributes
@@ -180,7 +182,7 @@ class Control:
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis:
+class Diagnosis(DiagnosisPlots, ShownAsTable):
     """Which classes the pre-training hurts, and what fusing the strata does about it.
 
     Attributes
@@ -318,6 +320,15 @@ class Diagnosis:
             "conclusion": self.conclusion(),
             "no_conclusion": list(self.no_conclusion),
         }
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        groups = ("many", "medium", "few")
+        header = ["model", "accuracy", *(f"D-{group}" for group in groups)]
+        rows = [
+            [name, score.accuracy, *(score.D[group] for group in groups)]
+            for name, score in (*self.strata.items(), ("fused", self.fused))
+        ]
+        return header, rows
 
     def __repr__(self) -> str:
         names = ", ".join(self.strata)

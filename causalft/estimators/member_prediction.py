@@ -15,6 +15,7 @@ from scipy.special import softmax
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import PREDICTIONS
+from causalft.notebook import ShownAsTable
 from causalft.priors import PriorEstimate
 from causalft.runs import atomic_path
 from causalft.strata.stratum import Stratum
@@ -23,7 +24,7 @@ __all__ = ["PREDICTIONS", "MemberPrediction", "read_prediction", "write_predicti
 
 
 @dataclass(frozen=True, repr=False)
-class MemberPrediction:
+class MemberPrediction(ShownAsTable):
     """What one stratum says of the validation and test images, before and after tuning.
 
     Attributes

@@ -21,12 +21,13 @@ from causalft.estimators.fusion import (
 )
 from causalft.estimators.kinds import Kind
 from causalft.estimators.stratum_prior import estimate_stratum_prior
+from causalft.notebook import ShownAsTable
 
 __all__ = ["Mixing", "check_mixing", "fit_mixing"]
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mixing(ShownAsTable):
     """How P(Y | b, c) of the strata become P(Y | do(X)).
 
     Attributes

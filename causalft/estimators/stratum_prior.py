@@ -8,6 +8,7 @@ P(C=c) = 1/M; what likelihood prefers leans to the sharper member and need not b
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import label_log_probabilities
 from causalft.estimators.kinds import Kind
+from causalft.notebook import ShownAsTable
 
 __all__ = ["StratumPrior", "estimate_stratum_prior"]
 
@@ -24,7 +26,7 @@ _FLOOR = 1e-12  # a weight of 0 would stay there
 
 
 @dataclass(frozen=True, repr=False)
-class StratumPrior:
+class StratumPrior(ShownAsTable):
     """Estimated P(C).
 
     Attributes
@@ -54,6 +56,13 @@ class StratumPrior:
     def converged(self) -> bool:
         """Whether the estimate is within 1e-7 nats a sample of the maximum."""
         return self.gap <= _GAP
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        rows = [
+            [c, float(w), float(low), float(high)]
+            for c, (w, (low, high)) in enumerate(zip(self.weights, self.ci95))
+        ]
+        return ["stratum", "P(c)", "low", "high"], rows
 
     def __repr__(self) -> str:
         cells = ", ".join(

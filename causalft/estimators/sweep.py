@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
+from causalft.notebook import ShownAsTable
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss
@@ -33,7 +34,7 @@ Labelled = tuple[NDArray[np.floating], ArrayLike]
 
 
 @dataclass(frozen=True, repr=False)
-class Sweep:
+class Sweep(ShownAsTable):
     """What a sweep found.
 
     Attributes
@@ -49,6 +50,9 @@ class Sweep:
 
     table: pd.DataFrame
     heads: dict[tuple[str, str, float, int], nn.Module]
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        return [str(name) for name in self.table.columns], self.table.to_numpy(dtype=object).tolist()
 
     def __repr__(self) -> str:
         return f"Sweep({len(self.table)} heads in {self.table['seconds'].sum():.1f} s)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.locks import writing
+from causalft.notebook import ShownAsTable
 from causalft.runs import Run, made_record
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
@@ -33,7 +34,7 @@ __all__ = ["FittedRun", "run_fit"]
 
 
 @dataclass(frozen=True, repr=False)
-class FittedRun:
+class FittedRun(ShownAsTable):
     """What :func:`run_fit` gives back.
 
     Attributes
@@ -50,6 +51,9 @@ class FittedRun:
     metrics: dict[str, Any]
     diagnosis: Diagnosis
     worst_classes: tuple[ClassReport, ...] = ()
+
+    def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        return self.diagnosis._table()
 
     def __repr__(self) -> str:
         return f"FittedRun({str(self.run.path)!r}, accuracy {100 * self.metrics['fused']['accuracy']:.1f} %)"

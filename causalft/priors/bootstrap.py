@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from scipy.stats import norm
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
+from causalft.notebook import ShownAsTable
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.estimate import PriorEstimate, fit_table
 from causalft.priors.offsets import Table, solve
@@ -22,7 +24,7 @@ _COLUMNS = 64  # draws solved together
 
 
 @dataclass(frozen=True, repr=False)
-class PriorIntervals:
+class PriorIntervals(ShownAsTable):
     """An estimated prior with what the labelled sample leaves open.
 
     Attributes
@@ -65,6 +67,14 @@ class PriorIntervals:
         """Probability that a class is in the group that the estimate puts it in: (K,)."""
         own = [GROUPS.index(group) for group in self.groups]
         return self.group_probability[np.arange(len(own)), own]
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        prior, (low, high) = self.estimate.prior, np.exp(self.log_prior).T
+        rows = [
+            [int(k), float(prior[k]), float(low[k]), float(high[k]), str(self.groups[k])]
+            for k in np.argsort(-prior, kind="stable")
+        ]
+        return ["class", "prior", "low", "high", "P group"], rows
 
     def __repr__(self) -> str:
         sure = int((self.group_confidence >= 0.9).sum())

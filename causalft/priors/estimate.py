@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
+from causalft.notebook import ShownAsTable
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.offsets import Table, solve
 from causalft.priors.strength import choose_strength
@@ -16,7 +18,7 @@ __all__ = ["PriorEstimate", "debias", "estimate_prior"]
 
 
 @dataclass(frozen=True, repr=False)
-class PriorEstimate:
+class PriorEstimate(ShownAsTable):
     """A label prior estimated by GLA.
 
     Attributes
@@ -46,6 +48,10 @@ class PriorEstimate:
     def imbalance(self) -> float:
         """Largest over smallest prior."""
         return float(self.prior.max() / self.prior.min())
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        order = np.argsort(-self.prior, kind="stable")
+        return ["class", "prior"], [[int(k), float(self.prior[k])] for k in order]
 
     def __repr__(self) -> str:
         state = "" if self.converged else ", NOT converged"

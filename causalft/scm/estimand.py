@@ -8,13 +8,14 @@ from typing import Any
 
 import networkx as nx
 
+from causalft.notebook import ShownAsTable
 from causalft.scm.general_id import Expression, Hedge, Probability, Product, Ratio, Sum, needed_names
 
 __all__ = ["Estimand", "Identification", "backdoor", "frontdoor", "general", "instrument"]
 
 
 @dataclass(frozen=True)
-class Estimand:
+class Estimand(ShownAsTable):
     """One way to identify the effect of a treatment on an outcome.
 
     Attributes
@@ -64,7 +65,7 @@ class Estimand:
 
 
 @dataclass(frozen=True)
-class Identification:
+class Identification(ShownAsTable):
     """Everything a graph says about the effect of a treatment on an outcome.
 
     Attributes
@@ -116,6 +117,12 @@ class Identification:
     def adjustment_set(self) -> tuple[str, ...] | None:
         """The first smallest backdoor set, or None if there is none."""
         return self.backdoor[0].variables if self.backdoor else None
+
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
+        found = [*self.backdoor, *self.frontdoor, *self.instruments, *self.conditional_instruments]
+        if self.general is not None:
+            found.append(self.general)
+        return ["by", "variables", "formula"], [[e.kind, e.variables, e.formula] for e in found]
 
     def __repr__(self) -> str:
         lines = [

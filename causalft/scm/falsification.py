@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from causalft.notebook import ShownAsTable
 from causalft.runs import plain
 from causalft.scm.independence import IndependenceTest
 from causalft.scm.p_words import p_words
@@ -39,7 +40,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Falsification:
+class Falsification(ShownAsTable):
     """What a table says against a graph.
 
     Attributes
