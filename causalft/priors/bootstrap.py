@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
@@ -16,11 +17,13 @@ from causalft.notebook import ShownAsTable
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.estimate import PriorEstimate, fit_table
 from causalft.priors.offsets import Table, solve
+from causalft.priors.profile import Imbalance, imbalance_of
 from causalft.priors.strength import effective_size
 
 __all__ = ["PriorIntervals", "bootstrap_prior"]
 
 _COLUMNS = 64  # draws solved together
+_WEAK = 2.0  # standard deviation of log q that a weak pull believes; an exponential imbalance of 100 has 1.33
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,12 +35,17 @@ class PriorIntervals(ShownAsTable):
     estimate : PriorEstimate
     log_prior : (K, 2) array
         Interval of log q of each class: the estimate and as many root mean squares of the draws about it as the level
-        asks of a normal law; never above 0.
+        asks of a normal law (without a penalty: of Student's t with 2 n + 1 degrees of freedom, n images of the
+        class); never above 0.
     group_probability : (K, 3) array
         Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.imbalance.GROUPS`); rows
         sum to 1.
     imbalance : (2,) array
-        Interval of largest over smallest prior, a number that few images overstate.
+        Interval of largest over smallest prior, of the classes that have a labelled sample; NaN where the samples say
+        next to nothing of it.
+    imbalance_estimate : float
+        Largest over smallest prior, corrected for the noise that raises it in the estimate
+        (:mod:`causalft.priors.profile`); NaN with the interval.
     n_labelled : (K,) array of int
         Labelled samples of each class. With none, the interval is what the penalty believes.
     n_boot, seed : int
@@ -51,6 +59,7 @@ class PriorIntervals(ShownAsTable):
     log_prior: NDArray[np.float64] = field(compare=False)
     group_probability: NDArray[np.float64] = field(compare=False)
     imbalance: NDArray[np.float64] = field(compare=False)
+    imbalance_estimate: float = field(compare=False)
     n_labelled: NDArray[np.int64] = field(compare=False)
     n_boot: int
     seed: int
@@ -79,9 +88,10 @@ class PriorIntervals(ShownAsTable):
     def __repr__(self) -> str:
         sure = int((self.group_confidence >= 0.9).sum())
         low, high = self.imbalance
+        known = f"{self.imbalance_estimate:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(low) else "not known"
         return (
             f"PriorIntervals({len(self.log_prior)} classes from {self.estimate.n} samples, imbalance "
-            f"{self.estimate.imbalance:.3g} [{low:.3g}, {high:.3g}], {sure} classes sure (90 %) of their P group, "
+            f"{known}, {sure} classes sure (90 %) of their P group, "
             f"{self.n_boot} draws)"
         )
 
@@ -94,7 +104,7 @@ def bootstrap_prior(
     *,
     target_prior: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    l2: float | str = 0.0,
+    l2: float | str = "cv",
     level: float = 0.95,
     folds: int = 5,
 ) -> PriorIntervals:
@@ -154,19 +164,19 @@ def bootstrap_prior(
     # The root mean square about the estimate, so that what the estimate is biased by widens the interval.
     log_q = np.log(estimate.prior)
     deviation = np.sqrt(((draws - log_q[:, None]) ** 2).mean(axis=1))
-    reach = norm.ppf((1 + level) / 2) * deviation
-    # The largest of noisy numbers over the smallest is biased upwards, in a draw more than in the estimate: only the
-    # spread of the draws is used.
-    log_imbalance = np.ptp(log_q) + norm.ppf((1 + level) / 2) * np.ptp(draws, axis=0).std() * np.array(
-        [-1, 1]
-    )
+    # Without a penalty nothing but the images of a class says how much its estimate varies: Student's t.
+    n_labelled = np.bincount(y, minlength=n_classes)
+    tail = norm.ppf((1 + level) / 2) if estimate.l2 > 0 else student.ppf((1 + level) / 2, 2 * n_labelled + 1)
+    reach = tail * deviation
+    imbalance = _imbalance(table, w, level, seed)
     belongs = np.stack([prior_groups(column) for column in draws.T])
     return PriorIntervals(
         estimate=estimate,
         log_prior=np.stack([log_q - reach, np.minimum(log_q + reach, 0)], axis=1),
         group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
-        imbalance=np.exp(np.maximum(log_imbalance, 0)),
-        n_labelled=np.bincount(y, minlength=n_classes),
+        imbalance=np.array([imbalance.low, imbalance.high] if imbalance else [np.nan, np.nan]),
+        imbalance_estimate=imbalance.value if imbalance else float("nan"),
+        n_labelled=n_labelled,
         n_boot=n_boot,
         seed=seed,
         level=level,
@@ -201,6 +211,34 @@ def _draw(
         found.append(log_softmax(-solution.values, axis=0))
         n_converged += int(solution.converged.sum())
     return np.concatenate(found, axis=1), n_converged
+
+
+def _imbalance(table: Table, weights: NDArray[np.float64], level: float, seed: int) -> Imbalance | None:
+    """Of the classes with a sample, from an estimate with a weak pull: what the strength of the pull does not decide."""
+    rng = np.random.default_rng(seed)
+    n_effective = effective_size(weights)
+    l2 = np.full(_COLUMNS, 1 / (n_effective * _WEAK**2))
+    drawn = weights[:, None] * _counts(table.labels, table.n_classes, _COLUMNS, rng)
+    absent = table.class_sums(weights[:, None]) == 0
+    weak = solve(table, weights[:, None], l2[:1], absent=absent).values
+    draws = solve(
+        table,
+        drawn / drawn.sum(axis=0),
+        l2,
+        start=np.repeat(weak, _COLUMNS, axis=1),
+        absent=np.repeat(absent, _COLUMNS, axis=1),
+    ).values
+    present = ~absent[:, 0]
+    if present.sum() < 2:
+        return None
+    return imbalance_of(
+        -weak[present, 0],
+        -draws[present],
+        _WEAK,
+        n_per_class=table.n / present.sum(),
+        level=level,
+        seed=seed,
+    )
 
 
 def _counts(

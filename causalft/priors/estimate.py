@@ -46,7 +46,8 @@ class PriorEstimate(ShownAsTable):
 
     @property
     def imbalance(self) -> float:
-        """Largest over smallest prior."""
+        """Largest over smallest prior of the estimate; the noise of few images raises it
+        (:func:`causalft.priors.bootstrap_prior` corrects for that)."""
         return float(self.prior.max() / self.prior.min())
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
@@ -69,7 +70,7 @@ def estimate_prior(
     labels: ArrayLike,
     target_prior: ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    l2: float | str = 0.0,
+    l2: float | str = "cv",
     *,
     folds: int = 5,
     seed: int = 0,
@@ -89,11 +90,12 @@ def estimate_prior(
     weights : (n,) array of non-negative numbers, optional
         Sample weights, for instance target prior over class share where the sample is not balanced.
     l2 : float or "cv"
-        Weight of the penalty ``l2 / 2 * sum_k (log q_k - mean log q)^2``: pulls towards a uniform q; needed
-        where a class has no labelled sample. It is the belief that log q has the variance ``1 / (n l2)``. ``"cv"``
-        chooses it by the likelihood of held-out samples; the choice is in the result. A class without a labelled
-        sample gets the geometric mean of the others: it is left out of the softmax, since samples of some classes
-        say nothing certain of one that was not looked for.
+        Weight of the penalty ``l2 / 2 * sum_k (log q_k - mean log q)^2``: pulls towards a uniform q. It is the belief
+        that log q has the variance ``1 / (n l2)``. ``"cv"``, the default, takes the strongest pull whose held-out
+        likelihood is within one standard error of the best; the choice is in the result. 0 is GLA as published, which
+        from few images is worse than a uniform prior. A class without a labelled sample gets the geometric mean of
+        the others: it is left out of the softmax, since samples of some classes say nothing certain of one that was
+        not looked for.
     folds, seed : int
         Of the cross-validation: folds are stratified by class, and the seed decides who goes where.
 

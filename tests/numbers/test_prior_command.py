@@ -116,7 +116,7 @@ def fitted(tmp_path_factory, photos, tiny_zoo):
 
 
 def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
-    documents = found(run("--run", fitted, *QUICK, "--l2", 0))
+    documents = found(run("--run", fitted, *QUICK))
     metrics = json.loads((fitted / "metrics.json").read_text())
     assert [document["name"] for document in documents] == ["clip", "openclip"]
     for document in documents:
@@ -124,7 +124,7 @@ def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
         np.testing.assert_allclose([row["prior"] for row in document["classes"]], known, rtol=1e-5)
         assert document["pretraining_loss"] == "caption-bank" and document["n"] == 16
         assert [row["class"] for row in document["classes"]] == metrics["classes"]
-    (one,) = found(run("--run", fitted, "--stratum", "openclip", *QUICK, "--l2", 0))
+    (one,) = found(run("--run", fitted, "--stratum", "openclip", *QUICK))
     assert one == documents[1]
 
 

@@ -44,8 +44,8 @@ def test_cross_validation_beats_no_pull_and_a_heavy_one(n_per_class: int) -> Non
     for seed in range(15):
         prior = known_prior(seed)
         logits, labels = simulate(n_per_class, prior, seed=100 + seed)
-        none.append(kl_divergence(prior, estimate_prior(logits, labels).prior))
-        chosen.append(kl_divergence(prior, estimate_prior(logits, labels, l2="cv", seed=seed).prior))
+        none.append(kl_divergence(prior, estimate_prior(logits, labels, l2=0).prior))
+        chosen.append(kl_divergence(prior, estimate_prior(logits, labels, seed=seed).prior))
         heavy.append(kl_divergence(prior, estimate_prior(logits, labels, l2=1.0).prior))
     assert np.mean(chosen) < 0.9 * np.mean(none)
     assert np.mean(chosen) < 0.7 * np.mean(heavy)
@@ -56,10 +56,50 @@ def test_cross_validation_says_what_it_chose_and_repeats_itself() -> None:
     found, again = (estimate_prior(logits, labels, l2="cv", seed=3) for _ in range(2))
     strengths, risks = zip(*found.l2_path, strict=True)
     assert list(strengths) == sorted(strengths, reverse=True) and strengths[-1] == 0
-    assert found.l2 == strengths[int(np.argmin(risks))]
+    assert found.l2 >= strengths[int(np.argmin(risks))]
     assert "by cross-validation" in repr(found)
     np.testing.assert_array_equal(found.prior, again.prior)
     np.testing.assert_allclose(found.prior, estimate_prior(logits, labels, l2=found.l2).prior, rtol=1e-9)
+
+
+def test_the_strongest_pull_within_one_standard_error_of_the_best_is_chosen() -> None:
+    logits, labels = simulate(4, known_prior(2, 8), seed=2)
+    n, fold = len(labels), _folds(labels, 5, seed=0)
+    found = estimate_prior(logits, labels)
+    losses = np.empty((len(found.l2_path), n))
+    for row, (l2, _) in zip(losses, found.l2_path, strict=True):
+        for k in range(5):
+            train = fold != k
+            sizes = np.bincount(labels[train], minlength=8)[labels[train]]
+            prior = estimate_prior(
+                logits[train], labels[train], l2=l2 * n / train.sum(), weights=1 / sizes
+            ).prior
+            row[~train] = -np.log(softmax(logits - np.log(prior), axis=1)[np.arange(n), labels])[~train]
+    worse = losses - losses[losses.mean(1).argmin()]
+    within = worse.mean(1) <= worse.std(1) / np.sqrt(n) + 1e-9
+    assert found.l2 == found.l2_path[int(within.argmax())][0]
+
+
+@pytest.mark.parametrize("n_classes, n_per_class, seeds", [(8, 1, 20), (8, 5, 12), (100, 5, 3)])
+def test_few_images_never_give_a_prior_much_worse_than_uniform(n_classes, n_per_class, seeds) -> None:
+    """As published, GLA from five images in each of 100 classes is worse than no estimate at all."""
+    for imbalance in (1.0, 100.0):
+        found, uniform = [], []
+        for seed in range(seeds):
+            prior = imbalance ** (-np.arange(n_classes) / (n_classes - 1))
+            prior = np.random.default_rng(seed).permutation(prior / prior.sum())
+            estimate = estimate_prior(*simulate(n_per_class, prior, seed=200 + seed))
+            found.append(kl_divergence(prior, estimate.prior))
+            uniform.append(kl_divergence(prior, np.full(n_classes, 1 / n_classes)))
+        assert np.mean(found) < np.mean(uniform) + 0.05
+
+
+def test_eight_images_do_not_make_one_class_nearly_certain() -> None:
+    """A confident, mostly wrong model on one image of each of 8 classes: unpulled, its prior is nonsense."""
+    rng = np.random.default_rng(3)
+    logits = 12 * rng.normal(size=(8, 8))
+    wild, tame = (estimate_prior(logits, np.arange(8), l2=l2) for l2 in (1e-9, "cv"))
+    assert wild.imbalance > 1e5 and tame.imbalance < 100 and tame.prior.max() < 0.5
 
 
 def test_held_out_risk_is_that_of_the_folds_fitted_one_by_one() -> None:
@@ -111,6 +151,7 @@ def test_intervals_cover_and_group_probabilities_are_honest(n_per_class: int, l2
         hits.append((found.groups == prior_groups(prior)).mean())
         claimed.append(found.group_confidence.mean())
         imbalance.append(found.imbalance[0] <= 100 <= found.imbalance[1])
+        assert found.imbalance[0] <= found.imbalance_estimate <= found.imbalance[1]
         np.testing.assert_allclose(found.group_probability.sum(axis=1), 1)
     assert 0.88 <= np.mean(covered) <= 0.995
     assert np.mean(imbalance) >= 0.8
