@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.cli.prior_files import LabelledLogits
+    from causalft.priors import PriorIntervals
 
 __all__ = ["command"]
 
@@ -161,8 +162,10 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
         try:
             with safe_open(path, framework="np") as tensors:
                 logits = tensors.get_tensor("zero_shot_validation")
-                if "validation_labels" in tensors.keys():  # noqa: SIM118 - safe_open is no mapping
+                kept = set(tensors.keys())
+                if "validation_labels" in kept:
                     labels = tensors.get_tensor("validation_labels")
+                truth = tensors.get_tensor("true_prior") if "true_prior" in kept else None
         except FileNotFoundError:
             raise CausalFTError(
                 f"{folder} holds no logits of the validation images (no {path.relative_to(folder)}), as after push and "
@@ -172,7 +175,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
             raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
         if labels is None:
             labels = _validation_labels(run)
-        found[name] = (LabelledLogits(logits, labels, names), losses[name])
+        found[name] = (LabelledLogits(logits, labels, names, truth), losses[name])
     return found
 
 
@@ -198,7 +201,7 @@ def _document(
     from scipy.stats import chisquare
 
     from causalft.imbalance import GROUPS
-    from causalft.priors import bootstrap_prior, prior_caveat
+    from causalft.priors import bootstrap_prior, few_images_caveat, prior_caveat
 
     n_classes = data.logits.shape[1]
     counts = np.zeros(n_classes)
@@ -220,13 +223,18 @@ def _document(
         data.classes, found.estimate.prior, low, high, found.n_labelled, found.groups, found.group_probability,
         strict=True,
     )  # fmt: skip
+    truth = data.true_prior
+    few = few_images_caveat(found)
+    known = bool(np.isfinite(found.imbalance).all())
     return {
         "name": name,
         "n": found.estimate.n,
         "n_classes": n_classes,
         "target": target,
-        "imbalance": found.estimate.imbalance,
-        "imbalance_ci95": found.imbalance,
+        "imbalance": found.imbalance_estimate if known else None,
+        "imbalance_ci95": found.imbalance if known else None,
+        "imbalance_reason": None if known else "the labelled images say too little; the pull alone decides",
+        "imbalance_of_estimate": found.estimate.imbalance,
         "loss": found.estimate.loss,
         "l2": found.estimate.l2,
         "l2_path": found.estimate.l2_path,
@@ -234,7 +242,8 @@ def _document(
         "n_boot": n_boot,
         "seed": seed,
         "pretraining_loss": loss,
-        "caveat": prior_caveat(loss),
+        "caveat": " ".join(filter(None, [few, prior_caveat(loss)])),
+        "truth": None if truth is None else _truth(found, truth),
         "classes": [
             {
                 "class": label,
@@ -243,9 +252,29 @@ def _document(
                 "n_labelled": int(n),
                 "group": str(group),
                 "group_probability": dict(zip(GROUPS, map(float, p), strict=True)),
+                "true_prior": None if truth is None else float(truth[k]),
             }
-            for label, q, a, b, n, group, p in rows
+            for k, (label, q, a, b, n, group, p) in enumerate(rows)
         ],
+    }
+
+
+def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
+    """How near the estimate comes to the prior that the model was pre-trained with."""
+    import numpy as np
+
+    from causalft.imbalance import prior_groups
+    from causalft.priors import kl_divergence, rank_correlation
+
+    log_truth = np.log(truth)
+    inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])
+    return {
+        "imbalance": float(truth.max() / truth.min()),
+        "spearman": rank_correlation(truth, found.estimate.prior),
+        "kl": kl_divergence(truth, found.estimate.prior),
+        "kl_of_uniform": kl_divergence(truth, np.full(len(truth), 1 / len(truth))),
+        "n_inside_ci95": int(inside.sum()),
+        "n_same_group": int((found.groups == prior_groups(truth)).sum()),
     }
 
 
@@ -255,7 +284,9 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
     order = sorted(document["classes"], key=lambda row: -row["prior"])
     table = Table(title=f"label prior of {document['name']}", title_justify="left", box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
-    for column in ("prior %", "95 %", "labelled", "P group", "probability %"):
+    truth = document["truth"]
+    true = ("true %",) if truth else ()
+    for column in ("prior %", "95 %", *true, "labelled", "P group", "probability %"):
         table.add_column(column, justify="right")
     shown = order if len(order) <= rows else [*order[: (rows + 1) // 2], None, *order[-(rows // 2) :]]
     for row in shown:
@@ -265,14 +296,23 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
         low, high = (f"{100 * value:.3g}" for value in row["ci95"])
         probability = f"{100 * row['group_probability'][row['group']]:.0f}"
         prior = f"{100 * row['prior']:.3g}"
+        true = (f"{100 * row['true_prior']:.3g}",) if truth else ()
         table.add_row(
-            row["class"], prior, f"{low} to {high}", str(row["n_labelled"]), row["group"], probability
+            row["class"], prior, f"{low} to {high}", *true, str(row["n_labelled"]), row["group"], probability
         )
     out.print(table)
-    low, high = document["imbalance_ci95"]
-    out.print(
-        f"imbalance  {document['imbalance']:.3g} [{low:.3g}, {high:.3g}], of {document['n_classes']} classes"
-    )
+    if document["imbalance"] is None:
+        shown = f"not known ({document['imbalance_reason']})"
+    else:
+        low, high = document["imbalance_ci95"]
+        shown = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
+    out.print(f"imbalance  {shown}, of {document['n_classes']} classes")
+    if truth:
+        out.print(
+            f"truth      this zoo knows it: imbalance {truth['imbalance']:.3g}; Spearman {truth['spearman']:.2f}, KL to "
+            f"the truth {truth['kl']:.3f} (uniform {truth['kl_of_uniform']:.3f}), {truth['n_inside_ci95']} of "
+            f"{document['n_classes']} classes inside their interval, {truth['n_same_group']} in their true P group"
+        )
     labelled = (
         "taken as balanced"
         if document["target"] == "balanced"
@@ -305,6 +345,7 @@ def _write(path: Path, documents: list[dict[str, Any]]) -> None:
             "high": row["ci95"][1],
             "n_labelled": row["n_labelled"],
             "group": row["group"],
+            "true_prior": row["true_prior"],
             **{f"p_{group}": value for group, value in row["group_probability"].items()},
         }
         for document in documents

@@ -32,11 +32,14 @@ class LabelledLogits:
     logits : (n, K) array
     labels : (n,) array of int
     classes : list of K str
+    true_prior : (K,) array, optional
+        Where the zoo of the model knows it; sums to 1.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     classes: list[str]
+    true_prior: np.ndarray | None = None
 
 
 def read_labelled_logits(

@@ -242,17 +242,18 @@ def _priors(metrics: Metrics) -> Table:
     for name, scores in metrics["strata"].items():
         prior = list(scores["label_prior"])
         spearman = scores.get("prior_spearman")
-        true = "not known" if spearman is None else f"{spearman:.2f}"
+        truth = scores.get("true_label_prior")
         rows.append(
             [
                 name,
                 f"{100 * max(prior):.2g} %",
                 f"{100 * min(prior):.2g} %",
                 f"{max(prior) / min(prior):.0f}",
-                true,
+                "not known" if truth is None else f"{max(truth) / min(truth):.0f}",
+                "not known" if spearman is None else f"{spearman:.2f}",
             ]
         )
-    columns = ["stratum", "largest", "smallest", "imbalance", "Spearman with the true prior"]
+    columns = ["stratum", "largest", "smallest", "imbalance", "true imbalance", "Spearman with the truth"]
     return Table(columns, rows, "Estimated label priors.")
 
 

@@ -17,7 +17,7 @@ from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.scores import mean_class_accuracy
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import balancing_weights, class_accuracy, group_accuracy, prior_groups
-from causalft.priors import debias, rank_correlation
+from causalft.priors import debias, kl_divergence, rank_correlation
 from causalft.runs import Run, atomic_path
 
 __all__ = ["class_reports", "diagnose_run", "fuse_seeds", "write_predictions"]
@@ -118,7 +118,11 @@ def diagnose_run(
             seconds=first.seconds,
         )
         if first.true_prior is not None:
-            metrics["strata"][name]["prior_spearman"] = rank_correlation(first.prior.prior, first.true_prior)
+            metrics["strata"][name].update(
+                prior_spearman=rank_correlation(first.prior.prior, first.true_prior),
+                prior_kl=kl_divergence(first.true_prior, first.prior.prior),
+                true_label_prior=first.true_prior.tolist(),
+            )
     adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
     if adjusted:
         gla_fused, _ = fuse_seeds(settings, splits, adjusted, settings.stratum_prior)

@@ -14,7 +14,7 @@ from causalft.lazy import lazy_names
 
 if TYPE_CHECKING:
     from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior
-    from causalft.priors.caveat import PRETRAINING_LOSSES, prior_caveat, prior_caveats
+    from causalft.priors.caveat import PRETRAINING_LOSSES, few_images_caveat, prior_caveat, prior_caveats
     from causalft.priors.compare import kl_divergence, rank_correlation
     from causalft.priors.estimate import PriorEstimate, debias, estimate_prior
     from causalft.priors.validation import prior_on_validation
@@ -26,6 +26,7 @@ __all__ = [
     "bootstrap_prior",
     "debias",
     "estimate_prior",
+    "few_images_caveat",
     "kl_divergence",
     "prior_caveat",
     "prior_caveats",
@@ -40,6 +41,7 @@ _HOMES = {
     "bootstrap_prior": "causalft.priors.bootstrap",
     "debias": "causalft.priors.estimate",
     "estimate_prior": "causalft.priors.estimate",
+    "few_images_caveat": "causalft.priors.caveat",
     "kl_divergence": "causalft.priors.compare",
     "prior_caveat": "causalft.priors.caveat",
     "prior_caveats": "causalft.priors.caveat",

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from causalft.errors import CausalFTError, nearest
 
-__all__ = ["PRETRAINING_LOSSES", "prior_caveat", "prior_caveats"]
+if TYPE_CHECKING:
+    from causalft.priors.bootstrap import PriorIntervals
+
+__all__ = ["PRETRAINING_LOSSES", "few_images_caveat", "prior_caveat", "prior_caveats"]
+
+_SURE = 0.5  # probability of its P group below which a class's group means nothing
 
 _CONTRASTIVE = (
     "A contrastive loss with in-batch negatives has its optimum at log p(y|x) - log p(y) + const: the class prior "
@@ -18,8 +26,9 @@ _IS = (
 )
 
 PRETRAINING_LOSSES: dict[str, str] = {
-    "caption-bank": "The pre-training loss normalised over all class captions, so that its prior stays in the "
-    "logits: the estimate q is one of the pre-training prior P_P(Y), as far as the model has converged.",
+    "caption-bank": "The pre-training loss normalised over all class captions, which leaves the class prior in the "
+    "logits: q estimates the pre-training prior P_P(Y), but only as well as the model has converged and the number of "
+    "labelled images allows.",
     "in-batch contrastive": _CONTRASTIVE + _IS,
     "no captions": "This backbone was pre-trained without captions, and the means of the training images of each class "
     "stand in for them: the estimate q is NOT a pre-training prior. It is the offset -log q that calibrates this "
@@ -84,3 +93,33 @@ def prior_caveats(losses: Mapping[str, str]) -> list[str]:
     if len(names) == 1:
         return [prior_caveat(loss) for loss in names]
     return [f"{', '.join(models)}: {prior_caveat(loss)}" for loss, models in names.items()]
+
+
+def few_images_caveat(found: PriorIntervals) -> str | None:
+    """Say that the labelled images do not settle which classes have a high prior; None if they do.
+
+    They do not where, for half the classes or more, the P group of the estimate has a probability below 50 %, or where
+    the interval of the imbalance reaches 1.
+
+    Examples
+    --------
+    >>> from causalft.priors import bootstrap_prior
+    >>> print(few_images_caveat(bootstrap_prior(np.zeros((2, 2)), [0, 1], n_boot=20)))
+    The 2 labelled images (median 1 per class) do not show that the classes differ in their prior at all: the order of
+    the classes, and the P groups, are mostly chance.
+    """
+    unsure = found.group_confidence < _SURE
+    images = (
+        f"The {found.estimate.n:,} labelled images (median {np.median(found.n_labelled):g} per class) do not show"
+    )
+    if not found.imbalance[0] > 1:  # NaN too
+        return (
+            f"{images} that the classes differ in their prior at all: the order of the classes, and the P groups, are "
+            "mostly chance."
+        )
+    if unsure.mean() >= 0.5:
+        return (
+            f"{images} which P group most classes belong to: {int(unsure.sum())} of {len(unsure)} are in a group of "
+            "less than 50 % probability."
+        )
+    return None

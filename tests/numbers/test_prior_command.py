@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from causalft.priors import estimate_prior
+from causalft.priors import estimate_prior, kl_divergence
 from tests import command_line
 from tests.command_line import said
 
@@ -83,7 +83,7 @@ def test_the_table_leads_with_the_highest_prior_and_ends_with_the_caveat(tmp_pat
     lines = result.stdout.splitlines()
     assert lines[0].strip() == "label prior of sample" and lines[2].startswith("ant") and "many" in lines[2]
     text = " ".join(result.stdout.split())
-    assert "by cross-validation" in text and "one of the pre-training prior P_P(Y)" in text
+    assert "by cross-validation" in text and "q estimates the pre-training prior P_P(Y), but only" in text
     table = pd.read_csv(tmp_path / "prior.csv")
     assert table["class"].tolist() == NAMES and table["prior"].sum() == pytest.approx(1)
     np.testing.assert_allclose(table[["p_many", "p_medium", "p_few"]].sum(axis=1), 1)
@@ -124,8 +124,45 @@ def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
         np.testing.assert_allclose([row["prior"] for row in document["classes"]], known, rtol=1e-5)
         assert document["pretraining_loss"] == "caption-bank" and document["n"] == 16
         assert [row["class"] for row in document["classes"]] == metrics["classes"]
+        truth = np.array(metrics["strata"][document["name"]]["true_label_prior"])
+        assert [row["true_prior"] for row in document["classes"]] == truth.tolist()
+        said = document["truth"]
+        assert said["imbalance"] == pytest.approx(truth.max() / truth.min()) == pytest.approx(0.7 / 0.03)
+        assert said["kl"] == pytest.approx(kl_divergence(truth, known)) and said["n_inside_ci95"] <= 4
+        assert said["kl"] == pytest.approx(metrics["strata"][document["name"]]["prior_kl"])
     (one,) = found(run("--run", fitted, "--stratum", "openclip", *QUICK))
     assert one == documents[1]
+
+
+def test_a_prior_from_eight_images_is_no_finding(tmp_path):
+    logits = 12 * np.random.default_rng(3).normal(size=(8, 8))
+    np.savez(tmp_path / "s.npz", logits=logits, label=np.arange(8))
+    result = run("--logits", tmp_path / "s.npz", "--n-boot", 20, "--pretraining-loss", "caption-bank")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "caveat The 8 labelled images (median 1 per class) do not show that the classes differ" in text
+
+
+def test_the_truth_stands_beside_the_estimate(fitted, tmp_path):
+    result = run("--run", fitted, "--stratum", "clip", "--n-boot", 20, "--out", tmp_path / "prior.parquet")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stdout.split())
+    assert "true %" in text and "truth this zoo knows it: imbalance 23.3; Spearman" in text
+    assert pd.read_parquet(tmp_path / "prior.parquet")["true_prior"].max() == pytest.approx(0.7)
+
+
+def test_the_imbalance_is_corrected_for_the_noise_that_raises_it(tmp_path):
+    rng = np.random.default_rng(1)
+    prior = 100.0 ** (-np.arange(60) / 59)
+    prior = rng.permutation(prior / prior.sum())
+    centres, labels = 1.5 * rng.normal(size=(60, 10)), np.repeat(np.arange(60), 10)
+    x = centres[labels] + rng.normal(size=(600, 10))
+    logits = -0.5 * ((x[:, None] - centres) ** 2).sum(-1) + np.log(prior)
+    np.savez(tmp_path / "s.npz", logits=logits, label=labels)
+    (document,) = found(run("--logits", tmp_path / "s.npz", "--l2", 0, *QUICK))
+    low, high = document["imbalance_ci95"]
+    assert document["imbalance_of_estimate"] > 300 and 50 < document["imbalance"] < 200
+    assert low < 100 < high and document["imbalance_reason"] is None and document["truth"] is None
 
 
 def test_a_run_from_before_the_pretraining_loss_was_kept_has_the_caveat_of_its_card(fitted, tmp_path):
