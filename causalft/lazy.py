@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 __all__ = ["lazy_names"]
@@ -27,10 +28,19 @@ def lazy_names(
     >>> find, _ = lazy_names("shapes", {"sqrt": "math"})
     >>> find("sqrt")(9.0)
     3.0
+
+    Modules of the package are found too:
+
+    >>> import causalft.priors
+    >>> causalft.priors.estimate.__name__
+    'causalft.priors.estimate'
     """
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
+            # A module of the package, as an eager import would have left it.
+            if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
+                return importlib.import_module(f"{package}.{name}")
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(homes[name]), name)
 

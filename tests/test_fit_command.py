@@ -17,6 +17,7 @@ import causalft.fitting as fitting
 from causalft.datasets.sources import open_images
 from causalft.estimators import members, strata
 from causalft.estimators.strata import StrataClassifier
+from causalft.fitting.control import control_members
 from causalft.runs import Run, read_json
 from tests.command_line import run, said
 
@@ -528,7 +529,7 @@ def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, m
         def names(self):
             return ["clip", "openclip", "metaclip", *in_the_zoo]
 
-    found, found_kind = fitting.run._control_members(fitting.FitSettings(control="seeds"), Zoo())
+    found, found_kind = control_members(fitting.FitSettings(control="seeds"), Zoo())
     assert ([name for name, _ in found], found_kind) == (members, kind)
     assert all((offset is not None) == ("#" in name) for name, offset in found)
 
