@@ -28,7 +28,9 @@ def simulate(n_classes: int, n_per_class: int, dimensions: int, imbalance: float
 
 
 def main(draws: int) -> None:
-    print("classes dims images truth | KL: uniform  l2=0  default | imbalance: l2=0  corrected  covers | log q covers")
+    print(
+        "classes dims images truth | KL: uniform  l2=0  default | imbalance: l2=0  corrected  covers | log q covers"
+    )
     for n_classes, dimensions in ((8, 4), (20, 4), (100, 6), (100, 10)):
         for n in (1, 5, 20):
             for imbalance in (1.0, 100.0):

@@ -309,8 +309,8 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
     out.print(f"imbalance  {shown}, of {document['n_classes']} classes")
     if truth:
         out.print(
-            f"truth      this zoo knows it: imbalance {truth['imbalance']:.3g}; Spearman {truth['spearman']:.2f}, KL to "
-            f"the truth {truth['kl']:.3f} (uniform {truth['kl_of_uniform']:.3f}), {truth['n_inside_ci95']} of "
+            f"truth      this zoo knows it: imbalance {truth['imbalance']:.3g}; Spearman {truth['spearman']:.2f}, KL "
+            f"to the truth {truth['kl']:.3f} (uniform {truth['kl_of_uniform']:.3f}), {truth['n_inside_ci95']} of "
             f"{document['n_classes']} classes inside their interval, {truth['n_same_group']} in their true P group"
         )
     labelled = (

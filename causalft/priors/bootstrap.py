@@ -214,7 +214,7 @@ def _draw(
 
 
 def _imbalance(table: Table, weights: NDArray[np.float64], level: float, seed: int) -> Imbalance | None:
-    """Of the classes with a sample, from an estimate with a weak pull: what the strength of the pull does not decide."""
+    """Of the classes with a sample, with a weak pull: what the strength of the pull does not decide."""
     rng = np.random.default_rng(seed)
     n_effective = effective_size(weights)
     l2 = np.full(_COLUMNS, 1 / (n_effective * _WEAK**2))

@@ -109,9 +109,7 @@ def few_images_caveat(found: PriorIntervals) -> str | None:
     the classes, and the P groups, are mostly chance.
     """
     unsure = found.group_confidence < _SURE
-    images = (
-        f"The {found.estimate.n:,} labelled images (median {np.median(found.n_labelled):g} per class) do not show"
-    )
+    images = f"The {found.estimate.n:,} labelled images (median {np.median(found.n_labelled):g} per class) do not show"
     if not found.imbalance[0] > 1:  # NaN too
         return (
             f"{images} that the classes differ in their prior at all: the order of the classes, and the P groups, are "

@@ -1,4 +1,4 @@
-"""How unequal a label prior is, told from a noisy estimate: the profile that, under the noise, looks as the estimate does.
+"""How unequal a label prior is, from a noisy estimate: the profile that would look like it under the noise.
 
 The largest of K noisy numbers over the smallest overstates: with 20 labelled images in each of 100 classes and a true
 imbalance of 100, the estimate's own ratio is about 360. What is estimated here is the *profile*, the sorted log prior
@@ -22,7 +22,9 @@ __all__ = ["Imbalance", "imbalance_of"]
 _NODES = 50  # ranks at which a profile is matched
 _GRID = 120  # points of a distribution function
 _ROUNDS = 5
-_DEGREES = 10  # of freedom of the interval: the noise is itself estimated, from few images (chosen by coverage)
+_DEGREES = (
+    10  # of freedom of the interval: the noise is itself estimated, from few images (chosen by coverage)
+)
 _LEAST_KEPT = 0.2  # of log q that a pull leaves; below it, the labelled images say next to nothing
 
 Vector = NDArray[np.float64]
@@ -88,7 +90,9 @@ def imbalance_of(
     order = np.argsort(log_q)
     ranks = np.arange(len(log_q))
     noise = draws[order].var(axis=1, ddof=1)
-    noise = np.maximum(np.polyval(np.polyfit(ranks, noise, 1), ranks), noise.mean() / 4)  # smooth along the ranks
+    noise = np.maximum(
+        np.polyval(np.polyfit(ranks, noise, 1), ranks), noise.mean() / 4
+    )  # smooth along the ranks
     # A pull keeps the share w of log q, and the noise of what it keeps is w (1 - w) deviation^2.
     inside = 1 - 4 * noise / deviation**2
     kept = (1 + np.sqrt(np.maximum(inside, 0))) / 2
