@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from causalft.printable import one_line, short
 
-__all__ = ["CausalFTError", "CausalFTWarning", "nearest", "shortened"]
+__all__ = ["CausalFTError", "CausalFTWarning", "nearest"]
 
 
 class CausalFTError(ValueError):
@@ -57,17 +57,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     return f"known: {shown}"
-
-
-def shortened(text: str, length: int = 60) -> str:
-    """Return a text as it is quoted in a message: in quotes, on one line, its middle left out if it is long.
-
-    Examples
-    --------
-    >>> shortened("A B"), shortened("x" * 1000, 9)
-    ("'A B'", "'xxxx...xxxx'")
-    """
-    if len(text) > length:
-        half = length // 2
-        text = f"{text[:half]}...{text[-half:]}"
-    return repr(text)

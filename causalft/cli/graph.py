@@ -193,7 +193,7 @@ def _own_name(graph: nx.DiGraph, name: str) -> str:
     type=FILE,
     required=True,
     metavar="FILE",
-    help="A .csv, .tsv or .parquet table, one column a node.",
+    help="CSV (any separator), TSV or Parquet table, one column per node.",
 )
 @_graph_option
 @click.option(

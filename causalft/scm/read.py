@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
+from causalft.files import read_bytes
+from causalft.printable import short
 from causalft.scm.formats.dagitty import parse_dagitty
 from causalft.scm.formats.dot import parse_dot
 from causalft.scm.formats.edge_list import parse_edge_list
@@ -110,27 +111,13 @@ def _parser(ending: str, text: str) -> _Parser:
 
 
 def _text(file: Path) -> str:
-    try:
-        status = file.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise CausalFTError(f"{file} is a folder; give a graph file ({FORMATS})")
-        if not stat.S_ISREG(status.st_mode):
-            raise CausalFTError(f"{file} is no regular file; give a graph file ({FORMATS})")
-        if status.st_size > _MAX_BYTES:
-            raise CausalFTError(
-                f"{file} has {status.st_size >> 20} MiB, too much for a graph; give {FORMATS}"
-            )
-        return file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    if not os.path.lexists(file):
         siblings = [item.name for item in file.parent.iterdir()] if file.parent.is_dir() else []
-        hint = nearest(file.name, siblings) if siblings else "check the path"
+        hint = nearest(file.name, siblings) if siblings else ""
         raise CausalFTError(
-            f"{file}: no such graph file; {hint if hint.startswith('did') else 'check the path'}"
-        ) from None
+            f"{short(file, 300)}: no such graph file; {hint if hint.startswith('did') else 'check the path'}"
+        )
+    try:
+        return read_bytes(file, limit=_MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise CausalFTError(f"{file} is not text (UTF-8); give {FORMATS}") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, CausalFTError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise CausalFTError(f"{file}: cannot be read ({reason}); give a graph file you can read") from None
+        raise CausalFTError(f"{short(file, 300)} is not text (UTF-8); give {FORMATS}") from None

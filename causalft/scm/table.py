@@ -1,4 +1,4 @@
-"""A table of observed variables: read, matched with the nodes of a graph, and checked."""
+"""A table of observed variables: read from a file, matched with the nodes of a graph, and checked."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ class Variable:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet table of observations, a column a variable (`causalft.tables.read_frame`).
+    """Read a table with a header and one row for each observation: CSV with any usual separator, TSV or Parquet.
 
-    An empty field of a CSV is a missing value; words such as ``NA`` or ``None`` are values like any other.
+    An empty field is a missing value; words such as ``NA`` or ``None`` are values like any other.
 
     Raises
     ------
     CausalFTError
-        If the file is missing, has another ending, cannot be read, names a column twice, or has no row.
+        If it cannot be read (see :func:`causalft.tables.read_frame`), or has no row.
     """
     table = read_frame(path)
     if len(table) == 0:
-        raise CausalFTError(f"{os.fspath(path)} has no rows; give one row an observation, {MIN_ROWS} or more")
+        raise CausalFTError(f"{path} has no rows; give one row for each observation, {MIN_ROWS} or more")
     return table
 
 

@@ -424,8 +424,8 @@ def test_deep_nesting_is_one_line(tmp_path, name, text):
 def test_special_files_and_empty_names_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, message in (
-        (tmp_path / "pipe", "no regular file"),
-        ("/dev/zero", "no regular file"),
+        (tmp_path / "pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
         ("", "is empty"),
     ):
         with pytest.raises(CausalFTError, match=message):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import networkx as nx
 
-from causalft.errors import CausalFTError, shortened
+from causalft.errors import CausalFTError
+from causalft.printable import short
 from causalft.scm.graph import add_common_cause, as_dag, require_node
 from causalft.scm.marks import ARROW, CIRCLE, TAIL
 
@@ -42,7 +43,7 @@ class Draft:
         """State a node; what is None or empty is left as it was."""
         if len(name) > MAX_NAME:
             raise CausalFTError(
-                f"{self.source} has a node called {shortened(name)}, {len(name)} letters long; {MAX_NAME} is the limit"
+                f"{self.source} has a node called '{short(name)}', {len(name)} letters long; {MAX_NAME} is the limit"
             )
         self._graph.add_node(name)
         if latent is not None:

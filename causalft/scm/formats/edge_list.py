@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from causalft.errors import CausalFTError, shortened
+from causalft.errors import CausalFTError
+from causalft.printable import short
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, CIRCLE, TAIL
 
@@ -123,7 +124,7 @@ def _tokens(statement: str, where: str) -> list[_Token]:
                     continue
                 if not _NAME.fullmatch(piece) or piece[0] in _DASH or piece[-1] in _DASH:
                     raise CausalFTError(
-                        f"{where}: {shortened(piece)} is neither an arrow nor a name; write ->, <- or <-> between "
+                        f"{where}: '{short(piece)}' is neither an arrow nor a name; write ->, <- or <-> between "
                         "nodes, and put a name with such signs in double quotes"
                     )
                 tokens.append(_Token(piece, "name"))
@@ -148,7 +149,7 @@ def _add_edges(draft: Draft, tokens: list[_Token], statement: str, source: str, 
     if not any(token.kind == "arrow" for token in tokens):
         names = _fields(tokens)
         if len(names) != 2:
-            raise CausalFTError(f"{where}: {shortened(statement)} is not an edge; write A -> B, A,B or A B")
+            raise CausalFTError(f"{where}: '{short(statement)}' is not an edge; write A -> B, A,B or A B")
         draft.edge(names[0], names[1], (TAIL, ARROW), f"line {number}")
         return
     # A,->,B is a table with a column for the arrow: these commas say nothing
@@ -161,17 +162,17 @@ def _add_edges(draft: Draft, tokens: list[_Token], statement: str, source: str, 
     for left, right in zip(tokens, tokens[1:]):
         if left.kind == right.kind == "arrow":
             raise CausalFTError(
-                f"{where}: {shortened(left.text)} and {shortened(right.text)} have no node between them"
+                f"{where}: '{short(left.text)}' and '{short(right.text)}' have no node between them"
             )
         if "arrow" not in (left.kind, right.kind):
             raise CausalFTError(
-                f"{where}: {shortened(statement)} has no arrow between {shortened(left.text)} and "
-                f"{shortened(right.text)}; write one edge for each node, and put a name "
+                f"{where}: '{short(statement)}' has no arrow between '{short(left.text)}' and "
+                f"'{short(right.text)}'; write one edge for each node, and put a name "
                 "with blanks or commas in double quotes"
             )
     if tokens[0].kind == "arrow" or tokens[-1].kind == "arrow":
         raise CausalFTError(
-            f"{where}: {shortened(statement)} has an arrow with no node beside it; write A -> B"
+            f"{where}: '{short(statement)}' has an arrow with no node beside it; write A -> B"
         )
     for left, arrow, right in zip(tokens[::2], tokens[1::2], tokens[2::2]):
         draft.edge(left.text, right.text, _marks(arrow.text, where), f"line {number}")
@@ -181,9 +182,7 @@ def _marks(arrow: str, where: str) -> tuple[str, str]:
     """Return the marks at the two ends of an arrow as it is written."""
     match = _ARROW.fullmatch(_UNICODE.get(arrow, arrow))
     if match is None:
-        raise CausalFTError(
-            f"{where}: {shortened(arrow)} is no arrow that is known here; write ->, <- or <->"
-        )
+        raise CausalFTError(f"{where}: '{short(arrow)}' is no arrow that is known here; write ->, <- or <->")
     ends = {None: TAIL, "<": ARROW, ">": ARROW}
     return ends.get(match["left"], CIRCLE), ends.get(match["right"], CIRCLE)
 
@@ -209,5 +208,5 @@ def _tetrad(text: str, source: str) -> nx.DiGraph:
             )
             _add_edges(draft, _tokens(edge, where), edge, source, number)
         else:
-            raise CausalFTError(f"{where}: {shortened(line)} is no line of a Tetrad graph (1. X --> Y)")
+            raise CausalFTError(f"{where}: '{short(line)}' is no line of a Tetrad graph (1. X --> Y)")
     return draft.graph()

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import networkx as nx
 
-from causalft.errors import CausalFTError, shortened
+from causalft.errors import CausalFTError
+from causalft.printable import short
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, TAIL
 
@@ -258,9 +259,7 @@ class _Parser:
         for left, right, marks, place in self.edges:
             for end in (left, right):
                 if end in self.subgraphs:
-                    self.fail(
-                        f"a link ends at the subgraph {shortened(end)}; link its nodes one by one", place
-                    )
+                    self.fail(f"a link ends at the subgraph '{short(end)}'; link its nodes one by one", place)
             draft.edge(names[left], names[right], marks, f"line {self.line_at(place)}")
         return draft
 

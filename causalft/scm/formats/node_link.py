@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import networkx as nx
 
 from causalft.errors import CausalFTError
+from causalft.files import parse_json
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, TAIL, edge_marks, latency, truth_value
 
@@ -29,12 +29,7 @@ def parse_node_link(text: str, source: str) -> nx.DiGraph:
     >>> list(graph.edges), graph.nodes["U"]["latent"]
     ([('U', 'X')], True)
     """
-    try:
-        document = json.loads(text)
-    except RecursionError:
-        raise CausalFTError(f"{source} is not valid JSON for a graph: it is nested too deep") from None
-    except ValueError as error:
-        raise CausalFTError(f"{source} is not valid JSON ({error}); mend it") from None
+    document = parse_json(text, source, "mend it")
     shape = (
         f'{source} is no node-link graph; write {{"nodes": [{{"id": "X"}}, ...], '
         '"links": [{"source": "X", "target": "Y"}, ...]}'
