@@ -252,7 +252,7 @@ def test_falsify_names_latents_that_have_a_column(tmp_path, monkeypatch):
         ("X,Y\n" + "1,0\n0,1\n" * 20, [], "no column 'Z' for the node Z"),
         ("X,Y,Z\n" + "1,,1\n0,1,0\n" * 20, [], "column 'Y' of tabel.csv has 20 missing values"),
         ("X,X,Y,Z\n" + "1,1,0,1\n" * 30, [], "column 'X' twice"),
-        ("X,Y,Z\n1,2\n1,2,3,4\n", [], "is not a whole table"),
+        ("X,Y,Z\n1,2\n1,2,3,4\n", [], "cannot be read as a csv table"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "Q=X"], "'Q' is not a node"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X"], "--columns has 'X'; write NODE=COLUMN"),
         ("X,Y,Z\n" + "1,0,1\n0,1,0\n" * 20, ["--columns", "X=x"], "no column 'x' for the node X"),
@@ -282,9 +282,9 @@ def test_falsify_mistakes_get_one_line_and_code_2(table, text, words, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("table.xlsx", b"x", "ending .xlsx is unknown; give a table (.csv, .tsv"),
-        ("bad.parquet", b"not parquet", "is not a whole Parquet file"),
-        ("bad.csv", b"X,Y\n\xff\xfe,1\n", "is not UTF-8 text"),
+        ("table.xlsx", b"x", "ending .xlsx is unknown; give a .csv or .parquet table"),
+        ("bad.parquet", b"not parquet", "cannot be read as a parquet table"),
+        ("bad.csv", b"X,Y\n\xff\xfe,1\n", "is not text"),
         ("folder.csv", None, "is a folder"),
     ],
 )

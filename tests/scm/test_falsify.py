@@ -436,3 +436,16 @@ def test_what_counts_as_categories():
 def test_options_out_of_range(options, message):
     with pytest.raises(CausalFTError, match=message):
         falsify(DIAMOND, random_scm(DIAMOND, 0).sample(50, np.random.default_rng(0)), **options)
+
+
+def test_a_large_graph_gets_minimal_sets_in_bounded_time(monkeypatch):
+    from causalft.scm import separation
+
+    graph = as_dag([(f"V{i}", f"V{j}") for i in range(12) for j in range(i + 1, 12) if (i * j + i + j) % 3])
+    smallest = {(claim.x, claim.y): claim for claim in implied_independencies(graph)[0]}
+    monkeypatch.setattr(separation, "MAX_VISITS", 1)
+    claims, _ = implied_independencies(graph)
+    assert {(claim.x, claim.y) for claim in claims} == set(smallest)
+    for claim in claims:
+        assert nx.is_d_separator(graph, claim.x, claim.y, set(claim.given))
+        assert len(claim.given) >= len(smallest[claim.x, claim.y].given)
