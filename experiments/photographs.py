@@ -149,6 +149,7 @@ def _compare(
         "best_single": diagnosis.best_single,
         "class_counts": dict(zip(first.train.class_names, first.train.class_counts.tolist(), strict=True)),
         "n_test": len(first.test),
+        "no_conclusion": list(diagnosis.no_conclusion),
         "weights": {name: predictions[0].sha256 for (_, name), predictions in found.items()},
         "P_gap": gap,
         **compare_methods(first.test.labels, first.train.class_counts, models, COMPARISONS),
@@ -186,10 +187,15 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
 
     paired, gap = metrics["paired"], metrics["P_gap"]
     strata, control, counts = gap["strata"], gap["control"], list(metrics["class_counts"].values())
-    return [
+    gaps = (
         f"The own P gap beyond class difficulty goes from {shown(strata['before'])} to {shown(strata['after'])} "
         f"points over the strata, and from {shown(control['before'])} to {shown(control['after'])} over seeds of "
-        "one model.",
+        "one model."
+    )
+    if metrics["no_conclusion"]:
+        gaps = f"The own P gap, before and after fusion: no conclusion, for {'; '.join(metrics['no_conclusion'])}."
+    return [
+        gaps,
         f"Tuning with LA gains {shown(paired['LA, zero-shot'])} points over zero-shot, with CE "
         f"{shown(paired['CE, zero-shot'])}.",
         f"LA less CE: {shown(paired['LA, CE'])} points over all classes, {shown(paired['LA, CE: D-few'])} on the "
@@ -217,7 +223,9 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
     page = render_report(
         title="Every method on photographs",
-        verdict=headline({"own_minus_off_gap": metrics["P_gap"]["strata"]}),
+        verdict=headline(
+            {"own_minus_off_gap": metrics["P_gap"]["strata"], "no_conclusion": metrics["no_conclusion"]}
+        ),
         made=made_line(metrics),
         facts={
             "data": f"{Path(metrics['data']).name}: {sum(counts.values())} training images of {len(counts)} classes, "

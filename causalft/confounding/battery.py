@@ -115,6 +115,8 @@ def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float,
     if a <= 0:
         return share, unbounded
     root = float(np.sqrt(max(0.0, b**2 - a * c)))
+    if root <= 1e-12:  # seeds that are equal say nothing of how much seeds differ
+        return share, unbounded
     return share, (float(b - root) / float(a), float(b + root) / float(a))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from causalft.notebook import ShownAsTable
@@ -34,5 +35,6 @@ class Evidence(ShownAsTable):
         return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p {p_relation(self.p)}: {self.words}"
 
     def to_metrics(self) -> dict[str, Any]:
-        """A JSON document; what is not finite is null."""
-        return plain({"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words})
+        """A JSON document; what is not finite is null, and ``reason`` then says why."""
+        found = {"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words}
+        return plain(found if all(map(isfinite, self.ci95)) else {**found, "reason": self.words})

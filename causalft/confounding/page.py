@@ -7,6 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from causalft.confidence import interval_text
 from causalft.confounding.words import (
     HEADLINES,
     TEST_NAMES,
@@ -83,9 +84,8 @@ def interval(value: float, ci95: Any) -> str:
     """A fraction and its interval in percent; the interval is left out where it has no bounds."""
     if value is None or not isfinite(value):
         return "unknown"
-    if any(limit is None or not isfinite(limit) for limit in ci95):
-        return f"{100 * value:.1f}"
-    return f"{100 * value:.1f} [{100 * ci95[0]:.1f}, {100 * ci95[1]:.1f}]"
+    bounded = all(limit is not None and isfinite(limit) for limit in ci95)
+    return interval_text(value, ci95 if bounded else None)
 
 
 def _facts(metrics: Mapping[str, Any]) -> dict[str, str]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from causalft.confidence import mean_interval
 from causalft.confounding.truth import Truth, total_variation
 from causalft.notebook import ShownAsTable
 
 __all__ = ["PictureEstimate", "estimate_from_pictures"]
+
+
+_NO_INTERVAL = "one seed, or seeds that are equal, say nothing of how much seeds differ"
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class PictureEstimate(ShownAsTable):
     Attributes
     ----------
     tv_to_do : distance to P(Y | do(X)), mean over seeds.
-    ci95 : its 95 % interval over the seeds (Student's t); NaN with one seed.
+    ci95 : its 95 % interval over the seeds (Student's t); NaN with one seed, or where all seeds are equal.
     tv_to_seen : distance to P(Y | X).
     per_seed : ``tv_to_do`` of each seed.
     p_y : (2 K, K), the estimate, mean over seeds.
@@ -43,6 +46,7 @@ class PictureEstimate(ShownAsTable):
         return {
             "tv_to_truth": self.tv_to_do,
             "ci95": self.ci95,
+            **({} if self.ci95[0] == self.ci95[0] else {"reason": _NO_INTERVAL}),
             "tv_to_p_y_given_x": self.tv_to_seen,
             "per_seed": self.per_seed,
             "p_y": self.p_y.tolist(),
@@ -63,13 +67,10 @@ def estimate_from_pictures(by_code: Mapping[str, np.ndarray], exact: Truth) -> d
         seen = ~np.isnan(tables).any((0, 2))
         weight = exact.p_x[seen] / exact.p_x[seen].sum()
         per_seed = total_variation(tables[:, seen], exact.p_y_do_x[seen]) @ weight
-        mean = float(per_seed.mean())
-        reach = float("nan")
-        if len(per_seed) > 1:
-            reach = float(stats.t.ppf(0.975, len(per_seed) - 1) * per_seed.std(ddof=1) / len(per_seed) ** 0.5)
+        mean, low, high = mean_interval(per_seed)
         found[name] = PictureEstimate(
             tv_to_do=mean,
-            ci95=(max(0.0, mean - reach) if reach == reach else reach, mean + reach),
+            ci95=(max(0.0, low) if low == low else low, min(1.0, high) if high == high else high),
             tv_to_seen=float((total_variation(tables[:, seen], exact.p_y_given_x[seen]) @ weight).mean()),
             per_seed=tuple(per_seed.tolist()),
             p_y=tables.mean(0),

@@ -5,8 +5,10 @@ cell of the 2 x 2 table, or a contrast of cells) is computed in each of the S se
 mean. Its squared standard error is the larger of two: the variance between the seeds over S, and the
 variance that the finite number of test pictures alone gives (stratified by class and factor, paired where
 cells share test pictures). Intervals and two-sided p-values are Student's t with S - 1 degrees of freedom.
-With one seed the spread of training is unknown, and only pictures count. A hierarchical bootstrap (seeds,
-then pictures within class and factor) is reported beside it as a check.
+With one seed the spread of training is unknown, and only pictures count. The interval of an accuracy is never
+narrower than the mid-p interval of as many pictures as all seeds have (`causalft.confidence`), which matters at 0 and
+1. A hierarchical bootstrap (seeds, then pictures within class and factor) is reported beside it as a check; where
+no draw differs from another it has no interval.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalft.confidence import interval_text, share_interval
 from causalft.notebook import ShownAsTable
 
 __all__ = [
@@ -61,7 +64,7 @@ class Estimate(ShownAsTable):
     ci95 : (low, high)
     p : two-sided p-value of a mean of zero
     per_seed : one value for each seed
-    bootstrap95 : the same interval by the hierarchical bootstrap
+    bootstrap95 : the same interval by the hierarchical bootstrap; NaN where its draws do not vary
     """
 
     mean: float
@@ -71,13 +74,11 @@ class Estimate(ShownAsTable):
     bootstrap95: tuple[float, float]
 
     def __repr__(self) -> str:
-        low, high = self.ci95
-        return f"{100 * self.mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        return interval_text(self.mean, self.ci95, unit=" %")
 
     def points(self) -> str:
         """Mean and interval in points, ``"4.0 [1.0, 7.0]"``."""
-        low, high = self.ci95
-        return f"{100 * self.mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        return interval_text(self.mean, self.ci95)
 
 
 Contrast = Mapping[str, float]
@@ -124,7 +125,8 @@ def estimate(
     p = 2 * (stats.t.sf(ratio, n_seeds - 1) if n_seeds > 1 else stats.norm.sf(ratio))
     low, high = mean - reach * error, mean + reach * error
     if all(weight > 0 for weight in weights.values()):
-        low, high = max(low, 0.0), min(high, 1.0)
+        least, most = share_interval(mean, n_seeds * scores[0][1].shape[1])
+        low, high = max(min(low, float(least)), 0.0), min(max(high, float(most)), 1.0)
     return Estimate(
         mean=mean,
         ci95=(float(low), float(high)),
@@ -155,7 +157,7 @@ def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[
 
 
 def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Variance of each seed's mean over its test pictures, (S,); never less than that of half a picture."""
+    """Variance of each seed's mean over its test pictures, (S,); never less than that of one picture."""
     n = values.shape[1]
     total = np.zeros(len(values))
     for group in np.unique(groups):
@@ -163,7 +165,7 @@ def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
         size = members.shape[1]
         spread = members.var(1, ddof=1) if size > 1 else np.full(len(values), 0.25)
         total += (size / n) ** 2 * spread / size
-    return np.maximum(total, (0.5 / n) ** 2)
+    return np.maximum(total, (1 / n) ** 2)
 
 
 def _bootstrap(
@@ -185,7 +187,10 @@ def _bootstrap(
             shares = np.stack([(members == level).mean(1) for level in levels], 1)
             counts = rng.multinomial(members.shape[1], shares[chosen])
             draws += counts @ levels / n
-    low, high = np.percentile(draws.mean(1), [2.5, 97.5])
+    means = draws.mean(1)
+    if np.ptp(means) <= 1e-12:
+        return float("nan"), float("nan")
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 

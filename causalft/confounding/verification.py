@@ -21,6 +21,9 @@ from synthetic.designs import Design
 __all__ = ["Verification", "tables_of"]
 
 
+_NO_SHARE = "the gap itself is not clearly above zero, or the seeds do not differ"
+
+
 @dataclass(frozen=True)
 class Verification(ShownAsTable):
     """The outcome of the A/B experiment; accuracies are fractions.
@@ -87,6 +90,11 @@ class Verification(ShownAsTable):
         rows += [[name, gap] for name, gap in self.gaps.items()]
         return ["", ""], [*rows, *(["note", note] for note in self.notes)]
 
+    @property
+    def no_conclusion(self) -> tuple[str, ...]:
+        """Why the experiment cannot tell, where its verdict is ``inconclusive``; empty otherwise."""
+        return (self.reason,) if self.verdict == "inconclusive" else ()
+
     def __repr__(self) -> str:
         lines = [
             f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, "
@@ -150,13 +158,18 @@ class Verification(ShownAsTable):
             },
             "share_of_gap_closed": None
             if self.share_closed is None
-            else {"estimate": self.share_closed[0], "ci95": self.share_closed[1]},
+            else {
+                "estimate": self.share_closed[0],
+                "ci95": self.share_closed[1],
+                **({} if np.isfinite(self.share_closed[1]).all() else {"reason": _NO_SHARE}),
+            },
             "power": None if self.power is None else self.power.to_metrics(),
             "curve": None if self.curve is None else self.curve.to_metrics(),
             "mcnemar_p": self.mcnemar_p,
             "parts": self.parts,
             "verdict": self.verdict,
             "reason": self.reason,
+            "no_conclusion": list(self.no_conclusion),
             "notes": list(self.notes),
             "seconds": self.seconds,
             **self.extra,

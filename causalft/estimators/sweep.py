@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.special import log_softmax
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from causalft.confidence import mean_interval
 from causalft.errors import CausalFTError
 from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.notebook import ShownAsTable
@@ -58,7 +58,9 @@ class Sweep(ShownAsTable):
         return f"Sweep({len(self.table)} heads in {self.table['seconds'].sum():.1f} s)"
 
     def summary(self, measure: str) -> pd.DataFrame:
-        """Mean of a column over the seeds, with a 95 % t interval (NaN for one seed), best first by the mean.
+        """Mean of a column over the seeds, with a 95 % t interval, best first by the mean.
+
+        The limits are NaN for one seed, and for seeds that are all equal: they tell nothing of how much seeds differ.
 
         Parameters
         ----------
@@ -77,11 +79,7 @@ class Sweep(ShownAsTable):
         rows = []
         for (head, loss, lr), group in self.table.groupby(_CHOICES[:3], sort=False):
             values = group[measure].to_numpy(dtype=float)
-            half = np.nan
-            if len(values) > 1:
-                half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-            mean = values.mean()
-            rows.append((head, loss, lr, len(values), mean, mean - half, mean + half))
+            rows.append((head, loss, lr, len(values), *mean_interval(values)))
         found = pd.DataFrame(rows, columns=[*_CHOICES[:3], "n_seeds", "mean", "low", "high"])
         return found.sort_values("mean", ascending=measure.endswith("nll"), ignore_index=True)
 
