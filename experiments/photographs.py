@@ -158,7 +158,7 @@ def _compare(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy of every method (left); the P gap before and after, strata beside control (right)."""
-    from causalft.diagnosis.methods_page import method_dots
+    from causalft.diagnosis.methods_page import error_bars, method_dots
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(8.6, 3.8)
@@ -168,8 +168,7 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     shown = (("strata", "blue", "strata"), ("control", "orange", "seeds of one model"))
     for index, (name, colour, label) in enumerate(shown):
         found = [metrics["P_gap"][name][when] for when in ("before", "after")]
-        y = np.array([100 * value["estimate"] for value in found])
-        error = np.abs(100 * np.array([value["ci95"] for value in found]).T - y)
+        y, error = error_bars(found)
         x = np.array([0, 1]) + 0.06 * index
         right.errorbar(x, y, error, color=PALETTE[colour], marker="os"[index], label=label)
     right.axhline(0, color="#AAAAAA", lw=1)
@@ -185,17 +184,13 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     from causalft.diagnosis.cells import interval_text as shown
     from causalft.imbalance import data_groups
 
-    paired, gap = metrics["paired"], metrics["P_gap"]
-    strata, control, counts = gap["strata"], gap["control"], list(metrics["class_counts"].values())
-    gaps = (
-        f"The own P gap beyond class difficulty goes from {shown(strata['before'])} to {shown(strata['after'])} "
-        f"points over the strata, and from {shown(control['before'])} to {shown(control['after'])} over seeds of "
-        "one model."
-    )
+    paired, counts = metrics["paired"], list(metrics["class_counts"].values())
+    change = {n: f"{shown(gap['before'])} to {shown(gap['after'])}" for n, gap in metrics["P_gap"].items()}
+    gaps = f"from {change['strata']} points over the strata, from {change['control']} over seeds of one model"
     if metrics["no_conclusion"]:
-        gaps = f"The own P gap, before and after fusion: no conclusion, for {'; '.join(metrics['no_conclusion'])}."
+        gaps = f"no conclusion, for {'; '.join(metrics['no_conclusion'])}"
     return [
-        gaps,
+        f"The own P gap beyond class difficulty, single and fused: {gaps}.",
         f"Tuning with LA gains {shown(paired['LA, zero-shot'])} points over zero-shot, with CE "
         f"{shown(paired['CE, zero-shot'])}.",
         f"LA less CE: {shown(paired['LA, CE'])} points over all classes, {shown(paired['LA, CE: D-few'])} on the "
@@ -223,9 +218,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
     page = render_report(
         title="Every method on photographs",
-        verdict=headline(
-            {"own_minus_off_gap": metrics["P_gap"]["strata"], "no_conclusion": metrics["no_conclusion"]}
-        ),
+        verdict=headline({**metrics, "own_minus_off_gap": metrics["P_gap"]["strata"]}),
         made=made_line(metrics),
         facts={
             "data": f"{Path(metrics['data']).name}: {sum(counts.values())} training images of {len(counts)} classes, "

@@ -140,6 +140,7 @@ def analyse(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy (left) and own P gap beyond class difficulty (right) against M, strata beside seeds of one model."""
+    from causalft.diagnosis.methods_page import error_bars
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(7.2, 3.0)
@@ -147,9 +148,7 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     for index, (family, of_m) in enumerate(metrics["rows"].items()):
         for axes, key in ((left, "accuracy"), (right, "own_minus_off_gap")):
             values = [of_m[str(m)][key] for m in (1, 2, 3)]
-            y = np.array([100 * v["estimate"] for v in values])
-            bounds = 100 * np.array([v["ci95"] for v in values]).T
-            error = np.abs(bounds - y)
+            y, error = error_bars(values)
             colour = PALETTE["blue"] if index == 0 else PALETTE["orange"]
             axes.errorbar([1, 2, 3], y, error, color=colour, marker="o" if index == 0 else "s", label=family)
     for axes, label in ((left, "accuracy (%)"), (right, "own P gap beyond\nclass difficulty (points)")):

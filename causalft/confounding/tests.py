@@ -64,14 +64,14 @@ class Estimate(ShownAsTable):
     ci95 : (low, high)
     p : two-sided p-value of a mean of zero
     per_seed : one value for each seed
-    bootstrap95 : the same interval by the hierarchical bootstrap; NaN where its draws do not vary
+    bootstrap95 : the same interval by the hierarchical bootstrap; None where its draws do not vary
     """
 
     mean: float
     ci95: tuple[float, float]
     p: float
     per_seed: tuple[float, ...]
-    bootstrap95: tuple[float, float]
+    bootstrap95: tuple[float, float] | None
 
     def __repr__(self) -> str:
         return interval_text(self.mean, self.ci95, unit=" %")
@@ -173,7 +173,7 @@ def _bootstrap(
     strata: Mapping[str, np.ndarray],
     n_boot: int,
     rng: np.random.Generator,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Percentile interval: resample seeds, then pictures within each seed, test set and group."""
     n_seeds = len(scores[0][1])
     chosen = rng.integers(n_seeds, size=(n_boot, n_seeds))
@@ -189,7 +189,7 @@ def _bootstrap(
             draws += counts @ levels / n
     means = draws.mean(1)
     if np.ptp(means) <= 1e-12:
-        return float("nan"), float("nan")
+        return None
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -115,7 +115,7 @@ class Verification(ShownAsTable):
                 "ci95": e.ci95,
                 "p": e.p,
                 "per_seed": e.per_seed,
-                "bootstrap95": e.bootstrap95,
+                **_bootstrap(e),
                 "words": f"{TEST_NAMES[name]}: {e.points()} points",
             }
             for name, e in self.gaps.items()
@@ -147,7 +147,7 @@ class Verification(ShownAsTable):
             "seeds": list(self.seeds),
             "n_per_class": self.n_per_class,
             "cells": {
-                name: {"mean": e.mean, "ci95": e.ci95, "per_seed": e.per_seed, "bootstrap95": e.bootstrap95}
+                name: {"mean": e.mean, "ci95": e.ci95, "per_seed": e.per_seed, **_bootstrap(e)}
                 for name, e in self.cells.items()
             },
             "tests": tests,
@@ -174,6 +174,13 @@ class Verification(ShownAsTable):
             "seconds": self.seconds,
             **self.extra,
         }
+
+
+def _bootstrap(found: Estimate) -> dict[str, Any]:
+    """The interval that stands beside as a check; null, with the reason, where its draws do not vary."""
+    if found.bootstrap95 is not None:
+        return {"bootstrap95": found.bootstrap95}
+    return {"bootstrap95": None, "bootstrap95_reason": "no draw differs from another"}
 
 
 def tables_of(design: Design, which: str) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def imbalance_before_after(metrics: Metrics) -> Axes:
         arrow = {"arrowstyle": "-|>", "color": "#999999", "lw": 1.3, "shrinkA": 6, "shrinkB": 6}
         axes.annotate("", (100 * after, y + 0.14), (100 * before, y - 0.14), arrowprops=arrow)
         for when, offset, colour, marker in (("before", -0.14, SERIES[0], "o"), ("after", 0.14, _FUSED, "D")):
-            low, high = measure[when]["ci95"]
             value = measure[when]["estimate"]
+            low, high = measure[when]["ci95"] or (value, value)
             axes.plot([100 * low, 100 * high], [y + offset] * 2, color=colour, lw=2.2, solid_capstyle="butt")
             axes.plot(
                 100 * value, y + offset, marker, color=colour, ms=7, label=_WHEN[when] if y == 0 else None
@@ -84,8 +84,10 @@ def cross_gap_heat(metrics: Metrics) -> Axes:
             if gap[model][prior] is None:
                 text, colour = "no class", "black"
             else:
-                low, high = (100 * bound for bound in gap[model][prior]["ci95"])
-                text = f"{values[i, j]:+.1f}\n[{low:.0f}, {high:.0f}]"
+                text = f"{values[i, j]:+.1f}"
+                if gap[model][prior]["ci95"]:
+                    low, high = (100 * bound for bound in gap[model][prior]["ci95"])
+                    text += f"\n[{low:.0f}, {high:.0f}]"
             weight = "bold" if model == prior else "normal"
             axes.text(j, i, text, ha="center", va="center", fontsize=8.5, color=colour, weight=weight)
     axes.axhline(len(priors) - 0.5, color=ON_LIGHT, lw=1.2)

@@ -352,12 +352,15 @@ def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]
     return [
         Interval(float(found[i]), float(low[i]), float(high[i]), float(p_value[i]))
         if exists[i]
-        else Interval.none(_WHY_NOT, found[i])
+        else Interval.none(
+            _CONSTANT if weighed.linear[i] and weighed.low[i] == weighed.high[i] else _WHY_NOT, found[i]
+        )
         for i in range(len(found))
     ]
 
 
 _WHY_NOT = "no test image says anything of it"
+_CONSTANT = "it is the same whatever the predictions are"
 
 
 def _degrees(of_images: Floats, of_seeds: Floats, df: Floats, n_seeds: int) -> Floats:
