@@ -177,6 +177,19 @@ def test_the_conclusion_leads_with_parameter_imbalance_and_names_its_control(met
     assert any("ontrol 'seeds'" in sentence for sentence in metrics["conclusion"])
 
 
+def test_why_nothing_is_concluded_stands_in_the_metrics_the_page_and_the_card(fitted, metrics):
+    """Of four classes only one is P-many: no gap of it speaks for frequent classes."""
+    reasons = metrics["no_conclusion"]
+    assert "P-many by clip has 6 test images of 1 class; 10 images and 2 classes are needed" in reasons
+    page = (fitted[0] / "report.html").read_text(encoding="utf-8")
+    card = run("card", fitted[0]).output
+    for reason in reasons:
+        assert reason in metrics["conclusion"][0]
+        assert reason in page and reason.replace("[", "\\[") in card.replace("\n", " ")
+    said = " ".join(metrics["conclusion"])
+    assert "averaging its members" not in said and "hundred times rarer" not in said
+
+
 # --- predict and evaluate ----------------------------------------------------------------------------------------
 
 

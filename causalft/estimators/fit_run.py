@@ -42,8 +42,8 @@ class FitConfig:
     profile: str = "exponential"
     order: str = "random"
     order_by: str | None = None
-    n_validation: int | None = None
-    n_test: int | None = None
+    n_validation: int | str | None = None
+    n_test: int | str | None = None
     drop_empty_classes: bool = False
     split_seed: int = 0
     seed: int = 0

@@ -34,7 +34,7 @@ class StratumPrior(ShownAsTable):
     weights : (M,) array
         P(C=c), sums to 1.
     ci95 : (M, 2) array
-        Percentile intervals of a bootstrap over images, stratified by class.
+        Percentile intervals of a bootstrap over images, stratified by class; never of width zero.
     n_iter : int
         EM steps.
     loglik : float
@@ -135,9 +135,14 @@ def estimate_stratum_prior(
     start = np.full((n_strata, 1), 1 / n_strata)
     path: list[float] = []
     found, gap = _em(likelihood, counted[:, None], start, extra, _GAP, path)
-    counts = _stratified_counts(np.asarray(labels), n_boot, np.random.default_rng(seed)) * counted[:, None]
+    rng = np.random.default_rng(seed)
+    counts = _stratified_counts(np.asarray(labels), n_boot, rng) * counted[:, None]
+    # To every draw one image is added that a stratum, drawn by lot, explains alone. Without it a stratum that explains
+    # every image would have the interval [1, 1]; with it the limits are those of "none of n", as for a share.
+    lot = rng.exponential(size=n_boot) * np.eye(n_strata)[rng.integers(n_strata, size=n_boot)].T
+    seen, counts = np.concatenate([likelihood, np.eye(n_strata)]), np.concatenate([counts, lot])
     # A weight at 0 would never leave it: a draw starts from the middle between the estimate and uniform.
-    draws, _ = _em(likelihood, counts, np.repeat((found + start) / 2, n_boot, axis=1), extra, _GAP_OF_DRAWS)
+    draws, _ = _em(seen, counts, np.repeat((found + start) / 2, n_boot, axis=1), extra, _GAP_OF_DRAWS)
     return StratumPrior(
         weights=found[:, 0],
         ci95=np.quantile(draws, [0.025, 0.975], axis=1).T,
@@ -206,9 +211,11 @@ def _em(
 def _stratified_counts(
     labels: NDArray[np.int64], n_boot: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """How often each image is drawn, class sizes kept: (n, n_boot)."""
+    """How often each image is drawn, class sizes kept: (n, n_boot). Classes with one image are taken together."""
     counts = np.zeros((len(labels), n_boot))
-    for k in np.unique(labels):
-        rows = np.flatnonzero(labels == k)
+    _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    of_group = np.where(sizes[place] == 1, -1, place)
+    for group in np.unique(of_group):
+        rows = np.flatnonzero(of_group == group)
         counts[rows] = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot).T
     return counts

@@ -71,6 +71,19 @@ def test_a_useless_stratum_leaves_and_smoothing_keeps_it() -> None:
     assert 0.03 < kept.weights[1] < 0.2
 
 
+@pytest.mark.parametrize(
+    "labels", [[0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 3, 4, 5, 6, 7]], ids=["4 a class", "1 a class"]
+)
+def test_a_stratum_that_explains_every_one_of_8_images_is_not_certain(labels: list[int]) -> None:
+    """As with a share of 8 in 8: the other stratum may explain up to a third."""
+    right = np.eye(8)[labels] * (1 - 8e-6) + 1e-6
+    wrong = np.roll(right, 1, axis=1)
+    found = estimate_stratum_prior([right, wrong], labels, n_boot=2000)
+    assert found.weights[0] > 0.999
+    assert 0.55 < found.ci95[0, 0] < 0.8 and found.ci95[0, 1] > 0.999
+    assert 0.2 < found.ci95[1, 1] < 0.45
+
+
 def test_equal_strata_stay_equal_and_logits_count_as_probabilities() -> None:
     probs, labels = mixture([0.5, 0.5], 80, seed=3)
     same = estimate_stratum_prior([probs[0], probs[0]], labels, n_boot=20)
