@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from causalft.printable import one_line, short
+from causalft.wording import in_arguments, on_command_line
 
 __all__ = ["CausalFTError", "CausalFTWarning", "nearest"]
 
@@ -19,19 +20,25 @@ class CausalFTError(ValueError):
     Parameters
     ----------
     message : str
-        In the words of Python: it names arguments.
+        In the words of Python, it names arguments; or of the command line, it names options, and is turned into the
+        words of Python where no command runs (`causalft.wording`).
     on_command_line : str, optional
-        The same in the words of the command line, where they differ: it names options.
+        The same in the words of the command line, where they differ in more than the names.
 
     Examples
     --------
     >>> print(CausalFTError("cannot read two\nlines.png"))
     cannot read two\x0alines.png
+    >>> print(CausalFTError("use --zoo mini"))
+    use zoo='mini'
     """
 
     def __init__(self, message: str = "", *, on_command_line: str | None = None) -> None:
-        super().__init__(one_line(message))
+        super().__init__(one_line(in_arguments(message)))
         self.on_command_line = one_line(message if on_command_line is None else on_command_line)
+
+    def __str__(self) -> str:
+        return self.on_command_line if on_command_line() else super().__str__()
 
 
 class CausalFTWarning(UserWarning):

@@ -235,7 +235,7 @@ def test_an_occupied_folder_is_seen_without_a_configuration_and_without_writing(
     write_text(run.file("clip.json"), "x")
     before = files_below(tmp_path)
     Run.check(begun, kind="zoo")
-    with pytest.raises(CausalFTError, match="holds another interrupted zoo run; choose another --out"):
+    with pytest.raises(CausalFTError, match="holds another interrupted zoo run; choose another output"):
         Run.check(begun, kind="fit")
     run.finish({})
     with pytest.raises(CausalFTError, match="already holds a complete zoo run"):

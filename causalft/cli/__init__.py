@@ -11,6 +11,7 @@ import click
 from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
 from causalft.errors import nearest
 from causalft.printable import make_streams_printable
+from causalft.wording import speaking_of_options
 
 __all__ = ["VERBS", "main"]
 
@@ -80,7 +81,8 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **settings: Any) -> Any:
         open_standard_streams()
         make_streams_printable()
-        return super().main(*args, **settings)
+        with speaking_of_options():
+            return super().main(*args, **settings)
 
     def make_context(self, *args: Any, **settings: Any) -> click.Context:
         try:

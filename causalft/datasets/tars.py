@@ -130,7 +130,9 @@ def walk_tar(path: Path) -> Iterator[Member]:
             if is_ignored(name):
                 continue
             if info.issparse():
-                raise CausalFTError(f"{name} in {path} is a sparse file; pack it again without --sparse")
+                raise CausalFTError(
+                    f"{name} in {path} is a sparse file; pack it again without `tar --sparse`"
+                )
             offset, size, kind = info.offset_data, info.size, "file"
             if info.isdir():
                 kind = "folder"

@@ -66,7 +66,7 @@ def open_judge(
     try:
         stratum = zoo.load(name, device=device)
     except CausalFTError as error:
-        message = str(error).replace(f"--weights {name}=", "--check-weights ")
+        message = error.on_command_line.replace(f"--weights {name}=", "--check-weights ")
         message = message.replace(", or use --zoo mini with the built-in data", ", or leave --check out")
         raise CausalFTError(f"--check {name}: {message}") from error
     return clip_judge(stratum, prompts)

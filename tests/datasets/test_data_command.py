@@ -104,7 +104,7 @@ def test_the_built_in_set(monkeypatch) -> None:
     assert (
         found["class_counts"]["aradax"]["test"] == 2 and sum(found["factors"].values()) == found["n_images"]
     )
-    with pytest.raises(CausalFTError, match="--root is for your own images; creatures-lt is built in"):
+    with pytest.raises(CausalFTError, match="root is for your own images; creatures-lt is built in"):
         CliRunner().invoke(command, ["show", "creatures-lt", "--root", "."], catch_exceptions=False)
 
 

@@ -51,11 +51,11 @@ def test_options_that_do_not_belong_and_formats_that_do_not_exist(pets: Path) ->
     with pytest.raises(CausalFTError, match="no format named 'tabel': did you mean 'table'"):
         open_images(pets, format="tabel")
     assert open_images(kit.write_lists(pets), format="folder").format == "folder"
-    with pytest.raises(CausalFTError, match="is not a folder; leave --format out"):
+    with pytest.raises(CausalFTError, match="is not a folder; leave format out"):
         open_images(kit.as_csv(pets), format="folder")
     for kind in ("zip", "tar", "table"):
         with pytest.raises(
-            CausalFTError, match=f"is a folder, and --format {kind} reads a file; name the file"
+            CausalFTError, match=f"is a folder, and format {kind} reads a file; name the file"
         ):
             open_images(pets, format=kind)
     with pytest.raises(CausalFTError, match="holds no train....json"):

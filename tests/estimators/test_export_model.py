@@ -245,7 +245,7 @@ class Median(Member):
 
 def test_a_single_file_names_the_operation_that_it_cannot_hold(tmp_path):
     program = trace(FusedModel(classifier({"a": Median(clip_stratum("a"))})))
-    with pytest.raises(CausalFTError, match=r"operation aten.median.dim; .* use --to onnx"):
+    with pytest.raises(CausalFTError, match=r"operation aten.median.dim; .* use to='onnx'"):
         write_single_file(program, {}, tmp_path / "model.safetensors")
 
 

@@ -42,7 +42,9 @@ def test_a_judge_that_cannot_be_loaded_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CausalFTError, match="did you mean 'clip'"):
         open_judge("clop", default_prompts())
-    with pytest.raises(CausalFTError, match="--check clip: .*--check-weights FILE.safetensors, or leave"):
+    with pytest.raises(
+        CausalFTError, match="check clip: .*check_weights=FILE.safetensors, or leave check out"
+    ):
         open_judge("clip", default_prompts())
     (tmp_path / "w.safetensors").write_bytes(b"x")
     with pytest.raises(CausalFTError, match="w.safetensors is not a file of weights"):

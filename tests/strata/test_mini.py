@@ -51,7 +51,7 @@ def test_case_dots_and_underscores_do_not_matter():
 
 def test_unknown_words_and_long_captions_are_refused():
     tokenizer = make()
-    with pytest.raises(CausalFTError, match="never saw the word 'dog'.*--zoo pretrained"):
+    with pytest.raises(CausalFTError, match="never saw the word 'dog'.*zoo='pretrained'"):
         tokenizer("a photo of a dog")
     with pytest.raises(CausalFTError, match="has more than"):
         tokenizer("a a a a a a a a a a a")

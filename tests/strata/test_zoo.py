@@ -85,9 +85,9 @@ def test_unknown_names_and_zoos(tiny_zoo, tmp_path):
         open_zoo(tmp_path / "gone")
     with pytest.raises(CausalFTError, match="holds no mini models"):
         open_zoo(tmp_path)
-    with pytest.raises(CausalFTError, match="--weights goes with --zoo pretrained"):
+    with pytest.raises(CausalFTError, match="weights goes with zoo='pretrained'"):
         open_zoo("mini", {"clip": "a.safetensors"})
-    with pytest.raises(CausalFTError, match="--weights goes with --zoo pretrained"):
+    with pytest.raises(CausalFTError, match="weights goes with zoo='pretrained'"):
         open_zoo(tiny_zoo, {"clip": "a.safetensors"})
 
 

@@ -146,10 +146,10 @@ def test_one_file_gives_the_pictures_of_its_folder(tiny, write_single_file, tmp_
     assert source.provenance()["model"] == str(file)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(
-        CausalFTError, match="needs the small text files of .*--model-config FOLDER; `--model mini`"
+        CausalFTError, match="needs the small text files of .*model_config=FOLDER; `--model mini`"
     ):
         open_tiny(file)
-    with pytest.raises(CausalFTError, match="--model-config .* has no model_index.json"):
+    with pytest.raises(CausalFTError, match="model_config .* has no model_index.json"):
         open_tiny(file, model_config=str(tmp_path))
     weights = load_file(file)
     name = "model.diffusion_model.input_blocks.0.0.weight"
@@ -203,7 +203,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(tiny):
     assert len(said) == 2 and "4 pictures at once" in said[0] and "2 pictures at once" in said[1]
     assert np.array_equal(pictures, open_tiny(tiny, batch_size=2).draw(REQUESTS))
     source.pipeline.most = 0
-    with pytest.raises(CausalFTError, match="no memory for one picture of 16 px; use --attention-slicing on"):
+    with pytest.raises(CausalFTError, match="no memory for one picture of 16 px; use attention_slicing='on'"):
         source.draw(REQUESTS)
 
 
@@ -216,15 +216,15 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(tiny):
         ({"size": 4}, "size 4 is too small"),
         ({"batch_size": 0}, "batch_size 0 is out of range"),
         ({"batch_size": "many"}, "batch_size 'many' is not a number"),
-        ({"attention_slicing": "maybe"}, "--attention-slicing maybe: use auto, on or off"),
+        ({"attention_slicing": "maybe"}, "attention_slicing maybe: use auto, on or off"),
         ({"precision": "fp8"}, "no precision 'fp8'; did you mean .*'fp16'"),
         ({"device": "gpu"}, "device 'gpu' is none that a model runs on; use auto, cpu"),
-        ({"device": "cuda:99"}, "--device cuda:99: not on this machine"),
+        ({"device": "cuda:99"}, "device cuda:99: not on this machine"),
         ({"scheduler": "eulr"}, "no scheduler 'eulr' for StableDiffusionPipeline; did you mean 'euler'"),
         ({"scheduler": "flow-euler"}, "'flow-euler' does not fit StableDiffusionPipeline; use auto, ddim"),
-        ({"revision": "main"}, "--revision main goes with a model of the hub"),
-        ({"model_config": "x"}, "--model-config goes with a single .safetensors file"),
-        ({"templates": ["poto"]}, "--template: no template 'poto'; did you mean 'photo'"),
+        ({"revision": "main"}, "revision main goes with a model of the hub"),
+        ({"model_config": "x"}, "model_config goes with a single .safetensors file"),
+        ({"templates": ["poto"]}, "template: no template 'poto'; did you mean 'photo'"),
         ({"prompts": "none.yaml"}, "none.yaml: no such file"),
         ({"negative_prompt": "blurry " * 20}, "tokens, and .* reads 77; make it shorter"),
     ],
@@ -313,11 +313,11 @@ def test_models_that_are_not_there_say_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(CausalFTError, match="not a whole Stable Diffusion checkpoint"):
         open_tiny(tmp_path / "other.safetensors")
     for name in ("./nowhere", "stable-diffusion", str(tmp_path / "none.safetensors")):
-        with pytest.raises(CausalFTError, match="no model .*--model takes a folder.*or mini"):
+        with pytest.raises(CausalFTError, match="no model .*: model takes a folder.*or mini"):
             open_tiny(name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     with pytest.raises(
-        CausalFTError, match="fetch it on a connected .*--model FOLDER; `--model mini`"
+        CausalFTError, match="fetch it on a connected .*model=FOLDER; `--model mini`"
     ) as caught:
         open_tiny("someone/unheard-of")
     assert "\n" not in str(caught.value)
