@@ -306,7 +306,7 @@ def vit_b_16():
     ("tuner", "n_classes", "megabytes"),
     [
         ("adaptformer", 1000, 2.40),  # 12 blocks of 2 * 768 * 32 + 32 + 768 numbers
-        ("adaptformer", 365, 1.22),
+        ("adaptformer", 365, 0.627),
         ("adaptformer", 8142, 18.9),
         ("lora", 1000, 7.08),
         ("bias", 1000, 0.41),

@@ -232,8 +232,8 @@ def test_the_tables_are_the_model():
     [
         (("papper",), {}, "did you mean 'paper'.*or the path of your own .yaml"),
         (("nowhere.yaml",), {}, "nowhere.yaml: no such file"),
-        (("nowhere.yaml", ["cat", "dog"]), {}, "states its own classes and tables; drop --classes"),
-        (("nowhere.yaml",), {"strength": 0.5}, "drop --classes, --ratio and --strength"),
+        (("nowhere.yaml", ["cat", "dog"]), {}, "states its own classes and tables; drop classes"),
+        (("nowhere.yaml",), {"strength": 0.5}, "drop classes, ratio and strength"),
         (("paper", ["cat", "dgo"]), {}, "no class 'dgo'.*did you mean 'dog'"),
         (("paper", ["cat"]), {}, "one class only .cat."),
         (("paper", []), {}, "one class only"),
