@@ -32,10 +32,12 @@ __all__ = ["command"]
 def command(source: str, to: Path, revision: str | None, weights: tuple[str, ...], data: str | None) -> None:
     """Fetch the run SOURCE: OWNER/NAME on the Hugging Face hub, or a folder that `push --to-folder` wrote.
 
-    Every file is checked against the manifest of hashes, pickles are refused, and nothing else is kept.
+    Every file is checked against the manifest of hashes, pickles and links out of the folder are refused, the page
+    (report.html) stays behind, and nothing else is kept.
     """
     from causalft.estimators.hub import pull
 
     run = pull(source, to, revision=revision, data=data, weights=name_value_pairs(weights, "--weights"))
     strata = ", ".join(run.config["strata"])
+    console().print("report.html is not installed: a page from elsewhere may hold anything", style="dim")
     console().print(f"{run.path}: {strata}, {len(run.metrics['classes'])} classes", soft_wrap=True)

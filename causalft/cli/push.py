@@ -57,8 +57,14 @@ def command(
     from causalft.estimators.hub import layout, push, write_layout
     from causalft.runs import check_place
 
+    if to_folder is not None and repo is not None:
+        raise CausalFTError(f"give either {repo} or --to-folder, not both: a run goes to one place at a time")
     if to_folder is not None and (private or update):
         raise CausalFTError("--private and --update are of a repository; leave them out with --to-folder")
+    if repo is None and (private or update):
+        raise CausalFTError("--private and --update are of a repository; name one, OWNER/NAME")
+    if private and update:
+        raise CausalFTError("--private is for a new repository, --update for one that exists; leave one out")
     if repo is None and to_folder is None and not dry_run:
         raise CausalFTError("say where to: OWNER/NAME, or --to-folder DIR")
     if to_folder is not None:

@@ -41,7 +41,7 @@ def read_state_dict(
     way_out = f"; take the same weights as safetensors: {instead}" if instead else "; take a safetensors file"
     if kind == "safetensors":
         try:
-            return load_file(path)
+            return _unwrapped(load_file(path))
         except (SafetensorError, OSError) as error:
             raise CausalFTError(f"damaged or cut short ({_first_line(error)}); fetch it again") from error
     if kind == "torchscript":
@@ -76,17 +76,29 @@ def read_state_dict(
 
 def _tensors(found: object, way_out: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, without the prefixes of wrappers."""
-    for key in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
+    while isinstance(found, dict):
+        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), None)
+        if inner is None:
+            break
+        found = inner
     tensors = found if isinstance(found, dict) else {}
     tensors = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CausalFTError(f"a pickle without a state dict{way_out}")
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
+    return _unwrapped(tensors)
+
+
+# What trainers put around a model: the key of a checkpoint, or a prefix of every name.
+_WRAPPERS = ("state_dict", "model", "module", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.", "model_state_dict.")
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same without the prefixes of wrappers, in any order and number, that all names have in common."""
+    found = dict(tensors)
+    while prefix := next((p for p in _PREFIXES if found and all(name.startswith(p) for name in found)), None):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
 
 
 def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
@@ -137,15 +149,28 @@ def load_all(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise CausalFTError(
             f"{difference}; give weights of this architecture, or the name that the file goes with"
         )
+    for name, value in wanted.items():
+        if value.is_floating_point() and not tensors[name].is_floating_point():
+            kind = str(tensors[name].dtype).removeprefix("torch.")
+            raise CausalFTError(
+                f"{name} is {kind} in the file and {str(value.dtype).removeprefix('torch.')} in the model: whole "
+                "numbers are no weights (quantised ones must be turned back); take the file with floating-point weights"
+            )
     for value in wanted.values():
         if value.is_floating_point():
             value.fill_(torch.nan)
     model.load_state_dict(dict(tensors), strict=True)
     for name, value in model.state_dict().items():
-        if value.is_floating_point() and bool(torch.isnan(value).any()):
-            whose = (
-                "is not a number in the file" if bool(torch.isnan(tensors[name]).any()) else "was not loaded"
-            )
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            given = tensors[name]
+            if bool(torch.isnan(given).any()):
+                whose = "is not a number in the file"
+            elif bool(torch.isinf(given).any()):
+                whose = "is infinite in the file"
+            elif bool(torch.isinf(value).any()):
+                whose = f"is too large for {str(value.dtype).removeprefix('torch.')}"
+            else:
+                whose = "was not loaded"
             raise CausalFTError(f"{name} {whose}")
 
 

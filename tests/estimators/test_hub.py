@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -13,6 +14,8 @@ import pytest
 import torch
 from huggingface_hub import errors
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from causalft.datasets.sources import open_images
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
@@ -154,6 +157,83 @@ def test_a_file_that_the_manifest_omits_is_left_behind(copy, tmp_path):
     (copy / "extra.py").write_text("import os")
     assert run("pull", copy, "--to", tmp_path / "pulled").exit_code == 0
     assert not (tmp_path / "pulled" / "extra.py").exists()
+
+
+def relist(folder, name):
+    """Make the manifest whole again after a file was changed: what an attacker would do."""
+    document = read_json(folder / MANIFEST)
+    content = (folder / name).read_bytes()
+    document["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    (folder / MANIFEST).write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("strata/clip/head.safetensors", b"\x80\x04\x95pickle", "is a pickle in disguise"),
+        ("strata/clip/head.safetensors", b"(lp0\nI1\na.", "is no safetensors file"),
+        ("strata/clip/head.safetensors", b"", "is empty"),
+        ("zoo/clip.safetensors", b"<html>", "is a web page"),
+        ("figures/groups.png", b"<script>alert(1)</script>", "is no PNG image"),
+        ("metrics.json", b"[]", "it holds no object"),
+        ("config.json", b'{"kind": "fit", "config": {"strata": 3}}', "config.json"),
+        ("strata/clip/run.py", b"import os", "which is no file of a run"),
+        ("figures/a.svg", b"<svg/>", "which is no file of a run"),
+    ],
+)
+def test_a_whole_manifest_makes_no_foreign_file_welcome(copy, tmp_path, name, content, message):
+    (copy / name).write_bytes(content)
+    relist(copy, name)
+    assert message in said(run("pull", copy, "--to", tmp_path / "pulled"))
+    assert {p.name for p in tmp_path.iterdir()} == {"copy"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "strata/clip/head.safetensors", "README.md", "strata/clip"])
+def test_a_link_out_of_the_folder_is_not_followed(copy, tmp_path, name):
+    (tmp_path / "secret").mkdir()
+    elsewhere = shutil.move(copy / name, tmp_path / "secret" / "there")
+    (copy / name).symlink_to(elsewhere)
+    assert "is a link that leads out of the folder" in said(run("pull", copy, "--to", tmp_path / "pulled"))
+    assert not (tmp_path / "pulled").exists()
+
+
+def test_the_page_of_another_machine_is_not_installed(copy, tmp_path):
+    (copy / "report.html").write_text("<script>alert(1)</script>")
+    result = run("pull", copy, "--to", tmp_path / "pulled")
+    assert result.exit_code == 0 and "report.html is not installed" in result.stdout
+    assert not list((tmp_path / "pulled").rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), "head.safetensors is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-4]), "head.safetensors is damaged or cut short"),
+        (lambda path: path.write_bytes(b"\x80\x04\x95pickle"), "head.safetensors is a pickle in disguise"),
+        (
+            lambda path: save_file({"weight": np.ones((3, 4), np.float32)}, path),
+            "the head is not one of 4 classes",
+        ),
+        (
+            lambda path: save_file({"weight": np.full((4, 4), np.nan, np.float32)}, path),
+            "weight holds a number that is",
+        ),
+        (
+            lambda path: shutil.copy(path, path.with_name("adapter.safetensors")),
+            "belongs to another backbone",
+        ),
+    ],
+)
+def test_push_opens_every_tuned_file_first(fitted, tmp_path, spoil, message):
+    run_folder = shutil.copytree(fitted, tmp_path / "run")
+    spoil(run_folder / "strata" / "clip" / "head.safetensors")
+    assert message in said(run("push", run_folder, "--to-folder", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_push_that_would_do_nothing_are_refused(fitted, tmp_path):
+    assert "not both" in said(run("push", fitted, "me/x", "--to-folder", tmp_path / "x"))
+    assert "are of a repository" in said(run("push", fitted, "--dry-run", "--private"))
 
 
 def test_mistakes_are_one_line(fitted, shared, tmp_path):
@@ -323,10 +403,12 @@ def test_what_is_tuned_of_a_vit_b_16_is_under_ten_megabytes(tuner, n_classes, me
 
 def test_a_stratum_above_ten_megabytes_is_refused_with_the_way_out(fitted, tmp_path):
     heavy = shutil.copytree(fitted, tmp_path / "run")
-    with open(heavy / "strata" / "openclip" / "adapter.safetensors", "ab") as file:
-        file.write(b"\0" * ADAPTER_BYTES)
+    adapter = heavy / "strata" / "openclip" / "adapter.safetensors"
+    with safe_open(adapter, framework="np") as file:
+        about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file({**tensors, "more": np.zeros(ADAPTER_BYTES // 4, np.float32)}, adapter, about)
     line = said(run("push", heavy, "--dry-run"))
     assert "what was tuned of 'openclip' is 10.0 MB, above 10 MB" in line and "--allow-large" in line
     assert run("push", heavy, "--dry-run", "--allow-large").exit_code == 0
     shutil.rmtree(heavy / "strata" / "clip")
-    assert "holds no tuned stratum" in said(run("push", heavy, "--dry-run"))
+    assert "adapter.safetensors is missing; fit it again" in said(run("push", heavy, "--dry-run"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,11 +15,25 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fit_run import open_fit
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
+from causalft.estimators.tuned_files import check_safetensors, check_tuned_files
 from causalft.locks import writing
 from causalft.runs import Run, check_place, read_json, write_json
+from causalft.shapes import check_shape
 from causalft.strata.weight_hub import quiet_hub
+from causalft.strata.weight_kind import file_kind
 
-__all__ = ["install", "pull"]
+__all__ = ["PAGE", "install", "pull"]
+
+PAGE = "report.html"
+"""The page of a run. It is sent and never installed: HTML from a hub may hold anything."""
+
+_OF_A_RUN = (
+    r"(config|metrics)\.json|report\.html",
+    r"figures/[^/]+\.png",
+    r"strata/[^/]+/(adapter|head|gla)\.safetensors",
+    r"zoo/[^/]+\.(json|safetensors)",
+)
+_LARGEST = 200_000_000  # bytes of a document or a figure
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 # The first bytes of a pickle (protocols 2 to 5) and of a zip, which is what torch.save writes.
@@ -58,7 +74,10 @@ def pull(
             raise CausalFTError("--revision goes with OWNER/NAME, not with a folder")
         return install(source, to, data=data, weights=weights)
     with writing(to):
-        return _install(_fetched(source, revision, api), to, data, weights)
+        found = Path(_fetched(source, revision, api))
+        # the hub's cache links its files into a folder of blobs beside it, and nowhere else
+        within = found.parent.parent if found.parent.name == "snapshots" else found
+        return _install(found, to, data, weights, within)
 
 
 def _fetched(source: str, revision: str | None, api: Any) -> str:
@@ -78,7 +97,7 @@ def _fetched(source: str, revision: str | None, api: Any) -> str:
             source,
             revision=revision,
             repo_type="model",
-            allow_patterns=["*.json", "*.safetensors", "*.md", "*.html", "*.png"],
+            allow_patterns=["*.json", "*.safetensors", "*.md", "*.png"],
         )
     except Exception as error:  # whatever the client raises ends in one line
         raise hub_error(error, source, "pull") from error
@@ -110,39 +129,34 @@ def install(
         If a file is missing, changed, a pickle, or outside the folder.
     """
     with writing(to):
-        return _install(source, to, data, weights)
+        return _install(Path(source), to, data, weights, Path(source))
 
 
 def _install(
-    source: str | os.PathLike[str],
+    folder: Path,
     to: str | os.PathLike[str],
     data: str | os.PathLike[str] | None,
     weights: Mapping[str, str] | None,
+    within: Path,
 ) -> Run:
-    folder, target = Path(source), Path(to)
+    target = Path(to)
     _check_free(target)
     files = _manifest(folder)
     _refuse_pickles((path.relative_to(folder).as_posix() for path in folder.rglob("*")), str(folder))
     for name, listed in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CausalFTError(f"{folder}: {name} is missing; fetch it again")
-        with open(path, "rb") as file:
-            start = file.read(4)
-        if start.startswith(_PICKLED):
-            raise CausalFTError(f"{folder}: {name} is a pickle in disguise; it was not read")
-        if digest(path) != listed.get("sha256"):
+        _check_file(folder, name, within)
+        if (folder / name).stat().st_size != listed["bytes"] or digest(folder / name) != listed["sha256"]:
             raise CausalFTError(
-                f"{folder}: {name} is not the file of the manifest (its sha256 differs); fetch it again"
+                f"{folder}: {name} is not the file of the manifest (its size or sha256 differs); fetch it again"
             )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         staged = Path(temporary) / "run"
-        for name in [*files, *(["README.md"] if (folder / "README.md").is_file() else [])]:
+        for name in [*files, *(["README.md"] if _has_card(folder, within) else [])]:
             (staged / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / name, staged / name)
         _settle(staged, target, data, weights or {})
-        open_fit(staged)
+        _check_staged(staged, target)
         if target.exists():
             target.rmdir()
         os.replace(staged, target)
@@ -169,26 +183,79 @@ def _settle(
     write_json(staged / "config.json", document)
 
 
+def _check_file(folder: Path, name: str, within: Path) -> None:
+    """Refuse a file that is missing, leads out of the folder, is too large, or is not what its name says."""
+    path = folder / name
+    if not path.resolve().is_relative_to(within.resolve()):
+        raise CausalFTError(f"{folder}: {name} is a link that leads out of the folder; it was not read")
+    if not path.is_file():
+        what = "no regular file" if path.exists() else "missing"
+        raise CausalFTError(f"{folder}: {name} is {what}; fetch it again")
+    size = path.stat().st_size
+    if path.suffix != ".safetensors" and size > _LARGEST:
+        raise CausalFTError(
+            f"{folder}: {name} has {size / 1e6:,.0f} MB, more than any document of a run; it was not read"
+        )
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start.startswith(_PICKLED) or (path.suffix == ".safetensors" and file_kind(path) == "pickle"):
+        raise CausalFTError(f"{folder}: {name} is a pickle in disguise; it was not read")
+    if path.suffix == ".safetensors":
+        check_safetensors(path)
+    elif path.suffix == ".png" and start != b"\x89PNG\r\n\x1a\n":
+        raise CausalFTError(f"{folder}: {name} is no PNG image; it was not read")
+    elif path.suffix == ".json":
+        read_json(path)
+
+
+def _has_card(folder: Path, within: Path) -> bool:
+    if not os.path.lexists(folder / "README.md"):
+        return False
+    _check_file(folder, "README.md", within)
+    return True
+
+
+def _check_staged(staged: Path, target: Path) -> None:
+    """What was fetched must be a whole run; a message names the place that it would have had."""
+    try:
+        run = open_fit(staged)
+        check_tuned_files(run)
+    except CausalFTError as error:
+        raise CausalFTError(str(error).replace(os.fspath(staged), os.fspath(target))) from None
+
+
+@dataclass(frozen=True)
+class _Listed:
+    sha256: str
+    bytes: int
+
+
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    if not (folder / MANIFEST).is_file():
+    """What the manifest lists, the page of the other machine left out: HTML of others is not installed."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
         raise CausalFTError(f"{folder} is no run in hub layout (it has no {MANIFEST})")
-    document = read_json(folder / MANIFEST)
+    document = read_json(manifest)
     files = document.get("files") if isinstance(document, dict) else None
     if (
         not isinstance(files, dict)
         or document.get("format") != 1
         or not {"config.json", "metrics.json"} <= set(files)
     ):
-        raise CausalFTError(f"{folder / MANIFEST} does not list the files of a run")
-    for name, listed in files.items():
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or ":" in name.split("/")[0]:
-            raise CausalFTError(
-                f"{folder / MANIFEST} names {name!r}, which is outside the folder; it was not read"
-            )
-        if not isinstance(listed, dict):
-            raise CausalFTError(f"{folder / MANIFEST} has no hash of {name!r}")
-    return files
+        raise CausalFTError(f"{manifest} does not list the files of a run")
+    for name in files:
+        path = PurePosixPath(name)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or any(sign in name for sign in "\\:\0")
+            or str(path) != name
+        ):
+            raise CausalFTError(f"{manifest} names {name!r}, which is outside the folder; it was not read")
+        if not any(re.fullmatch(pattern, name) for pattern in _OF_A_RUN):
+            raise CausalFTError(f"{manifest} names {name!r}, which is no file of a run; it was not read")
+    check_shape(files, dict[str, _Listed], manifest, at="files")
+    return {name: listed for name, listed in files.items() if name != PAGE}
 
 
 def _refuse_pickles(names: Iterable[str], place: str) -> None:

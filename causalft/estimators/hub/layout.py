@@ -12,6 +12,7 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
+from causalft.estimators.tuned_files import check_tuned_files
 from causalft.locks import locked
 from causalft.report.html import without_images
 from causalft.runs import Run, read_json, to_json, write_bytes
@@ -58,8 +59,9 @@ def layout(
     Raises
     ------
     CausalFTError
-        If the tuned part of a stratum is missing or larger than 10 MB.
+        If a tuned file is missing, cut off, no safetensors file or of another model, or a stratum's larger than 10 MB.
     """
+    check_tuned_files(run)
     config, half = run.config, halved or {}
     files: dict[str, bytes | Path] = {}
     for name in ("config.json", "metrics.json", "report.html"):
@@ -71,12 +73,7 @@ def layout(
         files[f"figures/{figure.name}"] = figure
     for name in config["strata"]:
         folder = run.path / "strata" / folder_name(name)
-        kept = [
-            path
-            for path in sorted(folder.glob("*"))
-            if path.suffix in (".safetensors", ".json") and path.name not in _NOT_SHARED
-            if not path.name.startswith(".")
-        ]
+        kept = [path for path in sorted(folder.glob("*")) if path.name in TUNED_FILES]
         if not kept:
             raise CausalFTError(f"{folder} holds no tuned stratum; fit it again")
         stored: dict[str, bytes | Path] = {path.name: half.get(path, path) for path in kept}
