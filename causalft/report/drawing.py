@@ -166,10 +166,11 @@ def to_narrow(figure: Figure) -> None:
         places[axes] = (span.rowspan.start, span.colspan.start)
     if n_columns > 1:
         turned = GridSpec(n_columns, n_rows, figure=figure)
-        row_label = {row: axes.get_ylabel() for axes, (row, _) in places.items() if axes.get_ylabel()}
+        labelled = [axes for axes in panels if axes.get_ylabel()]
+        label_of = {axes: _shared_label(axes, labelled) for axes in panels}
         for axes, (row, column) in places.items():
             axes.set_subplotspec(turned[column, row])
-            axes.set_ylabel("" if row else axes.get_ylabel() or row_label.get(row, ""))
+            axes.set_ylabel("" if row else label_of[axes])
             axes.tick_params(labelleft=row == 0 and _has_labels(axes), labelbottom=True)
     width = NARROW_INCHES / n_rows if n_columns > 1 else NARROW_INCHES
     lines, heights = 0, []
@@ -181,7 +182,7 @@ def to_narrow(figure: Figure) -> None:
         label = textwrap.fill(axes.get_xlabel(), int(inside * 14))
         axes.set_xlabel(label)
         axes.set_ylabel(textwrap.fill(axes.get_ylabel(), int(height * 12)))
-        lines = max(lines, label.count("\n"))
+        lines = max(lines, label.count("\n") + _turn_crowded_names(axes, inside))
         heights.append(_image_height(axes, inside) or min(height, 3.4 if n_columns > 1 else height))
         where = "left"
         if n_rows * n_columns == 1:
@@ -198,6 +199,30 @@ def to_narrow(figure: Figure) -> None:
     below = n_columns if n_columns > 1 else n_rows
     figure.set_size_inches(NARROW_INCHES, max(heights) * below + 0.14 * lines)
     figure.set_layout_engine("constrained")
+
+
+def _shared_label(axes: Any, labelled: list[Any]) -> str:
+    """The label of a panel's y axis: its own, or that of the panel with which it shares the axis."""
+    if axes.get_ylabel():
+        return str(axes.get_ylabel())
+    return next(
+        (other.get_ylabel() for other in labelled if axes.get_shared_y_axes().joined(axes, other)), ""
+    )
+
+
+def _turn_crowded_names(axes: Any, width: float) -> int:
+    """Turn the names below a panel where they would touch; return the lines of text that this takes."""
+    from matplotlib.ticker import FixedLocator
+
+    if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):  # numbers find their own places
+        return 0
+    names = [tick.get_text() for tick in axes.get_xticklabels()]
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
+    if longest * 0.085 <= width / max(1, len(names)):
+        return 0
+    for tick in axes.get_xticklabels():
+        tick.set(rotation=35, ha="right", rotation_mode="anchor")
+    return longest // 3
 
 
 def _image_height(axes: Any, width: float) -> float | None:

@@ -96,3 +96,28 @@ def test_a_narrow_figure_is_shown_as_it_is(tmp_path: Path) -> None:
     with figure_style():
         drawing = draw(new_axes(4, 3).figure, tmp_path / "a.png")  # type: ignore[arg-type]
     assert drawing.wide == drawing.narrow and drawing.path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_below_a_panel_do_not_touch_on_a_phone() -> None:
+    with figure_style():
+        axes = new_axes(8, 3)
+        axes.set_xticks(range(5), ["paper", "confounded", "selection", "not detected", "label-noise"])
+        figure = axes.figure
+        to_narrow(figure)  # type: ignore[arg-type]
+        figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    # Turned by 35 degrees, two names touch if their distance along the axis is less than a line over its sine.
+    names = axes.get_xticklabels()
+    places = [axes.transData.transform((k, 0))[0] for k in range(5)]
+    assert {name.get_rotation() for name in names} == {35.0}
+    assert min(b - a for a, b in zip(places, places[1:])) > names[0].get_fontsize() * figure.dpi / 72 / 0.57
+    assert all(name.get_window_extent(renderer).x0 >= 0 for name in names)
+
+
+def test_a_panel_takes_the_label_of_the_axis_that_it_shares_and_no_other() -> None:
+    with figure_style():
+        figure = new_figure(9, 3)
+        left, right = figure.subplots(1, 2)
+        right.set_ylabel("gap (points)")
+        to_narrow(figure)
+    assert (left.get_ylabel(), right.get_ylabel()) == ("", "gap (points)")
