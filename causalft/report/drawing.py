@@ -87,10 +87,13 @@ def draw(figure: Figure, path: Path, *, narrow: Figure | None = None) -> Drawing
 def svg_text(figure: Figure) -> str:
     """The figure as SVG with its text as text; the same figure gives the same bytes, light and dark in one file."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
+    buffer, canvas = io.StringIO(), figure.canvas
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "causalft"}):
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", dpi=110, metadata={"Date": None})
+        # savefig would draw everything twice, the first time for the layout alone.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    figure.set_canvas(canvas)
     return _recolour(buffer.getvalue())
 
 
@@ -122,9 +125,25 @@ _TAG = re.compile(r"<[a-z][^>]*>")
 _LONG_NUMBER = re.compile(r"(?<![\w.#])(-?\d+\.\d{2})\d+(?![\w.])")
 
 
+_POINTS = re.compile(r"(?:\s*<use [^>]*/>){20,}")
+_POINT = re.compile(r'<use xlink:href="#(\w+)" x="([^"]*)" y="([^"]*)" style="([^"]*)"/>')
+
+
+def _together(points: re.Match[str]) -> str:
+    """Markers of one look as a group that names the look once: a scatter of thousands takes a third of the bytes."""
+    found = _POINT.findall(points[0])
+    looks = {(name, style) for name, _, _, style in found}
+    if len(looks) != 1 or len(found) != points[0].count("<use "):
+        return points[0]
+    ((name, style),) = looks
+    uses = "".join(f'<use href="#{name}" x="{float(x):.1f}" y="{float(y):.1f}"/>' for _, x, y, _ in found)
+    return f'<g style="{style}">{uses}</g>'
+
+
 def _recolour(svg: str) -> str:
     """Name every colour that changes in dark mode by a variable, and shorten coordinates to hundredths of a point."""
     head, rest = svg.split("<defs>", 1)
+    rest = _POINTS.sub(_together, rest)
     rest = _TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", tag[0]), rest)
     changing = sorted({c for _, c in _COLOUR.findall(rest) if dark_colour(c) != c} | {"#000000"})
 

@@ -118,7 +118,11 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
     dpi : int
         Pixels per inch.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with atomic_path(path) as temporary:
         # No software version in the file: the same figure gives the same bytes.
-        figure.savefig(temporary, dpi=dpi, format="png", metadata={"Software": None})
+        # savefig would draw everything twice, the first time for the layout alone.
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return Path(path)

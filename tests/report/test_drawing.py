@@ -121,3 +121,14 @@ def test_a_panel_takes_the_label_of_the_axis_that_it_shares_and_no_other() -> No
         right.set_ylabel("gap (points)")
         to_narrow(figure)
     assert (left.get_ylabel(), right.get_ylabel()) == ("", "gap (points)")
+
+
+def test_thousands_of_points_stay_small_and_keep_their_look() -> None:
+    with figure_style():
+        axes = new_axes(7, 3)
+        axes.plot(range(3000), range(3000), "o", color=PALETTE["black"], ms=3, alpha=0.5)
+        axes.plot(range(30), range(30), ".", color=PALETTE["blue"])
+        svg = svg_text(axes.figure)  # type: ignore[arg-type]
+    assert svg.count("<use ") >= 3030 and len(svg) < 3030 * 60
+    assert svg.count("fill-opacity: 0.5") == 1
+    assert svg.count("<g") == svg.count("</g>")
