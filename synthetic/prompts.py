@@ -99,7 +99,7 @@ def read_prompts(path: str | os.PathLike[str]) -> Prompts:
         tree = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError:
         raise CausalFTError(f"{file} is not text in UTF-8") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         raise CausalFTError(f"{file}{place}: not YAML ({getattr(error, 'problem', error)})") from None

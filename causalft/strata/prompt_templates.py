@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from causalft.errors import CausalFTError, nearest
+from causalft.files import parse_json, read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,19 +154,21 @@ def _prompt(name: str, phrase: str) -> str:
 
 
 def _key(name: str) -> str:
-    return " ".join(str(name).replace("_", " ").casefold().split())
+    return " ".join(unicodedata.normalize("NFC", str(name)).replace("_", " ").casefold().split())
 
 
 def _read(path: Path) -> dict[str, list[str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         if path.suffix.lower() == ".json":
-            content: Any = json.loads(text)
+            content: Any = parse_json(text, "the text")
         elif path.suffix.lower() == ".txt":
             return _read_lines(path, text)
         else:
             content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise CausalFTError(f"the descriptors in {path} cannot be read: they are nested too deeply") from None
+    except (CausalFTError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise CausalFTError(f"the descriptors in {path} cannot be read: {reason}") from error
     if not isinstance(content, dict):
