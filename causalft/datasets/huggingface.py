@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from causalft.datasets.images import read_image
-from causalft.datasets.labels import encode
+from causalft.datasets.labels import clean_text, encode
 from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.metadata import factor_values
 from causalft.datasets.reading import Reading, ReadOptions, assemble
@@ -135,13 +135,17 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
     names = getattr(first.features[label], "names", None)
     notes: list[str] = []
     if names is not None:
-        codes, ids = np.array(labels, dtype=np.int64), list(names)
+        codes, ids = np.array(labels, dtype=np.int64), [clean_text(name) for name in names]
         if codes.min() < 0 or codes.max() >= len(ids):
             wrong = codes.min() if codes.min() < 0 else codes.max()
             raise CausalFTError(
                 f"{folder} has label {wrong}, outside the {len(ids)} names of column '{label}'; "
                 "leave images without a label out"
             )
+        if len(set(ids)) < len(ids):
+            place = {name: number for number, name in enumerate(dict.fromkeys(ids))}
+            codes, ids = np.array([place[name] for name in ids], dtype=np.int64)[codes], list(place)
+            notes.append("some class names are written in several ways in Unicode and are one class each")
     else:
         found = encode(labels, str(folder), places=files)
         codes, ids, notes = found.codes, found.ids, found.notes

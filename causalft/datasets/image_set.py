@@ -14,6 +14,7 @@ from PIL import Image
 
 from causalft.datasets.class_folders import read_class_folders
 from causalft.datasets.containers import FolderContainer, ZipContainer, existing
+from causalft.datasets.labels import class_key
 from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.stores import ArrayStore, ImageStore
 from causalft.errors import CausalFTError, nearest
@@ -316,6 +317,12 @@ class ImageSet(ShownAsTable):
         array([2, 0])
         """
         index = {name: k for k, name in enumerate(class_names)}
+        loose = {class_key(name): k for name, k in index.items()}
+        index |= {
+            name: loose[class_key(name)]
+            for name in self.class_names
+            if name not in index and class_key(name) in loose
+        }
         present = np.flatnonzero(self.class_counts)
         for k in present:
             if self.class_names[k] not in index:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from causalft.errors import CausalFTError
 from causalft.printable import escape_name, first_few, short
 
-__all__ = ["Labels", "class_order", "clean_text", "encode", "is_whole_number", "label_text", "whole_number"]
+__all__ = [
+    "Labels",
+    "class_key",
+    "class_order",
+    "clean_text",
+    "doubts",
+    "encode",
+    "is_whole_number",
+    "label_text",
+    "whole_number",
+]
 
 _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+")
@@ -101,6 +111,8 @@ def label_text(value: Any) -> str | None:
         number = float(value)
         if math.isnan(number):
             return None
+        if math.isinf(number):
+            raise CausalFTError(f"label {value!r} is not a finite number")
         if abs(number) >= _EXACT:
             raise CausalFTError(
                 f"label {value!r} is a floating-point number above 2**53, which has lost its last digits; write such "
@@ -134,6 +146,17 @@ def whole_number(text: str) -> int:
     7
     """
     return int(text.partition(".")[0])
+
+
+def class_key(name: str) -> str:
+    """What two ways of writing one class share: the value of a number, or the clean text.
+
+    Examples
+    --------
+    >>> class_key("07"), class_key("lynx ")
+    ('7', 'lynx')
+    """
+    return str(whole_number(name)) if is_whole_number(name) else clean_text(name)
 
 
 def class_order(ids: Iterable[str]) -> list[str]:
@@ -225,7 +248,12 @@ def encode(
     ids = class_order(set(ids_of))
     index = {label: k for k, label in enumerate(ids)}
     codes = np.array([index[label] for label in ids_of], dtype=np.int64)
-    notes += _said_of(ids, len(numbered) if words else 0)
+    notes += doubts(ids)
+    if words and len(numbered) > 1 and len(numbered) > len(ids) / 2:
+        word = next(label for label in ids if not is_whole_number(label))
+        notes.append(
+            f"label '{short(word, 40)}' is no number among {len(numbered)} numbers; all are taken as names"
+        )
     return Labels(codes[raw] if len(raw) else np.zeros(0, np.int64), ids, notes)
 
 
@@ -279,11 +307,18 @@ def _one_spelling(texts: list[str], keys: list[Any], *, numbers: bool, notes: li
     return [text if padded else str(whole_number(text)) for text in texts]
 
 
-def _said_of(ids: list[str], n_numbers: int) -> list[str]:
-    """Classes that may be one, or none."""
+def doubts(class_names: Iterable[str]) -> list[str]:
+    """What is to be said of classes that may be one, or none.
+
+    Examples
+    --------
+    >>> doubts(["cat", "dog"])
+    []
+    """
+    names = list(class_names)
     notes = []
     alike: dict[str, list[str]] = defaultdict(list)
-    for label in ids:
+    for label in names:
         alike[_likeness(label)].append(label)
     doubtful = [found for found in alike.values() if len(found) > 1]
     if doubtful:
@@ -292,14 +327,9 @@ def _said_of(ids: list[str], n_numbers: int) -> list[str]:
         notes.append(
             f"classes {pairs}{more} are spelt almost alike and stay apart; if they are one class, write it in one way"
         )
-    blank = [label for label in ids if label.lower() in _MISSING]
+    blank = [label for label in names if label.lower() in _MISSING]
     if blank:
         notes.append(f"class '{blank[0]}' reads like a missing label; if it is one, remove its rows")
-    if n_numbers > 1 and n_numbers > len(ids) / 2:
-        word = next(label for label in ids if not is_whole_number(label))
-        notes.append(
-            f"label '{short(word, 40)}' is no number among {n_numbers} numbers; all are taken as names"
-        )
     return notes
 
 
@@ -313,15 +343,3 @@ def _likeness(label: str) -> str:
         return str(whole_number(label))
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label)).casefold()
     return re.sub(r"(?<=\w)[\s_-]+(?=\w)", " ", plain.strip())
-
-
-def repeated(names: Iterable[str]) -> str | None:
-    """The first name that stands twice, or None.
-
-    Examples
-    --------
-    >>> repeated(["cat", "dog", "cat"])
-    'cat'
-    """
-    counts = Counter(names)
-    return next((name for name, n in counts.items() if n > 1), None)

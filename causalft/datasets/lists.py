@@ -126,12 +126,12 @@ def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
             continue
         fields = line.rsplit(None, 1)
         if len(fields) < 2:
-            fields = line.rsplit(",", 1)
+            fields = line.rsplit(";" if ";" in line and "," not in line else ",", 1)
         if len(fields) < 2 or not fields[0] or not fields[1]:
             raise CausalFTError(
                 f"line {number} of {path} is not `path label`: '{short(line)}'; mend or remove it"
             )
-        files.append(fields[0].rstrip(","))
+        files.append(fields[0].rstrip(",;"))
         labels.append(seen.setdefault(fields[1], fields[1]))
     if len(files) == before:
         raise CausalFTError(

@@ -34,6 +34,7 @@ def _readings(path: str) -> Iterator[str]:
     forms: list[Callable[[str], str]] = [
         lambda text: typed_path(text.replace("\\", "/")),  # as Windows writes it
         unescape_name,
+        lambda text: text.strip("\"'"),
         lambda text: unicodedata.normalize("NFC", text),
         lambda text: unicodedata.normalize("NFD", text),
     ]

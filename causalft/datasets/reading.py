@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.datasets.class_names import ClassNames, name_classes
-from causalft.datasets.labels import is_whole_number, whole_number
+from causalft.datasets.labels import doubts, is_whole_number, whole_number
 from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.stores import ImageStore
 from causalft.errors import CausalFTError, nearest
@@ -111,7 +111,7 @@ def assemble(
     labels = index[np.asarray(codes, dtype=np.int64)]
     splits = dict(splits or {})
     rows = np.arange(len(files))
-    all_notes = [*notes, *naming]
+    all_notes = list(dict.fromkeys([*notes, *doubts(class_names), *naming]))
     source = splits.get("train", rows)
     counts = np.bincount(labels[source], minlength=len(class_names))
     missing = np.flatnonzero(counts == 0)

@@ -48,7 +48,9 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
     splits: dict[str, np.ndarray] = {}
     in_split = np.zeros(len(files), dtype=np.int8)
     if "split" in columns:
-        splits = split_rows([str(cell or "") for cell in table.values(columns["split"])], str(path))
+        splits = split_rows(
+            ["" if cell is None else str(cell) for cell in table.values(columns["split"])], str(path)
+        )
         for number, rows in enumerate(splits.values()):
             in_split[rows] = number
     factors = factor_values(table.values(columns["factor"]), str(path)) if "factor" in columns else None
@@ -94,9 +96,9 @@ def _columns(path: Path, given: dict[str, str | None]) -> tuple[Table, dict[str,
             )
     if not len(table):
         raise CausalFTError(f"{path} has a header and no row; write a row for each image")
-    for column in found.values():
+    for role, column in found.items():
         kind = str(table.arrow.column(column).type)
-        if "struct" in kind or "list" in kind or "binary" in kind:
+        if "struct" in kind or "list" in kind or (role == "path" and "binary" in kind):
             raise CausalFTError(
                 f"column '{column}' of {path} holds {kind[:80]}, not text or numbers; if it holds the pictures "
                 "themselves, load it with Hugging Face `datasets` and open what its save_to_disk wrote"

@@ -7,10 +7,12 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from causalft.datasets.image_set import ImageSet
 from causalft.datasets.labels import encode
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError
@@ -189,3 +191,24 @@ def test_class_names_are_found_by_the_value_of_a_number(pets: Path) -> None:
     path = labelled(pets, "csv", ["01", "01", "2"])
     images = open_images(path, class_names={1: f"{DECOMPOSED} ", "02": "dog"})
     assert images.class_names == (COMPOSED, "dog")
+
+
+def test_classes_are_aligned_by_number_and_by_composed_letters() -> None:
+    images = ImageSet.from_arrays(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], [DECOMPOSED, "07"])
+    assert images.align_classes(["7", COMPOSED]).labels.tolist() == [1, 0]
+    exact = ImageSet.from_arrays(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], ["7", "07"])
+    assert exact.align_classes(["07", "7"]).labels.tolist() == [1, 0]
+
+
+def test_names_of_any_origin_that_look_alike_are_said(pets: Path) -> None:
+    images = open_images(pets, class_names={"cat": "Lynx", "dog": "lynx", "emu": "emu"})
+    assert any("'Lynx' and 'lynx' are spelt almost alike" in note for note in images.notes)
+
+
+def test_factors_that_are_floats_or_odd_words_are_read(pets: Path) -> None:
+    for factors, expected in (
+        (["0.0", "1.0", "1"], [0, 1, 1]),
+        (["--1", "1", "0"], ["--1", "1", "0"]),
+    ):
+        rows = "".join(f"{file},{file[:3]},{factor}\n" for file, factor in zip(kit.PETS[1:4], factors))
+        assert open_images(kit.table(pets, rows, "path,label,factor")).factors.tolist() == expected
