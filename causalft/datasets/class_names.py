@@ -214,9 +214,9 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
         bare = next((f[0] for f in fields if len(f) < 2), None)
         if bare is not None:
             raise CausalFTError(f"{where} has no name for {bare}; write it behind the id")
-        found = _from_pairs([(f[0].rstrip(","), f[1].split(",")[0]) for f in fields], where)
-        by_id = found.by_id or {}
-        return replace(found, ordered=tuple(by_id.values()) if len(by_id) == len(lines) else None)
+        by_wordnet = _from_pairs([(f[0].rstrip(","), f[1].split(",")[0]) for f in fields], where)
+        by_id = by_wordnet.by_id or {}
+        return replace(by_wordnet, ordered=tuple(by_id.values()) if len(by_id) == len(lines) else None)
     for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         found = [pattern.fullmatch(line) for line in lines]
         if not all(found):

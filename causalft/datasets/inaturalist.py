@@ -165,29 +165,29 @@ def _images(
     shared = {key: key for key in names}
     label_of: dict[str, str] = {}
     for item in _entries(document, "annotations", ("image_id", "category_id"), path):
-        image = _key(item["image_id"], "the image_id of an annotation", path)
+        key = _key(item["image_id"], "the image_id of an annotation", path)
         category = _key(item["category_id"], "the category_id of an annotation", path)
-        if image not in file_of:
+        if key not in file_of:
             raise CausalFTError(
-                f"{path} annotates image {short(image)}, which is not among its images; get it again"
+                f"{path} annotates image {short(key)}, which is not among its images; get it again"
             )
         if names and category not in names:
             raise CausalFTError(
                 f"{path} uses category {short(category)}, which is not among its categories; get it again"
             )
         category = shared.setdefault(category, category)
-        if label_of.setdefault(image, category) != category:
+        if label_of.setdefault(key, category) != category:
             raise CausalFTError(
-                f"{path} gives {short(file_of[image])} categories {short(label_of[image])} and {short(category)}; "
+                f"{path} gives {short(file_of[key])} categories {short(label_of[key])} and {short(category)}; "
                 "an image has one class here"
             )
-    bare = [file for image, file in file_of.items() if image not in label_of]
+    bare = [file for key, file in file_of.items() if key not in label_of]
     if bare:
         raise CausalFTError(
             f"{path} has {len(bare)} of {len(file_of)} images without an annotation ({short(bare[0])}); remove them"
         )
     files += file_of.values()
-    labels += [label_of[image] for image in file_of]
+    labels += [label_of[key] for key in file_of]
 
 
 def _looks_like_coco(path: Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.datasets.labels import encode, is_whole_number, whole_number
+from causalft.datasets.paths import typed_path
 from causalft.errors import CausalFTError
 from causalft.printable import short, unescape_name
 from causalft.tables import header_of, parse_table
@@ -49,7 +50,7 @@ def factors_from_csv(text: str, files: Sequence[str], where: str) -> NDArray[Any
     factor_of: dict[str, str | None] = {}
     for name, factor in zip(table.values("file_name"), table.values("factor")):
         written = name or ""
-        factor_of[written.replace("\\", "/")] = factor
+        factor_of[typed_path(written.replace("\\", "/")).lstrip("/")] = factor
         factor_of[unescape_name(written)] = factor
     for name in files:
         if not factor_of.get(name):

@@ -32,13 +32,14 @@ def _readings(path: str) -> Iterator[str]:
     """What a path may mean beside itself, the likeliest first."""
     seen = {path}
     forms: list[Callable[[str], str]] = [
+        lambda text: text,
         lambda text: typed_path(text.replace("\\", "/")),  # as Windows writes it
         unescape_name,
         lambda text: text.strip("\"'"),
         lambda text: unicodedata.normalize("NFC", text),
         lambda text: unicodedata.normalize("NFD", text),
     ]
-    for form in [str, *forms]:
+    for form in forms:
         for reading in (
             form(path),
             form(path).lstrip("/"),

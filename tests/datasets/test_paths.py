@@ -72,3 +72,12 @@ def test_missing_files_are_named_as_they_are_written(pets: Path) -> None:
     with pytest.raises(CausalFTError) as caught:
         open_images(kit.table(pets, f"{long},A\ndog/1.png,B\n", "path,label"))
     assert len(str(caught.value)) < 600
+
+
+def test_metadata_beside_class_folders_is_read_by_the_same_rules(pets: Path) -> None:
+    names = ["/cat/1.png", "cat\\2.png", "./dog/1.png", "emu/1.png", "emu/2.png"]
+    rows = "".join(f"{name};{factor}\n" for name, factor in zip(names, ["0.0", "1", "01", "0", "1"]))
+    (pets / "metadata.csv").write_text("\ufeffsep=;\n\nfile_name;factor\n" + rows)
+    assert open_images(pets).factors.tolist() == [0, 1, 1, 0, 1]
+    (pets / "metadata.csv").write_text("file_name,text\nof,another,kind\n")
+    assert open_images(pets).factors is None
