@@ -17,8 +17,10 @@ from causalft.errors import CausalFTError
 from causalft.estimators.run_files import PREDICTIONS
 from causalft.notebook import ShownAsTable
 from causalft.priors import PriorEstimate
-from causalft.runs import atomic_path
+from causalft.runs import atomic_path, read_json, write_json
+from causalft.shapes import check_shape
 from causalft.strata.stratum import Stratum
+from causalft.tensor_header import sort_metadata
 
 __all__ = ["PREDICTIONS", "MemberPrediction", "read_prediction", "write_prediction"]
 
@@ -88,6 +90,17 @@ class MemberPrediction(ShownAsTable):
         return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
 
 
+TIMING = "timing.json"
+"""Seconds that a member took, beside its predictions."""
+
+
+def _seconds(path: Path) -> float:
+    """What a member took; 0 if its file was lost, which loses nothing else."""
+    if not path.is_file():
+        return 0.0
+    return float(check_shape(read_json(path), dict[str, float], path).get("seconds", 0.0))
+
+
 _ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
 
 
@@ -99,15 +112,20 @@ def write_prediction(
     arrays["prior"] = prediction.prior.prior
     arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
     rest: dict[str, Any] = {
-        key: value for key, value in asdict(prediction).items() if key not in (*_ARRAYS, "prior", "read_back")
+        key: value
+        for key, value in asdict(prediction).items()
+        if key not in (*_ARRAYS, "prior", "read_back", "seconds")
     }
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
+    # Times are the one thing that differs between equal runs: they stand in a file of their own.
+    write_json(path.with_name(TIMING), {"seconds": prediction.seconds})
     with atomic_path(path) as temporary:
         save_file(
             {k: np.ascontiguousarray(v) for k, v in arrays.items()},
             temporary,
             {"member": json.dumps(rest), "made_with": json.dumps(made_with)},
         )
+        sort_metadata(temporary)
 
 
 def read_prediction(
@@ -139,5 +157,6 @@ def read_prediction(
         )
     arrays.pop("validation_labels", None)
     prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
+    rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
     rest.setdefault("pretraining_loss", stratum.pretraining_loss)  # not in files of before it was kept
     return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)

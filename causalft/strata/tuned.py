@@ -22,6 +22,7 @@ from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches, stream_crops
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
+from causalft.tensor_header import sort_metadata
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
 from causalft.tuning.precision import settle_precision
@@ -165,6 +166,7 @@ class TunedStratum(nn.Module):
         }
         with atomic_path(folder / "adapter.safetensors") as temporary:
             save_file(self.tuned.state(), temporary, metadata=about)
+            sort_metadata(temporary)
         head = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
         with atomic_path(folder / "head.safetensors") as temporary:
             save_file(head, temporary)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.runs import atomic_path
+from causalft.tensor_header import sort_metadata
 
 __all__ = ["Progress", "all_finite", "load_checkpoint", "save_checkpoint", "trained_state"]
 
@@ -103,6 +104,7 @@ def save_checkpoint(
     }
     with atomic_path(path) as temporary:
         save_file(whole, temporary, metadata=metadata)
+        sort_metadata(temporary)
 
 
 def load_checkpoint(

@@ -16,6 +16,7 @@ from torch.fx import Node
 
 from causalft.errors import CausalFTError
 from causalft.estimators.export.standalone import FORMAT, OPERATIONS
+from causalft.tensor_header import sort_metadata
 
 __all__ = ["computation", "write_single_file"]
 
@@ -35,6 +36,7 @@ def write_single_file(program: torch.export.ExportedProgram, metadata: Mapping[s
     """
     graph, tensors = computation(program)
     save_file(tensors, path, {**metadata, "graph": json.dumps(graph, separators=(",", ":"))})
+    sort_metadata(path)
 
 
 def computation(program: torch.export.ExportedProgram) -> tuple[dict[str, Any], dict[str, Tensor]]:

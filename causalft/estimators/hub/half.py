@@ -18,6 +18,7 @@ from causalft.errors import CausalFTError
 from causalft.estimators.run_files import STORED, joined, tuned_files
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs import Run
+from causalft.tensor_header import sorted_metadata
 
 __all__ = [
     "HalfChange",
@@ -163,7 +164,7 @@ def _half_file(path: Path) -> tuple[bytes, str]:
         if not torch.isfinite(value).all():
             raise CausalFTError(f"{path}: {name} holds a number that is not finite; fit the stratum again")
     stored = _kinds(tensors)
-    return save(tensors, {**about, STORED: stored}), stored
+    return sorted_metadata(save(tensors, {**about, STORED: stored})), stored
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> str:
