@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ __all__ = [
     "check_place",
     "check_regular",
     "made_record",
+    "no_empty_run",
     "plain",
     "read_json",
     "remove_for_good",
@@ -383,6 +385,34 @@ class Run:
         for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
             left.unlink(missing_ok=True)
         write_json(self.path / "metrics.json", metrics)
+
+
+@contextmanager
+def no_empty_run(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Leave no folder behind of a run that fails before its first result; what was there before stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "run"
+    >>> with no_empty_run(folder):
+    ...     run = Run.create(folder, kind="fit", config={})
+    ...     raise CausalFTError("no such class")
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: no such class
+    >>> folder.exists()
+    False
+    """
+    folder = Path(path)
+    there, described = folder.exists(), (folder / "config.json").exists()
+    try:
+        yield
+    except BaseException:
+        if not described and (folder / "config.json").exists() and not _holds_results(folder):
+            (folder / "config.json").unlink(missing_ok=True)
+            if not there:
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _interrupted(folder: Path) -> dict[str, Any] | None:

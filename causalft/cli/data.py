@@ -10,6 +10,7 @@ from causalft import limits
 from causalft.cli.data_options import data_options
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
+from causalft.cli.split_options import size_options
 from causalft.cli.types import FILE, Number
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from causalft.datasets.overview import Overview
 
 __all__ = ["command"]
+
+# Up to so many images are compared with each other: of files of equal size the bytes are read.
+_COMPARED = 20_000
 
 
 @click.group("data", cls=VerbGroup)
@@ -30,6 +34,8 @@ def command() -> None:
 @click.argument("path", type=FILE)
 @data_options
 @click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
+@size_options(10, 50)[0]
+@size_options(10, 50)[1]
 @click.option(
     "--imbalance-factor",
     type=Number(limits.IMBALANCE_FACTOR),
@@ -45,11 +51,16 @@ def show(
     path: str,
     data_options: dict[str, Any],
     drop_empty_classes: bool,
+    n_validation: int | str,
+    n_test: int | str,
     imbalance_factor: float | None,
     check: bool,
     as_json: bool,
 ) -> None:
-    """Say what PATH was understood as: format, classes, splits, imbalance, groups, and what was left out.
+    """Say what PATH was understood as, and what fit would do with it.
+
+    Format, classes, splits, imbalance, groups, what was left out; how fit would cut it into training, validation and
+    test images, and what will be uncertain.
 
     \b
     causalft data show photos/
@@ -61,13 +72,15 @@ def show(
 
     images = _open(path, drop_empty_classes, imbalance_factor, data_options)
     found = overview(images)
+    plan = _plan(images, n_validation, n_test)
     damaged = damaged_images(images) if check else {}
     if as_json:
-        document = {**found.to_dict(), "fingerprint": images.fingerprint}
+        document = {**found.to_dict(), "fingerprint": images.fingerprint, "fit": plan}
         print_json({**document, "damaged": damaged} if check else document)
     else:
         screen = console()
         _print(screen, found)
+        _print_plan(screen, plan)
         if check:
             _print_damaged(screen, damaged, len(images))
     if damaged:
@@ -148,6 +161,57 @@ def _print(screen: Console, found: Overview) -> None:
         )
     for note in found.notes:
         screen.print(f"note       {note}", soft_wrap=True)
+
+
+def _plan(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
+    """What ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
+    from causalft.datasets.split_plan import plan_of
+    from causalft.datasets.splits import cut_splits
+    from causalft.errors import CausalFTError
+
+    few = len(images) <= _COMPARED
+    options: dict[str, Any] = {"n_validation": n_validation, "n_test": n_test}
+    try:
+        splits = cut_splits(images, **options, seed=0, duplicates="bytes" if few else None)
+    except CausalFTError as error:
+        return {"refused": error.on_command_line}
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if not len(part):
+            return {"refused": f"there is no {name} image; give --n-{name} 1 or more or auto"}
+    new = [note for note in splits.notes if note not in images.notes]
+    if not few:
+        new.append(f"looks for duplicates first, which is not done here for more than {_COMPARED:,} images")
+    return {"refused": None, **plan_of(splits).to_dict(), "notes": new}
+
+
+def _print_plan(screen: Console, plan: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    screen.print()
+    if plan["refused"]:
+        screen.print(f"fit        would refuse this: {plan['refused']}", soft_wrap=True)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("fit would use")
+    for column in ("classes", "training", "validation", "test", "tested", "± points"):
+        table.add_column(column, justify="right")
+    for row in plan["groups"]:
+        width = row["uncertainty"]
+        numbers = [row[name] for name in ("classes", "train", "validation", "test")]
+        table.add_row(
+            row["name"],
+            *(f"{number:,}" for number in numbers),
+            f"{row['tested']:,}",
+            "-" if width is None else f"{100 * width:.0f}",
+        )
+    screen.print(table)
+    screen.print(
+        "many, medium, few: by training images. tested: classes with a test image. ± points: half the 95 % interval of "
+        "an accuracy of 50 %.",
+        style="dim",
+    )
+    for sentence in (*plan["notes"], *plan["sentences"]):
+        screen.print(f"fit        {sentence}", soft_wrap=True)
 
 
 def _print_damaged(screen: Console, damaged: dict[str, str], total: int) -> None:

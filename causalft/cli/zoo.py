@@ -296,7 +296,11 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
 @size_options(50, 1000)[0]
 @size_options(50, 1000)[1]
 @click.option("--image-size", type=Number(limits.IMAGE_SIZE), default=32, show_default=True, help="Pixels.")
-@click.option("--epochs", type=Number(limits.EPOCHS), help="Default: 20 on images, 6 on the part world.")
+@click.option(
+    "--epochs",
+    type=Number(limits.EPOCHS),
+    help="Default: 20 on images (400 steps if these are more), 6 on the part world.",
+)
 @click.option(
     "--n-images",
     type=Number(limits.PICTURES),
@@ -323,12 +327,14 @@ def pretrain(
     """
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
     from causalft.datasets.cores import usable_cores
+    from causalft.runs import no_empty_run
 
     jobs = usable_cores() if jobs is None else jobs
     if data is None:
         only_images = [name for name in options if name not in ("epochs", "n_images")]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
-        metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
+        with no_empty_run(out):
+            metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         options.pop("n_images")
@@ -337,6 +343,7 @@ def pretrain(
             "openclip": "lower",
             "metaclip": "grey",
         }
-        metrics = pretrain_photos(out, data, views, jobs=jobs, out_console=console(as_json), **options)
+        with no_empty_run(out):
+            metrics = pretrain_photos(out, data, views, jobs=jobs, out_console=console(as_json), **options)
     if as_json:
         print_json(metrics)

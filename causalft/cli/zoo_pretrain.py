@@ -21,11 +21,11 @@ from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
 from causalft.locks import locked
 from causalft.runs import Run
+from causalft.strata.cards import ModelCard
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
 from causalft.strata.photo_pretrain import estimate_seconds, pretrain_photo_member
 from causalft.strata.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
 from causalft.strata.pretrain import PRETRAINING
-from causalft.strata.zoo import MiniZoo
 
 __all__ = ["pretrain_creatures", "pretrain_photos"]
 
@@ -80,7 +80,7 @@ def pretrain_photos(
     """Pre-train minis on the user's images; return the metrics document."""
     settings = {
         **options,
-        "epochs": 20 if epochs is None else epochs,
+        "epochs": epochs,
         "order_seeds": list(order_seeds or ()),
         "n_control_seeds": control_seeds,
     }
@@ -96,12 +96,12 @@ def pretrain_photos(
         "views": views,
         **settings,
     }
-    run = Run.create(out, kind="zoo", config=config)
     out_console.print(
         f"{images.name}: {len(images)} images of {images.n_classes} classes\n"
         "looking for duplicates and choosing splits and priors ..."
     )
     zoo = plan_photo_zoo(images, views, **settings)
+    run = Run.create(out, kind="zoo", config=config)  # not before the plan: a refusal leaves nothing behind
     if not run.has("zoo.json"):
         write_manifest(run, images, zoo)
     _print_plan(out_console, images, zoo)
@@ -135,6 +135,8 @@ def _pretrain_photo(
 def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
     parts = ", ".join(f"{len(rows)} {name}" for name, rows in zoo.parts.items())
     out_console.print(f"splits: {parts}; duplicates: {zoo.duplicates}")
+    for line in _uncertain(images, zoo):
+        out_console.print(f"note: {line}", soft_wrap=True)
     largest = max(abs(float(zoo.correlation[i, j])) for i in range(len(zoo.correlation)) for j in range(i))
     out_console.print(
         f"rank correlation of the priors with each other and the downstream order: at most {largest:.2f}"
@@ -142,6 +144,23 @@ def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
     for member in zoo.members:
         head, tail = images.class_names[member.order[0]], images.class_names[member.order[-1]]
         out_console.print(f"  {member.name}: view {member.view}, most frequent {head}, rarest {tail}")
+
+
+def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
+    """What the sizes cost: repeated images, classes without a test image, how sure an accuracy will be."""
+    from causalft.datasets.split_plan import plan_of
+    from causalft.datasets.splits import Splits
+
+    parts = {name: images.subset(rows) for name, rows in zoo.parts.items()}
+    lines = list(plan_of(Splits(parts["downstream"], parts["validation"], parts["test"])).sentences)
+    if zoo.settings["repeats"]:
+        lines.insert(
+            0,
+            f"the pre-training pool is long-tailed ({parts['pool'].class_counts.max()} to "
+            f"{parts['pool'].class_counts.min()} images a class): images of its rare classes are repeated where a "
+            "prior makes them frequent",
+        )
+    return lines
 
 
 def _in_processes(tasks: dict[str, tuple[Callable, tuple, dict]], jobs: int) -> None:
@@ -194,8 +213,7 @@ def _finish(
     run: Run, names: Sequence[str], kept: Sequence[str], jobs: int, started: float, out_console: Console
 ) -> dict[str, Any]:
     """Write the metrics; ``kept`` names the members that an interrupted call had finished, ``jobs`` at a time."""
-    zoo = MiniZoo(run.path, str(run.path))
-    cards = [zoo.card(name) for name in names]
+    cards = [ModelCard.read(run.path / f"{name}.json") for name in names]
     earlier = sum(card.measured.get("seconds", 0.0) for card in cards if card.name in kept)
     metrics: dict[str, Any] = {
         "members": {card.name: {"sha256": card.sha256, "loss": card.recipe["losses"][-1]} for card in cards},

@@ -12,7 +12,7 @@ from causalft.datasets.orders import PRIOR_ORDERS, order_against
 from causalft.datasets.profiles import profile_counts
 from causalft.errors import CausalFTError, nearest
 
-__all__ = ["Order", "by_class", "class_order", "draw_longtail", "tail_rows", "usable"]
+__all__ = ["Order", "by_class", "class_order", "draw_longtail", "largest_head", "tail_rows", "usable"]
 
 Order = str | Sequence[str] | Sequence[int] | NDArray[np.int64]
 
@@ -26,21 +26,27 @@ def draw_longtail(
     profile: str = "exponential",
     order: Order = "random",
     prior: ArrayLike | None = None,
+    repeat: bool = False,
 ) -> ImageSet:
     """Draw a long-tailed part of a set, without replacement.
 
-    Parameters and errors are those of `causalft.datasets.cut_splits`.
+    Parameters and errors are those of `causalft.datasets.cut_splits`. With ``repeat`` a class that has fewer images
+    than its place in the tail asks for gives some of them more than once, all about as often: for a set that is itself
+    long-tailed, of which any other order would leave next to nothing.
 
     Examples
     --------
     >>> images = ImageSet.from_arrays(np.zeros((40, 2, 2, 3), np.uint8), np.arange(40) % 2, ["ant", "bee"])
     >>> draw_longtail(images, imbalance_factor=10, seed=0, order=["bee", "ant"]).class_counts.tolist()
     [2, 20]
+    >>> images = images.subset([0, 1, 2, 3, 5, 7, 9])        # 2 ants, 5 bees
+    >>> draw_longtail(images, imbalance_factor=5, n_max=5, seed=0, order=["ant", "bee"], repeat=True).class_counts
+    array([5, 1])
     """
     images = usable(images, drop_empty_classes=False)
     rng = np.random.default_rng([seed, 1])
     rank = class_order(images, order, rng, prior)
-    return images.subset(tail_rows(images, rank, imbalance_factor, n_max, profile, rng))
+    return images.subset(tail_rows(images, rank, imbalance_factor, n_max, profile, rng, repeat))
 
 
 def class_order(
@@ -109,23 +115,24 @@ def tail_rows(
     n_max: int | None,
     profile: str,
     rng: np.random.Generator,
+    repeat: bool = False,
 ) -> NDArray[np.int64]:
-    """Sorted rows of a long-tailed draw; class ``rank[r]`` gets the r-th count."""
+    """Sorted rows of a long-tailed draw; class ``rank[r]`` gets the r-th count, if need be of repeated images."""
     available = images.class_counts[rank]
     if n_max is None:
-        n_max = _largest_head(available, imbalance_factor, profile)
+        n_max = largest_head(available, imbalance_factor, profile)
     counts = profile_counts(images.n_classes, n_max, imbalance_factor, profile)
     short = np.flatnonzero(counts > available)
-    if len(short):
+    if len(short) and not repeat:
         r = int(short[0])
         raise CausalFTError(
             f"class '{images.class_names[rank[r]]}' has {available[r]} images left for training and place {r + 1} of "
-            f"the long tail needs {counts[r]}; lower n_max to {_largest_head(available, imbalance_factor, profile)}"
+            f"the long tail needs {counts[r]}; lower n_max to {largest_head(available, imbalance_factor, profile)}"
         )
     wanted = np.empty_like(counts)
     wanted[rank] = counts
     members = by_class(images, np.arange(len(images)))
-    drawn = [rng.permutation(rows)[: wanted[k]] for k, rows in enumerate(members)]
+    drawn = [np.resize(rng.permutation(rows), wanted[k]) for k, rows in enumerate(members)]
     return np.sort(np.concatenate(drawn))
 
 
@@ -152,7 +159,7 @@ def by_class(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.int64
     return np.split(rows[np.argsort(labels, kind="stable")], ends)
 
 
-def _largest_head(available: NDArray[np.int64], imbalance_factor: float, profile: str) -> int:
+def largest_head(available: NDArray[np.int64], imbalance_factor: float, profile: str) -> int:
     """Largest head count whose whole tail fits the images at hand (counts rise with the head count)."""
     low, high = 1, int(available[0])
     while low < high:

@@ -24,7 +24,7 @@ from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.locks import writing
 from causalft.notebook import ShownAsTable
-from causalft.runs import Run, made_record
+from causalft.runs import Run, made_record, no_empty_run
 from causalft.strata.features import FeatureCache
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
@@ -85,7 +85,7 @@ def run_fit(
     CausalFTError
         For anything wrong with the settings, the data, the weights or the folder.
     """
-    with writing(out if is_main_process() else None):
+    with writing(out if is_main_process() else None), no_empty_run(out):
         return _run_fit(settings, out, progress, say)
 
 

@@ -17,7 +17,7 @@ from causalft.datasets.sources import ImageSet
 from causalft.datasets.strips import middle_of_strip
 from causalft.strata.cards import ModelCard
 from causalft.strata.mini import MiniConfig
-from causalft.strata.photo_zoo import PhotoMember, PhotoZoo
+from causalft.strata.photo_zoo import BATCH_SIZE, PhotoMember, PhotoZoo, head_count
 from causalft.strata.pretrain import PRETRAINING, pretrain_mini, save_mini
 from causalft.strata.stratum import square_crop
 from causalft.strata.views import apply_view
@@ -30,12 +30,17 @@ def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress
     """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
     settings = zoo.settings
     pool = images.subset(zoo.parts["pool"])
+    head, repeat = head_count(
+        pool.class_counts, member.order, settings["imbalance_factor"], settings["profile"]
+    )
     drawn = draw_longtail(
         pool,
         imbalance_factor=settings["imbalance_factor"],
         seed=member.seed,
+        n_max=head,
         profile=settings["profile"],
         order=list(member.order),
+        repeat=repeat,
     )
     crop = square_crop(settings["image_size"])
 
@@ -47,14 +52,14 @@ def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress
     shown = apply_view(pixels, member.view, settings["view_share"], rng)
     prior = np.empty(images.n_classes)
     prior[list(member.order)] = profile_counts(
-        images.n_classes, int(drawn.class_counts.max()), settings["imbalance_factor"], settings["profile"]
+        images.n_classes, head, settings["imbalance_factor"], settings["profile"]
     )
     return shown, drawn.labels, prior / prior.sum()
 
 
 def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
     """The settings of the training loop for a member."""
-    return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=128, seed=member.seed)
+    return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=BATCH_SIZE, seed=member.seed)
 
 
 def pretrain_photo_member(
@@ -116,8 +121,8 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
     finally:
         torch.set_num_threads(threads)
     counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
-    per_member = profile_counts(
-        images.n_classes, int(counts.min()), zoo.settings["imbalance_factor"], zoo.settings["profile"]
-    ).sum()
+    form = zoo.settings["imbalance_factor"], zoo.settings["profile"]
+    head, _ = head_count(counts, member.order, *form)
+    per_member = profile_counts(images.n_classes, head, *form).sum()
     rounds = -(-len(zoo.members) // jobs)
     return seconds / n * per_member * recipe.epochs * rounds

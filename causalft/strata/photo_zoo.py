@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalft import limits
 from causalft.datasets.decode import decode
-from causalft.datasets.longtail import draw_longtail
+from causalft.datasets.longtail import draw_longtail, largest_head
 from causalft.datasets.orders import choose_orders
 from causalft.datasets.overlap import pixels_digest
 from causalft.datasets.profiles import profile_counts
@@ -29,6 +31,10 @@ from causalft.strata.pretrain import PretrainingLoss
 from causalft.strata.views import find_view
 
 __all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "write_manifest"]
+
+BATCH_SIZE = 128
+"""Of every pre-training on images."""
+_EPOCHS, _STEPS = 20, 400
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def plan_photo_zoo(
     profile: str = "exponential",
     view_share: float = 0.8,
     image_size: int = 32,
-    epochs: int = 20,
+    epochs: int | None = None,
     loss: PretrainingLoss = "caption-bank",
     order_seed: int = 0,
     order_seeds: Sequence[int] = (),
@@ -116,7 +122,9 @@ def plan_photo_zoo(
         Of every pre-training prior.
     view_share : float
         Share of the pictures that a member sees through its view.
-    image_size, epochs : int
+    image_size : int
+    epochs : int, optional
+        20 by default; of few images so many that every member takes 400 steps.
     loss : {"caption-bank", "in-batch"}
     order_seed : int
         Seeds the search for class orders of low rank correlation with each other and with the downstream order.
@@ -140,7 +148,7 @@ def plan_photo_zoo(
             if name < other and name.lower() == other.lower():
                 raise CausalFTError(f"{name!r} and {other!r} differ only in case; give them other names")
     for what, value, within in (
-        ("epochs", epochs, limits.EPOCHS),
+        ("epochs", 1 if epochs is None else epochs, limits.EPOCHS),
         ("control seeds", n_control_seeds, limits.CONTROL_SEEDS),
         ("seed", seed, limits.SEED),
         ("order seed", order_seed, limits.SEED),
@@ -176,6 +184,10 @@ def plan_photo_zoo(
         PhotoMember(name, view, tuple(int(k) for k in order), seed=100 * number + seed, loss=loss)
         for number, ((name, view), order) in enumerate(zip(views.items(), orders, strict=True))
     ]
+    pool_counts = np.bincount(images.labels[parts["pool"]], minlength=n_classes)
+    form = imbalance_factor, profile
+    if epochs is None:
+        epochs = _default_epochs(pool_counts, [member.order for member in members], *form)
     first = members[0]
     members += [
         replace(first, name=f"{first.name}@{extra}", seed=first.seed + extra)
@@ -193,8 +205,62 @@ def plan_photo_zoo(
             "view_share": view_share,
             "image_size": image_size,
             "epochs": epochs,
+            "repeats": any(head_count(pool_counts, member.order, *form)[1] for member in members),
         },
     )
+
+
+def head_count(
+    pool_counts: NDArray[np.int64], order: Sequence[int], imbalance_factor: float, profile: str
+) -> tuple[int, bool]:
+    """Pre-training images of a member's most frequent class, and whether images have to be repeated for it.
+
+    The largest head that the pool can serve without repeating an image. Where the largest class of the pool is twice
+    the smallest or more, that would be next to nothing for most orders: then as many images are drawn as the pool
+    holds, and rare classes that come early in the member's order are repeated.
+
+    Parameters
+    ----------
+    pool_counts : (K,) array of int
+    order : sequence of K int
+        Class numbers, the most frequent one first.
+    imbalance_factor : float
+    profile : str
+
+    Examples
+    --------
+    >>> head_count(np.array([50, 50, 50]), [2, 0, 1], 10, "exponential")
+    (50, False)
+    >>> head_count(np.array([100, 30, 5]), [2, 1, 0], 10, "exponential")      # 95, 30 and 10 images of 135
+    (95, True)
+    """
+    if pool_counts.max() < 2 * pool_counts.min():
+        return largest_head(pool_counts[list(order)], imbalance_factor, profile), False
+    total = int(pool_counts.sum())
+    low, high = 1, total
+    while low < high:
+        middle = (low + high + 1) // 2
+        if profile_counts(len(pool_counts), middle, imbalance_factor, profile).sum() <= total:
+            low = middle
+        else:
+            high = middle - 1
+    return low, True
+
+
+def _default_epochs(
+    pool_counts: NDArray[np.int64], orders: Sequence[Sequence[int]], imbalance_factor: float, profile: str
+) -> int:
+    """20 epochs, or of few images as many as make 400 steps of the member that has the fewest."""
+    fewest = min(
+        profile_counts(
+            len(pool_counts),
+            head_count(pool_counts, order, imbalance_factor, profile)[0],
+            imbalance_factor,
+            profile,
+        ).sum()
+        for order in orders
+    )
+    return max(_EPOCHS, math.ceil(_STEPS / math.ceil(fewest / BATCH_SIZE)))
 
 
 def _check_name(name: str) -> None:

@@ -40,6 +40,7 @@ class MiniZoo(Zoo):
         )
 
     def check(self, name: str) -> None:
+        _check_finished(self.folder)
         if name not in self.names() and (self.folder / f"{name}.json").exists() and name in self.expected():
             raise CausalFTError(
                 f"the weights of {name!r} are lost: {self.folder / name}.safetensors is not there; install again, or "
@@ -102,6 +103,17 @@ class MiniZoo(Zoo):
         )
 
 
+def _check_finished(folder: Path) -> None:
+    """Refuse what an interrupted `causalft zoo pretrain` left: its members are whole, but they are not all there."""
+    if not (folder / "config.json").is_file() or (folder / "metrics.json").exists():
+        return
+    found = read_json(folder / "config.json")
+    if isinstance(found, dict) and found.get("kind") == "zoo":
+        raise CausalFTError(
+            f"{folder} is an unfinished zoo; repeat its `causalft zoo pretrain` command, which resumes where it stopped"
+        )
+
+
 def open_zoo(
     zoo: str | os.PathLike[str],
     weights: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -149,5 +161,6 @@ def open_zoo(
         )
     found = MiniZoo(folder, os.fspath(zoo))
     if not found.names():
+        _check_finished(folder)
         raise CausalFTError(f"{folder} holds no mini models (no NAME.json beside NAME.safetensors)")
     return found
