@@ -28,21 +28,23 @@ def command(run: Path, data: str, data_options: dict[str, Any], device: str, as_
     The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
     any other set whole.
     """
-    diagnosis, name = evaluate(run, data, device, data_options)
+    diagnosis, name, notes = evaluate(run, data, device, data_options)
     if as_json:
-        print_json({"data": name, **diagnosis.to_metrics()})
+        print_json({"data": name, "notes": notes, **diagnosis.to_metrics()})
     else:
         screen = console()
         from causalft.cli.diagnosis_tables import print_diagnosis
 
         screen.print(f"{name}, scored by {run}", style="dim")
+        for note in notes:
+            screen.print(f"note     {note}", style="bold", soft_wrap=True)
         print_diagnosis(screen, diagnosis)
 
 
 def evaluate(
     run: Path, data: str, device: str = "auto", data_options: dict[str, Any] | None = None
-) -> tuple[Any, str]:
-    """Return the diagnosis of a run on labelled images, and the name of these images."""
+) -> tuple[Any, str, list[str]]:
+    """Return the diagnosis of a run on labelled images, the name of these images, and which of them it has seen."""
     import numpy as np
 
     from causalft.datasets.sources import open_images
@@ -53,7 +55,8 @@ def evaluate(
     opened = open_fit(run)
     metrics = opened.metrics
     settings = FitSettings.from_config(opened.config)
-    if data_name(data) == settings.data:
+    own = data_name(data) == settings.data
+    if own:
         for option, value in (data_options or {}).items():
             if settings.data_options.get(option) != value:
                 raise CausalFTError(
@@ -75,6 +78,7 @@ def evaluate(
 
     from causalft.diagnosis import diagnose
     from causalft.estimators.strata import StrataClassifier
+    from causalft.strata.leakage import seen_in_run
 
     model = StrataClassifier.load(run, device=device)
     classes = model.classes_.tolist()
@@ -92,4 +96,5 @@ def evaluate(
         best_single=metrics["controls"]["best_single"]["name"],
         mention_missing_control=False,
     )
-    return diagnosis, images.name
+    notes = [] if own else seen_in_run(images, Path(run), settings.open_zoo())
+    return diagnosis, images.name, notes

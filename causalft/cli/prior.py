@@ -116,6 +116,8 @@ def estimate(
     if run is not None:
         refuse_given(("labels", "logits_name", "labels_name", "classes"), "belongs to --logits")
         found = _of_run(run, stratum)
+        if target == "auto":  # the splits were cut so: nothing is left to chance
+            target = _law_of(next(iter(found.values()))[0])
     else:
         refuse_given(("stratum",), "belongs to --run")
         assert logits is not None
@@ -179,6 +181,14 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     return found
 
 
+def _law_of(data: LabelledLogits) -> str:
+    """Whether validation images have the same number of every class, or each its share."""
+    import numpy as np
+
+    counts = np.bincount(data.labels, minlength=data.logits.shape[1])
+    return "balanced" if counts.min() == counts.max() else "shares"
+
+
 def _validation_labels(run: Any) -> np.ndarray:
     """Cut the splits of the run again: the same settings and images give the same labels."""
     from causalft.fitting import FitSettings, load_splits
@@ -215,8 +225,9 @@ def _document(
     if target == "auto":
         by_chance = counts.sum() == 0 or chisquare(counts).pvalue > 0.001
         target = "balanced" if by_chance else "shares"
-    # Half an image more in each class, so that one without an image is rare and not impossible.
-    shares = (counts + 0.5) / (counts + 0.5).sum() if target == "shares" else None
+    # Half an image more in each class where one has none, so that it is rare and not impossible.
+    law = counts if counts.min() > 0 else counts + 0.5
+    shares = law / law.sum() if target == "shares" else None
     found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=l2)
     low, high = np.exp(found.log_prior).T
     rows = zip(

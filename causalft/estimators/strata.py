@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from causalft.datasets.given import given_images
 from causalft.datasets.sources import ImageSet
 from causalft.datasets.splits import Splits
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.estimators.fitted import load_fitted, stored_settings
 from causalft.estimators.given_sets import fit_sets, scored_images
 from causalft.estimators.member_prediction import MemberPrediction
@@ -28,7 +29,7 @@ from causalft.imbalance import balancing_weights
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
-from causalft.strata.leakage import keep_apart, warn_of_seen
+from causalft.strata.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
@@ -327,6 +328,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         images, truth = scored_images(images, y, self.classes_)
         if hasattr(self, "_train_images"):
             warn_of_seen(images, self._zoo, self._train_images)
+        elif hasattr(self, "_folder"):
+            zoo = open_zoo(self.zoo, self.weights) if isinstance(self.zoo, str) else self.zoo
+            for note in seen_in_run(images, self._folder, zoo):
+                warnings.warn(note, CausalFTWarning, stacklevel=2)
         right = self.predict_proba(images).argmax(axis=1) == truth
         return float(np.average(right, weights=sample_weight))
 
@@ -389,6 +394,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             model.progress = progress
         if precision is not None:
             model.tuning = fitted.tuning
+        model._folder = Path(folder)
         model.classes_, model.mixing_, model.members_ = fitted.classes_, fitted.mixing_, fitted.members_
         return model
 

@@ -26,6 +26,7 @@ from causalft.locks import writing
 from causalft.notebook import ShownAsTable
 from causalft.runs import Run, made_record, no_empty_run
 from causalft.strata.features import FeatureCache
+from causalft.strata.leakage import write_seen
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.zoo import Zoo
 from causalft.tuning.processes import is_main_process
@@ -181,6 +182,8 @@ def _run_fit(
     metrics["worst_classes"] = [report.to_json() for report in worst]
     if not main:
         return FittedRun(run, metrics, diagnosis, tuple(worst))
+    if settings.data != CREATURES:
+        write_seen(run, splits)
     write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
     write_fit_report(run, metrics, worst, splits)
     run.finish(metrics)

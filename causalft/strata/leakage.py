@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.overlap import shared_images, with_hash
+from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
+from causalft.runs import Run, atomic_path
 from causalft.strata.zoo import MiniZoo, Zoo
 
-__all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "warn_of_seen"]
+__all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "seen_in_run", "warn_of_seen", "write_seen"]
 
 MANIFEST = "manifest.parquet"
 """The file of a home-made zoo that names its images: which were for pre-training, which were kept."""
+SEEN = "images.parquet"
+"""The file of a run that names its images and the part that each had."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,6 +121,57 @@ def warn_of_seen(images: ImageSet, zoo: Zoo, train: ImageSet) -> None:
         _warn(
             f"{seen} of {len(images)} images are among those that {pool.zoo} was pre-trained on: the score flatters"
         )
+
+
+def write_seen(run: Run, splits: Splits) -> None:
+    """Write ``images.parquet`` into a run: file, label, split and SHA-256 of every image that decided something."""
+    import pandas as pd
+
+    names = np.asarray(splits.class_names)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    table = pd.concat(
+        pd.DataFrame(
+            {
+                "file": part.files,
+                "label": names[part.labels],
+                "split": name,
+                "sha256": [part.bytes_hash(i) for i in range(len(part))],
+            }
+        )
+        for name, part in parts.items()
+    )
+    with atomic_path(run.file(SEEN)) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def seen_in_run(images: ImageSet, folder: Path, zoo: Zoo | None) -> list[str]:
+    """Say which images a run has seen: in training, in validation, or in the pre-training pool of its zoo.
+
+    Parameters
+    ----------
+    images : ImageSet
+        All of them are read, if the run or the zoo says what it has seen.
+    folder : pathlib.Path
+        The run; one from before it kept its images, or one that was pulled, says nothing.
+    zoo : Zoo, optional
+    """
+    found = {}
+    if (folder / SEEN).exists():
+        import pandas as pd
+
+        table = pd.read_parquet(folder / SEEN)
+        for split, word in (("train", "training"), ("validation", "validation")):
+            files = frozenset(table.loc[table["split"] == split, "sha256"])
+            found[f"{word} images of {folder}"] = with_hash(images, files)
+    if zoo is not None:
+        pool = pretraining_pool(zoo)
+        found[f"images that {pool.zoo} was pre-trained on"] = pool.holds(images)
+    return [
+        f"{int(seen.sum())} of {len(images)} images are {what} ({images.files[int(seen.argmax())]}): what is measured "
+        "on them flatters"
+        for what, seen in found.items()
+        if seen.any()
+    ]
 
 
 def _warn_of_repeats(name: str, images: ImageSet, other: str, others: ImageSet) -> None:
