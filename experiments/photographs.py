@@ -2,7 +2,8 @@
 
 Reproduces in kind: Chen et al. (ICML 2025), Tab. 1 to 3 (methods) and Fig. 7 (parameter imbalance before and
 after), with minis in the place of the large models and the one-prior control that the tables lack.
-Scale: images of yours, half of which pre-trained a zoo; the rest at imbalance 100, or as it is if long-tailed; 5 draws. 20 minutes on CIFAR-10.
+Scale: images of yours, half of which pre-trained a zoo; the rest at imbalance 100, or as it is if long-tailed; 5 draws.
+20 minutes on CIFAR-10.
 Command: causalft zoo pretrain --data IMAGES --control-seeds 2 --out ZOO, then
 causalft experiment run photographs --data IMAGES --zoo ZOO
 """
