@@ -199,7 +199,7 @@ def _is_path(item: Any) -> bool:
     return isinstance(item, (str, os.PathLike))
 
 
-def _items(images: Any, name: str) -> Sequence[Any]:
+def _items(images: Any, name: str) -> Any:
     """The images one by one; an array of several is cut into its rows."""
     if _is_path(images) or isinstance(images, (Image.Image, bytes)):
         return [images]

@@ -331,6 +331,7 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         """Train and test rows, with every (stratum, class) cell as the y of the splitter."""
         cv: Any = self.cv
         if isinstance(cv, numbers.Integral) and not isinstance(cv, bool):
+            cv = int(cv)
             counts = np.bincount(cell)
             smallest = int(counts[counts > 0].min())
             if cv < 2:
@@ -340,7 +341,7 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                     f"{self._cell(np.flatnonzero(counts == smallest)[0])} has {smallest} samples, calibrate needs "
                     f"cv={cv}; lower cv or set calibrate=None"
                 )
-            cv = StratifiedKFold(int(cv), shuffle=True, random_state=0)
+            cv = StratifiedKFold(cv, shuffle=True, random_state=0)
         try:
             folds = [(self._rows(a, cell), self._rows(b, cell)) for a, b in check_cv(cv).split(X, cell)]
         except (ValueError, TypeError, IndexError) as error:

@@ -184,11 +184,11 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
         CausalFTError
             If the labels do not say which column is whose, or a class has no labelled sample and ``l2`` is 0.
         """
-        logits, y = validate_data(
+        logits, labels = validate_data(
             self, X, y, dtype=[np.float64, np.float32], ensure_min_features=2, ensure_min_samples=2
         )
-        check_classification_targets(y)
-        self.classes_, columns = self._columns(y, logits.shape[1])
+        check_classification_targets(labels)
+        self.classes_, columns = self._columns(labels, logits.shape[1])
         self.estimate_: PriorEstimate = estimate_prior(
             logits, columns, target_prior=self.target_prior, l2=self.l2, seed=self.seed
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,7 +102,7 @@ def member_log_probabilities(
     """
     if isinstance(members, np.ndarray) and members.ndim < 2:
         raise CausalFTError(f"members must be (n_strata, ..., n_classes), not of shape {members.shape}")
-    listed = list(members)  # type: ignore[arg-type]
+    listed: list[Any] = list(members)  # type: ignore[arg-type]
     if not listed or any(np.ndim(np.asarray(member, dtype=object)) < 1 for member in listed):
         raise CausalFTError(f"members must be (n_strata, ..., n_classes), not of shape {np.shape(listed)}")
     if kind is not None and not isinstance(kind, str) and len(kind) != len(listed):

@@ -65,7 +65,7 @@ def class_tokens(
     found = [_tokens(tokenizer, texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
     tokens = torch.cat([part for part, _ in found])
     cut = np.concatenate([part for _, part in found])
-    classes = sorted({owner[row] for row in np.flatnonzero(cut)})
+    classes = sorted({owner[row] for row in np.flatnonzero(cut).tolist()})
     if classes:
         whose = (
             f"that of {_short(class_names[classes[0]])}"
@@ -115,7 +115,7 @@ def _tokens(tokenizer: Callable[..., Tensor], texts: Sequence[str]) -> tuple[Ten
     padding = tokenizer([""], **longer)[0].mode().values
     full = np.flatnonzero(((tokens != padding).sum(dim=1) >= context - 1).numpy())
     if len(full):
-        whole = tokenizer([texts[row] for row in full], **longer)
+        whole = tokenizer([texts[row] for row in full.tolist()], **longer)
         cut[full] = ((whole != padding).sum(dim=1) > (tokens[full] != padding).sum(dim=1)).numpy()
     return tokens, cut
 
