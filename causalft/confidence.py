@@ -18,6 +18,11 @@ Z95 = 1.959963984540054
 
 _HALVINGS = 50  # of [0, 1]: a limit is exact to 1e-15
 
+_TAIL = 0.022
+"""Mid-p probability beyond a limit. With 0.025 the coverage falls to 92 % where three hits are expected, as of an
+accuracy at chance with three images a class. With 0.022 it is 93 % or more for the shares .02, .5, .98 and 1 / K of 2 to
+100 classes with 1 to 80 images, by enumeration. With many observations it is 95.6 %."""
+
 
 def wilson(p: ArrayLike, n: ArrayLike, z: float = Z95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Wilson's score interval of a share ``p`` seen in ``n`` rows; ``n`` may be fractional; (0, 1) where it is 0.
@@ -40,8 +45,8 @@ def share_interval(share: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64],
     """Mid-p interval of a share seen in ``n`` observations.
 
     It is Clopper and Pearson's exact interval with half of the probability of what was seen: a limit L solves
-    P(X > x | L) + P(X = x | L) / 2 = 0.025. Over n, share and truth it covers 95 % on average and rarely less than 93,
-    where Clopper-Pearson covers 97 to 99 and Wilson's falls to 88 beside 0 and 1.
+    P(X > x | L) + P(X = x | L) / 2 = 0.022. It covers 93 % or more, where Clopper-Pearson covers 97 to 99 and Wilson's
+    falls to 88 beside 0 and 1.
 
     Parameters
     ----------
@@ -62,7 +67,7 @@ def share_interval(share: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64],
     --------
     >>> low, high = share_interval([0.0, 0.5, 1.0], 10)
     >>> low.round(3).tolist(), high.round(3).tolist()
-    ([0.0, 0.212, 0.741], [0.259, 0.788, 1.0])
+    ([0.0, 0.206, 0.732], [0.268, 0.794, 1.0])
     """
     from scipy.special import betainc
 
@@ -77,7 +82,7 @@ def share_interval(share: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64],
         return np.asarray((above + below) / 2)
 
     limits = []
-    for level in (0.025, 0.975):
+    for level in (_TAIL, 1 - _TAIL):
         low, high = np.zeros(p.shape), np.ones(p.shape)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2

@@ -212,7 +212,7 @@ def _accuracy(probs: NDArray[Any], y: NDArray[Any], n_test: NDArray[Any]) -> NDA
 def _with_interval(share: float | None, n: int) -> Interval:
     """Accuracy over n images with its mid-p interval, which is never of width zero."""
     if share is None:
-        return Interval(*[float("nan")] * 4)
+        return Interval.none("no test image of this class")
     low, high = share_interval(share, n)
     return Interval(float(share), float(low), float(high), float("nan"))
 

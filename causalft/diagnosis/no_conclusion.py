@@ -39,7 +39,7 @@ somewhat less than 1, and far less where every validation image is right. At 10 
 probabilities said nothing of the labels. Below 0.02 the fit has run to its bound, 0.01: it never found a best value."""
 
 MIN_IMAGES = 10
-"""A group of fewer test images is too small: the interval of ten is 26 (all alike) to 58 points wide (half right), and
+"""A group of fewer test images is too small: the interval of ten is 27 (all alike) to 59 points wide (half right), and
 that of a gap between two such groups is wider still."""
 
 MIN_CLASSES = 2
