@@ -124,9 +124,9 @@ def to_mermaid(
     ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
     lines = ["flowchart LR"]
     for name in graph.nodes:
-        label = re.sub(r'["<>#]', lambda match: f"#{ord(match.group())};", name)
+        label = _entities(name)
         if meaning := graph.nodes[name].get("meaning"):
-            label += f"<br/>{meaning}"
+            label += f"<br/>{_entities(str(meaning))}"
         lines.append(f'  {ids[name]}(("{label}"))')
     lines += [
         f"  {ids[cause]} {'-.->' if cause in latent else '-->'} {ids[effect]}"
@@ -142,6 +142,10 @@ def to_mermaid(
                 f"  class {','.join(members)} {role}",
             ]
     return "\n".join(lines) + "\n"
+
+
+def _entities(text: str) -> str:
+    return re.sub(r'["<>#]', lambda match: f"#{ord(match.group())};", text)
 
 
 #: The text formats by name.

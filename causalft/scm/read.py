@@ -40,7 +40,7 @@ _BY_ENDING: dict[str, _Parser] = {
     ".mermaid": parse_mermaid,
     ".json": parse_node_link,
 }
-_COMMENTS = r"(?:\s|//[^\n]*|/\*.*?\*/|\#[^\n]*)*"
+_COMMENTS = r"(?:\s++|//[^\n]*+|/\*.*?\*/|\#[^\n]*+)*+"
 #: How the text of a file begins that is no edge list, whatever its ending.
 _BY_OPENING: tuple[tuple[str, _Parser], ...] = (
     (_COMMENTS + r"(?:strict\s+)?(?:digraph\b|graph\b(?:[ \t]*[\w.]+|\s*\"[^\"]*\")?\s*\{)", parse_dot),
@@ -52,7 +52,7 @@ _BY_OPENING: tuple[tuple[str, _Parser], ...] = (
     (_COMMENTS + r"(?:Creator\s+\"[^\"]*\"\s*|Version\s+\S+\s*)*graph\s*\[", parse_gml),
     (r"(?:.*^[ \t]*(?:`{3,}|~{3,})\s*mermaid\b)", parse_mermaid),
     (
-        r"(?:\s|---[ \t]*\n.*?\n---[ \t]*\n|%%[^\n]*)*(?:graph|flowchart(?:-elk)?)\b[ \t]*"
+        r"(?:\s++|---[ \t]*\n.*?\n---[ \t]*\n|%%[^\n]*+)*+(?:graph|flowchart(?:-elk)?)\b[ \t]*"
         r"(?:TB|TD|BT|RL|LR)?[ \t]*(?:;|\n|%%|$)",
         parse_mermaid,
     ),

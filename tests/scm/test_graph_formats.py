@@ -413,6 +413,10 @@ def test_json_of_another_shape(tmp_path, text):
         ("g.txt", "dag {" + "{" * 100_000),
         ("g.mmd", "graph LR\nA" + "[" * 100_000),
         ("g.txt", "(" * 100_000),
+        ("g.txt", "()" * 100_000 + "("),
+        ("g.txt", "#" * 100_000 + "dag { A"),
+        ("g.mmd", "%%" * 50_000 + "\n-> B"),
+        ("g.dot", "/*" * 50_000),
     ],
 )
 def test_deep_nesting_is_one_line(tmp_path, name, text):
@@ -541,6 +545,13 @@ def test_the_papers_graph_survives_every_text_format(tmp_path):
         assert dict(read(tmp_path, f"g.{ending}", text).nodes(data=True)) == dict(graph.nodes(data=True))
     back = read(tmp_path, "g.dagitty", to_dagitty(graph, treatment="X", outcome="Y", adjustment=["C"]))
     assert set(back.edges) == paper_edges() and latent_nodes(back) == ("D", "U")
+
+
+def test_odd_meanings_survive_dot_and_mermaid(tmp_path):
+    graph = as_dag([("X", "Y")])
+    graph.nodes["X"]["meaning"] = 'a "cause" (of [most]) <b> #1'
+    for ending, text in (("dot", to_dot(graph)), ("mmd", to_mermaid(graph))):
+        assert dict(read(tmp_path, f"g.{ending}", text).nodes(data=True)) == dict(graph.nodes(data=True))
 
 
 def test_attributes_of_a_networkx_graph_count_as_those_of_a_file():

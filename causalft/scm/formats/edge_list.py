@@ -32,7 +32,7 @@ _ARROWISH = re.compile(rf"[ox]?[{_DASH}{_SIGNS}<>|~*@.+/\\^:&]+[ox]?")
 #: An arrow with no blanks around it, as in X->Y: dashes with a head, two dashes or more, or an arrow sign.
 _GLUED = re.compile(rf"(<?[{_DASH}]+[>|]+|<+[{_DASH}]*|>+|[{_DASH}]{{2,}}|[{_SIGNS}]|~+)")
 _CHUNK = re.compile(r'"((?:[^"\\]|\\.)*)"|(,)|((?:[^\s,"()]|\([^\s"()]*\)|[()])+)')
-_NAME = re.compile(r'(?:[^\s,;{}\[\]<>"()]|\([^\s"]*?\))+')
+_NAME = re.compile(r'(?:[^\s,;{}\[\]<>"()]|\([^\s"()]*\))+')
 
 
 @dataclass(frozen=True)

@@ -277,8 +277,8 @@ def _plain(label: str) -> tuple[str, str]:
         text = text[1:-1].strip()
         if len(text) > 1 and text[0] == text[-1] == "`":
             text = text[1:-1].strip()
-    title, _, meaning = re.sub(r"<br\s*/?>", "\x00", text, count=1, flags=re.IGNORECASE).partition("\x00")
-    return _unescaped(title), _unescaped(re.sub(r"<br\s*/?>", " ", meaning, flags=re.IGNORECASE))
+    title, *rest = re.split(r"<br\s*/?>", text, flags=re.IGNORECASE)
+    return _unescaped(title), _unescaped(" ".join(rest))
 
 
 def _unescaped(text: str) -> str:
