@@ -84,18 +84,17 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
     ancestors = nx.ancestors(blocked, treatment) | nx.ancestors(blocked, outcome)
     eligible = [name for name in graph if name in (observed & ancestors) - after]
     common = [name for name in eligible if graph.has_edge(name, treatment) and graph.has_edge(name, outcome)]
-    sets, complete = [], True
+    sets: list[tuple[str, ...]] = []
+    complete = True
     if is_backdoor(eligible):
         sets, complete = _minimal_sets(eligible, is_backdoor, _checks(graph), always=common)
     doors, doors_complete = _frontdoor_sets(graph, treatment, outcome, observed) if has_effect else ([], True)
     found = None
     if has_effect and not sets and not doors and not {treatment, outcome} & set(latent_nodes(graph)):
         found = identify_generally(graph, treatment, outcome)
-    instruments, conditional, instruments_complete = ([], [], True)
-    if has_effect:
-        instruments, conditional, instruments_complete = find_instruments(
-            graph, treatment, outcome, _checks(graph)
-        )
+    instruments, conditional, instruments_complete = (
+        find_instruments(graph, treatment, outcome, _checks(graph)) if has_effect else ([], [], True)
+    )
     path = None if sets else open_backdoor_path(graph, treatment, outcome, eligible)
     return Identification(
         treatment=treatment,

@@ -70,10 +70,11 @@ def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if "arrow" in graphics:  # Himsolt's GML: first, last, both, none
         plain.setdefault("dir", graphics["arrow"])
     elif "sourceArrow" in graphics:  # yEd
-        heads = [str(graphics.get(key, "none")).lower() != "none" for key in ("sourceArrow", "targetArrow")]
-        plain.setdefault(
-            "dir", {(0, 0): "none", (0, 1): "forward", (1, 0): "back", (1, 1): "both"}[tuple(heads)]
+        back, forward = (
+            str(graphics.get(key, "none")).lower() != "none" for key in ("sourceArrow", "targetArrow")
         )
+        said = {(False, False): "none", (False, True): "forward", (True, False): "back", (True, True): "both"}
+        plain.setdefault("dir", said[back, forward])
     return plain
 
 

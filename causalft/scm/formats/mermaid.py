@@ -123,8 +123,8 @@ class _Parser:
             return
         words = self.line()
         if word.group() == "subgraph":
-            name = re.match(r"[^\s\[]+", words)
-            self.subgraphs[name.group() if name else ""] = start
+            title = re.match(r"[^\s\[]+", words)
+            self.subgraphs[title.group() if title else ""] = start
             self.open.append(start)
         elif word.group() == "end":
             if not self.open or words:
