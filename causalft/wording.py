@@ -27,7 +27,7 @@ _VALUE = (
     r"[A-Z][A-Z/_]*(?:=[A-Z]+)?(?![a-z])|\w+=[\w./]+|\d[\w.]*|[a-z]+(?:,[a-z]+)+|mini|pretrained|cpu|cuda|auto|fp32|bf16|"
     r"fp16|onnx|torch-export|single-file|class-mean|linear-probe|zero-shot|cv|(?:seeds|on|off|all)(?=[,;.)]|$)|[\w./-]+\.[a-z]{2,11}\b"
 )
-_OPTION = re.compile(rf"(?<![\w-])--(no-)?([a-z][a-z0-9-]*)(?:(?:\s+|=)({_VALUE})(?![\w=:]))?")
+_OPTION = re.compile(rf"(?<![\w'-])--(no-)?([a-z][a-z0-9-]*)(?:(?:\s+|=)({_VALUE})(?![\w=:]))?")
 _TWICE = re.compile(r"\b(\w+) \(\1(\)|; )")  # the argument and its option, which are one word now
 _in_use = 0
 
