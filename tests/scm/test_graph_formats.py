@@ -364,10 +364,10 @@ def test_latent_in_mermaid(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("graph LR\nA --- B", "line 2: the link --- is undirected"),
-        ("graph LR\nA o--o B", "o--o ends in a circle or cross"),
-        ("graph LR\nA x--x B", "x--x ends in a circle or cross"),
-        ("graph LR\nA --x B", "--x ends in a circle or cross"),
+        ("graph LR\nA --- B", "line 2: the link '---' is undirected"),
+        ("graph LR\nA o--o B", "'o--o' ends in a circle or cross"),
+        ("graph LR\nA x--x B", "'x--x' ends in a circle or cross"),
+        ("graph LR\nA --x B", "'--x' ends in a circle or cross"),
         ("graph LR\nA -> B", "'->' is no link"),
         ("graph LR\nA <-- B", "'<--' is no link"),
         ("graph LR\nsubgraph s\nA --> B\nend\ns --> C", "line 5: a link ends at the subgraph 's'"),

@@ -179,13 +179,13 @@ class _Parser:
         for end_mark in (left, right):
             if end_mark in ("o", "x"):
                 self.fail(
-                    f"the link {token} ends in a circle or cross, which says nothing of causes; write -->",
+                    f"the link '{token}' ends in a circle or cross, which says nothing of causes; write -->",
                     start,
                 )
         if left and not right:
             self.fail(f"{token!r} is no link of Mermaid; turn the line round and write -->", start)
         if not right:
-            self.fail(f"the link {token} is undirected; give it a direction (A --> B)", start)
+            self.fail(f"the link '{token}' is undirected; give it a direction (A --> B)", start)
         return (ARROW if left else TAIL, ARROW)
 
     def group(self) -> list[str]:
