@@ -113,8 +113,10 @@ def plan_of(splits: Splits) -> SplitPlan:
     def group(name: str, inside: NDArray[np.bool_]) -> GroupPlan:
         return GroupPlan(
             name,
-            int(inside.sum()),
-            *(int(counts[inside].sum()) for counts in (train, validation, test)),
+            classes=int(inside.sum()),
+            train=int(train[inside].sum()),
+            validation=int(validation[inside].sum()),
+            test=int(test[inside].sum()),
             tested=int((inside & (test > 0)).sum()),
             uncertainty=uncertainty(test[inside]),
         )

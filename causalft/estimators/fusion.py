@@ -263,7 +263,8 @@ def nll(
     """
     log_p, y = log_probabilities(probs, kind), np.asarray(labels)
     _check_pair(log_p, y)
-    return -float(np.average(log_p[np.arange(len(y)), y], weights=weights))
+    counts = None if weights is None else np.asarray(weights, dtype=float)
+    return -float(np.average(log_p[np.arange(len(y)), y], weights=counts))
 
 
 def expected_calibration_error(
