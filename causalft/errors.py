@@ -27,8 +27,8 @@ class CausalFTError(ValueError):
 
     Examples
     --------
-    >>> print(CausalFTError("cannot read two\nlines.png"))
-    cannot read two\x0alines.png
+    >>> print(CausalFTError("cannot read caf\udce9.png"))
+    cannot read caf\xe9.png
     >>> print(CausalFTError("use --zoo mini"))
     use zoo='mini'
     """

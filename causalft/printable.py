@@ -27,6 +27,7 @@ _UNPRINTABLE = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _ESCAPE = r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\U000[0-9a-f]{5}|\\U0010[0-9a-f]{4}"
 _TO_ESCAPE = re.compile(rf"[{_UNPRINTABLE}]|\\(?=x[0-9a-f]{{2}}|u[0-9a-f]{{4}}|U00)")
 _UNPRINTABLE_ONE = re.compile(f"[{_UNPRINTABLE}]")
+_LINE_ENDS = re.compile(r"[ \t]*[\r\n]+[ \t]*")
 _ESCAPED = re.compile(_ESCAPE)
 
 
@@ -59,13 +60,14 @@ def unescape_name(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return a message with the unprintable characters of its names escaped, so that it is one printable line.
+    r"""Return a message as one printable line: its lines joined, the other unprintable characters of names escaped.
 
     Examples
     --------
-    >>> print(one_line("cannot read two\nlines.png"))
-    cannot read two\x0alines.png
+    >>> print(one_line("cannot read caf\udce9.png:\n  no image"))
+    cannot read caf\xe9.png: no image
     """
+    text = _LINE_ENDS.sub(" ", text.rstrip("\r\n"))
     return text if _UNPRINTABLE_ONE.search(text) is None else _UNPRINTABLE_ONE.sub(_escaped, text)
 
 

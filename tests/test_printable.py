@@ -61,7 +61,7 @@ def test_an_ascii_stream_prints_every_name_so_that_it_can_be_undone(name: str) -
 
 
 def test_messages_are_short_and_printable() -> None:
-    assert str(CausalFTError("no caf\udce9\n")) == r"no caf\xe9\x0a"
+    assert str(CausalFTError("no caf\udce9\x1b:\n not there\n")) == r"no caf\xe9\x1b: not there"
     assert short("a" * 300_000) == "a" * 38 + "..." + "a" * 38
     assert len(nearest("x" * 300_000, ["y" * 300_000, "x" * 300_001])) < 400
 
