@@ -31,6 +31,7 @@ __all__ = [
     "plain",
     "read_json",
     "remove_for_good",
+    "system_error",
     "write_bytes",
     "write_json",
     "write_text",
@@ -82,13 +83,33 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     except Exception as error:
         # A full disk must name its file. safetensors has an error of its own, with the system's number in the text.
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+        number = system_error(error)
         if number is None or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), os.fspath(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the system's number of a failed write; safetensors and PyTorch have errors of their own. None for others.
+
+    Examples
+    --------
+    >>> import errno
+    >>> system_error(RuntimeError("I/O error: No space left on device (os error 28)")) == errno.ENOSPC
+    True
+    >>> system_error(ValueError("x")) is None
+    True
+    """
+    if isinstance(error, OSError):
+        return error.errno
+    words = str(error)
+    found = re.search(r"\(os error (\d+)\)", words)
+    if found:
+        return int(found[1])
+    full = "PytorchStreamWriter failed writing" in words or os.strerror(errno.ENOSPC) in words
+    return errno.ENOSPC if full else None
 
 
 def check_regular(path: str | os.PathLike[str], *, way_out: str = "choose another place") -> None:

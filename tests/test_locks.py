@@ -165,3 +165,35 @@ def test_two_fits_into_one_folder(tmp_path, tiny_zoo, photos):
     assert first.wait() == 0
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert not list((tmp_path / "run").rglob(".*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/0: file write failed"),
+        OSError(28, "No space left on device"),
+        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_disk_that_fills_up_in_export_is_named_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):
+    from causalft.estimators.export import write
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(write, "_write", full)
+    line = said(run("export", fitted, "--to", "single-file", "--out", tmp_path / "m.safetensors"))
+    assert (
+        f"the disk is full while writing {tmp_path / 'm.safetensors'}; free some space and repeat the command"
+        in line
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_of_logits_alone_is_told_that_the_labels_are_missing(tmp_path):
+    import numpy as np
+
+    np.lib.format.write_array(open(tmp_path / "x.npy", "wb"), np.zeros((4, 3)))  # noqa: SIM115
+    assert "holds one array, the logits, and no labels; give --labels FILE" in said(
+        run("prior", "estimate", "--logits", tmp_path / "x.npy")
+    )

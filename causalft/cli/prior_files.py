@@ -73,6 +73,8 @@ def read_labelled_logits(
         raise CausalFTError(f"{classes}: {len(names)} class names for {values.shape[1]} columns of logits")
     if len(set(names)) != len(names):
         raise CausalFTError(f"{classes or logits}: the class name {_repeated(names)!r} stands twice")
+    if labels is None and logits.suffix.lower() == ".npy":
+        raise CausalFTError(f"{logits} holds one array, the logits, and no labels; give --labels FILE")
     return LabelledLogits(values, _labels(labels or logits, labels_name, names), names)
 
 

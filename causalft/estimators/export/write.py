@@ -26,7 +26,7 @@ from causalft.estimators.portable import portable
 from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.locks import writing
-from causalft.runs import Run, check_place, plain, write_json
+from causalft.runs import Run, check_place, plain, system_error, write_json
 from causalft.strata.cards import sha256_file
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
@@ -112,7 +112,13 @@ def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: 
     # Everything is written and checked in a folder beside the target, and moved only when it is right.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
         place = Path(temporary) / path.name
-        _write(to, program, model, about, place)
+        try:
+            _write(to, program, model, about, place)
+        except Exception as error:
+            number = system_error(error)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), os.fspath(path)) from error
         difference = _check(to, place, model, dtype)
         write_json(
             place.with_name("preprocessor.json"), {key: about[key] for key in ("inputs", "normalisation")}
