@@ -41,7 +41,8 @@ def prior_on_validation(logits: ArrayLike, labels: ArrayLike, **options: object)
     --------
     >>> logits = np.log([[.8, .2]] * 8 + [[.5, .5]] * 4)
     >>> labels = [0] * 7 + [1] + [0] * 2 + [1] * 2              # 9 images of class 0, 3 of class 1
-    >>> bool(prior_on_validation(logits, labels).prior[0] < estimate_prior(logits, labels).prior[0])
+    >>> own, balanced = prior_on_validation(logits, labels, l2=0.0), estimate_prior(logits, labels, l2=0.0)
+    >>> bool(own.prior[0] < balanced.prior[0])
     True
     """
     f, y = check_logits(logits, labels)
