@@ -2,7 +2,7 @@
 
 GLA estimates q from ``softmax(f - log q + log pi)``, where pi is the class law of the labelled images. A validation set
 cut to the same number of every class has a uniform pi. One cut to a share of each class has its own, n_k / n, and with
-a uniform pi in its place the estimate would be q * (n / n_k): the tail of the validation set would be taken for the
+a uniform pi in its place the estimate would be q * (n / n_k), the reverse of the validation set added to that of the
 model's. Images of the classes present say nothing of a class that is absent; it gets the geometric mean of the others.
 """
 
@@ -42,7 +42,7 @@ def prior_on_validation(logits: ArrayLike, labels: ArrayLike, **options: object)
     >>> logits = np.log([[.8, .2]] * 8 + [[.5, .5]] * 4)
     >>> labels = [0] * 7 + [1] + [0] * 2 + [1] * 2              # 9 images of class 0, 3 of class 1
     >>> own, balanced = prior_on_validation(logits, labels, l2=0.0), estimate_prior(logits, labels, l2=0.0)
-    >>> bool(own.prior[0] < balanced.prior[0])
+    >>> bool(own.prior[0] > balanced.prior[0])
     True
     """
     f, y = check_logits(logits, labels)
