@@ -185,7 +185,7 @@ def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch, added, differen
     right = write._run
     monkeypatch.setattr(write, "_run", lambda *given: [output + added for output in right(*given)])
     line = said(run("export", fitted, "--to", "single-file", "--out", tmp_path / "x" / "model.safetensors"))
-    assert f"differ by {difference}; it was not kept" in line and not list((tmp_path / "x").iterdir())
+    assert f"differ by {difference}; it was not kept" in line and not (tmp_path / "x").exists()
 
 
 def test_mistakes_are_one_line(fitted, tmp_path, monkeypatch):
