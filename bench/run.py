@@ -14,6 +14,7 @@ from typing import Any
 import against_peers
 import full_size
 import parts
+import startup
 from timing import HERE
 
 from causalft.errors import CausalFTError
@@ -32,6 +33,9 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "predict_share_of_encoder": full_size.predict_share_of_encoder,
     "two_process_max_diff": full_size.two_process_max_diff,
     "help_startup": parts.help_startup,
+    "refusal_startup_ratio": startup.refusal_startup_ratio,
+    "listing_startup_ratio": startup.listing_startup_ratio,
+    "predict_startup_ratio": startup.predict_startup_ratio,
     "renderer_48px": parts.renderer,
     "encode_mini": parts.encoding,
     "tune_stratum": parts.tuning,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
-from tqdm import tqdm
 
 from causalft.errors import CausalFTError
+from causalft.phases import phase
 from synthetic.request import PictureSource, Request
 
 __all__ = ["Judge", "Wanted", "draw_accepted", "fill", "read_picture", "reject_limit"]
@@ -133,8 +133,7 @@ def fill(
     limit = reject_limit(max_rejects, len(wanted))
     attempt, rejects, round_ = 0, 0, list(wanted)
     there = _known(source, wanted, folder)
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(wanted), initial=len(there), desc=label, unit=" images", disable=hidden) as bar:
+    with phase(label, len(wanted), initial=len(there), unit=" images", progress=progress) as bar:
         while round_:
             refused = {each.path for each in round_ if (folder / each.rejected(attempt)).exists()}
             rejects += len(refused)

@@ -10,6 +10,7 @@ import click
 
 from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
 from causalft.errors import nearest
+from causalft.phases import spoken
 from causalft.printable import make_streams_printable
 from causalft.wording import speaking_of_options
 
@@ -93,7 +94,7 @@ class LazyGroup(click.Group):
             raise full_output(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        with failures_in_one_line(ctx):
+        with failures_in_one_line(ctx), spoken("working"):
             return super().invoke(ctx)
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tqdm import tqdm
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
 from causalft.locks import locked
+from causalft.phases import phase
 from causalft.runs import Run
 from causalft.strata.cards import ModelCard
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
@@ -179,7 +179,7 @@ def _in_processes(tasks: dict[str, tuple[Callable, tuple, dict]], jobs: int) -> 
                 for name, (function, arguments, keywords) in tasks.items()
             }
         try:
-            with tqdm(total=len(running), desc="minis", unit="mini", disable=None) as bar:
+            with phase("pre-training minis", len(running), unit="mini") as bar:
                 for done in as_completed(running):
                     done.result()
                     bar.update()

@@ -14,6 +14,7 @@ from causalft.confounding.table_intervals import interval
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
 from causalft.errors import CausalFTError
 from causalft.notebook import ShownAsTable
+from causalft.phases import phase
 from causalft.runs import plain
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -228,14 +229,11 @@ def curve(
         raise CausalFTError(f"seed {seed} is negative; use 0 or larger")
     for name in estimators:
         estimate_do(name, np.ones((1, 1, 1, 1)))
-    from tqdm.auto import tqdm
-
     law, exact = law_and_truth(source, which)
     look = label_of_code(len(exact.codes), len(exact.labels))
     m = np.arange(len(look))
     points: dict[tuple[str, int], CurvePoint] = {}
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(ns) * len(estimators), desc="bias curve", unit="point", disable=hidden) as bar:
+    with phase("bias curve", len(ns) * len(estimators), unit="point", progress=progress) as bar:
         for n in ns:
             rng = np.random.default_rng([seed, n])
             counts = rng.multinomial(n, law.ravel() / law.sum(), size=repetitions)

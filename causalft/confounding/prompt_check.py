@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from causalft.confounding.resnet import as_input, resnet
 from causalft.errors import CausalFTError
+from causalft.phases import steps
 from causalft.tuning.train import Recipe, train
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
 from synthetic.request import PictureSource, Request
@@ -191,13 +191,8 @@ def check_prompts(
     ]
     pixels = np.empty((len(requests), size, size, 3), np.uint8)
     started = time.perf_counter()
-    for start in tqdm(
-        range(0, len(requests), source.batch_size),
-        desc="drawing",
-        unit="batch",
-        disable=None if progress is None else not progress,
-        leave=False,
-    ):
+    starts = range(0, len(requests), source.batch_size)
+    for start in steps(starts, "drawing", len(starts), unit="batch", progress=progress, leave=False):
         some = slice(start, start + source.batch_size)
         pixels[some] = source.draw(requests[some])
     seconds = time.perf_counter() - started

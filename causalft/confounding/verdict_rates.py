@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from causalft.confounding.battery import all_rows, path_evidence
 from causalft.confounding.decision import decide
 from causalft.confounding.trial import run_trial
 from causalft.confounding.verify import Plan
 from causalft.errors import CausalFTError
+from causalft.phases import steps
 from causalft.runs import Run
 from synthetic.designs import Design
 
@@ -119,9 +119,8 @@ def verdict_rates(
         # spawned, not forked: a fork of a process that has started threads can hang
         with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
             made = [pool.submit(trial, (seed,), progress=False) for seed in seeds]
-            hide = None if progress is None else not progress
             label = f"{design.name}: replications"
-            for one in tqdm(as_completed(made), label, len(made), leave=False, disable=hide):
+            for one in steps(as_completed(made), label, len(made), leave=False, progress=progress):
                 one.result()
         progress = False
     whole = trial(seeds, progress=progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from causalft.datasets.cores import decode_threads
 from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
+from causalft.phases import phase
 
 __all__ = ["damaged_images", "decode", "to_pixels"]
 
@@ -97,10 +96,7 @@ def decode(
         return end - start
 
     n_threads = decode_threads(threads)
-    shown = sys.stderr.isatty() if progress is None else progress
-    bar = tqdm(
-        total=len(chosen), initial=1, desc=progress_label, unit="img", disable=not shown, file=sys.stderr
-    )
+    bar = phase(progress_label, len(chosen), initial=1, unit="img", progress=progress)
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         try:
             for done in _in_order(pool, work, range(1, len(chosen)), 4 * n_threads):
@@ -144,8 +140,7 @@ def damaged_images(
         return found
 
     n_threads = decode_threads(threads)
-    shown = sys.stderr.isatty() if progress is None else progress
-    bar = tqdm(total=len(images), desc="checking images", unit="img", disable=not shown, file=sys.stderr)
+    bar = phase("checking images", len(images), unit="img", progress=progress)
     damaged: dict[str, str] = {}
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="check") as pool:
         for chunk in _in_order(pool, work, range(len(images)), 4 * n_threads):

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from causalft.confidence import mean_interval
 from causalft.errors import CausalFTError
 from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.notebook import ShownAsTable
+from causalft.phases import steps
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss
@@ -185,8 +185,9 @@ def sweep_heads(
     rows: list[dict[str, Any]] = []
     kept: dict[tuple[str, str, float, int], nn.Module] = {}
     combinations = list(product(heads, losses, rates, seeds))
-    hidden = None if progress is None else not progress
-    for kind, loss, lr, seed in tqdm(combinations, desc="sweeping heads", unit="head", disable=hidden):
+    for kind, loss, lr, seed in steps(
+        combinations, "sweeping heads", len(combinations), unit="head", progress=progress
+    ):
         head, criterion = make_head(kind, first, scale=scale), criteria[loss]
 
         def batch_loss(

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from causalft.datasets.cores import decode_threads
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
+from causalft.phases import phase
 from causalft.strata.crops import Crops
 
 __all__ = ["Cut", "batches", "stream_crops"]
@@ -134,7 +134,7 @@ def stream_crops(
         return batch
 
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
-    bar = tqdm(total=total, desc=label, unit="img", disable=None if progress is None else not progress)
+    bar = phase(label, total, unit="img", progress=progress)
     waiting: deque[_Batch] = deque()
     try:
         while True:
@@ -188,8 +188,7 @@ def batches(
     """
     label = label or f"reading {len(crops) - start} images for {crops.stratum.name}"
     if crops.kept is not None:
-        shown = None if progress is None else not progress
-        with tqdm(total=len(crops) - start, desc=label, unit="img", disable=shown) as bar:
+        with phase(label, len(crops) - start, unit="img", progress=progress) as bar:
             for first in range(start, len(crops), batch_size):
                 rows = torch.arange(first, min(first + batch_size, len(crops)))
                 yield rows, crops.kept[rows]

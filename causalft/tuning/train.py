@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from causalft.errors import CausalFTError
 from causalft.limits import torch_seed
+from causalft.phases import Phase, phase
 from causalft.runs import remove_for_good
 from causalft.tuning.checkpoint import Progress, all_finite, load_checkpoint, save_checkpoint, trained_state
 from causalft.tuning.loss_watch import LossWatch
@@ -162,12 +162,12 @@ class _Loop:
         self.checkpoint, self.every, self.saved = checkpoint, every, time.monotonic()
         self._start()
         state = self.state
-        bar = tqdm(
-            total=self.steps * recipe.epochs,
+        bar = phase(
+            self.label,
+            self.steps * recipe.epochs,
             initial=self.done,
-            desc=self.label,
             unit="step",
-            disable=(None if progress is None else not progress) if main else True,
+            progress=progress if main else False,
             leave=False,
         )
         with ExitStack() as stack:
@@ -211,7 +211,7 @@ class _Loop:
         self.processes.copy_from_main(trained_state(self.model).values())
         self.watch.seen = self.done
 
-    def _epoch(self, bar: tqdm) -> None:
+    def _epoch(self, bar: Phase) -> None:
         state, recipe = self.state, self.recipe
         self.generator.manual_seed(torch_seed(recipe.seed * 1_000_003 + state.epoch))
         order = self._order()

@@ -1,0 +1,210 @@
+"""What is being done, on standard error: a bar on a terminal, plain lines in a pipe or a file.
+
+A command opens :func:`spoken`. From then on every phase that has no bar is named once the command has taken
+:data:`PATIENCE` seconds, and again with its progress every :data:`AGAIN` seconds. Without a command (in Python, in a
+notebook) only bars are shown, and these only on a terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+__all__ = ["AGAIN", "PATIENCE", "Phase", "phase", "spoken", "steps"]
+
+PATIENCE = 3.0
+"""Seconds of a command before it says anything: a short one stays silent."""
+
+AGAIN = 30.0
+"""Seconds between two lines of one phase."""
+
+T = TypeVar("T")
+
+
+class Phase:
+    """One phase at work; made by :func:`phase`.
+
+    Attributes
+    ----------
+    label : str
+    total : int, optional
+        Steps in all.
+    n : int
+        Steps done.
+    """
+
+    def __init__(
+        self, label: str, total: int | None, initial: int, bar: Any, speaker: _Speaker | None
+    ) -> None:
+        self.label, self.total, self.n = label, total, initial
+        self._bar, self._speaker = bar, speaker
+        self.started, self.said = time.monotonic(), 0.0
+        if speaker is not None:
+            speaker.begin(self)
+
+    def update(self, n: int = 1) -> None:
+        """Note ``n`` more steps."""
+        self.n += n
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def set_postfix(self, **values: object) -> None:
+        """Show values behind the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.set_postfix(**values)
+
+    def close(self) -> None:
+        """End the phase; more than once does no harm."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._speaker is not None:
+            self._speaker.end(self)
+
+    def __enter__(self) -> Phase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def line(self) -> str:
+        """The phase in words; from its second line on with what is done of it, and in what time."""
+        if not self.said:
+            return self.label
+        seconds = f"{time.monotonic() - self.started:.0f} s"
+        if not self.total:
+            return f"{self.label}: {seconds}"
+        return f"{self.label}: {100 * min(self.n, self.total) // self.total} %, {seconds}"
+
+
+class _Speaker:
+    """Names phases in plain lines, from a thread of its own where one takes long."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._phases: list[Phase] = []
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="phases", daemon=True)
+        self._thread.start()
+
+    def begin(self, phase: Phase) -> None:
+        with self._lock:
+            self._phases.append(phase)
+            if time.monotonic() - self._started >= PATIENCE:
+                self._say(phase)
+
+    def end(self, phase: Phase) -> None:
+        with self._lock:
+            if phase in self._phases:
+                self._phases.remove(phase)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join(timeout=5)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            with self._lock:
+                now = time.monotonic()
+                if not self._phases or now - self._started < PATIENCE:
+                    continue
+                current = self._phases[-1]
+                if not current.said or now - current.said >= AGAIN:
+                    self._say(current)
+
+    def _say(self, phase: Phase) -> None:
+        if self._over.is_set():
+            return
+        line, phase.said = phase.line(), time.monotonic()
+        try:
+            sys.stderr.write(f"causalft: {line}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):  # nobody listens any more
+            self._over.set()
+
+
+_speaker: _Speaker | None = None
+
+
+@contextmanager
+def spoken(label: str) -> Iterator[None]:
+    """Say what is done inside, if it takes longer than :data:`PATIENCE` seconds; ``label`` where no phase is open.
+
+    Examples
+    --------
+    >>> with spoken("fit"), phase("reading images", total=20) as reading:
+    ...     reading.update(20)
+    """
+    global _speaker
+    outer, _speaker = _speaker, _Speaker()
+    try:
+        with phase(label):
+            yield
+    finally:
+        _speaker.stop()
+        _speaker = outer
+
+
+def phase(
+    label: str,
+    total: int | None = None,
+    *,
+    initial: int = 0,
+    unit: str = "it",
+    leave: bool = True,
+    progress: bool | None = None,
+) -> Phase:
+    """Begin a phase; use it in a ``with`` block, or close it.
+
+    Parameters
+    ----------
+    label : str
+        What is done, as in ``reading 600 images``.
+    total : int, optional
+        Steps in all; there is a bar only with it.
+    initial : int
+        Steps that are done already.
+    unit : str
+        Of a step.
+    leave : bool
+        Keep the bar on the screen when it is done.
+    progress : bool, optional
+        False: say nothing. True: a bar in any case. By default a bar where standard error is a terminal.
+
+    Examples
+    --------
+    >>> with phase("training", total=3, progress=False) as training:
+    ...     training.update()
+    ...     training.n
+    1
+    """
+    if progress is False:
+        return Phase(label, total, initial, None, None)
+    if total is not None and (progress or _is_terminal()):
+        from tqdm import tqdm
+
+        bar = tqdm(total=total, initial=initial, desc=label, unit=unit, leave=leave, file=sys.stderr)
+        return Phase(label, total, initial, bar, None)
+    return Phase(label, total, initial, None, _speaker)
+
+
+def steps(items: Iterable[T], label: str, total: int, **options: Any) -> Iterator[T]:
+    """Yield ``items``, each a step of one phase; ``options`` are those of :func:`phase`.
+
+    Examples
+    --------
+    >>> list(steps("abc", "spelling", 3, progress=False))
+    ['a', 'b', 'c']
+    """
+    with phase(label, total, **options) as running:
+        for item in items:
+            yield item
+            running.update()
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
