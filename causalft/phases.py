@@ -7,22 +7,27 @@ notebook) only bars are shown, and these only on a terminal.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["AGAIN", "PATIENCE", "Phase", "phase", "spoken", "steps"]
+__all__ = ["AGAIN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
 
 PATIENCE = 3.0
 """Seconds of a command before it says anything: a short one stays silent."""
+
+TICK = 0.5
+"""Seconds between two looks at the clock."""
 
 AGAIN = 30.0
 """Seconds between two lines of one phase."""
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Phase:
@@ -107,7 +112,7 @@ class _Speaker:
         self._thread.join(timeout=5)
 
     def _watch(self) -> None:
-        while not self._over.wait(0.5):
+        while not self._over.wait(TICK):
             with self._lock:
                 now = time.monotonic()
                 if not self._phases or now - self._started < PATIENCE:
@@ -204,6 +209,29 @@ def steps(items: Iterable[T], label: str, total: int, **options: Any) -> Iterato
         for item in items:
             yield item
             running.update()
+
+
+def named(label: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function that takes long: each call is a phase.
+
+    Examples
+    --------
+    >>> @named("adding up")
+    ... def total(numbers):
+    ...     return sum(numbers)
+    >>> total([1, 2])
+    3
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def spoken_function(*args: P.args, **kwargs: P.kwargs) -> T:
+            with phase(label):
+                return function(*args, **kwargs)
+
+        return spoken_function
+
+    return decorate
 
 
 def _is_terminal() -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from causalft.errors import CausalFTError
-from causalft.phases import phase
+from causalft.phases import named, phase
 from synthetic.request import PictureSource, Request
 
 __all__ = ["Judge", "Wanted", "draw_accepted", "fill", "read_picture", "reject_limit"]
@@ -65,6 +65,7 @@ def reject_limit(limit: float, images: int) -> int:
     return int(limit * images) if limit < 1 else int(limit)
 
 
+@named("drawing pictures")
 def draw_accepted(
     source: PictureSource, wanted: Sequence[Wanted], *, judge: Judge | None = None, max_rejects: float = 0.25
 ) -> np.ndarray:

@@ -55,7 +55,14 @@ def test_the_kit_of_pages_knows_no_answer():
 
 
 def test_who_may_know_the_part_world():
-    allowed = {"causalft.scm", "causalft.runs", "causalft.locks", "causalft.limits", "causalft.phases", "causalft.errors"}
+    allowed = {
+        "causalft.scm",
+        "causalft.runs",
+        "causalft.locks",
+        "causalft.limits",
+        "causalft.phases",
+        "causalft.errors",
+    }
     beyond = {end for start, end in ARROWS if start == "synthetic"} - allowed
     assert not beyond, f"synthetic imports {beyond}"
     users = {

@@ -10,6 +10,7 @@ import click
 from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH
+from causalft.phases import phase
 
 __all__ = ["command"]
 
@@ -76,9 +77,10 @@ def evaluate(
         if "test" in images.splits:
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
 
-    from causalft.diagnosis import diagnose
-    from causalft.estimators.strata import StrataClassifier
-    from causalft.strata.leakage import seen_in_run
+    with phase("loading libraries"):
+        from causalft.diagnosis import diagnose
+        from causalft.estimators.strata import StrataClassifier
+        from causalft.strata.leakage import seen_in_run
 
     model = StrataClassifier.load(run, device=device)
     classes = model.classes_.tolist()

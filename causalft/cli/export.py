@@ -8,6 +8,7 @@ import click
 
 from causalft.cli.output import console, print_json
 from causalft.cli.types import NAMES, PATH, TEXT
+from causalft.phases import phase
 
 __all__ = ["command"]
 
@@ -53,7 +54,8 @@ def command(
         raise CausalFTError(f"no export format {to!r}; {nearest(to, EXPORT_FORMATS)}")
     open_fit(run)  # refused before PyTorch is imported
 
-    from causalft.estimators.export import export_run
+    with phase("loading libraries"):
+        from causalft.estimators.export import export_run
 
     made = export_run(run, to, out=out, strata=strata, fused=fused, dtype=pictures)
     if as_json:

@@ -17,6 +17,7 @@ from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
 from causalft.cli.types import DEVICE, FILE, PATH, SEED, TEXT, Number, Numbers
+from causalft.phases import phase
 
 __all__ = ["command"]
 
@@ -109,9 +110,10 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     settings.check()
     settings.check_names()  # mistakes are said before PyTorch is imported
 
-    from causalft.cli.diagnosis_tables import print_diagnosis
-    from causalft.fitting import run_fit
-    from causalft.tuning.processes import is_main_process
+    with phase("loading libraries"):
+        from causalft.cli.diagnosis_tables import print_diagnosis
+        from causalft.fitting import run_fit
+        from causalft.tuning.processes import is_main_process
 
     if not is_main_process():  # a launcher started several: the others train along in silence
         run_fit(settings, out, progress=False)

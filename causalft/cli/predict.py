@@ -14,6 +14,7 @@ import click
 from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH, Number
+from causalft.phases import phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,8 @@ def command(
     for note in images.notes:
         click.echo(f"causalft: {note}", err=True)
 
-    from causalft.estimators.fitted import load_fitted
+    with phase("loading libraries"):
+        from causalft.estimators.fitted import load_fitted
 
     model = load_fitted(run, device=device)
     skipped: list[tuple[int, str]] = []

@@ -17,6 +17,7 @@ from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.types import DEVICE, FILE, NAMES, PATH, SEED, TEXT, Number, Numbers
 from causalft.locks import locked
+from causalft.phases import phase
 
 __all__ = ["command"]
 
@@ -113,8 +114,9 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     if out is not None:
         Run.check(out, kind="probe")
 
-    from causalft.fitting.probe import probe
-    from causalft.fitting.probe_page import write_probe_report
+    with phase("loading libraries"):
+        from causalft.fitting.probe import probe
+        from causalft.fitting.probe_page import write_probe_report
 
     screen = console(as_json)
     # What cannot be written is said before anything is computed.

@@ -13,6 +13,7 @@ from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
 from causalft.cli.types import DEVICE, PATH, Numbers
 from causalft.locks import locked
+from causalft.phases import phase
 
 __all__ = ["command"]
 
@@ -53,8 +54,9 @@ def command(
 
     fitted = open_fit(run)  # refused before PyTorch is imported
 
-    from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
-    from causalft.fitting.wise_ft_page import write_wise_ft_report
+    with phase("loading libraries"):
+        from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
+        from causalft.fitting.wise_ft_page import write_wise_ft_report
 
     grid = check_alphas(ALPHAS if alphas is None else alphas)
     kept = None

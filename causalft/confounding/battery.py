@@ -14,6 +14,7 @@ from causalft.confounding.refute import Refutation, binary_roles, refute, true_e
 from causalft.confounding.sensitivity import unobserved_confounder
 from causalft.confounding.tests import Estimate
 from causalft.errors import CausalFTError
+from causalft.phases import named
 from synthetic.designs import Design, Rows
 
 __all__ = ["Battery", "all_rows", "closed_share", "gap_closed", "path_evidence", "run_battery"]
@@ -35,6 +36,7 @@ class Battery:
     why_not: str
 
 
+@named("testing dependence and refuting")
 def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
     """Test the rows of B: path, placebo and refuters.
 

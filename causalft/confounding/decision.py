@@ -10,6 +10,7 @@ from causalft.confounding.evidence import Evidence
 from causalft.confounding.tests import CELLS, CONTRASTS, TOO_WIDE, Estimate, estimate, picture_variance
 from causalft.confounding.trial import Trial
 from causalft.confounding.verdict import judge
+from causalft.phases import named
 from synthetic.designs import Design
 
 __all__ = ["ADJUSTED_CELLS", "Decision", "decide"]
@@ -40,6 +41,7 @@ class Decision:
     reason: str
 
 
+@named("weighing the evidence")
 def decide(
     design: Design, trial: Trial, evidence: Mapping[str, Evidence], *, smallest_group: int
 ) -> Decision:

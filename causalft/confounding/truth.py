@@ -9,6 +9,7 @@ import numpy as np
 
 from causalft.errors import CausalFTError
 from causalft.notebook import ShownAsTable
+from causalft.phases import named
 from causalft.runs import plain
 from causalft.scm.exact import PositivityError, interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
@@ -85,6 +86,7 @@ class Truth(ShownAsTable):
         )
 
 
+@named("working out the exact truth")
 def truth(scm: DiscreteSCM, *, selected: bool = False, treatment: str = "X", outcome: str = "Y") -> Truth:
     """Work out the truth of a model by variable elimination (`causalft.scm.exact`).
 

@@ -24,6 +24,7 @@ from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
 from causalft.locks import locked
+from causalft.phases import named
 from causalft.runs import Run, atomic_path, made_record
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
@@ -300,6 +301,7 @@ def _by_part(
     }
 
 
+@named("writing the report")
 def _write(
     run: Run,
     result: Verification,

@@ -24,6 +24,7 @@ from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.shards import read_shards
 from causalft.datasets.tables import read_image_table
 from causalft.errors import CausalFTError, nearest
+from causalft.phases import named
 
 __all__ = ["ImageSet", "open_images"]
 
@@ -43,6 +44,7 @@ _TAKES: dict[str, set[str]] = {
 }
 
 
+@named("looking through the data")
 def open_images(
     path: str | os.PathLike[str],
     *,

@@ -27,12 +27,14 @@ from causalft.imbalance import (
     group_accuracy,
     prior_groups,
 )
+from causalft.phases import named
 
 __all__ = ["diagnose"]
 
 Floats = NDArray[np.float64]
 
 
+@named("comparing accuracy before and after")
 def diagnose(
     labels: ArrayLike,
     class_counts: ArrayLike,

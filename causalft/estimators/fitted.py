@@ -14,6 +14,7 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fit_run import CLASSIFIERS, open_classifier
 from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
+from causalft.phases import named
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, default_tuning
 from causalft.strata.zoo import open_zoo
@@ -57,6 +58,7 @@ class FittedStrata:
         return self.mixing_(stratum_probs)
 
 
+@named("loading the run")
 def load_fitted(
     folder: str | Path, *, device: str | None = None, precision: str | None = None
 ) -> FittedStrata:

@@ -11,6 +11,7 @@ from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.classes_page import class_section
 from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command
+from causalft.phases import named
 from causalft.report.html import made_line, place_name, render_report
 from causalft.runs import Run, write_text
 from causalft.strata.tuning_settings import default_tuning
@@ -20,6 +21,7 @@ __all__ = ["write_fit_report"]
 Metrics = Mapping[str, Any]
 
 
+@named("writing the report")
 def write_fit_report(
     run: Run, metrics: Metrics, classes: Sequence[ClassReport] = (), splits: Splits | None = None
 ) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.confidence import interval_text
 from causalft.fitting.probe import best_head, best_neighbours
 from causalft.imbalance import GROUPS
+from causalft.phases import named
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure
@@ -104,6 +105,7 @@ def draw_probe(metrics: Metrics) -> list[Axes]:
     return list(grid)
 
 
+@named("writing the report")
 def write_probe_report(run: Run, metrics: Metrics, command: str) -> Path:
     """Write ``report.html`` and its figure, and return the page's path."""
     with figure_style():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.diagnosis.conclusion import points
 from causalft.diagnosis.intervals import Interval
 from causalft.imbalance import GROUPS
+from causalft.phases import named
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, SERIES, figure_style, new_figure
@@ -138,6 +139,7 @@ def draw_wise_ft(metrics: Metrics) -> list[Axes]:
     return list(grid)
 
 
+@named("writing the report")
 def write_wise_ft_report(run: Run, metrics: Metrics, command: str) -> Path:
     """Write ``report.html`` and its figure, and return the page's path."""
     with figure_style():

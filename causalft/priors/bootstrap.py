@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
 from causalft.notebook import ShownAsTable
+from causalft.phases import named
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.estimate import PriorEstimate, fit_table
 from causalft.priors.offsets import Table, solve
@@ -96,6 +97,7 @@ class PriorIntervals(ShownAsTable):
         )
 
 
+@named("estimating the label prior and its intervals")
 def bootstrap_prior(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
+from causalft.phases import named
 from causalft.priors.checks import check_logits
 from causalft.priors.estimate import PriorEstimate, estimate_prior
 
 __all__ = ["prior_on_validation"]
 
 
+@named("estimating the label prior")
 def prior_on_validation(logits: ArrayLike, labels: ArrayLike, **options: object) -> PriorEstimate:
     """Estimate the label prior in a model's logits on labelled images whose class law is their own shares.
 

@@ -15,6 +15,7 @@ from typing import Any
 import networkx as nx
 
 from causalft.errors import CausalFTError
+from causalft.phases import named
 from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, general, instrument
 from causalft.scm.general_id import Hedge, identify_generally
@@ -30,6 +31,7 @@ MAX_CHECKS = 20_000
 MAX_VISITS = 1_000_000
 
 
+@named("asking the causal graph")
 def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Identification:
     """Find every minimal way to identify the effect of ``treatment`` on ``outcome`` in a graph.
 
@@ -153,6 +155,7 @@ def _frontdoor_sets(
     return _minimal_sets(pool, is_frontdoor, _checks(graph), smallest=1)
 
 
+@named("asking the causal graph")
 def check_adjustment_set(
     graph: nx.DiGraph, treatment: str, outcome: str, adjustment_set: Iterable[str]
 ) -> Estimand:

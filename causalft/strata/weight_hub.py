@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalft.errors import CausalFTError
+from causalft.phases import named
 from causalft.strata.weight_names import WeightName
 from causalft.strata.weight_store import WeightStore
 
@@ -179,6 +180,7 @@ def _cached(repository: str, filename: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
+@named("fetching weights")
 def _download_first(repository: str, filenames: tuple[str, ...]) -> HubFile | None:
     """Fetch the first of some files that a repository has; None if it has none of them.
 

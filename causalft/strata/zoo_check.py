@@ -9,6 +9,7 @@ import torch
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
+from causalft.phases import named
 from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.strata.stratum import Stratum
 
@@ -52,6 +53,7 @@ class MemberCheck:
         return float("nan") if many is None or few is None else many - few
 
 
+@named("checking a member")
 def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> MemberCheck:
     """Measure a mini on balanced pictures of its classes.
 

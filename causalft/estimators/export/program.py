@@ -11,6 +11,7 @@ from torch import Tensor
 from causalft.errors import CausalFTError
 from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.preprocessing import PictureInput
+from causalft.phases import named
 
 __all__ = ["DTYPES", "largest_difference", "trace"]
 
@@ -18,6 +19,7 @@ DTYPES = {"float": torch.float32, "uint8": torch.uint8}
 """What pictures may be: float32 on [0, 1], or uint8."""
 
 
+@named("tracing the model")
 def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgram:
     """Return the program of a model, for any batch size.
 

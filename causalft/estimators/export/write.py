@@ -26,6 +26,7 @@ from causalft.estimators.portable import portable
 from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
 from causalft.locks import writing
+from causalft.phases import named
 from causalft.runs import Run, check_place, plain, system_error, write_json
 from causalft.strata.cards import sha256_file
 
@@ -144,6 +145,7 @@ def _load(run: Run) -> StrataClassifier:
     return model
 
 
+@named("writing the model file")
 def _write(
     to: str, program: torch.export.ExportedProgram, model: FusedModel, about: dict[str, Any], path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def _write(
         shutil.copyfile(standalone.__file__, path.with_name("model.py"))
 
 
+@named("checking the file against the classifier")
 def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
     """Largest difference from the classifier; more than the tolerance is an error and nothing is kept."""
     found = []

@@ -1,0 +1,126 @@
+"""What a command says of what it is doing: on standard error, in order, and only if it takes long."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from causalft import phases
+from causalft.phases import named, phase, spoken, steps
+from tests.command_line import run
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(phases, "PATIENCE", 0.0)
+
+
+def lines(text):
+    return [line.removeprefix("causalft: ") for line in text.splitlines() if line.startswith("causalft: ")]
+
+
+def in_order(expected, found):
+    left = iter(found)
+    return all(any(line.startswith(wanted) for line in left) for wanted in expected)
+
+
+def test_phases_are_named_in_order_and_steps_are_counted(impatient, capsys):
+    with spoken("fit"):
+        with phase("reading", total=3) as reading:
+            reading.update(2)
+        assert list(steps([1, 2], "training", 2)) == [1, 2]
+        named("judging")(lambda: None)()
+    said = capsys.readouterr()
+    assert reading.n == 2
+    assert lines(said.err) == ["fit", "reading", "training", "judging"]
+    assert said.out == ""
+
+
+def test_a_short_command_says_nothing(capsys):
+    with spoken("fit"), phase("reading", total=3), phase("training"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_python_without_a_command_says_nothing_in_a_pipe(impatient, capsys):
+    with phase("reading", total=3), phase("training"):
+        pass
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_false_is_silent(impatient, capsys):
+    with spoken("fit"), phase("reading", total=3, progress=False):
+        pass
+    assert lines(capsys.readouterr().err) == ["fit"]
+
+
+def test_a_long_phase_is_named_late_and_again_with_its_progress(monkeypatch, capsys):
+    monkeypatch.setattr(phases, "PATIENCE", 0.05)
+    monkeypatch.setattr(phases, "AGAIN", 0.05)
+    monkeypatch.setattr(phases, "TICK", 0.01)
+    with spoken("fit"), phase("training", total=10) as training:
+        training.update(4)
+        until = time.monotonic() + 20
+        said = []
+        while len(said) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+            said += lines(capsys.readouterr().err)
+    assert said[0] == "training"
+    assert said[1].startswith("training: 40 %, ")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(phases, "_is_terminal", lambda: True)
+    with spoken("fit"), phase("training", total=10, unit="step") as training:
+        training.update(10)
+        training.set_postfix(loss="0.1")
+    said = capsys.readouterr()
+    assert "training: 100%" in said.err and "10/10" in said.err and said.out == ""
+    assert not lines(said.err)
+
+
+def test_a_failed_phase_is_over(impatient, capsys):
+    with pytest.raises(ValueError, match="lost"), spoken("fit"), phase("reading"):
+        raise ValueError("lost")
+    assert phases._speaker is None
+    assert lines(capsys.readouterr().err) == ["fit", "reading"]
+
+
+def test_fit_predict_and_evaluate_say_their_phases_and_keep_standard_output_clean(
+    impatient, tiny_zoo, photos, tmp_path
+):
+    sizes = ["--n-validation", 3, "--n-test", 3, "--epochs", 1, "--batch-size", 32]
+    out = tmp_path / "run"
+    made = run("fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip", *sizes, "--out", out, "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)
+    expected = [
+        "looking through the data",
+        "reading 12 images for clip",
+        "estimating the label prior",
+        "tuning clip",
+        "comparing accuracy",
+        "writing the report",
+    ]
+    assert in_order(expected, lines(made.stderr)), made.stderr
+
+    predicted = run("predict", out, photos, "--json")
+    assert len(json.loads(predicted.stdout)) == 120
+    assert in_order(
+        ["loading libraries", "loading the run", "predicting 120 images"], lines(predicted.stderr)
+    )
+
+    shown = run("data", "show", photos, "--check", "--json")
+    assert json.loads(shown.stdout)["damaged"] == {}
+    assert in_order(["looking through the data", "checking images"], lines(shown.stderr))
+
+
+def test_the_confounder_check_says_its_phases(impatient, tmp_path):
+    options = ["--quick", "--classes", "cat,truck", "--n-per-class", 4, "--seeds", 1, "--no-adjust", "--json"]
+    made = run("verify-confounder", "--design", "null", *options, "--out", tmp_path / "run")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)
+    expected = ["model 1 of 2", "model 2 of 2", "testing dependence", "weighing", "writing the report"]
+    assert in_order(expected, lines(made.stderr)), made.stderr
