@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from causalft.cli.data_options import DATA_HELP, data_options
+from causalft.cli.option_groups import DATA_GROUP, GroupedCommand
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH
 from causalft.phases import phase
@@ -15,7 +16,11 @@ from causalft.phases import phase
 __all__ = ["command"]
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate",
+    cls=GroupedCommand,
+    groups={"Options that matter first": ("data", "device", "as_json"), "Data": DATA_GROUP},
+)
 @click.argument("run", type=PATH)
 @click.option("--data", type=FILE, required=True, help=DATA_HELP)
 @data_options

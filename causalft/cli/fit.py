@@ -11,6 +11,7 @@ import click
 
 from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
+from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand
 from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.split_options import refuse_idle_splits, split_options
@@ -22,7 +23,44 @@ from causalft.phases import phase
 __all__ = ["command"]
 
 
-@click.command("fit")
+_GROUPS = {
+    "Options that matter first": (
+        "data",
+        "zoo",
+        "strata",
+        "out",
+        "tuner",
+        "loss",
+        "lr",
+        "epochs",
+        "control",
+        "n_seeds",
+        "device",
+        "as_json",
+    ),
+    "Data": (*DATA_GROUP, *SPLIT_GROUP),
+    "Strata": ("weights", "offline", "allow_pickle", "template", "test_view", "gla"),
+    "Tuning": (
+        "bottleneck",
+        "sampler",
+        "head",
+        "head_scale",
+        "head_start",
+        "batch_size",
+        "accumulation",
+        "weight_decay",
+        "patience",
+        "augmentation",
+        "precision",
+        "wise_ft",
+        "seed",
+    ),
+    "Fusion": ("fusion", "stratum_prior", "calibrate_strata", "control_of"),
+    "Output": ("cache", "tensorboard"),
+}
+
+
+@click.command("fit", cls=GroupedCommand, groups=_GROUPS)
 @strata_options
 @click.option("--data", type=FILE, default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
@@ -56,7 +94,9 @@ __all__ = ["command"]
     show_default=True,
     help="seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
 )
-@click.option("--control-of", type=TEXT, help="That model. Default: the first stratum.")
+@click.option(
+    "--control-of", type=TEXT, help="Stratum whose seeds form the control.  [default: the first stratum]"
+)
 @split_options
 @click.option(
     "--lr",

@@ -12,6 +12,7 @@ import click
 
 from causalft import limits
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
+from causalft.cli.option_groups import GENERATOR_GROUP, GroupedCommand
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
 from causalft.cli.verify_confounder import RATIO
@@ -39,7 +40,24 @@ def _max_rejects(text: str) -> float:
 MAX_REJECTS = Checked("rejects", _max_rejects)
 
 
-@click.command("generate")
+_GROUPS = {
+    "Options that matter first": (
+        "design",
+        "n_per_class",
+        "size",
+        "seed",
+        "out",
+        "generator",
+        "dry_run",
+        "json_mode",
+    ),
+    "Design": ("classes", "ratio", "strength"),
+    "Checking what was drawn": ("check", "check_weights", "max_rejects"),
+    "Stable Diffusion (with --generator stable-diffusion)": GENERATOR_GROUP,
+}
+
+
+@click.command("generate", cls=GroupedCommand, groups=_GROUPS)
 @click.option(
     "--design",
     type=FILE,

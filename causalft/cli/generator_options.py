@@ -25,7 +25,7 @@ _OPTIONS = (
         default="renderer",
         show_default=True,
         metavar="renderer|stable-diffusion",
-        help="Who draws the pictures. The options below belong to stable-diffusion.",
+        help="Who draws the pictures. stable-diffusion has options of its own.",
     ),
     click.option(
         "--model",
@@ -61,7 +61,7 @@ _OPTIONS = (
         "--negative-prompt",
         type=ANY_TEXT,
         metavar="TEXT",
-        help="What the pictures shall not be; '' for nothing.",
+        help="Negative prompt; '' for none.",
     ),
     click.option(
         "--scheduler",

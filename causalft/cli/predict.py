@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalft import limits
+from causalft.cli.option_groups import GroupedCommand, SpelledOption
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH, Number
 from causalft.phases import phase
@@ -25,12 +26,22 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("predict")
+@click.command(
+    "predict",
+    cls=GroupedCommand,
+    groups={
+        "Output": ("output", "kind", "top", "as_json"),
+        "Reading and speed": ("on_error", "batch_size", "device"),
+    },
+)
 @click.argument("run", type=PATH)
 @click.argument("paths", type=FILE, nargs=-1, required=True)
 @click.option(
-    "--output",
+    "--out",
     "-o",
+    "output",
+    cls=SpelledOption,
+    former=("--output",),
     type=FILE,
     metavar="FILE|-",
     help="Write one row an image there (- is standard output), streaming.",
@@ -39,7 +50,7 @@ __all__ = ["command"]
     "--format",
     "kind",
     type=click.Choice(["jsonl", "csv", "parquet"]),
-    help="Of --output; by default that of its ending, and jsonl for -.",
+    help="Of --out; by default that of its ending, and jsonl for -.",
 )
 @click.option(
     "--top",
@@ -77,7 +88,7 @@ def command(
 ) -> None:
     """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
 
-    The path - reads standard input: one path a line, or one JSON object with a "path" a line. With --output the
+    The path - reads standard input: one path a line, or one JSON object with a "path" a line. With --out the
     memory does not grow with the number of images, and a call that was interrupted goes on if it is repeated
     (JSON lines and CSV).
     """
@@ -92,9 +103,9 @@ def command(
 
     n_top = None if top == "all" else int(top)
     if output is None and kind is not None:
-        raise CausalFTError("--format goes with --output FILE (or --output - for standard output)")
+        raise CausalFTError("--format goes with --out FILE (or --out - for standard output)")
     if output is not None and as_json:
-        raise CausalFTError("--json prints one document; with --output use --format jsonl")
+        raise CausalFTError("--json prints one document; with --out use --format jsonl")
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-":
         check_place(output)
@@ -237,7 +248,7 @@ def _to_screen(model: FittedStrata, images: ImageSet, top: int | None, options: 
             best = fused[i].argsort()[::-1][:top]
             table.add_row(
                 images.files[row],
-                ", ".join(f"{classes[k]} {100 * fused[i, k]:.0f} %" for k in best),
+                "\n".join(f"{classes[k]} {100 * fused[i, k]:.0f} %" for k in best),
                 *(f"{classes[int(p.argmax())]} {100 * p.max():.0f} %" for p in strata[:, i]),
             )
     console().print(table)

@@ -43,9 +43,9 @@ def choose_format(output: str, named: str | None) -> str:
     if chosen is None:
         raise CausalFTError(f"the ending of {output} names no format; add --format {'|'.join(FORMATS)}")
     if output == "-" and chosen == "parquet":
-        raise CausalFTError("a Parquet file cannot be streamed to standard output; give --output FILE")
+        raise CausalFTError("a Parquet file cannot be streamed to standard output; give --out FILE")
     if output != "-" and Path(output).is_dir():
-        raise CausalFTError(f"{output} is a folder; give --output a file")
+        raise CausalFTError(f"{output} is a folder; give --out a file")
     return chosen
 
 

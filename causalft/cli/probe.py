@@ -10,6 +10,7 @@ import click
 
 from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
+from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand, SpelledOption
 from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
@@ -22,7 +23,27 @@ from causalft.phases import phase
 __all__ = ["command"]
 
 
-@click.command("probe")
+_GROUPS = {
+    "Options that matter first": (
+        "data",
+        "zoo",
+        "strata",
+        "out",
+        "k",
+        "losses",
+        "heads",
+        "seeds",
+        "device",
+        "as_json",
+    ),
+    "Data": (*DATA_GROUP, *SPLIT_GROUP),
+    "Strata": ("weights", "offline", "allow_pickle", "template", "precision"),
+    "Heads": ("lr", "epochs", "batch_size", "head_scale", "seed"),
+    "Output": ("cache",),
+}
+
+
+@click.command("probe", cls=GroupedCommand, groups=_GROUPS)
 @strata_options
 @click.option("--data", type=FILE, default="creatures-lt", show_default=True, help=DATA_HELP)
 @data_options
@@ -36,6 +57,8 @@ __all__ = ["command"]
 )
 @click.option(
     "--losses",
+    cls=SpelledOption,
+    former=("--loss",),
     type=NAMES,
     default="CE,LA",
     show_default=True,
@@ -43,6 +66,8 @@ __all__ = ["command"]
 )
 @click.option(
     "--heads",
+    cls=SpelledOption,
+    former=("--head",),
     type=NAMES,
     default="cosine",
     show_default=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from causalft.cli.option_groups import SpelledOption
 from causalft.cli.options import name_value_pairs
 from causalft.cli.output import console
 from causalft.cli.types import FILE, PATH, TEXT
@@ -15,7 +16,9 @@ __all__ = ["command"]
 
 @click.command("pull")
 @click.argument("source", type=FILE)
-@click.option("--to", required=True, type=PATH, help="A new folder for the run.")
+@click.option(
+    "--to", cls=SpelledOption, former=("--out",), required=True, type=PATH, help="A new folder for the run."
+)
 @click.option("--revision", type=TEXT, help="Branch, tag or commit of the repository; the newest by default.")
 @click.option(
     "--weights",

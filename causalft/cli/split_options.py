@@ -59,7 +59,7 @@ _OPTIONS = (
         "--order-by",
         type=TEXT,
         metavar="STRATUM",
-        help="Whose label prior that is.  [default: the first stratum]",
+        help="Stratum whose label prior decides the order.  [default: the first stratum]",
     ),
     *size_options(10, 50),
     click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out."),

@@ -9,6 +9,7 @@ import click
 
 from causalft import limits
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
+from causalft.cli.option_groups import GENERATOR_GROUP, GroupedCommand, SpelledOption
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
 from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
@@ -47,7 +48,24 @@ RATIO = Checked("ratio", parse_ratio)
 """The majority's share of a set, written as a ratio or as a number."""
 
 
-@click.command("verify-confounder")
+_GROUPS = {
+    "Options that matter first": (
+        "design",
+        "quick",
+        "n_per_class",
+        "seeds",
+        "out",
+        "generator",
+        "curve",
+        "json_mode",
+    ),
+    "Design": ("classes", "ratio", "strength"),
+    "Training": ("backbone", "adjust", "first_seed"),
+    "Stable Diffusion (with --generator stable-diffusion)": GENERATOR_GROUP,
+}
+
+
+@click.command("verify-confounder", cls=GroupedCommand, groups=_GROUPS)
 @click.option(
     "--design",
     type=FILE,
@@ -77,7 +95,16 @@ RATIO = Checked("ratio", parse_ratio)
     type=Number(limits.SEEDS),
     help="Number of replications.  [default: 3; 5 for paper and with --quick]",
 )
-@click.option("--first-seed", type=SEED, default=0, show_default=True, help="Seed of the first replication.")
+@click.option(
+    "--seed",
+    "first_seed",
+    cls=SpelledOption,
+    former=("--first-seed",),
+    type=SEED,
+    default=0,
+    show_default=True,
+    help="Seed of the first replication; the others have the seeds SEED + 1, SEED + 2, ...",
+)
 @click.option(
     "--backbone",
     type=TEXT,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from causalft.cli.groups import VerbGroup
+from causalft.cli.option_groups import SpelledOption
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, PATH, TEXT
 from causalft.errors import CausalFTError
@@ -82,7 +83,9 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
 
 @command.command("fetch")
 @click.argument("names", type=TEXT, nargs=-1, required=True, metavar="NAME...")
-@click.option("--to", type=PATH, help="A folder to carry to an offline machine.")
+@click.option(
+    "--to", cls=SpelledOption, former=("--out",), type=PATH, help="A folder to carry to an offline machine."
+)
 @pickle_option
 @json_option
 def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from causalft import limits
 from causalft.cli.groups import VerbGroup
+from causalft.cli.option_groups import GroupedCommand
 from causalft.cli.options import name_value_pairs, refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.split_options import size_options
@@ -225,7 +226,23 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     )
 
 
-@command.command("pretrain")
+_PRETRAIN_GROUPS = {
+    "Options that matter first": ("out", "data", "members", "epochs", "jobs", "as_json"),
+    "Data and priors": (
+        "profile",
+        "imbalance_factor",
+        "order_seed",
+        "order_seeds",
+        "pool_fraction",
+        "n_validation",
+        "n_test",
+        "n_images",
+    ),
+    "Members": ("loss", "view_share", "control_seeds", "image_size", "seed"),
+}
+
+
+@command.command("pretrain", cls=GroupedCommand, groups=_PRETRAIN_GROUPS)
 @click.option("--out", type=PATH, required=True, help="Folder of the new zoo.")
 @click.option(
     "--data", type=FILE, help="A folder with one folder a class, or a zip of one. Default: the part world."
