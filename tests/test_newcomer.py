@@ -140,7 +140,7 @@ def test_options_of_training_are_noted_where_nothing_is_trained(photos, tiny_zoo
 
 @pytest.mark.parametrize(("typed", "meant"), [("ldam", "LDAM"), ("gla-train", "GLA-Train"), ("CE", "CE")])
 def test_a_loss_may_be_typed_in_any_capitals(tmp_path, monkeypatch, typed, meant):
-    class Asked(Exception):
+    class Asked(BaseException):  # no exception: the last resort of the command line catches those
         pass
 
     def stop(settings, *_, **__):
@@ -148,8 +148,8 @@ def test_a_loss_may_be_typed_in_any_capitals(tmp_path, monkeypatch, typed, meant
         raise Asked
 
     monkeypatch.setattr("causalft.fitting.run_fit", stop)
-    result = run("fit", "--loss", typed, "--out", str(tmp_path / "run"))
-    assert isinstance(result.exception, Asked)
+    with pytest.raises(Asked):
+        run("fit", "--loss", typed, "--out", str(tmp_path / "run"))
 
 
 def test_a_width_is_taken_where_one_of_several_tuners_has_one(photos, tiny_zoo, tmp_path):

@@ -19,7 +19,8 @@ __all__ = ["StrataModel", "predict_stream"]
 class StrataModel(Protocol):
     """What is needed of a fitted :class:`causalft.estimators.strata.StrataClassifier`."""
 
-    members_: dict[str, TunedStratum]
+    @property
+    def members_(self) -> dict[str, TunedStratum]: ...
 
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray: ...
 

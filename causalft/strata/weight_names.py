@@ -76,7 +76,7 @@ class WeightName:
         return tuple(name for name in self.filenames if name.endswith(".safetensors"))
 
 
-_SHORT = {
+_SHORT: dict[str, dict[str, Any]] = {
     "clip": {
         "repository": "timm/vit_base_patch16_clip_224.openai",
         "settings": {**_CLIP, "quick_gelu": True},

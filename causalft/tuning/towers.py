@@ -320,8 +320,8 @@ def open_tower(visual: nn.Module) -> Tower:
     own = _share(visual).eval()
     trunk: Any = own.trunk if is_a(own, OPEN_CLIP_TIMM) else own
     if is_a(own, OPEN_CLIP_VIT, MINI_VIT):
-        first: Any = own.transformer
-        return OpenClipViT(own, width=first.width, n_prefix=1, patch_size=own.patch_size[0]).eval()
+        vit: Any = own
+        return OpenClipViT(own, width=vit.transformer.width, n_prefix=1, patch_size=vit.patch_size[0]).eval()
     if is_plain(trunk, TIMM_VIT) or is_plain(trunk, EVA):
         patch = getattr(trunk.patch_embed, "patch_size", (0, 0))[0]
         return TimmViT(own, width=trunk.embed_dim, n_prefix=trunk.num_prefix_tokens, patch_size=patch).eval()
