@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from causalft.cli import split_options
-from causalft.datasets.orders import PRIOR_ORDERS, spearman
+from causalft.datasets.orders import spearman
 from causalft.fitting import FitSettings, load_splits
 from causalft.runs import read_json
 from tests.command_line import run, said
@@ -159,8 +158,3 @@ def test_wrong_orders_are_one_line(photos, tiny_zoo, tmp_path, options, message)
 
 def test_the_built_in_data_has_its_order():
     assert "brings its splits and its order" in said(run("fit", "--order", "reverse"))
-
-
-def test_the_command_line_offers_the_orders_against_a_prior_that_there_are():
-    """It keeps its own copy: the library's would load NumPy and Pillow for every ``--help``."""
-    assert split_options._AGAINST_A_PRIOR == PRIOR_ORDERS

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import sys
-from typing import Any
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from causalft.runs import to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = ["console", "print_json"]
 
@@ -19,6 +20,8 @@ def console(json_mode: bool = False) -> Console:
 
     Text is printed as it is: a class or a folder may be called ``[red]`` or ``:dog:``.
     """
+    from rich.console import Console  # a refusal does without
+
     return Console(stderr=json_mode, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 

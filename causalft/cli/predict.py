@@ -162,7 +162,7 @@ def _to_file(
     from causalft.cli.predict_output import open_rows
     from causalft.cli.predict_rows import Questions
     from causalft.errors import CausalFTError
-    from causalft.strata.cards import sha256_file
+    from causalft.strata.hashes import sha256_file
 
     questions = Questions(model.classes_.tolist(), list(model.members_), top)
     fitted = [sha256_file(run / name) for name in ("config.json", "metrics.json")]

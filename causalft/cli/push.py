@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.output import console, print_json
+from causalft.cli.output import print_json
 from causalft.cli.types import PATH, TEXT
 
 if TYPE_CHECKING:
@@ -95,16 +95,15 @@ def command(
         about_half = {} if change is None else {"half": _as_json(kinds, change)}
         print_json({"to": where, "files": sizes, **about_half})
         return
-    screen = console()
     if dry_run:
         for name, size in sizes.items():
-            screen.print(f"{size / 1e6:9.3f} MB  {name}", soft_wrap=True)
+            click.echo(f"{size / 1e6:9.3f} MB  {name}")
     if stored is not None:
-        screen.print(f"stored in {stored}", soft_wrap=True)
+        click.echo(f"stored in {stored}")
         if isinstance(change, str):
-            screen.print(f"not measured: {change}", soft_wrap=True)
+            click.echo(f"not measured: {change}")
     total = f"{len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB"
-    screen.print(f"{total}; nothing was sent" if where is None else f"{total} in {where}", soft_wrap=True)
+    click.echo(f"{total}; nothing was sent" if where is None else f"{total} in {where}")
 
 
 def _change(run: Run) -> HalfChange | str:

@@ -12,11 +12,9 @@ from causalft import limits
 from causalft.cli.data_options import DATA_OPTIONS
 from causalft.cli.options import refuse_given
 from causalft.cli.types import TEXT, Number
+from causalft.known_data import PRIOR_ORDERS
 
 __all__ = ["refuse_idle_splits", "size_options", "split_options"]
-
-# causalft.datasets.orders.PRIOR_ORDERS, which is not imported for --help: NumPy comes with it. A test compares them.
-_AGAINST_A_PRIOR = ("consistency", "reverse", "balance")
 
 
 def size_options(validation_cap: int, test_cap: int) -> tuple[Callable[..., Any], ...]:
@@ -49,7 +47,7 @@ _OPTIONS = (
     ),
     click.option(
         "--order",
-        type=click.Choice(["random", "class", "size", *_AGAINST_A_PRIOR]),
+        type=click.Choice(["random", "class", "size", *PRIOR_ORDERS]),
         default="random",
         show_default=True,
         help="Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of "
@@ -75,7 +73,7 @@ def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def refuse_idle_splits(options: Mapping[str, Any]) -> None:
     """Refuse those, and those of the data, that would do nothing beside the ``data`` and ``zoo`` of ``options``."""
-    against_a_prior = options["order"] in _AGAINST_A_PRIOR
+    against_a_prior = options["order"] in PRIOR_ORDERS
     if options["data"] == "creatures-lt":
         own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_OPTIONS)
         refuse_given(own, "is for your own images; creatures-lt brings its splits and its order")
@@ -87,4 +85,4 @@ def refuse_idle_splits(options: Mapping[str, Any]) -> None:
     if options["imbalance_factor"] is None:
         refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
     if not against_a_prior:
-        refuse_given(("order_by",), f"goes with --order {', '.join(_AGAINST_A_PRIOR)}")
+        refuse_given(("order_by",), f"goes with --order {', '.join(PRIOR_ORDERS)}")

@@ -7,12 +7,13 @@ import numpy as np
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.splits import Splits
+from causalft.known_data import CREATURES
 from causalft.phases import named
 from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
 __all__ = ["NAME", "creatures_longtail"]
 
-NAME = "creatures-lt"
+NAME = CREATURES
 ORDER_SEED = 110
 """Seeds the downstream class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
 

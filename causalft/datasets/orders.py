@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.errors import CausalFTError, nearest
+from causalft.known_data import PRIOR_ORDERS
 from causalft.notebook import ShownAsTable
 
 __all__ = ["PRIOR_ORDERS", "Orders", "choose_orders", "order_against", "spearman"]
-
-#: How a downstream order can stand to a label prior (Chen et al., ICML 2025, Fig. 7).
-PRIOR_ORDERS = ("consistency", "reverse", "balance")
 
 _SWEEPS = 4
 _RESTARTS = 8

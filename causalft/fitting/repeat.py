@@ -8,8 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from causalft.datasets.orders import PRIOR_ORDERS
 from causalft.fitting.settings import FitSettings
+from causalft.known_data import PRIOR_ORDERS
 from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["fit_command"]

@@ -8,10 +8,9 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 from causalft import limits
-from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.formats import absolute_path, find_paths
 from causalft.errors import CausalFTError, nearest
 from causalft.fitting.control import CONTROLS, control_members
+from causalft.known_data import CREATURES
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import Zoo, open_zoo
 from causalft.strata.zoo_abc import check_strata
@@ -177,6 +176,8 @@ class FitSettings:
         control_members(self, zoo)
         check_strata(self.strata, zoo)
         if self.data != CREATURES:
+            from causalft.datasets.formats import find_paths
+
             find_paths(self.data)
 
     @classmethod
@@ -203,7 +204,11 @@ def data_name(data: str) -> str:
         hint = nearest(data, [CREATURES])
         if hint.startswith("did you mean"):
             raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
-    return data if data == CREATURES else absolute_path(data)
+    if data == CREATURES:
+        return data
+    from causalft.datasets.formats import absolute_path
+
+    return absolute_path(data)
 
 
 def zoo_path(zoo: str | None) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,14 +13,9 @@ from numpy.typing import NDArray
 from causalft.errors import CausalFTError
 from causalft.runs import read_json, write_json
 from causalft.shapes import check_shape
+from causalft.strata.hashes import sha256_file
 
 __all__ = ["ModelCard", "sha256_file"]
-
-
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

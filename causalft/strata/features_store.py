@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from causalft.errors import CausalFTError
 from causalft.runs import plain, read_json, write_json
 from causalft.strata.cache_folder import cache_folder
-from causalft.strata.cards import sha256_file
 from causalft.strata.features_write import file_size, write_rows
+from causalft.strata.hashes import sha256_file
 
 __all__ = ["CacheEntry", "FeatureCache", "default_cache_folder"]
 

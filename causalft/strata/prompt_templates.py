@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from causalft.errors import CausalFTError, nearest
 from causalft.files import parse_json, read_text
 
@@ -158,6 +156,8 @@ def _key(name: str) -> str:
 
 
 def _read(path: Path) -> dict[str, list[str]]:
+    import yaml  # for a file of descriptors only
+
     try:
         text = read_text(path)
         if path.suffix.lower() == ".json":

@@ -9,7 +9,7 @@ from pathlib import Path
 from causalft.errors import CausalFTError
 from causalft.locks import locked, writing
 from causalft.runs import atomic_path, check_place
-from causalft.strata.cards import sha256_file
+from causalft.strata.hashes import sha256_file
 from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.weight_hub import HubFile, WeightSource
 from causalft.strata.weight_kind import file_kind, is_pickle

@@ -28,7 +28,7 @@ from causalft.estimators.strata import StrataClassifier
 from causalft.locks import writing
 from causalft.phases import named
 from causalft.runs import Run, check_place, plain, system_error, write_json
-from causalft.strata.cards import sha256_file
+from causalft.strata.hashes import sha256_file
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
 

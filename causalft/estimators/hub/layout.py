@@ -16,7 +16,7 @@ from causalft.estimators.tuned_files import check_tuned_files
 from causalft.locks import locked
 from causalft.report.html import without_images
 from causalft.runs import Run, read_json, to_json, write_bytes
-from causalft.strata.cards import sha256_file
+from causalft.strata.hashes import sha256_file
 
 __all__ = ["ADAPTER_BYTES", "MANIFEST", "digest", "layout", "write_layout"]
 
