@@ -17,10 +17,10 @@ from typing import Any, ParamSpec, TypeVar
 
 __all__ = ["AGAIN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
 
-PATIENCE = 3.0
+PATIENCE = 4.5
 """Seconds of a command before it says anything: a short one stays silent."""
 
-TICK = 0.5
+TICK = 0.25
 """Seconds between two looks at the clock."""
 
 AGAIN = 30.0
