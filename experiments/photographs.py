@@ -17,18 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalft.errors import CausalFTError
 from experiments import Experiment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from causalft.fitting import FitSettings
-    from causalft.strata.zoo import Zoo
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
-
-MAKE = "causalft zoo pretrain --data IMAGES --control-seeds {seeds} --out ZOO"
 
 COMPARISONS: dict[str, tuple[str, str, str]] = {
     "CE, zero-shot": ("CE", "zero-shot", "accuracy"),
@@ -49,6 +45,7 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.diagnosis.methods_page import method_table
     from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
+    from causalft.fitting.control import strata_and_control
     from causalft.runs import Run, made_record
     from causalft.strata.features import FeatureCache
     from causalft.strata.tuning_settings import default_tuning
@@ -58,13 +55,11 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
         data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
     ).absolute()
     opened, data, zoo = settings.open_zoo(), settings.data, settings.zoo_name
-    strata, control = _members(opened, zoo)
+    strata, control = strata_and_control(opened, zoo)
     settings = replace(settings, strata=strata)
     config = {"name": EXPERIMENT.name, "quick": quick, "seeds": seeds, "data": data, "zoo": zoo}
     whole = load_splits(replace(settings, imbalance_factor=None), 0).train.class_counts
-    if (
-        whole.max() >= 2 * whole.min()
-    ):  # long-tailed as it is: drawn to another tail, next to nothing would be left
+    if whole.max() >= 2 * whole.min():  # drawn to another tail, next to nothing of a long tail would be left
         settings = replace(settings, imbalance_factor=None)
         config["imbalance_factor"] = None
     splits = [load_splits(settings, seed) for seed in range(seeds)]
@@ -85,27 +80,6 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     _report(run, metrics)
     run.finish(metrics)
     return metrics
-
-
-def _members(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The strata of a zoo, and the members of its one-prior control."""
-    make = MAKE.format(seeds=2)
-    if not (Path(folder) / "manifest.parquet").exists():
-        raise CausalFTError(
-            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make}"
-        )
-    names = zoo.names()
-    strata = tuple(name for name in names if "@" not in name)
-    if len(strata) < 2:
-        raise CausalFTError(f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {make}")
-    for base in strata:
-        control = [name for name in names if name.split("@")[0] == base]
-        if len(control) >= len(strata):
-            return strata, tuple(control[: len(strata)])
-    raise CausalFTError(
-        f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make another with "
-        f"the same --member options: {MAKE.format(seeds=len(strata) - 1)}"
-    )
 
 
 def _compare(

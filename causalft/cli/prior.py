@@ -313,11 +313,11 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
         )
     out.print(table)
     if document["imbalance"] is None:
-        shown = f"not known ({document['imbalance_reason']})"
+        ratio = f"not known ({document['imbalance_reason']})"
     else:
         low, high = document["imbalance_ci95"]
-        shown = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
-    out.print(f"imbalance  {shown}, of {document['n_classes']} classes")
+        ratio = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
+    out.print(f"imbalance  {ratio}, of {document['n_classes']} classes")
     if truth:
         out.print(
             f"truth      this zoo knows it: imbalance {truth['imbalance']:.3g}; Spearman {truth['spearman']:.2f}, KL "

@@ -88,7 +88,7 @@ def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float,
 
     The interval is Fieller's: all shares r for which a Student's t test over the seeds does not reject that
     ``(adjusted->A - B->A) - r (A->A - B->A)`` has mean zero. It is unbounded where the gap itself could be zero, since
-    then any share could be, and with one seed.
+    then any share could be, and with one seed, or seeds that do not differ: they say nothing of their spread.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float,
     >>> ones = np.ones((2, 10), bool)
     >>> half = np.arange(10) < np.array([[5], [5]])
     >>> closed_share({"A->A": ones, "B->A": half, "adjusted->A": ones})
-    (1.0, (1.0, 1.0))
+    (1.0, (-inf, inf))
     """
     score = {cell: np.asarray(correct[cell], float).mean(1) for cell in ("A->A", "B->A", "adjusted->A")}
     gained, gap = score["adjusted->A"] - score["B->A"], score["A->A"] - score["B->A"]

@@ -242,11 +242,9 @@ def _examples(train_labels: ArrayLike | None, i: int, most: int) -> tuple[int, .
     if train_labels is None:
         return ()
     rows = np.flatnonzero(np.asarray(train_labels) == i)
-    chosen = (
-        np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
-        if len(rows)
-        else []
-    )
+    if not len(rows):
+        return ()
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int))
     return tuple(int(rows[j]) for j in chosen)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from causalft.errors import CausalFTError
 from causalft.strata.zoo_abc import Zoo
 
-__all__ = ["CONTROLS", "control_members", "describe_control"]
+__all__ = ["CONTROLS", "control_members", "describe_control", "strata_and_control"]
 
 CONTROLS = ("none", "seeds")
 
@@ -54,3 +55,32 @@ def describe_control(control: list[tuple[str, int | None]], kind: str | None) ->
     if kind == "pre-training":
         return f"seeds of pre-training: {base} with {names}"
     return f"seeds of tuning: {base} with {names}, the same weights tuned again (a weaker control)"
+
+
+def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the strata of a zoo pre-trained on images, and its one-prior control: as many pre-trainings of one.
+
+    Raises
+    ------
+    CausalFTError
+        If the folder is no such zoo, has one stratum only, or no model was pre-trained often enough.
+    """
+    make = "`causalft zoo pretrain --data IMAGES --control-seeds {seeds} --out ZOO`"
+    if not (Path(folder) / "manifest.parquet").exists():
+        raise CausalFTError(
+            f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make.format(seeds=2)}"
+        )
+    names = zoo.names()
+    strata = tuple(name for name in names if "@" not in name)
+    if len(strata) < 2:
+        raise CausalFTError(
+            f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {make.format(seeds=2)}"
+        )
+    for base in strata:
+        control = [name for name in names if name.split("@")[0] == base]
+        if len(control) >= len(strata):
+            return strata, tuple(control[: len(strata)])
+    raise CausalFTError(
+        f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make another with "
+        f"the same --member options: {make.format(seeds=len(strata) - 1)}"
+    )

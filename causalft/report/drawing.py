@@ -203,11 +203,10 @@ def to_narrow(figure: Figure) -> None:
         axes.set_ylabel(textwrap.fill(axes.get_ylabel(), int(height * 12)))
         lines = max(lines, label.count("\n") + _turn_crowded_names(axes, inside))
         heights.append(_image_height(axes, inside) or min(height, 3.4 if n_columns > 1 else height))
-        where = "left"
         if n_rows * n_columns == 1:
-            axes.set_title("", loc=where)
+            axes.set_title("", loc="left")
         else:
-            axes.set_title(textwrap.fill(axes.get_title(loc=where), int(width * 9)), loc=where)
+            axes.set_title(textwrap.fill(axes.get_title(loc="left"), int(width * 9)), loc="left")
     if figure.get_suptitle():
         figure.suptitle("")
     for handles, labels in legends:

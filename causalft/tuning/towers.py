@@ -317,7 +317,7 @@ def open_tower(visual: nn.Module) -> Tower:
     >>> torch.allclose(tower.pool(tower.run(tokens, start=2)), visual(pictures), atol=1e-5)
     True
     """
-    own = _share(visual).eval()
+    own: Any = _share(visual).eval()
     trunk: Any = own.trunk if is_a(own, OPEN_CLIP_TIMM) else own
     if is_a(own, OPEN_CLIP_VIT, MINI_VIT):
         vit: Any = own

@@ -16,8 +16,9 @@ from scipy.special import log_softmax, softmax
 
 from causalft.errors import CausalFTError
 from causalft.fitting import FitSettings, load_splits
+from causalft.fitting.control import strata_and_control
 from causalft.strata.zoo import open_zoo
-from experiments.photographs import COMPARISONS, _members
+from experiments.photographs import COMPARISONS
 from tests.command_line import run, said
 
 
@@ -185,16 +186,16 @@ def test_the_control_has_as_many_members_as_there_are_strata(tiny_zoo: Path, tmp
         (zoo / name).unlink() if (zoo / name).exists() else (zoo / name).touch()
     for kind in ("json", "safetensors"):
         shutil.copy(zoo / f"clip@1.{kind}", zoo / f"clip@2.{kind}")
-    assert _members(open_zoo(zoo), str(zoo)) == (("clip", "openclip"), ("clip", "clip@1"))
+    assert strata_and_control(open_zoo(zoo), str(zoo)) == (("clip", "openclip"), ("clip", "clip@1"))
     for kind in ("json", "safetensors"):
         (zoo / f"clip@1.{kind}").unlink()
         (zoo / f"clip@2.{kind}").unlink()
     with pytest.raises(CausalFTError, match="2 strata .* --control-seeds 1 --out"):
-        _members(open_zoo(zoo), str(zoo))
+        strata_and_control(open_zoo(zoo), str(zoo))
     for kind in ("json", "safetensors"):
         (zoo / f"openclip.{kind}").unlink()
     with pytest.raises(CausalFTError, match="1 stratum"):
-        _members(open_zoo(zoo), str(zoo))
+        strata_and_control(open_zoo(zoo), str(zoo))
 
 
 def test_a_zoo_without_a_control_is_refused(images: Path, tmp_path: Path) -> None:
