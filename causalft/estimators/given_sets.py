@@ -14,7 +14,7 @@ from causalft.datasets.image_set import ImageSet
 from causalft.datasets.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.strata.leakage import keep_apart, pretraining_pool
-from causalft.strata.zoo import Zoo
+from causalft.strata.zoo_abc import Zoo
 
 __all__ = ["GivenSets", "fit_sets", "scored_images"]
 

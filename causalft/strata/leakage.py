@@ -14,7 +14,8 @@ from causalft.datasets.overlap import shared_images, with_hash
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.runs import Run, atomic_path
-from causalft.strata.zoo import MiniZoo, Zoo
+from causalft.strata.zoo import MiniZoo
+from causalft.strata.zoo_abc import Zoo
 
 __all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "seen_in_run", "warn_of_seen", "write_seen"]
 

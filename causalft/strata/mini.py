@@ -16,7 +16,7 @@ from causalft.strata.mini_config import MiniConfig
 if TYPE_CHECKING:
     from open_clip.model import CLIP
 
-__all__ = ["TEMPLATE", "MiniConfig", "WordTokenizer", "build_mini", "empty_mini", "vocabulary_of"]
+__all__ = ["TEMPLATE", "WordTokenizer", "build_mini", "empty_mini", "vocabulary_of"]
 
 TEMPLATE = "a photo of a {}"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from causalft.strata.stratum import Stratum
 
-__all__ = ["PRETRAINED", "MiniZoo", "PretrainedZoo", "Zoo", "mini_folder", "open_zoo"]
+__all__ = ["PRETRAINED", "MiniZoo", "PretrainedZoo", "mini_folder", "open_zoo"]
 
 
 def mini_folder() -> Path:
