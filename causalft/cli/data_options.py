@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.option_groups import DATA_GROUP
 from causalft.cli.options import name_value_pairs
 from causalft.cli.types import FILE, TEXT
 
@@ -60,16 +61,7 @@ _OPTIONS = (
 )
 
 #: Names of the parameters, as `refuse_given` of `causalft.cli.options` takes them.
-DATA_OPTIONS = (
-    "format",
-    "root",
-    "class_names",
-    "path_column",
-    "label_column",
-    "split_column",
-    "factor_column",
-    "split_as",
-)
+DATA_OPTIONS = DATA_GROUP
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from causalft import limits
+from causalft.cli.option_groups import GENERATOR_GROUP
 from causalft.cli.options import refuse_given
 from causalft.cli.types import ANY_TEXT, DEVICE, FILE, TEXT, Number
 
@@ -115,22 +116,7 @@ _OPTIONS = (
         help="Run the pipeline's safety checker where it has one.  [default: run it]",
     ),
 )
-DIFFUSION_OPTIONS = (
-    "model",
-    "revision",
-    "model_config",
-    "prompts",
-    "template",
-    "negative_prompt",
-    "scheduler",
-    "steps",
-    "guidance",
-    "precision",
-    "device",
-    "batch_size",
-    "attention_slicing",
-    "safety_checker",
-)
+DIFFUSION_OPTIONS = GENERATOR_GROUP
 """Names of the options that only the stable-diffusion generator reads."""
 
 
