@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from causalft.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from causalft.confounding import Verification, verify_confounder
-    from causalft.datasets import ImageSet, open_images
+    from causalft.confounding.verification import Verification
+    from causalft.confounding.verify import verify_confounder
+    from causalft.datasets.image_set import ImageSet
+    from causalft.datasets.sources import open_images
     from causalft.diagnosis import Diagnosis, diagnose
     from causalft.errors import CausalFTError
     from causalft.estimators.backdoor import BackdoorClassifier
     from causalft.estimators.strata import StrataClassifier
-    from causalft.fitting import FitSettings, run_fit
+    from causalft.fitting.run import run_fit
+    from causalft.fitting.settings import FitSettings
     from causalft.priors import estimate_prior
     from causalft.scm import PartSCM, causal_graph, identify
     from causalft.strata.photo_zoo import downstream_splits
@@ -27,20 +30,20 @@ _HOMES = {
     "BackdoorClassifier": "causalft.estimators.backdoor",
     "CausalFTError": "causalft.errors",
     "Diagnosis": "causalft.diagnosis",
-    "FitSettings": "causalft.fitting",
-    "ImageSet": "causalft.datasets",
+    "FitSettings": "causalft.fitting.settings",
+    "ImageSet": "causalft.datasets.image_set",
     "PartSCM": "causalft.scm",
     "StrataClassifier": "causalft.estimators.strata",
-    "Verification": "causalft.confounding",
+    "Verification": "causalft.confounding.verification",
     "causal_graph": "causalft.scm",
     "diagnose": "causalft.diagnosis",
     "downstream_splits": "causalft.strata.photo_zoo",
     "estimate_prior": "causalft.priors",
     "identify": "causalft.scm",
-    "open_images": "causalft.datasets",
+    "open_images": "causalft.datasets.sources",
     "open_zoo": "causalft.strata.zoo",
-    "run_fit": "causalft.fitting",
-    "verify_confounder": "causalft.confounding",
+    "run_fit": "causalft.fitting.run",
+    "verify_confounder": "causalft.confounding.verify",
 }
 
 __all__ = [

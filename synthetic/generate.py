@@ -21,7 +21,8 @@ from causalft.locks import locked
 from causalft.runs import Run, write_text
 from synthetic.designs import SETS, Design, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
-from synthetic.pictures import GENERATORS, PictureSource, open_source, picture_seed
+from synthetic.pictures import GENERATORS, open_source
+from synthetic.request import PictureSource, picture_seed
 
 __all__ = ["GENERATORS", "PictureSet", "generate", "make_set"]
 

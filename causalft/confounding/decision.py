@@ -4,21 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from causalft.confounding.error_rates import Power, holm, power
 from causalft.confounding.evidence import Evidence
 from causalft.confounding.tests import CELLS, CONTRASTS, TOO_WIDE, Estimate, estimate, picture_variance
-from causalft.confounding.trial import Trial
 from causalft.confounding.verdict import judge
 from causalft.phases import named
 from synthetic.designs import Design
 
-__all__ = ["ADJUSTED_CELLS", "Decision", "decide"]
+__all__ = ["ADJUSTED_CELLS", "Decision", "Trial", "decide"]
 
 ADJUSTED_CELLS = ("adjusted->A", "adjusted->B")
 _EFFECTS = ("gap_B", "A_minus_B_on_A")
 _CLAIMS = ("c_to_x", "c_to_y", "open_backdoor_path", "gap_closed")
 """What the verdict claims is corrected together, with the gaps; placebo, refuters and sensitivity claim nothing."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Predictions of all networks of one A/B experiment.
+
+    Attributes
+    ----------
+    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
+        -> bool (S, n)
+    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
+    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
+        over the pictures of A's test set that show each code; NaN for a code that no picture shows
+    weights : for each seed, effective share and largest of the inverse probability weights
+    table : columns of predictions.parquet
+    seconds_before : seconds of training done by an earlier, interrupted call
+    """
+
+    correct: dict[str, np.ndarray]
+    strata: dict[str, np.ndarray]
+    by_code: dict[str, np.ndarray]
+    weights: list[dict[str, float]]
+    table: dict[str, list[Any]]
+    seconds_before: float
 
 
 @dataclass(frozen=True)

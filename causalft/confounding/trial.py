@@ -4,7 +4,7 @@ collects what they predict."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy.special import softmax
 from torch import Tensor, nn
 
 from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
+from causalft.confounding.decision import Trial
 from causalft.confounding.resnet import ResNet, as_input, resnet
 from causalft.estimators.fusion import fit_temperature
 from causalft.runs import Run, read_json, write_json
@@ -24,31 +25,7 @@ from synthetic.designs import Design
 from synthetic.generate import PictureSet, make_set
 from synthetic.pictures import PictureSource
 
-__all__ = ["Trial", "cache_folder", "has_overlap", "run_trial"]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Predictions of all models.
-
-    Attributes
-    ----------
-    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
-        -> bool (S, n)
-    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
-    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
-        over the pictures of A's test set that show each code; NaN for a code that no picture shows
-    weights : for each seed, effective share and largest of the inverse probability weights
-    table : columns of predictions.parquet
-    seconds_before : seconds of training done by an earlier, interrupted call
-    """
-
-    correct: dict[str, np.ndarray]
-    strata: dict[str, np.ndarray]
-    by_code: dict[str, np.ndarray]
-    weights: list[dict[str, float]]
-    table: dict[str, list[Any]]
-    seconds_before: float
+__all__ = ["cache_folder", "has_overlap", "run_trial"]
 
 
 def has_overlap(design: Design) -> bool:

@@ -13,13 +13,13 @@ import numpy as np
 from causalft import limits
 from causalft.confounding.battery import all_rows, closed_share, gap_closed, run_battery
 from causalft.confounding.curve import curve as bias_curve
-from causalft.confounding.decision import decide
+from causalft.confounding.decision import Trial, decide
 from causalft.confounding.figures import write_figures
 from causalft.confounding.page import write_report
 from causalft.confounding.picture_estimates import estimate_from_pictures
 from causalft.confounding.resnet import BACKBONES
 from causalft.confounding.tests import estimate, mcnemar
-from causalft.confounding.trial import Trial, cache_folder, has_overlap, run_trial
+from causalft.confounding.trial import cache_folder, has_overlap, run_trial
 from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest

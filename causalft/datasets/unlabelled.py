@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from causalft.datasets.image_set import ImageSet
 from causalft.datasets.images import is_image_name
-from causalft.datasets.sources import ImageSet
 from causalft.datasets.stores import FolderStore, ImageStore, ZipStore, list_folder, list_zip
 from causalft.errors import CausalFTError
 from causalft.files import parse_json, require_regular

@@ -330,7 +330,7 @@ def _limits(config: Document, metrics: Document) -> str:
 
 
 def _again(command: str | None, metrics: Document) -> str:
-    from causalft import __version__
+    from causalft.version import __version__
 
     words = f"Made with CausalFT (card of version {__version__})."
     if command is None:

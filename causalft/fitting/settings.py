@@ -12,8 +12,8 @@ from causalft.errors import CausalFTError, nearest
 from causalft.fitting.control import CONTROLS, control_members
 from causalft.known_data import CREATURES
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
-from causalft.strata.zoo import Zoo, open_zoo
-from causalft.strata.zoo_abc import check_strata
+from causalft.strata.zoo import open_zoo
+from causalft.strata.zoo_abc import Zoo, check_strata
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from causalft.confounding import trial
-from causalft.confounding.trial import Trial, has_overlap, run_trial
+from causalft.confounding.decision import Trial
+from causalft.confounding.trial import has_overlap, run_trial
 from causalft.runs import Run
 from causalft.tuning.train import Recipe
 from synthetic.designs import make_design

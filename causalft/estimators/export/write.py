@@ -187,7 +187,7 @@ def _run(to: str, path: Path, pictures: list[Tensor]) -> list[Tensor]:
 
 def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
     """The description of an export: what it is made of, and how to call it."""
-    from causalft import __version__
+    from causalft.version import __version__
 
     strata = []
     for name, stratum in model.strata.items():
