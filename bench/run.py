@@ -18,7 +18,7 @@ import startup
 from timing import HERE
 
 from causalft.errors import CausalFTError
-from causalft.runs import write_json
+from causalft.runs.folder import write_json
 
 MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "train_speedup": against_peers.train_speedup,

@@ -29,7 +29,7 @@ COLUMNS = {
     "causalft.report": -1.9,
     "causalft.errors": -1.9,
     "causalft.scm": -0.5,
-    "causalft.runs": 2.2,
+    "causalft.runs.folder": 2.2,
     "causalft.version": 1.2,
 }
 

@@ -27,7 +27,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     from causalft.report.drawing import draw
     from causalft.report.html import Figure, Section, Table, made_line, render_report
     from causalft.report.style import figure_style
-    from causalft.runs import Run, made_record, write_text
+    from causalft.runs.folder import Run, made_record, write_text
 
     run = Run.create(out, kind="experiment", config={"name": "fig12", "quick": quick, "seeds": seeds})
     command = f"causalft verify-confounder --seeds {seeds}{' --quick' if quick else ''}"

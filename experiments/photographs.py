@@ -46,7 +46,7 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
     from causalft.fitting.control import strata_and_control
-    from causalft.runs import Run, made_record
+    from causalft.runs.folder import Run, made_record
     from causalft.strata.features import FeatureCache
     from causalft.strata.tuning_settings import default_tuning
 
@@ -199,7 +199,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section, made_line, render_report
     from causalft.report.style import figure_style
-    from causalft.runs import write_text
+    from causalft.runs.folder import write_text
 
     with figure_style():
         drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]

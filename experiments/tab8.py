@@ -31,7 +31,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
     from causalft.estimators.members import fit_member
     from causalft.fitting import FitSettings, load_splits
-    from causalft.runs import Run, made_record
+    from causalft.runs.folder import Run, made_record
     from causalft.strata.tuning_settings import default_tuning
     from causalft.strata.zoo import open_zoo
 
@@ -202,7 +202,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section, Table, made_line, render_report
     from causalft.report.style import figure_style
-    from causalft.runs import write_text
+    from causalft.runs.folder import write_text
 
     with figure_style():
         drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "tab8.png")  # type: ignore[arg-type]

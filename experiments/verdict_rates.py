@@ -30,7 +30,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     from causalft.confounding.verdict_rates import verdict_rates
     from causalft.confounding.verify import plan_for
     from causalft.datasets.cores import usable_cores
-    from causalft.runs import Run, made_record
+    from causalft.runs.folder import Run, made_record
     from synthetic.designs import make_design
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
@@ -93,7 +93,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
     from causalft.report.drawing import draw
     from causalft.report.html import Figure, Section, Table, made_line, render_report
     from causalft.report.style import PALETTE, figure_style, new_figure
-    from causalft.runs import write_text
+    from causalft.runs.folder import write_text
 
     with figure_style():
         figure = new_figure(7.2, 2.4)

@@ -9,8 +9,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
+from causalft.runs import limits
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
 from synthetic import laws

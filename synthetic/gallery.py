@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from causalft.errors import CausalFTError
-from causalft.phases import named, phase
+from causalft.runs.progress import named, phase
 from synthetic.request import PictureSource, Request
 
 __all__ = ["Judge", "Wanted", "draw_accepted", "fill", "read_picture", "reject_limit"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from causalft import limits
 from causalft.errors import CausalFTError
-from causalft.locks import locked
-from causalft.runs import Run, write_text
+from causalft.runs import limits
+from causalft.runs.folder import Run, write_text
+from causalft.runs.locks import locked
 from synthetic.designs import SETS, Design, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
 from synthetic.pictures import GENERATORS, open_source

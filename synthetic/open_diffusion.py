@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
-from causalft.runs import read_json
+from causalft.runs import limits
+from causalft.runs.folder import read_json
 from synthetic.diffusion import DiffusionSource
 from synthetic.pipeline_loading import load_pipeline
 from synthetic.pipelines import Found, find_pipeline, import_diffusers

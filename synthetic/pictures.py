@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
+from causalft.runs import limits
 from synthetic.objects import N_NUISANCE, PARTS, render
 from synthetic.request import PictureSource as PictureSource
 from synthetic.request import Request as Request

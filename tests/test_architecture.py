@@ -51,16 +51,16 @@ def test_no_cycle_between_rooms_or_modules():
 
 def test_the_kit_of_pages_knows_no_answer():
     below = {end for start, end in ARROWS if start == "causalft.report"}
-    assert below <= {"causalft.runs", "causalft.errors"}, f"causalft.report imports {below}"
+    assert below <= {"causalft.runs.folder", "causalft.errors"}, f"causalft.report imports {below}"
 
 
 def test_who_may_know_the_part_world():
     allowed = {
         "causalft.scm",
-        "causalft.runs",
-        "causalft.locks",
-        "causalft.limits",
-        "causalft.phases",
+        "causalft.runs.folder",
+        "causalft.runs.locks",
+        "causalft.runs.limits",
+        "causalft.runs.progress",
         "causalft.errors",
     }
     beyond = {end for start, end in ARROWS if start == "synthetic"} - allowed
@@ -93,7 +93,7 @@ def test_the_graph_needs_no_torch():
     assert not guilty
 
 
-@pytest.mark.parametrize("module", ["causalft", "causalft.cli", "causalft.errors", "causalft.runs"])
+@pytest.mark.parametrize("module", ["causalft", "causalft.cli", "causalft.errors", "causalft.runs.folder"])
 def test_light_modules_load_nothing_heavy(module):
     heavy = (
         "{'torch', 'torchvision', 'dowhy', 'pgmpy', 'matplotlib', 'open_clip', 'pandas', 'sklearn', 'scipy'}"

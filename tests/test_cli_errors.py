@@ -126,7 +126,7 @@ def test_a_library_keeps_its_warnings_and_this_project_says_its_own(monkeypatch)
     def command():
         warnings.warn_explicit("of a library", UserWarning, "/site-packages/torch/x.py", 1)
         logging.getLogger("matplotlib").warning("a temporary cache directory")
-        warnings.warn_explicit("made again", UserWarning, importlib_file("causalft.runs"), 1)
+        warnings.warn_explicit("made again", UserWarning, importlib_file("causalft.runs.folder"), 1)
 
     def importlib_file(name):
         import importlib

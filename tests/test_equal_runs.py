@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from causalft.runs import read_json
-from causalft.tensor_header import sort_metadata
+from causalft.runs.files import sort_metadata
+from causalft.runs.folder import read_json
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit
 

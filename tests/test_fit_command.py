@@ -18,7 +18,7 @@ from causalft.datasets.sources import open_images
 from causalft.estimators import members, strata
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.control import control_members
-from causalft.runs import Run, read_json
+from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 
 FAST = ["--epochs", "20", "--lr", "0.01", "--batch-size", "16"]

@@ -17,7 +17,7 @@ from causalft.estimators.member_prediction import MemberPrediction
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.gla_ft import gla_members
 from causalft.priors import estimate_prior
-from causalft.runs import read_json
+from causalft.runs.folder import read_json
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import check_gla, prior_left_in_logits
 from tests.command_line import run, said

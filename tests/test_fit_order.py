@@ -10,7 +10,7 @@ import pytest
 
 from causalft.datasets.orders import spearman
 from causalft.fitting import FitSettings, load_splits
-from causalft.runs import read_json
+from causalft.runs.folder import read_json
 from tests.command_line import run, said
 
 # The prior of clip in the tiny zoo falls from ant to doe; that of openclip is rolled by two (its seed).

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path, check_place, write_text
+from causalft.runs.folder import atomic_path, check_place, write_text
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 

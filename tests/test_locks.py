@@ -12,13 +12,13 @@ import time
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.locks import check_not_written, writing
-from causalft.runs import Run
+from causalft.runs.folder import Run
+from causalft.runs.locks import check_not_written, writing
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 
 HOLD = (
-    "import sys, time; from causalft.locks import writing\n"
+    "import sys, time; from causalft.runs.locks import writing\n"
     "with writing(sys.argv[1]):\n    print('held', flush=True); time.sleep(60)"
 )
 

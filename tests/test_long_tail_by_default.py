@@ -16,7 +16,7 @@ from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTWarning
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits
-from causalft.runs import read_json, write_json
+from causalft.runs.folder import read_json, write_json
 from causalft.strata.photo_zoo import head_count, plan_photo_zoo
 from tests.command_line import run, said
 

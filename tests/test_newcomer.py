@@ -72,7 +72,7 @@ def test_a_table_without_the_columns_names_the_options(tmp_path):
 
 
 def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):
-    from causalft.runs import atomic_path, remove_for_good
+    from causalft.runs.folder import atomic_path, remove_for_good
 
     checkpoint = tmp_path / ".lr-0.05.checkpoint.safetensors"
     with pytest.raises(KeyboardInterrupt), atomic_path(checkpoint) as temporary:

@@ -15,7 +15,7 @@ from causalft.datasets.splits import cut_splits
 from causalft.diagnosis.intervals import Interval
 from causalft.estimators.mixing import fit_mixing
 from causalft.estimators.stratum_prior import estimate_stratum_prior
-from causalft.notebook import MOST_ROWS, ShownAsTable, table_html, written
+from causalft.runs.notebook import MOST_ROWS, ShownAsTable, table_html, written
 from causalft.scm import causal_graph
 
 

@@ -9,10 +9,10 @@ import click
 import numpy as np
 import pytest
 
-from causalft import limits
 from causalft.cli import main
 from causalft.cli.types import Checked, Number, Numbers
 from causalft.errors import CausalFTError
+from causalft.runs import limits
 from tests.command_line import run, said
 
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from causalft import phases
-from causalft.phases import named, phase, spoken, steps
+from causalft.runs import progress as phases
+from causalft.runs.progress import named, phase, spoken, steps
 from tests.command_line import run
 
 

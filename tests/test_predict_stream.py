@@ -16,9 +16,8 @@ from pyarrow import parquet
 from causalft.cli.predict_output import choose_format
 from causalft.datasets.sources import open_images
 from causalft.datasets.unlabelled import listed_paths, unlabelled_images
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, unescape_name
 from causalft.estimators import stream as stream_module
-from causalft.printable import unescape_name
 from tests.command_line import run
 
 KINDS = ["ant", "bee", "cow", "doe"]

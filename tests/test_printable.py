@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from causalft.cli import main
-from causalft.errors import CausalFTError, nearest
-from causalft.printable import as_bytes, escape_name, make_streams_printable, short, unescape_name
-from causalft.runs import plain, to_json
+from causalft.errors import (
+    CausalFTError,
+    as_bytes,
+    escape_name,
+    make_streams_printable,
+    nearest,
+    short,
+    unescape_name,
+)
+from causalft.runs.folder import plain, to_json
 from tests.command_line import run
 
 ODD = st.sampled_from(

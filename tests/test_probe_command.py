@@ -15,7 +15,7 @@ from causalft.fitting import FitSettings, load_splits
 from causalft.fitting import probe as module
 from causalft.fitting.probe import ProbeSettings, probe, score_correct
 from causalft.imbalance import class_accuracy, data_groups, group_accuracy
-from causalft.runs import Run, read_json
+from causalft.runs.folder import Run, read_json
 from causalft.strata.features import FeatureCache, cached_features
 from causalft.strata.prompt_templates import text_weights
 from causalft.strata.zoo import open_zoo

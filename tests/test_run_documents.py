@@ -11,8 +11,8 @@ import pytest
 
 from causalft.errors import CausalFTError
 from causalft.estimators.fit_run import FitConfig, open_fit
-from causalft.runs import read_json
-from causalft.shapes import check_shape
+from causalft.runs.documents import check_shape
+from causalft.runs.folder import read_json
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 

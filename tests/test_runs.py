@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.errors import CausalFTError
-from causalft.runs import Run, atomic_path, read_json, to_json, write_bytes, write_json, write_text
+from causalft.runs.folder import Run, atomic_path, read_json, to_json, write_bytes, write_json, write_text
 
 
 def files_below(folder):
@@ -175,7 +175,7 @@ def test_what_a_killed_writer_leaves_goes_when_the_run_is_finished(tmp_path):
     """Killed while a figure is written: its temporary file is neither a result nor part of the finished run."""
     script = """
 import os, signal, sys
-from causalft.runs import Run, atomic_path
+from causalft.runs.folder import Run, atomic_path
 run = Run.create(sys.argv[1], kind="fit", config={"seed": 1})
 with atomic_path(run.file("figures/a.b.png")), atomic_path(run.file("plain")), atomic_path(run.file(".lr.json")):
     os.kill(os.getpid(), signal.SIGKILL)

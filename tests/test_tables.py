@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.tables import read_frame, read_table
+from causalft.runs.tables import read_frame, read_table
 from tests.command_line import run, said
 
 ROWS = {"path": ["cat/1.png", "dog/1.png"], "label": ["cat", "dog"]}

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from causalft.errors import CausalFTError
 from causalft.fitting import wise_ft as module
 from causalft.fitting.wise_ft import wise_ft_curve
-from causalft.runs import Run, read_json
+from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 

@@ -9,9 +9,8 @@ import pytest
 
 from causalft import StrataClassifier, open_images, open_zoo
 from causalft.datasets import cut_splits
-from causalft.errors import CausalFTError
-from causalft.runs import Run
-from causalft.wording import in_arguments, speaking_of_options
+from causalft.errors import CausalFTError, in_arguments, speaking_of_options
+from causalft.runs.folder import Run
 from tests.command_line import run
 
 OPTION = re.compile(r"(?<!\w)--[a-z]")

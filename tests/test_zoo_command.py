@@ -8,7 +8,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from causalft.runs import read_json
+from causalft.runs.folder import read_json
 from causalft.strata import photo_pretrain
 from causalft.strata.zoo import open_zoo
 from tests.command_line import run, said

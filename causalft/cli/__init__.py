@@ -9,10 +9,8 @@ from typing import Any
 import click
 
 from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
-from causalft.errors import nearest
-from causalft.phases import spoken
-from causalft.printable import make_streams_printable
-from causalft.wording import speaking_of_options
+from causalft.errors import make_streams_printable, nearest, speaking_of_options
+from causalft.runs.progress import spoken
 
 __all__ = ["VERBS", "main"]
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.cli.types import PATH, Number
+from causalft.runs import limits
 
 if TYPE_CHECKING:
     from causalft.strata.features_store import CacheEntry, FeatureCache

@@ -10,10 +10,10 @@ import click
 
 from causalft.cli.types import PATH, TEXT
 from causalft.errors import CausalFTError
-from causalft.locks import writing
+from causalft.runs.locks import writing
 
 if TYPE_CHECKING:
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
 
 __all__ = ["card_of", "command"]
 
@@ -27,7 +27,7 @@ __all__ = ["card_of", "command"]
 def command(run: Path, out: Path | None, licence: str | None) -> None:
     """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
     from causalft.estimators.fit_run import open_fit
-    from causalft.runs import check_place, write_text
+    from causalft.runs.folder import check_place, write_text
 
     if out is not None:
         check_place(out)

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.data_options import data_options
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.cli.split_options import size_options
 from causalft.cli.types import FILE, Number
+from causalft.runs import limits
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, NAMES, PATH, Number
+from causalft.runs import limits
 
 if TYPE_CHECKING:
     from synthetic.design import Design

@@ -11,7 +11,7 @@ from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.option_groups import DATA_GROUP, GroupedCommand
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH
-from causalft.phases import phase
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, PATH, TEXT, Number
 from causalft.errors import CausalFTError
-from causalft.locks import writing
+from causalft.runs import limits
+from causalft.runs.locks import writing
 
 __all__ = ["command"]
 

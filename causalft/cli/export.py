@@ -8,7 +8,7 @@ import click
 
 from causalft.cli.output import console, print_json
 from causalft.cli.types import NAMES, PATH, TEXT
-from causalft.phases import phase
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
 

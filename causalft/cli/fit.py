@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand
 from causalft.cli.options import refuse_given
@@ -18,7 +17,8 @@ from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
 from causalft.cli.types import DEVICE, FILE, PATH, SEED, TEXT, Number, Numbers
-from causalft.phases import phase
+from causalft.runs import limits
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
 
@@ -139,7 +139,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     causalft fit --strata clip,openclip,metaclip --control seeds
     causalft fit --data photos/ --zoo pretrained --out runs/photos
     """
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
 
     refuse_idle_splits(options)
     if options["control"] == "none":

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
 from causalft.cli.option_groups import GENERATOR_GROUP, GroupedCommand
 from causalft.cli.output import console, print_json
 from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
 from causalft.cli.verify_confounder import RATIO
 from causalft.errors import CausalFTError
-from causalft.runs import read_json
+from causalft.runs import limits
+from causalft.runs.folder import read_json
 
 if TYPE_CHECKING:
     from synthetic.designs import Design
@@ -134,7 +134,7 @@ def command(
     OUT gets A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and one
     metadata.csv over all. A killed run goes on when the command is repeated, and ends with the same bytes.
     """
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
     from synthetic.designs import SETS
     from synthetic.generate import generate
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from causalft import limits
 from causalft.cli.option_groups import GENERATOR_GROUP
 from causalft.cli.options import refuse_given
 from causalft.cli.types import ANY_TEXT, DEVICE, FILE, TEXT, Number
+from causalft.runs import limits
 
 if TYPE_CHECKING:
     from synthetic.pictures import PictureSource

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.design import command as design_command
 from causalft.cli.falsification import print_falsification
 from causalft.cli.groups import VerbGroup
 from causalft.cli.output import console, print_json
 from causalft.cli.types import ANY_TEXT, FILE, PATH, SEED, TEXT, Number
+from causalft.runs import limits
 
 if TYPE_CHECKING:
     import networkx as nx

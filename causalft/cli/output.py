@@ -7,7 +7,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from causalft.runs import to_json
+from causalft.runs.folder import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.option_groups import GroupedCommand, SpelledOption
 from causalft.cli.output import console, print_json
 from causalft.cli.types import DEVICE, FILE, PATH, Number
-from causalft.phases import phase
+from causalft.runs import limits
+from causalft.runs.progress import phase
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +99,7 @@ def command(
     from causalft.datasets.unlabelled import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.estimators.fit_run import open_classifier
-    from causalft.runs import check_place
+    from causalft.runs.folder import check_place
 
     n_top = None if top == "all" else int(top)
     if output is None and kind is not None:
@@ -162,7 +162,7 @@ def _to_file(
     from causalft.cli.predict_output import open_rows
     from causalft.cli.predict_rows import Questions
     from causalft.errors import CausalFTError
-    from causalft.strata.hashes import sha256_file
+    from causalft.runs.files import sha256_file
 
     questions = Questions(model.classes_.tolist(), list(model.members_), top)
     fitted = [sha256_file(run / name) for name in ("config.json", "metrics.json")]

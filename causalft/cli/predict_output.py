@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalft.cli.predict_rows import FORMATS, CsvRows, JsonRows, ParquetRows, Questions, RowWriter
-from causalft.errors import CausalFTError
-from causalft.locks import writing
-from causalft.printable import as_bytes
-from causalft.runs import atomic_path, check_regular, read_json, write_json
+from causalft.errors import CausalFTError, as_bytes
+from causalft.runs.folder import atomic_path, check_regular, read_json, write_json
+from causalft.runs.locks import writing
 
 __all__ = ["Place", "choose_format", "open_rows"]
 

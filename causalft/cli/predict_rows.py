@@ -41,7 +41,7 @@ class Questions:
 class RowWriter(ABC):
     """Takes predictions in order and writes a row for each image, also for one that could not be read.
 
-    File names and messages are printable already (`causalft.printable.escape_name`).
+    File names and messages are printable already (`causalft.errors.escape_name`).
     """
 
     def __init__(self, questions: Questions) -> None:

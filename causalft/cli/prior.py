@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.options import refuse_given
 from causalft.cli.output import console, print_json
 from causalft.cli.types import PATH, SEED, TEXT, Number
 from causalft.errors import CausalFTError
-from causalft.locks import writing
+from causalft.runs import limits
+from causalft.runs.locks import writing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +102,7 @@ def estimate(
     """Estimate a label prior from labelled images: each class with its interval and P group."""
     from causalft.cli.prior_files import read_labelled_logits
     from causalft.priors import prior_caveat
-    from causalft.runs import check_place
+    from causalft.runs.folder import check_place
 
     if (run is None) == (logits is None):
         raise CausalFTError("give either --run RUNDIR or --logits FILE")
@@ -345,7 +345,7 @@ def _sd(document: dict[str, Any]) -> float:
 def _write(path: Path, documents: list[dict[str, Any]]) -> None:
     import pandas as pd
 
-    from causalft.runs import atomic_path
+    from causalft.runs.folder import atomic_path
 
     table = pd.DataFrame(
         {

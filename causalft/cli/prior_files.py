@@ -12,10 +12,9 @@ import numpy as np
 
 from causalft.datasets.class_names import read_class_names
 from causalft.datasets.labels import clean_text, encode, is_whole_number, whole_number
-from causalft.errors import CausalFTError, nearest
-from causalft.files import read_text, require_regular
-from causalft.printable import short
-from causalft.tables import TABLE_SUFFIXES, read_frame
+from causalft.errors import CausalFTError, nearest, short
+from causalft.runs.files import read_text, require_regular
+from causalft.runs.tables import TABLE_SUFFIXES, read_frame
 
 __all__ = ["LabelledLogits", "read_labelled_logits"]
 

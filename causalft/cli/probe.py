@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.data_options import DATA_HELP, data_options
 from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand, SpelledOption
 from causalft.cli.options import refuse_given
@@ -17,8 +16,9 @@ from causalft.cli.repeat import repeat_command
 from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
 from causalft.cli.types import DEVICE, FILE, NAMES, PATH, SEED, TEXT, Number, Numbers
-from causalft.locks import locked
-from causalft.phases import phase
+from causalft.runs import limits
+from causalft.runs.locks import locked
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
 
@@ -127,7 +127,7 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     causalft probe --data photos/ --strata openclip --out runs/probe
     """
     from causalft.fitting.probe_settings import config_of
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
 
     refuse_idle_splits(options)
     if _is_none(options["losses"]):

@@ -12,7 +12,7 @@ from causalft.cli.types import PATH, TEXT
 
 if TYPE_CHECKING:
     from causalft.estimators.hub import HalfChange
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
 
 __all__ = ["command"]
 
@@ -55,7 +55,7 @@ def command(
     from causalft.errors import CausalFTError
     from causalft.estimators.fit_run import open_fit
     from causalft.estimators.hub import layout, push, write_layout
-    from causalft.runs import check_place
+    from causalft.runs.folder import check_place
 
     if to_folder is not None and repo is not None:
         raise CausalFTError(f"give either {repo} or --to-folder, not both: a run goes to one place at a time")

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.data_options import DATA_OPTIONS
 from causalft.cli.options import refuse_given
 from causalft.cli.types import TEXT, Number
-from causalft.known_data import PRIOR_ORDERS
+from causalft.runs import limits
+from causalft.runs.limits import PRIOR_ORDERS
 
 __all__ = ["refuse_idle_splits", "size_options", "split_options"]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.types import TEXT, Number
+from causalft.runs import limits
 
 __all__ = ["TUNING_OPTIONS", "tuning_options"]
 

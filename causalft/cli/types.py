@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.errors import CausalFTError
+from causalft.runs import limits
 
 __all__ = ["ANY_TEXT", "DEVICE", "FILE", "NAMES", "PATH", "SEED", "TEXT", "Checked", "Number", "Numbers"]
 

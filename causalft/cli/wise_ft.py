@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.repeat import repeat_command
 from causalft.cli.types import DEVICE, PATH, Numbers
-from causalft.locks import locked
-from causalft.phases import phase
+from causalft.runs import limits
+from causalft.runs.locks import locked
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
 
@@ -50,7 +50,7 @@ def command(
     causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
     """
     from causalft.estimators.fit_run import open_fit
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
 
     fitted = open_fit(run)  # refused before PyTorch is imported
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.groups import VerbGroup
 from causalft.cli.option_groups import GroupedCommand
 from causalft.cli.options import name_value_pairs, refuse_given
@@ -16,6 +15,7 @@ from causalft.cli.split_options import size_options
 from causalft.cli.types import FILE, PATH, SEED, TEXT, Number, Numbers
 from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
 from causalft.errors import CausalFTError
+from causalft.runs import limits
 
 __all__ = ["command"]
 
@@ -344,7 +344,7 @@ def pretrain(
     """
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
     from causalft.datasets.cores import usable_cores
-    from causalft.runs import no_empty_run
+    from causalft.runs.folder import no_empty_run
 
     jobs = usable_cores() if jobs is None else jobs
     if data is None:

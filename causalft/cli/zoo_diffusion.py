@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from causalft import limits
 from causalft.cli.output import console, print_json
 from causalft.cli.types import PATH, SEED, Number
-from causalft.locks import locked
+from causalft.runs import limits
+from causalft.runs.locks import locked
 
 __all__ = ["check_diffusion", "pretrain_diffusion_command"]
 
@@ -61,7 +61,7 @@ def pretrain_diffusion_command(
     interrupted training goes on where it stopped when the command is repeated. The folder opens with
     StableDiffusionPipeline.from_pretrained of diffusers.
     """
-    from causalft.runs import Run
+    from causalft.runs.folder import Run
     from causalft.strata import diffusion_zoo as zoo
     from causalft.strata.mini_diffusion import DiffusionConfig, import_diffusion
 

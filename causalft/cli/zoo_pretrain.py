@@ -18,9 +18,9 @@ from rich.console import Console
 
 from causalft.datasets.sources import open_images
 from causalft.errors import CausalFTError, nearest
-from causalft.locks import locked
-from causalft.phases import phase
-from causalft.runs import Run
+from causalft.runs.folder import Run
+from causalft.runs.locks import locked
+from causalft.runs.progress import phase
 from causalft.strata.cards import ModelCard
 from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
 from causalft.strata.photo_pretrain import estimate_seconds, pretrain_photo_member

@@ -14,7 +14,7 @@ from causalft.confounding.refute import Refutation, binary_roles, refute, true_e
 from causalft.confounding.sensitivity import unobserved_confounder
 from causalft.confounding.tests import Estimate
 from causalft.errors import CausalFTError
-from causalft.phases import named
+from causalft.runs.progress import named
 from synthetic.designs import Design, Rows
 
 __all__ = ["Battery", "all_rows", "closed_share", "gap_closed", "path_evidence", "run_battery"]

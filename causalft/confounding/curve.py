@@ -13,9 +13,9 @@ from causalft.confounding.adjust import ESTIMATORS, estimate_do
 from causalft.confounding.table_intervals import interval
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
 from causalft.errors import CausalFTError
-from causalft.notebook import ShownAsTable
-from causalft.phases import phase
-from causalft.runs import plain
+from causalft.runs.folder import plain
+from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import phase
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
 

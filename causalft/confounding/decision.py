@@ -12,7 +12,7 @@ from causalft.confounding.error_rates import Power, holm, power
 from causalft.confounding.evidence import Evidence
 from causalft.confounding.tests import CELLS, CONTRASTS, TOO_WIDE, Estimate, estimate, picture_variance
 from causalft.confounding.verdict import judge
-from causalft.phases import named
+from causalft.runs.progress import named
 from synthetic.designs import Design
 
 __all__ = ["ADJUSTED_CELLS", "Decision", "Trial", "decide"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalft.errors import CausalFTError
-from causalft.runs import plain
+from causalft.runs.folder import plain
 from causalft.scm.falsify import holm as adjusted_p_values
 
 __all__ = ["Power", "holm", "power"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from causalft.notebook import ShownAsTable
-from causalft.runs import plain
+from causalft.runs.folder import plain
+from causalft.runs.notebook import ShownAsTable
 from causalft.scm.p_words import p_relation
 
 __all__ = ["Evidence"]

@@ -19,7 +19,7 @@ from causalft.confounding.words import (
 )
 from causalft.report.drawing import Drawing
 from causalft.report.html import Figure, Section, Table, made_line, render_report
-from causalft.runs import write_text
+from causalft.runs.folder import write_text
 from causalft.scm.p_words import p_relation, p_words
 
 __all__ = ["closed_sentence", "interval", "write_report"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalft.confidence import mean_interval
 from causalft.confounding.truth import Truth, total_variation
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["PictureEstimate", "estimate_from_pictures"]
 

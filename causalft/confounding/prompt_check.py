@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from causalft.confounding.resnet import as_input, resnet
 from causalft.errors import CausalFTError
-from causalft.phases import steps
+from causalft.runs.progress import steps
 from causalft.tuning.train import Recipe, train
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
 from synthetic.request import PictureSource, Request

@@ -19,7 +19,7 @@ import numpy as np
 
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
-from causalft.limits import words_of_seed
+from causalft.runs.limits import words_of_seed
 from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.exact import interventional, query
 from causalft.scm.mechanisms import DiscreteSCM

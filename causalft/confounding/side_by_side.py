@@ -12,11 +12,11 @@ import numpy as np
 
 from causalft.confounding.page import interval
 from causalft.confounding.verify import verify_confounder
-from causalft.locks import locked
 from causalft.report.drawing import Drawing, draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, figure_style, new_figure
-from causalft.runs import Run, made_record, write_text
+from causalft.runs.folder import Run, made_record, write_text
+from causalft.runs.locks import locked
 from synthetic.designs import DESIGNS
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from causalft.confidence import interval_text, share_interval
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = [
     "CELLS",

@@ -18,7 +18,7 @@ from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum
 from causalft.confounding.decision import Trial
 from causalft.confounding.resnet import ResNet, as_input, resnet
 from causalft.estimators.fusion import fit_temperature
-from causalft.runs import Run, read_json, write_json
+from causalft.runs.folder import Run, read_json, write_json
 from causalft.tuning.losses import logit_adjusted_loss
 from causalft.tuning.train import Recipe, train
 from synthetic.designs import Design

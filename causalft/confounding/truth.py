@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from causalft.errors import CausalFTError
-from causalft.notebook import ShownAsTable
-from causalft.phases import named
-from causalft.runs import plain
+from causalft.runs.folder import plain
+from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import named
 from causalft.scm.exact import PositivityError, interventional, query
 from causalft.scm.mechanisms import DiscreteSCM
 

@@ -17,8 +17,8 @@ from causalft.confounding.decision import decide
 from causalft.confounding.trial import run_trial
 from causalft.confounding.verify import Plan
 from causalft.errors import CausalFTError
-from causalft.phases import steps
-from causalft.runs import Run
+from causalft.runs.folder import Run
+from causalft.runs.progress import steps
 from synthetic.designs import Design
 
 __all__ = ["VerdictRates", "verdict_rates"]

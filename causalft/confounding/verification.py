@@ -15,7 +15,7 @@ from causalft.confounding.picture_estimates import PictureEstimate
 from causalft.confounding.tests import Estimate
 from causalft.confounding.truth import Truth
 from causalft.confounding.words import TEST_NAMES
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 from synthetic.designs import Design
 
 __all__ = ["Verification", "tables_of"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from causalft import limits
 from causalft.confounding.battery import all_rows, closed_share, gap_closed, run_battery
 from causalft.confounding.curve import curve as bias_curve
 from causalft.confounding.decision import Trial, decide
@@ -23,9 +22,10 @@ from causalft.confounding.trial import cache_folder, has_overlap, run_trial
 from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
-from causalft.locks import locked
-from causalft.phases import named
-from causalft.runs import Run, atomic_path, made_record
+from causalft.runs import limits
+from causalft.runs.folder import Run, atomic_path, made_record
+from causalft.runs.locks import locked
+from causalft.runs.progress import named
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
 from synthetic.generate import make_set

@@ -15,8 +15,8 @@ from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import SliceStore
 from causalft.datasets.tars import walk_tar
 from causalft.errors import CausalFTError
-from causalft.files import read_text
-from causalft.limits import words_of_seed
+from causalft.runs.files import read_text
+from causalft.runs.limits import words_of_seed
 
 __all__ = ["cifar_folder", "draw_benchmark", "is_cifar_member", "read_cifar", "refuse_python_version"]
 

@@ -11,7 +11,7 @@ from causalft.datasets.containers import Container, FolderContainer
 from causalft.datasets.layout import Layout, arrange
 from causalft.datasets.metadata import factors_from_csv
 from causalft.datasets.reading import Reading, ReadOptions, assemble
-from causalft.files import read_text
+from causalft.runs.files import read_text
 
 __all__ = ["read_class_folders"]
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from causalft.datasets.containers import existing
 from causalft.datasets.labels import clean_text, is_whole_number, label_text, whole_number
-from causalft.errors import CausalFTError, nearest
-from causalft.files import parse_json, read_text
-from causalft.printable import short
+from causalft.errors import CausalFTError, nearest, short
+from causalft.runs.files import parse_json, read_text
 
 __all__ = ["ClassNames", "is_wordnet_id", "name_classes", "read_class_names"]
 

@@ -11,9 +11,8 @@ from typing import Protocol
 
 from causalft.datasets.stores import FolderStore, ImageStore, SliceStore, ZipStore, list_folder, list_zip
 from causalft.datasets.tars import TarIndex, index_tar, is_tar_name, tar_compression
-from causalft.errors import CausalFTError, nearest
-from causalft.files import decode_text, read_text, require_regular
-from causalft.printable import short
+from causalft.errors import CausalFTError, nearest, short
+from causalft.runs.files import decode_text, read_text, require_regular
 
 __all__ = [
     "Container",

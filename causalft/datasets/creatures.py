@@ -7,8 +7,8 @@ import numpy as np
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.profiles import profile_counts
 from causalft.datasets.splits import Splits
-from causalft.known_data import CREATURES
-from causalft.phases import named
+from causalft.runs.limits import CREATURES
+from causalft.runs.progress import named
 from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
 __all__ = ["NAME", "creatures_longtail"]

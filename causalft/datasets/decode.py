@@ -14,7 +14,7 @@ from PIL import Image
 from causalft.datasets.cores import decode_threads
 from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.phases import phase
+from causalft.runs.progress import phase
 
 __all__ = ["damaged_images", "decode", "to_pixels"]
 

@@ -13,7 +13,7 @@ from causalft.datasets.decode import decode
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.overlap import pixels_digest
 from causalft.errors import CausalFTError, nearest
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["DUPLICATE_KINDS", "DuplicateReport", "duplicate_groups"]
 

@@ -16,7 +16,7 @@ from causalft.datasets.shards import LABEL_KINDS, expand_shards, sample_key, sha
 from causalft.datasets.tables import TABLE_SUFFIXES
 from causalft.datasets.tars import is_tar_name, tar_compression, walk_tar
 from causalft.errors import CausalFTError, nearest
-from causalft.files import require_regular
+from causalft.runs.files import require_regular
 
 __all__ = ["FORMATS", "absolute_path", "find_format", "find_paths"]
 

@@ -18,7 +18,7 @@ from causalft.datasets.metadata import factor_values
 from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import MAX_FILE_BYTES
 from causalft.errors import CausalFTError, nearest
-from causalft.files import read_bytes
+from causalft.runs.files import read_bytes
 
 __all__ = ["is_saved_dataset", "read_saved_dataset"]
 

@@ -17,9 +17,8 @@ from causalft.datasets.containers import FolderContainer, ZipContainer, existing
 from causalft.datasets.labels import class_key
 from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.stores import ArrayStore, ImageStore
-from causalft.errors import CausalFTError, nearest
-from causalft.notebook import ShownAsTable
-from causalft.printable import as_bytes
+from causalft.errors import CausalFTError, as_bytes, nearest
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["ImageSet"]
 
@@ -36,7 +35,7 @@ class ImageSet(ShownAsTable):
     labels : (n,) array of int64 in [0, K)
     files : list of str, length n
         Name of each image, relative to what was opened; with escapes where no encoding can print it
-        (`causalft.printable.escape_name`), so that a name can be written anywhere.
+        (`causalft.errors.escape_name`), so that a name can be written anywhere.
     factors : (n,) array or None
         Semantic factor of each image, where it is known.
     splits : dict of str to (n_split,) array of int64

@@ -13,9 +13,8 @@ from PIL import Image
 
 from causalft.datasets.modes import to_rgb
 from causalft.datasets.strips import middle_of_strip
-from causalft.errors import CausalFTError
-from causalft.files import read_bytes
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
+from causalft.runs.files import read_bytes
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "fit_square", "is_image_name", "read_image", "upright_rgb"]
 

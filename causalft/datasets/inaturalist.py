@@ -15,9 +15,8 @@ from causalft.datasets.labels import encode, is_whole_number, label_text, whole_
 from causalft.datasets.layout import split_of_name
 from causalft.datasets.paths import find_files
 from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
-from causalft.errors import CausalFTError
-from causalft.files import is_regular, parse_json, read_text
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
+from causalft.runs.files import is_regular, parse_json, read_text
 
 __all__ = ["json_files_in", "read_inaturalist"]
 

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.errors import CausalFTError
-from causalft.printable import escape_name, first_few, short
+from causalft.errors import CausalFTError, escape_name, first_few, short
 
 __all__ = [
     "Labels",

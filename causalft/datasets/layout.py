@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from causalft.datasets.images import is_image_name
 from causalft.datasets.labels import class_order, encode
-from causalft.errors import CausalFTError
-from causalft.printable import first_few, several, short
+from causalft.errors import CausalFTError, first_few, several, short
 
 __all__ = ["SPLIT_NAMES", "Layout", "arrange", "is_ignored", "split_of_name"]
 

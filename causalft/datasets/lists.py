@@ -16,9 +16,8 @@ from causalft.datasets.labels import encode
 from causalft.datasets.layout import split_of_name
 from causalft.datasets.paths import find_files
 from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
-from causalft.errors import CausalFTError
-from causalft.files import is_regular, read_text
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
+from causalft.runs.files import is_regular, read_text
 
 __all__ = ["LIST_SUFFIXES", "first_image", "list_files_in", "read_lists"]
 

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from causalft.datasets.labels import encode, is_whole_number, whole_number
 from causalft.datasets.paths import typed_path
-from causalft.errors import CausalFTError
-from causalft.printable import short, unescape_name
-from causalft.tables import header_of, parse_table
+from causalft.errors import CausalFTError, short, unescape_name
+from causalft.runs.tables import header_of, parse_table
 
 __all__ = ["factor_values", "factors_from_csv"]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.errors import CausalFTError, nearest
-from causalft.known_data import PRIOR_ORDERS
-from causalft.notebook import ShownAsTable
+from causalft.runs.limits import PRIOR_ORDERS
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["PRIOR_ORDERS", "Orders", "choose_orders", "order_against", "spearman"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalft.datasets.image_set import ImageSet
 from causalft.imbalance import GROUPS, data_groups, imbalance_factor
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Overview", "overview"]
 

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from causalft.datasets.containers import Container, existing
-from causalft.errors import CausalFTError
-from causalft.printable import first_few, unescape_name
+from causalft.errors import CausalFTError, first_few, unescape_name
 
 __all__ = ["existing_path", "find_files", "typed_path"]
 
@@ -53,7 +52,7 @@ def find_files(container: Container, paths: Sequence[str], where: str) -> list[s
     r"""Return the names in a container of the files that a table or list names.
 
     A path is relative to the container. Where nothing is there, it may be meant as Windows writes it
-    (``cat\1.png``), with a slash in front (``/cat/1.png``), with the escapes of `causalft.printable`, or with its
+    (``cat\1.png``), with a slash in front (``/cat/1.png``), with the escapes of `causalft.errors`, or with its
     letters composed in another way.
 
     Parameters

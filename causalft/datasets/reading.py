@@ -14,8 +14,7 @@ from causalft.datasets.class_names import ClassNames, name_classes
 from causalft.datasets.labels import doubts, is_whole_number, whole_number
 from causalft.datasets.layout import SPLIT_NAMES
 from causalft.datasets.stores import ImageStore
-from causalft.errors import CausalFTError, nearest
-from causalft.printable import escape_name, first_few, one_line, several, short
+from causalft.errors import CausalFTError, escape_name, first_few, nearest, one_line, several, short
 
 __all__ = ["ReadOptions", "Reading", "assemble", "split_rows", "without_repeats"]
 
@@ -48,7 +47,7 @@ class Reading:
     rows : (n,) array of int64
         Row of each image in the store.
     files : list of str, length n
-        Their names, printable (`causalft.printable.escape_name`); the store knows them as they are.
+        Their names, printable (`causalft.errors.escape_name`); the store knows them as they are.
     labels : (n,) array of int64 in [0, K)
     class_names : tuple of str, length K
     splits : dict of str to array of int64

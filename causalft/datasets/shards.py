@@ -17,9 +17,8 @@ from causalft.datasets.metadata import factor_values
 from causalft.datasets.reading import Reading, ReadOptions, assemble
 from causalft.datasets.stores import SliceStore
 from causalft.datasets.tars import tar_compression, walk_tar
-from causalft.errors import CausalFTError
-from causalft.files import is_regular, parse_json
-from causalft.printable import first_few, short
+from causalft.errors import CausalFTError, first_few, short
+from causalft.runs.files import is_regular, parse_json
 
 __all__ = ["expand_shards", "read_shards", "sample_key", "shards_in"]
 

@@ -24,7 +24,7 @@ from causalft.datasets.reading import Reading, ReadOptions
 from causalft.datasets.shards import read_shards
 from causalft.datasets.tables import read_image_table
 from causalft.errors import CausalFTError, nearest
-from causalft.phases import named
+from causalft.runs.progress import named
 
 __all__ = ["ImageSet", "open_images"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
-from causalft.limits import AUTO
+from causalft.runs.limits import AUTO
 
 __all__ = ["AUTO", "FIT_CAPS", "POOL_CAPS", "SplitSizes", "check_size", "choose_sizes", "sizes_that_work"]
 

@@ -21,7 +21,7 @@ from causalft.datasets.split_sizes import (
 )
 from causalft.errors import CausalFTError
 from causalft.imbalance import imbalance_factor as measured_imbalance
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Splits", "cut_splits", "pool_splits"]
 

@@ -16,9 +16,8 @@ from PIL import Image
 
 from causalft.datasets.images import read_image
 from causalft.datasets.layout import is_ignored
-from causalft.errors import CausalFTError
-from causalft.files import read_bytes, require_regular
-from causalft.printable import first_few, several
+from causalft.errors import CausalFTError, first_few, several
+from causalft.runs.files import read_bytes, require_regular
 
 __all__ = [
     "ArrayStore",

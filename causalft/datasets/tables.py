@@ -11,9 +11,8 @@ from causalft.datasets.labels import encode
 from causalft.datasets.metadata import factor_values
 from causalft.datasets.paths import find_files
 from causalft.datasets.reading import Reading, ReadOptions, assemble, split_rows, without_repeats
-from causalft.errors import CausalFTError, nearest
-from causalft.printable import first_few, short
-from causalft.tables import TABLE_SUFFIXES, Table, read_table
+from causalft.errors import CausalFTError, first_few, nearest, short
+from causalft.runs.tables import TABLE_SUFFIXES, Table, read_table
 
 __all__ = ["TABLE_SUFFIXES", "read_image_table"]
 

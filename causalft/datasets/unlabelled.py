@@ -15,9 +15,8 @@ from PIL import Image
 from causalft.datasets.image_set import ImageSet
 from causalft.datasets.images import is_image_name
 from causalft.datasets.stores import FolderStore, ImageStore, ZipStore, list_folder, list_zip
-from causalft.errors import CausalFTError
-from causalft.files import parse_json, require_regular
-from causalft.printable import escape_name, short, unescape_name
+from causalft.errors import CausalFTError, escape_name, short, unescape_name
+from causalft.runs.files import parse_json, require_regular
 
 __all__ = ["listed_paths", "unlabelled_images"]
 
@@ -39,7 +38,7 @@ def unlabelled_images(
     -------
     ImageSet
         All under the one class ``unlabelled``; ``files`` are the paths as a person would type them, with escapes where
-        they cannot be printed (`causalft.printable`). Inside a zip: ``photos.zip/folder/1.jpg``.
+        they cannot be printed (`causalft.errors`). Inside a zip: ``photos.zip/folder/1.jpg``.
 
     Raises
     ------

@@ -8,8 +8,8 @@ from causalft.datasets.image_set import ImageSet
 from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.conclusion import points
 from causalft.errors import CausalFTError
+from causalft.report.drawing import thumbnail_uri
 from causalft.report.html import Card, Section, Table, Thumbnail
-from causalft.report.thumbnails import thumbnail_uri
 
 __all__ = ["TITLE", "class_cards", "class_section", "class_table"]
 

@@ -27,7 +27,7 @@ from causalft.imbalance import (
     group_accuracy,
     prior_groups,
 )
-from causalft.phases import named
+from causalft.runs.progress import named
 
 __all__ = ["diagnose"]
 

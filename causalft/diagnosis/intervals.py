@@ -33,7 +33,7 @@ from causalft.confidence import Z95, share_interval
 from causalft.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Interval", "bootstrap", "resampled_accuracies"]
 

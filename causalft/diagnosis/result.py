@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.plots import DiagnosisPlots
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["CONTROL_KINDS", "BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore", "count"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from causalft.errors import CausalFTError
-from causalft.runs import Run
-from causalft.shapes import check_shape
+from causalft.runs.documents import check_shape
+from causalft.runs.folder import Run
 from causalft.strata.tuning_settings import Tuning
 
 __all__ = ["CLASSIFIERS", "FitConfig", "FitMetrics", "check_fit_config", "open_classifier", "open_fit"]
@@ -180,7 +180,7 @@ def open_fit(path: str | os.PathLike[str]) -> Run:
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.runs.Run.open`, and for a key that is missing or holds something else; names file and key.
+        As :meth:`causalft.runs.folder.Run.open`, and for a key that is missing or holds something else; names file and key.
     """
     run = Run.open(path, kind="fit")
     check_fit_config(run)

@@ -21,7 +21,7 @@ from causalft.estimators.fusion import (
 )
 from causalft.estimators.kinds import Kind
 from causalft.estimators.stratum_prior import estimate_stratum_prior
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Mixing", "check_mixing", "fit_mixing"]
 

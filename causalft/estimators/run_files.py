@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from causalft.runs import Run
+from causalft.runs.folder import Run
 
 __all__ = [
     "EXPORT_FORMATS",

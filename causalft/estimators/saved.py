@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
-from causalft.runs import Run
+from causalft.runs.folder import Run
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.zoo import Zoo
 

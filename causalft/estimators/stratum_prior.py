@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import label_log_probabilities
 from causalft.estimators.kinds import Kind
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["StratumPrior", "estimate_stratum_prior"]
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from causalft.confidence import mean_interval
 from causalft.errors import CausalFTError
 from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
-from causalft.notebook import ShownAsTable
-from causalft.phases import steps
+from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import steps
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from causalft.lazy import lazy_names
+from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
     from causalft.fitting.data import load_splits

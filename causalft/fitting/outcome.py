@@ -18,7 +18,7 @@ from causalft.fitting.scores import mean_class_accuracy
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import balancing_weights, class_accuracy, group_accuracy, prior_groups
 from causalft.priors import debias, kl_divergence, rank_correlation
-from causalft.runs import Run, atomic_path
+from causalft.runs.folder import Run, atomic_path
 
 __all__ = ["class_reports", "diagnose_run", "fuse_seeds", "write_predictions"]
 

@@ -20,7 +20,7 @@ from causalft.fitting.doubts import doubts
 from causalft.fitting.probe_settings import ProbeSettings
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.priors import prior_on_validation
-from causalft.runs import made_record
+from causalft.runs.folder import made_record
 from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
 from causalft.strata.zoo import Zoo

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from causalft.fitting.settings import FitSettings
+from causalft.runs import limits
 from causalft.tuning.names import HEADS, optimum_of
 
 __all__ = ["ProbeSettings", "config_of"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.fitting.settings import FitSettings
-from causalft.known_data import PRIOR_ORDERS
+from causalft.runs.limits import PRIOR_ORDERS
 from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["fit_command"]

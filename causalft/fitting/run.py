@@ -22,9 +22,9 @@ from causalft.fitting.outcome import class_reports, diagnose_run, write_predicti
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import imbalance_factor as measured_imbalance
-from causalft.locks import writing
-from causalft.notebook import ShownAsTable
-from causalft.runs import Run, made_record, no_empty_run
+from causalft.runs.folder import Run, made_record, no_empty_run
+from causalft.runs.locks import writing
+from causalft.runs.notebook import ShownAsTable
 from causalft.strata.features import FeatureCache
 from causalft.strata.leakage import write_seen
 from causalft.strata.tuning_settings import Tuning

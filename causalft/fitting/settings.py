@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
 from causalft.fitting.control import CONTROLS, control_members
-from causalft.known_data import CREATURES
+from causalft.runs import limits
+from causalft.runs.limits import CREATURES
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 from causalft.strata.zoo import open_zoo
 from causalft.strata.zoo_abc import Zoo, check_strata

@@ -25,7 +25,7 @@ from causalft.fitting.doubts import doubts
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
 from causalft.imbalance import balancing_weights
-from causalft.runs import Run, made_record
+from causalft.runs.folder import Run, made_record
 from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.tuned import TunedStratum, tuning_as_saved

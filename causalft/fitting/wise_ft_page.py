@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from causalft.diagnosis.conclusion import points
 from causalft.diagnosis.intervals import Interval
 from causalft.imbalance import GROUPS
-from causalft.phases import named
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, SERIES, figure_style, new_figure
-from causalft.runs import Run, write_text
+from causalft.runs.folder import Run, write_text
+from causalft.runs.progress import named
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from causalft.lazy import lazy_names
+from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
     from causalft.priors.bootstrap import PriorIntervals, bootstrap_prior

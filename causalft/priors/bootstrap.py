@@ -13,13 +13,13 @@ from scipy.stats import t as student
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, prior_groups
-from causalft.notebook import ShownAsTable
-from causalft.phases import named
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.estimate import PriorEstimate, fit_table
 from causalft.priors.offsets import Table, solve
 from causalft.priors.profile import Imbalance, imbalance_of
 from causalft.priors.strength import effective_size
+from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import named
 
 __all__ = ["PriorIntervals", "bootstrap_prior"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
-from causalft.notebook import ShownAsTable
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.offsets import Table, solve
 from causalft.priors.strength import choose_strength
+from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["PriorEstimate", "debias", "estimate_prior"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import log_softmax
 
-from causalft.phases import named
 from causalft.priors.checks import check_logits
 from causalft.priors.estimate import PriorEstimate, estimate_prior
+from causalft.runs.progress import named
 
 __all__ = ["prior_on_validation"]
 

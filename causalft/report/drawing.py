@@ -14,8 +14,10 @@ from causalft.report.style import ON_DARK, ON_LIGHT, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
-__all__ = ["Drawing", "dark_colour", "draw", "svg_uri", "to_narrow"]
+__all__ = ["Drawing", "SIDE", "dark_colour", "draw", "svg_uri", "thumbnail_uri", "to_narrow"]
+
 
 NARROW_INCHES = 4.3
 """Width of a figure for a phone: its 9-point text comes out at about 11 pixels on a screen of 375."""
@@ -257,3 +259,34 @@ def _has_labels(axes: Any) -> bool:
 
 def _legend_of(legend: Any) -> tuple[list[Any], list[str]]:
     return list(legend.legend_handles), [text.get_text() for text in legend.get_texts()]
+
+
+SIDE = 96
+"""Longest side of a thumbnail in pixels."""
+
+
+def thumbnail_uri(image: Image.Image, side: int = SIDE) -> str:
+    """Shrink an upright RGB image until neither side is longer than ``side``; return a JPEG as a ``data:`` address.
+
+    The image keeps its shape and is never enlarged. Nothing of its metadata (EXIF, colour profile) comes along.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Mode RGB, as :meth:`causalft.datasets.ImageSet.image` gives it. It is left as it is.
+    side : int
+        In pixels.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> uri = thumbnail_uri(Image.new("RGB", (4000, 3000), "red"))
+    >>> uri[:23], len(uri) < 2000
+    ('data:image/jpeg;base64,', True)
+    """
+    small = image.copy()
+    small.thumbnail((side, side))
+    small.info.clear()
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=82, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalft.runs import atomic_path
+from causalft.runs.folder import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

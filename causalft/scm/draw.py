@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from causalft.errors import CausalFTError, nearest
-from causalft.locks import locked
-from causalft.runs import atomic_path, check_place, write_text
+from causalft.runs.folder import atomic_path, check_place, write_text
+from causalft.runs.locks import locked
 from causalft.scm.graph import latent_nodes
 from causalft.scm.graph_text import FILL, LINE, WRITERS, node_roles
 from causalft.scm.layout import count_steps, layered_layout

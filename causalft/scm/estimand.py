@@ -8,7 +8,7 @@ from typing import Any
 
 import networkx as nx
 
-from causalft.notebook import ShownAsTable
+from causalft.runs.notebook import ShownAsTable
 from causalft.scm.general_id import Expression, Hedge, Probability, Product, Ratio, Sum, needed_names
 
 __all__ = ["Estimand", "Identification", "backdoor", "frontdoor", "general", "instrument"]

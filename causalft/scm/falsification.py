@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from causalft.notebook import ShownAsTable
-from causalft.runs import plain
+from causalft.runs.folder import plain
+from causalft.runs.notebook import ShownAsTable
 from causalft.scm.independence import IndependenceTest
 from causalft.scm.p_words import p_words
 from causalft.scm.rival import Change, Relabelings

@@ -15,7 +15,7 @@ import networkx as nx
 import numpy as np
 
 from causalft.errors import CausalFTError
-from causalft.phases import named
+from causalft.runs.progress import named
 from causalft.scm.falsification import LARGE_ENOUGH, Falsification, Line
 from causalft.scm.graph import as_dag, latent_nodes, observed_nodes
 from causalft.scm.independence import IndependenceTest, independence_test

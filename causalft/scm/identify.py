@@ -15,7 +15,7 @@ from typing import Any
 import networkx as nx
 
 from causalft.errors import CausalFTError
-from causalft.phases import named
+from causalft.runs.progress import named
 from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, general, instrument
 from causalft.scm.general_id import Hedge, identify_generally

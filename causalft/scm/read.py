@@ -9,9 +9,8 @@ from pathlib import Path
 
 import networkx as nx
 
-from causalft.errors import CausalFTError, nearest
-from causalft.files import read_bytes
-from causalft.printable import short
+from causalft.errors import CausalFTError, nearest, short
+from causalft.runs.files import read_bytes
 from causalft.scm.formats.dagitty import parse_dagitty
 from causalft.scm.formats.dot import parse_dot
 from causalft.scm.formats.edge_list import parse_edge_list

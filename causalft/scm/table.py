@@ -11,8 +11,8 @@ import networkx as nx
 import numpy as np
 
 from causalft.errors import CausalFTError, nearest
+from causalft.runs.tables import read_frame
 from causalft.scm.graph import require_node
-from causalft.tables import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     CausalFTError
-        If it cannot be read (see :func:`causalft.tables.read_frame`), or has no row.
+        If it cannot be read (see :func:`causalft.runs.tables.read_frame`), or has no row.
     """
     table = read_frame(path)
     if len(table) == 0:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
-from causalft.runs import read_json, write_json
-from causalft.shapes import check_shape
-from causalft.strata.hashes import sha256_file
+from causalft.runs.documents import check_shape
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import read_json, write_json
 
 __all__ = ["ModelCard", "sha256_file"]
 

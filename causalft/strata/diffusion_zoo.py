@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from causalft import limits
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path, read_json, write_json
+from causalft.runs import limits
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import atomic_path, read_json, write_json
 from causalft.strata.diffusion_captions import FAULTS, TEMPLATES, caption_table
 from causalft.strata.diffusion_pool import rendered_pool
 from causalft.strata.diffusion_pretrain import DENOISER, train_denoiser
 from causalft.strata.diffusion_vae import DECODER, VAE, sharpen_decoder, train_vae
-from causalft.strata.hashes import sha256_file
 from causalft.strata.mini_diffusion import (
     DiffusionConfig,
     build_scheduler,

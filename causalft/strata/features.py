@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from causalft.datasets.sources import ImageSet
-from causalft.errors import CausalFTError
-from causalft.printable import as_bytes
+from causalft.errors import CausalFTError, as_bytes
 from causalft.strata.crops import Crops
 from causalft.strata.features_crops import n_views, view_cut
 from causalft.strata.features_store import CacheEntry, FeatureCache, default_cache_folder

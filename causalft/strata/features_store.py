@@ -19,10 +19,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
-from causalft.runs import plain, read_json, write_json
-from causalft.strata.cache_folder import cache_folder
+from causalft.runs.files import cache_folder, sha256_file
+from causalft.runs.folder import plain, read_json, write_json
 from causalft.strata.features_write import file_size, write_rows
-from causalft.strata.hashes import sha256_file
 
 __all__ = ["CacheEntry", "FeatureCache", "default_cache_folder"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
-from causalft.runs import read_json, write_json
+from causalft.runs.folder import read_json, write_json
 
 __all__ = ["file_size", "write_rows"]
 

@@ -13,7 +13,7 @@ from causalft.datasets.image_set import ImageSet
 from causalft.datasets.overlap import shared_images, with_hash
 from causalft.datasets.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.runs import Run, atomic_path
+from causalft.runs.folder import Run, atomic_path
 from causalft.strata.zoo import MiniZoo
 from causalft.strata.zoo_abc import Zoo
 

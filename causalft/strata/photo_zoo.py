@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalft import limits
 from causalft.datasets.decode import decode
 from causalft.datasets.longtail import draw_longtail, largest_head
 from causalft.datasets.orders import choose_orders
@@ -24,7 +23,8 @@ from causalft.datasets.sources import ImageSet
 from causalft.datasets.split_sizes import AUTO
 from causalft.datasets.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
-from causalft.runs import Run, atomic_path, read_json, write_json
+from causalft.runs import limits
+from causalft.runs.folder import Run, atomic_path, read_json, write_json
 from causalft.strata.leakage import MANIFEST
 from causalft.strata.mini import MiniConfig
 from causalft.strata.pretrain import PretrainingLoss

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
+from causalft.runs.folder import atomic_path
 from causalft.strata.cards import ModelCard, sha256_file
 from causalft.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.tuning.losses import caption_bank_loss, in_batch_contrastive_loss

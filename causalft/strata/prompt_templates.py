@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
-from causalft.files import parse_json, read_text
+from causalft.runs.files import parse_json, read_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from torch import Tensor
 from causalft.datasets.cores import decode_threads
 from causalft.datasets.sources import ImageSet
 from causalft.errors import CausalFTError
-from causalft.phases import phase
+from causalft.runs.progress import phase
 from causalft.strata.crops import Crops
 
 __all__ = ["Cut", "batches", "stream_crops"]

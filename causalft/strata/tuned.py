@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
+from causalft.runs.files import sort_metadata
+from causalft.runs.folder import atomic_path
 from causalft.strata.crops import Crops
 from causalft.strata.encoder import autocast
 from causalft.strata.features_crops import n_views, view_cut
@@ -22,7 +23,6 @@ from causalft.strata.stratum import Stratum
 from causalft.strata.stream import batches, stream_crops
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
-from causalft.tensor_header import sort_metadata
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.heads import make_head
 from causalft.tuning.precision import settle_precision

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
+from causalft.runs import limits
 from causalft.strata.prompt_templates import check_template
 from causalft.strata.test_time_views import n_views
 from causalft.tuning.names import (

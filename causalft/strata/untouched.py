@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
+from causalft.runs.folder import atomic_path
 from causalft.strata.encoder import autocast, open_frozen
 from causalft.strata.stratum import Stratum
 from causalft.strata.tuning_settings import Tuning, check_gla

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from causalft.errors import CausalFTError
-from causalft.strata.hashes import sha256_file
+from causalft.runs.files import sha256_file
 from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.weight_store import WeightStore
 

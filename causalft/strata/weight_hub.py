@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalft.errors import CausalFTError
-from causalft.phases import named
+from causalft.runs.progress import named
 from causalft.strata.weight_names import WeightName
 from causalft.strata.weight_store import WeightStore
 

@@ -10,10 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path, read_json, write_json
-from causalft.shapes import check_shape
-from causalft.strata.cache_folder import cache_folder
-from causalft.strata.hashes import sha256_file
+from causalft.runs.documents import check_shape
+from causalft.runs.files import cache_folder, sha256_file
+from causalft.runs.folder import atomic_path, read_json, write_json
 from causalft.strata.weight_names import WeightName
 
 __all__ = ["StoredFile", "WeightStore", "check_sha256", "expected_sha256", "weights_folder"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causalft.errors import CausalFTError
-from causalft.locks import locked, writing
-from causalft.runs import atomic_path, check_place
-from causalft.strata.hashes import sha256_file
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import atomic_path, check_place
+from causalft.runs.locks import locked, writing
 from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.weight_hub import HubFile, WeightSource
 from causalft.strata.weight_kind import file_kind, is_pickle

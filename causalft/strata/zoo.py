@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from causalft.errors import CausalFTError
-from causalft.runs import read_json
+from causalft.runs.folder import read_json
 from causalft.strata.cards import ModelCard, sha256_file
 from causalft.strata.pretrained import PretrainedZoo
 from causalft.strata.weight_names import PRETRAINED

@@ -9,8 +9,8 @@ import torch
 
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
-from causalft.phases import named
 from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
+from causalft.runs.progress import named
 from causalft.strata.stratum import Stratum
 
 __all__ = ["MemberCheck", "check_member"]

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.runs import atomic_path
-from causalft.tensor_header import sort_metadata
+from causalft.runs.files import sort_metadata
+from causalft.runs.folder import atomic_path
 
 __all__ = ["Progress", "all_finite", "load_checkpoint", "save_checkpoint", "trained_state"]
 

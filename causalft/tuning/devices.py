@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from causalft.errors import CausalFTError
-from causalft.limits import check_device
+from causalft.runs.limits import check_device
 from causalft.tuning.processes import local_device
 
 __all__ = ["pick_device"]

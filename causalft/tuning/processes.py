@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from causalft.errors import CausalFTError
-from causalft.limits import torch_seed
+from causalft.runs.limits import torch_seed
 from causalft.tuning.recipe import Recipe
 
 __all__ = ["Processes", "is_main_process", "join_processes", "local_device"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from causalft import limits
 from causalft.errors import CausalFTError, nearest
+from causalft.runs import limits
 
 __all__ = ["OPTIMIZERS", "PRECISIONS", "SCHEDULES", "History", "Recipe"]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.limits import torch_seed
-from causalft.phases import Phase, phase
-from causalft.runs import remove_for_good
+from causalft.runs.folder import remove_for_good
+from causalft.runs.limits import torch_seed
+from causalft.runs.progress import Phase, phase
 from causalft.tuning.checkpoint import Progress, all_finite, load_checkpoint, save_checkpoint, trained_state
 from causalft.tuning.loss_watch import LossWatch
 from causalft.tuning.memory import cut, free_memory, out_of_memory

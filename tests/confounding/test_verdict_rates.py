@@ -9,7 +9,7 @@ import pytest
 from causalft.confounding.verdict_rates import VerdictRates, verdict_rates
 from causalft.confounding.verify import Plan, verify_confounder
 from causalft.errors import CausalFTError
-from causalft.runs import Run
+from causalft.runs.folder import Run
 from synthetic.designs import make_design
 
 SMALL = Plan("resnet8", 2, 12, 24, 400)

@@ -9,8 +9,7 @@ import pytest
 from causalft.datasets.containers import open_container
 from causalft.datasets.paths import find_files
 from causalft.datasets.sources import open_images
-from causalft.errors import CausalFTError
-from causalft.printable import escape_name
+from causalft.errors import CausalFTError, escape_name
 from tests.datasets import kit
 
 WRITTEN = ["/cat/1.png", "cat\\2.png", "./dog//1.png", "\\emu\\1.png", "emu/./2.png"]

@@ -13,7 +13,7 @@ from causalft.datasets.images import read_image
 from causalft.datasets.sources import open_images
 from causalft.datasets.unlabelled import unlabelled_images
 from causalft.errors import CausalFTError
-from causalft.tables import read_table
+from causalft.runs.tables import read_table
 from tests.command_line import run, said
 from tests.datasets import kit
 

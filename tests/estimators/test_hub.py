@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from causalft.datasets.sources import open_images
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
 from causalft.estimators.strata import StrataClassifier
-from causalft.runs import Run, read_json
+from causalft.runs.folder import Run, read_json
 from causalft.tuning.adapters import bottleneck_width
 from causalft.tuning.towers import open_tower
 from causalft.tuning.tuners import apply_tuner

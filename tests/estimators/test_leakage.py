@@ -15,7 +15,7 @@ from causalft.datasets.sources import ImageSet, open_images
 from causalft.datasets.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
-from causalft.runs import Run
+from causalft.runs.folder import Run
 from causalft.strata.leakage import pretraining_pool
 from causalft.strata.photo_zoo import plan_photo_zoo, write_manifest
 from causalft.strata.tuning_settings import Tuning

@@ -17,7 +17,7 @@ from causalft.diagnosis.crosstable import gap_vectors, off_gap, own_gap
 from causalft.diagnosis.slope import UNIT, PriorSlope
 from causalft.errors import CausalFTError
 from causalft.imbalance import GROUPS, class_accuracy, group_accuracy, prior_groups
-from causalft.runs import to_json
+from causalft.runs.folder import to_json
 
 Simulate = Callable[..., Diagnosis]
 ROUNDING = 0.004  # accuracies are multiples of 1 / per_class

@@ -18,7 +18,7 @@ from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.page import write_fit_report
 from causalft.priors import prior_caveat
 from causalft.report.style import figure_style
-from causalft.runs import Run, to_json
+from causalft.runs.folder import Run, to_json
 
 
 @pytest.fixture(scope="module")

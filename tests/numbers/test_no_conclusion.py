@@ -11,7 +11,7 @@ import pytest
 from causalft.diagnosis import Diagnosis, Interval, diagnose
 from causalft.diagnosis.no_conclusion import ModelFacts, facts_of, reasons_of_models
 from causalft.diagnosis.page import headline
-from causalft.runs import to_json
+from causalft.runs.folder import to_json
 
 NAMES = ("clip", "openclip", "metaclip")
 CLAIMS = (

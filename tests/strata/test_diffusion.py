@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from causalft.confounding import prompt_check
 from causalft.confounding.prompt_check import check_prompts, diversity, name_cells, train_judge
 from causalft.errors import CausalFTError
-from causalft.runs import read_json
+from causalft.runs.folder import read_json
 from causalft.strata import diffusion_pretrain, diffusion_vae, diffusion_zoo
 from causalft.strata.diffusion_captions import EMPTY, FAULTS, caption_table
 from causalft.strata.diffusion_pool import rendered_pool, spoil

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from causalft.datasets.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
-from causalft.runs import Run, read_json
+from causalft.runs.folder import Run, read_json
 from causalft.strata.photo_pretrain import estimate_seconds, member_pixels
 from causalft.strata.photo_zoo import downstream_splits, plan_photo_zoo, write_manifest
 

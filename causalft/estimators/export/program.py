@@ -11,7 +11,7 @@ from torch import Tensor
 from causalft.errors import CausalFTError
 from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.preprocessing import PictureInput
-from causalft.phases import named
+from causalft.runs.progress import named
 
 __all__ = ["DTYPES", "largest_difference", "trace"]
 

@@ -16,7 +16,7 @@ from torch.fx import Node
 
 from causalft.errors import CausalFTError
 from causalft.estimators.export.standalone import FORMAT, OPERATIONS
-from causalft.tensor_header import sort_metadata
+from causalft.runs.files import sort_metadata
 
 __all__ = ["computation", "write_single_file"]
 

@@ -25,10 +25,10 @@ from causalft.estimators.fit_run import open_fit
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
 from causalft.estimators.strata import StrataClassifier
-from causalft.locks import writing
-from causalft.phases import named
-from causalft.runs import Run, check_place, plain, system_error, write_json
-from causalft.strata.hashes import sha256_file
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import Run, check_place, plain, system_error, write_json
+from causalft.runs.locks import writing
+from causalft.runs.progress import named
 
 __all__ = ["FORMATS", "TOLERANCE", "Export", "export_run"]
 

@@ -8,7 +8,7 @@ from causalft.estimators.hub.fetch import install, pull
 from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
 from causalft.estimators.hub.send import push
 from causalft.estimators.run_files import stored_precision
-from causalft.lazy import lazy_names
+from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
     from causalft.estimators.hub.half import HalfChange, half_change, half_files

@@ -17,8 +17,8 @@ from causalft.datasets.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import STORED, joined, tuned_files
 from causalft.estimators.strata import StrataClassifier
-from causalft.runs import Run
-from causalft.tensor_header import sorted_metadata
+from causalft.runs.files import sorted_metadata
+from causalft.runs.folder import Run
 
 __all__ = [
     "HalfChange",

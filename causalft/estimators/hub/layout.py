@@ -13,10 +13,10 @@ from causalft.errors import CausalFTError
 from causalft.estimators.portable import portable
 from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
 from causalft.estimators.tuned_files import check_tuned_files
-from causalft.locks import locked
 from causalft.report.html import without_images
-from causalft.runs import Run, read_json, to_json, write_bytes
-from causalft.strata.hashes import sha256_file
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import Run, read_json, to_json, write_bytes
+from causalft.runs.locks import locked
 
 __all__ = ["ADAPTER_BYTES", "MANIFEST", "digest", "layout", "write_layout"]
 

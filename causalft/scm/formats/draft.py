@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 
-from causalft.errors import CausalFTError
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
 from causalft.scm.graph import add_common_cause, as_dag, require_node
 from causalft.scm.marks import ARROW, CIRCLE, TAIL
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from causalft.errors import CausalFTError
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, CIRCLE, TAIL
 

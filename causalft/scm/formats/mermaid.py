@@ -10,8 +10,7 @@ from typing import NoReturn
 
 import networkx as nx
 
-from causalft.errors import CausalFTError
-from causalft.printable import short
+from causalft.errors import CausalFTError, short
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, TAIL
 

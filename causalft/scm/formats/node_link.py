@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 
 from causalft.errors import CausalFTError
-from causalft.files import parse_json
+from causalft.runs.files import parse_json
 from causalft.scm.formats.draft import Draft
 from causalft.scm.marks import ARROW, TAIL, edge_marks, latency, truth_value
 

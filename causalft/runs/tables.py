@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
-from causalft.files import read_text, require_regular
-from causalft.printable import short
+from causalft.runs.files import read_text, require_regular
+from causalft.errors import short
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.locks import check_not_written
-from causalft.printable import escape_name
+from causalft.runs.locks import check_not_written
+from causalft.errors import escape_name
 from causalft.version import __version__
 
 __all__ = [
@@ -214,7 +214,7 @@ def made_record() -> dict[str, str]:
 def plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null.
 
-    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.printable`,
+    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.errors`,
     which every command that reads a path understands.
     """
     if isinstance(value, dict):

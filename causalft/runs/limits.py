@@ -7,10 +7,10 @@ import numbers
 import re
 from dataclasses import dataclass
 from typing import Any
-
 from causalft.errors import CausalFTError
 
-__all__ = ["Limits", "check_device", "check_text", "shown", "torch_seed", "words_of_seed"]
+__all__ = ["CREATURES", "Limits", "PRIOR_ORDERS", "check_device", "check_text", "shown", "torch_seed", "words_of_seed"]
+
 
 _SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -237,3 +237,10 @@ def words_of_seed(number: int) -> int | list[int]:
     (7, [1, 1])
     """
     return number if number < 2**32 else [number % 2**32, number >> 32]
+
+
+CREATURES = "creatures-lt"
+"""The built-in set (:mod:`causalft.datasets.creatures`)."""
+
+PRIOR_ORDERS = ("consistency", "reverse", "balance")
+"""How a downstream order can stand to a label prior (Chen et al., ICML 2025, Fig. 7)."""

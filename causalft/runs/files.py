@@ -1,4 +1,4 @@
-"""Files that a person names, read whole: regular files only, as bytes, text or JSON, or one clear error."""
+"""Files that a person names, their hashes, tensors with equal bytes, and the cache folder of this machine."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import os
 import stat
 from collections.abc import Iterable
 from typing import Any
-
 from causalft.errors import CausalFTError
-from causalft.printable import short
+from causalft.errors import short
+import hashlib
+from pathlib import Path
 
-__all__ = ["decode_text", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular"]
+__all__ = ["cache_folder", "decode_text", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular", "sha256_file", "sort_metadata", "sorted_metadata"]
+
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -174,3 +176,70 @@ def _reason(error: Exception) -> str:
             return "it is a link that leads back to itself"
         return error.strerror or str(error)
     return str(error)
+
+
+def sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file with the keys of its metadata in order: equal tensors and metadata give equal bytes.
+
+    Examples
+    --------
+    >>> from safetensors.numpy import load, save
+    >>> import numpy as np
+    >>> made = sorted_metadata(save({"x": np.ones(2)}, {"b": "2", "a": "1"}))
+    >>> made[8:42].decode(), load(made)["x"].tolist()
+    ('{"__metadata__":{"a":"1","b":"2"},', [1.0, 1.0])
+    """
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+def sort_metadata(path: str | os.PathLike[str]) -> None:
+    """Put the metadata of a file in order, in place; only the header is written where its length stays."""
+    with open(path, "r+b") as file:
+        size = file.read(8)
+        header = file.read(int.from_bytes(size, "little"))
+        made = sorted_metadata(size + header)
+        if len(made) == len(size + header):
+            file.seek(0)
+            file.write(made)
+            return
+        rest = file.read()
+        file.seek(0)
+        file.write(made + rest)
+        file.truncate()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(name: str, variable: str) -> Path:
+    """Return the folder that an environment variable names, or ``causalft/NAME`` in the user's cache folder.
+
+    Parameters
+    ----------
+    name : str
+        Below ``$XDG_CACHE_HOME`` (``~/.cache`` where it is not set).
+    variable : str
+        Of the environment; empty counts as not set.
+
+    Examples
+    --------
+    >>> os.environ["MY_WEIGHTS"] = "/data/weights"
+    >>> cache_folder("weights", "MY_WEIGHTS").as_posix()
+    '/data/weights'
+    >>> del os.environ["MY_WEIGHTS"]
+    >>> cache_folder("weights", "MY_WEIGHTS").parts[-2:]
+    ('causalft', 'weights')
+    """
+    if chosen := os.environ.get(variable):
+        return Path(chosen).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "causalft" / name
