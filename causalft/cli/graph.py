@@ -71,8 +71,7 @@ def show(
     Text formats go to standard output if there is no --out.
     """
     from causalft.errors import CausalFTError
-    from causalft.scm.draw import save_graph
-    from causalft.scm.graph_text import WRITERS
+    from causalft.scm.draw import WRITERS, save_graph
 
     if out is None and kind not in WRITERS:
         raise CausalFTError(f"nowhere to draw: give --out graph.{kind or 'png'}")
@@ -238,7 +237,7 @@ def falsify(
     either way.
     """
     from causalft.errors import CausalFTError
-    from causalft.scm.falsify import falsify as test_graph
+    from causalft.scm.falsification import falsify as test_graph
     from causalft.scm.graph import causal_graph, latent_nodes
     from causalft.scm.read import read_graph
     from causalft.scm.table import read_table

@@ -171,7 +171,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 
     from causalft.confounding.page import GAPS, closed_sentence, interval
     from causalft.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
-    from causalft.scm.p_words import p_words
+    from causalft.scm.intervals import p_words
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"

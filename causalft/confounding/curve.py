@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from causalft.confidence import wilson
 from causalft.confounding.adjust import ESTIMATORS, estimate_do
 from causalft.confounding.table_intervals import interval
 from causalft.confounding.truth import SELECTION, Truth, total_variation, truth
@@ -17,6 +16,7 @@ from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import phase
 from causalft.scm.exact import query
+from causalft.scm.intervals import wilson
 from causalft.scm.mechanisms import DiscreteSCM
 
 __all__ = ["MIN_RUNS", "Curve", "CurvePoint", "curve", "label_of_code", "law_and_truth"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalft.errors import CausalFTError
 from causalft.runs.folder import plain
-from causalft.scm.falsify import holm as adjusted_p_values
+from causalft.scm.falsification import holm as adjusted_p_values
 
 __all__ = ["Power", "holm", "power"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.p_words import p_relation
+from causalft.scm.intervals import p_relation
 
 __all__ = ["Evidence"]
 

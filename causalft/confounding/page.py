@@ -7,7 +7,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from causalft.confidence import interval_text
 from causalft.confounding.words import (
     HEADLINES,
     TEST_NAMES,
@@ -20,7 +19,7 @@ from causalft.confounding.words import (
 from causalft.report.drawing import Drawing
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.runs.folder import write_text
-from causalft.scm.p_words import p_relation, p_words
+from causalft.scm.intervals import interval_text, p_relation, p_words
 
 __all__ = ["closed_sentence", "interval", "write_report"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from causalft.confidence import mean_interval
 from causalft.confounding.truth import Truth, total_variation
 from causalft.runs.notebook import ShownAsTable
+from causalft.scm.intervals import mean_interval
 
 __all__ = ["PictureEstimate", "estimate_from_pictures"]
 

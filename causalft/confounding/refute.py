@@ -20,8 +20,8 @@ import numpy as np
 from causalft.confounding.evidence import Evidence
 from causalft.errors import CausalFTError
 from causalft.runs.limits import words_of_seed
-from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.exact import interventional, query
+from causalft.scm.identify import import_dowhy
 from causalft.scm.mechanisms import DiscreteSCM
 
 __all__ = ["Refutation", "binary_roles", "effect", "groups_of", "refute", "true_effect"]

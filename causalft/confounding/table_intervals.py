@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalft.confidence import Z95, wilson
 from causalft.confounding.adjust import backdoor, estimate_do, frontdoor, ratio
+from causalft.scm.intervals import Z95, wilson
 
 __all__ = ["interval"]
 

@@ -6,7 +6,7 @@ mean. Its squared standard error is the larger of two: the variance between the 
 variance that the finite number of test pictures alone gives (stratified by class and factor, paired where
 cells share test pictures). Intervals and two-sided p-values are Student's t with S - 1 degrees of freedom.
 With one seed the spread of training is unknown, and only pictures count. The interval of an accuracy is never
-narrower than the mid-p interval of as many pictures as all seeds have (`causalft.confidence`), which matters at 0 and
+narrower than the mid-p interval of as many pictures as all seeds have (`causalft.scm.intervals`), which matters at 0 and
 1. A hierarchical bootstrap (seeds, then pictures within class and factor) is reported beside it as a check; where
 no draw differs from another it has no interval.
 """
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from causalft.confidence import interval_text, share_interval
 from causalft.runs.notebook import ShownAsTable
+from causalft.scm.intervals import interval_text, share_interval
 
 __all__ = [
     "CELLS",

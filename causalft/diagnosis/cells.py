@@ -12,7 +12,7 @@ __all__ = ["interval_text", "p_text"]
 
 
 def interval_text(value: Mapping[str, Any] | None) -> str:
-    """An interval as JSON, in percent or points, as :func:`causalft.confidence.interval_text` writes it.
+    """An interval as JSON, in percent or points, as :func:`causalft.scm.intervals.interval_text` writes it.
 
     Examples
     --------

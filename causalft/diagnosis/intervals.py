@@ -29,11 +29,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
-from causalft.confidence import Z95, share_interval
 from causalft.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.errors import CausalFTError
 from causalft.imbalance import class_accuracy
 from causalft.runs.notebook import ShownAsTable
+from causalft.scm.intervals import Z95, share_interval
 
 __all__ = ["Interval", "bootstrap", "resampled_accuracies"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.confidence import interval_text
 from causalft.diagnosis.intervals import Interval
+from causalft.scm.intervals import interval_text
 
 __all__ = [
     "MIN_CLASSES",

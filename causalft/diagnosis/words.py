@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from causalft.confidence import interval_text
 from causalft.diagnosis.intervals import Interval
+from causalft.scm.intervals import interval_text
 
 __all__ = ["points"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalft.confidence import interval_text
+from causalft.scm.intervals import interval_text
 
 __all__ = ["GROUPS", "cells", "code", "count", "number", "percent", "points", "share", "table", "text"]
 

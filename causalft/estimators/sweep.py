@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
-from causalft.confidence import mean_interval
 from causalft.errors import CausalFTError
 from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import steps
+from causalft.scm.intervals import mean_interval
 from causalft.tuning.head_start import class_means
 from causalft.tuning.heads import make_head
 from causalft.tuning.losses import make_loss

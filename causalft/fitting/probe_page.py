@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from causalft.confidence import interval_text
 from causalft.fitting.probe import best_head, best_neighbours
 from causalft.imbalance import GROUPS
 from causalft.report.drawing import draw
@@ -13,6 +12,7 @@ from causalft.report.html import Figure, Section, Table, made_line, place_name, 
 from causalft.report.style import SERIES, figure_style, new_figure
 from causalft.runs.folder import Run, write_text
 from causalft.runs.progress import named
+from causalft.scm.intervals import interval_text
 
 if TYPE_CHECKING:
     from pathlib import Path

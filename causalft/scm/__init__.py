@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from causalft.scm.draw import draw_graph, save_graph
+from causalft.scm.draw import draw_graph, save_graph, to_dagitty, to_dot, to_mermaid
 from causalft.scm.estimand import Estimand, Identification
-from causalft.scm.evaluate_id import general_formula
 from causalft.scm.exact import (
     Distribution,
     PositivityError,
     backdoor_adjustment,
     conditional,
     frontdoor_adjustment,
+    general_formula,
     interventional,
     query,
 )
-from causalft.scm.falsification import Falsification
-from causalft.scm.falsify import falsify
+from causalft.scm.falsification import Falsification, falsify
 from causalft.scm.graph import as_dag, causal_graph, latent_nodes, observed_nodes
-from causalft.scm.graph_text import to_dagitty, to_dot, to_mermaid
 from causalft.scm.identify import check_adjustment_set, check_frontdoor_set, identify, open_backdoor_path
 from causalft.scm.mechanisms import DiscreteSCM
 from causalft.scm.part_scm import PartSCM, part_types

@@ -7,22 +7,41 @@ supersets too, seeks front doors among the descendants of the treatment only, an
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import networkx as nx
 
 from causalft.errors import CausalFTError
 from causalft.runs.progress import named
-from causalft.scm.dowhy_quietly import import_dowhy
 from causalft.scm.estimand import Estimand, Identification, backdoor, frontdoor, general, instrument
 from causalft.scm.general_id import Hedge, identify_generally
 from causalft.scm.graph import as_dag, format_path, latent_nodes, observed_nodes, require_node
-from causalft.scm.instruments import find_instruments
+from causalft.scm.separation import find_instruments
 
-__all__ = ["check_adjustment_set", "check_frontdoor_set", "identify", "open_backdoor_path"]
+__all__ = ["check_adjustment_set", "check_frontdoor_set", "identify", "import_dowhy", "open_backdoor_path"]
+
+
+def import_dowhy(name: str = "dowhy") -> ModuleType:
+    """Import a module of DoWhy and leave ``sys.displayhook`` as it was.
+
+    Examples
+    --------
+    >>> hook = sys.displayhook
+    >>> callable(import_dowhy("dowhy.graph").get_instruments), sys.displayhook is hook
+    (True, True)
+    """
+    hook = sys.displayhook
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.displayhook = hook
+
 
 #: How many candidate sets one search may try before it says that its list may be incomplete.
 MAX_CHECKS = 20_000

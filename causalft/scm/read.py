@@ -14,9 +14,8 @@ from causalft.runs.files import read_bytes
 from causalft.scm.formats.dagitty import parse_dagitty
 from causalft.scm.formats.dot import parse_dot
 from causalft.scm.formats.edge_list import parse_edge_list
-from causalft.scm.formats.gml import parse_gml
 from causalft.scm.formats.mermaid import parse_mermaid
-from causalft.scm.formats.node_link import parse_node_link
+from causalft.scm.formats.networkx_files import parse_gml, parse_node_link
 
 __all__ = ["parse_edge_list", "read_graph"]
 

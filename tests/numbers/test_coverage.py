@@ -11,10 +11,10 @@ import pytest
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
-from causalft.confidence import mean_interval, share_interval, wilson
 from causalft.diagnosis import bootstrap
 from causalft.diagnosis.intervals import resampled_accuracies
 from causalft.diagnosis.weights import image_covariance
+from causalft.scm.intervals import mean_interval, share_interval, wilson
 
 
 @pytest.fixture(scope="module")

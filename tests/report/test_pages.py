@@ -11,7 +11,7 @@ from causalft.confounding.verdict import VERDICTS
 from causalft.confounding.words import HEADLINES
 from causalft.diagnosis.page import headline
 from causalft.report.html import place_name
-from causalft.scm.p_words import p_relation, p_words
+from causalft.scm.intervals import p_relation, p_words
 
 
 def measure(before: tuple[float, ...], after: tuple[float, ...], fall: tuple[float, ...]) -> dict[str, Any]:

@@ -446,7 +446,7 @@ def paper_edges():
 
 
 def test_dowhy_s_own_graph_with_an_unobserved_node(tmp_path):
-    from causalft.scm.dowhy_quietly import import_dowhy
+    from causalft.scm.identify import import_dowhy
 
     text = (
         'graph [ directed 1 node [ id "U" label "U" observed "no" ] node [ id "X" label "X" observed "yes" ] '

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.scm import as_dag, identify, latent_nodes, observed_nodes, parse_edge_list
-from causalft.scm.dowhy_quietly import import_dowhy
-from causalft.scm.instruments import find_instruments, is_instrument
+from causalft.scm.identify import import_dowhy
+from causalft.scm.separation import find_instruments, is_instrument
 from tests.scm.random_scms import dags
 
 

@@ -7,9 +7,9 @@ import re
 import networkx as nx
 
 from causalft.errors import CausalFTError
-from causalft.scm.formats.dot_grammar import DotNode, parse_dot_text
+from causalft.scm.formats.dot import DotNode, parse_dot_text
 from causalft.scm.formats.draft import Draft
-from causalft.scm.marks import ARROW, CIRCLE, TAIL, edge_marks, latency
+from causalft.scm.graph import ARROW, CIRCLE, TAIL, edge_marks, latency
 
 __all__ = ["parse_dagitty"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import networkx as nx
 
 from causalft.errors import CausalFTError, short
-from causalft.scm.graph import add_common_cause, as_dag, require_node
-from causalft.scm.marks import ARROW, CIRCLE, TAIL
+from causalft.scm.graph import ARROW, CIRCLE, TAIL, add_common_cause, as_dag, require_node
 
 __all__ = ["Draft"]
 

@@ -10,7 +10,7 @@ import networkx as nx
 
 from causalft.errors import CausalFTError, short
 from causalft.scm.formats.draft import Draft
-from causalft.scm.marks import ARROW, CIRCLE, TAIL
+from causalft.scm.graph import ARROW, CIRCLE, TAIL
 
 __all__ = ["parse_edge_list"]
 

@@ -12,7 +12,7 @@ import networkx as nx
 
 from causalft.errors import CausalFTError, short
 from causalft.scm.formats.draft import Draft
-from causalft.scm.marks import ARROW, TAIL
+from causalft.scm.graph import ARROW, TAIL
 
 __all__ = ["parse_mermaid"]
 

@@ -1,17 +1,15 @@
-"""95 % intervals of a share and of a mean that hold at the ends: at 0, at 1, and with few observations.
-
-The interval that a model or an experiment reports is made here or, for statistics of class accuracies, in
-:mod:`causalft.diagnosis.intervals`, which uses this file. How often they cover is measured by ``bench/coverage.py``.
-"""
+"""95 % intervals of a share and of a mean that hold at 0, at 1 and with few observations; p-values in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Z95", "interval_text", "mean_interval", "share_interval", "wilson"]
+__all__ = ["Z95", "interval_text", "mean_interval", "p_relation", "p_words", "share_interval", "wilson"]
+
 
 Z95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
@@ -168,3 +166,32 @@ def interval_text(
         digits += 1
     limits = f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]".replace("[-0.0,", "[0.0,")
     return f"{100 * estimate:{plus}.{digits}f}{unit} {limits}"
+
+
+SMALLEST = 1e-4
+"""Below this a p-value is printed as "< 1e-4": no test of ours knows its tail further than that."""
+
+
+def p_words(p: float) -> str:
+    """A p-value as a cell of a table.
+
+    Examples
+    --------
+    >>> p_words(0.0312), p_words(3e-17), p_words(0.0001), p_words(1.0), p_words(float("nan"))
+    ('0.031', '< 1e-4', '0.0001', '1', '')
+    """
+    if isnan(p):
+        return ""
+    return "< 1e-4" if p < SMALLEST else f"{p:.2g}"
+
+
+def p_relation(p: float) -> str:
+    """A p-value as the end of a sentence, after the letter p.
+
+    Examples
+    --------
+    >>> f"p {p_relation(0.031)}", f"p {p_relation(1e-9)}"
+    ('p = 0.031', 'p < 1e-4')
+    """
+    words = p_words(p)
+    return words if words.startswith("<") else f"= {words or 'unknown'}"
