@@ -22,8 +22,7 @@ def renderer(repeats: int, n_images: int = 2048) -> dict[str, Any]:
     """Creatures of 48 pixels."""
     import numpy as np
 
-    from synthetic.render import render_creatures
-    from synthetic.world import part_table
+    from synthetic.creatures import part_table, render_creatures
 
     rng = np.random.default_rng(0)
     parts, factors = part_table()[rng.integers(0, 60, n_images)], rng.integers(0, 4, n_images)
@@ -61,7 +60,7 @@ def tuning(repeats: int) -> dict[str, Any]:
 
 def mini_diffusion(repeats: int, n_images: int = 64) -> dict[str, Any]:
     """Pictures of the embedded mini Stable Diffusion with its own sampler, steps and guidance."""
-    from synthetic.pictures import Request, open_source
+    from synthetic.generate import Request, open_source
 
     source = open_source("stable-diffusion")
     wanted = [Request("cat", seed % 2, seed) for seed in range(n_images)]

@@ -1,25 +1,30 @@
-"""Draws pictures with a text-to-image pipeline of diffusers, one seed a picture, in batches of a fixed size."""
+"""The Stable Diffusion generator: checks its settings, loads the pipeline, draws with one seed per image."""
 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from causalft.errors import CausalFTError
-from synthetic.pipelines import Found
-from synthetic.prompts import Prompts
-from synthetic.request import Request
+from causalft.errors import CausalFTError, nearest
+from causalft.runs import limits
+from causalft.runs.folder import read_json
+from synthetic.gallery import Request
+from synthetic.pipelines import Found, find_pipeline, import_diffusers, load_pipeline
+from synthetic.prompts import Prompts, default_prompts, read_prompts
 
-__all__ = ["DiffusionSource"]
+__all__ = ["DiffusionSource", "PRECISIONS", "SCHEDULERS", "open_diffusion"]
 
 
 class DiffusionSource:
-    """A loaded pipeline that draws `Request`\\ s; made by `synthetic.open_diffusion.open_diffusion`.
+    """A loaded pipeline that draws `Request`\\ s; made by `synthetic.diffusion.open_diffusion`.
 
     Every picture starts from noise of its own generator, on the CPU. Batches have one fixed size, and the last is
     filled up, so that a picture does not depend on its neighbours.
@@ -152,3 +157,237 @@ def _out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
     )
+
+
+SCHEDULERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler-a": "EulerAncestralDiscreteScheduler",
+    "flow-euler": "FlowMatchEulerDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+"""Short name -> scheduler of diffusers; ``"auto"`` is the pipeline's own."""
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Name -> type of weights and activations; ``"auto"`` is fp16 on CUDA and fp32 elsewhere."""
+
+_WORDS = re.compile(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+")  # as the tokenizer of the mini cuts text
+
+
+def open_diffusion(
+    model: str = "mini",
+    *,
+    prompts: Prompts | str | None = None,
+    templates: Sequence[str] = (),
+    negative_prompt: str | None = None,
+    revision: str | None = None,
+    model_config: str | None = None,
+    size: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    scheduler: str = "auto",
+    precision: str = "auto",
+    device: str = "auto",
+    batch_size: int | str = "auto",
+    attention_slicing: str = "auto",
+    safety_checker: bool = True,
+    fetch: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> DiffusionSource:
+    """Load a text-to-image pipeline.
+
+    Parameters
+    ----------
+    model : ``"mini"`` (embedded), a folder, a ``.safetensors`` file, or OWNER/NAME of the hub.
+    prompts : `Prompts`, or a YAML file; those of the paper by default.
+    templates : names of the templates in use, in place of the prompts' own choice.
+    negative_prompt : in place of the prompts' own; ``""`` for none.
+    revision : branch, tag or commit of a model of the hub.
+    model_config : for one file, a folder or a model of the hub that describes its networks.
+    size : side of the pictures in pixels; the model's own by default.
+    steps, guidance : those of the pipeline by default, and for ``mini`` those it was measured with.
+    scheduler : name in `SCHEDULERS`, a class of diffusers, or ``"auto"`` for the pipeline's own.
+    precision : name in `PRECISIONS` or ``"auto"``.
+    device : ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    batch_size : pictures at once, or ``"auto"``.
+    attention_slicing : ``"on"`` (less memory, slower), ``"off"``, or ``"auto"``.
+    safety_checker : whether the pipeline's safety checker runs, where it has one.
+    fetch : whether the hub may be asked for what is not on this disk.
+    say : called with news, such as a halved batch; printed on standard error by default.
+
+    Raises
+    ------
+    CausalFTError
+        For a model that is not there or does not fit, and for any setting out of range.
+
+    References
+    ----------
+    Prompts: "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv 2501.15955), A/B sets.
+    """
+    chosen = _prompts(prompts, templates, negative_prompt)
+    if steps is not None:
+        limits.STEPS.check(steps, "steps")
+    if guidance is not None:
+        limits.GUIDANCE.check(guidance, "guidance")
+    if size is not None and size < 8:
+        raise CausalFTError(f"size {size} is too small to show a part; use at least 8 pixels")
+    if attention_slicing not in ("auto", "on", "off"):
+        raise CausalFTError(f"--attention-slicing {attention_slicing}: use auto, on or off")
+    if batch_size != "auto":
+        limits.BATCH_SIZE.check(batch_size, "batch_size")
+    where = _device(device)
+    dtype = _precision(precision, where)
+    found = find_pipeline(model, revision=revision, config=model_config, fetch=fetch)
+    pipeline = load_pipeline(found, dtype=PRECISIONS[dtype], device=where, safety_checker=safety_checker)
+    pipeline.set_progress_bar_config(disable=True)
+    takes = inspect.signature(pipeline.__call__).parameters
+    if "negative_prompt" not in takes and chosen.negative_prompt:
+        if negative_prompt:
+            raise CausalFTError(f"{model} ({type(pipeline).__name__}) takes no negative prompt")
+        chosen = _prompts(chosen, (), "")
+    card = _card(found)
+    sampler = card.get("sampler", {})
+    _check_prompts(pipeline, chosen, model, card.get("words"))
+    if scheduler != "auto":
+        pipeline.scheduler = _scheduler(pipeline, scheduler)
+    side = size or _native_size(pipeline)
+    sliced = attention_slicing == "on" or attention_slicing == "auto" and _little_memory(where)
+    if sliced:
+        pipeline.enable_attention_slicing()
+    own_guidance = takes["guidance_scale"].default if "guidance_scale" in takes else 1.0
+    checker = getattr(pipeline, "safety_checker", None) is not None
+    return DiffusionSource(
+        pipeline,
+        chosen,
+        found,
+        size=side,
+        steps=steps or int(sampler.get("steps") or _default(takes, "num_inference_steps", 30)),
+        guidance=guidance if guidance is not None else float(sampler.get("guidance") or own_guidance),
+        batch_size=batch_size if isinstance(batch_size, int) else _automatic_batch(where, side),
+        facts={
+            "precision": dtype,
+            "device": where.type,
+            "attention_slicing": "on" if sliced else "off",
+            "safety_checker": "on" if checker else "off",
+        },
+        say=say or _print,
+    )
+
+
+def _print(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+
+
+def _default(parameters: Mapping[str, inspect.Parameter], name: str, otherwise: int) -> int:
+    value = parameters[name].default if name in parameters else None
+    return value if isinstance(value, int) and value > 0 else otherwise
+
+
+def _prompts(prompts: Prompts | str | None, templates: Sequence[str], negative_prompt: str | None) -> Prompts:
+    if isinstance(prompts, Prompts):
+        chosen = prompts
+    else:
+        chosen = default_prompts() if prompts is None else read_prompts(prompts)
+    if templates:
+        chosen = chosen.using(templates)
+    if negative_prompt is not None:
+        chosen = Prompts(chosen.classes, chosen.templates, chosen.use, negative_prompt)
+    return chosen
+
+
+def _card(found: Found) -> dict[str, Any]:
+    """What `causalft zoo pretrain-diffusion` wrote about its pipeline: its sampler, and the words it knows."""
+    card = found.path / "card.json"
+    known = read_json(card) if card.is_file() else {}
+    return known if isinstance(known, dict) else {}
+
+
+def _check_prompts(pipeline: Any, prompts: Prompts, model: str, words: Sequence[str] | None) -> None:
+    """Refuse what the model cannot read: a prompt that would be cut, as its part stands last, or an untrained word."""
+    tokenizer = getattr(pipeline, "tokenizer", None)
+    limit = getattr(tokenizer, "model_max_length", None)
+    texts = [
+        prompts.using([template]).text(look, part)
+        for template in prompts.use
+        for look in prompts.classes
+        for part in (0, 1)
+    ]
+    for text in [*texts, prompts.negative_prompt]:
+        unknown = set(_WORDS.findall(text.lower())) - set(words) if words else set()
+        if unknown:
+            raise CausalFTError(
+                f"{model} was not trained on {sorted(unknown)[0]!r} of the prompt {text!r}; a small model knows "
+                "its own words only: use those of its prompts, or another --model"
+            )
+        if tokenizer is not None and limit is not None:
+            tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+            if len(tokens) > limit:
+                raise CausalFTError(
+                    f"the prompt {text!r} has {len(tokens)} tokens, and {model} reads {limit}; make it shorter"
+                )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(limits.check_device(name))
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < max(torch.cuda.device_count(), 1),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise CausalFTError(f"--device {name}: not on this machine; use auto or cpu")
+    return device
+
+
+def _precision(name: str, device: torch.device) -> str:
+    if name == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if name not in PRECISIONS:
+        raise CausalFTError(f"no precision {name!r}; {nearest(name, ['auto', *PRECISIONS])}")
+    return name
+
+
+def _scheduler(pipeline: Any, name: str) -> Any:
+    """The scheduler of that name with the configuration of the pipeline's own."""
+    diffusers = import_diffusers()
+    fitting = {kind.__name__ for kind in pipeline.scheduler.compatibles} | {type(pipeline.scheduler).__name__}
+    class_name = SCHEDULERS.get(name, name)
+    if class_name not in fitting:
+        known = ["auto", *(short for short, long in SCHEDULERS.items() if long in fitting)]
+        raise CausalFTError(
+            f"no scheduler {name!r} for {type(pipeline).__name__}; {nearest(name, known)}"
+            if getattr(diffusers, class_name, None) is None
+            else f"scheduler {name!r} does not fit {type(pipeline).__name__}; use {', '.join(known)}"
+        )
+    return getattr(diffusers, class_name).from_config(pipeline.scheduler.config)
+
+
+def _native_size(pipeline: Any) -> int:
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    sample = getattr(pipeline, "default_sample_size", None) or getattr(
+        getattr(network, "config", None), "sample_size", None
+    )
+    if isinstance(sample, (list, tuple)):
+        sample = sample[0]
+    return int(sample * getattr(pipeline, "vae_scale_factor", 1)) if sample else 512
+
+
+def _little_memory(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < 8 * 2**30
+
+
+def _automatic_batch(device: torch.device, size: int) -> int:
+    """From the device and the size alone, so that the same machine always takes the same."""
+    if device.type != "cuda":
+        return 16 if size <= 64 else 4 if size <= 128 else 1
+    gibibytes = torch.cuda.get_device_properties(device).total_memory / 2**30
+    fits = max(1.0, (gibibytes - 4) / 1.5 * (512 / size) ** 2)
+    return min(64, 2 ** int(np.log2(fits)))

@@ -66,7 +66,7 @@ def command(
 def _document(design: Design, which: str) -> dict[str, Any]:
     from causalft.confounding.truth import truth
     from causalft.scm.exact import PositivityError
-    from synthetic.tables import design_tables
+    from synthetic.design import design_tables
 
     model = design.scm(which)
     try:

@@ -21,7 +21,7 @@ from causalft.runs.folder import read_json
 
 if TYPE_CHECKING:
     from synthetic.designs import Design
-    from synthetic.pictures import PictureSource
+    from synthetic.generate import PictureSource
 
 __all__ = ["command"]
 
@@ -300,7 +300,7 @@ def _time(source: PictureSource, laws: Design, images: int) -> tuple[float, int]
     """Seconds and bytes of all images, from one batch after one that warms up."""
     from PIL import Image
 
-    from synthetic.pictures import Request
+    from synthetic.generate import Request
 
     batch = min(source.batch_size, images)
     requests = [Request(laws.classes[k % len(laws.classes)], k % 2, seed=k) for k in range(batch)]

@@ -13,7 +13,7 @@ from causalft.cli.types import ANY_TEXT, DEVICE, FILE, TEXT, Number
 from causalft.runs import limits
 
 if TYPE_CHECKING:
-    from synthetic.pictures import PictureSource
+    from synthetic.generate import PictureSource
 
 __all__ = ["DIFFUSION_OPTIONS", "generator_options", "open_from_options", "take_options"]
 
@@ -156,7 +156,7 @@ def open_from_options(
     CausalFTError
         For options of the one generator given to the other, and whatever keeps the generator from opening.
     """
-    from synthetic.pictures import open_source
+    from synthetic.generate import open_source
 
     if generator != "stable-diffusion":
         if click.get_current_context(silent=True) is not None:

@@ -167,7 +167,7 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
 
     from causalft.datasets.creatures import creatures_longtail
     from causalft.strata.zoo_check import check_member
-    from synthetic.world import CLASS_NAMES
+    from synthetic.creatures import CLASS_NAMES
 
     members = _open(zoo)
     cards = {name: members.card(name) for name in members.expected()}

@@ -124,7 +124,7 @@ def check_diffusion(folder: str, *, n_per_cell: int, as_json: bool) -> None:
 
     from causalft.confounding.prompt_check import check_prompts
     from causalft.strata import diffusion_zoo as zoo
-    from synthetic.pictures import open_source
+    from synthetic.generate import open_source
 
     path = zoo.MINI_DIFFUSION if folder == "mini" else Path(folder)
     card = zoo.check_files(path)

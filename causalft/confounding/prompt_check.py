@@ -14,8 +14,8 @@ from causalft.confounding.resnet import as_input, resnet
 from causalft.errors import CausalFTError
 from causalft.runs.progress import steps
 from causalft.tuning.train import Recipe, train
+from synthetic.gallery import PictureSource, Request
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
-from synthetic.request import PictureSource, Request
 
 __all__ = ["JUDGE", "Cell", "PromptCheck", "check_prompts", "diversity", "name_cells", "train_judge"]
 

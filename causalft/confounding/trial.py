@@ -22,8 +22,7 @@ from causalft.runs.folder import Run, read_json, write_json
 from causalft.tuning.losses import logit_adjusted_loss
 from causalft.tuning.train import Recipe, train
 from synthetic.designs import Design
-from synthetic.generate import PictureSet, make_set
-from synthetic.pictures import PictureSource
+from synthetic.generate import PictureSet, PictureSource, make_set
 
 __all__ = ["cache_folder", "has_overlap", "run_trial"]
 

@@ -28,8 +28,7 @@ from causalft.runs.locks import locked
 from causalft.runs.progress import named
 from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
-from synthetic.generate import make_set
-from synthetic.pictures import GENERATORS, PictureSource, open_source
+from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
 
 __all__ = ["Plan", "Verification", "plan_for", "verify_confounder"]
 
@@ -103,7 +102,7 @@ def verify_confounder(
     Parameters
     ----------
     design : name in `synthetic.designs.DESIGNS`, the path of a user's ``.yaml``, or a `Design`.
-    generator : ``"renderer"``, or an open `synthetic.pictures.PictureSource`.
+    generator : ``"renderer"``, or an open `synthetic.generate.PictureSource`.
     classes : at least two class names; all by default.
     n_per_class : pictures of each class in each set, at least 4; by default the design's own (`plan_for`).
     ratio, strength : how closely C is tied to the label in B; see `synthetic.designs.make_design`.

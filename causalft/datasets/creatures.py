@@ -9,7 +9,7 @@ from causalft.datasets.profiles import profile_counts
 from causalft.datasets.splits import Splits
 from causalft.runs.limits import CREATURES
 from causalft.runs.progress import named
-from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
+from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
 __all__ = ["NAME", "creatures_longtail"]
 
@@ -64,7 +64,7 @@ def creatures_longtail(
 
 
 def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:
-    from synthetic.render import render_creatures  # PyTorch: the name of the set does without it
+    from synthetic.creatures import render_creatures  # PyTorch: the name of the set does without it
 
     labels = np.repeat(np.arange(N_CLASSES), counts)
     factors = np.random.default_rng(seed).choice(len(FACTORS), size=len(labels), p=factor_law("uniform"))

@@ -11,8 +11,15 @@ import torch
 from causalft.errors import CausalFTError, nearest
 from causalft.strata.cards import ModelCard
 from causalft.strata.pretrain import PRETRAINING, PretrainingLoss, pretrain_mini, save_mini
-from synthetic.render import render_creatures
-from synthetic.world import CLASS_NAMES, FACTORS, N_CLASSES, exponential_prior, factor_law, part_table
+from synthetic.creatures import (
+    CLASS_NAMES,
+    FACTORS,
+    N_CLASSES,
+    exponential_prior,
+    factor_law,
+    part_table,
+    render_creatures,
+)
 
 __all__ = ["IMAGE_SIZE", "MEMBERS", "Member", "pretrain_member"]
 

@@ -19,7 +19,7 @@ from causalft.confounding.words import HEADLINES
 from causalft.errors import CausalFTError
 from causalft.tuning.train import Recipe
 from synthetic.designs import make_design
-from synthetic.pictures import Renderer
+from synthetic.generate import Renderer
 from tests.command_line import run
 
 TINY = ["verify-confounder", "--quick", "--classes", "bird,truck", "--n-per-class", "12", "--seeds", "2"]

@@ -23,8 +23,8 @@ from causalft.strata.diffusion_pretrain import Denoiser, tokenize
 from causalft.strata.diffusion_vae import roughness, rounds, sharpen_decoder, train_vae
 from causalft.strata.diffusion_zoo import MINI_DIFFUSION, check_files, pretrain_diffusion
 from causalft.strata.mini_diffusion import DiffusionConfig, import_diffusion, save_tokenizer, words_of
+from synthetic.generate import open_source
 from synthetic.objects import CLASSES, PARTS, render
-from synthetic.pictures import open_source
 from synthetic.prompts import default_prompts
 from tests.command_line import run
 

@@ -10,7 +10,7 @@ from causalft.strata.cards import sha256_file
 from causalft.strata.creatures_zoo import MEMBERS
 from causalft.strata.zoo import mini_folder, open_zoo
 from causalft.strata.zoo_check import check_member
-from synthetic.world import CLASS_NAMES, FACTORS, factor_law
+from synthetic.creatures import CLASS_NAMES, FACTORS, factor_law
 
 STRATA = ("clip", "openclip", "metaclip")
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.errors import CausalFTError
-from synthetic import render
-from synthetic.render import render_creatures
-from synthetic.world import FACTORS, PARTS, part_table
+from synthetic import creatures as render
+from synthetic.creatures import FACTORS, PARTS, part_table, render_creatures
 
 
 def draw(n, factor="whole", seed=0, **options):

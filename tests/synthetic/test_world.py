@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causalft.errors import CausalFTError
-from synthetic.world import (
+from synthetic.creatures import (
     CLASS_NAMES,
     FACTORS,
     N_CLASSES,

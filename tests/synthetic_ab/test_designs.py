@@ -13,9 +13,9 @@ from causalft.confounding.truth import truth
 from causalft.errors import CausalFTError
 from causalft.scm.exact import query
 from synthetic import laws
+from synthetic.design import design_tables
 from synthetic.designs import AMBIGUITY, DESIGNS, FLIP, MISREAD, SETS, SLIP, make_design
 from synthetic.objects import CLASSES, PARTS
-from synthetic.tables import design_tables
 
 NAMES = sorted(DESIGNS)
 TIED = ("confounded", "null", "selection")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from causalft.errors import CausalFTError
-from synthetic.pictures import PictureSource, Renderer, Request, open_source, picture_seed
+from synthetic.generate import PictureSource, Renderer, Request, open_source, picture_seed
 from synthetic.prompts import default_prompts
 
 pytest.importorskip("diffusers")

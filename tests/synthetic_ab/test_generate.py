@@ -22,9 +22,8 @@ from scipy.stats import chi2_contingency
 
 from causalft.errors import CausalFTError
 from synthetic.designs import DESIGNS, SETS, make_design
-from synthetic.generate import generate, make_set
+from synthetic.generate import Renderer, Request, generate, make_set, open_source, picture_seed
 from synthetic.objects import PARTS
-from synthetic.pictures import Renderer, Request, open_source, picture_seed
 from tests.command_line import run
 
 
