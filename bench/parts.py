@@ -48,7 +48,7 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
 
 def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
-    from causalft.datasets.creatures import creatures_longtail
+    from causalft.data.creatures import creatures_longtail
     from causalft.estimators.members import fit_member
     from causalft.strata.tuning_settings import default_tuning
     from causalft.strata.zoo import open_zoo

@@ -59,7 +59,7 @@ def fitted(folder: Path) -> Path:
 
 def main() -> None:
     """Measure both sides in turn."""
-    from causalft.datasets.unlabelled import unlabelled_images
+    from causalft.data.given import unlabelled_images
     from causalft.estimators.strata import StrataClassifier
     from causalft.estimators.stream import predict_stream
 

@@ -13,8 +13,8 @@ from causalft.version import __version__ as __version__
 if TYPE_CHECKING:
     from causalft.confounding.verification import Verification
     from causalft.confounding.verify import verify_confounder
-    from causalft.datasets.image_set import ImageSet
-    from causalft.datasets.sources import open_images
+    from causalft.data.image_set import ImageSet
+    from causalft.data.sources import open_images
     from causalft.diagnosis import Diagnosis, diagnose
     from causalft.errors import CausalFTError
     from causalft.estimators.backdoor import BackdoorClassifier
@@ -31,7 +31,7 @@ _HOMES = {
     "CausalFTError": "causalft.errors",
     "Diagnosis": "causalft.diagnosis",
     "FitSettings": "causalft.fitting.settings",
-    "ImageSet": "causalft.datasets.image_set",
+    "ImageSet": "causalft.data.image_set",
     "PartSCM": "causalft.scm",
     "StrataClassifier": "causalft.estimators.strata",
     "Verification": "causalft.confounding.verification",
@@ -40,7 +40,7 @@ _HOMES = {
     "downstream_splits": "causalft.strata.photo_zoo",
     "estimate_prior": "causalft.priors",
     "identify": "causalft.scm",
-    "open_images": "causalft.datasets.sources",
+    "open_images": "causalft.data.sources",
     "open_zoo": "causalft.strata.zoo",
     "run_fit": "causalft.fitting.run",
     "verify_confounder": "causalft.confounding.verify",

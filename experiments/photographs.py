@@ -163,8 +163,8 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 
 def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
+    from causalft.data.groups import data_groups
     from causalft.diagnosis.cells import interval_text as shown
-    from causalft.imbalance import data_groups
 
     paired, counts = metrics["paired"], list(metrics["class_counts"].values())
     change = {n: f"{shown(gap['before'])} to {shown(gap['after'])}" for n, gap in metrics["P_gap"].items()}

@@ -80,10 +80,10 @@ def analyse(
     dict
         ``rows[family][M]`` with intervals, ``paired``, ``table``, ``conclusion``.
     """
+    from causalft.data.groups import GROUPS, data_groups
     from causalft.diagnosis import bootstrap
     from causalft.diagnosis.crosstable import gap_vectors, group_vectors, off_gap
     from causalft.estimators.fusion import fuse
-    from causalft.imbalance import GROUPS, data_groups
 
     n_classes = len(class_counts)
     subsets = [(f, s) for f, names in FAMILIES.items() for m in (1, 2, 3) for s in combinations(names, m)]

@@ -29,7 +29,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Make ``seeds`` runs of each case; table, figure and page."""
     from causalft.confounding.verdict_rates import verdict_rates
     from causalft.confounding.verify import plan_for
-    from causalft.datasets.cores import usable_cores
+    from causalft.data.decode import usable_cores
     from causalft.runs.folder import Run, made_record
     from synthetic.designs import make_design
 

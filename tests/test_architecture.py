@@ -74,13 +74,11 @@ def test_who_may_know_the_part_world():
     assert rooms <= {
         "causalft.confounding",
         "causalft.strata",
-        "causalft.datasets",
+        "causalft.data",
         "causalft.cli",
         "experiments",
     }
-    assert {module for module in users if module.startswith("causalft.datasets")} <= {
-        "causalft.datasets.creatures"
-    }
+    assert {module for module in users if module.startswith("causalft.data")} <= {"causalft.data.creatures"}
 
 
 def test_the_graph_needs_no_torch():

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import causalft.fitting as fitting
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.estimators import members, strata
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.control import control_members

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.member_prediction import MemberPrediction

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from causalft.datasets.orders import spearman
+from causalft.data.orders import spearman
 from causalft.fitting import FitSettings, load_splits
 from causalft.runs.folder import read_json
 from tests.command_line import run, said

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from causalft import downstream_splits
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTWarning
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits

@@ -10,8 +10,8 @@ import pytest
 
 import causalft
 from causalft import diagnose, estimate_prior, identify
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.splits import cut_splits
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import cut_splits
 from causalft.diagnosis.intervals import Interval
 from causalft.estimators.mixing import fit_mixing
 from causalft.estimators.stratum_prior import estimate_stratum_prior

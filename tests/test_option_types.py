@@ -101,7 +101,7 @@ def test_the_first_line_of_a_value_that_means_nothing(line):
 def test_the_largest_seed_is_taken_by_every_generator():
     import torch
 
-    from causalft.datasets.cifar import draw_benchmark
+    from causalft.data.formats.cifar import draw_benchmark
 
     largest = limits.SEED.most
     assert limits.SEED.read(str(largest)) == largest

@@ -14,8 +14,8 @@ import pytest
 from pyarrow import parquet
 
 from causalft.cli.predict_output import choose_format
-from causalft.datasets.sources import open_images
-from causalft.datasets.unlabelled import listed_paths, unlabelled_images
+from causalft.data.given import listed_paths, unlabelled_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError, unescape_name
 from causalft.estimators import stream as stream_module
 from tests.command_line import run

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from causalft.data.groups import class_accuracy, data_groups, group_accuracy
 from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.sweep import sweep_heads
 from causalft.fitting import FitSettings, load_splits
 from causalft.fitting import probe as module
 from causalft.fitting.probe import ProbeSettings, probe, score_correct
-from causalft.imbalance import class_accuracy, data_groups, group_accuracy
 from causalft.runs.folder import Run, read_json
 from causalft.strata.features import FeatureCache, cached_features
 from causalft.strata.prompt_templates import text_weights

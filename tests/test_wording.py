@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from causalft import StrataClassifier, open_images, open_zoo
-from causalft.datasets import cut_splits
+from causalft.data import cut_splits
 from causalft.errors import CausalFTError, in_arguments, speaking_of_options
 from causalft.runs.folder import Run
 from tests.command_line import run

@@ -16,8 +16,8 @@ from causalft.runs import limits
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from causalft.datasets.image_set import ImageSet
-    from causalft.datasets.overview import Overview
+    from causalft.data.image_set import ImageSet
+    from causalft.data.overview import Overview
 
 __all__ = ["command"]
 
@@ -67,8 +67,8 @@ def show(
     causalft data show ImageNet_LT/ --root imagenet/ --class-names synsets.txt
     causalft data show labels.csv --check
     """
-    from causalft.datasets.decode import damaged_images
-    from causalft.datasets.overview import overview
+    from causalft.data.decode import damaged_images
+    from causalft.data.overview import overview
 
     images = _open(path, drop_empty_classes, imbalance_factor, data_options)
     found = overview(images)
@@ -93,9 +93,9 @@ def _open(
     """Open a path; the built-in set is put together from its three splits."""
     import numpy as np
 
-    from causalft.datasets.creatures import NAME, creatures_longtail
-    from causalft.datasets.image_set import ImageSet
-    from causalft.datasets.sources import open_images
+    from causalft.data.creatures import NAME, creatures_longtail
+    from causalft.data.image_set import ImageSet
+    from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
 
     if path != NAME:
@@ -165,8 +165,8 @@ def _print(screen: Console, found: Overview) -> None:
 
 def _plan(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
     """What ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
-    from causalft.datasets.split_plan import plan_of
-    from causalft.datasets.splits import cut_splits
+    from causalft.data.overview import plan_of
+    from causalft.data.splits import cut_splits
     from causalft.errors import CausalFTError
 
     few = len(images) <= _COMPARED

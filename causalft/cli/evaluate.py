@@ -53,7 +53,7 @@ def evaluate(
     """Return the diagnosis of a run on labelled images, the name of these images, and which of them it has seen."""
     import numpy as np
 
-    from causalft.datasets.sources import open_images
+    from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
     from causalft.estimators.fit_run import open_fit
     from causalft.fitting.settings import FitSettings, data_name

@@ -20,7 +20,7 @@ from causalft.runs.progress import phase
 if TYPE_CHECKING:
     import numpy as np
 
-    from causalft.datasets.sources import ImageSet
+    from causalft.data.sources import ImageSet
     from causalft.estimators.fitted import FittedStrata
 
 __all__ = ["command"]
@@ -96,7 +96,7 @@ def command(
         # Threads that decode share the cores with those of a layer; these must not spin while they wait for each other.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from causalft.cli.predict_output import choose_format
-    from causalft.datasets.unlabelled import unlabelled_images
+    from causalft.data.given import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.estimators.fit_run import open_classifier
     from causalft.runs.folder import check_place

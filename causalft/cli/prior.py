@@ -210,7 +210,7 @@ def _document(
     import numpy as np
     from scipy.stats import chisquare
 
-    from causalft.imbalance import GROUPS
+    from causalft.data.groups import GROUPS
     from causalft.priors import bootstrap_prior, few_images_caveat, prior_caveat
 
     n_classes = data.logits.shape[1]
@@ -274,7 +274,7 @@ def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
     """How near the estimate comes to the prior that the model was pre-trained with."""
     import numpy as np
 
-    from causalft.imbalance import prior_groups
+    from causalft.data.groups import prior_groups
     from causalft.priors import kl_divergence, rank_correlation
 
     log_truth = np.log(truth)

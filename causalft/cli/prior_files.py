@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from causalft.datasets.class_names import read_class_names
-from causalft.datasets.labels import clean_text, encode, is_whole_number, whole_number
+from causalft.data.class_names import read_class_names
+from causalft.data.labels import clean_text, encode, is_whole_number, whole_number
 from causalft.errors import CausalFTError, nearest, short
 from causalft.runs.files import read_text, require_regular
 from causalft.runs.tables import TABLE_SUFFIXES, read_frame

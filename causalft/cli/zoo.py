@@ -165,7 +165,7 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     import torch
     from rich.table import Table
 
-    from causalft.datasets.creatures import creatures_longtail
+    from causalft.data.creatures import creatures_longtail
     from causalft.strata.zoo_check import check_member
     from synthetic.creatures import CLASS_NAMES
 
@@ -343,7 +343,7 @@ def pretrain(
     pre-training goes on where it stopped when the command is repeated.
     """
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
-    from causalft.datasets.cores import usable_cores
+    from causalft.data.decode import usable_cores
     from causalft.runs.folder import no_empty_run
 
     jobs = usable_cores() if jobs is None else jobs

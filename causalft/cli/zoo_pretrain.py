@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.folder import Run
 from causalft.runs.locks import locked
@@ -148,8 +148,8 @@ def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
 
 def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
     """What the sizes cost: repeated images, classes without a test image, how sure an accuracy will be."""
-    from causalft.datasets.split_plan import plan_of
-    from causalft.datasets.splits import Splits
+    from causalft.data.overview import plan_of
+    from causalft.data.splits import Splits
 
     parts = {name: images.subset(rows) for name, rows in zoo.parts.items()}
     lines = list(plan_of(Splits(parts["downstream"], parts["validation"], parts["test"])).sentences)

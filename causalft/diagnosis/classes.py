@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.data.groups import data_groups, prior_groups
 from causalft.diagnosis.intervals import Interval
 from causalft.errors import CausalFTError
-from causalft.imbalance import data_groups, prior_groups
 from causalft.scm.intervals import share_interval
 
 __all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_line"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.conclusion import points
 from causalft.errors import CausalFTError

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.imbalance import GROUPS, prior_groups
+from causalft.data.groups import GROUPS, prior_groups
 
 __all__ = ["gap_vectors", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
 

@@ -9,6 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.data.groups import (
+    GROUPS,
+    balancing_weights,
+    class_accuracy,
+    cross_groups,
+    data_groups,
+    group_accuracy,
+    prior_groups,
+)
 from causalft.diagnosis.conclusion import conclude, untold
 from causalft.diagnosis.crosstable import gap_vectors, group_vectors, members_mean_gap, off_gap, own_gap
 from causalft.diagnosis.intervals import Interval, bootstrap
@@ -18,15 +27,6 @@ from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagn
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
-from causalft.imbalance import (
-    GROUPS,
-    balancing_weights,
-    class_accuracy,
-    cross_groups,
-    data_groups,
-    group_accuracy,
-    prior_groups,
-)
 from causalft.runs.progress import named
 
 __all__ = ["diagnose"]

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
+from causalft.data.groups import class_accuracy
 from causalft.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.errors import CausalFTError
-from causalft.imbalance import class_accuracy
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import Z95, share_interval
 

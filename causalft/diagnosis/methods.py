@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.data.groups import GROUPS, data_groups
 from causalft.diagnosis.crosstable import group_vectors
 from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError, nearest
-from causalft.imbalance import GROUPS, data_groups
 
 __all__ = ["compare_methods"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.datasets.given import given_images, labelled_images, numbered_labels
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.splits import cut_splits
+from causalft.data.given import given_images, labelled_images, numbered_labels
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.strata.leakage import keep_apart, pretraining_pool
 from causalft.strata.zoo_abc import Zoo
@@ -35,7 +35,7 @@ def fit_sets(
     Parameters
     ----------
     images, y, class_names
-        As :func:`causalft.datasets.given.labelled_images`.
+        As :func:`causalft.data.given.labelled_images`.
     validation : ImageSet, path or (images, labels), optional
         Without it, the validation split that the images came with, or a share of each class cut from them.
     test : ImageSet, path or (images, labels), optional

@@ -56,7 +56,7 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
     --------
     Accuracy by D group, where every class of the test set counts alike:
 
-    >>> from causalft.imbalance import class_accuracy, data_groups, group_accuracy
+    >>> from causalft.data.groups import class_accuracy, data_groups, group_accuracy
     >>> rng = np.random.default_rng(0)
     >>> y = np.repeat([0, 1], [150, 10])
     >>> X = np.eye(8)[y] + 0.1 * rng.normal(size=(160, 8))

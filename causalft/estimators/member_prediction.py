@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import softmax
 
-from causalft.datasets.splits import Splits
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import PREDICTIONS
 from causalft.priors import PriorEstimate

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from causalft.datasets.splits import Splits
+from causalft.data.groups import balancing_weights
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.estimators.run_files import PREDICTIONS, folder_name
-from causalft.imbalance import balancing_weights
 from causalft.priors import prior_on_validation
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache

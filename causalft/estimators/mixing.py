@@ -115,7 +115,7 @@ def fit_mixing(
         Of the bootstrap behind the interval.
     weights : (n,) array of positive numbers, optional
         How often each image counts; default: once. Validation images of unequal classes take
-        :func:`causalft.imbalance.balancing_weights`.
+        :func:`causalft.data.groups.balancing_weights`.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member
         As in :func:`causalft.estimators.fusion.fuse`.
 

@@ -13,9 +13,10 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from causalft.datasets.given import given_images
-from causalft.datasets.sources import ImageSet
-from causalft.datasets.splits import Splits
+from causalft.data.given import given_images
+from causalft.data.groups import balancing_weights
+from causalft.data.sources import ImageSet
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.estimators.fitted import load_fitted, stored_settings
 from causalft.estimators.given_sets import fit_sets, scored_images
@@ -25,7 +26,6 @@ from causalft.estimators.mixing import check_mixing, fit_mixing
 from causalft.estimators.plots import plot_confusion, plot_priors
 from causalft.estimators.saved import save_classifier
 from causalft.estimators.stream import predict_stream
-from causalft.imbalance import balancing_weights
 from causalft.scm import causal_graph, check_adjustment_set
 from causalft.strata.crops import Crops
 from causalft.strata.features import FeatureCache
@@ -96,7 +96,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
     Examples
     --------
-    >>> from causalft.datasets.creatures import creatures_longtail
+    >>> from causalft.data.creatures import creatures_longtail
     >>> splits = creatures_longtail(n_max=6, imbalance_factor=3, n_validation=2, n_test=1)
     >>> model = StrataClassifier(("clip", "openclip"), tuning=Tuning(epochs=1, lr=0.05), progress=False)
     >>> model.fit(splits.train, validation=splits.validation).predict_proba(splits.test).shape
@@ -159,7 +159,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             The label of each image.
         validation : ImageSet, path, or (images, labels), optional
             By default the split that the images came with, or a share of each class cut from them
-            (`causalft.datasets.cut_splits`). The label priors, the temperature and (if asked) the learning rates come
+            (`causalft.data.cut_splits`). The label priors, the temperature and (if asked) the learning rates come
             from it. It need not be balanced: every class counts alike. A class without a validation image adds nothing
             to them, and its label prior is taken to be the geometric mean of the others.
         test : ImageSet, path, or (images, labels), optional

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from causalft.datasets.sources import ImageSet
+from causalft.data.sources import ImageSet
 from causalft.strata.stream import stream_crops
 from causalft.strata.tuned import TunedStratum
 

@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 from torch import Tensor, nn
 
+from causalft.data.groups import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.errors import CausalFTError
-from causalft.imbalance import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import steps
 from causalft.scm.intervals import mean_interval

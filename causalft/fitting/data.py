@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.creatures import creatures_longtail
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.longtail import Order
-from causalft.datasets.orders import PRIOR_ORDERS
-from causalft.datasets.sources import open_images
-from causalft.datasets.split_plan import plan_of
-from causalft.datasets.splits import Splits, cut_splits
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.creatures import creatures_longtail
+from causalft.data.groups import imbalance_factor
+from causalft.data.image_set import ImageSet
+from causalft.data.longtail import Order
+from causalft.data.orders import PRIOR_ORDERS
+from causalft.data.overview import plan_of
+from causalft.data.sources import open_images
+from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.fitting.order import draw_against_prior, draw_tail
 from causalft.fitting.settings import FitSettings
-from causalft.imbalance import imbalance_factor
 from causalft.strata.leakage import MANIFEST
 from causalft.strata.photo_zoo import downstream_splits
 

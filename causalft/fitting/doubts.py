@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.diagnosis.intervals import Interval
 from causalft.diagnosis.no_conclusion import facts_of, reasons
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.datasets.splits import Splits
+from causalft.data.groups import class_accuracy, data_groups, group_accuracy, prior_groups
+from causalft.data.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.gla import gla_finetuned
 from causalft.estimators.member_prediction import MemberPrediction
-from causalft.imbalance import class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import prior_left_in_logits
 

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.longtail import Order, draw_longtail
-from causalft.datasets.orders import PRIOR_ORDERS, order_against
-from causalft.datasets.splits import Splits
+from causalft.data.image_set import ImageSet
+from causalft.data.longtail import Order, draw_longtail
+from causalft.data.orders import PRIOR_ORDERS, order_against
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.members import pick_device
 from causalft.fitting.settings import FitSettings
@@ -33,7 +33,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     Parameters
     ----------
     settings : FitSettings
-        With an ``order`` of :data:`causalft.datasets.orders.PRIOR_ORDERS` and an ``imbalance_factor``.
+        With an ``order`` of :data:`causalft.data.orders.PRIOR_ORDERS` and an ``imbalance_factor``.
     splits : Splits
         The whole training part, validation and test.
     seed : int

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalft.datasets.splits import Splits
+from causalft.data.groups import balancing_weights, class_accuracy, group_accuracy, prior_groups
+from causalft.data.splits import Splits
 from causalft.diagnosis import Diagnosis, diagnose
 from causalft.diagnosis.classes import ClassReport, worst_classes
 from causalft.estimators.member_prediction import MemberPrediction
@@ -16,7 +17,6 @@ from causalft.fitting.data import data_document
 from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.scores import mean_class_accuracy
 from causalft.fitting.settings import FitSettings
-from causalft.imbalance import balancing_weights, class_accuracy, group_accuracy, prior_groups
 from causalft.priors import debias, kl_divergence, rank_correlation
 from causalft.runs.folder import Run, atomic_path
 

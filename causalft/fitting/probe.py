@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.splits import Splits
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN
 from causalft.estimators.members import pick_device

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from causalft.data.groups import GROUPS
 from causalft.fitting.probe import best_head, best_neighbours
-from causalft.imbalance import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from causalft.datasets.creatures import NAME as CREATURES
-from causalft.datasets.splits import Splits
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.splits import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.diagnosis.classes import ClassReport
 from causalft.estimators.member_prediction import MemberPrediction
@@ -21,7 +22,6 @@ from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import class_reports, diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
-from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs.folder import Run, made_record, no_empty_run
 from causalft.runs.locks import writing
 from causalft.runs.notebook import ShownAsTable

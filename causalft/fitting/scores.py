@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.splits import Splits
+from causalft.data.groups import GROUPS, class_accuracy, data_groups
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
-from causalft.imbalance import GROUPS, class_accuracy, data_groups
 
 __all__ = ["mean_class_accuracy", "score_correct"]
 

@@ -36,7 +36,7 @@ class FitSettings:
     allow_pickle : bool
         Read weights that are a pickle, as tensors only.
     data_options : dict
-        How the data is opened: the options of :func:`causalft.datasets.open_images` that were given.
+        How the data is opened: the options of :func:`causalft.data.open_images` that were given.
     tuning : Tuning, optional
         The measured recipe of the zoo by default.
     learning_rates : tuple of float
@@ -59,7 +59,7 @@ class FitSettings:
     order_by : str, optional
         The stratum whose prior that is; the first by default.
     n_validation, n_test : int or "auto"
-        Images of each class, cut first; a share of each class by default (:mod:`causalft.datasets.split_sizes`).
+        Images of each class, cut first; a share of each class by default (:mod:`causalft.data.split_sizes`).
     drop_empty_classes : bool
     split_seed, seed : int
         ``split_seed`` cuts validation and test; ``seed`` draws the long tail and trains.
@@ -176,7 +176,7 @@ class FitSettings:
         control_members(self, zoo)
         check_strata(self.strata, zoo)
         if self.data != CREATURES:
-            from causalft.datasets.formats import find_paths
+            from causalft.data.formats.recognise import find_paths
 
             find_paths(self.data)
 
@@ -206,7 +206,7 @@ def data_name(data: str) -> str:
             raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
     if data == CREATURES:
         return data
-    from causalft.datasets.formats import absolute_path
+    from causalft.data.formats.recognise import absolute_path
 
     return absolute_path(data)
 

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from scipy.special import softmax
 from torch import Tensor
 
-from causalft.datasets.splits import Splits
+from causalft.data.groups import balancing_weights
+from causalft.data.splits import Splits
 from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError
 from causalft.estimators.fusion import nll
@@ -24,7 +25,6 @@ from causalft.fitting.data import load_splits
 from causalft.fitting.doubts import doubts
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
-from causalft.imbalance import balancing_weights
 from causalft.runs.folder import Run, made_record
 from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head

@@ -11,8 +11,8 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from causalft.data.groups import GROUPS, prior_groups
 from causalft.errors import CausalFTError
-from causalft.imbalance import GROUPS, prior_groups
 from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
 from causalft.priors.estimate import PriorEstimate, fit_table
 from causalft.priors.offsets import Table, solve
@@ -39,7 +39,7 @@ class PriorIntervals(ShownAsTable):
         asks of a normal law (without a penalty: of Student's t with 2 n + 1 degrees of freedom, n images of the
         class); never above 0.
     group_probability : (K, 3) array
-        Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.imbalance.GROUPS`); rows
+        Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.data.groups.GROUPS`); rows
         sum to 1.
     imbalance : (2,) array
         Interval of largest over smallest prior, of the classes that have a labelled sample; NaN where the samples say

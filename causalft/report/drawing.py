@@ -273,7 +273,7 @@ def thumbnail_uri(image: Image.Image, side: int = SIDE) -> str:
     Parameters
     ----------
     image : PIL.Image.Image
-        Mode RGB, as :meth:`causalft.datasets.ImageSet.image` gives it. It is left as it is.
+        Mode RGB, as :meth:`causalft.data.ImageSet.image` gives it. It is left as it is.
     side : int
         In pixels.
 

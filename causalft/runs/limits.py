@@ -147,7 +147,7 @@ WISE_FT_LINE = Limits(0, 1)
 NEIGHBOURS = Limits(1, 1_000_000_000, whole=True)
 IMBALANCE_FACTOR = Limits(1, 1e9)
 AUTO = "auto"
-"""A share of each class instead of a number of images (`causalft.datasets.split_sizes`)."""
+"""A share of each class instead of a number of images (`causalft.data.split_sizes`)."""
 IMAGES_PER_CLASS = Limits(0, 1_000_000_000, whole=True)
 PICTURES_PER_CLASS = Limits(1, 100_000, whole=True, why="the sets of a run are held in memory")
 PICTURES = Limits(1, 100_000_000, whole=True)
@@ -240,7 +240,7 @@ def words_of_seed(number: int) -> int | list[int]:
 
 
 CREATURES = "creatures-lt"
-"""The built-in set (:mod:`causalft.datasets.creatures`)."""
+"""The built-in set (:mod:`causalft.data.creatures`)."""
 
 PRIOR_ORDERS = ("consistency", "reverse", "balance")
 """How a downstream order can stand to a label prior (Chen et al., ICML 2025, Fig. 7)."""

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.datasets.decode import decode
-from causalft.datasets.sources import ImageSet
+from causalft.data.decode import decode
+from causalft.data.sources import ImageSet
 from causalft.strata.stratum import Stratum
 from causalft.tuning.names import AUGMENTATIONS
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from causalft.datasets.sources import ImageSet
+from causalft.data.sources import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.strata.crops import Crops
 from causalft.strata.features_crops import n_views, view_cut

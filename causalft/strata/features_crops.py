@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.datasets.strips import end_pieces, middle_of_strip
+from causalft.data.images import end_pieces, middle_of_strip
 from causalft.strata.stratum import Stratum
 from causalft.strata.test_time_views import TEST_VIEWS, n_views
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.overlap import shared_images, with_hash
-from causalft.datasets.splits import Splits
+from causalft.data.duplicates import shared_images, with_hash
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.runs.folder import Run, atomic_path
 from causalft.strata.zoo import MiniZoo

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.datasets.decode import decode
-from causalft.datasets.longtail import draw_longtail
-from causalft.datasets.profiles import profile_counts
-from causalft.datasets.sources import ImageSet
-from causalft.datasets.strips import middle_of_strip
+from causalft.data.decode import decode
+from causalft.data.images import middle_of_strip
+from causalft.data.longtail import draw_longtail, profile_counts
+from causalft.data.sources import ImageSet
 from causalft.strata.cards import ModelCard
 from causalft.strata.mini import MiniConfig
 from causalft.strata.photo_zoo import BATCH_SIZE, PhotoMember, PhotoZoo, head_count

@@ -14,14 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalft.datasets.decode import decode
-from causalft.datasets.longtail import draw_longtail, largest_head
-from causalft.datasets.orders import choose_orders
-from causalft.datasets.overlap import pixels_digest
-from causalft.datasets.profiles import profile_counts
-from causalft.datasets.sources import ImageSet
-from causalft.datasets.split_sizes import AUTO
-from causalft.datasets.splits import Splits, pool_splits
+from causalft.data.decode import decode
+from causalft.data.duplicates import pixels_digest
+from causalft.data.longtail import draw_longtail, largest_head, profile_counts
+from causalft.data.orders import choose_orders
+from causalft.data.sources import ImageSet
+from causalft.data.split_sizes import AUTO
+from causalft.data.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path, read_json, write_json
@@ -116,7 +115,7 @@ def plan_photo_zoo(
     pool_fraction : float
         Share of each class for pre-training.
     n_validation, n_test : int or "auto"
-        Images of each class; a share of each by default, see :func:`causalft.datasets.splits.pool_splits`.
+        Images of each class; a share of each by default, see :func:`causalft.data.splits.pool_splits`.
     imbalance_factor : float
     profile : {"exponential", "zipf"}
         Of every pre-training prior.

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalft.datasets.strips import middle_of_strip
+from causalft.data.images import middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.strata.cards import ModelCard
 from causalft.strata.prompt_tokens import check_different, class_tokens

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from causalft.datasets.cores import decode_threads
-from causalft.datasets.sources import ImageSet
+from causalft.data.decode import decode_threads
+from causalft.data.sources import ImageSet
 from causalft.errors import CausalFTError
 from causalft.runs.progress import phase
 from causalft.strata.crops import Crops
@@ -63,7 +63,7 @@ def stream_crops(
     rows : iterable of int, optional
         Which pictures, in this order, read as they are needed; all by default.
     threads : int, optional
-        :func:`causalft.datasets.cores.decode_threads` by default.
+        :func:`causalft.data.decode.decode_threads` by default.
     ahead : int
         Batches that are prepared while the caller works.
     on_error : {"stop", "skip"}

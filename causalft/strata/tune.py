@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalft.imbalance import balancing_weights
+from causalft.data.groups import balancing_weights
 from causalft.strata.crops import Crops, augment
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.stratum import Stratum

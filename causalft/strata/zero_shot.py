@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.strata.crops import Crops
 from causalft.strata.encoder import encode_all, frozen_encoder
 from causalft.strata.features import FeatureCache, cached_features

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from causalft.data.groups import class_accuracy, group_accuracy, prior_groups
 from causalft.errors import CausalFTError
-from causalft.imbalance import class_accuracy, group_accuracy, prior_groups
 from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.runs.progress import named
 from causalft.strata.stratum import Stratum

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 
 PETS = ["cat/1.png", "cat/2.png", "dog/1.png", "emu/1.png", "emu/2.png"]
 

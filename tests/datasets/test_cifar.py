@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalft.datasets.cifar import draw_benchmark
-from causalft.datasets.sources import open_images
+from causalft.data.formats.cifar import draw_benchmark
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 
 N = 40  # images of each class in each batch

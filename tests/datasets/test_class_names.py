@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from causalft.datasets.class_names import read_class_names
-from causalft.datasets.sources import open_images
+from causalft.data.class_names import read_class_names
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 
 IDS = ["n01440764", "n02012849", "n03126707"]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from causalft.cli.data import command
 from causalft.cli.data_options import DATA_OPTIONS, data_options
-from causalft.datasets import creatures, damaged_images, open_images
+from causalft.data import creatures, damaged_images, open_images
 from causalft.errors import CausalFTError
 
 PETS = {"train": {"cat": 25, "dog": 3, "emu": 1}, "test": {"cat": 2, "dog": 2, "emu": 2}}

@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
-from causalft.datasets.decode import decode, to_pixels
-from causalft.datasets.images import fit_square
-from causalft.datasets.sources import ImageSet, open_images
+from causalft.data.decode import decode, to_pixels
+from causalft.data.images import fit_square
+from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
-from causalft.datasets.duplicates import DUPLICATE_KINDS, duplicate_groups
-from causalft.datasets.sources import ImageSet, open_images
+from causalft.data.duplicates import DUPLICATE_KINDS, duplicate_groups
+from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
 
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from causalft.datasets import images as images_module
-from causalft.datasets.images import fit_square, read_image
+from causalft.data import images as images_module
+from causalft.data.images import fit_square, read_image
 from causalft.errors import CausalFTError
 
 # Asymmetric, so that every turn and mirror of it is another picture.

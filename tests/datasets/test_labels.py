@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.labels import encode
-from causalft.datasets.sources import open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.labels import encode
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from tests.datasets import kit
 

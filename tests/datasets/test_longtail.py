@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.datasets.duplicates import duplicate_groups
-from causalft.datasets.longtail import class_order, draw_longtail
-from causalft.datasets.sources import ImageSet, open_images
-from causalft.datasets.splits import Splits, cut_splits, pool_splits
+from causalft.data.duplicates import duplicate_groups
+from causalft.data.longtail import class_order, draw_longtail
+from causalft.data.sources import ImageSet, open_images
+from causalft.data.splits import Splits, cut_splits, pool_splits
 from causalft.errors import CausalFTError
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from causalft.datasets.images import fit_square, read_image
-from causalft.datasets.strips import end_pieces, middle_of_strip
+from causalft.data.images import end_pieces, fit_square, middle_of_strip, read_image
 from causalft.errors import CausalFTError
 
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
@@ -172,7 +171,7 @@ def test_nothing_of_the_library_is_printed() -> None:
     code = textwrap.dedent(
         """
         import sys
-        from causalft.datasets.images import read_image
+        from causalft.data.images import read_image
         print(read_image(sys.stdin.buffer, "x").size)
         """
     )
@@ -251,7 +250,7 @@ def test_a_strip_of_65_000_pixels_takes_little_memory() -> None:
         import resource
         import numpy as np
         from PIL import Image
-        from causalft.datasets.images import fit_square
+        from causalft.data.images import fit_square
         from causalft.strata.features_crops import view_cut
         from causalft.strata.stratum import Stratum, square_crop
         one = (1.0, 1.0, 1.0)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from causalft.datasets.containers import open_container
-from causalft.datasets.paths import find_files
-from causalft.datasets.sources import open_images
+from causalft.data.containers import open_container
+from causalft.data.paths import find_files
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError, escape_name
 from tests.datasets import kit
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalft.datasets.decode import decode
-from causalft.datasets.duplicates import duplicate_groups
-from causalft.datasets.sources import open_images
-from causalft.datasets.splits import cut_splits, pool_splits
+from causalft.data.decode import decode
+from causalft.data.duplicates import duplicate_groups
+from causalft.data.sources import open_images
+from causalft.data.splits import cut_splits, pool_splits
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalft.datasets.longtail import draw_longtail
-from causalft.datasets.orders import order_against, spearman
-from causalft.datasets.profiles import PROFILES, benchmark_counts, profile_counts
-from causalft.datasets.sources import ImageSet
-from causalft.datasets.splits import cut_splits
+from causalft.data.longtail import PROFILES, benchmark_counts, draw_longtail, profile_counts
+from causalft.data.orders import order_against, spearman
+from causalft.data.sources import ImageSet
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 
 

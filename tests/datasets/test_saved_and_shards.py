@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from tests.datasets import kit
 

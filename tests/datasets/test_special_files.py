@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from causalft.datasets.images import read_image
-from causalft.datasets.sources import open_images
-from causalft.datasets.unlabelled import unlabelled_images
+from causalft.data.given import unlabelled_images
+from causalft.data.images import read_image
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from causalft.runs.tables import read_table
 from tests.command_line import run, said

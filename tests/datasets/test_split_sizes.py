@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalft.datasets.duplicates import DuplicateReport
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.split_sizes import choose_sizes
-from causalft.datasets.splits import cut_splits, pool_splits
+from causalft.data.duplicates import DuplicateReport
+from causalft.data.image_set import ImageSet
+from causalft.data.split_sizes import choose_sizes
+from causalft.data.splits import cut_splits, pool_splits
 from causalft.errors import CausalFTError
 
 COUNTS = st.lists(st.integers(1, 400), min_size=2, max_size=12)

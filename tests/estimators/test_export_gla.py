@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.estimators.strata import StrataClassifier
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.estimators.export.preprocessing import geometry_steps
 from causalft.estimators.export.standalone import shape, to_tensor, upright_rgb
 from tests.estimators.small_classifiers import clip_stratum

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from causalft.datasets.unlabelled import unlabelled_images
+from causalft.data.given import unlabelled_images
 from causalft.estimators.export import FORMATS, to_onnx, write
 from causalft.estimators.strata import StrataClassifier
 from tests.command_line import run, said

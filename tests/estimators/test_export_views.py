@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from causalft.datasets.unlabelled import unlabelled_images
+from causalft.data.given import unlabelled_images
 from causalft.estimators.export import FusedModel, standalone
 from causalft.estimators.export.preprocessing import geometry_steps
 from causalft.estimators.export.program import trace

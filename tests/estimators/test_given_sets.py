@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
-from causalft.datasets.sources import open_images
-from causalft.datasets.splits import cut_splits
+from causalft.data.sources import open_images
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.estimators.strata import StrataClassifier
 from causalft.strata.tuning_settings import Tuning

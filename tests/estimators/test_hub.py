@@ -17,7 +17,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs.folder import Run, read_json

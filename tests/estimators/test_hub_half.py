@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST, half_change, half_files, stored_precision
 from causalft.estimators.hub import half as half_module

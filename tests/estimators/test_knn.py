@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from causalft.data.groups import class_accuracy, data_groups, group_accuracy
 from causalft.errors import CausalFTError
 from causalft.estimators.knn import FeatureKNN
-from causalft.imbalance import class_accuracy, data_groups, group_accuracy
 
 
 @parametrize_with_checks([FeatureKNN(), FeatureKNN(5, weights="uniform")])

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from causalft import downstream_splits
-from causalft.datasets.overlap import pixels_hash, shared_images
-from causalft.datasets.sources import ImageSet, open_images
-from causalft.datasets.splits import cut_splits
+from causalft.data.duplicates import pixels_hash, shared_images
+from causalft.data.sources import ImageSet, open_images
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
 from causalft.runs.folder import Run

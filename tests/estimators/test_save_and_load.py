@@ -11,8 +11,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from causalft.datasets.sources import open_images
-from causalft.datasets.splits import cut_splits
+from causalft.data.sources import open_images
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.fitted import stored_settings
 from causalft.estimators.strata import StrataClassifier

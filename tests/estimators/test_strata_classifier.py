@@ -17,8 +17,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from causalft.datasets.sources import open_images
-from causalft.datasets.splits import Splits, cut_splits
+from causalft.data.sources import open_images
+from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators import members as members_module
 from causalft.estimators import strata as strata_module

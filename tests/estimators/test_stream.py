@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalft.datasets.sources import ImageSet, open_images
-from causalft.datasets.splits import cut_splits
-from causalft.datasets.unlabelled import unlabelled_images
+from causalft.data.given import unlabelled_images
+from causalft.data.sources import ImageSet, open_images
+from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
 from causalft.estimators.stream import predict_stream

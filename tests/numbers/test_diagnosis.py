@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from causalft.data.groups import GROUPS, class_accuracy, group_accuracy, prior_groups
 from causalft.diagnosis import BeforeAfter, Diagnosis, Interval, bootstrap, change, diagnose, points
 from causalft.diagnosis.crosstable import gap_vectors, off_gap, own_gap
 from causalft.diagnosis.slope import UNIT, PriorSlope
 from causalft.errors import CausalFTError
-from causalft.imbalance import GROUPS, class_accuracy, group_accuracy, prior_groups
 from causalft.runs.folder import to_json
 
 Simulate = Callable[..., Diagnosis]

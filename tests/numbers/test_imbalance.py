@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.datasets.profiles import profile_counts
-from causalft.errors import CausalFTError
-from causalft.imbalance import (
+from causalft.data.groups import (
     GROUPS,
     class_accuracy,
     cross_groups,
@@ -19,6 +17,8 @@ from causalft.imbalance import (
     imbalance_factor,
     prior_groups,
 )
+from causalft.data.longtail import profile_counts
+from causalft.errors import CausalFTError
 
 
 def test_imbalance_factor_with_an_empty_class_is_infinite() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from causalft.data.groups import GROUPS, prior_groups
 from causalft.errors import CausalFTError
-from causalft.imbalance import GROUPS, prior_groups
 from causalft.priors import (
     PRETRAINING_LOSSES,
     bootstrap_prior,

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.splits import Splits
+from causalft.data.groups import balancing_weights
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import Splits
 from causalft.diagnosis import diagnose
 from causalft.estimators.fusion import apply_temperature, fit_stratum_temperatures, fit_temperature, nll
 from causalft.estimators.mixing import fit_mixing
 from causalft.estimators.stratum_prior import estimate_stratum_prior
 from causalft.estimators.sweep import sweep_heads
 from causalft.fitting.scores import mean_class_accuracy, score_correct
-from causalft.imbalance import balancing_weights
 from causalft.priors import prior_on_validation
 from causalft.tuning.train import Recipe
 

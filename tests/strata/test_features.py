@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from causalft.datasets.sources import ImageSet, open_images
+from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
 from causalft.strata import features as features_module
 from causalft.strata.crops import Crops

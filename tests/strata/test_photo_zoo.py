@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from causalft.datasets.sources import ImageSet, open_images
+from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
 from causalft.runs.folder import Run, read_json
 from causalft.strata.photo_pretrain import estimate_seconds, member_pixels

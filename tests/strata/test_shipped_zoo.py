@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalft.datasets.creatures import creatures_longtail
+from causalft.data.creatures import creatures_longtail
 from causalft.strata.cards import sha256_file
 from causalft.strata.creatures_zoo import MEMBERS
 from causalft.strata.zoo import mini_folder, open_zoo

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalft.datasets.sources import ImageSet, open_images
+from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
 from causalft.strata.crops import Crops
 from causalft.strata.stream import batches, stream_crops

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from causalft.datasets.sources import open_images
+from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
 from causalft.strata import tuned as tuned_module
 from causalft.strata.crops import AUGMENTATIONS, Crops, augment

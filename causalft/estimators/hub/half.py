@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import STORED, joined, tuned_files
 from causalft.estimators.strata import StrataClassifier

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.datasets.profiles import benchmark_counts
-from causalft.datasets.reading import Reading, ReadOptions, assemble
-from causalft.datasets.stores import SliceStore
-from causalft.datasets.tars import walk_tar
+from causalft.data.containers import walk_tar
+from causalft.data.longtail import benchmark_counts
+from causalft.data.reading import Reading, ReadOptions, assemble
+from causalft.data.stores import SliceStore
 from causalft.errors import CausalFTError
 from causalft.runs.files import read_text
 from causalft.runs.limits import words_of_seed

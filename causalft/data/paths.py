@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from causalft.datasets.containers import Container, existing
+from causalft.data.containers import Container, existing
 from causalft.errors import CausalFTError, first_few, unescape_name
 
 __all__ = ["existing_path", "find_files", "typed_path"]
@@ -99,7 +99,7 @@ def existing_path(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     CausalFTError
-        As `causalft.datasets.containers.existing`.
+        As `causalft.data.containers.existing`.
     """
     text = os.fspath(path)
     plain = Path(text).expanduser()

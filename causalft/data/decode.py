@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +12,36 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.datasets.cores import decode_threads
-from causalft.datasets.image_set import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.runs.progress import phase
 
-__all__ = ["damaged_images", "decode", "to_pixels"]
+__all__ = ["damaged_images", "decode", "decode_threads", "to_pixels", "usable_cores"]
+
+
+def usable_cores() -> int:
+    """Return the number of processors that this process may use, at least 1.
+
+    Examples
+    --------
+    >>> 1 <= usable_cores() <= os.cpu_count()
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_threads(threads: int | None = None) -> int:
+    """Return how many threads read pictures: as many as asked for, or one a usable processor, at most 8.
+
+    Pillow gives up the interpreter's lock while it decodes and resizes, so threads are enough.
+
+    Examples
+    --------
+    >>> decode_threads(3), decode_threads(0), decode_threads() <= 8
+    (3, 1, True)
+    """
+    return min(8, usable_cores()) if threads is None else max(1, threads)
+
 
 _CHUNK = 64
 _Result = TypeVar("_Result")
@@ -53,7 +78,7 @@ def decode(
         Must give the same shape for every image. It runs in several threads at once.
     progress_label : str
     threads : int, optional
-        One a usable processor by default, at most 8 (:func:`causalft.datasets.cores.decode_threads`).
+        One a usable processor by default, at most 8 (:func:`causalft.data.decode.decode_threads`).
     progress : bool, optional
         Show the bar on standard error; by default if that is a terminal.
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.datasets.images import read_image
-from causalft.datasets.layout import is_ignored
+from causalft.data.images import read_image
+from causalft.data.layout import is_ignored
 from causalft.errors import CausalFTError, first_few, several
 from causalft.runs.files import read_bytes, require_regular
 

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from causalft.datasets.cifar import read_cifar
-from causalft.datasets.class_folders import read_class_folders
-from causalft.datasets.class_names import read_class_names
-from causalft.datasets.containers import FolderContainer, TarContainer, ZipContainer, existing
-from causalft.datasets.formats import FORMATS, find_format, find_paths
-from causalft.datasets.huggingface import read_saved_dataset
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.inaturalist import read_inaturalist
-from causalft.datasets.layout import SPLIT_NAMES
-from causalft.datasets.lists import read_lists
-from causalft.datasets.reading import Reading, ReadOptions
-from causalft.datasets.shards import read_shards
-from causalft.datasets.tables import read_image_table
+from causalft.data.class_names import read_class_names
+from causalft.data.containers import FolderContainer, TarContainer, ZipContainer, existing
+from causalft.data.formats.cifar import read_cifar
+from causalft.data.formats.class_folders import read_class_folders
+from causalft.data.formats.huggingface import read_saved_dataset
+from causalft.data.formats.inaturalist import read_inaturalist
+from causalft.data.formats.lists import read_lists
+from causalft.data.formats.recognise import FORMATS, find_format, find_paths
+from causalft.data.formats.shards import read_shards
+from causalft.data.formats.table import read_image_table
+from causalft.data.image_set import ImageSet
+from causalft.data.layout import SPLIT_NAMES
+from causalft.data.reading import Reading, ReadOptions
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.progress import named
 
@@ -62,7 +62,7 @@ def open_images(
     imbalance_factor: float | None = None,
     seed: int | None = None,
 ) -> ImageSet:
-    """Open labelled images in any format; it is told by what is there (`causalft.datasets.formats.FORMATS`).
+    """Open labelled images in any format; it is told by what is there (`causalft.data.formats.recognise.FORMATS`).
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def open_images(
     root : path, optional
         Folder, zip or tar that the paths of a table, list or JSON start from; by default the folder of that file.
     class_names : path, sequence of str or mapping, optional
-        See `causalft.datasets.class_names.read_class_names`.
+        See `causalft.data.class_names.read_class_names`.
     path_column, label_column, split_column, factor_column : str, optional
         Columns of a table, ``path``, ``label``, ``split`` and ``factor`` by default; features of a Hugging Face set;
         keys of the JSON in webdataset shards.
     split_as : dict of str to str, optional
         Use a split as another: ``{"validation": "test"}`` where a benchmark tests on its validation images.
     imbalance_factor : float, optional
-        CIFAR only: draw the training part to CIFAR-LT. `causalft.datasets.draw_longtail` draws from any set.
+        CIFAR only: draw the training part to CIFAR-LT. `causalft.data.draw_longtail` draws from any set.
     seed : int, optional
         Of that draw; 0 by default.
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.datasets.class_folders import read_class_folders
-from causalft.datasets.containers import FolderContainer, ZipContainer, existing
-from causalft.datasets.labels import class_key
-from causalft.datasets.reading import Reading, ReadOptions
-from causalft.datasets.stores import ArrayStore, ImageStore
+from causalft.data.containers import FolderContainer, ZipContainer, existing
+from causalft.data.formats.class_folders import read_class_folders
+from causalft.data.labels import class_key
+from causalft.data.reading import Reading, ReadOptions
+from causalft.data.stores import ArrayStore, ImageStore
 from causalft.errors import CausalFTError, as_bytes, nearest
 from causalft.runs.notebook import ShownAsTable
 
@@ -41,7 +41,7 @@ class ImageSet(ShownAsTable):
     splits : dict of str to (n_split,) array of int64
         ``train``, ``validation``, ``test`` as row numbers, those that the data came with; empty if it came unsplit.
     format : str
-        How it was read: a key of `causalft.datasets.formats.FORMATS`, or ``arrays``.
+        How it was read: a key of `causalft.data.formats.recognise.FORMATS`, or ``arrays``.
     notes : tuple of str
         What was left out while opening, in sentences.
     """
@@ -95,7 +95,7 @@ class ImageSet(ShownAsTable):
         Raises
         ------
         CausalFTError
-            See `causalft.datasets.layout.arrange`; also if the folder is missing or cannot be read.
+            See `causalft.data.layout.arrange`; also if the folder is missing or cannot be read.
         """
         folder = existing(path)
         if not folder.is_dir():
@@ -124,7 +124,7 @@ class ImageSet(ShownAsTable):
 
     @classmethod
     def from_reading(cls, reading: Reading, name: str | None = None) -> ImageSet:
-        """Take what a reader found (`causalft.datasets.reading`)."""
+        """Take what a reader found (`causalft.data.reading`)."""
         return cls(
             reading.store,
             reading.rows,

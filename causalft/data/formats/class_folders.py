@@ -7,17 +7,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import Container, FolderContainer
-from causalft.datasets.layout import Layout, arrange
-from causalft.datasets.metadata import factors_from_csv
-from causalft.datasets.reading import Reading, ReadOptions, assemble
+from causalft.data.containers import Container, FolderContainer
+from causalft.data.layout import Layout, arrange
+from causalft.data.reading import Reading, ReadOptions, assemble, factors_from_csv
 from causalft.runs.files import read_text
 
 __all__ = ["read_class_folders"]
 
 
 def read_class_folders(container: Container, options: ReadOptions) -> Reading:
-    """Read classes and splits from the names of the files (`causalft.datasets.layout.arrange`).
+    """Read classes and splits from the names of the files (`causalft.data.layout.arrange`).
 
     The factor of generated images is taken from the ``metadata.csv`` beside them.
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import open_container
-from causalft.datasets.labels import encode
-from causalft.datasets.layout import split_of_name
-from causalft.datasets.paths import find_files
-from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
+from causalft.data.containers import open_container
+from causalft.data.labels import encode
+from causalft.data.layout import split_of_name
+from causalft.data.paths import find_files
+from causalft.data.reading import Reading, ReadOptions, assemble, without_repeats
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, read_text
 
@@ -59,7 +59,7 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read one list, or one a split (told apart by ``train``, ``val``, ``test`` in their names).
 
     Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list
-    (`causalft.datasets.paths.find_files`). Labels
+    (`causalft.data.paths.find_files`). Labels
     are numbers from 0, named by ``options.class_names`` or, where each number has a folder of its own, by the
     folders; or they are the class names themselves.
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.images import is_image_name
-from causalft.datasets.labels import class_order, encode
+from causalft.data.images import is_image_name
+from causalft.data.labels import class_order, encode
 from causalft.errors import CausalFTError, first_few, several, short
 
 __all__ = ["SPLIT_NAMES", "Layout", "arrange", "is_ignored", "split_of_name"]
@@ -39,7 +39,7 @@ class Layout:
     prefix : str
         Top folder that held everything (``"photos/"``), or ``""``.
     class_names : tuple of str, length K
-        Numbers by value, then other names by alphabet (`causalft.datasets.labels.encode`).
+        Numbers by value, then other names by alphabet (`causalft.data.labels.encode`).
     files : tuple of str, length n
         Names relative to the folder or zip, with ``/``.
     labels : (n,) array of int64 in [0, K)

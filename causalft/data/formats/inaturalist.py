@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from causalft.datasets.class_names import ClassNames
-from causalft.datasets.containers import open_container
-from causalft.datasets.labels import encode, is_whole_number, label_text, whole_number
-from causalft.datasets.layout import split_of_name
-from causalft.datasets.paths import find_files
-from causalft.datasets.reading import Reading, ReadOptions, assemble, without_repeats
+from causalft.data.class_names import ClassNames
+from causalft.data.containers import open_container
+from causalft.data.labels import encode, is_whole_number, label_text, whole_number
+from causalft.data.layout import split_of_name
+from causalft.data.paths import find_files
+from causalft.data.reading import Reading, ReadOptions, assemble, without_repeats
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, parse_json, read_text
 

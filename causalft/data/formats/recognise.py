@@ -6,15 +6,15 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from causalft.datasets.cifar import cifar_folder, is_cifar_member, refuse_python_version
-from causalft.datasets.huggingface import is_saved_dataset
-from causalft.datasets.images import is_image_name
-from causalft.datasets.inaturalist import json_files_in
-from causalft.datasets.lists import LIST_SUFFIXES, first_image, list_files_in
-from causalft.datasets.paths import existing_path
-from causalft.datasets.shards import LABEL_KINDS, expand_shards, sample_key, shards_in
-from causalft.datasets.tables import TABLE_SUFFIXES
-from causalft.datasets.tars import is_tar_name, tar_compression, walk_tar
+from causalft.data.containers import is_tar_name, tar_compression, walk_tar
+from causalft.data.formats.cifar import cifar_folder, is_cifar_member, refuse_python_version
+from causalft.data.formats.huggingface import is_saved_dataset
+from causalft.data.formats.inaturalist import json_files_in
+from causalft.data.formats.lists import LIST_SUFFIXES, first_image, list_files_in
+from causalft.data.formats.shards import LABEL_KINDS, expand_shards, sample_key, shards_in
+from causalft.data.formats.table import TABLE_SUFFIXES
+from causalft.data.images import is_image_name
+from causalft.data.paths import existing_path
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.files import require_regular
 

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.datasets.images import read_image
-from causalft.datasets.labels import clean_text, encode
-from causalft.datasets.layout import SPLIT_NAMES
-from causalft.datasets.metadata import factor_values
-from causalft.datasets.reading import Reading, ReadOptions, assemble
-from causalft.datasets.stores import MAX_FILE_BYTES
+from causalft.data.images import read_image
+from causalft.data.labels import clean_text, encode
+from causalft.data.layout import SPLIT_NAMES
+from causalft.data.reading import Reading, ReadOptions, assemble, factor_values
+from causalft.data.stores import MAX_FILE_BYTES
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.files import read_bytes
 

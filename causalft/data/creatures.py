@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.profiles import profile_counts
-from causalft.datasets.splits import Splits
+from causalft.data.image_set import ImageSet
+from causalft.data.longtail import profile_counts
+from causalft.data.splits import Splits
 from causalft.runs.limits import CREATURES
 from causalft.runs.progress import named
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table

@@ -8,19 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.datasets.duplicates import DuplicateReport, duplicate_groups
-from causalft.datasets.image_set import ImageSet
-from causalft.datasets.longtail import Order, by_class, class_order, tail_rows, usable
-from causalft.datasets.split_sizes import (
-    AUTO,
-    FIT_CAPS,
-    POOL_CAPS,
-    check_size,
-    choose_sizes,
-    sizes_that_work,
-)
+from causalft.data.duplicates import DuplicateReport, duplicate_groups
+from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.image_set import ImageSet
+from causalft.data.longtail import Order, by_class, class_order, tail_rows, usable
+from causalft.data.split_sizes import AUTO, FIT_CAPS, POOL_CAPS, check_size, choose_sizes, sizes_that_work
 from causalft.errors import CausalFTError
-from causalft.imbalance import imbalance_factor as measured_imbalance
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Splits", "cut_splits", "pool_splits"]
@@ -101,7 +94,7 @@ def cut_splits(
     ----------
     images : ImageSet
     n_validation, n_test : int or "auto"
-        Images of each class, or a share of each (`causalft.datasets.split_sizes`); not used for a split that the
+        Images of each class, or a share of each (`causalft.data.split_sizes`); not used for a split that the
         folder brought.
     seed : int
     imbalance_factor : float, optional
@@ -109,16 +102,16 @@ def cut_splits(
     n_max : int, optional
         Images in the head class; by default as many as all classes can serve.
     profile : {"exponential", "zipf", "pareto"}
-        See `causalft.datasets.profiles.profile_counts`; every class keeps at least one image.
+        See `causalft.data.longtail.profile_counts`; every class keeps at least one image.
     order : "random", "class", "size", "consistency", "reverse", "balance", or a sequence, head first
         "class" takes the order of ``class_names``, "size" the largest class first; the next three stand against
-        ``prior`` (`causalft.datasets.orders.order_against`). A sequence holds class names or numbers.
+        ``prior`` (`causalft.data.orders.order_against`). A sequence holds class names or numbers.
     prior : (K,) array, optional
         A label prior, such as the estimated one of a pre-training, by class.
     drop_empty_classes : bool
         Leave classes without an image out instead of refusing them.
     duplicates : {"bytes", "pixels", "near"}, DuplicateReport or None
-        What counts as the same picture (`causalft.datasets.duplicates`), a report made before, or None not to look.
+        What counts as the same picture (`causalft.data.duplicates`), a report made before, or None not to look.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One image file to one upright 8-bit RGB picture, or one clear error that names the file."""
+"""One image file to one upright 8-bit RGB image, whatever its samples and shape, or one clear error that names it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,160 @@ import struct
 import warnings
 from typing import IO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.datasets.modes import to_rgb
-from causalft.datasets.strips import middle_of_strip
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import read_bytes
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "fit_square", "is_image_name", "read_image", "upright_rgb"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "LONGEST",
+    "MAX_PIXELS",
+    "end_pieces",
+    "fit_square",
+    "is_image_name",
+    "middle_of_strip",
+    "read_image",
+    "to_rgb",
+    "upright_rgb",
+]
+
+
+_EIGHT_BIT_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
+_CLEAR_MODES = frozenset({"RGBA", "RGBa", "LA", "PA"})
+_SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262
+
+
+def to_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Return an image with 8 bits and three channels.
+
+    - Grey, palette, CMYK, YCbCr and HSV become RGB; CIE L*a*b* becomes sRGB.
+    - What is transparent is laid on white.
+    - 16-bit samples keep their upper 8 bits: a file says that 65535 is white.
+    - 32-bit integers have no agreed white. Their largest value tells how many bits are in use: up to 255 they are taken
+      as they are, and up to 65535 the upper 8 of these bits are kept, so that no image becomes black.
+    - Floating-point samples in [0, 1] are scaled to [0, 255].
+    - A TIFF in which white is zero is inverted.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Loaded.
+    name : str
+        For an error.
+
+    Raises
+    ------
+    CausalFTError
+        For 32-bit integers outside [0, 65535], floats outside [0, 1] or NaN, and modes without a known meaning.
+
+    Examples
+    --------
+    >>> to_rgb(Image.new("I", (1, 1), 200), "a.tif").getpixel((0, 0))
+    (200, 200, 200)
+    """
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_deep_samples(image, name)
+    if image.mode in _CLEAR_MODES or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    if image.mode == "LAB":
+        return _from_lab(image, name)
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise CausalFTError(f"cannot read {name}: its colours are in mode {image.mode}; save it as RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_samples(image: Image.Image, name: str) -> Image.Image:
+    """Grey samples of 16 or 32 bits; Pillow's own conversion would clip or blacken them."""
+    tags = getattr(image, "tag_v2", {})
+    samples = np.asarray(image)
+    if image.mode == "F":
+        if not (np.isfinite(samples).all() and samples.min() >= 0 and samples.max() <= 1):
+            raise CausalFTError(
+                f"cannot read {name}: its samples are not in [0, 1]; save it with 8 or 16 bits"
+            )
+        grey: NDArray[np.uint8] = np.rint(samples * 255).astype(np.uint8)
+    elif image.mode == "I" and image.format != "PPM":  # in PPM Pillow scales all deep samples to 16 bits
+        if tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
+            samples = samples.view(np.uint32)  # Pillow takes the highest bit for a sign
+        if samples.min() < 0 or samples.max() > 65535:
+            raise CausalFTError(
+                f"cannot read {name}: 32-bit samples have no agreed range; save it with 8 or 16 bits"
+            )
+        bits = max(8, int(samples.max()).bit_length())
+        grey = (samples >> (bits - 8)).astype(np.uint8)
+    else:
+        grey = (samples.astype(np.uint16) >> 8).astype(np.uint8)
+    if tags.get(_PHOTOMETRIC) == 0:
+        grey = 255 - grey
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey = np.where(samples == clear, np.uint8(255), grey)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _from_lab(image: Image.Image, name: str) -> Image.Image:
+    try:
+        from PIL import ImageCms
+
+        transform = ImageCms.buildTransform(
+            ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB"
+        )
+        found = ImageCms.applyTransform(image, transform)
+    except ImportError:
+        found = None
+    if found is None:
+        raise CausalFTError(f"cannot read {name}: its colours are in mode LAB; save it as RGB")
+    return found
+
+
+#: An image of more than this many squares in a row is a strip. All other images are left as they are, to the bit.
+LONGEST = 64
+
+
+def middle_of_strip(image: Image.Image) -> Image.Image:
+    """Return the middle of a strip, `LONGEST` squares long; any other image as it is.
+
+    To scale the shorter side of 1 x 65,000 pixels to 224 and then cut the middle takes 9.8 GB; after this cut 10 MB.
+    The middle stays where it was, so the square that is cut is the same.
+
+    Examples
+    --------
+    >>> middle_of_strip(Image.new("L", (1, 65_000))).size, middle_of_strip(Image.new("L", (64, 1))).size
+    ((1, 64), (64, 1))
+    """
+    short, long = sorted(image.size)
+    if long <= LONGEST * short:
+        return image
+    kept = LONGEST * short + (long - LONGEST * short) % 2  # as much on either side
+    return _cut(image, (long - kept) // 2, kept)
+
+
+def end_pieces(image: Image.Image) -> tuple[Image.Image, Image.Image] | None:
+    """Return the first and the last `LONGEST` squares of a strip (top and bottom, or left and right), else None.
+
+    Examples
+    --------
+    >>> [piece.size for piece in end_pieces(Image.new("L", (65_000, 2)))]
+    [(128, 2), (128, 2)]
+    """
+    short, long = sorted(image.size)
+    if long <= LONGEST * short:
+        return None
+    return _cut(image, 0, LONGEST * short), _cut(image, long - LONGEST * short, LONGEST * short)
+
+
+def _cut(image: Image.Image, start: int, length: int) -> Image.Image:
+    if image.width > image.height:
+        return image.crop((start, 0, start + length, image.height))
+    return image.crop((0, start, image.width, start + length))
+
 
 #: File endings that are taken for images; every other file is named and left out.
 IMAGE_SUFFIXES = frozenset(
@@ -58,7 +204,7 @@ def is_image_name(name: str) -> bool:
 def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | None = None) -> Image.Image:
     """Read an image as it is meant to be seen: upright, 8 bits, three channels.
 
-    The EXIF orientation is applied, and all samples become 8-bit RGB (`causalft.datasets.modes.to_rgb`). Of an
+    The EXIF orientation is applied, and all samples become 8-bit RGB (`causalft.data.images.to_rgb`). Of an
     animation or a multi-page file the first frame is read. Colour profiles are not applied.
 
     Parameters

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from causalft.datasets.containers import open_container
-from causalft.datasets.labels import encode
-from causalft.datasets.metadata import factor_values
-from causalft.datasets.paths import find_files
-from causalft.datasets.reading import Reading, ReadOptions, assemble, split_rows, without_repeats
+from causalft.data.containers import open_container
+from causalft.data.labels import encode
+from causalft.data.paths import find_files
+from causalft.data.reading import Reading, ReadOptions, assemble, factor_values, split_rows, without_repeats
 from causalft.errors import CausalFTError, first_few, nearest, short
 from causalft.runs.tables import TABLE_SUFFIXES, Table, read_table
 
@@ -24,8 +23,8 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
 
     Columns are called ``path``, ``label``, ``split`` and ``factor`` unless the options name others; the last two may be
     absent. Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the table
-    (`causalft.datasets.paths.find_files`). Labels are class names, or numbers that ``options.class_names`` names
-    (`causalft.datasets.labels.encode`).
+    (`causalft.data.paths.find_files`). Labels are class names, or numbers that ``options.class_names`` names
+    (`causalft.data.labels.encode`).
 
     Raises
     ------

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from causalft.datasets.images import is_image_name
-from causalft.datasets.labels import encode, label_text
-from causalft.datasets.layout import SPLIT_NAMES, split_of_name
-from causalft.datasets.metadata import factor_values
-from causalft.datasets.reading import Reading, ReadOptions, assemble
-from causalft.datasets.stores import SliceStore
-from causalft.datasets.tars import tar_compression, walk_tar
+from causalft.data.containers import tar_compression, walk_tar
+from causalft.data.images import is_image_name
+from causalft.data.labels import encode, label_text
+from causalft.data.layout import SPLIT_NAMES, split_of_name
+from causalft.data.reading import Reading, ReadOptions, assemble, factor_values
+from causalft.data.stores import SliceStore
 from causalft.errors import CausalFTError, first_few, short
 from causalft.runs.files import is_regular, parse_json
 

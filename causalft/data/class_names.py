@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.datasets.containers import existing
-from causalft.datasets.labels import clean_text, is_whole_number, label_text, whole_number
+from causalft.data.containers import existing
+from causalft.data.labels import clean_text, is_whole_number, label_text, whole_number
 from causalft.errors import CausalFTError, nearest, short
 from causalft.runs.files import parse_json, read_text
 
