@@ -84,7 +84,7 @@ def sweep_speedup(
     import numpy as np
 
     from causalft.estimators.sweep import sweep_heads
-    from causalft.tuning.recipe import Recipe
+    from causalft.models.tuning.recipe import Recipe
 
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(n_classes, 512)).astype(np.float32)

@@ -36,7 +36,7 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from causalft.strata.zoo import open_zoo
+    from causalft.models.strata.zoo import open_zoo
 
     stratum = open_zoo("mini").load("clip")
     shape = (n_images, stratum.image_size, stratum.image_size, 3)
@@ -50,8 +50,8 @@ def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
     from causalft.data.creatures import creatures_longtail
     from causalft.estimators.members import fit_member
+    from causalft.models.strata.zoo import open_zoo
     from causalft.strata.tuning_settings import default_tuning
-    from causalft.strata.zoo import open_zoo
 
     splits, zoo = creatures_longtail(), open_zoo("mini")
     taken = seconds(lambda: fit_member(splits, "clip", zoo, default_tuning("mini"), progress=False), repeats)

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from causalft.tuning.processes import is_main_process
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.processes import is_main_process
+from causalft.models.tuning.train import Recipe, train
 
 
 def trained() -> dict[str, torch.Tensor]:

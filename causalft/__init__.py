@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from causalft.estimators.strata import StrataClassifier
     from causalft.fitting.run import run_fit
     from causalft.fitting.settings import FitSettings
+    from causalft.models.pretraining.photo_zoo import downstream_splits
+    from causalft.models.strata.zoo import open_zoo
     from causalft.priors import estimate_prior
     from causalft.scm import PartSCM, causal_graph, identify
-    from causalft.strata.photo_zoo import downstream_splits
-    from causalft.strata.zoo import open_zoo
 
 _HOMES = {
     "BackdoorClassifier": "causalft.estimators.backdoor",
@@ -37,11 +37,11 @@ _HOMES = {
     "Verification": "causalft.confounding.verification",
     "causal_graph": "causalft.scm",
     "diagnose": "causalft.diagnosis",
-    "downstream_splits": "causalft.strata.photo_zoo",
+    "downstream_splits": "causalft.models.pretraining.photo_zoo",
     "estimate_prior": "causalft.priors",
     "identify": "causalft.scm",
     "open_images": "causalft.data.sources",
-    "open_zoo": "causalft.strata.zoo",
+    "open_zoo": "causalft.models.strata.zoo",
     "run_fit": "causalft.fitting.run",
     "verify_confounder": "causalft.confounding.verify",
 }

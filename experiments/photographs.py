@@ -46,8 +46,8 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
     from causalft.fitting.control import strata_and_control
+    from causalft.models.features.cache import FeatureCache
     from causalft.runs.folder import Run, made_record
-    from causalft.strata.features import FeatureCache
     from causalft.strata.tuning_settings import default_tuning
 
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)

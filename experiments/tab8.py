@@ -31,9 +31,9 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
     from causalft.estimators.members import fit_member
     from causalft.fitting import FitSettings, load_splits
+    from causalft.models.strata.zoo import open_zoo
     from causalft.runs.folder import Run, made_record
     from causalft.strata.tuning_settings import default_tuning
-    from causalft.strata.zoo import open_zoo
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
     settings = FitSettings(zoo="mini", tuning=replace(default_tuning("mini"), epochs=3 if quick else 10))

@@ -48,8 +48,8 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_zoo(tmp_path_factory) -> Path:
     """A zoo of untrained minis that know the four kinds: clip, clip@1, openclip, metaclip."""
-    from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
-    from causalft.strata.pretrain import Pretrained, save_mini
+    from causalft.models.pretraining.pretrain import Pretrained, save_mini
+    from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 
     folder = tmp_path_factory.mktemp("zoo")
     words, length = vocabulary_of(KINDS)

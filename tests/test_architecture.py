@@ -73,7 +73,7 @@ def test_who_may_know_the_part_world():
     rooms = {house.room_of(module, ROOMS) for module in users}
     assert rooms <= {
         "causalft.confounding",
-        "causalft.strata",
+        "causalft.models.strata",
         "causalft.data",
         "causalft.cli",
         "experiments",
@@ -126,7 +126,7 @@ def calls(module):
 
 def test_one_training_loop():
     trainers = {module for module in MODULES if any(name.endswith(".backward") for name in calls(module))}
-    assert trainers == {"causalft.tuning.train"}
+    assert trainers == {"causalft.models.tuning.train"}
 
 
 def test_no_pickle():
@@ -135,7 +135,7 @@ def test_no_pickle():
             module
         )
         forbidden = {"torch.save", "torch.load", "np.load", "np.save"}
-        if module == "causalft.strata.weight_file":  # on request only, and then tensors and nothing else
+        if module == "causalft.models.weights.file":  # on request only, and then tensors and nothing else
             assert source_of(module).read_text().count("torch.load(") == 1
             assert "weights_only=True" in source_of(module).read_text()
             forbidden -= {"torch.load"}

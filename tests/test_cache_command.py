@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from causalft.cli.cache import _age, _size
-from causalft.strata.features_store import FeatureCache
+from causalft.models.features.store import FeatureCache
 from tests import command_line
 from tests.command_line import said
 

@@ -16,8 +16,8 @@ from causalft.data.sources import open_images
 from causalft.errors import CausalFTWarning
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits
+from causalft.models.pretraining.photo_zoo import head_count, plan_photo_zoo
 from causalft.runs.folder import read_json, write_json
-from causalft.strata.photo_zoo import head_count, plan_photo_zoo
 from tests.command_line import run, said
 
 COUNTS = {"ant": 40, "bee": 15, "cow": 6, "doe": 3}
@@ -191,7 +191,7 @@ def test_a_member_of_a_long_tailed_pool_has_the_prior_that_it_claims(folder):
     assert pool.tolist() == [20, 8, 3, 2]
     head, repeat = head_count(pool, zoo.members[0].order, 10.0, "exponential")
     assert repeat and zoo.settings["repeats"]
-    from causalft.strata.photo_pretrain import member_pixels
+    from causalft.models.pretraining.photo_pretrain import member_pixels
 
     _, labels, prior = member_pixels(images, zoo.members[0], zoo, False)
     drawn = np.bincount(labels, minlength=4)

@@ -15,10 +15,10 @@ from causalft.estimators.sweep import sweep_heads
 from causalft.fitting import FitSettings, load_splits
 from causalft.fitting import probe as module
 from causalft.fitting.probe import ProbeSettings, probe, score_correct
+from causalft.models.features.cache import FeatureCache, cached_features
+from causalft.models.strata.prompts import text_weights
+from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import Run, read_json
-from causalft.strata.features import FeatureCache, cached_features
-from causalft.strata.prompt_templates import text_weights
-from causalft.strata.zoo import open_zoo
 from tests.command_line import run, said
 
 GIVEN = ["--strata", "clip,openclip", "--n-test", 6, "--n-validation", 4, "--imbalance-factor", 5]
@@ -149,7 +149,9 @@ def test_features_are_kept_between_probes(words, tmp_path, monkeypatch):
     kinds = [entry.about["kind"] for entry in FeatureCache().entries()]
     assert kinds.count("features") == 6  # three splits of two strata
     used = {entry.key: entry.made for entry in FeatureCache().entries()}
-    monkeypatch.setattr("causalft.strata.features.stream_crops", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(
+        "causalft.models.features.cache.stream_crops", lambda *_: pytest.fail("encoded again")
+    )
     two = run(*words, "--losses", "none", "--json")
     assert {entry.key: entry.made for entry in FeatureCache().entries()} == used
     strip = lambda result: json.loads(result.stdout) | {"seconds": None}  # noqa: E731

@@ -10,12 +10,12 @@ from dataclasses import replace
 import open_clip
 import pytest
 
-from causalft.strata import weight_names
-from causalft.strata.weight_names import PRETRAINED, resolve_name
-from causalft.tuning import names
-from causalft.tuning.losses import _MAKERS
-from causalft.tuning.samplers import _POWERS
-from causalft.tuning.tuner_table import TUNERS
+from causalft.models.tuning import names
+from causalft.models.tuning.losses import _MAKERS
+from causalft.models.tuning.samplers import _POWERS
+from causalft.models.tuning.tuners.table import TUNERS
+from causalft.models.weights import names as weight_names
+from causalft.models.weights.names import PRETRAINED, resolve_name
 from tests.command_line import run
 
 HEAVY = (

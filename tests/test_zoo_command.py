@@ -8,9 +8,9 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
+from causalft.models.pretraining import photo_pretrain
+from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import read_json
-from causalft.strata import photo_pretrain
-from causalft.strata.zoo import open_zoo
 from tests.command_line import run, said
 
 OPTIONS = ["--member", "clip=upper", "--member", "openclip=lower", "--control-seeds", "1", "--n-test", "6"]

@@ -14,7 +14,7 @@ from causalft.cli.types import PATH, Number
 from causalft.runs import limits
 
 if TYPE_CHECKING:
-    from causalft.strata.features_store import CacheEntry, FeatureCache
+    from causalft.models.features.store import CacheEntry, FeatureCache
 
 __all__ = ["command"]
 
@@ -166,7 +166,7 @@ def verify_command(context: click.Context, folder: Path | None, remove: bool, as
 
 def _open(folder: Path | None) -> FeatureCache:
     from causalft.errors import CausalFTError
-    from causalft.strata.features_store import FeatureCache
+    from causalft.models.features.store import FeatureCache
 
     cache = FeatureCache(folder)
     if folder is not None and not folder.exists():

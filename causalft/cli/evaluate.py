@@ -85,7 +85,7 @@ def evaluate(
     with phase("loading libraries"):
         from causalft.diagnosis import diagnose
         from causalft.estimators.strata import StrataClassifier
-        from causalft.strata.leakage import seen_in_run
+        from causalft.models.strata.leakage import seen_in_run
 
     model = StrataClassifier.load(run, device=device)
     classes = model.classes_.tolist()

@@ -205,7 +205,7 @@ def _design(
 def _known_judge(check: str) -> None:
     """Refuse a word that is neither ``renders`` nor a name of CLIP weights; what these lack is said on loading."""
     from causalft.errors import nearest
-    from causalft.strata.weight_names import PRETRAINED
+    from causalft.models.weights.names import PRETRAINED
 
     if check in ("renders", *PRETRAINED) or "/" in check:
         return

@@ -149,7 +149,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
     from causalft.estimators.fit_run import open_fit
     from causalft.estimators.member_prediction import PREDICTIONS
     from causalft.estimators.members import folder_name
-    from causalft.strata.pretraining_losses import pretraining_losses
+    from causalft.models.strata.zoo import pretraining_losses
 
     run = open_fit(folder)
     metrics = run.metrics

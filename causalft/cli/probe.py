@@ -166,7 +166,7 @@ def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
     from causalft.fitting import FitSettings
     from causalft.fitting.probe_settings import ProbeSettings
-    from causalft.tuning.names import own_spelling
+    from causalft.models.tuning.names import own_spelling
 
     given = dict(options)
     given["n_seeds"] = given.pop("seeds")

@@ -46,8 +46,8 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from causalft.strata.pretrained import PretrainedZoo
-    from causalft.strata.weight_names import names_like
+    from causalft.models.strata.pretrained import PretrainedZoo
+    from causalft.models.weights.names import names_like
     from causalft.strata.weight_transfer import describe_names
 
     zoo = PretrainedZoo(offline=True)
@@ -113,9 +113,9 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
 
     A FOLDER is compared with its manifest. A NAME is loaded from what is on this machine.
     """
-    from causalft.strata.pretrained import PretrainedZoo
+    from causalft.models.strata.pretrained import PretrainedZoo
+    from causalft.models.weights.store import weights_folder
     from causalft.strata.weight_check import check_folder, check_names
-    from causalft.strata.weight_store import weights_folder
 
     screen = console(as_json)
     zoo = PretrainedZoo(offline=True, allow_pickle=allow_pickle)
@@ -158,7 +158,7 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
     Strata are then loaded from there by name, with no network. The tensors of a pickle (--allow-pickle) are kept as
     safetensors if it is a FILE. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
     """
-    from causalft.strata.weight_store import weights_folder
+    from causalft.models.weights.store import weights_folder
     from causalft.strata.weight_transfer import import_file, import_folder
 
     screen = console(as_json)
@@ -183,7 +183,7 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
 
 
 def _is_name(text: str) -> bool:
-    from causalft.strata.weight_names import resolve_name
+    from causalft.models.weights.names import resolve_name
 
     try:
         resolve_name(text)

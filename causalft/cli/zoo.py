@@ -40,7 +40,7 @@ json_option = click.option(
 
 
 def _open(zoo: str) -> Any:
-    from causalft.strata.zoo import MiniZoo, open_zoo
+    from causalft.models.strata.zoo import MiniZoo, open_zoo
 
     found = open_zoo(zoo)
     if not isinstance(found, MiniZoo):
@@ -57,7 +57,7 @@ def list_members(zoo: str, as_json: bool) -> None:
     """List the members of a zoo."""
     from rich.table import Table
 
-    from causalft.strata.zoo import PRETRAINED
+    from causalft.models.strata.zoo import PRETRAINED
 
     rows: list[dict[str, Any]]
     if zoo == "pretrained":

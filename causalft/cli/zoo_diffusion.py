@@ -61,9 +61,9 @@ def pretrain_diffusion_command(
     interrupted training goes on where it stopped when the command is repeated. The folder opens with
     StableDiffusionPipeline.from_pretrained of diffusers.
     """
+    from causalft.models.pretraining import diffusion_zoo as zoo
+    from causalft.models.pretraining.mini_diffusion import DiffusionConfig, import_diffusion
     from causalft.runs.folder import Run
-    from causalft.strata import diffusion_zoo as zoo
-    from causalft.strata.mini_diffusion import DiffusionConfig, import_diffusion
 
     import_diffusion()
     config = DiffusionConfig(image_size=size)
@@ -123,7 +123,7 @@ def check_diffusion(folder: str, *, n_per_cell: int, as_json: bool) -> None:
     from rich.table import Table
 
     from causalft.confounding.prompt_check import check_prompts
-    from causalft.strata import diffusion_zoo as zoo
+    from causalft.models.pretraining import diffusion_zoo as zoo
     from synthetic.generate import open_source
 
     path = zoo.MINI_DIFFUSION if folder == "mini" else Path(folder)

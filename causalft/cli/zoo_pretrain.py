@@ -18,14 +18,14 @@ from rich.console import Console
 
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTError, nearest
+from causalft.models.pretraining.creatures import MEMBERS, pretrain_member
+from causalft.models.pretraining.photo_pretrain import estimate_seconds, pretrain_photo_member
+from causalft.models.pretraining.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
+from causalft.models.pretraining.pretrain import PRETRAINING
+from causalft.models.strata.cards import ModelCard
 from causalft.runs.folder import Run
 from causalft.runs.locks import locked
 from causalft.runs.progress import phase
-from causalft.strata.cards import ModelCard
-from causalft.strata.creatures_zoo import MEMBERS, pretrain_member
-from causalft.strata.photo_pretrain import estimate_seconds, pretrain_photo_member
-from causalft.strata.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
-from causalft.strata.pretrain import PRETRAINING
 
 __all__ = ["pretrain_creatures", "pretrain_photos"]
 

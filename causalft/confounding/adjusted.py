@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from causalft.confounding.resnet import ResNet
 from causalft.estimators.fusion import fit_temperature
+from causalft.models.resnet import ResNet
 
 __all__ = ["ADJUSTED", "Adjusted", "adjust_pictures", "log_stratum_prior", "outputs"]
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from causalft.confounding.resnet import as_input, resnet
 from causalft.errors import CausalFTError
+from causalft.models.resnet import as_input, resnet
+from causalft.models.tuning.train import Recipe, train
 from causalft.runs.progress import steps
-from causalft.tuning.train import Recipe, train
 from synthetic.gallery import PictureSource, Request
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
 
@@ -100,7 +100,7 @@ def train_judge(
         Renders of each part of each class.
     seed : int
     backbone : str
-        A name of :func:`causalft.confounding.resnet.resnet`.
+        A name of :func:`causalft.models.resnet.resnet`.
     recipe : Recipe
     progress : bool, optional
     """

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
 from causalft.confounding.decision import Trial
-from causalft.confounding.resnet import ResNet, as_input, resnet
 from causalft.estimators.fusion import fit_temperature
+from causalft.models.resnet import ResNet, as_input, resnet
+from causalft.models.tuning.losses import logit_adjusted_loss
+from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
-from causalft.tuning.losses import logit_adjusted_loss
-from causalft.tuning.train import Recipe, train
 from synthetic.designs import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
 

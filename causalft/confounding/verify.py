@@ -16,17 +16,17 @@ from causalft.confounding.decision import Trial, decide
 from causalft.confounding.figures import write_figures
 from causalft.confounding.page import write_report
 from causalft.confounding.picture_estimates import estimate_from_pictures
-from causalft.confounding.resnet import BACKBONES
 from causalft.confounding.tests import estimate, mcnemar
 from causalft.confounding.trial import cache_folder, has_overlap, run_trial
 from causalft.confounding.truth import Truth, truth
 from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
+from causalft.models.resnet import BACKBONES
+from causalft.models.tuning.train import Recipe
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path, made_record
 from causalft.runs.locks import locked
 from causalft.runs.progress import named
-from causalft.tuning.train import Recipe
 from synthetic.designs import Design, make_design
 from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
 
@@ -42,7 +42,7 @@ class Plan:
 
     Attributes
     ----------
-    backbone : name in `causalft.confounding.resnet.BACKBONES`.
+    backbone : name in `causalft.models.resnet.BACKBONES`.
     seeds : number of whole replications.
     n_per_class : pictures of each class in each set.
     size : side of the pictures in pixels.

@@ -10,12 +10,12 @@ from causalft.diagnosis import figures as draw
 from causalft.diagnosis.cells import interval_text, p_text
 from causalft.diagnosis.conclusion import change
 from causalft.diagnosis.result import BeforeAfter
+from causalft.models.strata.zoo import pretraining_losses
 from causalft.priors import prior_caveats
 from causalft.report.drawing import draw as drawn
 from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style
 from causalft.scm.intervals import interval_text as written
-from causalft.strata.pretraining_losses import pretraining_losses
 
 __all__ = ["diagnosis_sections", "draw_figures", "headline"]
 

@@ -14,11 +14,11 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fit_run import CLASSIFIERS, open_classifier
 from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
+from causalft.models.strata.zoo import open_zoo
+from causalft.models.tuning.processes import pick_device
 from causalft.runs.progress import named
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning, default_tuning
-from causalft.strata.zoo import open_zoo
-from causalft.tuning.devices import pick_device
 
 __all__ = ["CLASSIFIERS", "FittedStrata", "load_fitted", "stored_settings"]
 

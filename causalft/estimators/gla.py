@@ -81,7 +81,7 @@ def gla_finetuned(
     train_prior : (K,) array, optional
         P_S, the class shares of the training set, for a model that was tuned with plain cross-entropy. None for
         one tuned with logit adjustment (LA): its logits are without P_S, and taking it out again would overshoot.
-        Of some losses neither is right (:func:`causalft.tuning.losses.optimum_of`).
+        Of some losses neither is right (:func:`causalft.models.tuning.losses.optimum_of`).
     target_prior : (K,) array, optional
 
     Returns

@@ -15,12 +15,12 @@ from scipy.special import softmax
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import PREDICTIONS
+from causalft.models.strata.stratum import Stratum
 from causalft.priors import PriorEstimate
 from causalft.runs.documents import check_shape
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path, read_json, write_json
 from causalft.runs.notebook import ShownAsTable
-from causalft.strata.stratum import Stratum
 
 __all__ = ["PREDICTIONS", "MemberPrediction", "read_prediction", "write_prediction"]
 

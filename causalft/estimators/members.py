@@ -15,18 +15,17 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fusion import nll
 from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
 from causalft.estimators.run_files import PREDICTIONS, folder_name
+from causalft.models.features.cache import FeatureCache
+from causalft.models.features.crops import Crops
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.processes import is_main_process, pick_device
 from causalft.priors import prior_on_validation
-from causalft.strata.crops import Crops
-from causalft.strata.features import FeatureCache
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.tune import tune
 from causalft.strata.tuned import TunedStratum, load_tuned
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched, check_gla, prior_left_in_logits
 from causalft.strata.zero_shot import encode_zero_shot
-from causalft.strata.zoo import Zoo
-from causalft.tuning.devices import pick_device
-from causalft.tuning.processes import is_main_process
 
 __all__ = ["fit_member", "folder_name", "pick_device"]
 
@@ -52,7 +51,7 @@ def fit_member(
     splits : Splits
         Long-tailed train; validation and test, balanced or not. The test images are only predicted, if there are any.
     name : str
-    zoo : causalft.strata.zoo.Zoo
+    zoo : causalft.models.strata.zoo.Zoo
     tuning : Tuning
     learning_rates : tuple of float
         With two or more, each is tried and the one with the lowest validation risk (NLL, every class of the
@@ -63,7 +62,7 @@ def fit_member(
     device : str
     folder : pathlib.Path, optional
         Adapter, head and predictions are written here; if they are complete, nothing is trained again.
-    cache : causalft.strata.features.FeatureCache, optional
+    cache : causalft.models.features.cache.FeatureCache, optional
         Keeps the frozen features of validation and test images beyond this run.
     log_dir : pathlib.Path, optional
         Folder for TensorBoard.

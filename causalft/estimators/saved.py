@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from causalft.estimators.mixing import Mixing
 from causalft.estimators.run_files import folder_name
+from causalft.models.strata.zoo import Zoo
 from causalft.runs.folder import Run
 from causalft.strata.tuned import TunedStratum
-from causalft.strata.zoo import Zoo
 
 __all__ = ["save_classifier"]
 

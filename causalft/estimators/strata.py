@@ -26,14 +26,14 @@ from causalft.estimators.mixing import check_mixing, fit_mixing
 from causalft.estimators.plots import plot_confusion, plot_priors
 from causalft.estimators.saved import save_classifier
 from causalft.estimators.stream import predict_stream
+from causalft.models.features.cache import FeatureCache
+from causalft.models.features.crops import Crops
+from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
+from causalft.models.strata.stratum import check_strata
+from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.scm import causal_graph, check_adjustment_set
-from causalft.strata.crops import Crops
-from causalft.strata.features import FeatureCache
-from causalft.strata.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
-from causalft.strata.zoo import Zoo, open_zoo
-from causalft.strata.zoo_abc import check_strata
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -52,7 +52,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     ----------
     strata : sequence of str
         Names in the zoo.
-    zoo : str or causalft.strata.zoo.Zoo
+    zoo : str or causalft.models.strata.zoo.Zoo
         ``"mini"``, ``"pretrained"``, or the folder of a zoo.
     weights : mapping of str to path, optional
         Local weight files for ``zoo="pretrained"``.
@@ -168,7 +168,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             What the classes are called, where ``y`` holds whole numbers from 0 to K - 1 or only some of the classes.
         folder : pathlib.Path, optional
             Where the strata are written as they are done, so that an interrupted fit goes on.
-        cache : causalft.strata.features.FeatureCache, optional
+        cache : causalft.models.features.cache.FeatureCache, optional
             Keeps frozen features beyond this fit.
         log_dir : pathlib.Path, optional
             Folder for TensorBoard, one below it for each stratum.

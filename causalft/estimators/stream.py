@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from causalft.data.sources import ImageSet
-from causalft.strata.stream import stream_crops
+from causalft.models.features.encoder import stream_crops
 from causalft.strata.tuned import TunedStratum
 
 __all__ = ["StrataModel", "predict_stream"]
@@ -45,7 +45,7 @@ def predict_stream(
     images : ImageSet
     batch_size : int
     rows, on_error, bad, label, progress
-        As in :func:`causalft.strata.stream.stream_crops`.
+        As in :func:`causalft.models.features.encoder.stream_crops`.
 
     Yields
     ------

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from causalft.data.groups import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.errors import CausalFTError
+from causalft.models.tuning.heads import class_means, make_head
+from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.samplers import expected_counts, make_sampler
+from causalft.models.tuning.train import Recipe, train
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import steps
 from causalft.scm.intervals import mean_interval
-from causalft.tuning.head_start import class_means
-from causalft.tuning.heads import make_head
-from causalft.tuning.losses import make_loss
-from causalft.tuning.samplers import expected_counts, make_sampler
-from causalft.tuning.train import Recipe, train
 
 __all__ = ["Sweep", "head_logits", "sweep_heads"]
 
@@ -105,18 +104,18 @@ def sweep_heads(
 ) -> Sweep:
     """Train a head on cached features for every combination of the choices.
 
-    Each training goes through :func:`causalft.tuning.train.train` on its own: a seed is an order of the samples, so
+    Each training goes through :func:`causalft.models.tuning.train.train` on its own: a seed is an order of the samples, so
     seeds cannot share their batches. Nothing is encoded: a sweep costs matrix products of (batch, d) by (d, K).
 
     Parameters
     ----------
     features : (n, d) array
-        Of the training images, for example from :func:`causalft.strata.features.cached_features`.
+        Of the training images, for example from :func:`causalft.models.features.cache.cached_features`.
     labels : (n,) array of int in [0, K)
     class_counts : (K,) array, optional
         Training images of each class; counted from the labels by default.
     losses, seeds, heads : sequences
-        Names in :data:`causalft.tuning.losses.LOSSES`, seeds, names in :data:`causalft.tuning.heads.HEADS`.
+        Names in :data:`causalft.models.tuning.losses.LOSSES`, seeds, names in :data:`causalft.models.tuning.heads.HEADS`.
     recipe : Recipe, optional
         By default 10 epochs of SGD in batches of 128 with a learning rate of 0.01, as in the paper; its seed is
         replaced.
@@ -129,7 +128,7 @@ def sweep_heads(
     evaluate : mapping of str to (features, labels), optional
         Sets to score: features of shape (n, d), or (n_views, n, d), whose logits are averaged over the views.
     sampler : str
-        Name in :data:`causalft.tuning.samplers.SAMPLERS`; the losses are told the counts that it makes.
+        Name in :data:`causalft.models.tuning.samplers.SAMPLERS`; the losses are told the counts that it makes.
     model_log_prior : (K,) array, optional
         log q for the loss GLA-Train.
     loss_settings : mapping of loss to settings, optional

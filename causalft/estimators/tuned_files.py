@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
 from causalft.estimators.run_files import folder_name, tuned_files
+from causalft.models.weights.file import file_kind
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run
-from causalft.strata.weight_kind import file_kind
 
 __all__ = ["check_safetensors", "check_tuned_files"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from causalft.errors import CausalFTError
-from causalft.strata.zoo_abc import Zoo
+from causalft.models.strata.stratum import Zoo
 
 __all__ = ["CONTROLS", "control_members", "describe_control", "strata_and_control"]
 

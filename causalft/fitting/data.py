@@ -20,8 +20,8 @@ from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.fitting.order import draw_against_prior, draw_tail
 from causalft.fitting.settings import FitSettings
-from causalft.strata.leakage import MANIFEST
-from causalft.strata.photo_zoo import downstream_splits
+from causalft.models.pretraining.photo_zoo import downstream_splits
+from causalft.models.strata.leakage import MANIFEST
 
 __all__ = ["data_document", "load_splits"]
 

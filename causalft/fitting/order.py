@@ -15,11 +15,11 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.estimators.members import pick_device
 from causalft.fitting.settings import FitSettings
+from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.zoo import MiniZoo, Zoo
+from causalft.models.tuning.processes import is_main_process, join_processes
 from causalft.priors import prior_on_validation
-from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
-from causalft.strata.zoo import MiniZoo, Zoo
-from causalft.tuning.processes import is_main_process, join_processes
 
 __all__ = ["draw_against_prior", "draw_tail"]
 

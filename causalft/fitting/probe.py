@@ -19,11 +19,11 @@ from causalft.fitting.data import data_document, load_splits
 from causalft.fitting.doubts import doubts
 from causalft.fitting.probe_settings import ProbeSettings
 from causalft.fitting.scores import mean_class_accuracy, score_correct
+from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.zoo import Zoo
 from causalft.priors import prior_on_validation
 from causalft.runs.folder import made_record
-from causalft.strata.features import FeatureCache
 from causalft.strata.zero_shot import encode_zero_shot
-from causalft.strata.zoo import Zoo
 
 __all__ = ["best_head", "best_neighbours", "ProbeSettings", "probe"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from causalft.errors import CausalFTError, nearest
 from causalft.fitting.settings import FitSettings
+from causalft.models.tuning.names import HEADS, optimum_of
 from causalft.runs import limits
-from causalft.tuning.names import HEADS, optimum_of
 
 __all__ = ["ProbeSettings", "config_of"]
 

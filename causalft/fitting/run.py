@@ -22,14 +22,14 @@ from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import class_reports, diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
+from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.leakage import write_seen
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.processes import is_main_process
 from causalft.runs.folder import Run, made_record, no_empty_run
 from causalft.runs.locks import writing
 from causalft.runs.notebook import ShownAsTable
-from causalft.strata.features import FeatureCache
-from causalft.strata.leakage import write_seen
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import Zoo
-from causalft.tuning.processes import is_main_process
 
 __all__ = ["FittedRun", "run_fit"]
 

@@ -25,14 +25,14 @@ from causalft.fitting.data import load_splits
 from causalft.fitting.doubts import doubts
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
+from causalft.models.features.crops import Crops
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.interpolation import evaluate_interpolations
 from causalft.runs.folder import Run, made_record
-from causalft.strata.crops import Crops
 from causalft.strata.head_weights import start_of_head
 from causalft.strata.tuned import TunedStratum, tuning_as_saved
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
-from causalft.strata.zoo import Zoo
-from causalft.tuning.interpolation import evaluate_interpolations
 
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
 

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalft.strata.crops import Crops
-from causalft.strata.encoder import encode_all, frozen_encoder
-from causalft.strata.prompt_templates import text_weights
-from causalft.strata.stratum import Stratum
+from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import encode_all, frozen_encoder
+from causalft.models.strata.prompts import text_weights
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.head_start import class_means, k_shot, probe_weights
 
 __all__ = ["start_of_head"]
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from causalft.errors import CausalFTError
-from causalft.strata.stratum import Stratum
-from causalft.strata.zoo import open_zoo
+from causalft.models.strata.stratum import Stratum
+from causalft.models.strata.zoo import open_zoo
 from synthetic.gallery import Judge
 from synthetic.prompts import Prompts
 

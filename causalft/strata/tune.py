@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.data.groups import balancing_weights
-from causalft.strata.crops import Crops, augment
+from causalft.models.features.crops import Crops, augment
+from causalft.models.features.encoder import batches
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.interpolation import interpolate
+from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.recipe import History
+from causalft.models.tuning.samplers import expected_counts, make_sampler
+from causalft.models.tuning.train import train
 from causalft.strata.head_weights import start_of_head
-from causalft.strata.stratum import Stratum
-from causalft.strata.stream import batches
 from causalft.strata.tuned import TunedStratum
 from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.interpolation import interpolate
-from causalft.tuning.losses import make_loss
-from causalft.tuning.recipe import History
-from causalft.tuning.samplers import expected_counts, make_sampler
-from causalft.tuning.train import train
 
 __all__ = ["tune"]
 
@@ -62,7 +62,7 @@ def tune(
     release : bool
         The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
     progress, checkpoint, log_dir
-        As in :func:`causalft.tuning.train.train`.
+        As in :func:`causalft.models.tuning.train.train`.
 
     Raises
     ------

@@ -14,20 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.models.features.crops import Crops, n_views, view_cut
+from causalft.models.features.encoder import autocast, batches, stream_crops
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.heads import make_head
+from causalft.models.tuning.precision import settle_precision
+from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners.adapters import bottleneck_width
+from causalft.models.tuning.tuners.insert import apply_tuner
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path
-from causalft.strata.crops import Crops
-from causalft.strata.encoder import autocast
-from causalft.strata.features_crops import n_views, view_cut
-from causalft.strata.stratum import Stratum
-from causalft.strata.stream import batches, stream_crops
 from causalft.strata.tuning_settings import Tuning
 from causalft.strata.untouched import Untouched
-from causalft.tuning.adapters import bottleneck_width
-from causalft.tuning.heads import make_head
-from causalft.tuning.precision import settle_precision
-from causalft.tuning.towers import open_tower
-from causalft.tuning.tuners import apply_tuner
 
 __all__ = ["LEAST_OF_MINIS", "TunedStratum", "load_tuned", "tuning_as_saved"]
 
@@ -51,8 +49,8 @@ class TunedStratum(nn.Module):
 
     Attributes
     ----------
-    tower : causalft.tuning.towers.Tower
-    tuned : causalft.tuning.tuners.Tuned
+    tower : causalft.models.tuning.towers.Tower
+    tuned : causalft.models.tuning.tuners.insert.Tuned
         What is trained of the tower.
     head : torch.nn.Module
     precision : {"fp32", "bf16", "fp16"}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from causalft.errors import CausalFTError, nearest
-from causalft.runs import limits
-from causalft.strata.prompt_templates import check_template
-from causalft.strata.test_time_views import n_views
-from causalft.tuning.names import (
+from causalft.models.strata.prompts import check_template
+from causalft.models.tuning.names import (
     AUGMENTATIONS,
     HEADS,
     LOSSES,
@@ -16,10 +14,12 @@ from causalft.tuning.names import (
     SAMPLERS,
     TUNER_NAMES,
     TUNERS_WITH_WIDTH,
+    n_views,
     optimum_of,
+    parse_tuner,
 )
-from causalft.tuning.recipe import Recipe
-from causalft.tuning.spec import parse_tuner
+from causalft.models.tuning.recipe import Recipe
+from causalft.runs import limits
 
 __all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning"]
 
@@ -34,25 +34,25 @@ class Tuning:
     Attributes
     ----------
     loss : str
-        One of :data:`causalft.tuning.losses.LOSSES`.
+        One of :data:`causalft.models.tuning.losses.LOSSES`.
     lr, epochs, batch_size, weight_decay, momentum
         Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
     bottleneck : int, optional
-        Width of adapters, rank of LoRA; by default the rule of :func:`causalft.tuning.adapters.bottleneck_width`.
+        Width of adapters, rank of LoRA; by default the rule of :func:`causalft.models.tuning.tuners.adapters.bottleneck_width`.
     head_scale : float
     template : str
         Prompt from which a head starts: with ``{}`` for the class name, the name of a set of
-        :data:`causalft.strata.prompt_templates.TEMPLATES`, or a file of descriptors. Zero-shot logits use it too.
+        :data:`causalft.models.strata.prompts.TEMPLATES`, or a file of descriptors. Zero-shot logits use it too.
     augmentation : {"none", "flip", "crop-flip"}
     seed : int
     tuner : str
-        What is trained of the image tower, as :func:`causalft.tuning.spec.parse_tuner` reads it.
+        What is trained of the image tower, as :func:`causalft.models.tuning.names.parse_tuner` reads it.
     head : {"cosine", "linear", "l2", "layernorm"}
     head_start : str
         One of :data:`HEAD_STARTS`.
     sampler : {"uniform", "class-balanced", "square-root"}
     precision : {"auto", "fp32", "bf16", "fp16"}
-        See :func:`causalft.tuning.precision.choose_precision`.
+        See :func:`causalft.models.tuning.precision.choose_precision`.
     patience : int, optional
         Stop after so many epochs without a lower validation risk, and keep the best.
     accumulation : int

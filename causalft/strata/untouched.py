@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
+from causalft.models.features.encoder import autocast, open_frozen
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.losses import optimum_of
+from causalft.models.tuning.samplers import expected_counts
 from causalft.runs.folder import atomic_path
-from causalft.strata.encoder import autocast, open_frozen
-from causalft.strata.stratum import Stratum
 from causalft.strata.tuning_settings import Tuning, check_gla
-from causalft.tuning.losses import optimum_of
-from causalft.tuning.samplers import expected_counts
 
 __all__ = ["Untouched", "check_gla", "prior_left_in_logits"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from causalft.errors import CausalFTError
+from causalft.models.strata.pretrained import PretrainedZoo
+from causalft.models.weights.store import WeightStore
 from causalft.runs.files import sha256_file
-from causalft.strata.pretrained import PretrainedZoo
-from causalft.strata.weight_store import WeightStore
 
 __all__ = ["check_folder", "check_names"]
 

@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from causalft.errors import CausalFTError
+from causalft.models.strata.pretrained import PretrainedZoo
+from causalft.models.weights.file import file_kind, is_pickle
+from causalft.models.weights.names import WeightName, resolve_name
+from causalft.models.weights.store import (
+    HubFile,
+    StoredFile,
+    WeightSource,
+    WeightStore,
+    check_sha256,
+    expected_sha256,
+)
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import atomic_path, check_place
 from causalft.runs.locks import locked, writing
-from causalft.strata.pretrained import PretrainedZoo
-from causalft.strata.weight_hub import HubFile, WeightSource
-from causalft.strata.weight_kind import file_kind, is_pickle
-from causalft.strata.weight_names import WeightName, resolve_name
-from causalft.strata.weight_store import StoredFile, WeightStore, check_sha256, expected_sha256
 
 __all__ = [
     "WeightRow",
@@ -234,7 +240,7 @@ def import_file(
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.strata.pretrained.PretrainedZoo.load` does.
+        As :meth:`causalft.models.strata.pretrained.PretrainedZoo.load` does.
     """
     store = into or WeightStore()
     with writing(store.folder):
@@ -244,7 +250,7 @@ def import_file(
 def _import_file(file: Path, name: str, store: WeightStore, allow_pickle: bool) -> Path:
     from safetensors.torch import save_file
 
-    from causalft.strata.weight_file import read_state_dict
+    from causalft.models.weights.file import read_state_dict
 
     what = resolve_name(name, has_file=True)
     zoo = PretrainedZoo({name: file}, offline=True, allow_pickle=allow_pickle, folder=store.folder)

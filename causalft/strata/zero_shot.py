@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.image_set import ImageSet
-from causalft.strata.crops import Crops
-from causalft.strata.encoder import encode_all, frozen_encoder
-from causalft.strata.features import FeatureCache, cached_features
-from causalft.strata.prompt_templates import text_weights
-from causalft.strata.stratum import Stratum
+from causalft.models.features.cache import FeatureCache, cached_features
+from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import encode_all, frozen_encoder
+from causalft.models.strata.prompts import text_weights
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.heads import class_means
 from causalft.strata.tuning_settings import Tuning
-from causalft.tuning.head_start import class_means
 
 __all__ = ["ZeroShot", "encode_zero_shot"]
 
@@ -78,7 +78,7 @@ def encode_zero_shot(
         Crops that are kept in memory are not read from the files once more.
     train : ImageSet or Crops, optional
         Training images; an image-only backbone needs them, because it has no captions.
-    cache : causalft.strata.features.FeatureCache, optional
+    cache : causalft.models.features.cache.FeatureCache, optional
     keep_train : bool
         Whether the features of the training images go to the cache too.
     progress : bool, optional
@@ -86,8 +86,8 @@ def encode_zero_shot(
     Raises
     ------
     CausalFTError
-        See :func:`causalft.strata.features.cached_features`, :func:`causalft.strata.prompt_templates.text_weights`
-        and :func:`causalft.tuning.head_start.class_means`.
+        See :func:`causalft.models.features.cache.cached_features`, :func:`causalft.models.strata.prompts.text_weights`
+        and :func:`causalft.models.tuning.heads.class_means`.
     """
     encode, precision = frozen_encoder(stratum, tuning.precision)
 

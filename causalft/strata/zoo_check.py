@@ -9,9 +9,9 @@ import torch
 
 from causalft.data.groups import class_accuracy, group_accuracy, prior_groups
 from causalft.errors import CausalFTError
+from causalft.models.strata.stratum import Stratum
 from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.runs.progress import named
-from causalft.strata.stratum import Stratum
 
 __all__ = ["MemberCheck", "check_member"]
 

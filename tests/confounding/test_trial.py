@@ -10,8 +10,8 @@ import pytest
 from causalft.confounding import trial
 from causalft.confounding.decision import Trial
 from causalft.confounding.trial import has_overlap, run_trial
+from causalft.models.tuning.train import Recipe
 from causalft.runs.folder import Run
-from causalft.tuning.train import Recipe
 from synthetic.designs import make_design
 from synthetic.generate import make_set
 

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from causalft.confounding import battery, trial, verify, verify_confounder
-from causalft.confounding.resnet import resnet
 from causalft.confounding.tests import CELLS, CONTRASTS
 from causalft.confounding.verdict import PATH_TESTS
 from causalft.confounding.words import HEADLINES
 from causalft.errors import CausalFTError
-from causalft.tuning.train import Recipe
+from causalft.models.resnet import resnet
+from causalft.models.tuning.train import Recipe
 from synthetic.designs import make_design
 from synthetic.generate import Renderer
 from tests.command_line import run

@@ -15,7 +15,7 @@ from causalft.estimators.export.preprocessing import geometry_steps
 from causalft.estimators.export.program import trace
 from causalft.estimators.export.squares import squares
 from causalft.estimators.strata import StrataClassifier
-from causalft.strata.features_crops import TEST_VIEWS, view_cut
+from causalft.models.features.crops import TEST_VIEWS, view_cut
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit
 from tests.estimators.small_classifiers import Member, classifier, clip_stratum

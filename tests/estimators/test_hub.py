@@ -20,10 +20,10 @@ from safetensors.numpy import save_file
 from causalft.data.sources import open_images
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
 from causalft.estimators.strata import StrataClassifier
+from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners.adapters import bottleneck_width
+from causalft.models.tuning.tuners.insert import apply_tuner
 from causalft.runs.folder import Run, read_json
-from causalft.tuning.adapters import bottleneck_width
-from causalft.tuning.towers import open_tower
-from causalft.tuning.tuners import apply_tuner
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 

@@ -15,11 +15,11 @@ from causalft.data.sources import ImageSet, open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
+from causalft.models.pretraining.photo_zoo import plan_photo_zoo, write_manifest
+from causalft.models.strata.leakage import pretraining_pool
+from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import Run
-from causalft.strata.leakage import pretraining_pool
-from causalft.strata.photo_zoo import plan_photo_zoo, write_manifest
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import open_zoo
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16)
 

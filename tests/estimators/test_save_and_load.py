@@ -17,9 +17,9 @@ from causalft.errors import CausalFTError
 from causalft.estimators.fitted import stored_settings
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
+from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.scm import causal_graph
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import PretrainedZoo, open_zoo
 from tests.command_line import run
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16, seed=3)

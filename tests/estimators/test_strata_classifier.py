@@ -26,12 +26,12 @@ from causalft.estimators.fusion import apply_temperature, fit_temperature, nll
 from causalft.estimators.members import fit_member, pick_device
 from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
+from causalft.models.features import encoder as encoder_module
+from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
-from causalft.strata import encoder as encoder_module
 from causalft.strata import tune as tune_module
 from causalft.strata.tuning_settings import Tuning, default_tuning
-from causalft.strata.zoo import PretrainedZoo, open_zoo
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
 STRATA = ("clip", "openclip")

@@ -11,8 +11,8 @@ from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.estimators.strata import StrataClassifier
 from causalft.estimators.stream import predict_stream
+from causalft.models.strata.zoo import open_zoo
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import open_zoo
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ from sklearn.metrics import log_loss
 
 from causalft.errors import CausalFTError
 from causalft.estimators.sweep import head_logits, sweep_heads
-from causalft.strata.features import FeatureCache
-from causalft.tuning.head_start import class_means
-from causalft.tuning.heads import make_head
-from causalft.tuning.losses import make_loss
-from causalft.tuning.samplers import expected_counts
-from causalft.tuning.train import Recipe, train
+from causalft.models.features.cache import FeatureCache
+from causalft.models.tuning.heads import class_means, make_head
+from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.samplers import expected_counts
+from causalft.models.tuning.train import Recipe, train
 
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.1)
 COUNTS = (200, 60, 12)

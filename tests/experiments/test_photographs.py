@@ -17,7 +17,7 @@ from scipy.special import log_softmax, softmax
 from causalft.errors import CausalFTError
 from causalft.fitting import FitSettings, load_splits
 from causalft.fitting.control import strata_and_control
-from causalft.strata.zoo import open_zoo
+from causalft.models.strata.zoo import open_zoo
 from experiments.photographs import COMPARISONS
 from tests.command_line import run, said
 

@@ -225,7 +225,7 @@ def test_several_models_are_told_once_for_each_loss() -> None:
 
 
 def test_every_loss_on_a_card_has_a_caveat() -> None:
-    folder = resources.files("causalft.strata") / "mini_weights"
+    folder = resources.files("causalft.models.strata") / "mini_weights"
     cards = [json.loads(file.read_text()) for file in folder.iterdir() if file.name.endswith(".json")]
     losses = {card["loss"] for card in cards if "loss" in card}
     assert losses == {"caption-bank", "in-batch"} and all(map(prior_caveat, losses))

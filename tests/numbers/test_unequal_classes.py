@@ -15,8 +15,8 @@ from causalft.estimators.mixing import fit_mixing
 from causalft.estimators.stratum_prior import estimate_stratum_prior
 from causalft.estimators.sweep import sweep_heads
 from causalft.fitting.scores import mean_class_accuracy, score_correct
+from causalft.models.tuning.train import Recipe
 from causalft.priors import prior_on_validation
-from causalft.tuning.train import Recipe
 
 Q = np.array([0.6, 0.3, 0.1])  # the prior in the logits
 CODES = np.array(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from causalft.strata.cards import sha256_file
+from causalft.models.strata.cards import sha256_file
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 ARCHITECTURES = {

@@ -15,14 +15,26 @@ from safetensors.torch import load_file
 from causalft.confounding import prompt_check
 from causalft.confounding.prompt_check import check_prompts, diversity, name_cells, train_judge
 from causalft.errors import CausalFTError
+from causalft.models.pretraining import diffusion_training as diffusion_pretrain
+from causalft.models.pretraining import diffusion_training as diffusion_vae
+from causalft.models.pretraining import diffusion_zoo
+from causalft.models.pretraining.diffusion_pool import EMPTY, FAULTS, caption_table, rendered_pool, spoil
+from causalft.models.pretraining.diffusion_training import (
+    Denoiser,
+    roughness,
+    rounds,
+    sharpen_decoder,
+    tokenize,
+    train_vae,
+)
+from causalft.models.pretraining.diffusion_zoo import MINI_DIFFUSION, check_files, pretrain_diffusion
+from causalft.models.pretraining.mini_diffusion import (
+    DiffusionConfig,
+    import_diffusion,
+    save_tokenizer,
+    words_of,
+)
 from causalft.runs.folder import read_json
-from causalft.strata import diffusion_pretrain, diffusion_vae, diffusion_zoo
-from causalft.strata.diffusion_captions import EMPTY, FAULTS, caption_table
-from causalft.strata.diffusion_pool import rendered_pool, spoil
-from causalft.strata.diffusion_pretrain import Denoiser, tokenize
-from causalft.strata.diffusion_vae import roughness, rounds, sharpen_decoder, train_vae
-from causalft.strata.diffusion_zoo import MINI_DIFFUSION, check_files, pretrain_diffusion
-from causalft.strata.mini_diffusion import DiffusionConfig, import_diffusion, save_tokenizer, words_of
 from synthetic.generate import open_source
 from synthetic.objects import CLASSES, PARTS, render
 from synthetic.prompts import default_prompts

@@ -16,9 +16,8 @@ from torch import nn
 
 from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
-from causalft.strata import features as features_module
-from causalft.strata.crops import Crops
-from causalft.strata.features import (
+from causalft.models.features import cache as features_module
+from causalft.models.features.cache import (
     FeatureCache,
     cached_features,
     cached_text_features,
@@ -26,9 +25,9 @@ from causalft.strata.features import (
     data_fingerprint,
     default_cache_folder,
 )
-from causalft.strata.features_crops import view_cut
-from causalft.strata.stratum import Stratum, square_crop
-from causalft.strata.zoo import open_zoo
+from causalft.models.features.crops import Crops, view_cut
+from causalft.models.strata.stratum import Stratum, square_crop
+from causalft.models.strata.zoo import open_zoo
 
 KINDS = ["ant", "bee", "cow", "doe"]
 
@@ -271,7 +270,7 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(cache, stratum, images
 
 KILLED = """
 import os, sys, numpy as np
-from causalft.strata.features import FeatureCache
+from causalft.models.features.cache import FeatureCache
 def fill(start):
     for row in range(start, 6):
         if row == 4 and sys.argv[2] == "die":

@@ -13,8 +13,15 @@ from torch.nn import functional as F
 from torchvision import transforms
 
 from causalft.errors import CausalFTError
-from causalft.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, empty_mini, vocabulary_of
-from causalft.strata.stratum import square_crop
+from causalft.models.strata.mini import (
+    TEMPLATE,
+    MiniConfig,
+    WordTokenizer,
+    build_mini,
+    empty_mini,
+    vocabulary_of,
+)
+from causalft.models.strata.stratum import square_crop
 
 NAMES = ["fire truck", "cat", "Sea_lion", "T-34 tank"]
 

@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from causalft.errors import CausalFTError
-from causalft.strata.cards import sha256_file
-from causalft.strata.zoo import PRETRAINED, PretrainedZoo, open_zoo
+from causalft.models.strata.cards import sha256_file
+from causalft.models.strata.zoo import PRETRAINED, PretrainedZoo, open_zoo
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
 

@@ -11,9 +11,9 @@ import yaml
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.strata.prompt_templates import TEMPLATES, read_descriptors, text_weights
-from causalft.strata.stratum import Stratum
-from causalft.strata.zoo import open_zoo
+from causalft.models.strata.prompts import TEMPLATES, read_descriptors, text_weights
+from causalft.models.strata.stratum import Stratum
+from causalft.models.strata.zoo import open_zoo
 
 NAMES = ["Canada_lynx", "doe"]
 DESCRIPTORS = {

@@ -15,10 +15,10 @@ from open_clip import SimpleTokenizer
 
 from causalft.cli import VERBS, main
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.strata.features import cached_text_features
-from causalft.strata.mini import WordTokenizer
-from causalft.strata.prompt_templates import TEMPLATES, text_weights
-from causalft.strata.stratum import Stratum
+from causalft.models.features.cache import cached_text_features
+from causalft.models.strata.mini import WordTokenizer
+from causalft.models.strata.prompts import TEMPLATES, text_weights
+from causalft.models.strata.stratum import Stratum
 
 NAMES = ["lynx", "sea_otter", "red panda"]
 FITS = " ".join(["very"] * 60) + " {}"  # 60 + 2 + the name: below 77
@@ -138,7 +138,7 @@ def test_equal_features_are_refused_where_the_texts_differ():
 
 
 def test_features_that_are_there_already_are_warned_of_too(bpe, tmp_path):
-    from causalft.strata.features import FeatureCache
+    from causalft.models.features.cache import FeatureCache
 
     cache = FeatureCache(tmp_path)
     for _ in range(2):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from causalft.data.creatures import creatures_longtail
-from causalft.strata.cards import sha256_file
-from causalft.strata.creatures_zoo import MEMBERS
-from causalft.strata.zoo import mini_folder, open_zoo
+from causalft.models.pretraining.creatures import MEMBERS
+from causalft.models.strata.cards import sha256_file
+from causalft.models.strata.zoo import mini_folder, open_zoo
 from causalft.strata.zoo_check import check_member
 from synthetic.creatures import CLASS_NAMES, FACTORS, factor_law
 

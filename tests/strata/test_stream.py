@@ -11,9 +11,9 @@ import torch
 
 from causalft.data.sources import ImageSet, open_images
 from causalft.errors import CausalFTError
-from causalft.strata.crops import Crops
-from causalft.strata.stream import batches, stream_crops
-from causalft.strata.zoo import open_zoo
+from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import batches, stream_crops
+from causalft.models.strata.zoo import open_zoo
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
+from causalft.models.features.crops import AUGMENTATIONS, Crops, augment
+from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
+from causalft.models.strata.stratum import Stratum, square_crop
+from causalft.models.strata.zoo import open_zoo
 from causalft.strata import tuned as tuned_module
-from causalft.strata.crops import AUGMENTATIONS, Crops, augment
 from causalft.strata.head_weights import start_of_head
-from causalft.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
-from causalft.strata.stratum import Stratum, square_crop
 from causalft.strata.tune import tune
 from causalft.strata.tuned import TunedStratum, load_tuned, tuning_as_saved
 from causalft.strata.tuning_settings import Tuning
-from causalft.strata.zoo import open_zoo
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
 

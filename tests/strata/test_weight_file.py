@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.strata.weight_file import load_all, read_state_dict
+from causalft.models.weights.file import load_all, read_state_dict
 
 
 @pytest.fixture

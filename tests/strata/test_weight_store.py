@@ -15,10 +15,10 @@ from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from causalft.errors import CausalFTError
-from causalft.strata.cards import sha256_file
-from causalft.strata.weight_store import StoredFile, WeightStore, expected_sha256, weights_folder
+from causalft.models.strata.cards import sha256_file
+from causalft.models.strata.zoo import PretrainedZoo, open_zoo
+from causalft.models.weights.store import StoredFile, WeightStore, expected_sha256, weights_folder
 from causalft.strata.weight_transfer import describe_names, fetch, import_file, import_folder
-from causalft.strata.zoo import PretrainedZoo, open_zoo
 from tests.command_line import run, said
 
 
@@ -282,8 +282,8 @@ def test_a_tokenizer_is_read_without_the_network_where_nothing_forbids_it(words_
 import socket
 def refuse(*arguments, **_): raise SystemExit(f"asked the network for {{arguments}}")
 socket.socket.connect = socket.getaddrinfo = refuse
-from causalft.strata.pretrained_build import HubTokenizer
-from causalft.strata.weight_names import WeightName
+from causalft.models.weights.build import HubTokenizer
+from causalft.models.weights.names import WeightName
 from pathlib import Path
 what = WeightName("x/y", "open_clip", "x", "y", tokenizer_repository="maker/tiny-words")
 tokenizer = HubTokenizer(what, {{"context_length": 4}}, lambda repository, name: Path({str(folder)!r}))

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from causalft.errors import CausalFTError
-from causalft.strata.cards import ModelCard, sha256_file
-from causalft.strata.zoo import MiniZoo, open_zoo
+from causalft.models.strata.cards import ModelCard, sha256_file
+from causalft.models.strata.zoo import MiniZoo, open_zoo
 
 
 def test_a_mini_comes_with_its_card_and_frozen(tiny_zoo):
@@ -92,6 +92,6 @@ def test_unknown_names_and_zoos(tiny_zoo, tmp_path):
 
 
 def test_a_package_without_its_minis_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("causalft.strata.zoo.mini_folder", lambda: tmp_path)
+    monkeypatch.setattr("causalft.models.strata.zoo.mini_folder", lambda: tmp_path)
     with pytest.raises(CausalFTError, match="minis of the package are not installed"):
         open_zoo("mini")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from causalft.tuning.adapters import AdaptedMLP, ResidualBottleneck, bottleneck_width
-from causalft.tuning.heads import CosineHead
+from causalft.models.tuning.heads import CosineHead
+from causalft.models.tuning.tuners.adapters import AdaptedMLP, ResidualBottleneck, bottleneck_width
 
 
 @given(n_classes=st.integers(2, 20_000), n_blocks=st.integers(1, 48))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.tuning.heads import HEADS, CosineHead, make_head
+from causalft.models.tuning.heads import HEADS, CosineHead, make_head
 
 
 def numbers(seed, n=5, n_classes=3, d=8):

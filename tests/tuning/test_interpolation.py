@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.heads import make_head
-from causalft.tuning.interpolation import evaluate_interpolations, interpolate
+from causalft.models.tuning.heads import make_head
+from causalft.models.tuning.interpolation import evaluate_interpolations, interpolate
 
 
 def two_models():

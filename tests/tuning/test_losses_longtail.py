@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.tuning.losses import LOSSES, loss_settings, make_loss, optimum_of
+from causalft.models.tuning.losses import LOSSES, loss_settings, make_loss, optimum_of
 
 COUNTS = [500, 60, 7, 1]
 LOG_Q = np.log([0.1, 0.6, 0.05, 0.25])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from causalft.errors import CausalFTError
-from causalft.tuning.losses import make_loss
-from causalft.tuning.samplers import SAMPLERS, expected_counts, make_sampler
+from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.samplers import SAMPLERS, expected_counts, make_sampler
 
 COUNTS = np.array([900, 90, 0, 9, 1])
 LABELS = torch.from_numpy(np.random.default_rng(0).permutation(np.repeat(np.arange(5), COUNTS)))

@@ -12,9 +12,9 @@ from open_clip.timm_model import TimmModel
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.strata.mini import MiniConfig, build_mini, empty_mini
-from causalft.tuning import families
-from causalft.tuning.towers import open_tower
+from causalft.models.strata.mini import MiniConfig, build_mini, empty_mini
+from causalft.models.tuning import families
+from causalft.models.tuning.towers import open_tower
 
 TEXT = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(epochs=8, batch_size=8, lr=0.05)

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.memory import out_of_memory
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.train import Recipe, out_of_memory, train
 
 X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()

@@ -10,9 +10,9 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from causalft.tuning import train as module
-from causalft.tuning.processes import join_processes
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning import train as module
+from causalft.models.tuning.processes import join_processes
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()

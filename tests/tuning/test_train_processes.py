@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from causalft.errors import CausalFTError
-from causalft.tuning.processes import Processes, is_main_process, join_processes, local_device
-from causalft.tuning.recipe import Recipe
+from causalft.models.tuning.processes import Processes, is_main_process, join_processes, local_device
+from causalft.models.tuning.recipe import Recipe
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
@@ -171,6 +171,6 @@ def test_without_a_gpu_the_device_is_the_cpu():
 
 
 def test_importing_the_loop_does_not_import_accelerate():
-    code = "import sys, causalft.tuning.train; print([m for m in ('accelerate', 'tensorboard') if m in sys.modules])"
+    code = "import sys, causalft.models.tuning.train; print([m for m in ('accelerate', 'tensorboard') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.optimizer import make_optimizer
-from causalft.tuning.schedule import lr_factor
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.optimizer import lr_factor, make_optimizer
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(epochs=10, batch_size=8, lr=0.1)

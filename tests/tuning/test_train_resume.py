@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning import train as module
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning import train as module
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(38, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.schedule import lr_factor
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.optimizer import lr_factor
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(epochs=4, batch_size=4, lr=0.05)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.strata.mini import MiniConfig, build_mini
-from causalft.tuning.adapters import AdaptedMLP
-from causalft.tuning.precision import lower_frozen_layers
-from causalft.tuning.towers import open_tower
-from causalft.tuning.tuners import TUNERS, apply_tuner, supported_tuners
+from causalft.models.strata.mini import MiniConfig, build_mini
+from causalft.models.tuning.precision import lower_frozen_layers
+from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners.adapters import AdaptedMLP
+from causalft.models.tuning.tuners.insert import TUNERS, apply_tuner, supported_tuners
 
 WIDTH, BLOCKS, B = 32, 3, 4
 TEXT = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.tuning.processes import is_main_process, join_processes, local_device
-from causalft.tuning.train import Recipe, train
+from causalft.models.tuning.processes import is_main_process, join_processes, local_device
+from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from causalft.errors import CausalFTError, nearest
 from causalft.estimators.export.preprocessing import PictureInput, picture_inputs
 from causalft.estimators.export.squares import squares
-from causalft.strata.features_crops import n_views
-from causalft.strata.stratum import Stratum
+from causalft.models.features.crops import n_views
+from causalft.models.strata.stratum import Stratum
 
 if TYPE_CHECKING:
     from causalft.estimators.strata import StrataClassifier

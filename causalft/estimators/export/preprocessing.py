@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from causalft.strata.features_crops import resized_side
-from causalft.strata.stratum import SquareCrop, Stratum
+from causalft.models.features.crops import resized_side
+from causalft.models.strata.stratum import SquareCrop, Stratum
 
 __all__ = ["PictureInput", "geometry_steps", "picture_inputs"]
 
@@ -67,7 +67,7 @@ def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any
 
     Examples
     --------
-    >>> from causalft.strata.zoo import open_zoo
+    >>> from causalft.models.strata.zoo import open_zoo
     >>> for step in geometry_steps(open_zoo("mini").load("clip")):
     ...     print(step)
     {'step': 'resize', 'shorter_side': 40, 'interpolation': 'bicubic'}
@@ -102,7 +102,7 @@ def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[
 
     Examples
     --------
-    >>> from causalft.strata.zoo import open_zoo
+    >>> from causalft.models.strata.zoo import open_zoo
     >>> [(i.name, i.strata) for i in picture_inputs({n: open_zoo("mini").load(n) for n in ("clip", "openclip")})]
     [('pictures', ['clip', 'openclip'])]
     """

@@ -9,7 +9,7 @@ __all__ = ["squares"]
 
 
 def squares(pictures: Tensor, size: int, view: str) -> Tensor:
-    """Cut pictures as :func:`causalft.strata.features_crops.view_cut` does, after the shorter side was resized.
+    """Cut pictures as :func:`causalft.models.features.crops.view_cut` does, after the shorter side was resized.
 
     Parameters
     ----------

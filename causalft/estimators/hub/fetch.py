@@ -16,11 +16,11 @@ from causalft.estimators.fit_run import open_fit
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
 from causalft.estimators.tuned_files import check_safetensors, check_tuned_files
+from causalft.models.weights.file import file_kind
+from causalft.models.weights.store import quiet_hub
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import Run, check_place, read_json, write_json
 from causalft.runs.locks import writing
-from causalft.strata.weight_hub import quiet_hub
-from causalft.strata.weight_kind import file_kind
 
 __all__ = ["PAGE", "install", "pull"]
 

@@ -1,0 +1,1 @@
+"""Foundation models: weights, strata, features, tuning, pre-training."""

@@ -1,0 +1,290 @@
+"""Frozen features and zero-shot logits, computed once for each (weights, images, transform, precision) and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from causalft.data.sources import ImageSet
+from causalft.errors import CausalFTError, as_bytes
+from causalft.models.features.crops import Crops, n_views, view_cut
+from causalft.models.features.encoder import Cut, batches, stream_crops
+from causalft.models.features.store import CacheEntry, FeatureCache, default_cache_folder
+from causalft.models.strata.stratum import Stratum
+
+__all__ = [
+    "CacheEntry",
+    "FeatureCache",
+    "cached_features",
+    "cached_text_features",
+    "cached_zero_shot",
+    "data_fingerprint",
+    "default_cache_folder",
+    "transform_fingerprint",
+]
+
+_FORMAT = 1
+_PROBE_SIZES = ((64, 64), (97, 61), (71, 160), (480, 300))
+
+
+def data_fingerprint(images: ImageSet, *, content: bool = False) -> str:
+    """Return a hash of the pictures and their order; labels and class names do not enter, features do not need them.
+
+    Parameters
+    ----------
+    images : ImageSet
+    content : bool
+        Hash the bytes of every file. Without it nothing is read: names, sizes, checksums where the container keeps
+        them (zip), and times of change of files in a folder. Pixels in memory are hashed in any case.
+
+    Examples
+    --------
+    >>> one = ImageSet.from_arrays(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], ["a", "b"], files=["1", "2"])
+    >>> data_fingerprint(one) == data_fingerprint(one.align_classes(["b", "a"]))
+    True
+    """
+    digest = hashlib.sha256(b"content" if content else b"quick")
+    # Of files in a folder the size is known, and when they were changed; of those in a tar, when the tar was.
+    packed = _changed(images.location) if os.path.isfile(images.location) else None
+    for row, name in enumerate(images.files):
+        if content:
+            known: tuple[Any, ...] = (images.bytes_hash(row),)
+        else:
+            known = images.quick_key(row)
+            if len(known) == 1 and isinstance(known[0], int):  # a size alone: the container keeps no checksum
+                known = (known[0], packed or _changed(os.path.join(images.location, name)))
+        digest.update(as_bytes(f"\0{name}\0{known}"))
+    return digest.hexdigest()
+
+
+def _changed(path: str) -> int | None:
+    """When a file was changed, in nanoseconds; None for what is no file."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+def transform_fingerprint(cut: Cut) -> str:
+    """Return a hash of what a cut DOES to fixed pictures of several shapes: size, interpolation, crop, all at once."""
+    rng = np.random.default_rng(0)
+    digest = hashlib.sha256()
+    for height, width in _PROBE_SIZES:
+        noise = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        pixels = np.ascontiguousarray(cut(Image.fromarray(noise)))
+        digest.update(f"{pixels.shape}".encode())
+        digest.update(pixels.data)
+    return digest.hexdigest()
+
+
+def cached_features(
+    cache: FeatureCache | None,
+    stratum: Stratum,
+    images: ImageSet,
+    *,
+    view: str = "centre",
+    batch_size: int = 64,
+    encode: Callable[[Tensor], Tensor] | None = None,
+    precision: str = "fp32",
+    content: bool = False,
+    crops: Crops | None = None,
+    progress: bool | None = None,
+) -> NDArray[np.float32]:
+    """Return the frozen image features of a set, from the cache where they are there.
+
+    Parameters
+    ----------
+    cache : FeatureCache or None
+        None computes them in memory and keeps nothing.
+    stratum : Stratum
+    images : ImageSet
+    view : {"centre", "five-crop", "ten-crop"}
+    batch_size : int
+        Pictures at a time.
+    encode : callable, optional
+        uint8 pictures (b, s, s, 3) to unit features (b, d), in place of ``stratum.image_features``: a faster way to
+        the same numbers. ``precision`` must then name it.
+    precision : str
+        In the key.
+    content : bool
+        Key the images by their bytes and not by names, sizes and times (see :func:`data_fingerprint`).
+    crops : Crops, optional
+        Of the same images and stratum: what they keep in memory is not read from the files once more. The view is then
+        the centre.
+    progress : bool, optional
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, d), or (n_views, n, d) for several crops; float32, unit rows, read-only and memory-mapped.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown view, a picture that cannot be read, features that are not finite, a folder that cannot be
+        written, or crops of something else.
+    """
+    if crops is not None and (crops.images is not images or crops.stratum is not stratum or view != "centre"):
+        raise CausalFTError(
+            "these crops are of other images, of another stratum or not of the view asked for"
+        )
+    count, cut = n_views(view), view_cut(stratum, view)
+    run = encode or stratum.image_features
+
+    def fill(start: int) -> Iterator[NDArray[np.float32]]:
+        label = f"encoding {len(images) - start} images for {stratum.name}"
+        size = max(1, batch_size // count)
+        if crops is not None:
+            pieces = batches(crops, size, start=start, label=label, progress=progress)
+        else:
+            rows = range(start, len(images))
+            streamed = stream_crops(images, [cut], size, rows=rows, label=label, progress=progress)
+            pieces = ((torch.from_numpy(found), pixels) for found, (pixels,) in streamed)
+        for found, pixels in pieces:
+            with torch.inference_mode():
+                features = run(pixels.flatten(0, 1) if count > 1 else pixels)
+            flat = features.float().cpu().numpy()
+            yield flat if count == 1 else flat.reshape(len(found), count, -1)
+
+    if cache is None:
+        found = np.concatenate(list(fill(0)))
+    else:
+        what = _image_key(stratum, images, cut, precision, content)
+        about = {"kind": "features", "stratum": stratum.name, "source": stratum.source, "data": images.name}
+        about |= {"view": view, "precision": precision, "transform": " ".join(str(stratum.geometry).split())}
+        about["data known by"] = "bytes" if content else "names, sizes and times of change"
+        found = cache.array(what, len(images), fill, about)
+    return found if count == 1 else found.transpose(1, 0, 2)
+
+
+def cached_text_features(
+    cache: FeatureCache | None, stratum: Stratum, class_names: Sequence[str], template: str
+) -> NDArray[np.float32]:
+    """Return the unit text features of the classes, shape (n_classes, d), from the cache where they are there.
+
+    Raises
+    ------
+    CausalFTError
+        See :meth:`Stratum.text_features`.
+    """
+
+    def text() -> NDArray[np.float32]:
+        return stratum.text_features(class_names, template).float().cpu().numpy()
+
+    if cache is None or stratum.tokenizer is None:  # without a text tower this raises
+        return text()
+    stratum.prompt_tokens(
+        class_names, template
+    )  # warns and refuses also where the features are there already
+    # What the tokenizer does to some of the names stands for it: there is no file to hash.
+    sample = stratum.tokenizer([template.replace("{}", name) for name in class_names[:64]])
+    what = {
+        "kind": "text features",
+        **_model_key(stratum),
+        "class names": list(class_names),
+        "template": template,
+        "tokens": hashlib.sha256(np.asarray(sample).tobytes()).hexdigest(),
+    }
+    about = {"kind": "text features", "stratum": stratum.name, "source": stratum.source, "template": template}
+    return cache.array(what, len(class_names), lambda start: [text()[start:]], about)
+
+
+def cached_zero_shot(
+    cache: FeatureCache | None,
+    stratum: Stratum,
+    images: ImageSet,
+    class_names: Sequence[str],
+    template: str = "a photo of a {}.",
+    *,
+    view: str = "centre",
+    batch_size: int = 64,
+    precision: str = "fp32",
+    encode: Callable[[Tensor], Tensor] | None = None,
+    content: bool = False,
+    progress: bool | None = None,
+) -> NDArray[np.float32]:
+    """Return the zero-shot logits of a set: scale times the cosine of image and caption, the mean over the crops.
+
+    Parameters
+    ----------
+    class_names : sequence of str
+    template : str
+        With ``{}`` for the name of the class.
+    cache, stratum, images, view, batch_size, precision, encode, content, progress
+        As in :func:`cached_features`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, n_classes), float32, memory-mapped.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`cached_features` and :meth:`Stratum.text_features`.
+    """
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "encode": encode}
+    options |= {"view": view, "content": content, "progress": progress}
+    text = np.ascontiguousarray(cached_text_features(cache, stratum, class_names, template))
+    scale = np.float32(stratum.logit_scale)
+    features: NDArray[np.float32] | None = None
+
+    def fill(start: int) -> Iterator[NDArray[np.float32]]:
+        nonlocal features
+        if features is None:
+            features = cached_features(cache, stratum, images, **options)
+        for first in range(start, len(images), 4096):
+            block = features[..., first : first + 4096, :]
+            mean = block if block.ndim == 2 else block.mean(axis=0)
+            yield scale * (np.ascontiguousarray(mean) @ text.T)
+
+    if cache is None:
+        return np.concatenate(list(fill(0)))
+    what = {
+        "kind": "zero-shot logits",
+        "features": _image_key(stratum, images, view_cut(stratum, view), precision, content),
+        "text": hashlib.sha256(text.data).hexdigest(),
+        "scale": float(scale),
+    }
+    about = {"kind": "zero-shot logits", "stratum": stratum.name, "source": stratum.source}
+    about |= {"data": images.name, "view": view, "template": template, "precision": precision}
+    return cache.array(what, len(images), fill, about)
+
+
+def _image_key(stratum: Stratum, images: ImageSet, cut: Cut, precision: str, content: bool) -> dict[str, Any]:
+    """All that image features depend on, by content: another of anything is another key."""
+    return {
+        "kind": "image features",
+        **_model_key(stratum),
+        "data": data_fingerprint(images, content=content),
+        "transform": transform_fingerprint(cut),
+        "mean": list(stratum.mean),
+        "std": list(stratum.std),
+        "precision": precision,
+    }
+
+
+def _model_key(stratum: Stratum) -> dict[str, Any]:
+    """Weights and structure: one file of weights serves GELU and quick-GELU towers alike, which give other features."""
+    model = stratum.model
+    types = sorted({str(parameter.dtype) for parameter in model.parameters()})
+    structure = hashlib.sha256(f"{type(model).__qualname__}\n{model!r}\n{types}".encode()).hexdigest()
+    weights = stratum.sha256 or _state_hash(model)
+    return {"format": _FORMAT, "weights": weights, "structure": structure}
+
+
+def _state_hash(model: torch.nn.Module) -> str:
+    """For a model that came from no file: the hash of its tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

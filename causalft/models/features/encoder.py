@@ -1,0 +1,269 @@
+"""Images of any number to features: read in threads, encoded in the fastest precision, in flat memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from causalft.data.decode import decode_threads
+from causalft.data.sources import ImageSet
+from causalft.errors import CausalFTError
+from causalft.models.features.crops import Crops
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.precision import settle_precision
+from causalft.models.tuning.towers import Tower, open_tower
+from causalft.runs.progress import phase
+
+__all__ = ["Cut", "autocast", "batches", "encode_all", "frozen_encoder", "open_frozen", "stream_crops"]
+
+
+Cut = Callable[[Image.Image], NDArray[np.uint8]]
+"""A picture of any size in, an array of one fixed shape out (for example :meth:`Stratum.crop`)."""
+
+
+@dataclass
+class _Batch:
+    """Rows on their way: the arrays that the threads fill, and what each thread could not read."""
+
+    rows: NDArray[np.int64]
+    arrays: list[NDArray[np.uint8]]
+    parts: list[Future[list[tuple[int, str]]]]
+
+
+def stream_crops(
+    images: ImageSet,
+    cuts: Sequence[Cut],
+    batch_size: int,
+    *,
+    rows: Iterable[int] | None = None,
+    threads: int | None = None,
+    ahead: int = 2,
+    on_error: str = "stop",
+    bad: Callable[[int, str], None] | None = None,
+    label: str = "reading images",
+    progress: bool | None = None,
+) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
+    """Read every picture once, cut it in one or more ways, and yield the batches in order.
+
+    While the caller works on one batch, the threads fill the next ``ahead`` batches and then wait: memory does not
+    grow with the number of pictures.
+
+    Parameters
+    ----------
+    images : ImageSet
+    cuts : sequence of callable
+        Each brings a picture of any size to an array of one shape; several strata share one decoding this way.
+    batch_size : int
+    rows : iterable of int, optional
+        Which pictures, in this order, read as they are needed; all by default.
+    threads : int, optional
+        :func:`causalft.data.decode.decode_threads` by default.
+    ahead : int
+        Batches that are prepared while the caller works.
+    on_error : {"stop", "skip"}
+        What a picture that cannot be read does: raise its one-line error, or be left out of its batch.
+    bad : callable, optional
+        ``bad(row, message)`` for each picture left out, in order, before its batch is yielded.
+    label, progress
+        Of the bar on standard error; by default it is shown where that is a terminal.
+
+    Yields
+    ------
+    (rows, pictures)
+        ``rows`` of shape (b,), b <= batch_size; one uint8 tensor of shape (b, ...) for each of ``cuts``. A batch of
+        which no picture can be read is not yielded.
+
+    Raises
+    ------
+    CausalFTError
+        With ``on_error="stop"``, for the first picture (in order) that cannot be read.
+
+    Examples
+    --------
+    >>> images = ImageSet.from_arrays(np.zeros((5, 8, 8, 3), np.uint8), [0, 1, 0, 1, 0], ["a", "b"])
+    >>> for rows, (pictures,) in stream_crops(images, [np.asarray], 2, progress=False):
+    ...     print(rows, tuple(pictures.shape))
+    [0 1] (2, 8, 8, 3)
+    [2 3] (2, 8, 8, 3)
+    [4] (1, 8, 8, 3)
+    """
+    if on_error not in ("stop", "skip"):
+        raise CausalFTError(f"unknown on_error {on_error!r}; use stop or skip")
+    if batch_size < 1 or ahead < 1:
+        raise CausalFTError("batches need at least one picture, and at least one batch ahead")
+    n_threads = decode_threads(threads)
+    chosen = iter(range(len(images)) if rows is None else rows)
+    total = len(images) if rows is None else len(rows) if isinstance(rows, Sequence) else None
+    first = next(chosen, None)
+    if first is None:
+        return
+    chosen = chain([first], chosen)
+    shapes = _shapes(images, cuts, first)
+    stop = threading.Event()
+
+    def work(batch: _Batch, start: int, end: int) -> list[tuple[int, str]]:
+        failed = []
+        for place in range(start, end):
+            if stop.is_set():
+                break
+            row = int(batch.rows[place])
+            try:
+                picture = images.image(row)
+                for array, cut in zip(batch.arrays, cuts):
+                    array[place] = _fitting(cut(picture), array.shape[1:], images, row)
+            except CausalFTError as error:
+                if on_error == "stop":
+                    raise
+                failed.append((place, str(error)))
+        return failed
+
+    def submit(pool: ThreadPoolExecutor) -> _Batch | None:
+        taken = np.fromiter(islice(chosen, batch_size), dtype=np.int64)
+        if not len(taken):
+            return None
+        batch = _Batch(taken, [np.empty((len(taken), *shape), np.uint8) for shape in shapes], [])
+        size = -(-len(taken) // n_threads)
+        for start in range(0, len(taken), size):
+            batch.parts.append(pool.submit(work, batch, start, min(start + size, len(taken))))
+        return batch
+
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
+    bar = phase(label, total, unit="img", progress=progress)
+    waiting: deque[_Batch] = deque()
+    try:
+        while True:
+            while len(waiting) <= ahead and (new := submit(pool)) is not None:
+                waiting.append(new)
+            if not waiting:
+                break
+            batch = waiting.popleft()
+            failed = [failure for part in batch.parts for failure in part.result()]
+            found, arrays = batch.rows, batch.arrays
+            if failed:
+                for place, message in failed:
+                    if bad is not None:
+                        bad(int(batch.rows[place]), message)
+                good = np.setdiff1d(np.arange(len(batch.rows)), [place for place, _ in failed])
+                found, arrays = found[good], [array[good] for array in arrays]
+            if len(found):
+                yield found, [torch.from_numpy(array) for array in arrays]
+            bar.update(len(batch.rows))
+    finally:
+        # Also when the caller stops early: no thread goes on reading for nobody.
+        stop.set()
+        bar.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def batches(
+    crops: Crops,
+    batch_size: int,
+    *,
+    start: int = 0,
+    threads: int | None = None,
+    label: str | None = None,
+    progress: bool | None = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (rows, pixels) of a set of crops in order; what is not kept in memory is read while the model works.
+
+    Parameters
+    ----------
+    crops : Crops
+    batch_size : int
+    start : int
+        The first row.
+    threads, label, progress
+        As in :func:`stream_crops`.
+
+    Yields
+    ------
+    (rows, pixels)
+        Shapes (b,) and (b, size, size, 3), int64 and uint8.
+    """
+    label = label or f"reading {len(crops) - start} images for {crops.stratum.name}"
+    if crops.kept is not None:
+        with phase(label, len(crops) - start, unit="img", progress=progress) as bar:
+            for first in range(start, len(crops), batch_size):
+                rows = torch.arange(first, min(first + batch_size, len(crops)))
+                yield rows, crops.kept[rows]
+                bar.update(len(rows))
+        return
+    streamed = stream_crops(
+        crops.images,
+        [crops.stratum.crop],
+        batch_size,
+        rows=range(start, len(crops)),
+        threads=threads,
+        label=label,
+        progress=progress,
+    )
+    for found, (pixels,) in streamed:
+        yield torch.from_numpy(found), pixels
+
+
+def _shapes(images: ImageSet, cuts: Sequence[Cut], first: int) -> list[tuple[int, ...]]:
+    """What the cuts make of the first picture; one that cannot be read is stood in for by a blank one."""
+    try:
+        picture = images.image(first)
+    except CausalFTError:  # it is met again, and reported, when its batch is read
+        picture = Image.new("RGB", (64, 64))
+    return [np.asarray(cut(picture)).shape for cut in cuts]
+
+
+def _fitting(
+    pixels: NDArray[np.uint8], shape: tuple[int, ...], images: ImageSet, row: int
+) -> NDArray[np.uint8]:
+    if pixels.shape != shape:
+        raise CausalFTError(
+            f"image {images.files[row]} comes out in shape {pixels.shape}, the first one in {shape}; use a cut that "
+            "brings all pictures to one size"
+        )
+    return pixels
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+    """Half precision on a GPU; a CPU's layers carry their own."""
+    if device.type == "cpu" or precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+
+
+def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
+    """Return the image tower, opened and not tuned, and the precision to run it in.
+
+    In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
+    """
+    tower = open_tower(stratum.visual)
+    chosen, _ = settle_precision(tower, precision, stratum.device)
+    return tower, chosen
+
+
+def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[[Tensor], Tensor], str]:
+    """Return uint8 pictures (n, s, s, 3) -> unit features (n, d), and the precision it runs in.
+
+    In fp32 the numbers are those of ``stratum.image_features``, up to the order of sums.
+    """
+    tower, chosen = open_frozen(stratum, precision)
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(stratum.device, chosen):
+            return F.normalize(tower(stratum.normalise(pixels)).float(), dim=-1)
+
+    return encode, chosen
+
+
+def encode_all(encode: Callable[[Tensor], Tensor], crops: Crops) -> np.ndarray:
+    """Unit features of all pictures, shape (n, d), float32."""
+    return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()

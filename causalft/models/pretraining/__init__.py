@@ -1,0 +1,1 @@
+"""Pre-training of the mini foundation models and of the mini Stable Diffusion."""

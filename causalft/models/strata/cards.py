@@ -1,0 +1,98 @@
+"""The card of a mini foundation model: what it is, how it was made, and the hash of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.errors import CausalFTError
+from causalft.runs.documents import check_shape
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import read_json, write_json
+
+__all__ = ["ModelCard", "sha256_file"]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """What `causalft zoo show` says of a recipe."""
+
+    n_images: int
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything known about one mini.
+
+    Attributes
+    ----------
+    name : str
+    world : str
+        What it was pre-trained on: ``"creatures"`` or the images' name.
+    loss : {"caption-bank", "in-batch"}
+        Only the caption bank leaves the class prior in the logits (see the losses).
+    class_names : list of str
+    prior : list of float
+        The known label prior P_P(Y) of its pre-training data, shape (n_classes,), sums to 1.
+    view : dict
+        The known incomplete semantic factor: the factor law of the part world, or the incomplete view of photographs.
+    vocabulary : list of str
+    architecture : dict
+        Fields of :class:`causalft.models.strata.mini.MiniConfig`.
+    mean, std : list of float
+        Normalisation of the pixels, per channel.
+    recipe : dict
+        Optimiser settings, images seen, seeds, threads.
+    sha256 : str
+        Of the weights file beside the card.
+    measured : dict
+        What was measured when it was made: zero-shot accuracy and so on.
+    """
+
+    name: str
+    world: str
+    loss: str
+    class_names: list[str]
+    prior: list[float]
+    view: dict[str, Any]
+    vocabulary: list[str]
+    architecture: dict[str, int]
+    mean: list[float]
+    std: list[float]
+    recipe: dict[str, Any]
+    sha256: str
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> ModelCard:
+        """Read a card; an unreadable or incomplete one raises a :class:`CausalFTError` that names the file."""
+        found = read_json(path)
+        wanted = {item.name for item in fields(cls)}
+        if not isinstance(found, dict) or not wanted - {"measured"} <= found.keys():
+            missing = sorted(wanted - {"measured"} - (found.keys() if isinstance(found, dict) else set()))
+            raise CausalFTError(f"{path} is not the card of a mini model (missing: {', '.join(missing)})")
+        check_shape(found, cls, path)
+        check_shape(found["recipe"], _Recipe, path, at="recipe")
+        if len(found["prior"]) != len(found["class_names"]) or not all(p > 0 for p in found["prior"]):
+            raise CausalFTError(f"{path}: prior does not hold a positive number for each of class_names")
+        return cls(**{key: value for key, value in found.items() if key in wanted})
+
+    def prior_of(self, class_names: Sequence[str]) -> NDArray[np.float64] | None:
+        """Return the known prior of these classes, (n_classes,), sums to 1; None where one of them is not known."""
+        known = dict(zip(self.class_names, self.prior, strict=True))
+        if any(name not in known for name in class_names):
+            return None
+        prior = np.array([known[name] for name in class_names])
+        return prior / prior.sum()
+
+    def write(self, path: Path) -> Path:
+        """Write the card as JSON, atomically."""
+        return write_json(path, asdict(self))

@@ -1,0 +1,203 @@
+"""Zoos, or what a stratum's name loads: ``mini`` ships here, ``pretrained`` is real weights, a folder is yours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalft.errors import CausalFTError
+from causalft.models.strata.cards import ModelCard, sha256_file
+from causalft.models.strata.pretrained import PretrainedZoo
+from causalft.models.strata.stratum import Zoo
+from causalft.models.weights.names import PRETRAINED
+from causalft.runs.folder import read_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalft.models.strata.stratum import Stratum
+
+__all__ = ["MiniZoo", "PRETRAINED", "PretrainedZoo", "mini_folder", "open_zoo", "pretraining_losses"]
+
+
+def mini_folder() -> Path:
+    """Return the folder of the minis that ship with the package."""
+    return Path(str(resources.files("causalft.models.strata") / "mini_weights"))
+
+
+class MiniZoo(Zoo):
+    """Minis in a folder: ``NAME.safetensors`` beside ``NAME.json``."""
+
+    def __init__(self, folder: Path, label: str) -> None:
+        self.folder, self.label = Path(folder), label
+
+    def names(self) -> list[str]:
+        return sorted(
+            path.stem for path in self.folder.glob("*.json") if path.with_suffix(".safetensors").exists()
+        )
+
+    def check(self, name: str) -> None:
+        _check_finished(self.folder)
+        if name not in self.names() and (self.folder / f"{name}.json").exists() and name in self.expected():
+            raise CausalFTError(
+                f"the weights of {name!r} are lost: {self.folder / name}.safetensors is not there; install again, or "
+                "make it again with `causalft zoo pretrain`"
+            )
+        super().check(name)
+
+    def expected(self) -> list[str]:
+        """Names of all members that have a card, their weights being there or not."""
+        found = []
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            if "sha256" in read_json(path):
+                found.append(path.stem)
+        return found
+
+    def card(self, name: str) -> ModelCard:
+        """Return the card of a member."""
+        self.check(name)
+        return ModelCard.read(self.folder / f"{name}.json")
+
+    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
+        import torch
+        from safetensors.torch import load_file
+
+        from causalft.models.strata.mini import MiniConfig, WordTokenizer, empty_mini
+        from causalft.models.strata.stratum import Stratum, square_crop
+
+        card = self.card(name)
+        weights = self.folder / f"{name}.safetensors"
+        found = sha256_file(weights)
+        if found != card.sha256:
+            raise CausalFTError(
+                f"{weights} is not the file of its card (sha256 {found[:12]}..., card {card.sha256[:12]}...); "
+                "it was changed or cut short: install again, or make it again with `causalft zoo pretrain`"
+            )
+        try:
+            config = MiniConfig(**card.architecture)
+            model = empty_mini(config)
+            # Weights are stored in fp16 and used in fp32; counters stay integers.
+            stored = load_file(weights)
+            model.load_state_dict(
+                {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+            )
+        except (TypeError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CausalFTError(f"{weights} does not have the architecture of its card ({reason})") from error
+        return Stratum(
+            name=name,
+            zoo=self.label,
+            model=model.eval().requires_grad_(False).to(device),
+            geometry=square_crop(config.image_size),
+            image_size=config.image_size,
+            mean=tuple(card.mean),
+            std=tuple(card.std),
+            tokenizer=WordTokenizer(card.vocabulary, config.context_length),
+            sha256=card.sha256,
+            source=f"{self.label} zoo ({card.world}, {card.loss})",
+            card=card,
+            device=torch.device(device),
+        )
+
+
+def _check_finished(folder: Path) -> None:
+    """Refuse what an interrupted `causalft zoo pretrain` left: its members are whole, but they are not all there."""
+    if not (folder / "config.json").is_file() or (folder / "metrics.json").exists():
+        return
+    found = read_json(folder / "config.json")
+    if isinstance(found, dict) and found.get("kind") == "zoo":
+        raise CausalFTError(
+            f"{folder} is an unfinished zoo; repeat its `causalft zoo pretrain` command, which resumes where it stopped"
+        )
+
+
+def open_zoo(
+    zoo: str | os.PathLike[str],
+    weights: Mapping[str, str | os.PathLike[str]] | None = None,
+    *,
+    offline: bool = False,
+    allow_pickle: bool = False,
+) -> Zoo:
+    """Return a zoo: ``"mini"``, ``"pretrained"``, or the folder that ``causalft zoo pretrain`` wrote.
+
+    Parameters
+    ----------
+    zoo : str or path
+    weights : mapping of str to path, optional
+        With ``pretrained``: local files for names.
+    offline, allow_pickle : bool
+        With ``pretrained``: never ask the network; read the tensors, and nothing else, of a pickle. A mini zoo does
+        neither in any case.
+
+    Raises
+    ------
+    CausalFTError
+        If there is no such zoo, or weights are given to a zoo that has its own.
+
+    Examples
+    --------
+    >>> open_zoo("pretrained").names()
+    ['clip', 'openclip', 'metaclip']
+    """
+    if zoo == "pretrained":
+        return PretrainedZoo(weights, offline=offline, allow_pickle=allow_pickle)
+    if weights:
+        raise CausalFTError("--weights goes with --zoo pretrained; a mini zoo brings its own")
+    if zoo == "mini":
+        shipped = MiniZoo(mini_folder(), "mini")
+        if not shipped.names():
+            raise CausalFTError(
+                "the minis of the package are not installed; install it again, or make them with `causalft zoo "
+                "pretrain --out DIR` and use --zoo DIR"
+            )
+        return shipped
+    folder = Path(zoo)
+    if not folder.is_dir():
+        raise CausalFTError(
+            f"no zoo {os.fspath(zoo)!r}: use mini, pretrained, or a folder made by `causalft zoo pretrain`"
+        )
+    found = MiniZoo(folder, os.fspath(zoo))
+    if not found.names():
+        _check_finished(folder)
+        raise CausalFTError(f"{folder} holds no mini models (no NAME.json beside NAME.safetensors)")
+    return found
+
+
+def pretraining_losses(metrics: Mapping[str, Any], zoo: str | None = None) -> dict[str, str]:
+    """Return stratum to pre-training loss, as :func:`causalft.priors.prior_caveats` takes them.
+
+    A document that does not say it is asked for its zoo: the card of a mini of the same weights says it.
+
+    Parameters
+    ----------
+    metrics : mapping
+        ``metrics.json`` of a ``fit`` run.
+    zoo : str, optional
+        Where the minis are now; by default the place that the document names.
+
+    Examples
+    --------
+    >>> pretraining_losses({"strata": {"a": {"pretraining_loss": "in-batch"}, "b": {}}})
+    {'a': 'in-batch', 'b': 'unknown'}
+    """
+    place = zoo or metrics.get("zoo")
+    return {
+        name: stratum.get("pretraining_loss") or _of_card(place, name, metrics.get("weights", {}).get(name))
+        for name, stratum in metrics["strata"].items()
+    }
+
+
+def _of_card(zoo: str | None, name: str, sha256: str | None) -> str:
+    if zoo in (None, "pretrained") or sha256 is None:
+        return "unknown"
+
+    assert zoo is not None
+    try:
+        opened = open_zoo(zoo)
+        card = opened.card(name) if isinstance(opened, MiniZoo) else None
+    except CausalFTError:  # the zoo or its member is gone
+        return "unknown"
+    return card.loss if card is not None and card.sha256 == sha256 else "unknown"

@@ -1,0 +1,478 @@
+"""An image tower in three parts, whatever its architecture: pictures to tokens, blocks, tokens to features."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causalft.errors import CausalFTError
+from causalft.models.tuning.families import (
+    EVA,
+    EVA_ATTENTION,
+    MINI_BLOCK,
+    MINI_VIT,
+    OPEN_CLIP_ATTENTION,
+    OPEN_CLIP_BLOCK,
+    OPEN_CLIP_RESNET,
+    OPEN_CLIP_TIMM,
+    OPEN_CLIP_VIT,
+    TIMM_RESNET,
+    TIMM_VIT,
+    is_a,
+    is_exactly,
+    is_plain,
+)
+
+__all__ = ["BlockParts", "Core", "OpenedAttention", "Tower", "open_attention", "open_tower", "stage_channels"]
+
+
+Core = Callable[[Tensor, int, int | None], Tensor]
+"""(n, n_tokens, 3 width) of queries, keys, values; number of heads; number of queries -> (n, n_queries, width)."""
+
+
+class OpenedAttention(nn.Module):
+    """Self-attention of a CLIP block as ``proj(attention(qkv(x)))``.
+
+    ``torch.nn.MultiheadAttention`` reads its weights past the layers that hold them, so nothing can be put in their
+    place. Here both are called as modules, and LoRA, scale-and-shift or a layer of lower precision can replace them by
+    name. The weights are those of the original, not a copy.
+
+    Parameters
+    ----------
+    qkv : torch.nn.Linear
+        width to 3 width.
+    proj : torch.nn.Linear
+    n_heads : int
+    q_norm, k_norm, norm : torch.nn.Module, optional
+        Of queries, keys and the output before ``proj``; by default none.
+    head_scale : torch.nn.Parameter, optional
+        One factor a head, shape (n_heads, 1, 1).
+    as_pair : bool
+        Return ``(output, None)``, as ``torch.nn.MultiheadAttention`` does.
+
+    Attributes
+    ----------
+    core : callable, optional
+        What stands between the two layers in place of `torch.nn.functional.scaled_dot_product_attention`, where nothing
+        but the softmax attention is asked for; :mod:`causalft.models.tuning.precision` sets it.
+    """
+
+    def __init__(
+        self,
+        qkv: nn.Linear,
+        proj: nn.Linear,
+        n_heads: int,
+        *,
+        q_norm: nn.Module | None = None,
+        k_norm: nn.Module | None = None,
+        norm: nn.Module | None = None,
+        head_scale: nn.Parameter | None = None,
+        as_pair: bool = False,
+    ) -> None:
+        super().__init__()
+        self.qkv = qkv
+        self.proj = proj
+        self.n_heads = n_heads
+        self.q_norm = q_norm or nn.Identity()
+        self.k_norm = k_norm or nn.Identity()
+        self.norm = norm or nn.Identity()
+        self.head_scale = head_scale
+        self.as_pair = as_pair
+        self.core: Core | None = None
+
+    def forward(
+        self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, n_queries: int | None = None, **__: Any
+    ) -> Any:
+        """Attend, shape (n, n_tokens, width); keys and values are those of ``x``.
+
+        With ``n_queries`` only the first tokens ask, and the result is (n, n_queries, width).
+        """
+        joined = self.qkv(x)
+        if self.core is not None and attn_mask is None and self._is_plain():
+            out = self.core(joined, self.n_heads, n_queries)
+        else:
+            n, length, width = x.shape
+            heads = joined.reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
+            q, k, v = heads.unbind(0)
+            q, k = self.q_norm(q)[:, :, :n_queries], self.k_norm(k)
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+            out = (mixed if self.head_scale is None else mixed * self.head_scale).transpose(1, 2).flatten(2)
+        out = self.proj(self.norm(out))
+        return (out, None) if self.as_pair else out
+
+    def _is_plain(self) -> bool:
+        norms = (self.q_norm, self.k_norm)
+        return self.head_scale is None and all(isinstance(norm, nn.Identity) for norm in norms)
+
+
+def open_attention(attention: nn.Module) -> nn.Module:
+    """Return an attention whose linear layers are modules of its own; one that has them already is given back."""
+    if isinstance(attention, nn.MultiheadAttention) and attention._qkv_same_embed_dim:
+        qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
+        proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
+        return OpenedAttention(qkv, proj, attention.num_heads, as_pair=True)
+    other: Any = attention
+    if is_a(attention, OPEN_CLIP_ATTENTION) and other.logit_scale is None:
+        return OpenedAttention(
+            _linear(other.in_proj_weight, other.in_proj_bias),
+            other.out_proj,
+            other.num_heads,
+            q_norm=other.ln_q,
+            k_norm=other.ln_k,
+            norm=other.ln_inner,
+            head_scale=other.head_scale,
+        )
+    if is_a(attention, EVA_ATTENTION) and other.q_bias is not None:
+        # EVA keeps the biases of queries and values beside the layer (that of the keys is zero): put them into it.
+        bias = torch.cat([other.q_bias, other.k_bias, other.v_bias]).detach()
+        other.qkv = _linear(other.qkv.weight, nn.Parameter(bias, requires_grad=False))
+        other.q_bias = other.k_bias = other.v_bias = None
+    return attention
+
+
+def _linear(weight: Any, bias: nn.Parameter | None) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = weight
+    layer.bias = bias  # type: ignore[assignment]
+    return layer
+
+
+_TOGETHER = 8
+"""Pictures that go through all blocks together in bfloat16 on a CPU: what lies between layers stays in the caches."""
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """The modules of one transformer block; ``qkv`` or ``fc1`` is None where a model has several in its place."""
+
+    norm1: nn.Module
+    qkv: nn.Module | None
+    proj: nn.Module
+    norm2: nn.Module
+    fc1: nn.Module | None
+    fc2: nn.Module
+    mlp: nn.Module
+    attention: nn.Module
+
+
+class Tower(nn.Module):
+    """An image tower that can be run block by block; ``tower(pictures)`` gives what the original tower gives.
+
+    A tower is a new tree of modules over the tensors of the original: nothing is copied, and nothing that is done to
+    the tower (moving it, freezing it, putting adapters into it) changes the original. All parameters start frozen, all
+    modules in eval mode.
+
+    Attributes
+    ----------
+    kind : str
+        ``open_clip ViT``, ``timm ViT``, ``ResNet`` or ``other``.
+    width : int
+        Length of a token; of a ResNet, channels of its last stage.
+    n_prefix : int
+        Tokens before those of the patches: class token and registers.
+    patch_size : int
+        Pixels; 0 where there are no patches.
+    dtype : torch.dtype, optional
+        Of the activations between blocks, where it is not that of the embedding (:mod:`causalft.models.tuning.precision`).
+    blocks : torch.nn.ModuleList
+        Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
+    prompts : torch.nn.Module, optional
+        Trained tokens that enter before a block and leave after one (:mod:`causalft.models.tuning.tuners.visual_prompts`).
+    """
+
+    kind = "other"
+
+    def __init__(self, visual: nn.Module, *, width: int, n_prefix: int = 0, patch_size: int = 0) -> None:
+        super().__init__()
+        self.visual: Any = visual
+        self.width = width
+        self.n_prefix = n_prefix
+        self.patch_size = patch_size
+        self.prompts: Any = None
+        self.dtype: torch.dtype | None = None
+        self.blocks = nn.ModuleList(self._take_blocks())
+
+    def _take_blocks(self) -> list[nn.Module]:
+        """Move the blocks out of ``self.visual``, so that every module has one place and one name."""
+        whole, self.visual = self.visual, nn.Identity()
+        return [whole]
+
+    def train(self, mode: bool = True) -> Tower:
+        """Stay in eval mode: a frozen backbone has no dropout, and its batch norms keep their statistics."""
+        return super().train(False)
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        """Pictures (n, 3, s, s) to what the first block takes: tokens (n, n_tokens, width), or a map of a ResNet."""
+        return pictures
+
+    def run(self, tokens: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        """Run the blocks ``start .. stop - 1`` (by default all)."""
+        places = range(*slice(start, stop).indices(len(self.blocks)))
+        if self.dtype is None:
+            return self._run_blocks(tokens, places)
+        tokens = tokens.to(self.dtype)
+        if not torch.is_grad_enabled() and tokens.device.type == "cpu":
+            tokens = torch.cat([self._run_blocks(part, places) for part in tokens.split(_TOGETHER)])
+        else:
+            tokens = self._run_blocks(tokens, places)
+        return tokens.float() if places.stop == len(self.blocks) else tokens
+
+    def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
+        for number in places:
+            if self.prompts is not None:
+                tokens = self.prompts.enter(number, tokens)
+            tokens = self._run_block(number, tokens)
+            if self.prompts is not None:
+                tokens = self.prompts.leave(number, tokens)
+        return tokens
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        return self.blocks[number](tokens)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """What the last block gives to features (n, d), not normalised."""
+        return tokens[0] if isinstance(tokens, tuple) else tokens
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Features, shape (n, d)."""
+        return self.pool(self.run(self.embed(pictures)))
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        """Return the modules of a transformer block.
+
+        Raises
+        ------
+        CausalFTError
+            If the block is no transformer block of attention, MLP and two norms.
+        """
+        raise CausalFTError(f"a block of this image tower ({self.kind}) has no attention and no MLP")
+
+    def reaches(self, name: str) -> int:
+        """Return the first block whose input or weights depend on the tensor ``name``; behind all: their number."""
+        head, _, rest = name.partition(".")
+        if head == "blocks":
+            return int(rest.partition(".")[0])
+        if head == "prompts":
+            return self.prompts.first
+        return len(self.blocks) if self._is_pool(rest) else 0
+
+    def _is_pool(self, name: str) -> bool:
+        """Whether a tensor of ``self.visual`` is used after the blocks."""
+        return False
+
+
+class OpenClipViT(Tower):
+    """The vision transformer of open_clip, with its attention opened into two linear layers.
+
+    Where the class token is the feature, the last block gives that token only.
+    """
+
+    kind = "open_clip ViT"
+
+    def _take_blocks(self) -> list[nn.Module]:
+        blocks = list(self.visual.transformer.resblocks)
+        self.visual.transformer.resblocks = nn.ModuleList()
+        for block in blocks:
+            block.attn = open_attention(block.attn)
+        return blocks
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        return self.visual._embeds(pictures)
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        block: Any = self.blocks[number]
+        if number < len(self.blocks) - 1 or not self._only_class_token(block):
+            return block(tokens)
+        # behind the last block only the class token is read: let it alone ask, and spare the others the MLP
+        attended = block.attn(block.ln_1(tokens), n_queries=1)[0]
+        asked = tokens[:, :1] + block.ls_1(attended)
+        return asked + block.ls_2(block.mlp(block.ln_2(asked)))
+
+    def _only_class_token(self, block: nn.Module) -> bool:
+        return (
+            is_exactly(block, OPEN_CLIP_BLOCK, MINI_BLOCK)
+            and isinstance(block.attn, OpenedAttention)
+            and self.visual.pool_type == "tok"
+            and self.visual.attn_pool is None
+            and self.prompts is None
+        )
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(tokens)
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        return _open_clip_parts(block)
+
+    def _is_pool(self, name: str) -> bool:
+        return name.partition(".")[0] in ("attn_pool", "attn_pool_contrastive", "ln_post", "proj")
+
+
+class TimmViT(Tower):
+    """A ``VisionTransformer`` or ``Eva`` of timm, alone or as the trunk of a CLIP of open_clip (SigLIP, EVA)."""
+
+    kind = "timm ViT"
+
+    @property
+    def trunk(self) -> Any:
+        """The model of timm."""
+        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
+
+    def _take_blocks(self) -> list[nn.Module]:
+        blocks = list(self.trunk.blocks)
+        self.trunk.blocks = nn.Sequential()
+        for block in blocks:
+            if hasattr(block, "attn"):
+                block.attn = open_attention(block.attn)
+        return blocks
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        trunk = self.trunk
+        tokens = trunk._pos_embed(trunk.patch_embed(pictures))
+        if is_a(trunk, EVA):
+            return trunk.norm_pre(
+                tokens[0]
+            )  # the rotary part is made again in _run_block: it knows no picture
+        return trunk.norm_pre(trunk.patch_drop(tokens))
+
+    def _run_block(self, number: int, tokens: Tensor) -> Tensor:
+        rope = getattr(self.trunk, "rope", None)
+        if rope is None:
+            return self.blocks[number](tokens)
+        fixed = not self.trunk.dynamic_img_size and hasattr(rope, "feat_shape")
+        angles = rope.get_embed() if fixed else rope.get_embed(shape=self.trunk.patch_embed.grid_size)
+        return self.blocks[number](tokens, rope=angles[number] if self.trunk.rope_mixed else angles)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        pooled = self.trunk.forward_head(self.trunk.norm(tokens))
+        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
+
+    def parts(self, block: nn.Module) -> BlockParts:
+        return _timm_parts(block)
+
+    def _is_pool(self, name: str) -> bool:
+        return name.removeprefix("trunk.").partition(".")[0] in (
+            "norm",
+            "fc_norm",
+            "attn_pool",
+            "head",
+            "head_dist",
+        )
+
+
+class ResNetTower(Tower):
+    """A ResNet of open_clip (its attention pool is ``pool``) or timm; the blocks are the four stages."""
+
+    kind = "ResNet"
+
+    @property
+    def trunk(self) -> Any:
+        """The ResNet itself."""
+        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
+
+    def _take_blocks(self) -> list[nn.Module]:
+        names = [f"layer{number}" for number in (1, 2, 3, 4)]
+        stages = [getattr(self.trunk, name) for name in names]
+        for name in names:
+            setattr(self.trunk, name, nn.Identity())
+        return stages
+
+    def embed(self, pictures: Tensor) -> Tensor:
+        trunk = self.trunk
+        if is_a(trunk, OPEN_CLIP_RESNET):
+            return trunk.stem(pictures)
+        return trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(pictures))))
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        if is_a(self.trunk, OPEN_CLIP_RESNET):
+            return tokens if self.trunk.attnpool is None else self.trunk.attnpool(tokens)
+        pooled = self.trunk.forward_head(tokens)
+        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
+
+    def _is_pool(self, name: str) -> bool:
+        return name.removeprefix("trunk.").partition(".")[0] in ("attnpool", "global_pool", "fc", "head")
+
+
+def stage_channels(stage: nn.Module) -> int:
+    """Channels that a ResNet stage gives."""
+    last: Any = list(stage.children())[-1]
+    return (last.conv3 if hasattr(last, "conv3") else last.conv2).out_channels
+
+
+def open_tower(visual: nn.Module) -> Tower:
+    """Open an image tower, so that it can be run in parts and tuned.
+
+    Parameters
+    ----------
+    visual : torch.nn.Module
+        An image tower of open_clip (``VisionTransformer``, ``ModifiedResNet``, ``TimmModel``) or a model of timm
+        without its classifier. It is not changed, and shares its tensors with the tower.
+
+    Returns
+    -------
+    Tower
+        Of kind ``other``, in one piece, where the architecture is none of ViT, EVA and ResNet.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from causalft.models.strata.mini import MiniConfig, build_mini
+    >>> visual = build_mini(MiniConfig()).visual.eval()
+    >>> tower = open_tower(visual)
+    >>> tower.kind, tower.width, len(tower.blocks)
+    ('open_clip ViT', 96, 3)
+    >>> pictures = torch.rand(2, 3, 40, 40)
+    >>> tokens = tower.run(tower.embed(pictures), stop=2)
+    >>> torch.allclose(tower.pool(tower.run(tokens, start=2)), visual(pictures), atol=1e-5)
+    True
+    """
+    own: Any = _share(visual).eval()
+    trunk: Any = own.trunk if is_a(own, OPEN_CLIP_TIMM) else own
+    if is_a(own, OPEN_CLIP_VIT, MINI_VIT):
+        vit: Any = own
+        return OpenClipViT(own, width=vit.transformer.width, n_prefix=1, patch_size=vit.patch_size[0]).eval()
+    if is_plain(trunk, TIMM_VIT) or is_plain(trunk, EVA):
+        patch = getattr(trunk.patch_embed, "patch_size", (0, 0))[0]
+        return TimmViT(own, width=trunk.embed_dim, n_prefix=trunk.num_prefix_tokens, patch_size=patch).eval()
+    if is_a(own, OPEN_CLIP_RESNET) or is_plain(trunk, TIMM_RESNET):
+        return ResNetTower(own, width=stage_channels(trunk.layer4)).eval()
+    return Tower(own, width=int(getattr(trunk, "num_features", 0))).eval()
+
+
+def _share(module: nn.Module) -> nn.Module:
+    """A new tree of modules over the same storage, every parameter frozen."""
+    memo: dict[int, Any] = {id(b): b.detach() for b in module.buffers()}
+    memo.update({id(p): nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()})
+    return copy.deepcopy(module, memo)
+
+
+def _inner(mlp: Any) -> Any:
+    """The MLP inside the adapters around it."""
+    while hasattr(mlp, "mlp"):
+        mlp = mlp.mlp
+    return mlp
+
+
+def _open_clip_parts(block: Any) -> BlockParts:
+    mlp = _inner(block.mlp)
+    return BlockParts(
+        block.ln_1, block.attn.qkv, block.attn.proj, block.ln_2, mlp.c_fc, mlp.c_proj, block.mlp, block.attn
+    )
+
+
+def _timm_parts(block: Any) -> BlockParts:
+    try:
+        mlp = _inner(block.mlp)
+        fc1, fc2 = getattr(mlp, "fc1", None), mlp.fc2
+        qkv, proj = getattr(block.attn, "qkv", None), block.attn.proj
+        return BlockParts(block.norm1, qkv, proj, block.norm2, fc1, fc2, block.mlp, block.attn)
+    except AttributeError as error:
+        raise CausalFTError(
+            f"a block of this image tower is a {type(block).__name__}, not one attention and one MLP with a norm each"
+        ) from error

@@ -1,0 +1,67 @@
+"""LoRA: low-rank updates of the linear layers of attention or MLP, by the ``peft`` library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from causalft.errors import CausalFTError
+from causalft.models.tuning.towers import Tower
+
+__all__ = ["add_lora", "merge_lora"]
+
+
+def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Parameter]:
+    """Give the linear layers of these names an update ``up(down(x))`` of rank ``rank`` that starts at zero.
+
+    The update has factor 1 (``lora_alpha = r``; Hu et al., "LoRA", ICLR 2022, Section 4.1). Draws from torch's default
+    generator.
+
+    Parameters
+    ----------
+    tower : Tower
+        Changed in place; every other parameter is frozen.
+    layers : sequence of str
+        Names of ``torch.nn.Linear`` in the tower.
+    rank : int
+
+    Returns
+    -------
+    list of torch.nn.Parameter
+    """
+    from peft import (
+        LoraConfig,
+        inject_adapter_in_model,
+    )  # late: seconds of import that other tuners need not pay
+
+    before = {id(parameter) for parameter in tower.parameters()}
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
+    inject_adapter_in_model(config, tower)
+    del tower.peft_config  # the book-keeping of peft; a second injection would take it for a second adapter
+    return [parameter for parameter in tower.parameters() if id(parameter) not in before]
+
+
+def merge_lora(tower: Tower) -> None:
+    """Add every update to its weights, which become the tower's own, and take the update away.
+
+    Raises
+    ------
+    CausalFTError
+        If the layers below are in bfloat16, and so have no exact weights to add to.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in list(tower.named_modules()):
+        if isinstance(module, LoraLayer):
+            layer: Any = module
+            if not isinstance(layer.get_base_layer(), nn.Linear):
+                raise CausalFTError(
+                    "LoRA cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
+                )
+            layer.merge(
+                safe_merge=True
+            )  # "safe" makes a new tensor: the old one is shared with the frozen model
+            parent, _, leaf = name.rpartition(".")
+            setattr(tower.get_submodule(parent), leaf, layer.get_base_layer())

@@ -1,0 +1,106 @@
+"""SSF: a trained scale and shift behind every linear layer, convolution and norm; folds into the weights afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from causalft.errors import CausalFTError
+from causalft.models.tuning.towers import Tower
+
+__all__ = ["ScaleShift", "add_scale_shift", "merge_scale_shift"]
+
+
+class ScaleShift(nn.Module):
+    """A frozen layer with ``scale * y + shift`` behind it, one of each a channel (Lian et al., NeurIPS 2022, Eq. 3).
+
+    Scale starts at 1 and shift at 0, so that before training nothing changes (the paper draws both with a standard
+    deviation of 0.02 around that).
+
+    Parameters
+    ----------
+    inner : torch.nn.Module
+        A linear layer, a convolution, or a norm.
+
+    Examples
+    --------
+    >>> layer = ScaleShift(nn.Linear(3, 5, bias=False))
+    >>> x = torch.randn(2, 3)
+    >>> torch.equal(layer(x), layer.inner(x)), sum(p.numel() for p in (layer.scale, layer.shift))
+    (True, 10)
+    """
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        channels = _channels(inner)
+        device = next(inner.parameters()).device
+        self.scale = nn.Parameter(torch.ones(channels, device=device))
+        self.shift = nn.Parameter(torch.zeros(channels, device=device))
+        self.maps = isinstance(inner, (nn.Conv2d, nn.modules.batchnorm._BatchNorm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1, 1, 1) if self.maps else (-1,)
+        return self.inner(x) * self.scale.view(shape) + self.shift.view(shape)
+
+    def folded(self) -> nn.Module | None:
+        """The layer with scale and shift in its own weights; None for a norm that has no bias to hold the shift."""
+        inner = self.inner
+        if not hasattr(inner, "bias"):
+            return None
+        with torch.no_grad():
+            weight = inner.weight * self.scale.view(-1, *[1] * (inner.weight.ndim - 1))
+            bias = self.shift.clone() if inner.bias is None else inner.bias * self.scale + self.shift
+        inner.weight = nn.Parameter(
+            weight, requires_grad=False
+        )  # new: the old one is shared with the frozen model
+        inner.bias = nn.Parameter(bias, requires_grad=False)
+        return inner
+
+
+def _channels(layer: Any) -> int:
+    for name in ("out_features", "out_channels", "num_features"):
+        if hasattr(layer, name):
+            return getattr(layer, name)
+    return layer.normalized_shape[-1]
+
+
+def add_scale_shift(tower: Tower, layers: Sequence[str]) -> list[nn.Parameter]:
+    """Put a :class:`ScaleShift` in the place of the layers of these names; returns what it trains."""
+    trained = []
+    for name in layers:
+        layer = ScaleShift(tower.get_submodule(name))
+        _replace(tower, name, layer)
+        trained += [layer.scale, layer.shift]
+    return trained
+
+
+def merge_scale_shift(tower: Tower) -> bool:
+    """Fold every scale and shift into its layer; returns whether all could be (a norm without a bias takes no shift).
+
+    Raises
+    ------
+    CausalFTError
+        If the layers below are in bfloat16, and so have no exact weights to multiply.
+    """
+    left = False
+    for name, module in list(tower.named_modules()):
+        if isinstance(module, ScaleShift):
+            if not hasattr(module.inner, "weight"):
+                raise CausalFTError(
+                    "ssf cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
+                )
+            folded = module.folded()
+            if folded is None:
+                left = True
+            else:
+                _replace(tower, name, folded)
+    return not left
+
+
+def _replace(tower: Tower, name: str, layer: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(tower.get_submodule(parent), leaf, layer)

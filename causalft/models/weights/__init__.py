@@ -1,0 +1,1 @@
+"""Weights of pretrained models: their names, files, local store and hub."""
