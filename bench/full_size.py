@@ -17,7 +17,7 @@ from timing import CAUSALFT, HERE, child, ratio, seconds, summary
 GLA = """
 import json, resource, time
 import numpy as np
-from causalft.priors import estimate_prior
+from causalft.methods.priors import estimate_prior
 rng = np.random.default_rng(0); K, n = 8142, 25_000
 labels = np.concatenate([np.arange(K), rng.integers(0, K, n - K)])
 text = rng.normal(size=(K, 64)).astype(np.float32); text /= np.linalg.norm(text, axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def predict_peak_gb(repeats: int, n_images: int = 100_000) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
-    from causalft.estimators.strata import StrataClassifier
+    from causalft.methods.estimators.strata import StrataClassifier
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -49,9 +49,9 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
 def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
     from causalft.data.creatures import creatures_longtail
-    from causalft.estimators.members import fit_member
+    from causalft.methods.adaptation.members import fit_member
+    from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.strata.zoo import open_zoo
-    from causalft.strata.tuning_settings import default_tuning
 
     splits, zoo = creatures_longtail(), open_zoo("mini")
     taken = seconds(lambda: fit_member(splits, "clip", zoo, default_tuning("mini"), progress=False), repeats)

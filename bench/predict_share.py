@@ -60,8 +60,8 @@ def fitted(folder: Path) -> Path:
 def main() -> None:
     """Measure both sides in turn."""
     from causalft.data.given import unlabelled_images
-    from causalft.estimators.strata import StrataClassifier
-    from causalft.estimators.stream import predict_stream
+    from causalft.methods.estimators.fitted import predict_stream
+    from causalft.methods.estimators.strata import StrataClassifier
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from causalft.priors import bootstrap_prior, estimate_prior, kl_divergence
+from causalft.methods.priors import bootstrap_prior, estimate_prior, kl_divergence
 
 
 def simulate(n_classes: int, n_per_class: int, dimensions: int, imbalance: float, seed: int):

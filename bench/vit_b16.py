@@ -110,12 +110,12 @@ def ours(precision: str) -> tuple[nn.Module, Any]:
     """The same model by this project."""
     import numpy as np
 
+    from causalft.methods.adaptation.settings import Tuning
+    from causalft.methods.adaptation.tuned import TunedStratum
     from causalft.models.strata.stratum import Stratum, square_crop
     from causalft.models.tuning.losses import make_loss
     from causalft.models.tuning.recipe import Recipe
     from causalft.models.tuning.train import train as loop
-    from causalft.strata.tuned import TunedStratum
-    from causalft.strata.tuning_settings import Tuning
 
     model = SimpleNamespace(visual=tower())
     stratum = Stratum(

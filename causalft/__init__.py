@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from causalft.data.sources import open_images
     from causalft.diagnosis import Diagnosis, diagnose
     from causalft.errors import CausalFTError
-    from causalft.estimators.backdoor import BackdoorClassifier
-    from causalft.estimators.strata import StrataClassifier
     from causalft.fitting.run import run_fit
     from causalft.fitting.settings import FitSettings
+    from causalft.methods.estimators.backdoor import BackdoorClassifier
+    from causalft.methods.estimators.strata import StrataClassifier
+    from causalft.methods.priors import estimate_prior
     from causalft.models.pretraining.photo_zoo import downstream_splits
     from causalft.models.strata.zoo import open_zoo
-    from causalft.priors import estimate_prior
     from causalft.scm import PartSCM, causal_graph, identify
 
 _HOMES = {
-    "BackdoorClassifier": "causalft.estimators.backdoor",
+    "BackdoorClassifier": "causalft.methods.estimators.backdoor",
     "CausalFTError": "causalft.errors",
     "Diagnosis": "causalft.diagnosis",
     "FitSettings": "causalft.fitting.settings",
     "ImageSet": "causalft.data.image_set",
     "PartSCM": "causalft.scm",
-    "StrataClassifier": "causalft.estimators.strata",
+    "StrataClassifier": "causalft.methods.estimators.strata",
     "Verification": "causalft.confounding.verification",
     "causal_graph": "causalft.scm",
     "diagnose": "causalft.diagnosis",
     "downstream_splits": "causalft.models.pretraining.photo_zoo",
-    "estimate_prior": "causalft.priors",
+    "estimate_prior": "causalft.methods.priors",
     "identify": "causalft.scm",
     "open_images": "causalft.data.sources",
     "open_zoo": "causalft.models.strata.zoo",

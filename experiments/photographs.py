@@ -43,12 +43,12 @@ COMPARISONS: dict[str, tuple[str, str, str]] = {
 def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
     """Tune every member with CE and LA for each draw, fuse, compare; table, figure and page."""
     from causalft.diagnosis.methods_page import method_table
-    from causalft.estimators.members import fit_member, folder_name
     from causalft.fitting import FitSettings, load_splits
     from causalft.fitting.control import strata_and_control
+    from causalft.methods.adaptation.members import fit_member, folder_name
+    from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.features.cache import FeatureCache
     from causalft.runs.folder import Run, made_record
-    from causalft.strata.tuning_settings import default_tuning
 
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
     settings = FitSettings(
@@ -92,7 +92,7 @@ def _compare(
     from causalft.diagnosis.methods import compare_methods
     from causalft.fitting.gla_ft import gla_members
     from causalft.fitting.outcome import diagnose_run, fuse_seeds
-    from causalft.priors import debias
+    from causalft.methods.priors import debias
 
     first = splits[0]
     tuned = {name: found["LA", name] for name in strata}

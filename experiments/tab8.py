@@ -29,11 +29,11 @@ FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
-    from causalft.estimators.members import fit_member
     from causalft.fitting import FitSettings, load_splits
+    from causalft.methods.adaptation.members import fit_member
+    from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.strata.zoo import open_zoo
     from causalft.runs.folder import Run, made_record
-    from causalft.strata.tuning_settings import default_tuning
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
     settings = FitSettings(zoo="mini", tuning=replace(default_tuning("mini"), epochs=3 if quick else 10))
@@ -83,7 +83,7 @@ def analyse(
     from causalft.data.groups import GROUPS, data_groups
     from causalft.diagnosis import bootstrap
     from causalft.diagnosis.crosstable import gap_vectors, group_vectors, off_gap
-    from causalft.estimators.fusion import fuse
+    from causalft.methods.estimators.fusion import fuse
 
     n_classes = len(class_counts)
     subsets = [(f, s) for f, names in FAMILIES.items() for m in (1, 2, 3) for s in combinations(names, m)]

@@ -15,9 +15,10 @@ from safetensors.numpy import save_file
 
 import causalft.fitting as fitting
 from causalft.data.sources import open_images
-from causalft.estimators import members, strata
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.control import control_members
+from causalft.methods.adaptation import members
+from causalft.methods.estimators import strata
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 

@@ -11,7 +11,7 @@ import pytest
 
 from causalft.fitting import FitSettings
 from causalft.fitting.repeat import fit_command
-from causalft.strata.tuning_settings import default_tuning
+from causalft.methods.adaptation.settings import default_tuning
 from tests.command_line import run
 
 

@@ -14,8 +14,8 @@ import pytest
 from causalft import downstream_splits
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTWarning
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import head_count, plan_photo_zoo
 from causalft.runs.folder import read_json, write_json
 from tests.command_line import run, said

@@ -153,7 +153,7 @@ def test_settings_in_python_are_checked_by_the_same_limits(change, message):
     ],
 )
 def test_tuning_in_python_is_checked_by_the_same_limits(change, message):
-    from causalft.strata.tuning_settings import Tuning
+    from causalft.methods.adaptation.settings import Tuning
 
     with pytest.raises(CausalFTError, match=message):
         replace(Tuning(), **change).check()

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.estimators.fit_run import FitConfig, open_fit
+from causalft.methods.estimators.run_documents import FitConfig, open_fit
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import read_json
 from tests.command_line import run, said

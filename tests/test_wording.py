@@ -41,7 +41,7 @@ def test_a_message_in_python_names_no_option(call, photos, tmp_path):
 
 
 def _tuning(**options):
-    from causalft.strata.tuning_settings import Tuning
+    from causalft.methods.adaptation.settings import Tuning
 
     return Tuning(**options)
 

@@ -26,7 +26,7 @@ __all__ = ["card_of", "command"]
 )
 def command(run: Path, out: Path | None, licence: str | None) -> None:
     """Write the model card of RUN, the folder of a fit: data, weights, groups, cost, limits, how to repeat it."""
-    from causalft.estimators.fit_run import open_fit
+    from causalft.methods.estimators.run_documents import open_fit
     from causalft.runs.folder import check_place, write_text
 
     if out is not None:
@@ -47,9 +47,8 @@ def card_of(
     ``stored`` says in what precision the tuned tensors go out, if it is not that of the run's own files.
     """
     from causalft.estimators.model_card import model_card
-    from causalft.estimators.portable import portable
-    from causalft.estimators.run_files import stored_precision
     from causalft.fitting.repeat import fit_command
+    from causalft.methods.estimators.run_documents import portable, stored_precision
 
     if stored is None and (kept := stored_precision(run)):
         stored = f"{kept}, and used in float32"

@@ -55,8 +55,8 @@ def evaluate(
 
     from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
-    from causalft.estimators.fit_run import open_fit
     from causalft.fitting.settings import FitSettings, data_name
+    from causalft.methods.estimators.run_documents import open_fit
 
     opened = open_fit(run)
     metrics = opened.metrics
@@ -84,7 +84,7 @@ def evaluate(
 
     with phase("loading libraries"):
         from causalft.diagnosis import diagnose
-        from causalft.estimators.strata import StrataClassifier
+        from causalft.methods.estimators.strata import StrataClassifier
         from causalft.models.strata.leakage import seen_in_run
 
     model = StrataClassifier.load(run, device=device)

@@ -47,8 +47,7 @@ def command(
     fusion and temperature are inside. What was written is run against the classifier before it is kept.
     """
     from causalft.errors import CausalFTError, nearest
-    from causalft.estimators.fit_run import open_fit
-    from causalft.estimators.run_files import EXPORT_FORMATS
+    from causalft.methods.estimators.run_documents import EXPORT_FORMATS, open_fit
 
     if to not in EXPORT_FORMATS:
         raise CausalFTError(f"no export format {to!r}; {nearest(to, EXPORT_FORMATS)}")

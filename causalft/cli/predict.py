@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from causalft.data.sources import ImageSet
-    from causalft.estimators.fitted import FittedStrata
+    from causalft.methods.estimators.fitted import FittedStrata
 
 __all__ = ["command"]
 
@@ -98,7 +98,7 @@ def command(
     from causalft.cli.predict_output import choose_format
     from causalft.data.given import unlabelled_images
     from causalft.errors import CausalFTError
-    from causalft.estimators.fit_run import open_classifier
+    from causalft.methods.estimators.run_documents import open_classifier
     from causalft.runs.folder import check_place
 
     n_top = None if top == "all" else int(top)
@@ -117,7 +117,7 @@ def command(
         click.echo(f"causalft: {note}", err=True)
 
     with phase("loading libraries"):
-        from causalft.estimators.fitted import load_fitted
+        from causalft.methods.estimators.fitted import load_fitted
 
     model = load_fitted(run, device=device)
     skipped: list[tuple[int, str]] = []
@@ -143,7 +143,7 @@ Streamed = Iterator[tuple["np.ndarray", "np.ndarray", "np.ndarray"]]
 
 
 def _stream(model: FittedStrata, images: ImageSet, options: dict[str, Any]) -> Streamed:
-    from causalft.estimators.stream import predict_stream
+    from causalft.methods.estimators.fitted import predict_stream
 
     label = f"predicting {len(images)} images"
     return predict_stream(model, images, label=label, **options)

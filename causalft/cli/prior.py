@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.cli.prior_files import LabelledLogits
-    from causalft.priors import PriorIntervals
+    from causalft.methods.priors import PriorIntervals
 
 __all__ = ["command"]
 
@@ -101,7 +101,7 @@ def estimate(
 ) -> None:
     """Estimate a label prior from labelled images: each class with its interval and P group."""
     from causalft.cli.prior_files import read_labelled_logits
-    from causalft.priors import prior_caveat
+    from causalft.methods.priors import prior_caveat
     from causalft.runs.folder import check_place
 
     if (run is None) == (logits is None):
@@ -146,9 +146,9 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
 
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
-    from causalft.estimators.fit_run import open_fit
-    from causalft.estimators.member_prediction import PREDICTIONS
-    from causalft.estimators.members import folder_name
+    from causalft.methods.adaptation.members import folder_name
+    from causalft.methods.adaptation.prediction import PREDICTIONS
+    from causalft.methods.estimators.run_documents import open_fit
     from causalft.models.strata.zoo import pretraining_losses
 
     run = open_fit(folder)
@@ -211,7 +211,7 @@ def _document(
     from scipy.stats import chisquare
 
     from causalft.data.groups import GROUPS
-    from causalft.priors import bootstrap_prior, few_images_caveat, prior_caveat
+    from causalft.methods.priors import bootstrap_prior, few_images_caveat, prior_caveat
 
     n_classes = data.logits.shape[1]
     counts = np.zeros(n_classes)
@@ -275,7 +275,7 @@ def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
     import numpy as np
 
     from causalft.data.groups import prior_groups
-    from causalft.priors import kl_divergence, rank_correlation
+    from causalft.methods.priors import kl_divergence, rank_correlation
 
     log_truth = np.log(truth)
     inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])

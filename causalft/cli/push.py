@@ -53,8 +53,8 @@ def command(
     """
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
-    from causalft.estimators.fit_run import open_fit
     from causalft.estimators.hub import layout, push, write_layout
+    from causalft.methods.estimators.run_documents import open_fit
     from causalft.runs.folder import check_place
 
     if to_folder is not None and repo is not None:

@@ -88,7 +88,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 TUNING_OPTIONS = {name: f"--{name.replace('_', '-')}" for name in _OPTIONS}
-"""Field of :class:`causalft.strata.tuning_settings.Tuning` -> option."""
+"""Field of :class:`causalft.methods.adaptation.settings.Tuning` -> option."""
 
 
 def tuning_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,7 +49,7 @@ def command(
     causalft wise-ft runs/fit
     causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
     """
-    from causalft.estimators.fit_run import open_fit
+    from causalft.methods.estimators.run_documents import open_fit
     from causalft.runs.folder import Run
 
     fitted = open_fit(run)  # refused before PyTorch is imported

@@ -14,9 +14,14 @@ import torch.nn.functional as F
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior, outputs
 from causalft.confounding.decision import Trial
-from causalft.estimators.fusion import fit_temperature
+from causalft.methods.estimators.adjusted_networks import (
+    ADJUSTED,
+    adjust_pictures,
+    log_stratum_prior,
+    outputs,
+)
+from causalft.methods.estimators.fusion import fit_temperature
 from causalft.models.resnet import ResNet, as_input, resnet
 from causalft.models.tuning.losses import logit_adjusted_loss
 from causalft.models.tuning.train import Recipe, train

@@ -26,7 +26,7 @@ from causalft.diagnosis.no_conclusion import facts_of, groups_of, reasons
 from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
 from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
-from causalft.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
+from causalft.methods.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
 from causalft.runs.progress import named
 
 __all__ = ["diagnose"]

@@ -10,8 +10,8 @@ from causalft.diagnosis import figures as draw
 from causalft.diagnosis.cells import interval_text, p_text
 from causalft.diagnosis.conclusion import change
 from causalft.diagnosis.result import BeforeAfter
+from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.priors import prior_caveats
 from causalft.report.drawing import draw as drawn
 from causalft.report.html import Figure, Section, Table
 from causalft.report.style import figure_style

@@ -7,8 +7,8 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.estimators import card_markdown as md
+from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.priors import prior_caveats
 
 __all__ = ["model_card"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
-from causalft.estimators.run_files import folder_name, tuned_files
+from causalft.methods.estimators.run_documents import folder_name, tuned_files
 from causalft.models.weights.file import file_kind
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run

@@ -13,10 +13,10 @@ from causalft.data.groups import class_accuracy, data_groups, group_accuracy, pr
 from causalft.data.splits import Splits
 from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
-from causalft.estimators.gla import gla_finetuned
-from causalft.estimators.member_prediction import MemberPrediction
-from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import prior_left_in_logits
+from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.zero_shot import prior_left_in_logits
+from causalft.methods.estimators.gla import gla_finetuned
 
 __all__ = ["gla_members", "gla_scores"]
 
@@ -26,9 +26,9 @@ Members = Mapping[str, Sequence[MemberPrediction]]
 def gla_members(
     tuning: Tuning, class_counts: ArrayLike, members: Members
 ) -> dict[str, list[MemberPrediction]]:
-    """Return the members with GLA-FT (:func:`causalft.estimators.gla.gla_finetuned`) in the place of tuned logits.
+    """Return the members with GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`) in the place of tuned logits.
 
-    None at all where it cannot be made of them (:func:`causalft.strata.untouched.check_gla`), where they have it
+    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.zero_shot.check_gla`), where they have it
     already, or where a prior must be taken out that is 0 for a class.
     """
     try:

@@ -13,13 +13,13 @@ from causalft.data.longtail import Order, draw_longtail
 from causalft.data.orders import PRIOR_ORDERS, order_against
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.members import pick_device
 from causalft.fitting.settings import FitSettings
+from causalft.methods.adaptation.members import pick_device
+from causalft.methods.adaptation.zero_shot import encode_zero_shot
+from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import MiniZoo, Zoo
 from causalft.models.tuning.processes import is_main_process, join_processes
-from causalft.priors import prior_on_validation
-from causalft.strata.zero_shot import encode_zero_shot
 
 __all__ = ["draw_against_prior", "draw_tail"]
 

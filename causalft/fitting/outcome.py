@@ -11,13 +11,13 @@ from causalft.data.groups import balancing_weights, class_accuracy, group_accura
 from causalft.data.splits import Splits
 from causalft.diagnosis import Diagnosis, diagnose
 from causalft.diagnosis.classes import ClassReport, worst_classes
-from causalft.estimators.member_prediction import MemberPrediction
-from causalft.estimators.mixing import Mixing, fit_mixing
 from causalft.fitting.data import data_document
 from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.scores import mean_class_accuracy
 from causalft.fitting.settings import FitSettings
-from causalft.priors import debias, kl_divergence, rank_correlation
+from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.priors import debias, kl_divergence, rank_correlation
 from causalft.runs.folder import Run, atomic_path
 
 __all__ = ["class_reports", "diagnose_run", "fuse_seeds", "write_predictions"]

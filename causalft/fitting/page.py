@@ -11,10 +11,10 @@ from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.classes_page import class_section
 from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command
+from causalft.methods.adaptation.settings import default_tuning
 from causalft.report.html import made_line, place_name, render_report
 from causalft.runs.folder import Run, write_text
 from causalft.runs.progress import named
-from causalft.strata.tuning_settings import default_tuning
 
 __all__ = ["write_fit_report"]
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.knn import FeatureKNN
-from causalft.estimators.members import pick_device
-from causalft.estimators.sweep import Sweep, head_logits, sweep_heads
 from causalft.fitting.data import data_document, load_splits
 from causalft.fitting.doubts import doubts
 from causalft.fitting.probe_settings import ProbeSettings
 from causalft.fitting.scores import mean_class_accuracy, score_correct
+from causalft.methods.adaptation.members import pick_device
+from causalft.methods.adaptation.zero_shot import encode_zero_shot
+from causalft.methods.estimators.knn import FeatureKNN
+from causalft.methods.estimators.sweep import Sweep, head_logits, sweep_heads
+from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo
-from causalft.priors import prior_on_validation
 from causalft.runs.folder import made_record
-from causalft.strata.zero_shot import encode_zero_shot
 
 __all__ = ["best_head", "best_neighbours", "ProbeSettings", "probe"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from causalft.fitting.settings import FitSettings
+from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.runs.limits import PRIOR_ORDERS
-from causalft.strata.tuning_settings import Tuning, default_tuning
 
 __all__ = ["fit_command"]
 

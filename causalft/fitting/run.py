@@ -14,14 +14,15 @@ from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
 from causalft.diagnosis import Diagnosis
 from causalft.diagnosis.classes import ClassReport
-from causalft.estimators.member_prediction import MemberPrediction
-from causalft.estimators.members import fit_member, folder_name
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting.control import control_members, describe_control
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import class_reports, diagnose_run, write_predictions
 from causalft.fitting.page import write_fit_report
 from causalft.fitting.settings import FitSettings
+from causalft.methods.adaptation.members import fit_member, folder_name
+from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.leakage import write_seen
 from causalft.models.strata.zoo import Zoo
@@ -29,7 +30,6 @@ from causalft.models.tuning.processes import is_main_process
 from causalft.runs.folder import Run, made_record, no_empty_run
 from causalft.runs.locks import writing
 from causalft.runs.notebook import ShownAsTable
-from causalft.strata.tuning_settings import Tuning
 
 __all__ = ["FittedRun", "run_fit"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from causalft.errors import CausalFTError, nearest
 from causalft.fitting.control import CONTROLS, control_members
+from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.models.strata.stratum import Zoo, check_strata
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
-from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 
 __all__ = ["CONTROLS", "FitSettings", "data_name", "zoo_path"]
 

@@ -17,22 +17,22 @@ from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError
-from causalft.estimators.fusion import nll
-from causalft.estimators.member_prediction import PREDICTIONS
-from causalft.estimators.members import folder_name, pick_device
-from causalft.estimators.mixing import fit_mixing
 from causalft.fitting.data import load_splits
 from causalft.fitting.doubts import doubts
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.fitting.settings import FitSettings
+from causalft.methods.adaptation.members import folder_name, pick_device
+from causalft.methods.adaptation.prediction import PREDICTIONS
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import start_of_head
+from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
+from causalft.methods.adaptation.zero_shot import Untouched
+from causalft.methods.estimators.fusion import nll
+from causalft.methods.estimators.mixing import fit_mixing
 from causalft.models.features.crops import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.interpolation import evaluate_interpolations
 from causalft.runs.folder import Run, made_record
-from causalft.strata.head_weights import start_of_head
-from causalft.strata.tuned import TunedStratum, tuning_as_saved
-from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import Untouched
 
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
 

@@ -31,9 +31,9 @@ def lazy_names(
 
     Modules of the package are found too:
 
-    >>> import causalft.priors
-    >>> causalft.priors.estimate.__name__
-    'causalft.priors.estimate'
+    >>> import causalft.methods.priors
+    >>> causalft.methods.priors.estimate.__name__
+    'causalft.methods.priors.estimate'
     """
 
     def __getattr__(name: str) -> Any:

@@ -9,8 +9,8 @@ import torch
 
 from causalft.data.groups import class_accuracy, group_accuracy, prior_groups
 from causalft.errors import CausalFTError
+from causalft.methods.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.models.strata.stratum import Stratum
-from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.runs.progress import named
 
 __all__ = ["MemberCheck", "check_member"]

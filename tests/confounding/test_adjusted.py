@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from causalft.confounding.adjusted import ADJUSTED, adjust_pictures, log_stratum_prior
 from causalft.confounding.curve import law_and_truth
 from causalft.confounding.picture_estimates import estimate_from_pictures
 from causalft.confounding.truth import Truth, total_variation, truth
+from causalft.methods.estimators.adjusted_networks import ADJUSTED, adjust_pictures, log_stratum_prior
 from causalft.scm import DiscreteSCM
 from synthetic import laws
 from synthetic.designs import make_design
@@ -96,7 +96,7 @@ def test_stratified_logits_are_exact_where_nothing_is_misread():
 
 
 def test_a_head_without_weights_reaches_what_is_seen():
-    from causalft.confounding.adjusted import _head
+    from causalft.methods.estimators.adjusted_networks import _head
 
     design = make_design("confounded", CLASSES, strength=0.8)
     exact = truth(design.scm("B"))

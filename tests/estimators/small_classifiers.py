@@ -9,7 +9,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
 
-from causalft.estimators.mixing import Mixing
+from causalft.methods.estimators.mixing import Mixing
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.towers import open_tower

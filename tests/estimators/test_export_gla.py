@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from causalft.data.sources import open_images
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.strata import StrataClassifier
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit
 

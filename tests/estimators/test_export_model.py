@@ -18,7 +18,7 @@ from causalft.estimators.export import FusedModel, standalone
 from causalft.estimators.export.program import trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
-from causalft.estimators.fusion import FUSIONS, fuse
+from causalft.methods.estimators.fusion import FUSIONS, fuse
 from tests.estimators.small_classifiers import TEXT, Member, classifier, clip_stratum, stratum_of
 
 

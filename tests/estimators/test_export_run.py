@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from causalft.data.given import unlabelled_images
 from causalft.estimators.export import FORMATS, to_onnx, write
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.strata import StrataClassifier
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 

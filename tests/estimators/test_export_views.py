@@ -14,7 +14,7 @@ from causalft.estimators.export import FusedModel, standalone
 from causalft.estimators.export.preprocessing import geometry_steps
 from causalft.estimators.export.program import trace
 from causalft.estimators.export.squares import squares
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.crops import TEST_VIEWS, view_cut
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit

@@ -16,8 +16,8 @@ from sklearn.model_selection import cross_val_score
 from causalft.data.sources import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.estimators.strata import StrataClassifier
-from causalft.strata.tuning_settings import Tuning
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.strata import StrataClassifier
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16)
 

@@ -11,8 +11,13 @@ from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalft.errors import CausalFTError
-from causalft.estimators.gla import EXPECTED_FAILED_CHECKS, GLAClassifier, gla_finetuned, gla_zero_shot
-from causalft.priors import kl_divergence
+from causalft.methods.estimators.gla import (
+    EXPECTED_FAILED_CHECKS,
+    GLAClassifier,
+    gla_finetuned,
+    gla_zero_shot,
+)
+from causalft.methods.priors import kl_divergence
 
 K = 6
 P_P = np.array([0.5, 0.25, 0.12, 0.07, 0.04, 0.02])

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from causalft.data.sources import open_images
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners.adapters import bottleneck_width
 from causalft.models.tuning.tuners.insert import apply_tuner

@@ -16,8 +16,8 @@ from causalft.errors import CausalFTError
 from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST, half_change, half_files, stored_precision
 from causalft.estimators.hub import half as half_module
 from causalft.estimators.hub.half import half_file, half_tensor
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings, load_splits
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit

@@ -14,12 +14,12 @@ from causalft.data.duplicates import pixels_hash, shared_images
 from causalft.data.sources import ImageSet, open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import plan_photo_zoo, write_manifest
 from causalft.models.strata.leakage import pretraining_pool
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import Run
-from causalft.strata.tuning_settings import Tuning
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16)
 

@@ -9,8 +9,8 @@ import pytest
 from scipy.special import softmax
 
 from causalft.errors import CausalFTError
-from causalft.estimators.fusion import apply_temperature, fit_temperature, fuse
-from causalft.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, fuse
+from causalft.methods.estimators.mixing import Mixing, fit_mixing
 
 
 @pytest.fixture(scope="module")

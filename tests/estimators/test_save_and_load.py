@@ -14,12 +14,12 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.sources import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
-from causalft.estimators.fitted import stored_settings
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.fitted import stored_settings
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.scm import causal_graph
-from causalft.strata.tuning_settings import Tuning
 from tests.command_line import run
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16, seed=3)

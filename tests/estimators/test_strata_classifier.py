@@ -20,18 +20,18 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.sources import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.estimators import members as members_module
-from causalft.estimators import strata as strata_module
-from causalft.estimators.fusion import apply_temperature, fit_temperature, nll
-from causalft.estimators.members import fit_member, pick_device
-from causalft.estimators.strata import StrataClassifier
 from causalft.fitting import FitSettings
+from causalft.methods.adaptation import members as members_module
+from causalft.methods.adaptation import tune as tune_module
+from causalft.methods.adaptation.members import fit_member, pick_device
+from causalft.methods.adaptation.settings import Tuning, default_tuning
+from causalft.methods.estimators import strata as strata_module
+from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, nll
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.methods.priors import estimate_prior
 from causalft.models.features import encoder as encoder_module
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
-from causalft.priors import estimate_prior
 from causalft.scm import causal_graph
-from causalft.strata import tune as tune_module
-from causalft.strata.tuning_settings import Tuning, default_tuning
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
 STRATA = ("clip", "openclip")

@@ -10,8 +10,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from causalft.errors import CausalFTError
-from causalft.estimators.fusion import fuse, nll
-from causalft.estimators.stratum_prior import estimate_stratum_prior
+from causalft.methods.estimators.fusion import fuse, nll
+from causalft.methods.estimators.mixing import estimate_stratum_prior
 
 
 def mixture(weights: list[float], n: int, seed: int, n_classes: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,10 @@ from causalft.data.given import unlabelled_images
 from causalft.data.sources import ImageSet, open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
-from causalft.estimators.strata import StrataClassifier
-from causalft.estimators.stream import predict_stream
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.fitted import predict_stream
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import open_zoo
-from causalft.strata.tuning_settings import Tuning
 
 
 @pytest.fixture(scope="module")

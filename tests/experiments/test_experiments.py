@@ -115,7 +115,7 @@ def test_table_8_tells_priors_from_ensembling(world: dict[str, Any]) -> None:
 
 
 def test_table_8_agrees_with_the_diagnosis(world: dict[str, Any]) -> None:
-    from causalft.estimators.fusion import fuse
+    from causalft.methods.estimators.fusion import fuse
 
     found = tab8.analyse(**world, n_boot=100)["rows"]["strata"]
     members = {name: world["probs"][name] for name in tab8.STRATA}

@@ -26,8 +26,8 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalft.errors import CausalFTError
-from causalft.estimators.backdoor import BackdoorClassifier
-from causalft.estimators.fusion import fit_temperature
+from causalft.methods.estimators.backdoor import BackdoorClassifier
+from causalft.methods.estimators.fusion import fit_temperature
 
 
 @parametrize_with_checks([BackdoorClassifier(), BackdoorClassifier(DecisionTreeClassifier(random_state=0))])
@@ -75,7 +75,7 @@ def test_uniform_mapping_and_array_priors() -> None:
 
 
 def test_calibration_counts_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    from causalft.estimators import backdoor
+    from causalft.methods.estimators import backdoor
 
     X, y, c = discrete_world(500)
     seen, fit_temperature = [], backdoor.fit_temperature

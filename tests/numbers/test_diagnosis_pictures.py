@@ -16,7 +16,7 @@ from causalft.diagnosis import Diagnosis, diagnose, points
 from causalft.diagnosis import figures as draw
 from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.page import write_fit_report
-from causalft.priors import prior_caveat
+from causalft.methods.priors import prior_caveat
 from causalft.report.style import figure_style
 from causalft.runs.folder import Run, to_json
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
 from causalft.errors import CausalFTError
-from causalft.estimators.fusion import (
+from causalft.methods.estimators.fusion import (
     FUSIONS,
     apply_stratum_temperatures,
     apply_temperature,

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from causalft.priors import estimate_prior, kl_divergence
+from causalft.methods.priors import estimate_prior, kl_divergence
 from tests import command_line
 from tests.command_line import said
 

@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from causalft.data.groups import GROUPS, prior_groups
 from causalft.errors import CausalFTError
-from causalft.priors import (
+from causalft.methods.priors import (
     PRETRAINING_LOSSES,
     bootstrap_prior,
     estimate_prior,
@@ -19,8 +19,8 @@ from causalft.priors import (
     prior_caveat,
     prior_caveats,
 )
-from causalft.priors.bootstrap import _counts
-from causalft.priors.strength import _folds
+from causalft.methods.priors.bootstrap import _counts
+from causalft.methods.priors.offsets import _folds
 
 
 def simulate(n_per_class: int, prior: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

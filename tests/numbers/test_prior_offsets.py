@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_softmax, logsumexp, softmax
 
-from causalft.priors import estimate_prior, offsets, rank_correlation
-from causalft.priors.offsets import Table, solve
+from causalft.methods.priors import estimate_prior, offsets, rank_correlation
+from causalft.methods.priors.offsets import Table, solve
 
 
 def problem(seed: int, n: int = 60, n_classes: int = 7, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

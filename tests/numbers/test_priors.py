@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from causalft.errors import CausalFTError
-from causalft.priors import debias, estimate_prior, kl_divergence, rank_correlation
+from causalft.methods.priors import debias, estimate_prior, kl_divergence, rank_correlation
 
 
 def simulate(

@@ -10,13 +10,17 @@ from causalft.data.groups import balancing_weights
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.diagnosis import diagnose
-from causalft.estimators.fusion import apply_temperature, fit_stratum_temperatures, fit_temperature, nll
-from causalft.estimators.mixing import fit_mixing
-from causalft.estimators.stratum_prior import estimate_stratum_prior
-from causalft.estimators.sweep import sweep_heads
 from causalft.fitting.scores import mean_class_accuracy, score_correct
+from causalft.methods.estimators.fusion import (
+    apply_temperature,
+    fit_stratum_temperatures,
+    fit_temperature,
+    nll,
+)
+from causalft.methods.estimators.mixing import estimate_stratum_prior, fit_mixing
+from causalft.methods.estimators.sweep import sweep_heads
+from causalft.methods.priors import prior_on_validation
 from causalft.models.tuning.train import Recipe
-from causalft.priors import prior_on_validation
 
 Q = np.array([0.6, 0.3, 0.1])  # the prior in the logits
 CODES = np.array(
@@ -151,7 +155,7 @@ def test_a_sweep_gives_the_risk_of_a_balanced_set_too() -> None:
         x, labels, losses=["CE"], recipe=Recipe(epochs=1, batch_size=8, lr=0.1), evaluate={"v": (held, truth)},
         keep_heads=True, progress=False,
     )  # fmt: skip
-    from causalft.estimators.sweep import head_logits
+    from causalft.methods.estimators.sweep import head_logits
 
     (head,) = found.heads.values()
     loss = -log_softmax(head_logits(head, held), axis=1)[np.arange(10), truth]

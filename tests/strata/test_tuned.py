@@ -13,15 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation import tuned as tuned_module
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import start_of_head, tune
+from causalft.methods.adaptation.tuned import TunedStratum, load_tuned, tuning_as_saved
 from causalft.models.features.crops import AUGMENTATIONS, Crops, augment
 from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.strata.zoo import open_zoo
-from causalft.strata import tuned as tuned_module
-from causalft.strata.head_weights import start_of_head
-from causalft.strata.tune import tune
-from causalft.strata.tuned import TunedStratum, load_tuned, tuning_as_saved
-from causalft.strata.tuning_settings import Tuning
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
 
@@ -116,7 +115,7 @@ def test_the_same_seed_trains_the_same_stratum(stratum, crops, images, tuned):
 def test_pictures_that_do_not_fit_in_memory_are_read_again_and_give_the_same(
     stratum, images, tuned, monkeypatch
 ):
-    monkeypatch.setattr("causalft.strata.tune._TOKEN_CACHE_BYTES", 0)
+    monkeypatch.setattr("causalft.methods.adaptation.tune._TOKEN_CACHE_BYTES", 0)
     streamed = Crops(images, stratum, progress=False, in_memory_bytes=0)
     assert streamed.kept is None and len(streamed) == len(images)
     model, history = tune(stratum, streamed, images.class_names, FAST, progress=False)

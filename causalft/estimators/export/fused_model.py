@@ -16,7 +16,7 @@ from causalft.models.features.crops import n_views
 from causalft.models.strata.stratum import Stratum
 
 if TYPE_CHECKING:
-    from causalft.estimators.strata import StrataClassifier
+    from causalft.methods.estimators.strata import StrataClassifier
 
 __all__ = ["FusedModel"]
 
@@ -174,5 +174,5 @@ def _product(log_p: Tensor, prior: Tensor) -> Tensor:
     return log_p.shape[1] * _geometric(log_p, prior)
 
 
-# The same formulas as causalft.estimators.fusion, on logarithms and in float32.
+# The same formulas as causalft.methods.estimators.fusion, on logarithms and in float32.
 _FUSE = {"mixture": _mixture, "logit": _geometric, "product": _product}

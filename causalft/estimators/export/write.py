@@ -21,10 +21,14 @@ from causalft.estimators.export.fused_model import FusedModel
 from causalft.estimators.export.program import DTYPES, largest_difference, trace
 from causalft.estimators.export.to_onnx import run_onnx, write_onnx
 from causalft.estimators.export.to_single_file import write_single_file
-from causalft.estimators.fit_run import open_fit
-from causalft.estimators.portable import portable
-from causalft.estimators.run_files import EXPORT_FORMATS, PREDICTIONS, folder_name
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.run_documents import (
+    EXPORT_FORMATS,
+    PREDICTIONS,
+    folder_name,
+    open_fit,
+    portable,
+)
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run, check_place, plain, system_error, write_json
 from causalft.runs.locks import writing

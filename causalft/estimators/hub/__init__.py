@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from causalft.estimators.hub.fetch import install, pull
 from causalft.estimators.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
 from causalft.estimators.hub.send import push
-from causalft.estimators.run_files import stored_precision
+from causalft.methods.estimators.run_documents import stored_precision
 from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -28,6 +28,6 @@ __all__ = [
 ]
 
 # These need PyTorch.
-_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.estimators.hub.half")
+_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.methods.estimators.hub.half")
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.estimators.fit_run import open_fit
 from causalft.estimators.hub.errors import hub_error
 from causalft.estimators.hub.layout import MANIFEST, digest
 from causalft.estimators.tuned_files import check_safetensors, check_tuned_files
+from causalft.methods.estimators.run_documents import open_fit
 from causalft.models.weights.file import file_kind
 from causalft.models.weights.store import quiet_hub
 from causalft.runs.documents import check_shape

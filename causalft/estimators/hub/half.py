@@ -15,8 +15,8 @@ from torch import Tensor
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.estimators.run_files import STORED, joined, tuned_files
-from causalft.estimators.strata import StrataClassifier
+from causalft.methods.estimators.run_documents import STORED, joined, tuned_files
+from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.files import sorted_metadata
 from causalft.runs.folder import Run
 

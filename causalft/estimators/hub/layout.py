@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.estimators.portable import portable
-from causalft.estimators.run_files import PREDICTIONS, TUNED_FILES, folder_name
 from causalft.estimators.tuned_files import check_tuned_files
+from causalft.methods.estimators.run_documents import PREDICTIONS, TUNED_FILES, folder_name, portable
 from causalft.report.html import without_images
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run, read_json, to_json, write_bytes
@@ -53,7 +52,7 @@ def layout(
     allow_large : bool
         Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
     halved : mapping of path in the run to content, optional
-        What :func:`causalft.estimators.hub.half_files` gave: tuned tensors go out in half precision, and are read back
+        What :func:`causalft.methods.estimators.hub.half_files` gave: tuned tensors go out in half precision, and are read back
         as float32.
 
     Raises

@@ -167,7 +167,7 @@ def open_zoo(
 
 
 def pretraining_losses(metrics: Mapping[str, Any], zoo: str | None = None) -> dict[str, str]:
-    """Return stratum to pre-training loss, as :func:`causalft.priors.prior_caveats` takes them.
+    """Return stratum to pre-training loss, as :func:`causalft.methods.priors.prior_caveats` takes them.
 
     A document that does not say it is asked for its zoo: the card of a mini of the same weights says it.
 

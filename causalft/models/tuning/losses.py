@@ -115,7 +115,7 @@ def make_loss(
         if model_log_prior is None:
             raise CausalFTError(
                 "the loss GLA-Train needs model_log_prior, the log of the foundation model's label prior; "
-                "estimate it with causalft.priors.estimate_prior, or use LA"
+                "estimate it with causalft.methods.priors.estimate_prior, or use LA"
             )
         settings["model_log_prior"] = model_log_prior
     return _MAKERS[name](counts, **settings)

@@ -105,7 +105,7 @@ def optimum_of(name: str) -> Optimum:
     {"training posterior", "balanced posterior", "other"}
         log p(y|x) under P_S, the class prior of the training set, so that log P_S stands in the logits as a summand;
         log p(y|x) under a balanced prior; or neither. Only the first two can be used in GLA-FT
-        (:func:`causalft.estimators.gla.gla_finetuned`).
+        (:func:`causalft.methods.estimators.gla.gla_finetuned`).
 
     Raises
     ------

@@ -264,7 +264,7 @@ def gla_train(
     """GLA-Train: CE of f + data_tau log P_S(y) + tau log q(y), q the label prior of the foundation model.
 
     LA taken one prior further: training is asked to undo the prior of the pre-training, too. Chen et al. (ICML 2025,
-    arXiv 2501.15955) find that this hardly helps; GLA takes log q out after training (:mod:`causalft.priors`). With
+    arXiv 2501.15955) find that this hardly helps; GLA takes log q out after training (:mod:`causalft.methods.priors`). With
     a uniform q it is LA.
 
     Parameters
@@ -272,7 +272,7 @@ def gla_train(
     counts : Counts
         Every class needs an image, unless ``data_tau`` is 0.
     model_log_prior : (K,) array or Tensor
-        log q; a constant added to it changes nothing. The log of :attr:`causalft.priors.PriorEstimate.prior`.
+        log q; a constant added to it changes nothing. The log of :attr:`causalft.methods.priors.PriorEstimate.prior`.
     tau : float
         At least 0; at 0 it is LA.
     data_tau : float

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -18,28 +18,80 @@ from causalft.data.groups import balancing_weights
 from causalft.data.sources import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.estimators.fitted import load_fitted, stored_settings
-from causalft.estimators.given_sets import fit_sets, scored_images
-from causalft.estimators.member_prediction import MemberPrediction
-from causalft.estimators.members import fit_member, folder_name, pick_device
-from causalft.estimators.mixing import check_mixing, fit_mixing
-from causalft.estimators.plots import plot_confusion, plot_priors
-from causalft.estimators.saved import save_classifier
-from causalft.estimators.stream import predict_stream
+from causalft.methods.adaptation.members import fit_member, folder_name, pick_device
+from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
+from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
+from causalft.methods.estimators.given_sets import fit_sets, scored_images
+from causalft.methods.estimators.mixing import check_mixing, fit_mixing
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.crops import Crops
 from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.models.strata.stratum import check_strata
 from causalft.models.strata.zoo import Zoo, open_zoo
+from causalft.report.style import SERIES, new_axes
 from causalft.scm import causal_graph, check_adjustment_set
-from causalft.strata.tuned import TunedStratum
-from causalft.strata.tuning_settings import Tuning, check_gla, default_tuning
 
 if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
 
-__all__ = ["StrataClassifier"]
+__all__ = ["StrataClassifier", "plot_confusion", "plot_priors"]
+
+
+def plot_confusion(
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: NDArray[Any],
+    *,
+    normalize: str | None = "true",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a confusion matrix.
+
+    Parameters
+    ----------
+    truth, predicted : (n,) arrays of int in [0, K)
+    classes : (K,) array
+        Their names.
+    normalize : {"true", "pred", "all"}, optional
+        Shares of the true classes by default; None for counts.
+    ax : matplotlib Axes, optional
+    """
+    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+
+    counts = confusion_matrix(truth, predicted, labels=np.arange(len(classes)), normalize=normalize)
+    axes = new_axes(6, 5) if ax is None else ax
+    few = len(classes) <= 15
+    ConfusionMatrixDisplay(counts, display_labels=classes).plot(
+        ax=axes,
+        cmap="Blues",
+        include_values=few,
+        xticks_rotation=90,
+        values_format=None if normalize is None else ".2f",
+    )
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if not few:
+        axes.tick_params(labelsize=5)
+    return axes
+
+
+def plot_priors(priors: Mapping[str, NDArray[np.float64]], *, ax: Axes | None = None) -> Axes:
+    """Draw label priors (K,) by rank, one line per stratum, with the uniform one for comparison."""
+    axes = new_axes(5, 3.5) if ax is None else ax
+    n_classes = 1
+    for name, colour in zip(priors, SERIES * len(priors)):
+        ordered = np.sort(priors[name])[::-1]
+        n_classes = len(ordered)
+        axes.plot(np.arange(1, n_classes + 1), ordered, color=colour, label=name)
+    axes.axhline(1 / n_classes, color="#777777", linewidth=1, linestyle=":", label="uniform")
+    axes.set_yscale("log")
+    axes.set_xlabel("class, from the most to the least favoured")
+    axes.set_ylabel("estimated P(y) of the pre-training")
+    axes.legend()
+    return axes
 
 
 class StrataClassifier(ClassifierMixin, BaseEstimator):
@@ -57,7 +109,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     weights : mapping of str to path, optional
         Local weight files for ``zoo="pretrained"``.
     tuning : Tuning, optional
-        By default that of ``causalft fit`` for this zoo (:func:`causalft.strata.tuning_settings.default_tuning`).
+        By default that of ``causalft fit`` for this zoo (:func:`causalft.methods.adaptation.settings.default_tuning`).
     learning_rates : tuple of float
         With two or more, chosen per stratum on the validation images.
     gla : bool
@@ -286,7 +338,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield (rows, P(Y | b, c) of each stratum, P(Y | do(X))) batch by batch, in flat memory.
 
-        See :func:`causalft.estimators.stream.predict_stream` for the options.
+        See :func:`causalft.methods.estimators.fitted.predict_stream` for the options.
         """
         check_is_fitted(self)
         return predict_stream(self, images, batch_size, **options)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from causalft.estimators.fusion import fit_temperature
+from causalft.methods.estimators.fusion import fit_temperature
 from causalft.models.resnet import ResNet
 
 __all__ = ["ADJUSTED", "Adjusted", "adjust_pictures", "log_stratum_prior", "outputs"]

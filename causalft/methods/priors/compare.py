@@ -1,10 +1,4 @@
-"""The label prior of a model from validation images as they come: balanced, a share of each class, some classes absent.
-
-GLA estimates q from ``softmax(f - log q + log pi)``, where pi is the class law of the labelled images. A validation set
-cut to the same number of every class has a uniform pi. One cut to a share of each class has its own, n_k / n, and with
-a uniform pi in its place the estimate would be q * (n / n_k), the reverse of the validation set added to that of the
-model's. Images of the classes present say nothing of a class that is absent; it gets the geometric mean of the others.
-"""
+"""Compare priors: divergence, rank correlation, and an estimate from validation images."""
 
 from __future__ import annotations
 
@@ -12,13 +6,44 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_softmax
+from scipy.special import log_softmax, rel_entr
+from scipy.stats import rankdata
 
-from causalft.priors.checks import check_logits
-from causalft.priors.estimate import PriorEstimate, estimate_prior
+from causalft.errors import CausalFTError
+from causalft.methods.priors.checks import check_logits, check_simplex
+from causalft.methods.priors.estimate import PriorEstimate, estimate_prior
 from causalft.runs.progress import named
 
-__all__ = ["prior_on_validation"]
+__all__ = ["kl_divergence", "prior_on_validation", "rank_correlation"]
+
+
+def kl_divergence(truth: ArrayLike, estimate: ArrayLike) -> float:
+    """KL(truth || estimate) of two label priors, in nats; 0 if they agree.
+
+    Examples
+    --------
+    >>> kl_divergence([.5, .5], [.5, .5])
+    0.0
+    """
+    p = check_simplex(truth, len(np.asarray(truth)), "truth")
+    return float(rel_entr(p, check_simplex(estimate, len(p), "estimate")).sum())
+
+
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Spearman correlation of two vectors (average ranks for ties); NaN if one is constant.
+
+    Examples
+    --------
+    >>> rank_correlation([.1, .2, .7], [1, 2, 3])
+    1.0
+    """
+    ranks_a, ranks_b = (rankdata(np.asarray(v, dtype=float)) for v in (a, b))
+    if len(ranks_a) != len(ranks_b) or len(ranks_a) < 2:
+        lengths = f"{len(ranks_a)} and {len(ranks_b)}"
+        raise CausalFTError(f"rank correlation needs two vectors of one length, at least 2, not {lengths}")
+    ranks_a, ranks_b = ranks_a - ranks_a.mean(), ranks_b - ranks_b.mean()
+    scale = np.sqrt((ranks_a @ ranks_a) * (ranks_b @ ranks_b))
+    return float(np.round(ranks_a @ ranks_b / scale, 12)) if scale > 0 else float("nan")
 
 
 @named("estimating the label prior")
@@ -32,7 +57,7 @@ def prior_on_validation(logits: ArrayLike, labels: ArrayLike, **options: object)
     labels : (n,) array of int in [0, K)
         Two classes or more; otherwise there is nothing to compare, and the estimate is uniform, ``converged`` false.
     **options
-        ``l2``, ``folds``, ``seed`` of :func:`causalft.priors.estimate_prior`.
+        ``l2``, ``folds``, ``seed`` of :func:`causalft.methods.priors.estimate_prior`.
 
     Returns
     -------

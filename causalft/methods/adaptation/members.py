@@ -12,20 +12,18 @@ import torch
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.fusion import nll
-from causalft.estimators.member_prediction import MemberPrediction, read_prediction, write_prediction
-from causalft.estimators.run_files import PREDICTIONS, folder_name
+from causalft.methods.adaptation.prediction import MemberPrediction, read_prediction, write_prediction
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import start_of_head, tune
+from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
+from causalft.methods.adaptation.zero_shot import Untouched, check_gla, encode_zero_shot, prior_left_in_logits
+from causalft.methods.estimators.fusion import nll
+from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
+from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.crops import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process, pick_device
-from causalft.priors import prior_on_validation
-from causalft.strata.head_weights import start_of_head
-from causalft.strata.tune import tune
-from causalft.strata.tuned import TunedStratum, load_tuned
-from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import Untouched, check_gla, prior_left_in_logits
-from causalft.strata.zero_shot import encode_zero_shot
 
 __all__ = ["fit_member", "folder_name", "pick_device"]
 
@@ -75,8 +73,8 @@ def fit_member(
     Raises
     ------
     CausalFTError
-        See :meth:`Zoo.load`, :func:`causalft.strata.tune.tune` and, with ``gla``,
-        :func:`causalft.strata.untouched.check_gla`.
+        See :meth:`Zoo.load`, :func:`causalft.methods.adaptation.tune.tune` and, with ``gla``,
+        :func:`causalft.methods.adaptation.zero_shot.check_gla`.
     """
     started = time.perf_counter()
     tuning.check()

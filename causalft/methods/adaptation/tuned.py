@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.zero_shot import Untouched
 from causalft.models.features.crops import Crops, n_views, view_cut
 from causalft.models.features.encoder import autocast, batches, stream_crops
 from causalft.models.strata.stratum import Stratum
@@ -24,8 +26,6 @@ from causalft.models.tuning.tuners.adapters import bottleneck_width
 from causalft.models.tuning.tuners.insert import apply_tuner
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path
-from causalft.strata.tuning_settings import Tuning
-from causalft.strata.untouched import Untouched
 
 __all__ = ["LEAST_OF_MINIS", "TunedStratum", "load_tuned", "tuning_as_saved"]
 
@@ -57,7 +57,7 @@ class TunedStratum(nn.Module):
         In use.
     lowered : int
         Frozen layers that hold bf16 weights of their own.
-    untouched : causalft.strata.untouched.Untouched, optional
+    untouched : causalft.methods.adaptation.zero_shot.Untouched, optional
         GLA-FT: the model before tuning, whose debiased logits are added to every prediction (not in training).
     """
 
@@ -221,7 +221,7 @@ def load_tuned(
 ) -> TunedStratum:
     """Read a stratum that was tuned and saved; no text and no image is encoded.
 
-    ``release`` as in :func:`causalft.strata.tune.tune`; ``gla`` for one that was saved with GLA-FT.
+    ``release`` as in :func:`causalft.methods.adaptation.tune.tune`; ``gla`` for one that was saved with GLA-FT.
     """
     adapters, head, about = _read(folder)
     weight = head.get("weight")

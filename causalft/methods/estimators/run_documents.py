@@ -1,19 +1,91 @@
-"""The documents of a ``fit`` run as those who read them need them, checked once when a run is opened."""
+"""The documents of a ``fit`` run: their names, what they hold, checked once when a run is opened."""
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from safetensors import SafetensorError, safe_open
+
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import Run
-from causalft.strata.tuning_settings import Tuning
 
-__all__ = ["CLASSIFIERS", "FitConfig", "FitMetrics", "check_fit_config", "open_classifier", "open_fit"]
+__all__ = [
+    "CLASSIFIERS",
+    "EXPORT_FORMATS",
+    "FitConfig",
+    "FitMetrics",
+    "PREDICTIONS",
+    "STORED",
+    "TUNED_FILES",
+    "check_fit_config",
+    "folder_name",
+    "joined",
+    "open_classifier",
+    "open_fit",
+    "portable",
+    "stored_precision",
+    "tuned_files",
+]
+
+
+PREDICTIONS = "predictions.safetensors"
+"""Logits and probabilities of a member, in its folder."""
+
+TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
+"""What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
+
+EXPORT_FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "single-file": "model.safetensors"}
+"""Format to the file that an export is written to."""
+
+STORED = "stored"
+"""Key in the metadata of a tuned file: the half precision of its tensors."""
+
+
+def folder_name(name: str) -> str:
+    """Return the folder of a stratum under ``strata/``: its name, without what a path cannot hold.
+
+    Examples
+    --------
+    >>> folder_name("clip@1"), folder_name("ViT-L-14/openai")
+    ('clip@1', 'ViT-L-14_openai')
+    """
+    return re.sub(r"[^\w.@#-]+", "_", name)
+
+
+def tuned_files(run: Run) -> list[Path]:
+    """Return the tuned files of all strata of a run, whether they are there or not."""
+    files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
+    return [run.path / "strata" / folder_name(name) / file for name in run.config["strata"] for file in files]
+
+
+def stored_precision(run: Run) -> str | None:
+    """Return the half precision in which the tuned tensors of a run are stored; None for float32."""
+    return joined(_said(path) for path in tuned_files(run)) or None
+
+
+def joined(kinds: Iterable[str]) -> str:
+    """Return what several files are stored in; each kind is named once."""
+    each = {one for of_file in kinds for one in of_file.split(" and ")}
+    return " and ".join(sorted(each - {""}, reverse=True))
+
+
+def _said(path: Path) -> str:
+    """What the file says of itself; whoever reads its tensors says what is wrong with it."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get(STORED, "")
+    except (OSError, SafetensorError):
+        return ""
+
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -244,3 +316,27 @@ def _same(found: dict[str, Any], wanted: list[str], file: object, key: str) -> N
     missing = [name for name in wanted if name not in found]
     if missing:
         raise CausalFTError(f"{file}: {key}.{missing[0]} is missing; {_DAMAGED}")
+
+
+def portable(text: str, config: Mapping[str, Any]) -> str:
+    """Return a text with every absolute path that a configuration holds cut to its last part.
+
+    Examples
+    --------
+    >>> portable("fit --data /data/me/photos --out x", {"data": "/data/me/photos", "seed": 0})
+    'fit --data photos --out x'
+    """
+    for path in sorted(_absolute(config), key=len, reverse=True):
+        short = os.path.basename(path.rstrip("/\\")) or "data"
+        # as it is, as JSON writes it, as HTML writes it
+        for written in {path, json.dumps(path)[1:-1], html.escape(path)}:
+            text = text.replace(written, short)
+    return text
+
+
+def _absolute(document: Any) -> set[str]:
+    if isinstance(document, Mapping):
+        return set().union(*map(_absolute, document.values())) if document else set()
+    if isinstance(document, (list, tuple)):
+        return set().union(*map(_absolute, document)) if document else set()
+    return {document} if isinstance(document, str) and os.path.isabs(document) else set()

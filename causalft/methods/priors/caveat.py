@@ -10,7 +10,7 @@ import numpy as np
 from causalft.errors import CausalFTError, nearest
 
 if TYPE_CHECKING:
-    from causalft.priors.bootstrap import PriorIntervals
+    from causalft.methods.priors.bootstrap import PriorIntervals
 
 __all__ = ["PRETRAINING_LOSSES", "few_images_caveat", "prior_caveat", "prior_caveats"]
 
@@ -103,7 +103,7 @@ def few_images_caveat(found: PriorIntervals) -> str | None:
 
     Examples
     --------
-    >>> from causalft.priors import bootstrap_prior
+    >>> from causalft.methods.priors import bootstrap_prior
     >>> print(few_images_caveat(bootstrap_prior(np.zeros((2, 2)), [0, 1], n_boot=20)))
     The 2 labelled images (median 1 per class) do not show that the classes differ in their prior at all: the order of
     the classes, and the P groups, are mostly chance.

@@ -1,4 +1,4 @@
-"""Tune one stratum to the downstream task: its loss, its sampler and its images, put through the one training loop."""
+"""Tune one stratum: where its head starts, its loss, sampler and images, put through the one training loop."""
 
 from __future__ import annotations
 
@@ -8,24 +8,68 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.data.groups import balancing_weights
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.crops import Crops, augment
-from causalft.models.features.encoder import batches
+from causalft.models.features.encoder import batches, encode_all, frozen_encoder
+from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.models.tuning.interpolation import interpolate
 from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.train import train
-from causalft.strata.head_weights import start_of_head
-from causalft.strata.tuned import TunedStratum
-from causalft.strata.tuning_settings import Tuning
 
-__all__ = ["tune"]
+__all__ = ["start_of_head", "tune"]
+
+
+def start_of_head(
+    stratum: Stratum,
+    crops: Crops | None,
+    class_names: Sequence[str],
+    tuning: Tuning,
+    features: NDArray[np.float32] | None = None,
+) -> Tensor:
+    """Return the weights that ``tuning.head_start`` names, shape (n_classes, d).
+
+    Parameters
+    ----------
+    stratum : Stratum
+    crops : Crops, optional
+        Training images; not needed for a start from text.
+    class_names : sequence of str
+    tuning : Tuning
+        Features of images are computed in its precision.
+    features : (n, d) array, optional
+        Those of the training images, where they are known already.
+
+    Raises
+    ------
+    CausalFTError
+        For a text start of an image-only backbone, or a class without a training image.
+    """
+    if tuning.head_start == "text":
+        return text_weights(stratum, class_names, tuning.template)
+    assert crops is not None
+    if features is None:
+        features = encode_all(frozen_encoder(stratum, tuning.precision)[0], crops)
+    labels, n_classes = crops.images.labels, len(class_names)
+    if tuning.head_start == "class-mean":
+        weights = class_means(features, labels, n_classes, class_names=class_names)
+    elif tuning.head_start == "linear-probe":
+        weights = probe_weights(features, labels, n_classes, class_names=class_names)
+    else:
+        shots = tuning.shots()
+        assert shots is not None
+        weights = k_shot(features, labels, n_classes, shots, tuning.seed, class_names=class_names)
+    return weights.float().to(stratum.device)
+
 
 _TOKEN_CACHE_BYTES = 2**30
 
@@ -58,7 +102,7 @@ def tune(
     model_prior : (n_classes,) array, optional
         Label prior of the foundation model, for GLA-Train.
     weight : (n_classes, d) Tensor, optional
-        Where the head starts; by default :func:`causalft.strata.head_weights.start_of_head`. Not changed.
+        Where the head starts; by default :func:`causalft.methods.adaptation.tune.start_of_head`. Not changed.
     release : bool
         The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
     progress, checkpoint, log_dir

@@ -19,8 +19,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from causalft.errors import CausalFTError, nearest
-from causalft.priors import PriorEstimate, debias, estimate_prior
-from causalft.priors.checks import check_simplex
+from causalft.methods.priors import PriorEstimate, debias, estimate_prior
+from causalft.methods.priors.checks import check_simplex
 
 __all__ = ["EXPECTED_FAILED_CHECKS", "GLAClassifier", "gla_finetuned", "gla_zero_shot"]
 
@@ -46,7 +46,7 @@ def gla_zero_shot(
     zero_shot : (..., K) array
         Logits or log-probabilities of the untouched model.
     prior : (K,) array
-        q, from :func:`causalft.priors.estimate_prior`; positive, sums to 1.
+        q, from :func:`causalft.methods.priors.estimate_prior`; positive, sums to 1.
     target_prior : (K,) array, optional
         Of the images to classify. Default: balanced.
 
@@ -122,7 +122,7 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
     target_prior : (K,) array, optional
         Class prior of the labelled images that ``fit`` sees and of those to classify. Default: balanced.
     l2 : float or "cv"
-        See :func:`causalft.priors.estimate_prior`. 0 refuses a class without a labelled sample.
+        See :func:`causalft.methods.priors.estimate_prior`. 0 refuses a class without a labelled sample.
     seed : int
         Of the cross-validation.
     classes : (K,) array of labels, optional

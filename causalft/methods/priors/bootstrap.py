@@ -13,11 +13,16 @@ from scipy.stats import t as student
 
 from causalft.data.groups import GROUPS, prior_groups
 from causalft.errors import CausalFTError
-from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
-from causalft.priors.estimate import PriorEstimate, fit_table
-from causalft.priors.offsets import Table, solve
-from causalft.priors.profile import Imbalance, imbalance_of
-from causalft.priors.strength import effective_size
+from causalft.methods.priors.checks import (
+    check_classes,
+    check_logits,
+    check_simplex,
+    check_strength,
+    check_weights,
+)
+from causalft.methods.priors.estimate import PriorEstimate, fit_table
+from causalft.methods.priors.offsets import Table, effective_size, solve
+from causalft.methods.priors.profile import Imbalance, imbalance_of
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named
 
@@ -46,7 +51,7 @@ class PriorIntervals(ShownAsTable):
         next to nothing of it.
     imbalance_estimate : float
         Largest over smallest prior, corrected for the noise that raises it in the estimate
-        (:mod:`causalft.priors.profile`); NaN with the interval.
+        (:mod:`causalft.methods.priors.profile`); NaN with the interval.
     n_labelled : (K,) array of int
         Labelled samples of each class. With none, the interval is what the penalty believes.
     n_boot, seed : int
@@ -122,7 +127,7 @@ def bootstrap_prior(
     Parameters
     ----------
     logits, labels, target_prior, weights, l2, folds
-        See :func:`causalft.priors.estimate_prior`. A strength chosen by cross-validation is chosen once.
+        See :func:`causalft.methods.priors.estimate_prior`. A strength chosen by cross-validation is chosen once.
     n_boot : int
         Draws, at least 20.
     seed : int
@@ -136,7 +141,7 @@ def bootstrap_prior(
     Raises
     ------
     CausalFTError
-        As :func:`causalft.priors.estimate_prior`; or for too few draws, or a level that is none.
+        As :func:`causalft.methods.priors.estimate_prior`; or for too few draws, or a level that is none.
 
     Examples
     --------

@@ -14,9 +14,9 @@ from scipy.special import softmax
 
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.estimators.run_files import PREDICTIONS
+from causalft.methods.estimators.run_documents import PREDICTIONS
+from causalft.methods.priors import PriorEstimate
 from causalft.models.strata.stratum import Stratum
-from causalft.priors import PriorEstimate
 from causalft.runs.documents import check_shape
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path, read_json, write_json

@@ -9,9 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
-from causalft.priors.checks import check_classes, check_logits, check_simplex, check_strength, check_weights
-from causalft.priors.offsets import Table, solve
-from causalft.priors.strength import choose_strength
+from causalft.methods.priors.checks import (
+    check_classes,
+    check_logits,
+    check_simplex,
+    check_strength,
+    check_weights,
+)
+from causalft.methods.priors.offsets import Table, choose_strength, solve
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["PriorEstimate", "debias", "estimate_prior"]
@@ -47,7 +52,7 @@ class PriorEstimate(ShownAsTable):
     @property
     def imbalance(self) -> float:
         """Largest over smallest prior of the estimate; the noise of few images raises it
-        (:func:`causalft.priors.bootstrap_prior` corrects for that)."""
+        (:func:`causalft.methods.priors.bootstrap_prior` corrects for that)."""
         return float(self.prior.max() / self.prior.min())
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:

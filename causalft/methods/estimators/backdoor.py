@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 )
 
 from causalft.errors import CausalFTError, nearest
-from causalft.estimators.fusion import apply_temperature, fit_temperature, fuse, stratum_weights
+from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, fuse, stratum_weights
 from causalft.scm import causal_graph
 
 if TYPE_CHECKING:

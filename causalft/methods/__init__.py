@@ -1,0 +1,1 @@
+"""The methods: estimators, priors, and the adaptation of a stratum to a task."""

@@ -1,0 +1,268 @@
+"""A fitted run ready to predict: its tuned strata, their fusion, and predictions in a stream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from causalft.data.sources import ImageSet
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning, default_tuning
+from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
+from causalft.methods.estimators.mixing import Mixing
+from causalft.methods.estimators.run_documents import CLASSIFIERS, folder_name, open_classifier
+from causalft.models.features.encoder import stream_crops
+from causalft.models.strata.zoo import Zoo, open_zoo
+from causalft.models.tuning.processes import pick_device
+from causalft.runs.folder import Run
+from causalft.runs.progress import named
+
+__all__ = [
+    "CLASSIFIERS",
+    "FittedStrata",
+    "StrataModel",
+    "load_fitted",
+    "predict_stream",
+    "save_classifier",
+    "stored_settings",
+]
+
+
+class _Fitted(Protocol):
+    """What is needed of a fitted :class:`causalft.methods.estimators.strata.StrataClassifier`."""
+
+    classes_: NDArray[Any]
+    members_: dict[str, TunedStratum]
+    mixing_: Mixing
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
+def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
+    """Write the settings and what was learnt; see `StrataClassifier.save`."""
+    run = Run.create(folder, kind="classifier", config=_written(model))
+    for name, tuned in model.members_.items():
+        tuned.save(run.path / "strata" / folder_name(name))
+    run.finish(
+        {
+            "zoo": run.config["zoo"],
+            "weights": {name: tuned.stratum.sha256 for name, tuned in model.members_.items()},
+            "sources": {name: tuned.stratum.source for name, tuned in model.members_.items()},
+            "classes": model.classes_.tolist(),
+            "mixing": model.mixing_.to_metrics(),
+        }
+    )
+    return run.path
+
+
+def _written(model: _Fitted) -> dict[str, Any]:
+    """Every parameter, as JSON knows it."""
+    config: dict[str, Any] = dict(model.get_params(deep=False))
+    zoo = config["zoo"]
+    if isinstance(zoo, Zoo):
+        config["zoo"] = zoo.label
+        for name in ("weights", "offline", "allow_pickle"):
+            config[name] = getattr(zoo, name, config[name])
+    if config["zoo"] not in ("mini", "pretrained"):
+        config["zoo"] = os.path.abspath(os.path.expanduser(config["zoo"]))
+    files = config["weights"] or {}
+    config["weights"] = {name: os.path.abspath(os.path.expanduser(file)) for name, file in files.items()}
+    config["tuning"] = None if config["tuning"] is None else asdict(config["tuning"])
+    if isinstance(config["stratum_prior"], np.ndarray):
+        config["stratum_prior"] = config["stratum_prior"].tolist()
+    if config["graph"] is not None:
+        config["graph"] = nx.node_link_data(config["graph"], edges="edges")
+    return config
+
+
+_TUPLES = ("strata", "learning_rates", "stratum_prior")
+_DEFAULTS: dict[str, Any] = {
+    "weights": None,
+    "offline": False,
+    "allow_pickle": False,
+    "gla": False,
+    "device": "auto",
+}
+
+
+@dataclass(frozen=True)
+class FittedStrata:
+    """What a prediction needs of a fitted run.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray of str, shape (n_classes,)
+    members_ : dict of str to TunedStratum
+    mixing_ : Mixing
+    tuning : Tuning
+        Of the run, in the precision asked for.
+    config : dict
+        All settings, as :func:`stored_settings` reads them.
+    """
+
+    classes_: NDArray[Any]
+    members_: dict[str, TunedStratum]
+    mixing_: Mixing
+    tuning: Tuning
+    config: dict[str, Any]
+
+    def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray:
+        """P(Y | do(X)), calibrated, (n, n_classes), of P(Y | b, c), (n_strata, n, n_classes)."""
+        return self.mixing_(stratum_probs)
+
+
+@named("loading the run")
+def load_fitted(
+    folder: str | Path, *, device: str | None = None, precision: str | None = None
+) -> FittedStrata:
+    """Load the strata of a complete ``fit`` run, or of a saved classifier, and their fusion.
+
+    Parameters
+    ----------
+    folder : path
+    device : str, optional
+        By default that of the settings where this machine has it, else ``"auto"``.
+    precision : {"auto", "fp32", "bf16", "fp16"}, optional
+        By default that of the run's settings.
+
+    Raises
+    ------
+    CausalFTError
+        If the folder is not a complete fit run, or the weights behind it have changed.
+    """
+    run = open_classifier(folder)
+    metrics = run.metrics
+    settings = {**_DEFAULTS, **stored_settings(run.config, [*_DEFAULTS, "strata", "zoo", "tuning"])}
+    tuning = settings["tuning"] or default_tuning(settings["zoo"])
+    if precision is not None:
+        tuning = replace(tuning, precision=precision)
+    zoo = open_zoo(
+        settings["zoo"],
+        settings["weights"],
+        offline=settings["offline"],
+        allow_pickle=settings["allow_pickle"],
+    )
+    classes = list(metrics["classes"])
+    members = {}
+    for name in settings["strata"]:
+        stratum = zoo.load(name, device=pick_device(device or settings["device"]))
+        if stratum.sha256 != metrics["weights"][name]:
+            raise CausalFTError(
+                f"{run.path} was fitted with other weights of {name!r} (sha256 "
+                f"{metrics['weights'][name][:12]}...); restore them or fit again"
+            )
+        at = run.path / "strata" / folder_name(name)
+        members[name] = load_tuned(stratum, at, classes, tuning, gla=settings["gla"], release=True)
+    mixing = Mixing.from_metrics(metrics["mixing"])
+    return FittedStrata(np.asarray(classes), members, mixing, tuning, run.config)
+
+
+def stored_settings(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the parameters of a classifier that a configuration has; those it lacks keep their defaults.
+
+    Parameters
+    ----------
+    config : mapping
+        Of a fit run, or of a saved classifier.
+    names : sequence of str
+        Of the parameters.
+    """
+    found = {name: config[name] for name in names if name in config}
+    if found.get("tuning") is not None:
+        found["tuning"] = Tuning(**found["tuning"])
+        if "seed" in config:  # a fit run trains its first repetition, the one that is kept, with its own seed
+            found["tuning"] = replace(found["tuning"], seed=config["seed"])
+    for name in _TUPLES:
+        if isinstance(found.get(name), list):
+            found[name] = tuple(found[name])
+    if "weights" in found:
+        found["weights"] = found["weights"] or None
+    if found.get("graph") is not None:
+        import networkx as nx
+
+        found["graph"] = nx.node_link_graph(found["graph"], edges="edges")
+    if "device" in found and not _is_here(found["device"]):
+        found["device"] = "auto"
+    return found
+
+
+def _is_here(device: str) -> bool:
+    """Whether this machine has the device that a classifier was fitted on."""
+    import torch
+
+    return not str(device).startswith("cuda") or torch.cuda.is_available()
+
+
+class StrataModel(Protocol):
+    """What is needed of a fitted :class:`causalft.methods.estimators.strata.StrataClassifier`."""
+
+    @property
+    def members_(self) -> dict[str, TunedStratum]: ...
+
+    def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray: ...
+
+
+def predict_stream(
+    model: StrataModel,
+    images: ImageSet,
+    batch_size: int = 64,
+    *,
+    rows: Iterable[int] | None = None,
+    on_error: str = "stop",
+    bad: Callable[[int, str], None] | None = None,
+    label: str = "predicting",
+    progress: bool | None = None,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield predictions batch by batch, in order; the next batches are read while the models work.
+
+    Parameters
+    ----------
+    model : StrataClassifier
+        Fitted.
+    images : ImageSet
+    batch_size : int
+    rows, on_error, bad, label, progress
+        As in :func:`causalft.models.features.encoder.stream_crops`.
+
+    Yields
+    ------
+    (rows, stratum_probs, fused)
+        Shapes (b,), (n_strata, b, n_classes) and (b, n_classes): what ``stratum_proba`` and ``predict_proba`` give
+        for these rows.
+
+    Raises
+    ------
+    CausalFTError
+        With ``on_error="stop"``, for the first image that cannot be read.
+    """
+    members = list(model.members_.values())
+    # Strata that look at the same square (three ViT-B/16, say) share one crop as well as the decoding.
+    cuts = {_look(tuned): tuned.cut for tuned in members}
+    place = {look: number for number, look in enumerate(cuts)}
+    stream = stream_crops(
+        images,
+        list(cuts.values()),
+        batch_size,
+        rows=rows,
+        on_error=on_error,
+        bad=bad,
+        label=label,
+        progress=progress,
+    )
+    for found, pictures in stream:
+        logits = [tuned.logits_of(pictures[place[_look(tuned)]]).numpy() for tuned in members]
+        probabilities = softmax(np.stack(logits), axis=2)
+        yield found, probabilities, model.fuse_proba(probabilities)
+
+
+def _look(tuned: TunedStratum) -> tuple[str, int, str]:
+    """What decides the crop; a geometry that is no named transform is only equal to itself (its address is shown)."""
+    return tuned.view, tuned.stratum.image_size, repr(tuned.stratum.geometry)

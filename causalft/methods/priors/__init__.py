@@ -1,0 +1,56 @@
+"""The label prior that a model carries in its logits: estimate it (GLA), with intervals, and take it out.
+
+Bayes: P_T(y|x) is proportional to P_T(y) / P_P(y) * P_P(y|x). Generalised logit adjustment (GLA, Zhu et al.,
+NeurIPS 2023) turns this around: of all priors q, the one that explains labelled data from a known target prior
+best is the estimate of P_P(Y). It is only ever an estimate: a contrastive loss with in-batch negatives cancels
+the prior in the logits, and then q tells of something else (:func:`prior_caveat`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from causalft.runs.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from causalft.methods.priors.bootstrap import PriorIntervals, bootstrap_prior
+    from causalft.methods.priors.caveat import (
+        PRETRAINING_LOSSES,
+        few_images_caveat,
+        prior_caveat,
+        prior_caveats,
+    )
+    from causalft.methods.priors.compare import kl_divergence, prior_on_validation, rank_correlation
+    from causalft.methods.priors.estimate import PriorEstimate, debias, estimate_prior
+
+__all__ = [
+    "PRETRAINING_LOSSES",
+    "PriorEstimate",
+    "PriorIntervals",
+    "bootstrap_prior",
+    "debias",
+    "estimate_prior",
+    "few_images_caveat",
+    "kl_divergence",
+    "prior_caveat",
+    "prior_caveats",
+    "prior_on_validation",
+    "rank_correlation",
+]
+
+_HOMES = {
+    "PRETRAINING_LOSSES": "causalft.methods.priors.caveat",
+    "PriorEstimate": "causalft.methods.priors.estimate",
+    "PriorIntervals": "causalft.methods.priors.bootstrap",
+    "bootstrap_prior": "causalft.methods.priors.bootstrap",
+    "debias": "causalft.methods.priors.estimate",
+    "estimate_prior": "causalft.methods.priors.estimate",
+    "few_images_caveat": "causalft.methods.priors.caveat",
+    "kl_divergence": "causalft.methods.priors.compare",
+    "prior_caveat": "causalft.methods.priors.caveat",
+    "prior_caveats": "causalft.methods.priors.caveat",
+    "prior_on_validation": "causalft.methods.priors.compare",
+    "rank_correlation": "causalft.methods.priors.compare",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
