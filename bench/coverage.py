@@ -17,10 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from causalft.analysis.diagnosis import bootstrap
+from causalft.analysis.diagnosis.parameter_imbalance import (
+    PriorSlope,
+    gap_vectors,
+    group_vectors,
+    off_gap,
+    own_gap,
+)
 from causalft.data.groups import prior_groups
-from causalft.diagnosis import bootstrap
-from causalft.diagnosis.crosstable import gap_vectors, group_vectors, off_gap, own_gap
-from causalft.diagnosis.slope import PriorSlope
 
 Floats = NDArray[np.float64]
 

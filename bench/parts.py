@@ -72,7 +72,7 @@ def mini_diffusion(repeats: int, n_images: int = 64) -> dict[str, Any]:
 
 def bias_curve(repeats: int) -> dict[str, Any]:
     """Bias and coverage of four estimators at 20,000 rows, 200 repetitions, on the design `confounded`."""
-    from causalft.confounding.curve import curve
+    from causalft.analysis.confounding.curve import curve
     from synthetic.designs import make_design
 
     design = make_design("confounded")

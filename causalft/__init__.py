@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from causalft.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from causalft.confounding.verification import Verification
+    from causalft.analysis.confounding.result import Verification
+    from causalft.analysis.diagnosis import Diagnosis, diagnose
     from causalft.confounding.verify import verify_confounder
     from causalft.data.image_set import ImageSet
     from causalft.data.sources import open_images
-    from causalft.diagnosis import Diagnosis, diagnose
     from causalft.errors import CausalFTError
     from causalft.fitting.run import run_fit
     from causalft.fitting.settings import FitSettings
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "BackdoorClassifier": "causalft.methods.estimators.backdoor",
     "CausalFTError": "causalft.errors",
-    "Diagnosis": "causalft.diagnosis",
+    "Diagnosis": "causalft.analysis.diagnosis",
     "FitSettings": "causalft.fitting.settings",
     "ImageSet": "causalft.data.image_set",
     "PartSCM": "causalft.scm",
     "StrataClassifier": "causalft.methods.estimators.strata",
-    "Verification": "causalft.confounding.verification",
+    "Verification": "causalft.analysis.confounding.result",
     "causal_graph": "causalft.scm",
-    "diagnose": "causalft.diagnosis",
+    "diagnose": "causalft.analysis.diagnosis",
     "downstream_splits": "causalft.models.pretraining.photo_zoo",
     "estimate_prior": "causalft.methods.priors",
     "identify": "causalft.scm",

@@ -17,7 +17,7 @@ COLUMNS = {
     "causalft.fitting": -1.9,
     "experiments": -0.6,
     "causalft.cli": 0.7,
-    "causalft.diagnosis": -0.9,
+    "causalft.analysis.diagnosis": -0.9,
     "causalft.confounding": 2.4,
     "causalft.methods.estimators": -0.9,
     "causalft.models.strata": -0.45,

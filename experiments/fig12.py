@@ -22,7 +22,7 @@ DESIGNS = ("paper", "confounded", "null")
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Run the A/B experiment on each design, then gather the cells in one table and one page."""
-    from causalft.confounding.figures import draw_cells
+    from causalft.analysis.confounding.figures import draw_cells
     from causalft.confounding.side_by_side import run_designs
     from causalft.report.drawing import draw
     from causalft.report.html import Figure, Section, Table, made_line, render_report
@@ -70,8 +70,8 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ----------
     found : design name -> metrics.json of its run.
     """
+    from causalft.analysis.confounding.tests import CELLS
     from causalft.confounding.page import interval
-    from causalft.confounding.tests import CELLS
 
     rows = []
     for design, metrics in found.items():

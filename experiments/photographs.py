@@ -89,7 +89,7 @@ def _compare(
     strata: Sequence[str],
     control: Sequence[str],
 ) -> dict[str, Any]:
-    from causalft.diagnosis.methods import compare_methods
+    from causalft.analysis.diagnosis.methods import compare_methods
     from causalft.fitting.gla_ft import gla_members
     from causalft.fitting.outcome import diagnose_run, fuse_seeds
     from causalft.methods.priors import debias
@@ -163,8 +163,8 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 
 def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
+    from causalft.analysis.diagnosis.conclusion import interval_text as shown
     from causalft.data.groups import data_groups
-    from causalft.diagnosis.cells import interval_text as shown
 
     paired, counts = metrics["paired"], list(metrics["class_counts"].values())
     change = {n: f"{shown(gap['before'])} to {shown(gap['after'])}" for n, gap in metrics["P_gap"].items()}

@@ -80,9 +80,9 @@ def analyse(
     dict
         ``rows[family][M]`` with intervals, ``paired``, ``table``, ``conclusion``.
     """
+    from causalft.analysis.diagnosis import bootstrap
+    from causalft.analysis.diagnosis.parameter_imbalance import gap_vectors, group_vectors, off_gap
     from causalft.data.groups import GROUPS, data_groups
-    from causalft.diagnosis import bootstrap
-    from causalft.diagnosis.crosstable import gap_vectors, group_vectors, off_gap
     from causalft.methods.estimators.fusion import fuse
 
     n_classes = len(class_counts)
@@ -162,7 +162,7 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 
 def _table(result: Mapping[str, Any]) -> dict[str, Any]:
-    from causalft.diagnosis.cells import interval_text
+    from causalft.analysis.diagnosis.conclusion import interval_text
 
     columns = ["fused over", "M", "accuracy", "D-many", "D-medium", "D-few", "own P gap beyond difficulty"]
     rows = []
@@ -186,7 +186,7 @@ def _table(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _conclusion(paired: Mapping[str, Any]) -> list[str]:
-    from causalft.diagnosis.cells import interval_text as shown
+    from causalft.analysis.diagnosis.conclusion import interval_text as shown
 
     return [
         f"From M = 1 to 3 the own P gap falls by {shown(paired['gap fall, strata'])} points over the strata and by "
@@ -198,7 +198,7 @@ def _conclusion(paired: Mapping[str, Any]) -> list[str]:
 
 
 def _report(run: Any, metrics: Mapping[str, Any]) -> None:
-    from causalft.diagnosis.cells import interval_text, p_text
+    from causalft.analysis.diagnosis.conclusion import interval_text, p_text
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section, Table, made_line, render_report
     from causalft.report.style import figure_style

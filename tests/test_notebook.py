@@ -10,9 +10,9 @@ import pytest
 
 import causalft
 from causalft import diagnose, estimate_prior, identify
+from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import cut_splits
-from causalft.diagnosis.intervals import Interval
 from causalft.methods.estimators.mixing import estimate_stratum_prior, fit_mixing
 from causalft.runs.notebook import MOST_ROWS, ShownAsTable, table_html, written
 from causalft.scm import causal_graph

@@ -64,7 +64,7 @@ def command(
 
 
 def _document(design: Design, which: str) -> dict[str, Any]:
-    from causalft.confounding.truth import truth
+    from causalft.analysis.confounding.curve import truth
     from causalft.scm.exact import PositivityError
     from synthetic.design import design_tables
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from causalft.diagnosis import count, points
-from causalft.diagnosis.classes import worst_classes_line
+from causalft.analysis.diagnosis import count, points
+from causalft.analysis.diagnosis.classes import worst_classes_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from causalft.diagnosis import Diagnosis, ModelScore
-    from causalft.diagnosis.classes import ClassReport
+    from causalft.analysis.diagnosis import Diagnosis, ModelScore
+    from causalft.analysis.diagnosis.classes import ClassReport
 
 __all__ = ["print_diagnosis"]
 

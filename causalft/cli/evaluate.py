@@ -83,7 +83,7 @@ def evaluate(
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
 
     with phase("loading libraries"):
-        from causalft.diagnosis import diagnose
+        from causalft.analysis.diagnosis import diagnose
         from causalft.methods.estimators.strata import StrataClassifier
         from causalft.models.strata.leakage import seen_in_run
 

@@ -169,8 +169,8 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from causalft.analysis.confounding.verdict import TEST_NAMES, estimand, explain_sets, verdict_line
     from causalft.confounding.page import GAPS, closed_sentence, interval
-    from causalft.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
     from causalft.scm.intervals import p_words
 
     seeds = len(metrics["seeds"])

@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from causalft.confounding.words import (
+from causalft.analysis.confounding.verdict import (
     HEADLINES,
     TEST_NAMES,
     WHAT_WOULD_CHANGE,

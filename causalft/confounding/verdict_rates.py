@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalft.confounding.battery import all_rows, path_evidence
-from causalft.confounding.decision import decide
+from causalft.analysis.confounding.battery import all_rows, path_evidence
+from causalft.analysis.confounding.decision import decide
 from causalft.confounding.trial import run_trial
 from causalft.confounding.verify import Plan
 from causalft.errors import CausalFTError

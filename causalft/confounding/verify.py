@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from causalft.confounding.battery import all_rows, closed_share, gap_closed, run_battery
-from causalft.confounding.curve import curve as bias_curve
-from causalft.confounding.decision import Trial, decide
-from causalft.confounding.figures import write_figures
+from causalft.analysis.confounding.battery import all_rows, closed_share, gap_closed, run_battery
+from causalft.analysis.confounding.curve import Truth, truth
+from causalft.analysis.confounding.curve import curve as bias_curve
+from causalft.analysis.confounding.decision import Trial, decide
+from causalft.analysis.confounding.figures import write_figures
+from causalft.analysis.confounding.result import Verification, estimate_from_pictures, tables_of
+from causalft.analysis.confounding.tests import estimate, mcnemar
 from causalft.confounding.page import write_report
-from causalft.confounding.picture_estimates import estimate_from_pictures
-from causalft.confounding.tests import estimate, mcnemar
 from causalft.confounding.trial import cache_folder, has_overlap, run_trial
-from causalft.confounding.truth import Truth, truth
-from causalft.confounding.verification import Verification, tables_of
 from causalft.errors import CausalFTError, nearest
 from causalft.models.resnet import BACKBONES
 from causalft.models.tuning.train import Recipe

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from causalft.analysis.diagnosis.classes import ClassReport
+from causalft.analysis.diagnosis.conclusion import points
 from causalft.data.image_set import ImageSet
-from causalft.diagnosis.classes import ClassReport
-from causalft.diagnosis.conclusion import points
 from causalft.errors import CausalFTError
 from causalft.report.drawing import thumbnail_uri
 from causalft.report.html import Card, Section, Table, Thumbnail
@@ -30,7 +30,7 @@ def class_section(
     Parameters
     ----------
     reports : sequence of ClassReport
-        Of :func:`causalft.diagnosis.classes.worst_classes`.
+        Of :func:`causalft.analysis.diagnosis.classes.worst_classes`.
     single : str
         Name of the stratum that ``zero_shot`` and ``single`` are the accuracies of.
     test, train : ImageSet, optional

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.diagnosis.cells import interval_text, p_text
+from causalft.analysis.diagnosis.conclusion import interval_text, p_text
 from causalft.report.html import Table
 from causalft.report.style import PALETTE
 

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from causalft.diagnosis import figures as draw
-from causalft.diagnosis.cells import interval_text, p_text
-from causalft.diagnosis.conclusion import change
-from causalft.diagnosis.result import BeforeAfter
+from causalft.analysis.diagnosis import figures as draw
+from causalft.analysis.diagnosis.conclusion import change, interval_text, p_text
+from causalft.analysis.diagnosis.result import BeforeAfter
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.report.drawing import draw as drawn

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.no_conclusion import facts_of, reasons
 from causalft.data.image_set import ImageSet
-from causalft.diagnosis.intervals import Interval
-from causalft.diagnosis.no_conclusion import facts_of, reasons
 
 __all__ = ["doubts"]
 
@@ -22,7 +22,7 @@ def doubts(
     *,
     temperatures: Sequence[float] = (),
 ) -> list[str]:
-    """Reasons of :mod:`causalft.diagnosis.no_conclusion` for one classifier.
+    """Reasons of :mod:`causalft.analysis.diagnosis.no_conclusion` for one classifier.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.intervals import bootstrap
 from causalft.data.groups import class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.data.splits import Splits
-from causalft.diagnosis.intervals import bootstrap
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.prediction import MemberPrediction
 from causalft.methods.adaptation.settings import Tuning

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalft.analysis.diagnosis import Diagnosis, diagnose
+from causalft.analysis.diagnosis.classes import ClassReport, worst_classes
 from causalft.data.groups import balancing_weights, class_accuracy, group_accuracy, prior_groups
 from causalft.data.splits import Splits
-from causalft.diagnosis import Diagnosis, diagnose
-from causalft.diagnosis.classes import ClassReport, worst_classes
 from causalft.fitting.data import data_document
 from causalft.fitting.gla_ft import gla_members, gla_scores
 from causalft.fitting.scores import mean_class_accuracy

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.splits import Splits
-from causalft.diagnosis.classes import ClassReport
 from causalft.diagnosis.classes_page import class_section
 from causalft.diagnosis.page import diagnosis_sections, headline
 from causalft.fitting.repeat import fit_command

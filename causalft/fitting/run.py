@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from causalft.analysis.diagnosis import Diagnosis
+from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
-from causalft.diagnosis import Diagnosis
-from causalft.diagnosis.classes import ClassReport
 from causalft.fitting.control import control_members, describe_control
 from causalft.fitting.data import load_splits
 from causalft.fitting.outcome import class_reports, diagnose_run, write_predictions

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.analysis.diagnosis.intervals import bootstrap
 from causalft.data.groups import GROUPS, class_accuracy, data_groups
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.diagnosis.intervals import bootstrap
 
 __all__ = ["mean_class_accuracy", "score_correct"]
 

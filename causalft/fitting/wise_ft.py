@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from scipy.special import softmax
 from torch import Tensor
 
+from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
-from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError
 from causalft.fitting.data import load_splits
 from causalft.fitting.doubts import doubts

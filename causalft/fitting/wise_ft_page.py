@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from causalft.analysis.diagnosis.conclusion import points
+from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.groups import GROUPS
-from causalft.diagnosis.conclusion import points
-from causalft.diagnosis.intervals import Interval
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, SERIES, figure_style, new_figure

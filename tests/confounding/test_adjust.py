@@ -9,20 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.confounding.adjust import (
+from causalft.analysis.confounding.curve import truth
+from causalft.analysis.confounding.estimates import (
     ESTIMATOR_WORDS,
     ESTIMATORS,
     backdoor,
     count_table,
     estimate_do,
     frontdoor,
+    interval,
     ipw,
     missing_cells,
     naive,
     require_overlap,
+    wilson,
 )
-from causalft.confounding.table_intervals import interval, wilson
-from causalft.confounding.truth import truth
 from causalft.errors import CausalFTError
 from causalft.scm.exact import PositivityError
 from tests.confounding.small_scms import confounded_scm, joint, random_joint, tables

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from causalft.confounding.curve import law_and_truth
-from causalft.confounding.picture_estimates import estimate_from_pictures
-from causalft.confounding.truth import Truth, total_variation, truth
+from causalft.analysis.confounding.curve import Truth, law_and_truth, total_variation, truth
+from causalft.analysis.confounding.result import estimate_from_pictures
 from causalft.methods.estimators.adjusted_networks import ADJUSTED, adjust_pictures, log_stratum_prior
 from causalft.scm import DiscreteSCM
 from synthetic import laws

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalft.confounding import battery
-from causalft.confounding.battery import closed_share, gap_closed, run_battery
-from causalft.confounding.tests import Estimate
-from causalft.confounding.verdict import PATH_TESTS
+from causalft.analysis.confounding import battery
+from causalft.analysis.confounding.battery import closed_share, gap_closed, run_battery
+from causalft.analysis.confounding.tests import Estimate
+from causalft.analysis.confounding.verdict import PATH_TESTS
 from synthetic.designs import Rows, make_design
 
 CLASSES = ["cat", "dog"]

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from causalft.confounding.curve import MIN_RUNS, Curve, curve, label_of_code, law_and_truth
-from causalft.confounding.curve_figure import draw_curve
+from causalft.analysis.confounding.curve import MIN_RUNS, Curve, curve, label_of_code, law_and_truth
+from causalft.analysis.confounding.figures import draw_curve
 from causalft.errors import CausalFTError
 from causalft.report.style import save_figure
 from synthetic.designs import make_design

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from causalft.confounding.dependence import (
+from causalft.analysis.confounding.curve import truth
+from causalft.analysis.confounding.dependence import (
     c_to_x,
     c_to_y,
     conditional_mutual_information,
@@ -18,7 +19,6 @@ from causalft.confounding.dependence import (
     placebo_c,
     seeing_minus_adjusting,
 )
-from causalft.confounding.truth import truth
 from causalft.errors import CausalFTError
 from tests.confounding.small_scms import confounded_scm, joint
 

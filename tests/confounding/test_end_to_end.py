@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from causalft.confounding import verify, verify_confounder
+from causalft.confounding import verify
+from causalft.confounding.verify import verify_confounder
 
 
 @pytest.mark.parametrize("design", ["confounded", "null"])

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.confounding.error_rates import holm, power
-from causalft.confounding.refute import binary_roles, effect, groups_of, refute, true_effect
-from causalft.confounding.sensitivity import e_value, e_value_of_ratio, unobserved_confounder
+from causalft.analysis.confounding.battery import binary_roles, effect, groups_of, refute, true_effect
+from causalft.analysis.confounding.error_rates import holm, power
+from causalft.analysis.confounding.sensitivity import e_value, e_value_of_ratio, unobserved_confounder
 from causalft.errors import CausalFTError
 from synthetic.designs import make_design
 from tests.confounding.small_scms import confounded_scm

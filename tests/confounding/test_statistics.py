@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalft.confounding.tests import CELLS, CONTRASTS, Estimate, conclude, estimate, mcnemar
+from causalft.analysis.confounding.tests import CELLS, CONTRASTS, Estimate, conclude, estimate, mcnemar
 
 GROUPS = {"A": np.repeat(np.arange(12), 25), "B": np.repeat(np.arange(12), 25)}
 

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
+from causalft.analysis.confounding.decision import Trial
 from causalft.confounding import trial
-from causalft.confounding.decision import Trial
 from causalft.confounding.trial import has_overlap, run_trial
 from causalft.models.tuning.train import Recipe
 from causalft.runs.folder import Run

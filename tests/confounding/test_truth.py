@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.confounding.adjust import backdoor, frontdoor, naive
-from causalft.confounding.truth import kl_divergence, total_variation, truth
+from causalft.analysis.confounding.curve import kl_divergence, total_variation, truth
+from causalft.analysis.confounding.estimates import backdoor, frontdoor, naive
 from causalft.errors import CausalFTError
 from causalft.scm import DiscreteSCM
 from causalft.scm.exact import PositivityError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from causalft.confounding.evidence import Evidence
-from causalft.confounding.tests import CELLS, Estimate
-from causalft.confounding.verdict import PATH_TESTS, VERDICTS, blocks_backdoor, judge
+from causalft.analysis.confounding.tests import CELLS, Estimate, Evidence
+from causalft.analysis.confounding.verdict import PATH_TESTS, VERDICTS, blocks_backdoor, judge
 from synthetic.designs import make_design
 
 CLASSES = ["cat", "dog"]

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from causalft.confounding import battery, trial, verify, verify_confounder
-from causalft.confounding.tests import CELLS, CONTRASTS
-from causalft.confounding.verdict import PATH_TESTS
-from causalft.confounding.words import HEADLINES
+from causalft.analysis.confounding import battery
+from causalft.analysis.confounding.tests import CELLS, CONTRASTS
+from causalft.analysis.confounding.verdict import HEADLINES, PATH_TESTS
+from causalft.confounding import trial, verify
+from causalft.confounding.verify import verify_confounder
 from causalft.errors import CausalFTError
 from causalft.models.resnet import resnet
 from causalft.models.tuning.train import Recipe

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from causalft.confounding.tests import CONTRASTS
-from causalft.confounding.verdict import PATH_TESTS, VERDICTS
-from causalft.confounding.words import (
+from causalft.analysis.confounding.tests import CONTRASTS
+from causalft.analysis.confounding.verdict import (
+    PATH_TESTS,
     TEST_NAMES,
+    VERDICTS,
     WHAT_WOULD_CHANGE,
     estimand,
     explain_sets,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from causalft.diagnosis import diagnose
+from causalft.analysis.diagnosis import diagnose
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style
 from experiments import Experiment, all_experiments, get_experiment, tab8

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from causalft.diagnosis import Diagnosis, diagnose
+from causalft.analysis.diagnosis import Diagnosis, diagnose
 
 N_CLASSES, NAMES = 30, ("clip", "openclip", "metaclip")
 

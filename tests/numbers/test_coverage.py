@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import binom
 from statsmodels.stats.proportion import proportion_confint
 
-from causalft.diagnosis import bootstrap
-from causalft.diagnosis.intervals import resampled_accuracies
-from causalft.diagnosis.weights import image_covariance
+from causalft.analysis.diagnosis import bootstrap
+from causalft.analysis.diagnosis.intervals import resampled_accuracies
+from causalft.analysis.diagnosis.weights import image_covariance
 from causalft.scm.intervals import mean_interval, share_interval, wilson
 
 

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from causalft.analysis.diagnosis import BeforeAfter, Diagnosis, Interval, bootstrap, change, diagnose, points
+from causalft.analysis.diagnosis.parameter_imbalance import UNIT, PriorSlope, gap_vectors, off_gap, own_gap
 from causalft.data.groups import GROUPS, class_accuracy, group_accuracy, prior_groups
-from causalft.diagnosis import BeforeAfter, Diagnosis, Interval, bootstrap, change, diagnose, points
-from causalft.diagnosis.crosstable import gap_vectors, off_gap, own_gap
-from causalft.diagnosis.slope import UNIT, PriorSlope
 from causalft.errors import CausalFTError
 from causalft.runs.folder import to_json
 
@@ -295,7 +294,7 @@ def test_seeds_widen_the_interval() -> None:
 def test_the_same_seed_gives_the_same_intervals_and_blocks_do_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import causalft.diagnosis.intervals as module
+    import causalft.analysis.diagnosis.intervals as module
 
     rng = np.random.default_rng(0)
     labels, right = np.repeat(np.arange(3), 90), rng.random((2, 2, 270)) < 0.8

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from causalft.analysis.diagnosis import Diagnosis, diagnose, points
+from causalft.analysis.diagnosis import figures as draw
 from causalft.cli.diagnosis_tables import print_diagnosis
-from causalft.diagnosis import Diagnosis, diagnose, points
-from causalft.diagnosis import figures as draw
 from causalft.diagnosis.page import diagnosis_sections
 from causalft.fitting.page import write_fit_report
 from causalft.methods.priors import prior_caveat

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalft.diagnosis.cells import interval_text
-from causalft.diagnosis.methods import compare_methods
+from causalft.analysis.diagnosis.conclusion import interval_text
+from causalft.analysis.diagnosis.methods import compare_methods
 from causalft.diagnosis.methods_page import method_dots, method_table, paired_table
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style, new_figure

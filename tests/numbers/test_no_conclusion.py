@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from causalft.diagnosis import Diagnosis, Interval, diagnose
-from causalft.diagnosis.no_conclusion import ModelFacts, facts_of, reasons_of_models
+from causalft.analysis.diagnosis import Diagnosis, Interval, diagnose
+from causalft.analysis.diagnosis.no_conclusion import ModelFacts, facts_of, reasons_of_models
 from causalft.diagnosis.page import headline
 from causalft.runs.folder import to_json
 

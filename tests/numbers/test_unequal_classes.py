@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from causalft.analysis.diagnosis import diagnose
 from causalft.data.groups import balancing_weights
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.diagnosis import diagnose
 from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.methods.estimators.fusion import (
     apply_temperature,

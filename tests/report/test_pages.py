@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from causalft.confounding.verdict import VERDICTS
-from causalft.confounding.words import HEADLINES
+from causalft.analysis.confounding.verdict import HEADLINES, VERDICTS
 from causalft.diagnosis.page import headline
 from causalft.report.html import place_name
 from causalft.scm.intervals import p_relation, p_words

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from causalft.confounding.truth import truth
+from causalft.analysis.confounding.curve import truth
 from synthetic.designs import make_design
 from tests import command_line
 

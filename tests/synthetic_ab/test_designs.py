@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.confounding.truth import truth
+from causalft.analysis.confounding.curve import truth
 from causalft.errors import CausalFTError
 from causalft.scm.exact import query
 from synthetic import laws

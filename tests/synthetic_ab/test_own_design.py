@@ -11,7 +11,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from causalft.confounding.truth import truth
+from causalft.analysis.confounding.curve import truth
 from causalft.errors import CausalFTError
 from synthetic.design import _apportion
 from synthetic.designs import SETS, make_design

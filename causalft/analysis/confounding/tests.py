@@ -1,39 +1,60 @@
-"""The statistics of the A/B experiment: intervals and tests over seeds and test pictures, and the rule of the verdict.
-
-Method. Each seed is a whole replication: its own four image sets and its own initial weights. A quantity (a
-cell of the 2 x 2 table, or a contrast of cells) is computed in each of the S seeds; the estimate is their
-mean. Its squared standard error is the larger of two: the variance between the seeds over S, and the
-variance that the finite number of test pictures alone gives (stratified by class and factor, paired where
-cells share test pictures). Intervals and two-sided p-values are Student's t with S - 1 degrees of freedom.
-With one seed the spread of training is unknown, and only pictures count. The interval of an accuracy is never
-narrower than the mid-p interval of as many pictures as all seeds have (`causalft.scm.intervals`), which matters at 0 and
-1. A hierarchical bootstrap (seeds, then pictures within class and factor) is reported beside it as a check; where
-no draw differs from another it has no interval.
-"""
+"""The statistics of the A/B experiment: findings, intervals, and tests over seeds and test images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.intervals import interval_text, share_interval
+from causalft.scm.intervals import interval_text, p_relation, share_interval
 
 __all__ = [
     "CELLS",
     "CONTRASTS",
-    "LARGE_ENOUGH",
-    "TOO_WIDE",
     "Contrast",
     "Estimate",
+    "Evidence",
+    "LARGE_ENOUGH",
+    "TOO_WIDE",
     "conclude",
     "estimate",
     "mcnemar",
     "picture_variance",
 ]
+
+
+@dataclass(frozen=True)
+class Evidence(ShownAsTable):
+    """What one test found.
+
+    Attributes
+    ----------
+    estimate : float; its unit is named in ``words``.
+    ci95 : (low, high)
+    p : p-value of the hypothesis that ``words`` name.
+    words : one sentence or two, with numbers.
+    """
+
+    estimate: float
+    ci95: tuple[float, float]
+    p: float
+    words: str
+
+    def __repr__(self) -> str:
+        low, high = self.ci95
+        return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p {p_relation(self.p)}: {self.words}"
+
+    def to_metrics(self) -> dict[str, Any]:
+        """A JSON document; what is not finite is null, and ``reason`` then says why."""
+        found = {"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words}
+        return plain(found if all(map(isfinite, self.ci95)) else {**found, "reason": self.words})
+
 
 CELLS = ("A->A", "A->B", "B->A", "B->B")
 """Trained on -> tested on."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalft.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.intervals import Interval
 from causalft.scm.intervals import interval_text
 
 __all__ = ["points"]

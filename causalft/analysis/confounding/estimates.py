@@ -1,11 +1,4 @@
-"""Four estimators of P(Y | do(X)) from a table of counts: naive, backdoor, inverse probability weighting, front-door.
-
-Notation. ``counts[..., c, x, b, y]`` says how often each cell occurs (`count_table`); leading axes hold as many tables
-as one likes (repetitions, bootstrap draws), and every function works on all of them at once. P^ is a frequency.
-
-Overlap. A formula needs some cells to occur. Where one does not, the estimate of that code x is NaN, and
-`missing_cells` names the cells: nothing is divided by a hidden zero.
-"""
+"""Four estimators of P(Y | do(X)) from a table of counts, with 95 % intervals in closed form."""
 
 from __future__ import annotations
 
@@ -16,6 +9,7 @@ import numpy as np
 
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.exact import PositivityError
+from causalft.scm.intervals import Z95, wilson
 
 __all__ = [
     "ESTIMATORS",
@@ -24,6 +18,7 @@ __all__ = [
     "count_table",
     "estimate_do",
     "frontdoor",
+    "interval",
     "ipw",
     "missing_cells",
     "naive",
@@ -31,6 +26,7 @@ __all__ = [
     "require_overlap",
     "resample",
 ]
+
 
 ESTIMATOR_WORDS = {
     "naive": "what the data show, P(y | x): no adjustment",
@@ -257,3 +253,85 @@ def require_overlap(name: str, counts: np.ndarray, states: dict[str, Sequence[st
 def _share(n: np.ndarray) -> np.ndarray:
     """Divide by the sum over the last axis."""
     return ratio(n, n.sum(-1, keepdims=True))
+
+
+PSEUDO_ROWS = 2.0
+"""Chosen by simulation: with 0 coverage at 10,000 rows is 90 to 94 %, with 2 it is 94 to 96 %."""
+
+
+def interval(name: str, counts: np.ndarray, z: float = Z95) -> tuple[np.ndarray, np.ndarray]:
+    """Limits of the interval of an estimator, as the module's opening says.
+
+    Parameters
+    ----------
+    name : one of `causalft.analysis.confounding.estimates.ESTIMATORS`.
+    counts : (..., C, X, B, Y)
+    z : 1.96 for 95 %.
+
+    Returns
+    -------
+    (low, high) : two arrays (..., X, Y) in [0, 1]; NaN where the estimate is.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown name.
+
+    Examples
+    --------
+    >>> counts = np.full((2, 1, 1, 2), 50.0)
+    >>> low, high = interval("backdoor", counts)
+    >>> low[0].round(3).tolist(), high[0].round(3).tolist()
+    ([0.432, 0.432], [0.568, 0.568])
+    """
+    if name in ("backdoor", "ipw"):
+        return _backdoor_interval(counts, z)
+    if name == "frontdoor":
+        return _frontdoor_interval(counts, z)
+    p = estimate_do(name, counts)
+    low, high = wilson(p, counts.sum((-4, -2, -1))[..., None], z)
+    return _where_defined(p, low, high)
+
+
+def _backdoor_interval(counts: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
+    psi = backdoor(counts)
+    cxy = counts.sum(-2)
+    cx = cxy.sum(-1)
+    n_c = cx.sum(-1)
+    n = n_c.sum(-1)[..., None, None]
+    w = (n_c / n_c.sum(-1, keepdims=True))[..., None, None]  # (..., C, 1, 1)
+    p = np.where(w > 0, ratio(cxy, cx[..., None]), 0.0)
+    lower, upper = wilson(p, cx[..., None], z)
+    of_weights = z**2 * (w * (p - psi[..., None, :, :]) ** 2).sum(-3) / n
+    low = psi - np.sqrt((w**2 * (p - lower) ** 2).sum(-3) + of_weights)
+    high = psi + np.sqrt((w**2 * (upper - p) ** 2).sum(-3) + of_weights)
+    return _where_defined(psi, low, high)
+
+
+def _frontdoor_interval(counts: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray]:
+    psi = frontdoor(counts)
+    xby = counts.sum(-4)
+    xb = xby.sum(-1)  # (..., X, B)
+    n_x = xb.sum(-1)
+    n = n_x.sum(-1)[..., None, None]
+    p_x = n_x / n_x.sum(-1, keepdims=True)
+    v = np.nan_to_num(ratio(xb, n_x[..., None]))  # P^(b | x)
+    # A content that some code lacks makes the estimate NaN wherever it is needed; elsewhere its weight v is 0.
+    complete = ((xb > 0) | (p_x == 0)[..., None]).all(-2)[..., None, :, None]
+    p = np.where(complete, np.nan_to_num(ratio(xby, xb[..., None])), 0.0)  # (..., X, B, Y)
+    g = (p_x[..., None, None] * p).sum(-3)  # (..., B, Y)
+    of_b = np.maximum(v @ g**2 - psi**2, 0) / n_x[..., None].clip(1)
+    inner = np.einsum("...ab,...xby->...axy", v, p)  # for target a: sum_b v_b p_bx'
+    mean = np.einsum("...x,...axy->...ay", p_x, inner)
+    of_x = (np.einsum("...x,...axy->...ay", p_x, inner**2) - mean**2).clip(0) / n
+    pooled = np.nan_to_num(ratio(xby.sum(-3), xb.sum(-2)[..., None]))[..., None, :, :]  # P^(y | b)
+    drawn = (xby + PSEUDO_ROWS * pooled) / (xb[..., None] + PSEUDO_ROWS)
+    cell = np.where(complete, p_x[..., None, None] ** 2 * drawn * (1 - drawn) / xb[..., None].clip(1), 0.0)
+    of_y = v**2 @ cell.sum(-3)
+    low, high = wilson(psi, psi * (1 - psi) / np.maximum(of_y + of_b + of_x, 1e-300), z)
+    return _where_defined(psi, low, high)
+
+
+def _where_defined(psi: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    defined = ~np.isnan(psi)
+    return np.where(defined, np.clip(low, 0, 1), np.nan), np.where(defined, np.clip(high, 0, 1), np.nan)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.groups import data_groups, prior_groups
-from causalft.diagnosis.intervals import Interval
 from causalft.errors import CausalFTError
 from causalft.scm.intervals import share_interval
 

@@ -1,24 +1,86 @@
-"""What one A/B experiment gives: accuracies, tests, truth, estimates and verdict, and the document of metrics.json."""
+"""What one A/B experiment gives: accuracies, tests, truth, estimates, verdict, and the document of metrics.json."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from causalft.confounding.curve import Curve
-from causalft.confounding.error_rates import Power
-from causalft.confounding.evidence import Evidence
-from causalft.confounding.picture_estimates import PictureEstimate
-from causalft.confounding.tests import Estimate
-from causalft.confounding.truth import Truth
-from causalft.confounding.words import TEST_NAMES
+from causalft.analysis.confounding.curve import Curve, Truth, total_variation
+from causalft.analysis.confounding.error_rates import Power
+from causalft.analysis.confounding.tests import Estimate, Evidence
+from causalft.analysis.confounding.verdict import TEST_NAMES
 from causalft.runs.notebook import ShownAsTable
+from causalft.scm.intervals import mean_interval
 from synthetic.designs import Design
 
-__all__ = ["Verification", "tables_of"]
+__all__ = ["PictureEstimate", "Verification", "estimate_from_pictures", "tables_of"]
+
+
+_NO_INTERVAL = "one seed, or seeds that are equal, say nothing of how much seeds differ"
+
+
+@dataclass(frozen=True)
+class PictureEstimate(ShownAsTable):
+    """One estimator's distance to the truth; total variations are fractions, averaged over P(X) of B.
+
+    Attributes
+    ----------
+    tv_to_do : distance to P(Y | do(X)), mean over seeds.
+    ci95 : its 95 % interval over the seeds (Student's t); NaN with one seed, or where all seeds are equal.
+    tv_to_seen : distance to P(Y | X).
+    per_seed : ``tv_to_do`` of each seed.
+    p_y : (2 K, K), the estimate, mean over seeds.
+    """
+
+    tv_to_do: float
+    ci95: tuple[float, float]
+    tv_to_seen: float
+    per_seed: tuple[float, ...]
+    p_y: np.ndarray
+
+    def __repr__(self) -> str:
+        low, high = (100 * value for value in self.ci95)
+        return f"{100 * self.tv_to_do:.1f} points [{low:.1f}, {high:.1f}] from P(Y | do(X))"
+
+    def to_metrics(self) -> dict[str, Any]:
+        """A JSON document."""
+        return {
+            "tv_to_truth": self.tv_to_do,
+            "ci95": self.ci95,
+            **({} if self.ci95[0] == self.ci95[0] else {"reason": _NO_INTERVAL}),
+            "tv_to_p_y_given_x": self.tv_to_seen,
+            "per_seed": self.per_seed,
+            "p_y": self.p_y.tolist(),
+            "source": "networks on pictures",
+        }
+
+
+def estimate_from_pictures(by_code: Mapping[str, np.ndarray], exact: Truth) -> dict[str, PictureEstimate]:
+    """Score each estimator's mean predicted distribution by code.
+
+    Parameters
+    ----------
+    by_code : estimator -> (S, 2 K, K); codes that no picture shows are NaN and left out.
+    exact : the truth of B.
+    """
+    found = {}
+    for name, tables in by_code.items():
+        seen = ~np.isnan(tables).any((0, 2))
+        weight = exact.p_x[seen] / exact.p_x[seen].sum()
+        per_seed = total_variation(tables[:, seen], exact.p_y_do_x[seen]) @ weight
+        mean, low, high = mean_interval(per_seed)
+        found[name] = PictureEstimate(
+            tv_to_do=mean,
+            ci95=(max(0.0, low) if low == low else low, min(1.0, high) if high == high else high),
+            tv_to_seen=float((total_variation(tables[:, seen], exact.p_y_given_x[seen]) @ weight).mean()),
+            per_seed=tuple(per_seed.tolist()),
+            p_y=tables.mean(0),
+        )
+    return found
 
 
 _NO_SHARE = "the gap itself is not clearly above zero, or the seeds do not differ"
@@ -36,7 +98,7 @@ class Verification(ShownAsTable):
     seeds : the replications that were run.
     n_per_class : pictures of each class in each set.
     cells : ``"A->B"`` (trained on -> tested on), ``"adjusted->A"`` and so on -> Estimate of the accuracy.
-    gaps : name of a contrast (`causalft.confounding.tests.CONTRASTS`) -> Estimate.
+    gaps : name of a contrast (`causalft.analysis.confounding.tests.CONTRASTS`) -> Estimate.
     evidence : name of every further test -> Evidence.
     p_holm : name of every test that claims something -> p-value adjusted over them (Holm).
     truth : exact P(Y|X) and P(Y|do(X)) of B.
@@ -47,7 +109,7 @@ class Verification(ShownAsTable):
     mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
     parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
     with C=0 and C=1.
-    verdict : one of `causalft.confounding.verdict.VERDICTS`.
+    verdict : one of `causalft.analysis.confounding.verdict.VERDICTS`.
     reason : the same in words, with numbers.
     notes : what could not be done, and why.
     seconds : float

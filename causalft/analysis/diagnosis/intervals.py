@@ -1,7 +1,7 @@
 """Intervals of anything computed from class accuracies: over test images within their class, and over seeds as a whole.
 
 A linear statistic (accuracy, group accuracy, gap, slope, difference) has a closed form. V is its unbiased variance over
-test images and V0 what the toss of a coin by each model would give (:mod:`causalft.diagnosis.weights`); N is the number
+test images and V0 what the toss of a coin by each model would give (:mod:`causalft.analysis.diagnosis.weights`); N is the number
 of images that it looks at, and S the number of seeds.
 
 - A share (a mean of accuracies) p has the mid-p interval of an effective number of images N / D, where
@@ -29,8 +29,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, t
 
+from causalft.analysis.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.data.groups import class_accuracy
-from causalft.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.errors import CausalFTError
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import Z95, share_interval

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.intervals import Interval, bootstrap
+from causalft.analysis.diagnosis.parameter_imbalance import group_vectors
 from causalft.data.groups import GROUPS, data_groups
-from causalft.diagnosis.crosstable import group_vectors
-from causalft.diagnosis.intervals import Interval, bootstrap
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["compare_methods"]
@@ -41,7 +41,7 @@ def compare_methods(
     comparisons : mapping of words to (method, other method, measure)
         Differences to estimate; the measure is ``accuracy``, ``many``, ``medium`` or ``few``.
     n_boot, seed : int
-        Of :func:`causalft.diagnosis.intervals.bootstrap`.
+        Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`.
 
     Returns
     -------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from causalft.diagnosis.conclusion import change, points
-from causalft.diagnosis.diagnose import diagnose
-from causalft.diagnosis.intervals import Interval, bootstrap
-from causalft.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore, count
+from causalft.analysis.diagnosis.conclusion import change, points
+from causalft.analysis.diagnosis.diagnose import diagnose
+from causalft.analysis.diagnosis.intervals import Interval, bootstrap
+from causalft.analysis.diagnosis.result import BeforeAfter, Control, Diagnosis, ModelScore, count
 
 __all__ = [
     "BeforeAfter",

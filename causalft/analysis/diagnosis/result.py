@@ -4,16 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.diagnosis.intervals import Interval
-from causalft.diagnosis.plots import DiagnosisPlots
+from causalft.analysis.diagnosis.intervals import Interval
 from causalft.runs.notebook import ShownAsTable
 
-__all__ = ["CONTROL_KINDS", "BeforeAfter", "Control", "Diagnosis", "Groups", "ModelScore", "count"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "BeforeAfter",
+    "CONTROL_KINDS",
+    "Control",
+    "Diagnosis",
+    "DiagnosisPlots",
+    "Groups",
+    "ModelScore",
+    "count",
+]
+
+
+class DiagnosisPlots:
+    """Figures of a :class:`causalft.analysis.diagnosis.Diagnosis`; each method returns the Axes, or one per panel."""
+
+    if TYPE_CHECKING:
+
+        def to_metrics(self) -> dict[str, Any]: ...
+
+    def plot_gap(self) -> Axes:
+        """Parameter imbalance before and after fusion, with that of the controls."""
+        return _figures().imbalance_before_after(self.to_metrics())
+
+    def plot_cross_gap(self) -> Axes:
+        """P gap of every model on the groups of every prior."""
+        return _figures().cross_gap_heat(self.to_metrics())
+
+    def plot_data_groups(self) -> Axes:
+        """Accuracy by the number of training images: many, medium, few."""
+        return _figures().data_group_bars(self.to_metrics())
+
+    def plot_prior_groups(self) -> Axes:
+        """Accuracy by the pre-training prior of each stratum: many, medium, few."""
+        return _figures().prior_group_bars(self.to_metrics())
+
+    def plot_group_table(self) -> list[Axes]:
+        """Accuracy by both groups at once, one panel per model."""
+        return _figures().group_heat_tables(self.to_metrics())
+
+    def plot_classes(self) -> list[Axes]:
+        """Accuracy of each class against its prior, one panel per stratum."""
+        return _figures().class_profiles(self.to_metrics())
+
+    def plot_slope(self) -> list[Axes]:
+        """Accuracy against the prior with class difficulty taken out."""
+        return _figures().slope_plot(self.to_metrics())
+
+
+def _figures() -> Any:
+    """Late, for matplotlib is slow to import and a diagnosis is mostly read."""
+    from causalft.analysis.diagnosis import figures
+
+    return figures
+
 
 Groups = dict[str, float | None]
 
@@ -222,7 +277,7 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
     sentences : tuple of str
         What `conclusion` returns.
     no_conclusion : tuple of str
-        Why nothing may be concluded on parameter imbalance (:mod:`causalft.diagnosis.no_conclusion`); empty where it
+        Why nothing may be concluded on parameter imbalance (:mod:`causalft.analysis.diagnosis.no_conclusion`); empty where it
         may.
     test_counts : (K,) array, optional
         Test images.

@@ -9,6 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.conclusion import conclude, untold
+from causalft.analysis.diagnosis.intervals import Interval, bootstrap
+from causalft.analysis.diagnosis.no_conclusion import explain_missing, facts_of, groups_of, reasons
+from causalft.analysis.diagnosis.parameter_imbalance import (
+    PriorSlope,
+    gap_vectors,
+    group_vectors,
+    members_mean_gap,
+    off_gap,
+    own_gap,
+)
+from causalft.analysis.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
 from causalft.data.groups import (
     GROUPS,
     balancing_weights,
@@ -18,13 +30,6 @@ from causalft.data.groups import (
     group_accuracy,
     prior_groups,
 )
-from causalft.diagnosis.conclusion import conclude, untold
-from causalft.diagnosis.crosstable import gap_vectors, group_vectors, members_mean_gap, off_gap, own_gap
-from causalft.diagnosis.intervals import Interval, bootstrap
-from causalft.diagnosis.missing import explain_missing
-from causalft.diagnosis.no_conclusion import facts_of, groups_of, reasons
-from causalft.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
-from causalft.diagnosis.slope import PriorSlope
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
 from causalft.runs.progress import named

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalft.confounding.adjust import backdoor, count_table, resample
-from causalft.confounding.evidence import Evidence
+from causalft.analysis.confounding.estimates import backdoor, count_table, resample
+from causalft.analysis.confounding.tests import Evidence
 from causalft.errors import CausalFTError
 
 __all__ = ["e_value", "e_value_of_ratio", "unobserved_confounder"]

@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from causalft.confounding.error_rates import Power, holm, power
-from causalft.confounding.evidence import Evidence
-from causalft.confounding.tests import CELLS, CONTRASTS, TOO_WIDE, Estimate, estimate, picture_variance
-from causalft.confounding.verdict import judge
+from causalft.analysis.confounding.error_rates import Power, holm, power
+from causalft.analysis.confounding.tests import (
+    CELLS,
+    CONTRASTS,
+    TOO_WIDE,
+    Estimate,
+    Evidence,
+    estimate,
+    picture_variance,
+)
+from causalft.analysis.confounding.verdict import judge
 from causalft.runs.progress import named
 from synthetic.designs import Design
 
@@ -56,7 +63,7 @@ class Decision:
     cells, gaps : accuracies by cell and differences by name
     p_holm : claim -> p-value by Holm
     power : what the weaker of the two effects that a verdict needs would take; None with one seed
-    verdict, reason : of `causalft.confounding.verdict.judge`
+    verdict, reason : of `causalft.analysis.confounding.verdict.judge`
     """
 
     cells: dict[str, Estimate]

@@ -1,0 +1,1 @@
+"""The answers as functions of arrays and tables."""
