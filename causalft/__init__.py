@@ -13,24 +13,24 @@ from causalft.version import __version__ as __version__
 if TYPE_CHECKING:
     from causalft.analysis.confounding.result import Verification
     from causalft.analysis.diagnosis import Diagnosis, diagnose
-    from causalft.confounding.verify import verify_confounder
     from causalft.data.image_set import ImageSet
     from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
-    from causalft.fitting.run import run_fit
-    from causalft.fitting.settings import FitSettings
     from causalft.methods.estimators.backdoor import BackdoorClassifier
     from causalft.methods.estimators.strata import StrataClassifier
     from causalft.methods.priors import estimate_prior
     from causalft.models.pretraining.photo_zoo import downstream_splits
     from causalft.models.strata.zoo import open_zoo
+    from causalft.pipelines.workflows.fit import run_fit
+    from causalft.pipelines.workflows.settings import FitSettings
+    from causalft.pipelines.workflows.verify_confounder import verify_confounder
     from causalft.scm import PartSCM, causal_graph, identify
 
 _HOMES = {
     "BackdoorClassifier": "causalft.methods.estimators.backdoor",
     "CausalFTError": "causalft.errors",
     "Diagnosis": "causalft.analysis.diagnosis",
-    "FitSettings": "causalft.fitting.settings",
+    "FitSettings": "causalft.pipelines.workflows.settings",
     "ImageSet": "causalft.data.image_set",
     "PartSCM": "causalft.scm",
     "StrataClassifier": "causalft.methods.estimators.strata",
@@ -42,8 +42,8 @@ _HOMES = {
     "identify": "causalft.scm",
     "open_images": "causalft.data.sources",
     "open_zoo": "causalft.models.strata.zoo",
-    "run_fit": "causalft.fitting.run",
-    "verify_confounder": "causalft.confounding.verify",
+    "run_fit": "causalft.pipelines.workflows.fit",
+    "verify_confounder": "causalft.pipelines.workflows.verify_confounder",
 }
 
 __all__ = [

@@ -14,11 +14,11 @@ PACKAGES = ("causalft", "synthetic", "experiments")
 
 # Where a room stands on its floor, chosen so that no arrow passes behind a room; a new room stands at the right end.
 COLUMNS = {
-    "causalft.fitting": -1.9,
+    "causalft.pipelines.workflows": -1.9,
     "experiments": -0.6,
     "causalft.cli": 0.7,
     "causalft.analysis.diagnosis": -0.9,
-    "causalft.confounding": 2.4,
+    "causalft.analysis.confounding": 2.4,
     "causalft.methods.estimators": -0.9,
     "causalft.models.strata": -0.45,
     "causalft.models.tuning": 1.35,

@@ -23,7 +23,7 @@ DESIGNS = ("paper", "confounded", "null")
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Run the A/B experiment on each design, then gather the cells in one table and one page."""
     from causalft.analysis.confounding.figures import draw_cells
-    from causalft.confounding.side_by_side import run_designs
+    from causalft.pipelines.pages.side_by_side import run_designs
     from causalft.report.drawing import draw
     from causalft.report.html import Figure, Section, Table, made_line, render_report
     from causalft.report.style import figure_style
@@ -71,7 +71,7 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     found : design name -> metrics.json of its run.
     """
     from causalft.analysis.confounding.tests import CELLS
-    from causalft.confounding.page import interval
+    from causalft.pipelines.pages.confounder import interval
 
     rows = []
     for design, metrics in found.items():

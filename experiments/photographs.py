@@ -22,7 +22,7 @@ from experiments import Experiment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from causalft.fitting import FitSettings
+    from causalft.pipelines.workflows.settings import FitSettings
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
@@ -42,12 +42,12 @@ COMPARISONS: dict[str, tuple[str, str, str]] = {
 
 def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
     """Tune every member with CE and LA for each draw, fuse, compare; table, figure and page."""
-    from causalft.diagnosis.methods_page import method_table
-    from causalft.fitting import FitSettings, load_splits
-    from causalft.fitting.control import strata_and_control
     from causalft.methods.adaptation.members import fit_member, folder_name
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.features.cache import FeatureCache
+    from causalft.pipelines.pages.methods import method_table
+    from causalft.pipelines.workflows.fit_data import load_splits
+    from causalft.pipelines.workflows.settings import FitSettings, strata_and_control
     from causalft.runs.folder import Run, made_record
 
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
@@ -90,9 +90,8 @@ def _compare(
     control: Sequence[str],
 ) -> dict[str, Any]:
     from causalft.analysis.diagnosis.methods import compare_methods
-    from causalft.fitting.gla_ft import gla_members
-    from causalft.fitting.outcome import diagnose_run, fuse_seeds
     from causalft.methods.priors import debias
+    from causalft.pipelines.workflows.outcome import diagnose_run, fuse_seeds, gla_members
 
     first = splits[0]
     tuned = {name: found["LA", name] for name in strata}
@@ -140,7 +139,7 @@ def _compare(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy of every method (left); the P gap before and after, strata beside control (right)."""
-    from causalft.diagnosis.methods_page import error_bars, method_dots
+    from causalft.pipelines.pages.methods import error_bars, method_dots
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(8.6, 3.8)
@@ -194,8 +193,8 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _report(run: Any, metrics: Mapping[str, Any]) -> None:
-    from causalft.diagnosis.methods_page import method_table, paired_table
-    from causalft.diagnosis.page import headline
+    from causalft.pipelines.pages.diagnosis import headline
+    from causalft.pipelines.pages.methods import method_table, paired_table
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section, made_line, render_report
     from causalft.report.style import figure_style

@@ -29,10 +29,11 @@ FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
-    from causalft.fitting import FitSettings, load_splits
     from causalft.methods.adaptation.members import fit_member
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.strata.zoo import open_zoo
+    from causalft.pipelines.workflows.fit_data import load_splits
+    from causalft.pipelines.workflows.settings import FitSettings
     from causalft.runs.folder import Run, made_record
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
@@ -140,7 +141,7 @@ def analyse(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy (left) and own P gap beyond class difficulty (right) against M, strata beside seeds of one model."""
-    from causalft.diagnosis.methods_page import error_bars
+    from causalft.pipelines.pages.methods import error_bars
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(7.2, 3.0)

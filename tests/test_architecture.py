@@ -72,7 +72,7 @@ def test_who_may_know_the_part_world():
     }
     rooms = {house.room_of(module, ROOMS) for module in users}
     assert rooms <= {
-        "causalft.confounding",
+        "causalft.analysis.confounding",
         "causalft.models.strata",
         "causalft.data",
         "causalft.cli",

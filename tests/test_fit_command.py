@@ -13,12 +13,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-import causalft.fitting as fitting
+import causalft.pipelines.workflows as fitting
 from causalft.data.sources import open_images
-from causalft.fitting.control import control_members
 from causalft.methods.adaptation import members
 from causalft.methods.estimators import strata
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.pipelines.workflows.settings import control_members
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 

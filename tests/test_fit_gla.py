@@ -12,13 +12,13 @@ from safetensors.numpy import load_file, save_file
 
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
-from causalft.fitting.gla_ft import gla_members
 from causalft.methods.adaptation.prediction import MemberPrediction
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.zero_shot import check_gla, prior_left_in_logits
 from causalft.methods.estimators.gla import gla_finetuned
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
+from causalft.pipelines.workflows.outcome import gla_members
 from causalft.runs.folder import read_json
 from tests.command_line import run, said
 

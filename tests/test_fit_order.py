@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from causalft.data.orders import spearman
-from causalft.fitting import FitSettings, load_splits
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import read_json
 from tests.command_line import run, said
 
@@ -61,7 +62,7 @@ def test_without_a_card_that_knows_the_classes_the_prior_is_estimated(
     card = read_json(zoo / "clip.json")
     card["class_names"] = ["w", "x", "y", "z"]
     (zoo / "clip.json").write_text(json.dumps(card))
-    from causalft.fitting import order as module
+    from causalft.pipelines.workflows import fit_data as module
 
     seen = []
     whole = module.prior_on_validation

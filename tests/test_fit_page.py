@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from causalft.fitting import FitSettings
-from causalft.fitting.repeat import fit_command
 from causalft.methods.adaptation.settings import default_tuning
+from causalft.pipelines.workflows.repeat import fit_command
+from causalft.pipelines.workflows.settings import FitSettings
 from tests.command_line import run
 
 
@@ -28,7 +28,7 @@ def settings_of(line: str) -> FitSettings:
     words = shlex.split(line)
     assert words[:2] == ["causalft", "fit"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Asked) as asked:
-        patch.setattr("causalft.fitting.run_fit", Asked)
+        patch.setattr("causalft.pipelines.workflows.fit.run_fit", Asked)
         patch.setattr(FitSettings, "check", lambda self: None)  # the folders of these commands do not exist
         patch.setattr(FitSettings, "check_names", lambda self: None)
         run(*words[1:])

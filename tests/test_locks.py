@@ -176,7 +176,7 @@ def test_two_fits_into_one_folder(tmp_path, tiny_zoo, photos):
     ],
 )
 def test_a_disk_that_fills_up_in_export_is_named_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):
-    from causalft.estimators.export import write
+    from causalft.pipelines.export import write
 
     def full(*_):
         raise error

@@ -122,7 +122,9 @@ def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, 
 def test_a_choice_that_needs_no_data_to_be_wrong_is_refused_before_any_is_read(
     photos, tiny_zoo, tmp_path, monkeypatch, options, line
 ):
-    monkeypatch.setattr("causalft.fitting.run.load_splits", lambda *_, **__: pytest.fail("data was read"))
+    monkeypatch.setattr(
+        "causalft.pipelines.workflows.fit.load_splits", lambda *_, **__: pytest.fail("data was read")
+    )
     result = fit(photos, tiny_zoo, tmp_path / "run", *options)
     assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1 and line in result.stderr
     assert not (tmp_path / "run").exists()
@@ -147,7 +149,7 @@ def test_a_loss_may_be_typed_in_any_capitals(tmp_path, monkeypatch, typed, meant
         assert settings.tuning.loss == meant
         raise Asked
 
-    monkeypatch.setattr("causalft.fitting.run_fit", stop)
+    monkeypatch.setattr("causalft.pipelines.workflows.fit.run_fit", stop)
     with pytest.raises(Asked):
         run("fit", "--loss", typed, "--out", str(tmp_path / "run"))
 

@@ -131,7 +131,7 @@ def test_a_card_of_odd_but_possible_metrics_is_one_line(broken):
 
 
 def test_the_config_that_is_checked_is_the_settings_of_a_fit():
-    from causalft.fitting import FitSettings
+    from causalft.pipelines.workflows.settings import FitSettings
 
     settings = {item.name for item in dataclasses.fields(FitSettings)}
     assert {item.name for item in dataclasses.fields(FitConfig)} == settings | {"data_fingerprint"}

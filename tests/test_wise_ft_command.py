@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from causalft.errors import CausalFTError
-from causalft.fitting import wise_ft as module
-from causalft.fitting.wise_ft import wise_ft_curve
+from causalft.pipelines.workflows import wise_ft as module
+from causalft.pipelines.workflows.wise_ft import wise_ft_curve
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit

@@ -46,9 +46,9 @@ def card_of(
 
     ``stored`` says in what precision the tuned tensors go out, if it is not that of the run's own files.
     """
-    from causalft.estimators.model_card import model_card
-    from causalft.fitting.repeat import fit_command
     from causalft.methods.estimators.run_documents import portable, stored_precision
+    from causalft.pipelines.pages.model_card import model_card
+    from causalft.pipelines.workflows.repeat import fit_command
 
     if stored is None and (kept := stored_precision(run)):
         stored = f"{kept}, and used in float32"

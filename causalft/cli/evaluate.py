@@ -55,8 +55,8 @@ def evaluate(
 
     from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
-    from causalft.fitting.settings import FitSettings, data_name
     from causalft.methods.estimators.run_documents import open_fit
+    from causalft.pipelines.workflows.settings import FitSettings, data_name
 
     opened = open_fit(run)
     metrics = opened.metrics
@@ -69,7 +69,7 @@ def evaluate(
                     f"--{option.replace('_', '-')} does nothing here: {run} was fitted on {data}, which is opened as "
                     "it was then; leave the option out"
                 )
-        from causalft.fitting import load_splits
+        from causalft.pipelines.workflows.fit_data import load_splits
 
         images = load_splits(settings, settings.seed).test
         if images.fingerprint != opened.config["data_fingerprint"][2]:

@@ -54,7 +54,7 @@ def command(
     open_fit(run)  # refused before PyTorch is imported
 
     with phase("loading libraries"):
-        from causalft.estimators.export import export_run
+        from causalft.pipelines.export import export_run
 
     made = export_run(run, to, out=out, strata=strata, fused=fused, dtype=pictures)
     if as_json:

@@ -152,8 +152,8 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
 
     with phase("loading libraries"):
         from causalft.cli.diagnosis_tables import print_diagnosis
-        from causalft.fitting import run_fit
         from causalft.models.tuning.processes import is_main_process
+        from causalft.pipelines.workflows.fit import run_fit
 
     if not is_main_process():  # a launcher started several: the others train along in silence
         run_fit(settings, out, progress=False)
@@ -193,9 +193,9 @@ def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
 
 
 def _settings(options: dict[str, Any]) -> Any:
-    """Turn the options into :class:`causalft.fitting.FitSettings`."""
-    from causalft.fitting import FitSettings
+    """Turn the options into :class:`causalft.pipelines.workflows.settings.FitSettings`."""
     from causalft.models.tuning.names import own_spelling
+    from causalft.pipelines.workflows.settings import FitSettings
 
     given = dict(options)
     learning_rates = given.pop("lr") or ()

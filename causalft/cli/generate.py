@@ -222,11 +222,11 @@ def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[
     from synthetic.prompts import default_prompts
 
     if check != "renders":
-        from causalft.strata.judge import open_judge
+        from causalft.pipelines.workflows.check_images import open_judge
 
         prompts = getattr(source, "prompts", None) or default_prompts()
         return open_judge(check, prompts, weights=weights, device=_device(source))
-    from causalft.confounding.prompt_check import name_cells, train_judge
+    from causalft.pipelines.workflows.check_images import name_cells, train_judge
     from synthetic.objects import CLASSES
 
     if weights is not None:

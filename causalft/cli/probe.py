@@ -126,7 +126,7 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
     causalft probe --losses CE,LA,BS,LDAM
     causalft probe --data photos/ --strata openclip --out runs/probe
     """
-    from causalft.fitting.probe_settings import config_of
+    from causalft.pipelines.workflows.settings import config_of
     from causalft.runs.folder import Run
 
     refuse_idle_splits(options)
@@ -140,8 +140,8 @@ def command(out: Path | None, as_json: bool, **options: Any) -> None:
         Run.check(out, kind="probe")
 
     with phase("loading libraries"):
-        from causalft.fitting.probe import probe
-        from causalft.fitting.probe_page import write_probe_report
+        from causalft.pipelines.pages.probe import write_probe_report
+        from causalft.pipelines.workflows.probe import probe
 
     screen = console(as_json)
     # What cannot be written is said before anything is computed.
@@ -163,10 +163,9 @@ def _is_none(losses: tuple[str, ...]) -> bool:
 
 
 def _settings(options: dict[str, Any]) -> Any:
-    """Turn the options into :class:`causalft.fitting.probe.ProbeSettings`."""
-    from causalft.fitting import FitSettings
-    from causalft.fitting.probe_settings import ProbeSettings
+    """Turn the options into :class:`causalft.pipelines.workflows.probe.ProbeSettings`."""
     from causalft.models.tuning.names import own_spelling
+    from causalft.pipelines.workflows.settings import FitSettings, ProbeSettings
 
     given = dict(options)
     given["n_seeds"] = given.pop("seeds")
@@ -193,7 +192,7 @@ def _settings(options: dict[str, Any]) -> Any:
 def _print(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.fitting.probe_page import COLUMNS, probe_cells, probe_rows, probe_sentences
+    from causalft.pipelines.pages.probe import COLUMNS, probe_cells, probe_rows, probe_sentences
 
     n_seeds = len(metrics["seeds"])
     title = f"Accuracy (%) on {metrics['data']['n_test']} test images"

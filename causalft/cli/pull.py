@@ -38,7 +38,7 @@ def command(source: str, to: Path, revision: str | None, weights: tuple[str, ...
     Every file is checked against the manifest of hashes, pickles and links out of the folder are refused, the page
     (report.html) stays behind, and nothing else is kept.
     """
-    from causalft.estimators.hub import pull
+    from causalft.pipelines.hub import pull
 
     run = pull(source, to, revision=revision, data=data, weights=name_value_pairs(weights, "--weights"))
     strata = ", ".join(run.config["strata"])

@@ -11,7 +11,7 @@ from causalft.cli.output import print_json
 from causalft.cli.types import PATH, TEXT
 
 if TYPE_CHECKING:
-    from causalft.estimators.hub import HalfChange
+    from causalft.pipelines.hub import HalfChange
     from causalft.runs.folder import Run
 
 __all__ = ["command"]
@@ -53,8 +53,8 @@ def command(
     """
     from causalft.cli.card import card_of
     from causalft.errors import CausalFTError
-    from causalft.estimators.hub import layout, push, write_layout
     from causalft.methods.estimators.run_documents import open_fit
+    from causalft.pipelines.hub import layout, push, write_layout
     from causalft.runs.folder import check_place
 
     if to_folder is not None and repo is not None:
@@ -73,7 +73,7 @@ def command(
     halved: dict[Path, bytes] | None = None
     kinds, change = "", None
     if half:
-        from causalft.estimators.hub import half_files
+        from causalft.pipelines.hub import half_files
 
         halved, kinds = half_files(opened)
         change = _change(opened)
@@ -109,8 +109,9 @@ def command(
 def _change(run: Run) -> HalfChange | str:
     """What half precision does to predictions of the test images, or why it cannot be said here."""
     from causalft.errors import CausalFTError
-    from causalft.estimators.hub import half_change
-    from causalft.fitting import FitSettings, load_splits
+    from causalft.pipelines.hub import half_change
+    from causalft.pipelines.workflows.fit_data import load_splits
+    from causalft.pipelines.workflows.settings import FitSettings
 
     try:
         settings = FitSettings.from_config(run.config)

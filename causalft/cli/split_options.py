@@ -65,7 +65,7 @@ _OPTIONS = (
 
 
 def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command receives them as the fields of :class:`causalft.fitting.FitSettings`."""
+    """Add the options; the command receives them as the fields of :class:`causalft.pipelines.workflows.settings.FitSettings`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -148,7 +148,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
         "command": repeat,
     }
     if design == "all":
-        from causalft.confounding.side_by_side import run_side_by_side, table_rows, what_follows_from
+        from causalft.pipelines.pages.side_by_side import run_side_by_side, table_rows, what_follows_from
 
         results = run_side_by_side(folder, **settings)
         if json_mode:
@@ -156,7 +156,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
             return
         _show_all(screen, table_rows(results), what_follows_from(results))
     else:
-        from causalft.confounding.verify import verify_confounder
+        from causalft.pipelines.workflows.verify_confounder import verify_confounder
 
         result = verify_confounder(design, out=folder, **settings)
         if json_mode:
@@ -170,7 +170,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
     from causalft.analysis.confounding.verdict import TEST_NAMES, estimand, explain_sets, verdict_line
-    from causalft.confounding.page import GAPS, closed_sentence, interval
+    from causalft.pipelines.pages.confounder import GAPS, closed_sentence, interval
     from causalft.scm.intervals import p_words
 
     seeds = len(metrics["seeds"])
@@ -220,7 +220,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 def _show_all(screen: Any, rows: list[list[str]], paragraph: str) -> None:
     from rich.table import Table
 
-    from causalft.confounding.side_by_side import COLUMNS
+    from causalft.pipelines.pages.side_by_side import COLUMNS
 
     table = Table(*COLUMNS, title="The designs side by side", title_justify="left")
     for row in rows:

@@ -48,7 +48,7 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
 
     from causalft.models.strata.pretrained import PretrainedZoo
     from causalft.models.weights.names import names_like
-    from causalft.strata.weight_transfer import describe_names
+    from causalft.pipelines.workflows.weights import describe_names
 
     zoo = PretrainedZoo(offline=True)
     wanted: list[str] = []
@@ -94,7 +94,7 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
     The folder has a manifest of hashes, and `causalft weights import FOLDER` takes it in on another machine. A
     broken fetch goes on where it stopped when the command is repeated.
     """
-    from causalft.strata.weight_transfer import fetch
+    from causalft.pipelines.workflows.weights import fetch
 
     screen = console(as_json)
     files = fetch(names, to=to, allow_pickle=allow_pickle, say=screen.print)
@@ -115,7 +115,7 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
     """
     from causalft.models.strata.pretrained import PretrainedZoo
     from causalft.models.weights.store import weights_folder
-    from causalft.strata.weight_check import check_folder, check_names
+    from causalft.pipelines.workflows.weights import check_folder, check_names
 
     screen = console(as_json)
     zoo = PretrainedZoo(offline=True, allow_pickle=allow_pickle)
@@ -159,7 +159,7 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
     safetensors if it is a FILE. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
     """
     from causalft.models.weights.store import weights_folder
-    from causalft.strata.weight_transfer import import_file, import_folder
+    from causalft.pipelines.workflows.weights import import_file, import_folder
 
     screen = console(as_json)
     if not source.exists():

@@ -55,8 +55,8 @@ def command(
     fitted = open_fit(run)  # refused before PyTorch is imported
 
     with phase("loading libraries"):
-        from causalft.fitting.wise_ft import ALPHAS, check_alphas, wise_ft_curve
-        from causalft.fitting.wise_ft_page import write_wise_ft_report
+        from causalft.pipelines.pages.wise_ft import write_wise_ft_report
+        from causalft.pipelines.workflows.wise_ft import ALPHAS, check_alphas, wise_ft_curve
 
     grid = check_alphas(ALPHAS if alphas is None else alphas)
     kept = None
@@ -81,7 +81,7 @@ def command(
 def _print(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.fitting.wise_ft_page import CHOICES, choice_rows, curves, wise_ft_rows, wise_ft_sentences
+    from causalft.pipelines.pages.wise_ft import CHOICES, choice_rows, curves, wise_ft_rows, wise_ft_sentences
 
     title = "Accuracy (%) on validation | test; * chosen on validation"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)

@@ -166,7 +166,7 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     from rich.table import Table
 
     from causalft.data.creatures import creatures_longtail
-    from causalft.strata.zoo_check import check_member
+    from causalft.pipelines.workflows.zoo import check_member
     from synthetic.creatures import CLASS_NAMES
 
     members = _open(zoo)

@@ -122,8 +122,8 @@ def check_diffusion(folder: str, *, n_per_cell: int, as_json: bool) -> None:
 
     from rich.table import Table
 
-    from causalft.confounding.prompt_check import check_prompts
     from causalft.models.pretraining import diffusion_zoo as zoo
+    from causalft.pipelines.workflows.check_images import check_prompts
     from synthetic.generate import open_source
 
     path = zoo.MINI_DIFFUSION if folder == "mini" else Path(folder)

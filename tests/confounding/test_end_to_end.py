@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from causalft.confounding import verify
-from causalft.confounding.verify import verify_confounder
+from causalft.pipelines.workflows import verify_confounder as verify
+from causalft.pipelines.workflows.verify_confounder import verify_confounder
 
 
 @pytest.mark.parametrize("design", ["confounded", "null"])

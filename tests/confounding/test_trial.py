@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from causalft.analysis.confounding.decision import Trial
-from causalft.confounding import trial
-from causalft.confounding.trial import has_overlap, run_trial
 from causalft.models.tuning.train import Recipe
+from causalft.pipelines.workflows import trial
+from causalft.pipelines.workflows.trial import has_overlap, run_trial
 from causalft.runs.folder import Run
 from synthetic.designs import make_design
 from synthetic.generate import make_set

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from causalft.confounding.verdict_rates import VerdictRates, verdict_rates
-from causalft.confounding.verify import Plan, verify_confounder
 from causalft.errors import CausalFTError
+from causalft.pipelines.workflows.verdict_rates import VerdictRates, verdict_rates
+from causalft.pipelines.workflows.verify_confounder import Plan, verify_confounder
 from causalft.runs.folder import Run
 from synthetic.designs import make_design
 
@@ -21,7 +21,9 @@ def design():
 
 
 def test_a_run_is_judged_as_verify_confounder_judges_it(design, monkeypatch, tmp_path):
-    monkeypatch.setattr("causalft.confounding.verify.plan_for", lambda design, quick: SMALL)
+    monkeypatch.setattr(
+        "causalft.pipelines.workflows.verify_confounder.plan_for", lambda design, quick: SMALL
+    )
     single = verify_confounder(design, adjust=False, progress=False)
     found = verdict_rates(design, SMALL, 3, progress=False)
     assert found.verdicts[0] == single.verdict and len(found.verdicts) == 3

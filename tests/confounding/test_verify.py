@@ -14,11 +14,12 @@ import torch
 from causalft.analysis.confounding import battery
 from causalft.analysis.confounding.tests import CELLS, CONTRASTS
 from causalft.analysis.confounding.verdict import HEADLINES, PATH_TESTS
-from causalft.confounding import trial, verify
-from causalft.confounding.verify import verify_confounder
 from causalft.errors import CausalFTError
 from causalft.models.resnet import resnet
 from causalft.models.tuning.train import Recipe
+from causalft.pipelines.workflows import trial
+from causalft.pipelines.workflows import verify_confounder as verify
+from causalft.pipelines.workflows.verify_confounder import verify_confounder
 from synthetic.designs import make_design
 from synthetic.generate import Renderer
 from tests.command_line import run
@@ -288,7 +289,7 @@ def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
     def small(design, **named):
         return verify_confounder(design, classes=["bird", "truck"], n_per_class=10, progress=False, **named)
 
-    monkeypatch.setattr("causalft.confounding.side_by_side.verify_confounder", small)
+    monkeypatch.setattr("causalft.pipelines.pages.side_by_side.verify_confounder", small)
     metrics = fig12.EXPERIMENT.run(tmp_path / "run", True, 2)
     assert [row[0] for row in metrics["table"]["rows"]] == ["paper", "confounded", "null"]
     assert len(metrics["conclusion"]) == 4 and (tmp_path / "run" / "report.html").exists()

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 
 from causalft.errors import CausalFTError
-from causalft.estimators.export import FusedModel, standalone
-from causalft.estimators.export.program import trace
-from causalft.estimators.export.to_onnx import run_onnx, write_onnx
-from causalft.estimators.export.to_single_file import write_single_file
 from causalft.methods.estimators.fusion import FUSIONS, fuse
+from causalft.pipelines.export import FusedModel, standalone
+from causalft.pipelines.export.to_onnx import run_onnx, write_onnx
+from causalft.pipelines.export.to_single_file import write_single_file
+from causalft.pipelines.export.write import trace
 from tests.estimators.small_classifiers import TEXT, Member, classifier, clip_stratum, stratum_of
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision import transforms
 
 from causalft.data.sources import open_images
-from causalft.estimators.export.preprocessing import geometry_steps
-from causalft.estimators.export.standalone import shape, to_tensor, upright_rgb
+from causalft.pipelines.export.preprocessing import geometry_steps
+from causalft.pipelines.export.standalone import shape, to_tensor, upright_rgb
 from tests.estimators.small_classifiers import clip_stratum
 
 

@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from causalft.data.given import unlabelled_images
-from causalft.estimators.export import FORMATS, to_onnx, write
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.pipelines.export import FORMATS, to_onnx, write
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit
 
@@ -160,7 +160,7 @@ def test_one_stratum_alone_is_not_called_calibrated(fitted, tmp_path):
     out = tmp_path / "clip.safetensors"
     result = run("export", fitted, "--to", "single-file", "--strata", "clip", "--out", out)
     assert result.exit_code == 0 and "not calibrated" in " ".join(result.stdout.split())
-    from causalft.estimators.export import standalone
+    from causalft.pipelines.export import standalone
 
     model = standalone.load(out)
     fused, strata = model(torch.rand(2, 3, 16, 16))

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from causalft.data.given import unlabelled_images
-from causalft.estimators.export import FusedModel, standalone
-from causalft.estimators.export.preprocessing import geometry_steps
-from causalft.estimators.export.program import trace
-from causalft.estimators.export.squares import squares
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.crops import TEST_VIEWS, view_cut
+from causalft.pipelines.export import FusedModel, standalone
+from causalft.pipelines.export.fused_model import squares
+from causalft.pipelines.export.preprocessing import geometry_steps
+from causalft.pipelines.export.write import trace
 from tests.command_line import run
 from tests.estimators.fitted_runs import fit
 from tests.estimators.small_classifiers import Member, classifier, clip_stratum

@@ -18,11 +18,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from causalft.data.sources import open_images
-from causalft.estimators.hub import ADAPTER_BYTES, MANIFEST
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners.adapters import bottleneck_width
 from causalft.models.tuning.tuners.insert import apply_tuner
+from causalft.pipelines.hub import ADAPTER_BYTES, MANIFEST
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit

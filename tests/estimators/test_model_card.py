@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from causalft.errors import CausalFTError
-from causalft.estimators import card_markdown as md
-from causalft.estimators.model_card import model_card
 from causalft.methods.priors import prior_caveat
 from causalft.models.strata.zoo import pretraining_losses
+from causalft.pipelines.pages import markdown as md
+from causalft.pipelines.pages.model_card import model_card
 from causalft.runs.folder import Run
 from tests.command_line import run, said
 from tests.estimators.fitted_runs import fit

@@ -14,11 +14,11 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.sources import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
-from causalft.fitting import FitSettings
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.fitted import stored_settings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
+from causalft.pipelines.workflows.settings import FitSettings
 from causalft.scm import causal_graph
 from tests.command_line import run
 

@@ -20,7 +20,6 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.sources import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.fitting import FitSettings
 from causalft.methods.adaptation import members as members_module
 from causalft.methods.adaptation import tune as tune_module
 from causalft.methods.adaptation.members import fit_member, pick_device
@@ -31,6 +30,7 @@ from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
 from causalft.models.features import encoder as encoder_module
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
+from causalft.pipelines.workflows.settings import FitSettings
 from causalft.scm import causal_graph
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)

@@ -15,8 +15,8 @@ from scipy.stats import binomtest
 
 from causalft.analysis.diagnosis.classes import ClassReport, Confusion, worst_classes, worst_classes_line
 from causalft.data import ImageSet
-from causalft.diagnosis.classes_page import TITLE, class_section
 from causalft.errors import CausalFTError
+from causalft.pipelines.pages.diagnosis import TITLE, class_section
 from causalft.report.html import render_report, without_images
 
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from causalft.analysis.diagnosis import Diagnosis, diagnose, points
 from causalft.analysis.diagnosis import figures as draw
 from causalft.cli.diagnosis_tables import print_diagnosis
-from causalft.diagnosis.page import diagnosis_sections
-from causalft.fitting.page import write_fit_report
 from causalft.methods.priors import prior_caveat
+from causalft.pipelines.pages.diagnosis import diagnosis_sections
+from causalft.pipelines.pages.fit import write_fit_report
 from causalft.report.style import figure_style
 from causalft.runs.folder import Run, to_json
 

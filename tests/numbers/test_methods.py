@@ -7,8 +7,8 @@ import pytest
 
 from causalft.analysis.diagnosis.conclusion import interval_text
 from causalft.analysis.diagnosis.methods import compare_methods
-from causalft.diagnosis.methods_page import method_dots, method_table, paired_table
 from causalft.errors import CausalFTError
+from causalft.pipelines.pages.methods import method_dots, method_table, paired_table
 from causalft.report.style import figure_style, new_figure
 
 LABELS = np.repeat(np.arange(4), 100)

@@ -10,7 +10,7 @@ import pytest
 
 from causalft.analysis.diagnosis import Diagnosis, Interval, diagnose
 from causalft.analysis.diagnosis.no_conclusion import ModelFacts, facts_of, reasons_of_models
-from causalft.diagnosis.page import headline
+from causalft.pipelines.pages.diagnosis import headline
 from causalft.runs.folder import to_json
 
 NAMES = ("clip", "openclip", "metaclip")

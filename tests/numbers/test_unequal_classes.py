@@ -10,7 +10,6 @@ from causalft.analysis.diagnosis import diagnose
 from causalft.data.groups import balancing_weights
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.fitting.scores import mean_class_accuracy, score_correct
 from causalft.methods.estimators.fusion import (
     apply_temperature,
     fit_stratum_temperatures,
@@ -21,6 +20,7 @@ from causalft.methods.estimators.mixing import estimate_stratum_prior, fit_mixin
 from causalft.methods.estimators.sweep import sweep_heads
 from causalft.methods.priors import prior_on_validation
 from causalft.models.tuning.train import Recipe
+from causalft.pipelines.workflows.outcome import mean_class_accuracy, score_correct
 
 Q = np.array([0.6, 0.3, 0.1])  # the prior in the logits
 CODES = np.array(

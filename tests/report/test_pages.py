@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from causalft.analysis.confounding.verdict import HEADLINES, VERDICTS
-from causalft.diagnosis.page import headline
+from causalft.pipelines.pages.diagnosis import headline
 from causalft.report.html import place_name
 from causalft.scm.intervals import p_relation, p_words
 

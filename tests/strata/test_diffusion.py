@@ -12,8 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from causalft.confounding import prompt_check
-from causalft.confounding.prompt_check import check_prompts, diversity, name_cells, train_judge
 from causalft.errors import CausalFTError
 from causalft.models.pretraining import diffusion_training as diffusion_pretrain
 from causalft.models.pretraining import diffusion_training as diffusion_vae
@@ -34,6 +32,8 @@ from causalft.models.pretraining.mini_diffusion import (
     save_tokenizer,
     words_of,
 )
+from causalft.pipelines.workflows import check_images as prompt_check
+from causalft.pipelines.workflows.check_images import check_prompts, diversity, name_cells, train_judge
 from causalft.runs.folder import read_json
 from synthetic.generate import open_source
 from synthetic.objects import CLASSES, PARTS, render

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from causalft.errors import CausalFTError
-from causalft.strata.judge import clip_judge, open_judge
+from causalft.pipelines.workflows.check_images import clip_judge, open_judge
 from synthetic.prompts import default_prompts
 
 

@@ -9,7 +9,7 @@ from causalft.data.creatures import creatures_longtail
 from causalft.models.pretraining.creatures import MEMBERS
 from causalft.models.strata.cards import sha256_file
 from causalft.models.strata.zoo import mini_folder, open_zoo
-from causalft.strata.zoo_check import check_member
+from causalft.pipelines.workflows.zoo import check_member
 from synthetic.creatures import CLASS_NAMES, FACTORS, factor_law
 
 STRATA = ("clip", "openclip", "metaclip")

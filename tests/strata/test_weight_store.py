@@ -18,7 +18,7 @@ from causalft.errors import CausalFTError
 from causalft.models.strata.cards import sha256_file
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.models.weights.store import StoredFile, WeightStore, expected_sha256, weights_folder
-from causalft.strata.weight_transfer import describe_names, fetch, import_file, import_folder
+from causalft.pipelines.workflows.weights import describe_names, fetch, import_file, import_folder
 from tests.command_line import run, said
 
 

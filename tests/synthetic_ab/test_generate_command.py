@@ -99,7 +99,7 @@ def test_a_users_prompts_bring_their_classes(tmp_path, tiny):
 
 
 def test_the_classifier_of_renders_checks_the_pictures(tmp_path, monkeypatch):
-    import causalft.confounding.prompt_check as module
+    import causalft.pipelines.workflows.check_images as module
     from synthetic.objects import CLASSES
 
     sizes: list[int] = []

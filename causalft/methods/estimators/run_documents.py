@@ -92,7 +92,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FitConfig:
-    """``config`` of ``config.json``: the settings of :class:`causalft.fitting.FitSettings`, and the data's hashes."""
+    """``config`` of ``config.json``: the settings of :class:`causalft.pipelines.workflows.settings.FitSettings`, and the data's hashes."""
 
     strata: list[str]
     data: str

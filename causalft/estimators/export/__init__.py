@@ -1,8 +1,0 @@
-"""A fitted classifier for use without this package: ONNX, torch.export, or one file of tensors with its computation."""
-
-from __future__ import annotations
-
-from causalft.estimators.export.fused_model import FusedModel
-from causalft.estimators.export.write import FORMATS, Export, export_run
-
-__all__ = ["FORMATS", "Export", "FusedModel", "export_run"]

@@ -1,0 +1,8 @@
+"""A fitted classifier for use without this package: ONNX, torch.export, or one file of tensors with its computation."""
+
+from __future__ import annotations
+
+from causalft.pipelines.export.fused_model import FusedModel
+from causalft.pipelines.export.write import FORMATS, Export, export_run
+
+__all__ = ["FORMATS", "Export", "FusedModel", "export_run"]

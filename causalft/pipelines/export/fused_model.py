@@ -1,0 +1,214 @@
+"""The whole classifier as one PyTorch module: images in, fused and calibrated probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from causalft.errors import CausalFTError, nearest
+from causalft.models.features.crops import n_views
+from causalft.models.strata.stratum import Stratum
+from causalft.pipelines.export.preprocessing import PictureInput, picture_inputs
+
+if TYPE_CHECKING:
+    from causalft.methods.estimators.strata import StrataClassifier
+
+__all__ = ["FusedModel", "squares"]
+
+
+def squares(pictures: Tensor, size: int, view: str) -> Tensor:
+    """Cut pictures as :func:`causalft.models.features.crops.view_cut` does, after the shorter side was resized.
+
+    Parameters
+    ----------
+    pictures : Tensor
+        Shape (n, 3, height, width), no side shorter than ``size``; height and width may be symbols of a trace.
+    size : int
+    view : {"five-crop", "ten-crop"}
+
+    Returns
+    -------
+    Tensor
+        Shape (n_views * n, 3, size, size), one view after the other: the corners and the centre, then the same of the
+        mirror images.
+
+    Examples
+    --------
+    >>> squares(torch.zeros(2, 3, 20, 30), 16, "ten-crop").shape
+    torch.Size([20, 3, 16, 16])
+    """
+    # Chosen by number, not sliced: a trace cannot prove of every height and width that the middle lies inside.
+    steps = torch.arange(size, device=pictures.device)
+    rows, columns = (steps + _middle(pictures.shape[axis] - size) for axis in (2, 3))
+    found = []
+    for seen in (pictures, pictures.flip(-1)) if view == "ten-crop" else (pictures,):
+        for strip in (seen[:, :, :size], seen[:, :, seen.shape[2] - size :]):
+            found += [strip[..., :size], strip[..., strip.shape[3] - size :]]
+        found.append(seen.index_select(2, rows).index_select(3, columns))
+    return torch.cat(found)
+
+
+def _middle(spare: int) -> int:
+    """Half of the spare pixels, a half one to the even side, as torchvision rounds: in whole numbers for the trace."""
+    return spare // 2 + (spare % 2) * ((spare // 2) % 2)
+
+
+class FusedModel(nn.Module):
+    """P(Y | do(X)) of a fitted classifier: normalisation, image towers, heads, fusion (Eq. 7) and temperature.
+
+    The members are shared with the classifier, not copied, and set to eval mode.
+
+    Parameters
+    ----------
+    model : StrataClassifier
+        Fitted or loaded.
+    strata : sequence of str, optional
+        Keep only these. P(c) is renormalised over them. The temperature belongs to the fusion of *all* strata, so a
+        part of them is fused at temperature 1, and ``calibrated`` is False.
+    fused : bool
+        Whether the fused probabilities are among the outputs.
+
+    Attributes
+    ----------
+    names : list of str
+        The strata, in order.
+    strata : dict of str to Stratum
+    inputs : list of PictureInput
+        One for each geometry.
+    view : {"centre", "five-crop", "ten-crop"}
+        What of a picture the strata see, as in ``predict`` of the run.
+    outputs : list of str
+        ``probabilities`` (n, n_classes) if fused, and ``strata`` (n, n_strata, n_classes); rows sum to 1.
+    fusion : str
+    stratum_prior, stratum_temperatures : list of float
+        P(c), sums to 1; of each stratum before the fusion, 1 where none was fitted. ``strata`` is the output before it.
+    temperature : float
+    calibrated : bool
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown stratum, a fusion that has no such module, or kept strata of which none has weight.
+
+    References
+    ----------
+    Chen et al., "Rethinking the Bias of Foundation Model under Long-tailed Distribution", ICML 2025, Eq. 7.
+
+    Examples
+    --------
+    ``FusedModel(StrataClassifier.load("runs/a"))(torch.rand(2, 3, 40, 40))`` is a tuple of tensors of shapes (2, 60)
+    and (2, 3, 60).
+    """
+
+    prior: Tensor
+    stratum_temperature: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, model: StrataClassifier, strata: Sequence[str] | None = None, *, fused: bool = True
+    ) -> None:
+        super().__init__()
+        everyone = list(model.members_)
+        self.names = everyone if strata is None else list(strata)
+        for name in self.names:
+            if name not in everyone:
+                raise CausalFTError(f"the run has no stratum {name!r}; {nearest(name, everyone)}")
+        if not self.names or len(set(self.names)) < len(self.names):
+            raise CausalFTError("name each stratum to export once, as in --strata clip,openclip")
+        mixing = model.mixing_
+        if fused and mixing.fusion not in _FUSE:
+            raise CausalFTError(
+                f"the fusion {mixing.fusion!r} cannot be exported; {', '.join(_FUSE)} can, or use --no-fused"
+            )
+        members = [model.members_[name] for name in self.names]
+        self.members = nn.ModuleList(members)
+        self.fusion, self.fused = mixing.fusion, fused
+        self.outputs = ["probabilities", "strata"] if fused else ["strata"]
+        self.classes = [str(name) for name in model.classes_]
+
+        self.strata: dict[str, Stratum] = {name: model.members_[name].stratum for name in self.names}
+        # One choice of the run, so the same of all members.
+        self.view: str = getattr(members[0], "view", "centre")
+        self.inputs: list[PictureInput] = picture_inputs(self.strata, self.view)
+        self.input_of = [
+            next(number for number, entry in enumerate(self.inputs) if name in entry.strata)
+            for name in self.names
+        ]
+        kept = [everyone.index(name) for name in self.names]
+        weights = np.asarray(mixing.stratum_prior)[kept]
+        if fused and weights.sum() <= 0:
+            raise CausalFTError(f"P(c) of {', '.join(self.names)} is 0; keep a stratum with some weight")
+        self.stratum_prior: list[float] = (weights / (weights.sum() or 1.0)).tolist()
+        self.stratum_temperatures = [
+            float((mixing.stratum_temperatures or [1.0] * len(everyone))[k]) for k in kept
+        ]
+        self.calibrated = fused and set(self.names) == set(everyone)
+        self.temperature = float(mixing.temperature) if self.calibrated else 1.0
+        self.register_buffer("prior", torch.tensor(self.stratum_prior)[None, :, None])
+        self.register_buffer("stratum_temperature", torch.tensor(self.stratum_temperatures)[None, :, None])
+        for what in ("mean", "std"):
+            values = torch.tensor([getattr(stratum, what) for stratum in self.strata.values()])
+            self.register_buffer(what, values.float()[:, :, None, None])
+        self.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        return f"FusedModel({', '.join(self.names)}; {self.fusion}, {len(self.classes)} classes)"
+
+    def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
+        """Probabilities from pictures of shape (n, 3, size, size): uint8, or float on [0, 1].
+
+        With test-time crops the pictures have the shorter side of their input, (n, 3, height, width); the squares are
+        cut here, and their logits averaged.
+        """
+        scaled = [batch.float() / 255 if batch.dtype == torch.uint8 else batch.float() for batch in pictures]
+        log_p = []
+        for number, member in enumerate(self.members):
+            batch = (scaled[self.input_of[number]] - self.mean[number]) / self.std[number]
+            if self.view == "centre":
+                logits = member.predict(batch).float()  # type: ignore[operator]
+            else:
+                seen = squares(batch, self.strata[self.names[number]].image_size, self.view)
+                logits = member.predict(seen).float()  # type: ignore[operator]
+                logits = logits.unflatten(0, (n_views(self.view), -1)).mean(0)
+            log_p.append(logits.log_softmax(-1))
+        by_stratum = torch.stack(log_p, 1)
+        if not self.fused:
+            return (by_stratum.exp(),)
+        calibrated = (by_stratum / self.stratum_temperature).log_softmax(-1)
+        fused = _FUSE[self.fusion](calibrated, self.prior) / self.temperature
+        return fused.softmax(-1), by_stratum.exp()
+
+    def example(self, n: int = 2, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
+        """Random pictures for every input, from ``seed``; where a picture need be no square, it is none."""
+        generator = torch.Generator().manual_seed(seed)
+        found = []
+        for entry in self.inputs:
+            longer = 0 if entry.view == "centre" else 3 + 2 * (seed % 4)
+            sides = (entry.side, entry.side + longer) if seed % 2 == 0 else (entry.side + longer, entry.side)
+            pixels = torch.randint(0, 256, (n, 3, *sides), generator=generator)
+            found.append(pixels.to(dtype) if dtype == torch.uint8 else pixels.to(dtype) / 255)
+        return found
+
+
+def _mixture(log_p: Tensor, prior: Tensor) -> Tensor:
+    """log sum_c P(c) P(Y|b,c). A weight of 0 has no logarithm; the smallest float has, and counts for nothing."""
+    return torch.logsumexp(log_p + prior.clamp_min(torch.finfo(torch.float32).tiny).log(), 1)
+
+
+def _geometric(log_p: Tensor, prior: Tensor) -> Tensor:
+    """sum_c P(c) log P(Y|b,c), up to a constant for each picture."""
+    return (log_p * prior).sum(1)
+
+
+def _product(log_p: Tensor, prior: Tensor) -> Tensor:
+    """M sum_c P(c) log P(Y|b,c), up to a constant for each picture."""
+    return log_p.shape[1] * _geometric(log_p, prior)
+
+
+# The same formulas as causalft.methods.estimators.fusion, on logarithms and in float32.
+_FUSE = {"mixture": _mixture, "logit": _geometric, "product": _product}

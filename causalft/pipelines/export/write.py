@@ -1,0 +1,303 @@
+"""Export a run: trace its classifier, write it with its preprocessing, check what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalft.errors import CausalFTError, nearest
+from causalft.methods.estimators.run_documents import (
+    EXPORT_FORMATS,
+    PREDICTIONS,
+    folder_name,
+    open_fit,
+    portable,
+)
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.pipelines.export import standalone
+from causalft.pipelines.export.fused_model import FusedModel
+from causalft.pipelines.export.preprocessing import PictureInput
+from causalft.pipelines.export.to_onnx import run_onnx, write_onnx
+from causalft.pipelines.export.to_single_file import write_single_file
+from causalft.runs.files import sha256_file
+from causalft.runs.folder import Run, check_place, plain, system_error, write_json
+from causalft.runs.locks import writing
+from causalft.runs.progress import named
+
+__all__ = ["DTYPES", "Export", "FORMATS", "TOLERANCE", "export_run", "largest_difference", "trace"]
+
+
+DTYPES = {"float": torch.float32, "uint8": torch.uint8}
+"""What pictures may be: float32 on [0, 1], or uint8."""
+
+
+@named("tracing the model")
+def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgram:
+    """Return the program of a model, for any batch size.
+
+    Parameters
+    ----------
+    model : FusedModel
+    dtype : {"float", "uint8"}
+
+    Raises
+    ------
+    CausalFTError
+        If the model computes in half precision, or does what ``torch.export`` cannot follow.
+    """
+    if dtype not in DTYPES:
+        raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
+    low = [
+        name for name, value in model.state_dict().items() if value.dtype in (torch.float16, torch.bfloat16)
+    ]
+    if low:
+        raise CausalFTError(f"{low[0]} is in half precision; load the run in float32 to export it")
+    pictures = model.example(2, dtype=DTYPES[dtype])
+    batch = torch.export.Dim("batch", min=1)
+    # *pictures is one tuple of inputs for torch.export
+    shapes: Any = {"pictures": tuple({0: batch, **_sides(entry, k)} for k, entry in enumerate(model.inputs))}
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                program = torch.export.export(model, tuple(pictures), dynamic_shapes=shapes)
+            except (RuntimeError, ValueError):
+                # Python code such as len(batch) fixes the batch in a plain trace; the compiler's own reader, slower,
+                # follows it.
+                program = torch.export.export(model, tuple(pictures), dynamic_shapes=shapes, strict=True)
+    except Exception as error:  # torch raises many kinds for a model that it cannot follow
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise CausalFTError(f"torch.export cannot follow this model ({reason})") from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    program.example_inputs = None  # type: ignore[assignment]  # the one part of a .pt2 file that would be pickled
+    return program
+
+
+def _sides(entry: PictureInput, number: int) -> dict[int, Any]:
+    """Height and width, where the graph cuts squares from pictures of any shape."""
+    if entry.view == "centre":
+        return {}
+    names = {2: f"height_{number}", 3: f"width_{number}"}
+    return {axis: torch.export.Dim(name, min=entry.side) for axis, name in names.items()}
+
+
+def largest_difference(one: list[Tensor], other: list[Tensor]) -> float:
+    """Return max |a - b| over pairs of tensors of the same shapes."""
+    return float(torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max())
+
+
+FORMATS = EXPORT_FORMATS
+"""Format to the file's usual name."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability between the written file and the classifier."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The model.
+    files : list of pathlib.Path
+        All files: the model, ``preprocessor.json``, and what the format needs beside it.
+    about : dict
+        The description that is in the file too: classes, strata with hashes, inputs, outputs, fusion.
+    difference : float
+        Largest difference of a probability from the classifier, over random pictures in batches of 1 and 3.
+    """
+
+    path: Path
+    files: list[Path]
+    about: dict[str, Any]
+    difference: float
+
+
+def export_run(
+    folder: str | os.PathLike[str],
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    strata: Sequence[str] | None = None,
+    fused: bool = True,
+    dtype: str = "float",
+) -> Export:
+    """Export the classifier of a complete ``fit`` run.
+
+    Parameters
+    ----------
+    folder : path
+    to : {"onnx", "torch-export", "single-file"}
+    out : path, optional
+        The model's file; by default ``export/FORMAT/model.*`` in the run.
+    strata : sequence of str, optional
+        Export only these (see :class:`FusedModel`).
+    fused : bool
+        Whether the fused probabilities are among the outputs.
+    dtype : {"float", "uint8"}
+        Of the pictures: float32 on [0, 1], or uint8.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown format, a run that cannot be loaded, a file that is there already, a model that the format
+        cannot hold, or a written file that does not give the same probabilities.
+    """
+    if to not in FORMATS:
+        raise CausalFTError(f"no export format {to!r}; {nearest(to, FORMATS)}")
+    if dtype not in DTYPES:
+        raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
+    run = open_fit(folder)
+    path = Path(out) if out is not None else run.path / "export" / to / FORMATS[to]
+    suffix = Path(FORMATS[to]).suffix
+    if path.suffix != suffix:
+        raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {path.name}{suffix}")
+    check_place(path)
+    with writing(path):
+        return _export(run, to, path, strata, fused, dtype)
+
+
+def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: bool, dtype: str) -> Export:
+    model = FusedModel(_load(run), strata, fused=fused)
+    about = _about(run, model, dtype)
+    program = trace(model, dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Everything is written and checked in a folder beside the target, and moved only when it is right.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
+        place = Path(temporary) / path.name
+        try:
+            _write(to, program, model, about, place)
+        except Exception as error:
+            number = system_error(error)
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number), os.fspath(path)) from error
+        difference = _check(to, place, model, dtype)
+        write_json(
+            place.with_name("preprocessor.json"), {key: about[key] for key in ("inputs", "normalisation")}
+        )
+        made = sorted(item.name for item in Path(temporary).iterdir())
+        for name in made:
+            # another export of the same geometry may share the folder
+            if (path.parent / name).exists() and not _same(path.parent / name, Path(temporary) / name):
+                raise CausalFTError(f"{path.parent / name} exists; choose another --out, or remove it")
+        umask = os.umask(0)
+        os.umask(umask)
+        for name in made:
+            (Path(temporary) / name).chmod(0o666 & ~umask)
+            os.replace(Path(temporary) / name, path.parent / name)
+    return Export(path, [path.parent / name for name in made], about, difference)
+
+
+def _load(run: Run) -> StrataClassifier:
+    """The classifier in float32, with LoRA and scale-and-shift folded into the weights."""
+    model = StrataClassifier.load(run.path, device="cpu", precision="fp32", progress=False)
+    for member in model.members_.values():
+        member.tuned.merge()
+    return model
+
+
+@named("writing the model file")
+def _write(
+    to: str, program: torch.export.ExportedProgram, model: FusedModel, about: dict[str, Any], path: Path
+) -> None:
+    text = {"causalft": json.dumps(about, ensure_ascii=False)}
+    if to == "onnx":
+        write_onnx(program, model, {**text, "classes": json.dumps(model.classes, ensure_ascii=False)}, path)
+    elif to == "torch-export":
+        torch.export.save(program, path, extra_files={"causalft.json": text["causalft"]})
+    else:
+        write_single_file(program, text, path)
+        shutil.copyfile(standalone.__file__, path.with_name("model.py"))
+
+
+@named("checking the file against the classifier")
+def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
+    """Largest difference from the classifier; more than the tolerance is an error and nothing is kept."""
+    found = []
+    for n in (1, 3):
+        pictures = model.example(n, dtype=DTYPES[dtype], seed=n)
+        with torch.inference_mode():
+            wanted = list(model(*pictures))
+        found.append(largest_difference(wanted, _run(to, path, pictures)))
+    largest = float(np.max(found))  # NaN stays NaN
+    if not largest <= TOLERANCE:
+        raise CausalFTError(
+            f"the {to} file gives probabilities that differ by {largest:.2g}; it was not kept: use another format"
+        )
+    return largest
+
+
+def _run(to: str, path: Path, pictures: list[Tensor]) -> list[Tensor]:
+    if to == "onnx":
+        return run_onnx(path, pictures)
+    if to == "torch-export":
+        with torch.inference_mode():
+            return list(torch.export.load(path).module()(*pictures))
+    return list(standalone.load(path)(*pictures))
+
+
+def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
+    """The description of an export: what it is made of, and how to call it."""
+    from causalft.version import __version__
+
+    strata = []
+    for name, stratum in model.strata.items():
+        files = sorted((run.path / "strata" / folder_name(name)).glob("*.safetensors"))
+        strata.append(
+            {
+                "name": name,
+                "source": stratum.source,
+                "sha256": stratum.sha256,
+                "size": stratum.image_size,
+                "tuned": {file.name: sha256_file(file) for file in files if file.name != PREDICTIONS},
+            }
+        )
+    n_classes, n_strata = len(model.classes), len(model.names)
+    shapes = {"probabilities": ["batch", n_classes], "strata": ["batch", n_strata, n_classes]}
+    about = plain(
+        {
+            "causalft": __version__,
+            "torch": str(torch.__version__),
+            "classes": model.classes,
+            "strata": strata,
+            "inputs": [entry.document(str(DTYPES[dtype]).removeprefix("torch.")) for entry in model.inputs],
+            # of several crops the model averages the logits, as the run does
+            "view": model.view,
+            "outputs": [{"name": name, "shape": shapes[name]} for name in model.outputs],
+            "normalisation": {
+                "where": "inside the model: give pictures as they are",
+                "strata": {
+                    name: {"mean": list(stratum.mean), "std": list(stratum.std)}
+                    for name, stratum in model.strata.items()
+                },
+            },
+            "fusion": {
+                "fusion": model.fusion if model.fused else None,
+                "stratum_prior": dict(zip(model.names, model.stratum_prior, strict=True)),
+                "stratum_temperatures": dict(zip(model.names, model.stratum_temperatures, strict=True)),
+                "temperature": model.temperature,
+                "calibrated": model.calibrated,
+            },
+        }
+    )
+    # a zoo folder's path is in the source of its members
+    return json.loads(portable(json.dumps(about), run.config))
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.is_file() and one.read_bytes() == other.read_bytes()

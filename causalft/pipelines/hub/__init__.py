@@ -1,0 +1,33 @@
+"""A run on a model hub: its files in the hub's layout, with hashes, sent and fetched through huggingface_hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from causalft.methods.estimators.run_documents import stored_precision
+from causalft.pipelines.hub.fetch import install, pull
+from causalft.pipelines.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
+from causalft.pipelines.hub.send import push
+from causalft.runs.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from causalft.pipelines.hub.half import HalfChange, half_change, half_files
+
+__all__ = [
+    "ADAPTER_BYTES",
+    "MANIFEST",
+    "HalfChange",
+    "half_change",
+    "half_files",
+    "install",
+    "layout",
+    "pull",
+    "push",
+    "stored_precision",
+    "write_layout",
+]
+
+# These need PyTorch.
+_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.methods.estimators.hub.half")
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,271 @@
+"""Fetch a run from a hub or a folder in its layout: hashes checked, no pickle, nothing that the manifest omits."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from causalft.errors import CausalFTError
+from causalft.methods.estimators.run_documents import open_fit
+from causalft.models.weights.file import file_kind
+from causalft.models.weights.store import quiet_hub
+from causalft.pipelines.hub.errors import hub_error
+from causalft.pipelines.hub.layout import MANIFEST, check_safetensors, check_tuned_files, digest
+from causalft.runs.documents import check_shape
+from causalft.runs.folder import Run, check_place, read_json, write_json
+from causalft.runs.locks import writing
+
+__all__ = ["PAGE", "install", "pull"]
+
+PAGE = "report.html"
+"""The page of a run. It is sent and never installed: HTML from a hub may hold anything."""
+
+_OF_A_RUN = (
+    r"(config|metrics)\.json|report\.html",
+    r"figures/[^/]+\.png",
+    r"strata/[^/]+/(adapter|head|gla)\.safetensors",
+    r"zoo/[^/]+\.(json|safetensors)",
+)
+_LARGEST = 200_000_000  # bytes of a document or a figure
+
+_PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+# The first bytes of a pickle (protocols 2 to 5) and of a zip, which is what torch.save writes.
+_PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+
+def pull(
+    source: str,
+    to: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    weights: Mapping[str, str] | None = None,
+    api: Any = None,
+) -> Run:
+    """Fetch a run by OWNER/NAME, or from a local folder in the same layout, and make a run folder of it.
+
+    Parameters
+    ----------
+    source : str
+        A folder if there is one of that name, else OWNER/NAME.
+    to : path
+        A new or empty folder.
+    revision : str, optional
+        Branch, tag or commit.
+    data, weights
+        As in :func:`install`.
+    api : huggingface_hub.HfApi, optional
+
+    Raises
+    ------
+    CausalFTError
+        If it cannot be fetched, holds pickles, or is not what its manifest says.
+    """
+    _check_free(Path(to))
+    if Path(source).is_dir():
+        if revision is not None:
+            raise CausalFTError("--revision goes with OWNER/NAME, not with a folder")
+        return install(source, to, data=data, weights=weights)
+    with writing(to):
+        found = Path(_fetched(source, revision, api))
+        # the hub's cache links its files into a folder of blobs beside it, and nowhere else
+        within = found.parent.parent if found.parent.name == "snapshots" else found
+        return _install(found, to, data, weights, within)
+
+
+def _fetched(source: str, revision: str | None, api: Any) -> str:
+    """Fetch the files of a run from the hub into its cache; return the folder."""
+    if source.count("/") != 1 or source.startswith((".", "/", "~")) or not all(source.split("/")):
+        raise CausalFTError(f"{source!r} is neither a folder nor OWNER/NAME on the hub")
+    import huggingface_hub
+
+    hub = huggingface_hub.HfApi() if api is None else api
+    try:
+        with quiet_hub():
+            names = hub.list_repo_files(source, revision=revision, repo_type="model")
+        _refuse_pickles(names, source)
+        if MANIFEST not in names:
+            raise CausalFTError(f"{source} is no run of causalft (it has no {MANIFEST})")
+        found = hub.snapshot_download(
+            source,
+            revision=revision,
+            repo_type="model",
+            allow_patterns=["*.json", "*.safetensors", "*.md", "*.png"],
+        )
+    except Exception as error:  # whatever the client raises ends in one line
+        raise hub_error(error, source, "pull") from error
+    return str(found)
+
+
+def install(
+    source: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    weights: Mapping[str, str] | None = None,
+) -> Run:
+    """Check a folder in hub layout and make a run folder of it, whole or not at all.
+
+    Parameters
+    ----------
+    source : path
+    to : path
+        A new or empty folder.
+    data : path, optional
+        Where the images of the run lie here, so that ``evaluate`` finds its test split.
+    weights : mapping of str to path, optional
+        Local weights files of strata of the pretrained zoo.
+
+    Raises
+    ------
+    CausalFTError
+        If a file is missing, changed, a pickle, or outside the folder.
+    """
+    with writing(to):
+        return _install(Path(source), to, data, weights, Path(source))
+
+
+def _install(
+    folder: Path,
+    to: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None,
+    weights: Mapping[str, str] | None,
+    within: Path,
+) -> Run:
+    target = Path(to)
+    _check_free(target)
+    files = _manifest(folder)
+    _refuse_pickles((path.relative_to(folder).as_posix() for path in folder.rglob("*")), str(folder))
+    for name, listed in files.items():
+        _check_file(folder, name, within)
+        if (folder / name).stat().st_size != listed["bytes"] or digest(folder / name) != listed["sha256"]:
+            raise CausalFTError(
+                f"{folder}: {name} is not the file of the manifest (its size or sha256 differs); fetch it again"
+            )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        staged = Path(temporary) / "run"
+        for name in [*files, *(["README.md"] if _has_card(folder, within) else [])]:
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, staged / name)
+        _settle(staged, target, data, weights or {})
+        _check_staged(staged, target)
+        if target.exists():
+            target.rmdir()
+        os.replace(staged, target)
+    return open_fit(target)
+
+
+def _settle(
+    staged: Path, target: Path, data: str | os.PathLike[str] | None, weights: Mapping[str, str]
+) -> None:
+    """Point the configuration at this machine: its own minis, its weights files, the images if they are here."""
+    document = read_json(staged / "config.json")
+    config = document.get("config", {}) if isinstance(document, dict) else {}
+    if not isinstance(config, dict) or "strata" not in config:
+        raise CausalFTError("config.json is not that of a fit run")
+    unknown = [name for name in weights if name not in config["strata"]]
+    if unknown:
+        raise CausalFTError(f"--weights {unknown[0]}=...: the run's strata are {', '.join(config['strata'])}")
+    if (staged / "zoo").is_dir():
+        config["zoo"] = os.path.abspath(target / "zoo")
+    # a file of the other machine is looked for by its name in the zoo, and its hash is checked when it is loaded
+    config["weights"] = {name: os.path.abspath(os.path.expanduser(file)) for name, file in weights.items()}
+    if data is not None:
+        config["data"] = os.path.abspath(os.path.expanduser(data))
+    write_json(staged / "config.json", document)
+
+
+def _check_file(folder: Path, name: str, within: Path) -> None:
+    """Refuse a file that is missing, leads out of the folder, is too large, or is not what its name says."""
+    path = folder / name
+    if not path.resolve().is_relative_to(within.resolve()):
+        raise CausalFTError(f"{folder}: {name} is a link that leads out of the folder; it was not read")
+    if not path.is_file():
+        what = "no regular file" if path.exists() else "missing"
+        raise CausalFTError(f"{folder}: {name} is {what}; fetch it again")
+    size = path.stat().st_size
+    if path.suffix != ".safetensors" and size > _LARGEST:
+        raise CausalFTError(
+            f"{folder}: {name} has {size / 1e6:,.0f} MB, more than any document of a run; it was not read"
+        )
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if start.startswith(_PICKLED) or (path.suffix == ".safetensors" and file_kind(path) == "pickle"):
+        raise CausalFTError(f"{folder}: {name} is a pickle in disguise; it was not read")
+    if path.suffix == ".safetensors":
+        check_safetensors(path)
+    elif path.suffix == ".png" and start != b"\x89PNG\r\n\x1a\n":
+        raise CausalFTError(f"{folder}: {name} is no PNG image; it was not read")
+    elif path.suffix == ".json":
+        read_json(path)
+
+
+def _has_card(folder: Path, within: Path) -> bool:
+    if not os.path.lexists(folder / "README.md"):
+        return False
+    _check_file(folder, "README.md", within)
+    return True
+
+
+def _check_staged(staged: Path, target: Path) -> None:
+    """What was fetched must be a whole run; a message names the place that it would have had."""
+    try:
+        run = open_fit(staged)
+        check_tuned_files(run)
+    except CausalFTError as error:
+        raise CausalFTError(str(error).replace(os.fspath(staged), os.fspath(target))) from None
+
+
+@dataclass(frozen=True)
+class _Listed:
+    sha256: str
+    bytes: int
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the manifest lists, the page of the other machine left out: HTML of others is not installed."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise CausalFTError(f"{folder} is no run in hub layout (it has no {MANIFEST})")
+    document = read_json(manifest)
+    files = document.get("files") if isinstance(document, dict) else None
+    if (
+        not isinstance(files, dict)
+        or document.get("format") != 1
+        or not {"config.json", "metrics.json"} <= set(files)
+    ):
+        raise CausalFTError(f"{manifest} does not list the files of a run")
+    for name in files:
+        path = PurePosixPath(name)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or any(sign in name for sign in "\\:\0")
+            or str(path) != name
+        ):
+            raise CausalFTError(f"{manifest} names {name!r}, which is outside the folder; it was not read")
+        if not any(re.fullmatch(pattern, name) for pattern in _OF_A_RUN):
+            raise CausalFTError(f"{manifest} names {name!r}, which is no file of a run; it was not read")
+    check_shape(files, dict[str, _Listed], manifest, at="files")
+    return {name: listed for name, listed in files.items() if name != PAGE}
+
+
+def _refuse_pickles(names: Iterable[str], place: str) -> None:
+    found = sorted(name for name in names if PurePosixPath(name).suffix.lower() in _PICKLES)
+    if found:
+        raise CausalFTError(
+            f"{place} holds a pickle ({found[0]}), which can run code when it is read; nothing was fetched"
+        )
+
+
+def _check_free(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise CausalFTError(f"{target} is not an empty folder; choose another --to")
+    check_place(target / MANIFEST)

@@ -1,0 +1,412 @@
+"""The sections of a diagnosis on a page: conclusion, imbalance, groups, controls, priors, worst classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from causalft.analysis.diagnosis import figures as draw
+from causalft.analysis.diagnosis.classes import ClassReport
+from causalft.analysis.diagnosis.conclusion import change, interval_text, p_text, points
+from causalft.analysis.diagnosis.result import BeforeAfter
+from causalft.data.image_set import ImageSet
+from causalft.errors import CausalFTError
+from causalft.methods.priors import prior_caveats
+from causalft.models.strata.zoo import pretraining_losses
+from causalft.report.drawing import draw as drawn
+from causalft.report.drawing import thumbnail_uri
+from causalft.report.html import Card, Figure, Section, Table, Thumbnail
+from causalft.report.style import figure_style
+from causalft.scm.intervals import interval_text as written
+
+__all__ = [
+    "TITLE",
+    "class_cards",
+    "class_section",
+    "class_table",
+    "diagnosis_sections",
+    "draw_figures",
+    "headline",
+]
+
+
+Metrics = Mapping[str, Any]
+_GROUPS = ("many", "medium", "few")
+
+# file -> (who draws it, caption)
+_FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
+    "imbalance": (
+        draw.imbalance_before_after,
+        "How much better a model does on the classes its own pre-training had many of than on those it had few of, "
+        "beyond what models with other priors show on the same classes. The control fuses models of one prior.",
+    ),
+    "cross_gap": (
+        draw.cross_gap_heat,
+        "P-many minus P-few accuracy of each model (row) on the groups by each prior (column), with 95 % intervals. A "
+        "large diagonal beside a small rest is parameter imbalance; a large column is class difficulty.",
+    ),
+    "slope": (
+        draw.slope_plot,
+        "Class accuracy with class difficulty taken out, against the estimated pre-training prior. One point is one "
+        "class under the prior of one stratum; before fusion its accuracy is that stratum's, after it the fusion's.",
+    ),
+    "class_profiles": (
+        draw.class_profiles,
+        "Accuracy of each class (points) and its running mean (line), classes sorted by each estimated prior.",
+    ),
+    "prior_groups": (
+        draw.prior_group_bars,
+        "Accuracy by the estimated pre-training prior: a stratum alone on its own groups, and the fusion on the same.",
+    ),
+    "data_groups": (draw.data_group_bars, "Accuracy by the number of downstream training images of a class."),
+    "groups": (
+        draw.group_heat_tables,
+        "Accuracy in percent by training count (rows) and by prior (columns).",
+    ),
+}
+
+
+def headline(metrics: Metrics) -> str:
+    """The answer of a diagnosis in one short sentence: what fusion does to parameter imbalance.
+
+    Examples
+    --------
+    >>> value = {"estimate": 0.12, "ci95": [0.1, 0.14], "p": 0.0}
+    >>> after = {"estimate": 0.05, "ci95": [0.03, 0.07], "p": 0.0}
+    >>> fall = {"estimate": 0.57, "ci95": [0.47, 0.68], "p": 0.0}
+    >>> headline({"own_minus_off_gap": {"before": value, "after": after, "fall": fall}})
+    'Fusion lowers parameter imbalance from 12.0 to 5.0 points.'
+    """
+    measure = BeforeAfter.from_json(metrics["own_minus_off_gap"])
+    if metrics.get("no_conclusion"):
+        return "This run allows no conclusion on parameter imbalance."
+    if not measure.before.exists:
+        return "Parameter imbalance cannot be told from class difficulty here."
+    if not measure.before.low > 0:
+        return "No parameter imbalance is shown here."
+    before, after = (f"{100 * value.estimate:.1f}" for value in (measure.before, measure.after))
+    if measure.fall.excludes_zero:
+        verb = "lowers" if measure.fall.estimate > 0 else "raises"
+        return f"Fusion {verb} parameter imbalance from {before} to {after} points."
+    return f"Parameter imbalance: {before} points in single models, {after} after fusion, no clear change."
+
+
+def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
+    """Draw every figure that the metrics allow into ``folder``; what has no number is left out.
+
+    Returns
+    -------
+    dict
+        Name to the figure for a page.
+    """
+    identified = metrics["own_minus_off_gap"]["before"] is not None
+    figures = {}
+    for name, (function, caption) in _FIGURES.items():
+        if not identified and name in ("imbalance", "slope"):
+            continue
+        with figure_style():
+            axes = function(metrics)
+            first = axes[0] if isinstance(axes, list) else axes
+            drawing = drawn(first.figure, Path(folder) / f"{name}.png")
+        figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
+    return figures
+
+
+def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
+    """Draw the figures of a diagnosis and return its sections of a page.
+
+    Parameters
+    ----------
+    metrics : mapping
+        The document of ``metrics.json``.
+    figures_dir : Path
+        Where the pictures go.
+
+    Returns
+    -------
+    list of Section
+    """
+    figures = draw_figures(metrics, figures_dir)
+
+    def shown(*names: str) -> list[Figure]:
+        return [figures[name] for name in names if name in figures]
+
+    return [
+        Section(
+            "Parameter imbalance, before and after",
+            tables=[_measures(metrics)],
+            figures=shown("imbalance", "cross_gap"),
+        ),
+        Section(
+            "Class by class",
+            ["What remains of a slope here is what the pre-training does to single classes."],
+            figures=shown("slope", "class_profiles"),
+        ),
+        Section(
+            "Groups",
+            [
+                "D groups: more than 100, 20 to 100, fewer than 20 training images. P groups: the 30 % of classes "
+                "with the largest estimated prior, the next 30 %, the last 40 %. Accuracies are means over classes."
+            ],
+            tables=[_groups(metrics)],
+            figures=shown("prior_groups", "data_groups", "groups"),
+        ),
+        Section(
+            "Is it just an ensemble?",
+            [
+                "Every row is an accuracy on the same test images. Fusing seeds of one model is an ordinary ensemble: "
+                "what it gains too is not due to the strata, and what it does to the P gap is its share of that."
+            ],
+            tables=[_controls(metrics), _paired(metrics)],
+        ),
+        Section(
+            "How to read the estimated prior",
+            [
+                "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
+                "explains labelled validation images best (GLA).",
+                *prior_caveats(pretraining_losses(metrics)),
+            ],
+            tables=[_priors(metrics), *_adjusted(metrics)],
+        ),
+    ]
+
+
+def _measures(metrics: Metrics) -> Table:
+    rows = []
+    for title, key in (
+        ("own P gap (raw)", "P_gap"),
+        ("own P gap beyond class difficulty", "own_minus_off_gap"),
+        ("slope on log prior, per factor 100", "prior_slope"),
+    ):
+        concluded = not metrics.get("no_conclusion")
+        rows.append([title, *_before_after(metrics[key], concluded)])
+        for name, control in metrics["controls"].items():
+            if key in control:
+                rows.append([f"    the same, control {name}", *_before_after(control[key], concluded)])
+    rows.append(
+        [
+            "fused gap minus mean of its members' gaps",
+            "",
+            interval_text(metrics["fused_minus_members_gap"]),
+            "",
+        ]
+    )
+    return Table(
+        ["measure (points, 95 % interval)", "single models", "fused", "change"],
+        rows,
+        "Parameter imbalance, mean over the strata's priors.",
+    )
+
+
+def _before_after(measure: Metrics, concluded: bool) -> list[str]:
+    """Before, after and the relative change: a change is a conclusion."""
+    return [
+        interval_text(measure["before"]),
+        interval_text(measure["after"]),
+        change(BeforeAfter.from_json(measure)) if concluded else "",
+    ]
+
+
+def _groups(metrics: Metrics) -> Table:
+    rows = []
+    for name, scores in metrics["strata"].items():
+        rows.append([name, name, *_cells(scores["D"]), *_cells(scores["P"])])
+    for prior in metrics["strata"]:
+        rows.append(["fused", prior, *_cells(metrics["fused"]["D"]), *_cells(metrics["fused"]["P"][prior])])
+    columns = ["model", "prior of", *(f"D-{g}" for g in _GROUPS), *(f"P-{g}" for g in _GROUPS)]
+    return Table(columns, rows, "Accuracy in percent.")
+
+
+def _controls(metrics: Metrics) -> Table:
+    rows = [[name, *_accuracy(scores)] for name, scores in metrics["strata"].items()]
+    rows.append(["fused", *_accuracy(metrics["fused"])])
+    for name, control in metrics["controls"].items():
+        label = name.replace("_", " ")
+        if name == "best_single":
+            label = f"best single by {control['chosen_on']}: {control['name']}"
+        elif "members" in control:
+            label = f"control {name}: {', '.join(control['members'])}"
+        rows.append([label, *_accuracy(control)])
+    return Table(["model", "accuracy (%)", "95 % interval"], rows, "Overall accuracy.")
+
+
+_PAIRED = {
+    "fused_minus_best_single": "fused minus the single stratum that is best on the test set",
+    "fused_minus_chosen_single": "fused minus the single stratum that validation chose",
+    "fused_minus_mean_single": "fused minus the mean of the strata: the gain",
+    "fused_minus_logit_mean": "fused minus the mean of log-probabilities",
+    "fused_minus_control": "fused strata minus fused control",
+    "fused_minus_control_gain": "gain of the strata minus gain of the control",
+}
+
+
+def _paired(metrics: Metrics) -> Table:
+    rows = [
+        [_PAIRED.get(name, name.replace("_", " ")), interval_text(value), p_text(value["p"])]
+        for name, value in metrics["paired"].items()
+    ]
+    return Table(["difference (points)", "95 % interval", "p"], rows, "Paired over the test images.")
+
+
+def _priors(metrics: Metrics) -> Table:
+    rows = []
+    for name, scores in metrics["strata"].items():
+        prior = list(scores["label_prior"])
+        spearman = scores.get("prior_spearman")
+        truth = scores.get("true_label_prior")
+        rows.append(
+            [
+                name,
+                f"{100 * max(prior):.2g} %",
+                f"{100 * min(prior):.2g} %",
+                f"{max(prior) / min(prior):.0f}",
+                "not known" if truth is None else f"{max(truth) / min(truth):.0f}",
+                "not known" if spearman is None else f"{spearman:.2f}",
+            ]
+        )
+    columns = ["stratum", "largest", "smallest", "imbalance", "true imbalance", "Spearman with the truth"]
+    return Table(columns, rows, "Estimated label priors.")
+
+
+def _adjusted(metrics: Metrics) -> list[Table]:
+    """What it is worth to take the estimate out of the logits; no table where a document does not say."""
+    if not all("zero_shot" in scores for scores in metrics["strata"].values()):
+        return []
+    everyone = {**metrics["strata"], "fused": metrics["fused"]}
+    by_gla = all(scores.get("gla") for scores in metrics["strata"].values())
+    beside = any("gla_ft" in scores for scores in everyone.values())
+    columns = ["model", "zero-shot", "GLA-ZS", "GLA-FT" if by_gla else "tuned"]
+    columns += ["GLA-FT", "GLA-FT minus tuned"] if beside else []
+    rows = []
+    for name, scores in everyone.items():
+        before, adjusted = scores.get("zero_shot"), scores.get("gla_ft")
+        row = (
+            [name, "", ""]
+            if before is None
+            else [name, *map(_percent, (before["accuracy"], before["gla_accuracy"]))]
+        )
+        row.append(_percent(scores["accuracy"]))
+        if adjusted is not None:
+            row += [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]
+        rows.append(row + [""] * (len(columns) - len(row)))
+    caption = "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q"
+    if by_gla or beside:
+        caption += (
+            ". GLA-FT: the same plus the tuned logits, less the class prior of the training set where the loss left it "
+            f"in; {'so all strata of this run predict' if by_gla else 'no stratum of this run predicts so'}"
+        )
+    return [Table(columns, rows, f"{caption}.")]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _accuracy(scores: Metrics) -> list[str]:
+    accuracy, _, interval = written(scores["accuracy"], scores["ci95"], scores.get("reason", "")).partition(
+        " "
+    )
+    return [accuracy.rstrip(","), interval]
+
+
+def _cells(groups: Mapping[str, float | None]) -> list[str]:
+    return ["none" if groups[g] is None else f"{100 * groups[g]:.1f}" for g in _GROUPS]  # type: ignore[operator]
+
+
+TITLE = "Which of my classes?"
+
+N_CARDS = 6
+"""Classes that are shown with images: at most 36 images of a few kilobytes."""
+
+
+def class_section(
+    reports: Sequence[ClassReport],
+    single: str,
+    test: ImageSet | None = None,
+    train: ImageSet | None = None,
+) -> Section:
+    """The worst classes by name, with images where the image sets are given.
+
+    Parameters
+    ----------
+    reports : sequence of ClassReport
+        Of :func:`causalft.analysis.diagnosis.classes.worst_classes`.
+    single : str
+        Name of the stratum that ``zero_shot`` and ``single`` are the accuracies of.
+    test, train : ImageSet, optional
+        The sets that the rows of ``misses`` and ``examples`` count in.
+    """
+    if not reports:
+        return Section(TITLE, ["The fused model recognises every test image of every class."])
+    return Section(
+        TITLE,
+        [
+            "The classes that the fused model recognises worst, worst first. With few test images an interval is wide, "
+            "and the order of the classes is uncertain."
+        ],
+        tables=[class_table(reports, single)],
+        cards=class_cards(reports, test, train),
+    )
+
+
+def class_table(reports: Sequence[ClassReport], single: str) -> Table:
+    """One row per class: groups, accuracies in percent with 95 % intervals, and what it is taken for."""
+    strata = list(reports[0].P)
+    before = reports[0].zero_shot.exists
+    columns = [
+        "class",
+        *([f"{single}, zero-shot"] if before else []),
+        f"{single}, tuned",
+        "fused",
+        "taken for",
+    ]
+    columns += ["D", f"P by {' / '.join(strata)}", "trained on", "tested on"]
+    rows = []
+    for report in reports:
+        row = [report.name, *([points(report.zero_shot)] if before else []), points(report.single)]
+        row += [points(report.fused), _taken_for(report), report.D, " / ".join(report.P.values())]
+        rows.append([*row, str(report.n_train), str(report.n_test)])
+    caption = "Accuracy in percent with 95 % intervals over test images; numbers of training and test images."
+    return Table(columns, rows, caption)
+
+
+def class_cards(
+    reports: Sequence[ClassReport], test: ImageSet | None, train: ImageSet | None, most: int = N_CARDS
+) -> list[Card]:
+    """A card per class: the test images most surely taken for another class, and training images beside them."""
+    cards = []
+    for report in reports[:most]:
+        rows: list[tuple[str, list[Thumbnail]]] = []
+        if test is not None:
+            missed = [
+                _thumbnail(
+                    test,
+                    miss.row,
+                    f"{100 * miss.probability:.0f} % {miss.taken_for}",
+                    f"test image of {report.name}, taken for {miss.taken_for}",
+                )
+                for miss in report.misses
+            ]
+            rows.append(("Test images most surely taken for another class:", missed))
+        if train is not None:
+            shown = [
+                _thumbnail(train, row, "", f"training image of {report.name}") for row in report.examples
+            ]
+            rows.append(("In training:", shown))
+        if any(images for _, images in rows):
+            right = f"{points(report.fused)} % of {report.n_test} test images recognised."
+            taken = f" Taken for {_taken_for(report)}." if report.confused_with else ""
+            cards.append(Card(report.name, [right + taken], rows))
+    return cards
+
+
+def _taken_for(report: ClassReport) -> str:
+    return ", ".join(f"{other.name} ({100 * other.share:.0f} %)" for other in report.confused_with)
+
+
+def _thumbnail(images: ImageSet, row: int, caption: str, alt: str) -> Thumbnail:
+    try:
+        return Thumbnail(thumbnail_uri(images.image(row)), caption, alt)
+    except CausalFTError:  # predictions came from the cache, and the file has gone since
+        return Thumbnail("", f"{caption} (cannot be read)".strip(), alt)

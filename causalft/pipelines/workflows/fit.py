@@ -1,0 +1,223 @@
+"""The run itself: strata, then controls, then diagnosis and report, each written so that it resumes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from causalft.analysis.diagnosis import Diagnosis
+from causalft.analysis.diagnosis.classes import ClassReport
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.splits import Splits
+from causalft.methods.adaptation.members import fit_member, folder_name
+from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.leakage import write_seen
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.processes import is_main_process
+from causalft.pipelines.pages.fit import write_fit_report
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.outcome import class_reports, diagnose_run, write_predictions
+from causalft.pipelines.workflows.settings import FitSettings, control_members, describe_control
+from causalft.runs.folder import Run, made_record, no_empty_run
+from causalft.runs.locks import writing
+from causalft.runs.notebook import ShownAsTable
+
+__all__ = ["FittedRun", "run_fit"]
+
+
+@dataclass(frozen=True, repr=False)
+class FittedRun(ShownAsTable):
+    """What :func:`run_fit` gives back.
+
+    Attributes
+    ----------
+    run : Run
+    metrics : dict
+        The document of ``metrics.json``.
+    diagnosis : Diagnosis
+    worst_classes : tuple of ClassReport
+        The classes that the fused model recognises worst, worst first.
+    """
+
+    run: Run
+    metrics: dict[str, Any]
+    diagnosis: Diagnosis
+    worst_classes: tuple[ClassReport, ...] = ()
+
+    def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        return self.diagnosis._table()
+
+    def __repr__(self) -> str:
+        return f"FittedRun({str(self.run.path)!r}, accuracy {100 * self.metrics['fused']['accuracy']:.1f} %)"
+
+
+def run_fit(
+    settings: FitSettings,
+    out: str | os.PathLike[str],
+    *,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> FittedRun:
+    """Fit, diagnose and report; the run folder holds everything, and an interrupted run goes on where it stopped.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    out : path
+    progress : bool, optional
+    say : callable
+        Receives a line for every step.
+
+    Returns
+    -------
+    FittedRun
+
+    Raises
+    ------
+    CausalFTError
+        For anything wrong with the settings, the data, the weights or the folder.
+    """
+    with writing(out if is_main_process() else None), no_empty_run(out):
+        return _run_fit(settings, out, progress, say)
+
+
+def _run_fit(
+    settings: FitSettings,
+    out: str | os.PathLike[str],
+    progress: bool | None,
+    say: Callable[[str], None],
+) -> FittedRun:
+    started = time.perf_counter()
+    main = is_main_process()  # under a launcher the others train along, and write nothing
+    if main:
+        Run.check(out, kind="fit")  # an occupied folder is said before any data is read
+    settings.check()
+    settings = settings.absolute()
+    zoo = settings.open_zoo()
+    control, control_kind = control_members(settings, zoo)
+    _classifier(settings, zoo, progress).check()
+    splits = load_splits(settings, settings.seed)
+    config = {
+        **asdict(settings),
+        "zoo": settings.zoo_name,
+        "data_fingerprint": [part.fingerprint for part in (splits.train, splits.validation, splits.test)],
+    }
+    run = (
+        Run.create(out, kind="fit", config=config, defaults=FitSettings.defaults())
+        if main
+        else Run(Path(out), "fit", config)
+    )
+    cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
+    _describe(settings, zoo, splits, say)
+    if control:
+        say(f"control  {describe_control(control, control_kind)}")
+
+    members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
+    controls: dict[str, list[MemberPrediction]] = {name: [] for name, _ in control}
+    earlier = 0.0  # seconds of what an interrupted call has finished
+    for number in range(settings.n_seeds):
+        seed = settings.seed + number
+        if number:
+            splits_now = load_splits(settings, seed)
+            say(f"seed {seed}: {len(splits_now.train)} training images")
+        else:
+            splits_now = splits
+        folder = run.path if number == 0 else run.path / "seeds" / str(seed)
+        tuning = replace(settings.tuning, seed=seed)
+        model = _classifier(settings, zoo, progress, tuning)
+        log_dir = run.path / "tensorboard" / str(seed) if settings.tensorboard else None
+        model.fit(
+            splits_now.train,
+            validation=splits_now.validation,
+            test=splits_now.test,
+            folder=folder,
+            cache=cache,
+            log_dir=log_dir,
+        )
+        for name, prediction in model.predictions_.items():
+            members[name].append(prediction)
+            earlier += prediction.seconds if prediction.read_back else 0.0
+            if number == 0 and prediction.anchors != "captions":
+                say(f"note     {name} has no text tower: {prediction.anchors} stand in for captions")
+            if not prediction.prior.converged:
+                say(
+                    f"note     the label prior of {name} did not converge; give more validation images a class"
+                )
+        for name, control_tuning_seed in control:
+            if control_tuning_seed is None and name in model.predictions_:
+                controls[name].append(model.predictions_[name])
+                continue
+            backbone = name.split("#")[0]
+            extra = (
+                tuning if control_tuning_seed is None else replace(tuning, seed=seed + control_tuning_seed)
+            )
+            prediction, _ = fit_member(
+                splits_now,
+                backbone,
+                zoo,
+                extra,
+                learning_rates=settings.learning_rates,
+                gla=settings.gla,
+                device=settings.device,
+                folder=folder / "controls" / folder_name(name),
+                cache=cache,
+                progress=progress,
+            )
+            controls[name].append(prediction)
+            earlier += prediction.seconds if prediction.read_back else 0.0
+
+    metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
+    metrics["seconds"] = time.perf_counter() - started + earlier
+    metrics["made"] = made_record()
+    worst = class_reports(splits, members, fused, diagnosis.best_single)
+    metrics["worst_classes"] = [report.to_json() for report in worst]
+    if not main:
+        return FittedRun(run, metrics, diagnosis, tuple(worst))
+    if settings.data != CREATURES:
+        write_seen(run, splits)
+    write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
+    write_fit_report(run, metrics, worst, splits)
+    run.finish(metrics)
+    return FittedRun(run, metrics, diagnosis, tuple(worst))
+
+
+def _classifier(
+    settings: FitSettings, zoo: Zoo, progress: bool | None, tuning: Tuning | None = None
+) -> StrataClassifier:
+    return StrataClassifier(
+        settings.strata,
+        zoo=zoo,
+        tuning=tuning or settings.tuning,
+        learning_rates=settings.learning_rates,
+        gla=settings.gla,
+        fusion=settings.fusion,
+        stratum_prior=settings.stratum_prior,
+        calibrate_strata=settings.calibrate_strata,
+        device=settings.device,
+        progress=progress,
+    )
+
+
+def _describe(settings: FitSettings, zoo: Zoo, splits: Splits, say: Callable[[str], None]) -> None:
+    counts = splits.train.class_counts
+    say(
+        f"data     {settings.data}: {len(splits.train)} training images of {len(counts)} classes, "
+        f"{counts.max()} to {counts.min()} a class (imbalance {measured_imbalance(counts):.0f}); "
+        f"{len(splits.validation)} validation, {len(splits.test)} test"
+    )
+    for note in splits.notes:
+        say(f"note     {note}")
+    kind = (
+        "small models of this project, not the real ones"
+        if settings.zoo_name != "pretrained"
+        else "open_clip"
+    )
+    say(f"zoo      {zoo.label} ({kind})")

@@ -1,0 +1,184 @@
+"""The splits of a fit: read or drawn, cut, ordered against a prior."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.creatures import creatures_longtail
+from causalft.data.groups import imbalance_factor
+from causalft.data.image_set import ImageSet
+from causalft.data.longtail import Order, draw_longtail
+from causalft.data.orders import PRIOR_ORDERS, order_against
+from causalft.data.overview import plan_of
+from causalft.data.sources import open_images
+from causalft.data.splits import Splits, cut_splits
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.members import pick_device
+from causalft.methods.adaptation.zero_shot import encode_zero_shot
+from causalft.methods.priors import prior_on_validation
+from causalft.models.features.cache import FeatureCache
+from causalft.models.pretraining.photo_zoo import downstream_splits
+from causalft.models.strata.leakage import MANIFEST
+from causalft.models.strata.zoo import MiniZoo, Zoo
+from causalft.models.tuning.processes import is_main_process, join_processes
+from causalft.pipelines.workflows.settings import FitSettings
+
+__all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits"]
+
+
+def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
+    """Draw the training part to a long tail whose order stands against the label prior of a stratum.
+
+    The prior is the true one where the card of a mini has all classes, else GLA's estimate from zero-shot logits on the
+    validation images. These are cut before the tail is drawn, and no label of a training or test image is used.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        With an ``order`` of :data:`causalft.data.orders.PRIOR_ORDERS` and an ``imbalance_factor``.
+    splits : Splits
+        The whole training part, validation and test.
+    seed : int
+        Draws the images of each class. The order is decided by ``split_seed``: it is the same for all repetitions.
+
+    Raises
+    ------
+    CausalFTError
+        If the zoo has no such stratum, or one without a text tower, whose prior cannot be estimated zero-shot.
+    """
+    assert settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
+    name = settings.order_by or settings.strata[0]
+    zoo = settings.open_zoo()
+    zoo.check(name)
+    prior = zoo.card(name).prior_of(splits.class_names) if isinstance(zoo, MiniZoo) else None
+    kind = "true"
+    if prior is None:
+        prior, kind = _estimated_prior(settings, zoo, name, splits), "estimated"
+    order = order_against(prior, settings.order, settings.split_seed)
+    names = tuple(splits.class_names[k] for k in order)
+    against = {"consistency": "that of", "reverse": "the reverse of", "balance": "uncorrelated with"}
+    note = f"the order of the long tail is {against[settings.order]} the {kind} label prior of {name}"
+    train = draw_tail(settings, splits.train, order, seed)
+    return replace(splits, train=train, order=names, notes=(*splits.notes, note))
+
+
+def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -> ImageSet:
+    """Draw training images to the long tail of the settings, with the classes in this order."""
+    assert settings.imbalance_factor is not None
+    return draw_longtail(
+        train,
+        imbalance_factor=settings.imbalance_factor,
+        seed=seed,
+        profile=settings.profile,
+        order=order,
+    )
+
+
+def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits) -> NDArray[np.float64]:
+    """GLA's estimate, with the features that the fit will ask for again."""
+    device = pick_device(settings.device)
+    stratum = zoo.load(name, device=device)
+    if not stratum.has_text:
+        raise CausalFTError(
+            f"{name} has no text tower, so it has no zero-shot label prior to order the classes by; name another "
+            "stratum with --order-by"
+        )
+    cache = FeatureCache() if settings.cache and is_main_process() else None
+    zero_shot = encode_zero_shot(
+        stratum, splits.class_names, settings.tuning, [splits.validation], cache=cache
+    )
+    (logits,) = zero_shot.logits
+    found = torch.from_numpy(prior_on_validation(logits, splits.validation.labels).prior.copy()).to(device)
+    join_processes(device).copy_from_main([found])  # one order for all, whatever the last bit says
+    return found.cpu().numpy()
+
+
+def load_splits(settings: FitSettings, seed: int) -> Splits:
+    """Return train, validation and test of the settings' data for one seed.
+
+    With a zoo that was pre-trained on the same images, the images its members saw are left out. What the sizes leave
+    uncertain stands in the notes.
+
+    Raises
+    ------
+    CausalFTError
+        If the data cannot be opened or cut, or there is no validation or no test image.
+    """
+    splits = _load(settings, seed)
+    notes = splits.notes
+    _check_part(settings, splits.validation, "validation", "the label priors and the temperature need some")
+    if _against_prior(settings):
+        splits = draw_against_prior(settings, splits, seed)
+    _check_part(settings, splits.test, "test", "the diagnosis needs some")
+    if settings.data == CREATURES:
+        return splits
+    return replace(splits, notes=(*notes, *plan_of(splits).sentences, *splits.notes[len(notes) :]))
+
+
+def _check_part(settings: FitSettings, part: ImageSet, name: str, why: str) -> None:
+    if len(part):
+        return
+    what = f"there is no {name} image"
+    if name == "validation":
+        what = f"class {part.class_names[0]!r} has no validation image, nor has any other,"
+    start = f"{what} in {settings.data}; {why}: give "
+    end = f" 1 or more or auto, or add some to the {name} split"
+    raise CausalFTError(f"{start}n_{name}{end}", on_command_line=f"{start}--n-{name}{end}")
+
+
+def _against_prior(settings: FitSettings) -> bool:
+    """Whether the tail is ordered by what a stratum was trained on: it is drawn last, when validation is there."""
+    wanted = settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
+    return wanted and settings.data != CREATURES
+
+
+def _load(settings: FitSettings, seed: int) -> Splits:
+    if settings.data == CREATURES:
+        factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
+        return creatures_longtail(imbalance_factor=factor, seed=seed)
+    images = open_images(
+        settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
+    )
+    if settings.zoo is not None and (Path(settings.zoo) / MANIFEST).exists():
+        return downstream_splits(
+            Path(settings.zoo),
+            images,
+            imbalance_factor=None if _against_prior(settings) else settings.imbalance_factor,
+            profile=settings.profile,
+            seed=seed,
+        )
+    cut = cut_splits(
+        images,
+        n_validation=settings.n_validation,
+        n_test=settings.n_test,
+        seed=settings.split_seed,
+        imbalance_factor=None,
+        drop_empty_classes=settings.drop_empty_classes,
+    )
+    if settings.imbalance_factor is None or _against_prior(settings):
+        return cut
+    order: Order = settings.order
+    if order == "random":
+        # One order for all seeds: the classes of the tail do not change between repetitions.
+        order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))
+    return replace(cut, train=draw_tail(settings, cut.train, order, seed))
+
+
+def data_document(settings: FitSettings, splits: Splits) -> dict[str, Any]:
+    """What ``metrics.json`` says of the data."""
+    return {
+        "name": settings.data,
+        "n_train": len(splits.train),
+        "n_validation": len(splits.validation),
+        "n_test": len(splits.test),
+        "fingerprint": splits.train.fingerprint,
+        "imbalance_factor": imbalance_factor(splits.train.class_counts),
+        "notes": list(splits.notes),
+    }

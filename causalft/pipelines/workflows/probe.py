@@ -1,0 +1,235 @@
+"""The work of ``causalft probe``: what neighbours and heads make of frozen features, chosen on validation images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.splits import Splits
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.members import pick_device
+from causalft.methods.adaptation.zero_shot import encode_zero_shot
+from causalft.methods.estimators.knn import FeatureKNN
+from causalft.methods.estimators.sweep import Sweep, head_logits, sweep_heads
+from causalft.methods.priors import prior_on_validation
+from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.zoo import Zoo
+from causalft.pipelines.workflows.fit_data import data_document, load_splits
+from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
+from causalft.pipelines.workflows.settings import ProbeSettings
+from causalft.runs.folder import made_record
+
+__all__ = ["best_head", "best_neighbours", "ProbeSettings", "probe"]
+
+Features = NDArray[np.float32]
+
+
+def probe(
+    settings: ProbeSettings, *, progress: bool | None = None, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Probe the frozen features of every stratum and return the metrics document.
+
+    Nothing is chosen on the test images: the number of neighbours is that of the highest mean class accuracy on the
+    validation images (the smaller one of two alike), the learning rate of a head that of the lowest validation risk.
+
+    Parameters
+    ----------
+    settings : ProbeSettings
+    progress : bool, optional
+    say : callable
+        Receives a line for every step.
+
+    Raises
+    ------
+    CausalFTError
+        For anything wrong with the settings, the data or the weights.
+    """
+    started = time.perf_counter()
+    settings.check()
+    settings = settings.absolute()
+    fit = settings.fit
+    zoo = fit.open_zoo()
+    for name in fit.strata:
+        zoo.check(name)
+    splits = load_splits(fit, fit.seed)
+    if max(settings.k) > len(splits.train):
+        raise CausalFTError(
+            f"{max(settings.k)} neighbours of {len(splits.train)} training images; --k takes "
+            f"1 to {len(splits.train)} here"
+        )
+    cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
+    counts = splits.train.class_counts
+    say(
+        f"data     {fit.data}: {len(splits.train)} training images of {len(counts)} classes, {counts.max()} to "
+        f"{counts.min()} a class; {len(splits.validation)} validation, {len(splits.test)} test"
+    )
+    for note in splits.notes:
+        say(f"note     {note}")
+    say(f"zoo      {zoo.label}")
+    document: dict[str, Any] = {
+        "zoo": fit.zoo_name,
+        "weights": {},
+        "sources": {},
+        "data": data_document(fit, splits),
+        "class_counts": dict(zip(splits.class_names, counts.tolist(), strict=True)),
+        "seeds": list(range(fit.seed, fit.seed + fit.n_seeds)),
+        "strata": {},
+    }
+    for name in fit.strata:
+        say(f"features {name}")
+        found = _probe_stratum(settings, zoo, name, splits, cache, progress)
+        document["weights"][name] = found.pop("sha256")
+        document["sources"][name] = found.pop("source")
+        document["strata"][name] = found
+    document["no_conclusion"] = [
+        reason
+        for chosen in (best_neighbours(document), best_head(document))
+        if chosen is not None
+        for reason in chosen[1]["no_conclusion"]
+    ]
+    document["seconds"] = time.perf_counter() - started
+    document["made"] = made_record()
+    return document
+
+
+def best_neighbours(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The stratum whose neighbours are best on validation, and their scores."""
+    strata = document["strata"]
+    name = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
+    return name, strata[name]["knn"]
+
+
+def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The stratum whose head is best on validation, and the scores of that head; None where none was trained."""
+    rows = {
+        name: max(found["heads"], key=lambda row: row["validation_accuracy"])
+        for name, found in document["strata"].items()
+        if found["chosen_head"]
+    }
+    if not rows:
+        return None
+    name = max(rows, key=lambda name: rows[name]["validation_accuracy"])
+    return name, rows[name]
+
+
+def _probe_stratum(
+    settings: ProbeSettings,
+    zoo: Zoo,
+    name: str,
+    splits: Splits,
+    cache: FeatureCache | None,
+    progress: bool | None,
+) -> dict[str, Any]:
+    fit, tuning = settings.fit, settings.fit.tuning
+    stratum = zoo.load(name, device=pick_device(fit.device))
+    parts = [splits.validation, splits.test]
+    found = encode_zero_shot(
+        stratum, splits.class_names, tuning, parts, train=splits.train, cache=cache, progress=progress
+    )
+    train, (validation, test), labels = found.train, found.features, splits.train.labels
+    assert train is not None
+    document: dict[str, Any] = {"sha256": stratum.sha256, "source": stratum.source}
+    document["precision"] = found.precision
+    prior = None
+    if stratum.has_text:
+        zero_shot = found.logits
+        prior = prior_on_validation(zero_shot[0], splits.validation.labels).prior
+        guessed = zero_shot[1].argmax(1)
+        document["zero_shot"] = {
+            "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
+            **score_correct(guessed[None] == splits.test.labels, splits, fit.seed),
+        }
+        document["zero_shot"]["no_conclusion"] = doubts(
+            f"zero-shot {name}", document["zero_shot"], guessed, splits.test
+        )
+    else:
+        document["zero_shot"] = None
+    document["knn"] = _neighbours(settings, name, train, validation, test, splits)
+    document["heads"] = []
+    document["chosen_head"] = None
+    if settings.losses:
+        if "GLA-Train" in settings.losses and prior is None:
+            raise CausalFTError(
+                f"{name} has no text tower, so GLA-Train has no zero-shot prior; leave that loss out"
+            )
+        sweep = sweep_heads(
+            train,
+            labels,
+            splits.train.class_counts,
+            settings.losses,
+            range(fit.seed, fit.seed + fit.n_seeds),
+            settings.heads,
+            recipe=tuning.recipe,
+            learning_rates=fit.learning_rates,
+            start=found.anchors,
+            scale=tuning.head_scale,
+            evaluate={"validation": (validation, splits.validation.labels)},
+            model_log_prior=None if prior is None else np.log(prior),
+            loss_settings={"LDAM": {"scale": tuning.head_scale}},
+            keep_heads=True,
+            progress=progress,
+        )
+        document["heads"] = _heads(sweep, name, test, splits, fit.seed)
+        best = max(document["heads"], key=lambda row: row["validation_accuracy"])
+        document["chosen_head"] = {key: best[key] for key in ("head", "loss", "lr")}
+    return document
+
+
+def _neighbours(
+    settings: ProbeSettings, name: str, train: Features, validation: Features, test: Features, splits: Splits
+) -> dict[str, Any]:
+    """kNN with its k chosen on validation; test is looked at with this k only."""
+    numbers = sorted(settings.k)
+    model = FeatureKNN(numbers[-1]).fit(train, splits.train.labels)
+    tried = {
+        k: mean_class_accuracy(predicted, splits.validation)
+        for k, predicted in model.predict_each(validation, numbers).items()
+    }
+    chosen = max(numbers, key=lambda k: (tried[k], -k))
+    predicted = model.predict_each(test, [chosen])[chosen]
+    scores = score_correct((predicted == splits.test.labels)[None], splits, settings.fit.seed)
+    return {
+        "k": chosen,
+        "validation_accuracy": tried[chosen],
+        "tried": {str(k): accuracy for k, accuracy in tried.items()},
+        **scores,
+        "no_conclusion": doubts(f"kNN on {name}", scores, predicted, splits.test),
+    }
+
+
+def _heads(sweep: Sweep, name: str, test: Features, splits: Splits, seed: int) -> list[dict[str, Any]]:
+    """A row for each kind and loss: its learning rate by validation risk, its test scores over the seeds."""
+    rows = []
+    for (kind, loss), tried in sweep.table.groupby(["head", "loss"], sort=False):
+        rate = tried["lr"].to_numpy()
+        risk = {lr: tried["validation_balanced_nll"].to_numpy()[rate == lr].mean() for lr in np.unique(rate)}
+        lr = min(risk, key=lambda lr: risk[lr])
+        accuracy = tried["validation_balanced_accuracy"].to_numpy()[rate == lr].mean()
+        predicted = np.stack(
+            [
+                head_logits(head, test).argmax(axis=1)
+                for (of_kind, of_loss, of_lr, _), head in sweep.heads.items()
+                if (of_kind, of_loss, of_lr) == (kind, loss, lr)
+            ]
+        )
+        scores = score_correct(predicted == splits.test.labels, splits, seed)
+        rows.append(
+            {
+                "head": str(kind),
+                "loss": str(loss),
+                "lr": float(lr),
+                "validation_accuracy": float(accuracy),
+                "validation_nll": float(risk[lr]),
+                "seconds": float(tried["seconds"].sum()),
+                **scores,
+                "no_conclusion": doubts(
+                    f"the {kind} head of {name} with {loss}", scores, predicted, splits.test
+                ),
+            }
+        )
+    return rows

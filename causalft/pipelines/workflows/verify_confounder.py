@@ -1,0 +1,334 @@
+"""Is a semantic factor a confounder? Train on A and on B, test both on both, put the truth beside it, judge."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from causalft.analysis.confounding.battery import all_rows, closed_share, gap_closed, run_battery
+from causalft.analysis.confounding.curve import Truth, truth
+from causalft.analysis.confounding.curve import curve as bias_curve
+from causalft.analysis.confounding.decision import Trial, decide
+from causalft.analysis.confounding.figures import write_figures
+from causalft.analysis.confounding.result import Verification, estimate_from_pictures, tables_of
+from causalft.analysis.confounding.tests import estimate, mcnemar
+from causalft.errors import CausalFTError, nearest
+from causalft.models.resnet import BACKBONES
+from causalft.models.tuning.train import Recipe
+from causalft.pipelines.pages.confounder import write_report
+from causalft.pipelines.workflows.trial import cache_folder, has_overlap, run_trial
+from causalft.runs import limits
+from causalft.runs.folder import Run, atomic_path, made_record
+from causalft.runs.locks import locked
+from causalft.runs.progress import named
+from synthetic.designs import Design, make_design
+from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
+
+__all__ = ["Plan", "Verification", "plan_for", "verify_confounder"]
+
+GAP_CLOSED = {"adjusted->A": 1.0, "B->A": -1.0}
+CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the experiment is.
+
+    Attributes
+    ----------
+    backbone : name in `causalft.models.resnet.BACKBONES`.
+    seeds : number of whole replications.
+    n_per_class : pictures of each class in each set.
+    size : side of the pictures in pixels.
+    passes : pictures that each network sees in training; together with their number it gives the epochs.
+    """
+
+    backbone: str
+    seeds: int
+    n_per_class: int
+    size: int
+    passes: int
+
+    def recipe(self, n_pictures: int) -> Recipe:
+        """The training of one network on that many pictures; its seed is replaced by each replication's."""
+        epochs = int(np.clip(round(self.passes / n_pictures), 3, 40))
+        return Recipe(epochs=epochs, batch_size=32, lr=0.1, schedule="onecycle")
+
+
+def plan_for(design: Design, quick: bool) -> Plan:
+    """The size of the experiment unless the user says otherwise.
+
+    ``paper`` is as published: a ResNet-32 and 100 pictures a class. The other designs have labels that only a model of
+    their law can explain, so they take more pictures and the smaller ResNet-8. ``quick`` is a smaller experiment with
+    the ResNet-8.
+    """
+    small = design.default_n <= 100
+    if quick:
+        return Plan("resnet8", 5, min(design.default_n, 200), 24, 7200)
+    return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
+
+
+@locked("out")
+def verify_confounder(
+    design: str | os.PathLike[str] | Design = "confounded",
+    *,
+    generator: str | PictureSource = "renderer",
+    classes: Sequence[str] | None = None,
+    n_per_class: int | None = None,
+    ratio: float | None = None,
+    strength: float | None = None,
+    seeds: int | None = None,
+    first_seed: int = 0,
+    backbone: str | None = None,
+    adjust: bool = True,
+    curve: bool = False,
+    out: str | os.PathLike[str] | None = None,
+    quick: bool = False,
+    progress: bool | None = None,
+    command: str = "causalft verify-confounder",
+) -> Verification:
+    """Run the A/B experiment and say whether the factor confounds.
+
+    For each seed four sets are drawn (A and B, training and test); one network is trained from scratch on A, one on
+    B, and one on B adjusted for C; all are tested on both. Beside them stand the exact P(Y|X) and P(Y|do(X)) of the
+    design.
+
+    Parameters
+    ----------
+    design : name in `synthetic.designs.DESIGNS`, the path of a user's ``.yaml``, or a `Design`.
+    generator : ``"renderer"``, or an open `synthetic.generate.PictureSource`.
+    classes : at least two class names; all by default.
+    n_per_class : pictures of each class in each set, at least 4; by default the design's own (`plan_for`).
+    ratio, strength : how closely C is tied to the label in B; see `synthetic.designs.make_design`.
+    seeds : number of replications; by default 3, and 5 for ``paper`` and with ``quick``.
+    first_seed : replications have the seeds ``first_seed``, ``first_seed + 1``, ...
+    backbone : ``"resnet32"``, ``"resnet20"`` or ``"resnet8"``; by default the design's own (`plan_for`).
+    adjust : train the adjusted network too (a third of the time).
+    curve : measure bias and coverage of the estimators against the number of rows.
+    out : folder for metrics.json, predictions.parquet, figures and report.html; an interrupted run in it is resumed.
+    quick : a smaller network and shorter training: seconds instead of minutes.
+    progress : show progress bars; by default where standard error is a terminal.
+    command : what the report gives as the way to repeat the run.
+
+    Raises
+    ------
+    CausalFTError
+        For bad settings, or if ``out`` holds something else.
+
+    Examples
+    --------
+    >>> v = verify_confounder("null", classes=["cat", "truck"], n_per_class=4, seeds=1, backbone="resnet8", quick=True,
+    ...                       progress=False)
+    >>> print(v.verdict)
+    inconclusive
+
+    References
+    ----------
+    The A/B sets of "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv
+    2501.15955, Fig. 12).
+    """
+    started = time.perf_counter()
+    if isinstance(generator, str) and generator not in GENERATORS:
+        raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
+    if isinstance(design, Design) and not classes is ratio is strength is None:
+        raise CausalFTError(
+            f"design {design.name!r} states its own classes and tables; drop classes, ratio and strength"
+        )
+    if isinstance(generator, str) and generator != "renderer":
+        generator = open_source(generator)
+    parts = None if isinstance(generator, str) else generator.parts
+    laws = (
+        design
+        if isinstance(design, Design)
+        else make_design(design, classes, ratio, strength=strength, parts=parts)
+    )
+    plan = plan_for(laws, quick)
+    plan = replace(
+        plan,
+        backbone=backbone or plan.backbone,
+        seeds=plan.seeds if seeds is None else seeds,
+        n_per_class=plan.n_per_class if n_per_class is None else n_per_class,
+    )
+    if plan.backbone not in BACKBONES:
+        raise CausalFTError(f"no backbone {plan.backbone!r}; {nearest(plan.backbone, BACKBONES)}")
+    limits.SEEDS.check(plan.seeds, "the number of seeds")
+    limits.SEED.check(first_seed, "first seed")
+    limits.PICTURES_PER_CLASS.check(plan.n_per_class, "n_per_class")
+    exact = truth(
+        laws.scm("B"), selected=laws.selected
+    )  # refuses a picture that never occurs before any training
+    table = laws.counts("B_train", plan.n_per_class)
+    recipe = plan.recipe(int(table.sum()))
+    numbers = tuple(range(first_seed, first_seed + plan.seeds))
+    maker = generator if isinstance(generator, str) else generator.name
+    provenance = {} if isinstance(generator, str) else dict(generator.provenance())
+    run = None
+    if out is not None:
+        run = Run.create(
+            out,
+            kind="verify-confounder",
+            config={
+                "design": laws.name,
+                "classes": laws.classes,
+                "strength": laws.strength,
+                "tables": {which: tables_of(laws, which) for which in ("A", "B")},
+                "n_per_class": plan.n_per_class,
+                "generator": maker,
+                "provenance": provenance,
+                "seeds": numbers,
+                "backbone": plan.backbone,
+                "size": plan.size,
+                "recipe": vars(recipe),
+                "adjust": adjust,
+                "curve": curve,
+                "quick": quick,
+            },
+        )
+
+    trial = run_trial(
+        laws,
+        plan.backbone,
+        recipe,
+        numbers,
+        plan.n_per_class,
+        generator=generator,
+        size=plan.size,
+        adjust=adjust,
+        run=run,
+        progress=progress,
+    )
+    result = _conclude(
+        laws,
+        exact,
+        trial,
+        plan,
+        numbers,
+        int(table[table > 0].min()),
+        generator=maker,
+        provenance=provenance,
+        curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
+        notes=["no curve: without overlap no number of rows gives an adjusted estimate"]
+        if curve and not has_overlap(laws)
+        else [],
+        quick=quick,
+        out=run.path if run else None,
+    )
+    result = replace(result, seconds=time.perf_counter() - started + trial.seconds_before)
+    if run is not None:
+        _write(run, result, generator, trial.table, command)
+    return result
+
+
+def _conclude(
+    design: Design,
+    exact: Truth,
+    trial: Trial,
+    plan: Plan,
+    seeds: tuple[int, ...],
+    smallest: int,
+    *,
+    notes: list[str],
+    **facts: Any,
+) -> Verification:
+    """Estimates, tests, truth and verdict from the predictions; ``facts`` are what else the `Verification` says."""
+    found: list[str] = []
+    share = closed_share(trial.correct) if "adjusted->A" in trial.correct else None
+    battery = run_battery(design, all_rows(design, plan.n_per_class, seeds), seed=seeds[0])
+    evidence = dict(battery.path)
+    if share is not None:
+        evidence["gap_closed"] = gap_closed(estimate(trial.correct, GAP_CLOSED, trial.strata), share)
+    elif not has_overlap(design):
+        found.append(
+            "no adjusted model: in B the picture tells C (some code never occurs with some C), so P(Y | X, C) "
+            "is unknown there"
+        )
+    if battery.refutation is not None:
+        evidence.update(battery.refutation.tests)
+    else:
+        found.append(f"no refuters: {battery.why_not}")
+    decision = decide(design, trial, evidence, smallest_group=smallest)
+    return Verification(
+        design=design,
+        backbone=plan.backbone,
+        seeds=seeds,
+        n_per_class=plan.n_per_class,
+        cells=decision.cells,
+        gaps=decision.gaps,
+        evidence=evidence,
+        p_holm=decision.p_holm,
+        truth=exact,
+        estimates=estimate_from_pictures(trial.by_code, exact),
+        share_closed=share,
+        power=decision.power,
+        mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
+        parts=_by_part(design, trial.correct, trial.strata["A"]),
+        verdict=decision.verdict,
+        reason=decision.reason,
+        notes=(*found, *notes),
+        seconds=0.0,
+        **facts,
+        extra={
+            "weights": trial.weights,
+            "refutation": None if battery.refutation is None else battery.refutation.to_metrics(),
+        },
+    )
+
+
+def _by_part(
+    design: Design, correct: dict[str, np.ndarray], strata: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Accuracy of both models on A's pictures by part; ``strata`` is 2 * class + factor."""
+    factor, majority = strata % 2, np.array(design.majority)[strata // 2]
+    masks = {
+        "majority": factor == majority,
+        "minority": factor != majority,
+        "C=0": factor == 0,
+        "C=1": factor == 1,
+    }
+    return {
+        trained: {
+            name: float(correct[f"{trained}->A"][:, mask].mean()) if mask.any() else float("nan")
+            for name, mask in masks.items()
+        }
+        for trained in "AB"
+    }
+
+
+@named("writing the report")
+def _write(
+    run: Run,
+    result: Verification,
+    generator: str | PictureSource,
+    table: dict[str, list[Any]],
+    command: str,
+) -> None:
+    """Predictions, figures and report first, metrics.json last: a folder with metrics.json is whole."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with atomic_path(run.file("predictions.parquet")) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(table), temporary)
+    # pictures of the first seed in the proportions of the sets: drawn anew and larger, or those of the run if drawing
+    # takes long
+    cache = cache_folder(run, generator, result.seeds[0])
+    samples = {
+        which[0]: make_set(
+            result.design,
+            which,
+            20 if cache is None else result.n_per_class,
+            result.seeds[0],
+            generator=generator,
+            size=64 if isinstance(generator, str) or cache is None else generator.size,
+            cache=cache,
+        )
+        for which in ("A_train", "B_train")
+    }
+    metrics = {**result.metrics(), "made": made_record()}
+    figures = write_figures(run.file("figures/cells.png").parent, result, metrics, samples)
+    write_report(run.file("report.html"), metrics, figures, command)
+    run.finish(metrics)

@@ -1,0 +1,289 @@
+"""The work of ``causalft wise-ft``: a fitted run at every point of the line from its start to its tuned weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from scipy.special import softmax
+from torch import Tensor
+
+from causalft.analysis.diagnosis.intervals import Interval, bootstrap
+from causalft.data.groups import balancing_weights
+from causalft.data.splits import Splits
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.members import folder_name, pick_device
+from causalft.methods.adaptation.prediction import PREDICTIONS
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import start_of_head
+from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
+from causalft.methods.adaptation.zero_shot import Untouched
+from causalft.methods.estimators.fusion import nll
+from causalft.methods.estimators.mixing import fit_mixing
+from causalft.models.features.crops import Crops
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.interpolation import evaluate_interpolations
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
+from causalft.pipelines.workflows.settings import FitSettings
+from causalft.runs.folder import Run, made_record
+
+__all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
+
+ALPHAS: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Logits of one stratum along the line, (n, K) arrays: alpha -> validation, test; and what it says of its ends."""
+
+    logits: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    start_difference: float | None
+    end_difference: float | None
+
+
+def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
+    """Return the grid in order, each once and both ends in it.
+
+    Raises
+    ------
+    CausalFTError
+        For a number outside [0, 1].
+
+    Examples
+    --------
+    >>> check_alphas([0.5, 0.25, 0.5])
+    (0.0, 0.25, 0.5, 1.0)
+    """
+    for alpha in alphas:
+        if not 0 <= alpha <= 1:
+            raise CausalFTError(
+                f"alpha {alpha:g} is not from 0 (where training started) to 1 (the tuned weights)"
+            )
+    return tuple(sorted({0.0, 1.0, *map(float, alphas)}))
+
+
+def wise_ft_curve(
+    run: Run,
+    alphas: Sequence[float] = ALPHAS,
+    *,
+    device: str = "auto",
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Evaluate a run on the line ``(1 - alpha) * start + alpha * tuned`` and return the metrics document.
+
+    The start is made again: the tower as it is, adapters as the run's seed drew them, the head where
+    ``head_start`` puts it. Alpha is chosen by the mean class accuracy on the validation images (of two alike by the
+    lower risk), for each stratum and for the fusion at one common alpha. P(c) and the temperature of the fusion are
+    fitted on the validation images at every alpha, as ``fit`` does. The test images are scored and decide nothing.
+
+    Parameters
+    ----------
+    run : Run
+        A complete ``fit`` run; that of its first seed is what it keeps.
+    alphas : sequence of float
+        In [0, 1]; both ends are added.
+    device : str
+    progress : bool, optional
+    say : callable
+        Receives a line for every step.
+
+    Raises
+    ------
+    CausalFTError
+        If nothing was tuned, the run keeps weights that are only part of the way already, or its images or
+        backbones are not there or have changed.
+
+    References
+    ----------
+    Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
+    """
+    started = time.perf_counter()
+    grid = check_alphas(alphas)
+    settings = FitSettings.from_config(run.config)
+    tuning = replace(settings.tuning, seed=settings.seed)
+    _check_run(run, tuning)
+    zoo = settings.open_zoo()
+    splits = load_splits(settings, settings.seed)
+    for number, (what, images) in enumerate(
+        (("training", splits.train), ("validation", splits.validation), ("test", splits.test))
+    ):
+        needed = what != "training" or tuning.head_start != "text"
+        if needed and images.fingerprint != run.config["data_fingerprint"][number]:
+            raise CausalFTError(
+                f"the {what} images of {settings.data} have changed since {run.path} was fitted; restore them"
+            )
+    say(f"data     {settings.data}: {len(splits.validation)} validation, {len(splits.test)} test")
+    lines = {}
+    for name in settings.strata:
+        say(f"stratum  {name}, {len(grid)} points from start to tuned")
+        lines[name] = _line(run, zoo, name, tuning, splits, grid, device, progress)
+    document: dict[str, Any] = {
+        "run": str(run.path),
+        "zoo": settings.zoo_name,
+        "weights": {name: run.metrics["weights"][name] for name in settings.strata},
+        "data": {
+            "name": settings.data,
+            "n_validation": len(splits.validation),
+            "n_test": len(splits.test),
+            "fingerprint": splits.train.fingerprint,
+        },
+        "tuner": tuning.tuner,
+        "alphas": list(grid),
+        "strata": {},
+    }
+    for name, line in lines.items():
+        found = {
+            alpha: (softmax(validation, axis=1), softmax(test, axis=1))
+            for alpha, (validation, test) in line.logits.items()
+        }
+        document["strata"][name] = {
+            **_curve(found, splits, settings.seed),
+            "start_difference": line.start_difference,
+            "end_difference": line.end_difference,
+        }
+    fused = {alpha: _fuse(settings, lines, splits, dict.fromkeys(lines, alpha)) for alpha in grid}
+    document["fused"] = _curve({alpha: found[:2] for alpha, found in fused.items()}, splits, settings.seed)
+    chosen = document["fused"]["chosen"]
+    document["no_conclusion"] = doubts(
+        "the fusion",
+        next(point for point in document["fused"]["curve"] if point["alpha"] == chosen),
+        fused[chosen][1].argmax(1),
+        splits.test,
+        temperatures=[fused[chosen][2]],
+    )
+    own = {name: found["chosen"] for name, found in document["strata"].items()}
+    _, test, _ = _fuse(settings, lines, splits, own)
+    right = test.argmax(1) == splits.test.labels
+    document["fused_at_own_alphas"] = {"alphas": own, **score_correct(right[None], splits, settings.seed)}
+    document["seconds"] = time.perf_counter() - started
+    document["made"] = made_record()
+    return document
+
+
+def _check_run(run: Run, tuning: Tuning) -> None:
+    if tuning.trains_nothing:
+        raise CausalFTError(f"{run.path} tuned nothing (--tuner zero-shot), so there is no line to walk")
+    if tuning.wise_ft < 1:
+        raise CausalFTError(
+            f"{run.path} was fitted with --wise-ft {tuning.wise_ft:g}: what it keeps is that far along the line "
+            "already; fit it without"
+        )
+
+
+def _line(
+    run: Run,
+    zoo: Zoo,
+    name: str,
+    tuning: Tuning,
+    splits: Splits,
+    grid: tuple[float, ...],
+    device: str,
+    progress: bool | None,
+) -> _Line:
+    """Make the start again, read the end, and predict along the way."""
+    stratum = zoo.load(name, device=pick_device(device))
+    if stratum.sha256 != run.metrics["weights"][name]:
+        raise CausalFTError(
+            f"{run.path} was fitted with other weights of {name!r}; restore them or fit again"
+        )
+    crops = Crops(splits.train, stratum, progress=progress) if tuning.head_start != "text" else None
+    weight = start_of_head(stratum, crops, list(splits.class_names), tuning)
+    folder = run.path / "strata" / folder_name(name)
+    tuned = TunedStratum(stratum, weight, tuning_as_saved(folder, tuning))
+    start = tuned.trained_state()
+    end = tuned.load(folder).requires_grad_(False).trained_state()
+    if run.config.get("gla"):  # added at every point: it is not on the line
+        tuned.untouched = Untouched.load(stratum, folder, len(splits.class_names), tuning.precision)
+    parts = [Crops(part, stratum, progress=progress) for part in (splits.validation, splits.test)]
+
+    def predict(state: dict[str, Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        tuned.load_trained_state(state)
+        return tuned.logits(parts[0]), tuned.logits(parts[1])
+
+    logits = dict(evaluate_interpolations(start, end, predict, grid))
+    kept = _kept(folder / PREDICTIONS)
+    start_difference = None
+    of_text = tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner
+    if of_text and tuned.untouched is None:
+        # The same cosines under the temperature of the head: the untouched model itself.
+        start_difference = _difference(
+            kept.get("zero_shot_validation"), logits[0.0][0], tuning.head_scale / stratum.logit_scale
+        )
+    return _Line(logits, start_difference, _difference(kept.get("validation_logits"), logits[1.0][0]))
+
+
+def _kept(path: Any) -> dict[str, NDArray[np.float64]]:
+    """Logits of the validation images that the run has written; a pulled run has none."""
+    try:
+        with safe_open(path, framework="np") as file:
+            wanted = {"zero_shot_validation", "validation_logits"} & set(file.keys())
+            return {name: file.get_tensor(name) for name in wanted}
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _difference(
+    kept: NDArray[np.float64] | None, found: NDArray[np.float64], factor: float = 1.0
+) -> float | None:
+    """Largest difference of a validation probability from what the run has written; None where it wrote nothing."""
+    if kept is None or kept.shape != found.shape:
+        return None
+    return float(np.abs(softmax(factor * kept, axis=1) - softmax(found, axis=1)).max())
+
+
+def _fuse(
+    settings: FitSettings, lines: dict[str, _Line], splits: Splits, alphas: dict[str, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Validation and test probabilities of the fusion, and its temperature, fitted on validation as P(c) is."""
+    validation, test = (
+        [softmax(line.logits[alphas[name]][part], axis=1) for name, line in lines.items()] for part in (0, 1)
+    )
+    mixing = fit_mixing(
+        validation,
+        splits.validation.labels,
+        fusion=settings.fusion,
+        stratum_prior=settings.stratum_prior,
+        calibrate_strata=settings.calibrate_strata,
+        seed=settings.seed,
+        weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
+    )
+    return mixing(validation), mixing(test), mixing.temperature
+
+
+def _curve(
+    found: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]], splits: Splits, seed: int
+) -> dict[str, Any]:
+    """Scores at every alpha, the alpha that validation chooses, and what it brings on the test images."""
+    labels, rows = splits.validation.labels, []
+    balance = balancing_weights(labels, splits.validation.n_classes)
+    right = {alpha: test.argmax(1) == splits.test.labels for alpha, (_, test) in found.items()}
+    for alpha, (validation, _) in found.items():
+        rows.append(
+            {
+                "alpha": alpha,
+                "validation_accuracy": mean_class_accuracy(validation.argmax(1), splits.validation),
+                "validation_nll": nll(validation, labels, balance, kind="probabilities"),
+                **score_correct(right[alpha][None], splits, seed),
+            }
+        )
+    best = max(rows, key=lambda row: (row["validation_accuracy"], -row["validation_nll"]))
+    tested = splits.test.class_counts > 0
+    share = tested / tested.sum()
+    both = np.stack([right[best["alpha"]], right[1.0]])[:, None]
+    gain = bootstrap(
+        lambda accuracy: {"gain": np.nan_to_num(accuracy[:, 0] - accuracy[:, 1]) @ share},
+        both,
+        splits.test.labels,
+        splits.test.n_classes,
+        seed=seed,
+    )["gain"]
+    if best["alpha"] == 1:
+        gain = Interval.none("validation chose the tuned weights themselves", 0.0)
+    return {"curve": rows, "chosen": best["alpha"], "chosen_minus_tuned": gain.to_json()}
