@@ -8,7 +8,7 @@ import random
 import click
 import pytest
 
-from causalft.cli.types import Number, Numbers
+from causalft.cli.options import Number, Numbers
 from tests.command_line import run
 from tests.test_option_types import COMMANDS
 

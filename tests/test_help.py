@@ -8,7 +8,7 @@ import click
 import pytest
 
 from causalft.cli import VERBS, LazyGroup, main
-from causalft.cli.option_groups import GroupedCommand, SpelledOption
+from causalft.cli.options import GroupedCommand, SpelledOption
 from tests.command_line import run, said
 
 

@@ -1,4 +1,4 @@
-"""Every value on the command line is checked by a type of `causalft.cli.types`, and in Python by the same limits."""
+"""Every value on the command line is checked by a type of `causalft.cli.options`, and in Python by the same limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from causalft.cli import main
-from causalft.cli.types import Checked, Number, Numbers
+from causalft.cli.options import Checked, Number, Numbers
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from tests.command_line import run, said

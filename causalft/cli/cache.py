@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.groups import VerbGroup
-from causalft.cli.output import console, print_json
-from causalft.cli.types import PATH, Number
+from causalft.cli.options import PATH, Number, VerbGroup, console, print_json
 from causalft.runs import limits
 
 if TYPE_CHECKING:

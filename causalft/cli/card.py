@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalft.cli.types import PATH, TEXT
+from causalft.cli.options import PATH, TEXT
 from causalft.errors import CausalFTError
 from causalft.runs.locks import writing
 

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.data_options import data_options
-from causalft.cli.groups import VerbGroup
-from causalft.cli.output import console, print_json
-from causalft.cli.split_options import size_options
-from causalft.cli.types import FILE, Number
+from causalft.cli.data_options import data_options, size_options
+from causalft.cli.options import FILE, Number, VerbGroup, console, print_json
 from causalft.runs import limits
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.output import console, print_json
-from causalft.cli.types import FILE, NAMES, PATH, Number
+from causalft.cli.options import FILE, NAMES, PATH, Number, console, print_json
 from causalft.runs import limits
 
 if TYPE_CHECKING:

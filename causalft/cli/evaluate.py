@@ -2,18 +2,136 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
+from rich.text import Text
 
+from causalft.analysis.diagnosis import count, points
+from causalft.analysis.diagnosis.classes import worst_classes_line
 from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.option_groups import DATA_GROUP, GroupedCommand
-from causalft.cli.output import console, print_json
-from causalft.cli.types import DEVICE, FILE, PATH
+from causalft.cli.options import DATA_GROUP, DEVICE, FILE, PATH, GroupedCommand, console, print_json
 from causalft.runs.progress import phase
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from causalft.analysis.diagnosis import Diagnosis, ModelScore
+    from causalft.analysis.diagnosis.classes import ClassReport
+
+__all__ = ["command", "print_diagnosis"]
+
+
+_GROUPS = ("many", "medium", "few")
+
+_WORDS = (
+    "stratum = one foundation model; P-many / P-few = the 30 % of classes its pre-training favoured most / the 40 % it "
+    "favoured least"
+)
+
+
+def print_diagnosis(console: Console, diagnosis: Diagnosis, worst: Sequence[ClassReport] = ()) -> None:
+    """Print the tables of a diagnosis and its conclusion.
+
+    Parameters
+    ----------
+    console : rich Console
+    diagnosis : Diagnosis
+    worst : sequence of ClassReport
+        The worst classes, to be named in the last line.
+    """
+    console.print(Text(_WORDS, style="dim"))
+    console.print()
+    tables = [_accuracy_table(diagnosis), _cross_table(diagnosis)]
+    if diagnosis.controls:
+        tables.append(_control_table(diagnosis))
+    for table in tables:
+        console.print(table)
+        console.print()
+    first, *rest = diagnosis.conclusion()
+    console.print(Text(first, style="bold"))
+    for sentence in rest:
+        console.print(Text(sentence))
+    if line := worst_classes_line(worst):
+        console.print(Text(line))
+
+
+def _accuracy_table(found: Diagnosis) -> Table:
+    mean = "" if found.balanced_test else "; all: mean over classes"
+    table = _table(
+        f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}{mean}", "model", "all", "95 %"
+    )
+    for name in (*(f"D-{g}" for g in _GROUPS), "", *(f"P-{g}" for g in _GROUPS)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, score in found.strata.items():
+        table.add_row(name, *_overall(score), *_cells(score.D), "", *_cells(score.P[name]))
+    table.add_section()
+    for index, prior in enumerate(found.priors):
+        data = (*_overall(found.fused), *_cells(found.fused.D)) if index == 0 else ("",) * 5
+        table.add_row(f"fused, P by {prior}", *data, "", *_cells(found.fused.P[prior]), style="bold")
+    table.caption = "D: by training images (> 100, 20 to 100, < 20). P: by the estimated pre-training prior."
+    return table
+
+
+def _cross_table(found: Diagnosis) -> Table:
+    table = _table("P-many minus P-few (points): model by prior", "model")
+    for prior in found.priors:
+        table.add_column(f"prior of {prior}", justify="right", overflow="fold")
+    for model, row in found.gap.items():
+        if model == "fused":
+            table.add_section()
+        cells = [
+            Text(points(gap, missing="-"), style="bold" if model in (prior, "fused") else "")
+            for prior, gap in row.items()
+        ]
+        table.add_row(model, *cells)
+    table.caption = (
+        "Diagonal: a model on the groups of its own prior. The rest of a column: class difficulty."
+    )
+    return table
+
+
+def _control_table(found: Diagnosis) -> Table:
+    columns = ("accuracy", "gain over\nmean member", "gap before", "gap after")
+    table = _table("The same fusion over one prior", "models fused", *columns)
+    table.columns[0].max_width = 13  # leaves the intervals on one line of 80 columns
+    gap = found.own_minus_off_gap
+    gain = found.paired["fused_minus_mean_single"]
+    rows = [("strata", found.fused, gain, gap)]
+    rows += [
+        (f"{_of_kind(name, c.kind)}: {', '.join(c.member_accuracy)}", c.score, c.gain, c.own_minus_off_gap)
+        for name, c in found.controls.items()
+    ]
+    for label, score, gained, measure in rows:
+        accuracy = f"{100 * score.class_mean.estimate:.1f}"
+        intervals = (points(value, missing="-") for value in (gained, measure.before, measure.after))
+        table.add_row(label, accuracy, *intervals)
+    table.caption = "gap: points beyond class difficulty, in the single models and after their fusion."
+    return table
+
+
+def _of_kind(name: str, kind: str | None) -> str:
+    return name if kind is None else f"{name} of {kind}"
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")  # a long name goes on in the next line, a number never
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _overall(score: ModelScore) -> tuple[str, str]:
+    accuracy, _, interval = points(score.class_mean).partition(" ")
+    return accuracy.rstrip(","), interval.strip("[]").replace(", ", "-")
+
+
+def _cells(groups: dict[str, float | None]) -> list[str]:
+    return ["-" if value is None else f"{100 * value:.1f}" for value in (groups[g] for g in _GROUPS)]
 
 
 @click.command(
@@ -39,7 +157,6 @@ def command(run: Path, data: str, data_options: dict[str, Any], device: str, as_
         print_json({"data": name, "notes": notes, **diagnosis.to_metrics()})
     else:
         screen = console()
-        from causalft.cli.diagnosis_tables import print_diagnosis
 
         screen.print(f"{name}, scored by {run}", style="dim")
         for note in notes:

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.groups import VerbGroup
-from causalft.cli.output import console, print_json
-from causalft.cli.types import FILE, PATH, TEXT, Number
+from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.locks import writing

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from causalft.cli.output import console, print_json
-from causalft.cli.types import NAMES, PATH, TEXT
+from causalft.cli.options import NAMES, PATH, TEXT, console, print_json
 from causalft.runs.progress import phase
 
 __all__ = ["command"]

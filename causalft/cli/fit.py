@@ -9,14 +9,23 @@ from typing import Any
 
 import click
 
-from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand
-from causalft.cli.options import refuse_given
-from causalft.cli.output import console, print_json
-from causalft.cli.split_options import refuse_idle_splits, split_options
-from causalft.cli.strata_options import strata_options
-from causalft.cli.tuning_options import TUNING_OPTIONS, tuning_options
-from causalft.cli.types import DEVICE, FILE, PATH, SEED, TEXT, Number, Numbers
+from causalft.cli.data_options import DATA_HELP, data_options, refuse_idle_splits, split_options
+from causalft.cli.options import (
+    DATA_GROUP,
+    DEVICE,
+    FILE,
+    PATH,
+    SEED,
+    SPLIT_GROUP,
+    TEXT,
+    GroupedCommand,
+    Number,
+    Numbers,
+    console,
+    print_json,
+    refuse_given,
+)
+from causalft.cli.strata_options import TUNING_OPTIONS, strata_options, tuning_options
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
@@ -151,7 +160,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     settings.check_names()  # mistakes are said before PyTorch is imported
 
     with phase("loading libraries"):
-        from causalft.cli.diagnosis_tables import print_diagnosis
+        from causalft.cli.evaluate import print_diagnosis
         from causalft.models.tuning.processes import is_main_process
         from causalft.pipelines.workflows.fit import run_fit
 

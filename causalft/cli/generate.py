@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
-from causalft.cli.option_groups import GENERATOR_GROUP, GroupedCommand
-from causalft.cli.output import console, print_json
-from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
+from causalft.cli.options import (
+    FILE,
+    GENERATOR_GROUP,
+    NAMES,
+    PATH,
+    SEED,
+    TEXT,
+    Checked,
+    GroupedCommand,
+    Number,
+    console,
+    print_json,
+)
 from causalft.cli.verify_confounder import RATIO
 from causalft.errors import CausalFTError
 from causalft.runs import limits

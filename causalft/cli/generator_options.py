@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from causalft.cli.option_groups import GENERATOR_GROUP
-from causalft.cli.options import refuse_given
-from causalft.cli.types import ANY_TEXT, DEVICE, FILE, TEXT, Number
+from causalft.cli.options import ANY_TEXT, DEVICE, FILE, GENERATOR_GROUP, TEXT, Number, refuse_given
 from causalft.runs import limits
 
 if TYPE_CHECKING:

@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.option_groups import GroupedCommand, SpelledOption
-from causalft.cli.output import console, print_json
-from causalft.cli.types import DEVICE, FILE, PATH, Number
+from causalft.cli.options import (
+    DEVICE,
+    FILE,
+    PATH,
+    GroupedCommand,
+    Number,
+    SpelledOption,
+    console,
+    print_json,
+)
 from causalft.runs import limits
 from causalft.runs.progress import phase
 

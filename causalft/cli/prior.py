@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.groups import VerbGroup
-from causalft.cli.options import refuse_given
-from causalft.cli.output import console, print_json
-from causalft.cli.types import PATH, SEED, TEXT, Number
+from causalft.cli.options import PATH, SEED, TEXT, Number, VerbGroup, console, print_json, refuse_given
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.locks import writing

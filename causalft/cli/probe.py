@@ -8,14 +8,26 @@ from typing import Any
 
 import click
 
-from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.option_groups import DATA_GROUP, SPLIT_GROUP, GroupedCommand, SpelledOption
-from causalft.cli.options import refuse_given
-from causalft.cli.output import console, print_json
+from causalft.cli.data_options import DATA_HELP, data_options, refuse_idle_splits, split_options
+from causalft.cli.options import (
+    DATA_GROUP,
+    DEVICE,
+    FILE,
+    NAMES,
+    PATH,
+    SEED,
+    SPLIT_GROUP,
+    TEXT,
+    GroupedCommand,
+    Number,
+    Numbers,
+    SpelledOption,
+    console,
+    print_json,
+    refuse_given,
+)
 from causalft.cli.repeat import repeat_command
-from causalft.cli.split_options import refuse_idle_splits, split_options
 from causalft.cli.strata_options import strata_options
-from causalft.cli.types import DEVICE, FILE, NAMES, PATH, SEED, TEXT, Number, Numbers
 from causalft.runs import limits
 from causalft.runs.locks import locked
 from causalft.runs.progress import phase

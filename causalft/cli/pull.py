@@ -6,10 +6,7 @@ from pathlib import Path
 
 import click
 
-from causalft.cli.option_groups import SpelledOption
-from causalft.cli.options import name_value_pairs
-from causalft.cli.output import console
-from causalft.cli.types import FILE, PATH, TEXT
+from causalft.cli.options import FILE, PATH, TEXT, SpelledOption, console, name_value_pairs
 
 __all__ = ["command"]
 

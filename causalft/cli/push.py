@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.output import print_json
-from causalft.cli.types import PATH, TEXT
+from causalft.cli.options import PATH, TEXT, print_json
 
 if TYPE_CHECKING:
     from causalft.pipelines.hub import HalfChange

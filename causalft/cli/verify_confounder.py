@@ -8,10 +8,21 @@ from typing import Any
 import click
 
 from causalft.cli.generator_options import generator_options, open_from_options, take_options
-from causalft.cli.option_groups import GENERATOR_GROUP, GroupedCommand, SpelledOption
-from causalft.cli.output import console, print_json
+from causalft.cli.options import (
+    FILE,
+    GENERATOR_GROUP,
+    NAMES,
+    PATH,
+    SEED,
+    TEXT,
+    Checked,
+    GroupedCommand,
+    Number,
+    SpelledOption,
+    console,
+    print_json,
+)
 from causalft.cli.repeat import repeat_command
-from causalft.cli.types import FILE, NAMES, PATH, SEED, TEXT, Checked, Number
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.folder import read_json

@@ -7,10 +7,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.groups import VerbGroup
-from causalft.cli.option_groups import SpelledOption
-from causalft.cli.output import console, print_json
-from causalft.cli.types import FILE, PATH, TEXT
+from causalft.cli.options import FILE, PATH, TEXT, SpelledOption, VerbGroup, console, print_json
 from causalft.errors import CausalFTError
 
 __all__ = ["command"]

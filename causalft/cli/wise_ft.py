@@ -8,9 +8,8 @@ from typing import Any
 
 import click
 
-from causalft.cli.output import console, print_json
+from causalft.cli.options import DEVICE, PATH, Numbers, console, print_json
 from causalft.cli.repeat import repeat_command
-from causalft.cli.types import DEVICE, PATH, Numbers
 from causalft.runs import limits
 from causalft.runs.locks import locked
 from causalft.runs.progress import phase

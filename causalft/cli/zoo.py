@@ -7,13 +7,22 @@ from typing import Any
 
 import click
 
-from causalft.cli.groups import VerbGroup
-from causalft.cli.option_groups import GroupedCommand
-from causalft.cli.options import name_value_pairs, refuse_given
-from causalft.cli.output import console, print_json
-from causalft.cli.split_options import size_options
-from causalft.cli.types import FILE, PATH, SEED, TEXT, Number, Numbers
-from causalft.cli.zoo_diffusion import check_diffusion, pretrain_diffusion_command
+from causalft.cli.data_options import size_options
+from causalft.cli.options import (
+    FILE,
+    PATH,
+    SEED,
+    TEXT,
+    GroupedCommand,
+    Number,
+    Numbers,
+    VerbGroup,
+    console,
+    name_value_pairs,
+    print_json,
+    refuse_given,
+)
+from causalft.cli.zoo_pretrain import check_diffusion, pretrain_diffusion_command
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 

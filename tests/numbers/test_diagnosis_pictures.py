@@ -13,7 +13,7 @@ from rich.console import Console
 
 from causalft.analysis.diagnosis import Diagnosis, diagnose, points
 from causalft.analysis.diagnosis import figures as draw
-from causalft.cli.diagnosis_tables import print_diagnosis
+from causalft.cli.evaluate import print_diagnosis
 from causalft.methods.priors import prior_caveat
 from causalft.pipelines.pages.diagnosis import diagnosis_sections
 from causalft.pipelines.pages.fit import write_fit_report
