@@ -14,23 +14,19 @@ PACKAGES = ("causalft", "synthetic", "experiments")
 
 # Where a room stands on its floor, chosen so that no arrow passes behind a room; a new room stands at the right end.
 COLUMNS = {
-    "causalft.pipelines.workflows": -1.9,
-    "experiments": -0.6,
-    "causalft.cli": 0.7,
-    "causalft.analysis.diagnosis": -0.9,
-    "causalft.analysis.confounding": 2.4,
-    "causalft.methods.estimators": -0.9,
-    "causalft.models.strata": -0.45,
-    "causalft.models.tuning": 1.35,
-    "causalft.methods.priors": -1.45,
-    "causalft.data.groups": -0.1,
-    "causalft.data": 1.0,
-    "synthetic": 2.4,
-    "causalft.report": -1.9,
-    "causalft.errors": -1.9,
-    "causalft.scm": -0.5,
-    "causalft.runs.folder": 2.2,
-    "causalft.version": 1.2,
+    "causalft.cli": -0.8,
+    "experiments": 0.8,
+    "causalft.pipelines": 0.0,
+    "causalft.analysis": 0.6,
+    "causalft.methods": -0.4,
+    "causalft.models": 0.2,
+    "causalft.data": -0.8,
+    "synthetic": 0.4,
+    "causalft.report": 1.6,
+    "causalft.scm": 0.2,
+    "causalft.runs": 1.2,
+    "causalft.errors": -0.9,
+    "causalft.version": 2.2,
 }
 
 

@@ -136,7 +136,7 @@ _SPLIT_OPTIONS = (
 
 
 def split_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command receives them as the fields of :class:`causalft.pipelines.workflows.settings.FitSettings`."""
+    """Add the options; the command receives them as the fields of `FitSettings`."""
     for option in reversed(_SPLIT_OPTIONS):
         command = option(command)
     return command

@@ -41,7 +41,7 @@ _OPTIONS = (
 
 
 def strata_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command receives them as the fields of :class:`causalft.pipelines.workflows.settings.FitSettings`."""
+    """Add the options; the command receives them as the fields of `FitSettings`."""
 
     @wraps(command)
     def read(*args: Any, strata: tuple[str, ...], weights: tuple[str, ...], **options: Any) -> Any:

@@ -1,8 +1,8 @@
 """What a causal graph identifies: backdoor sets, front-door sets, instruments, or the general ID algorithm.
 
-Beside `causalft.analysis.confounding.battery` this is the only file that uses DoWhy. Its rules for one candidate set are
-used as they are; the search for all minimal sets is written here, because DoWhy's own search returns one set, or all
-supersets too, seeks front doors among the descendants of the treatment only, and no conditional instruments.
+Only this file and `causalft.analysis.confounding.battery` use DoWhy. Its rules for one candidate set are used as they
+are; the search for all minimal sets is ours, because DoWhy's own search returns one set, or all supersets too, seeks
+front doors among the descendants of the treatment only, and finds no conditional instruments.
 """
 
 from __future__ import annotations

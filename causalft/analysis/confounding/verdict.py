@@ -63,8 +63,9 @@ def judge(
 ) -> tuple[str, str]:
     """Judge.
 
-    First the gaps (`causalft.analysis.confounding.tests.conclude`): without a clear drop the answer is ``not detected`` or
-    ``inconclusive``. With one, the reason for it is sought: a sample that was selected on C and Y (``selection``), a
+    First the gaps (`causalft.analysis.confounding.tests.conclude`): without a clear drop the answer is
+    ``not detected`` or ``inconclusive``. With one, the reason for it is sought: a sample that was selected on
+    C and Y (``selection``), a
     C that is independent of Y in B (``shift of C``), or an open backdoor path, seen in the rows by all of
     `PATH_TESTS` and present in the design's graph (``verified``). Data alone cannot tell selection from confounding:
     the graph does.

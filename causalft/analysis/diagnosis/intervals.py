@@ -1,8 +1,8 @@
 """Intervals of anything computed from class accuracies: over test images within their class, and over seeds as a whole.
 
 A linear statistic (accuracy, group accuracy, gap, slope, difference) has a closed form. V is its unbiased variance over
-test images and V0 what the toss of a coin by each model would give (:mod:`causalft.analysis.diagnosis.weights`); N is the number
-of images that it looks at, and S the number of seeds.
+test images and V0 what the toss of a coin by each model would give (`weights.py`); N is
+the number of images that it looks at, and S the number of seeds.
 
 - A share (a mean of accuracies) p has the mid-p interval of an effective number of images N / D, where
   D = (N^2 V + 2) / (N p (1 - p) + 2) is what its classes differ by (at most 1 where images count alike); Student's t

@@ -47,7 +47,8 @@ def explain_missing(found: Mapping[str, Any], strata: Sequence[str], fusion: str
     Parameters
     ----------
     found : mapping of str to Interval or object array of Interval
-        Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`, the statistics of :func:`causalft.analysis.diagnosis.diagnose`.
+        Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`, the statistics of
+        :func:`causalft.analysis.diagnosis.diagnose`.
     strata : sequence of str
     fusion : str
 

@@ -277,7 +277,8 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
     sentences : tuple of str
         What `conclusion` returns.
     no_conclusion : tuple of str
-        Why nothing may be concluded on parameter imbalance (:mod:`causalft.analysis.diagnosis.no_conclusion`); empty where it
+        Why nothing may be concluded on parameter imbalance
+        (:mod:`causalft.analysis.diagnosis.no_conclusion`); empty where it
         may.
     test_counts : (K,) array, optional
         Test images.

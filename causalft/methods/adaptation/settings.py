@@ -38,7 +38,8 @@ class Tuning:
     lr, epochs, batch_size, weight_decay, momentum
         Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
     bottleneck : int, optional
-        Width of adapters, rank of LoRA; by default the rule of :func:`causalft.models.tuning.tuners.adapters.bottleneck_width`.
+        Width of adapters, rank of LoRA; by default the rule of
+        :func:`causalft.models.tuning.tuners.adapters.bottleneck_width`.
     head_scale : float
     template : str
         Prompt from which a head starts: with ``{}`` for the class name, the name of a set of

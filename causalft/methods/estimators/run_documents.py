@@ -92,7 +92,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FitConfig:
-    """``config`` of ``config.json``: the settings of :class:`causalft.pipelines.workflows.settings.FitSettings`, and the data's hashes."""
+    """``config`` of ``config.json``: the settings of ``fit`` and the data's hashes."""
 
     strata: list[str]
     data: str
@@ -252,7 +252,8 @@ def open_fit(path: str | os.PathLike[str]) -> Run:
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.runs.folder.Run.open`, and for a key that is missing or holds something else; names file and key.
+        As :meth:`causalft.runs.folder.Run.open`, and for a key that is missing or holds something else;
+        names file and key.
     """
     run = Run.open(path, kind="fit")
     check_fit_config(run)

@@ -104,7 +104,8 @@ def sweep_heads(
 ) -> Sweep:
     """Train a head on cached features for every combination of the choices.
 
-    Each training goes through :func:`causalft.models.tuning.train.train` on its own: a seed is an order of the samples, so
+    Each training goes through :func:`causalft.models.tuning.train.train` on its own: a seed is an order of
+    the samples, so
     seeds cannot share their batches. Nothing is encoded: a sweep costs matrix products of (batch, d) by (d, K).
 
     Parameters
@@ -115,7 +116,8 @@ def sweep_heads(
     class_counts : (K,) array, optional
         Training images of each class; counted from the labels by default.
     losses, seeds, heads : sequences
-        Names in :data:`causalft.models.tuning.losses.LOSSES`, seeds, names in :data:`causalft.models.tuning.heads.HEADS`.
+        Names in :data:`causalft.models.tuning.losses.LOSSES`, seeds, names in
+        :data:`causalft.models.tuning.heads.HEADS`.
     recipe : Recipe, optional
         By default 10 epochs of SGD in batches of 128 with a learning rate of 0.01, as in the paper; its seed is
         replaced.

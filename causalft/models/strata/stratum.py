@@ -278,7 +278,8 @@ class Stratum:
 
     @property
     def pretraining_loss(self) -> str:
-        """As :func:`causalft.methods.priors.prior_caveat` takes it: from a mini's card; else ``unknown`` or ``no captions``."""
+        """As :func:`causalft.methods.priors.prior_caveat` takes it: from a mini's card; else ``unknown`` or
+        ``no captions``."""
         if self.card is not None:
             return self.card.loss
         return "unknown" if self.has_text else "no captions"

@@ -264,7 +264,8 @@ def gla_train(
     """GLA-Train: CE of f + data_tau log P_S(y) + tau log q(y), q the label prior of the foundation model.
 
     LA taken one prior further: training is asked to undo the prior of the pre-training, too. Chen et al. (ICML 2025,
-    arXiv 2501.15955) find that this hardly helps; GLA takes log q out after training (:mod:`causalft.methods.priors`). With
+    arXiv 2501.15955) find that this hardly helps; GLA takes log q out after training
+    (:mod:`causalft.methods.priors`). With
     a uniform q it is LA.
 
     Parameters

@@ -179,11 +179,13 @@ class Tower(nn.Module):
     patch_size : int
         Pixels; 0 where there are no patches.
     dtype : torch.dtype, optional
-        Of the activations between blocks, where it is not that of the embedding (:mod:`causalft.models.tuning.precision`).
+        Of the activations between blocks, where it is not that of the embedding
+        (:mod:`causalft.models.tuning.precision`).
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
-        Trained tokens that enter before a block and leave after one (:mod:`causalft.models.tuning.tuners.visual_prompts`).
+        Trained tokens that enter before a block and leave after one
+        (:mod:`causalft.models.tuning.tuners.visual_prompts`).
     """
 
     kind = "other"

@@ -27,7 +27,7 @@ _ARITHMETIC = {
 
 
 def write_single_file(program: torch.export.ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
-    """Write the tensors and the computation of a program, for :mod:`causalft.methods.estimators.export.standalone`.
+    """Write the tensors and the computation of a program, for :mod:`causalft.pipelines.export.standalone`.
 
     Raises
     ------

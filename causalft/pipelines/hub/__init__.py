@@ -28,6 +28,6 @@ __all__ = [
 ]
 
 # These need PyTorch.
-_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.methods.estimators.hub.half")
+_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.pipelines.hub.half")
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -135,7 +135,7 @@ def layout(
     allow_large : bool
         Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
     halved : mapping of path in the run to content, optional
-        What :func:`causalft.methods.estimators.hub.half_files` gave: tuned tensors go out in half precision, and are read back
+        What :func:`causalft.pipelines.hub.half_files` gave: tuned tensors go out in half precision, and are read back
         as float32.
 
     Raises

@@ -27,7 +27,7 @@ def push(
     Parameters
     ----------
     files : mapping
-        What :func:`causalft.methods.estimators.hub.layout.layout` gave.
+        What :func:`causalft.pipelines.hub.layout.layout` gave.
     repo : str
         OWNER/NAME.
     private : bool

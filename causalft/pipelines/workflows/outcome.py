@@ -104,9 +104,11 @@ Members = Mapping[str, Sequence[MemberPrediction]]
 def gla_members(
     tuning: Tuning, class_counts: ArrayLike, members: Members
 ) -> dict[str, list[MemberPrediction]]:
-    """Return the members with GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`) in the place of tuned logits.
+    """Return the members with GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`) in the place of
+    tuned logits.
 
-    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.zero_shot.check_gla`), where they have it
+    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.zero_shot.check_gla`),
+    where they have it
     already, or where a prior must be taken out that is 0 for a class.
     """
     try:

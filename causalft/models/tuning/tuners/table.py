@@ -42,7 +42,8 @@ class Tuner:
         ``apply(tower, blocks, confined, bottleneck) -> parameters``: changes the tower and returns what is trained.
         ``blocks`` is the range of blocks to tune; ``confined`` whether nothing else may be touched.
     mergeable : bool
-        Whether nothing is left to compute beside the backbone after :meth:`~causalft.models.tuning.tuners.insert.Tuned.merge`.
+        Whether nothing is left to compute beside the backbone after
+        :meth:`~causalft.models.tuning.tuners.insert.Tuned.merge`.
     width : bool
         Whether it uses the bottleneck: the width of an adapter, the rank of LoRA.
     """

@@ -1,0 +1,64 @@
+"""Every format gives the same set of the same pictures; options go where they belong."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from causalft.data.sources import open_images
+from causalft.errors import CausalFTError
+from tests.data import kit
+
+
+@pytest.mark.parametrize("kind", kit.KINDS)
+def test_every_format_gives_the_pictures_of_the_folder(kind: str, pets: Path) -> None:
+    folder, images = open_images(pets), open_images(kit.KINDS[kind](pets))
+    assert images.format == kind.split()[0] and folder.format == "folder"
+    assert images.class_names == ("cat", "dog", "emu")
+    assert kit.contents(images) == kit.contents(folder)
+    assert np.array_equal(np.asarray(images.image(0)), np.asarray(folder.image(0)))
+    assert images.splits == {} and len(images.files) == len(set(images.files)) == 5
+
+
+@pytest.mark.parametrize("kind", kit.KINDS)
+def test_every_format_survives_pickle_and_threads(kind: str, pets: Path) -> None:
+    images = open_images(kit.KINDS[kind](pets))
+    want = [images.bytes_hash(i) for i in range(5)] * 20
+    copy = pickle.loads(pickle.dumps(images))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(copy.bytes_hash, list(range(5)) * 20)) == want
+    assert copy.fingerprint == images.fingerprint == open_images(kit.written(kind, pets)).fingerprint
+    part = images.subset([4, 0])
+    assert part.bytes_hash(1) == images.bytes_hash(0) and part.fingerprint != images.fingerprint
+
+
+def test_the_same_names_and_sizes_have_one_fingerprint_in_folder_zip_and_tar(pets: Path, write_zip) -> None:
+    archive = write_zip({name: (pets / name).read_bytes() for name in kit.PETS})
+    packed = kit.write_tar(pets.parent / "flat.tar", {name: (pets / name).read_bytes() for name in kit.PETS})
+    prints = {open_images(path).fingerprint for path in (pets, archive, packed)}
+    assert len(prints) == 1
+
+
+def test_options_that_do_not_belong_and_formats_that_do_not_exist(pets: Path) -> None:
+    with pytest.raises(
+        CausalFTError, match="split_column is not for .*, which is a folder with one folder of images"
+    ):
+        open_images(pets, split_column="part")
+    with pytest.raises(CausalFTError, match="no format named 'tabel': did you mean 'table'"):
+        open_images(pets, format="tabel")
+    assert open_images(kit.write_lists(pets), format="folder").format == "folder"
+    with pytest.raises(CausalFTError, match="is not a folder; leave format out"):
+        open_images(kit.as_csv(pets), format="folder")
+    for kind in ("zip", "tar", "table"):
+        with pytest.raises(
+            CausalFTError, match=f"is a folder, and format {kind} reads a file; name the file"
+        ):
+            open_images(pets, format=kind)
+    with pytest.raises(CausalFTError, match="holds no train....json"):
+        open_images(pets, format="inaturalist")
+    with pytest.raises(CausalFTError, match="imbalance_factor is not for"):
+        open_images(pets, imbalance_factor=10)
