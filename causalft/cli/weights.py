@@ -43,7 +43,7 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from causalft.models.strata.pretrained import PretrainedZoo
+    from causalft.models.strata.zoo import PretrainedZoo
     from causalft.models.weights.names import names_like
     from causalft.pipelines.workflows.weights import describe_names
 
@@ -110,7 +110,7 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
 
     A FOLDER is compared with its manifest. A NAME is loaded from what is on this machine.
     """
-    from causalft.models.strata.pretrained import PretrainedZoo
+    from causalft.models.strata.zoo import PretrainedZoo
     from causalft.models.weights.store import weights_folder
     from causalft.pipelines.workflows.weights import check_folder, check_names
 

@@ -28,8 +28,7 @@ from causalft.methods.estimators.mixing import check_mixing, fit_mixing
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.crops import Crops
 from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
-from causalft.models.strata.stratum import check_strata
-from causalft.models.strata.zoo import Zoo, open_zoo
+from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.report.style import SERIES, new_axes
 from causalft.scm import causal_graph, check_adjustment_set
 

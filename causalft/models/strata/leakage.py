@@ -13,8 +13,7 @@ from causalft.data.duplicates import shared_images, with_hash
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.models.strata.stratum import Zoo
-from causalft.models.strata.zoo import MiniZoo
+from causalft.models.strata.zoo import MiniZoo, Zoo
 from causalft.runs.folder import Run, atomic_path
 
 __all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "seen_in_run", "warn_of_seen", "write_seen"]

@@ -1,13 +1,12 @@
-"""A stratum in memory: a frozen model with its geometry, normalisation and tokenizer, and the zoo that gives it."""
+"""A stratum in memory: a frozen model with its geometry, normalisation and tokenizer."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.data.images import middle_of_strip
-from causalft.errors import CausalFTError, CausalFTWarning, nearest
+from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.cards import ModelCard
 from causalft.models.tuning.families import TORCHVISION_RESIZE, is_a
 from causalft.models.tuning.precision import lay_out_convolutions
 
-if TYPE_CHECKING:
-    import torch
-
-
-__all__ = ["SquareCrop", "Stratum", "Zoo", "check_different", "check_strata", "class_tokens", "square_crop"]
+__all__ = ["SquareCrop", "Stratum", "check_different", "class_tokens", "square_crop"]
 
 
 _LONGER = 8  # times the context, to see what was cut
@@ -390,48 +385,3 @@ class Stratum:
                 batch = self.normalise(pixels[start : start + batch_size])
                 features.append(F.normalize(self.model.encode_image(batch), dim=-1).cpu())
         return torch.cat(features).clone()
-
-
-class Zoo(ABC):
-    """A set of named strata.
-
-    Attributes
-    ----------
-    label : str
-        What headers and ``metrics.json`` call it.
-    """
-
-    label: str
-
-    @abstractmethod
-    def names(self) -> list[str]:
-        """Names that can be loaded without further options."""
-
-    @abstractmethod
-    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        """Load a stratum; an unknown name or wrong weights raise a :class:`CausalFTError`."""
-
-    def check(self, name: str) -> None:
-        """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
-        if name not in self.names():
-            raise CausalFTError(f"zoo {self.label!r} has no stratum {name!r}; {nearest(name, self.names())}")
-
-
-def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
-    """Refuse strata that are none or named twice, are not in the zoo, or weights that are of no stratum.
-
-    Raises
-    ------
-    CausalFTError
-    """
-    if not strata:
-        raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
-    if len(set(strata)) != len(strata):
-        raise CausalFTError(f"a stratum is named twice in {', '.join(strata)}")
-    for name in strata:
-        zoo.check(name)
-    unused = [name for name in getattr(zoo, "weights", ()) if name not in strata]
-    if unused:
-        raise CausalFTError(
-            f"weights are given for {unused[0]!r}, which is no stratum here; {nearest(unused[0], strata)}"
-        )

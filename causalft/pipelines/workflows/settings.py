@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
-from causalft.models.strata.stratum import Zoo, check_strata
-from causalft.models.strata.zoo import open_zoo
+from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.models.tuning.names import HEADS, optimum_of
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from causalft.errors import CausalFTError
-from causalft.models.strata.pretrained import PretrainedZoo
+from causalft.models.strata.zoo import PretrainedZoo
 from causalft.models.weights.file import file_kind, is_pickle
 from causalft.models.weights.names import WeightName, resolve_name
 from causalft.models.weights.store import (
@@ -245,7 +245,7 @@ def import_file(
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.models.strata.pretrained.PretrainedZoo.load` does.
+        As :meth:`causalft.models.strata.zoo.PretrainedZoo.load` does.
     """
     store = into or WeightStore()
     with writing(store.folder):
