@@ -157,7 +157,8 @@ def show(
     Text formats go to standard output if there is no --out.
     """
     from causalft.errors import CausalFTError
-    from causalft.scm.draw import WRITERS, save_graph
+    from causalft.scm.draw import save_graph
+    from causalft.scm.formats import WRITERS
 
     if out is None and kind not in WRITERS:
         raise CausalFTError(f"nowhere to draw: give --out graph.{kind or 'png'}")
@@ -242,8 +243,8 @@ def _load(
 ) -> tuple[nx.DiGraph, str | None, str | None]:
     """Return the graph and its two nodes: if none is named, the one the file marks, or X and Y where it has them."""
     from causalft.errors import CausalFTError
+    from causalft.scm.formats import read_graph
     from causalft.scm.graph import causal_graph, require_node
-    from causalft.scm.read import read_graph
 
     graph = causal_graph() if file is None else read_graph(file)
     nodes: list[str | None] = []
@@ -324,8 +325,8 @@ def falsify(
     """
     from causalft.errors import CausalFTError
     from causalft.scm.falsification import falsify as test_graph
+    from causalft.scm.formats import read_graph
     from causalft.scm.graph import causal_graph, latent_nodes
-    from causalft.scm.read import read_graph
     from causalft.scm.table import read_table
 
     pairs = [pair.partition("=") for pair in _names(columns)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalft.scm.draw import draw_graph, save_graph, to_dagitty, to_dot, to_mermaid
+from causalft.scm.draw import draw_graph, save_graph
 from causalft.scm.estimand import Estimand, Identification
 from causalft.scm.exact import (
     Distribution,
@@ -15,11 +15,15 @@ from causalft.scm.exact import (
     query,
 )
 from causalft.scm.falsification import Falsification, falsify
+from causalft.scm.formats import read_graph
+from causalft.scm.formats.dagitty import to_dagitty
+from causalft.scm.formats.dot import to_dot
+from causalft.scm.formats.edge_list import parse_edge_list
+from causalft.scm.formats.mermaid import to_mermaid
 from causalft.scm.graph import as_dag, causal_graph, latent_nodes, observed_nodes
 from causalft.scm.identify import check_adjustment_set, check_frontdoor_set, identify, open_backdoor_path
 from causalft.scm.mechanisms import DiscreteSCM
 from causalft.scm.part_scm import PartSCM, part_types
-from causalft.scm.read import parse_edge_list, read_graph
 from causalft.scm.separation import Independence, implied_independencies
 from causalft.scm.table import read_table
 

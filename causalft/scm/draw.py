@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,177 +14,20 @@ import networkx as nx
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.folder import atomic_path, check_place, write_text
 from causalft.runs.locks import locked
-from causalft.scm.graph import latent_nodes, require_node
-from causalft.scm.layout import count_steps, layered_layout
+from causalft.scm.formats import FORMATS, WRITERS
+from causalft.scm.formats.graph_format import FILL, LINE, node_roles
+from causalft.scm.graph import latent_nodes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "FILL",
-    "FORMATS",
-    "LINE",
-    "WRITERS",
-    "draw_graph",
-    "node_roles",
-    "save_graph",
-    "to_dagitty",
-    "to_dot",
-    "to_mermaid",
-]
+__all__ = ["DRAWN", "Layout", "count_steps", "draw_graph", "layered_layout", "save_graph"]
 
 
-# Okabe-Ito: readable without telling red from green. Fill, and the edge colour that goes with it.
-FILL = {"treatment": "#cfe6f5", "outcome": "#fbe3b5", "adjustment": "#c9ebdf", "": "#f4f4f4"}
-LINE = {"treatment": "#0072b2", "outcome": "#b07a00", "adjustment": "#00795a", "": "#444444"}
-
-
-def node_roles(
-    graph: nx.DiGraph, treatment: str | None, outcome: str | None, adjustment: Iterable[str]
-) -> dict[str, str]:
-    """Return the role of each node that has one: treatment, outcome or adjustment."""
-    roles = {require_node(graph, name, "adjustment"): "adjustment" for name in adjustment}
-    if treatment is not None:
-        roles[require_node(graph, treatment, "treatment")] = "treatment"
-    if outcome is not None:
-        roles[require_node(graph, outcome, "outcome")] = "outcome"
-    return roles
-
-
-def to_dot(
-    graph: nx.DiGraph,
-    *,
-    treatment: str | None = None,
-    outcome: str | None = None,
-    adjustment: Iterable[str] = (),
-) -> str:
-    """Return the graph as DOT text, which :func:`causalft.scm.read_graph` reads back.
-
-    Examples
-    --------
-    >>> print(to_dot(nx.DiGraph([("X", "Y")]), treatment="X"))
-    digraph causal {
-      rankdir=LR;
-      node [shape=circle];
-      "X" [style="filled", fillcolor="#cfe6f5"];
-      "Y";
-      "X" -> "Y";
-    }
-    <BLANKLINE>
-    """
-    roles = node_roles(graph, treatment, outcome, adjustment)
-    lines = ["digraph causal {", "  rankdir=LR;", "  node [shape=circle];"]
-    for name, attributes in graph.nodes(data=True):
-        words = []
-        if attributes.get("latent"):
-            words += ["latent=true", 'style="dashed"']
-        elif name in roles:
-            words += ['style="filled"', f'fillcolor="{FILL[roles[name]]}"']
-        if attributes.get("meaning"):
-            words.append(f"meaning={_quote(attributes['meaning'])}")
-        lines.append(f"  {_quote(name)}{' [' + ', '.join(words) + ']' if words else ''};")
-    lines += [f"  {_quote(cause)} -> {_quote(effect)};" for cause, effect in graph.edges]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def to_dagitty(
-    graph: nx.DiGraph,
-    *,
-    treatment: str | None = None,
-    outcome: str | None = None,
-    adjustment: Iterable[str] = (),
-) -> str:
-    """Return the graph as DAGitty code, for dagitty.net, its R package, pgmpy and DoWhy.
-
-    Examples
-    --------
-    >>> print(to_dagitty(nx.DiGraph([("X", "Y")]), treatment="X"))
-    dag {
-      "X" [exposure]
-      "Y"
-      "X" -> "Y"
-    }
-    <BLANKLINE>
-    """
-    words = {"treatment": "exposure", "outcome": "outcome", "adjustment": "adjusted"}
-    roles = node_roles(graph, treatment, outcome, adjustment)
-    latent = latent_nodes(graph)
-    lines = ["dag {"]
-    for name in graph.nodes:
-        marks = (["latent"] if name in latent else []) + ([words[roles[name]]] if name in roles else [])
-        lines.append(f"  {_quote(name)}{' [' + ','.join(marks) + ']' if marks else ''}")
-    lines += [f"  {_quote(cause)} -> {_quote(effect)}" for cause, effect in graph.edges]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def to_mermaid(
-    graph: nx.DiGraph,
-    *,
-    treatment: str | None = None,
-    outcome: str | None = None,
-    adjustment: Iterable[str] = (),
-) -> str:
-    """Return the graph as a Mermaid flowchart (for Markdown that renders it).
-
-    Examples
-    --------
-    >>> print(to_mermaid(nx.DiGraph([("X", "Y")]), outcome="Y"))
-    flowchart LR
-      n0(("X"))
-      n1(("Y"))
-      n0 --> n1
-      classDef outcome fill:#fbe3b5,stroke:#b07a00
-      class n1 outcome
-    <BLANKLINE>
-    """
-    roles = node_roles(graph, treatment, outcome, adjustment)
-    latent = latent_nodes(graph)
-    # Mermaid keeps some words (end, class, ...) for itself, so its ids are numbered and the names are labels.
-    ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
-    lines = ["flowchart LR"]
-    for name in graph.nodes:
-        label = _entities(name)
-        if meaning := graph.nodes[name].get("meaning"):
-            label += f"<br/>{_entities(str(meaning))}"
-        lines.append(f'  {ids[name]}(("{label}"))')
-    lines += [
-        f"  {ids[cause]} {'-.->' if cause in latent else '-->'} {ids[effect]}"
-        for cause, effect in graph.edges
-    ]
-    if latent:
-        lines.append("  classDef latent fill:#ffffff,stroke:#444444,stroke-dasharray:4 3")
-        lines.append(f"  class {','.join(ids[name] for name in latent)} latent")
-    for role in ("treatment", "outcome", "adjustment"):
-        if members := [ids[name] for name in graph.nodes if roles.get(name) == role and name not in latent]:
-            lines += [
-                f"  classDef {role} fill:{FILL[role]},stroke:{LINE[role]}",
-                f"  class {','.join(members)} {role}",
-            ]
-    return "\n".join(lines) + "\n"
-
-
-def _entities(text: str) -> str:
-    return re.sub(r'["<>#]', lambda match: f"#{ord(match.group())};", text)
-
-
-#: The text formats by name.
-WRITERS: dict[str, Callable[..., str]] = {"dot": to_dot, "dagitty": to_dagitty, "mermaid": to_mermaid}
-
-
-FORMATS: tuple[str, ...] = ("png", "svg", *WRITERS)
-_SUFFIXES = {
-    ".png": "png",
-    ".svg": "svg",
-    ".dot": "dot",
-    ".gv": "dot",
-    ".dagitty": "dagitty",
-    ".mmd": "mermaid",
-    ".mermaid": "mermaid",
-}
+#: What a graph can be written as: figures, and the text formats.
+DRAWN = ("png", "svg", *WRITERS)
+_ENDINGS = {".png": "png", ".svg": "svg"}
+_ENDINGS |= {ending: each.name for each in FORMATS if each.write for ending in each.endings}
 
 #: A larger graph is not drawn: nobody could read it. An edge counts once for each layer that it crosses.
 MAX_NODES, MAX_STEPS = 500, 3_000
@@ -218,13 +62,13 @@ def save_graph(
         If the format is unknown or cannot be told from the ending, or a node is not in the graph.
     """
     file = Path(path)
-    kind = format or _SUFFIXES.get(file.suffix.lower())
+    kind = format or _ENDINGS.get(file.suffix.lower())
     if kind is None:
         raise CausalFTError(
-            f"{file}: no format ends in {file.suffix or 'nothing'!r}; give --format {'|'.join(FORMATS)}"
+            f"{file}: no format ends in {file.suffix or 'nothing'!r}; give --format {'|'.join(DRAWN)}"
         )
-    if kind not in FORMATS:
-        raise CausalFTError(f"unknown graph format {kind!r}; {nearest(kind, FORMATS)}")
+    if kind not in DRAWN:
+        raise CausalFTError(f"unknown graph format {kind!r}; {nearest(kind, DRAWN)}")
     if file.is_dir():
         raise CausalFTError(f"{file} is a folder; give a file, for example {file / 'graph.png'}")
     check_place(file)
@@ -389,3 +233,165 @@ def _arrow(curve: list[tuple[float, float]]) -> tuple[list[tuple[float, float]],
     base = curve[index]
     dx, dy = (tip[0] - base[0]) * 0.38, (tip[1] - base[1]) * 0.38
     return curve[: index + 1] or [base], [tip, (base[0] - dy, base[1] + dx), (base[0] + dy, base[1] - dx)]
+
+
+_SWEEPS = 24
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where nodes and edges go, in units of one layer (x) and one slot (y).
+
+    Attributes
+    ----------
+    positions : dict of str to (x, y)
+        Centre of each node. Every edge goes from a smaller x to a larger one.
+    routes : dict of (cause, effect) to list of (x, y)
+        The points an edge passes, both centres included: a long edge has one point in each layer it crosses.
+    """
+
+    positions: dict[str, tuple[float, float]]
+    routes: dict[tuple[str, str], list[tuple[float, float]]]
+
+
+def layered_layout(graph: nx.DiGraph) -> Layout:
+    """Lay a DAG out in layers (Sugiyama's method: layers, order, coordinates).
+
+    Deterministic: the same graph, nodes in the same order, gets the same layout.
+
+    Parameters
+    ----------
+    graph : networkx.DiGraph
+        Acyclic.
+
+    Examples
+    --------
+    >>> layout = layered_layout(nx.DiGraph([("C", "X"), ("C", "Y"), ("X", "Y")]))
+    >>> [name for name, (x, y) in sorted(layout.positions.items(), key=lambda item: item[1])]
+    ['C', 'X', 'Y']
+    >>> len(layout.routes["C", "Y"])
+    3
+    """
+    layer = _layers(graph)
+    chains, expanded, depth = _expand(graph, layer)
+    order = _order(expanded, depth)
+    slots = _slots(expanded, order, set(graph.nodes))
+    positions = {name: (float(depth[name]), slots[name]) for name in graph.nodes}
+    routes = {edge: [(float(depth[name]), slots[name]) for name in chain] for edge, chain in chains.items()}
+    return Layout(positions, routes)
+
+
+def count_steps(graph: nx.DiGraph) -> int:
+    """Return how many steps from layer to layer the edges take in all: the work of a layout grows with their square.
+
+    Examples
+    --------
+    >>> count_steps(nx.DiGraph([("C", "X"), ("C", "Y"), ("X", "Y")]))
+    4
+    """
+    layer = _layers(graph)
+    return sum(layer[effect] - layer[cause] for cause, effect in graph.edges)
+
+
+def _layers(graph: nx.DiGraph) -> dict[str, int]:
+    """Longest path from a root, then each root is pulled next to its nearest effect."""
+    layer: dict[str, int] = {}
+    for name in nx.topological_sort(graph):
+        layer[name] = max((layer[parent] + 1 for parent in graph.predecessors(name)), default=0)
+    for name in graph.nodes:
+        children = [layer[child] for child in graph.successors(name)]
+        if not graph.in_degree(name) and children:
+            layer[name] = min(children) - 1
+    lowest = min(layer.values())
+    return {name: value - lowest for name, value in layer.items()}
+
+
+def _expand(graph: nx.DiGraph, layer: dict[str, int]) -> tuple[dict, nx.DiGraph, dict]:
+    """Break each edge that spans several layers into unit steps through dummy nodes."""
+    expanded: nx.DiGraph = nx.DiGraph()
+    expanded.add_nodes_from(graph.nodes)
+    depth: dict = dict(layer)
+    chains: dict = {}
+    for cause, effect in graph.edges:
+        between = [("dummy", cause, effect, level) for level in range(layer[cause] + 1, layer[effect])]
+        for dummy in between:
+            depth[dummy] = dummy[3]
+        chains[cause, effect] = [cause, *between, effect]
+        nx.add_path(expanded, chains[cause, effect])
+    return chains, expanded, depth
+
+
+def _order(expanded: nx.DiGraph, depth: dict) -> list[list]:
+    """Order the nodes in their layers by barycentre sweeps; keep the order with the fewest crossings."""
+    layers: list[list] = [[] for _ in range(max(depth.values()) + 1)]
+    for name in expanded.nodes:
+        layers[depth[name]].append(name)
+    best, fewest = [list(names) for names in layers], _crossings(expanded, layers)
+    for sweep in range(_SWEEPS):
+        forward = sweep % 2 == 0
+        for index in range(1, len(layers)) if forward else range(len(layers) - 2, -1, -1):
+            fixed = layers[index - 1 if forward else index + 1]
+            # Ties are turned round on every second pair of sweeps, or the search would never leave them.
+            layers[index] = _sorted(expanded, layers[index], fixed, forward, turn_ties=sweep % 4 > 1)
+        crossings = _crossings(expanded, layers)
+        if crossings < fewest:
+            best, fewest = [list(names) for names in layers], crossings
+    return best
+
+
+def _sorted(expanded: nx.DiGraph, names: list, fixed: list, forward: bool, *, turn_ties: bool) -> list:
+    """Sort a layer by the mean place of each node's neighbours in the fixed layer beside it."""
+    place = {name: index for index, name in enumerate(fixed)}
+    weights: dict = {}
+    for index, name in enumerate(names):
+        near = [place[other] for other in (expanded.predecessors if forward else expanded.successors)(name)]
+        weights[name] = (sum(near) / len(near) if near else float(index), -index if turn_ties else index)
+    return sorted(names, key=weights.__getitem__)
+
+
+def _crossings(expanded: nx.DiGraph, layers: list[list]) -> int:
+    total = 0
+    for left, right in zip(layers, layers[1:]):
+        place = {name: index for index, name in enumerate(right)}
+        ends = [
+            place[child]
+            for name in left
+            for child in sorted(expanded.successors(name), key=place.__getitem__)
+        ]
+        seen: list[int] = []
+        for end in ends:
+            total += len(seen) - bisect_right(seen, end)
+            insort(seen, end)
+    return total
+
+
+def _slots(expanded: nx.DiGraph, order: list[list], real: set) -> dict:
+    """Give each node a height near its neighbours', at least one slot from the next (dummies may sit closer)."""
+    slots = {name: index - (len(names) - 1) / 2 for names in order for index, name in enumerate(names)}
+    for sweep in range(_SWEEPS):
+        for names in order if sweep % 2 == 0 else reversed(order):
+            wish = []
+            for name in names:
+                near = [slots[other] for other in (*expanded.predecessors(name), *expanded.successors(name))]
+                wish.append(sum(near) / len(near) if near else slots[name])
+            gaps = [1.0 if {above, below} <= real else 0.8 for above, below in zip(names, names[1:])]
+            for name, height in zip(names, _separate(wish, gaps)):
+                slots[name] = height
+    middle = (max(slots.values()) + min(slots.values())) / 2
+    return {name: height - middle for name, height in slots.items()}
+
+
+def _separate(wish: list[float], gaps: list[float]) -> list[float]:
+    """Return the heights nearest to ``wish`` (least squares) that keep order and gaps (pool adjacent violators)."""
+    offset = [0.0]
+    for gap in gaps:
+        offset.append(offset[-1] + gap)
+    blocks: list[list[float]] = []  # [sum, count] of wish minus offset
+    for value, shift in zip(wish, offset):
+        blocks.append([value - shift, 1.0])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += count
+    flat = [total / count for total, count in blocks for _ in range(int(count))]
+    return [value + shift for value, shift in zip(flat, offset)]

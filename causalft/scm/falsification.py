@@ -16,8 +16,14 @@ from causalft.runs.progress import named
 from causalft.scm.graph import as_dag, latent_nodes, observed_nodes
 from causalft.scm.independence import IndependenceTest, independence_test
 from causalft.scm.intervals import p_words
-from causalft.scm.rival import Change, Relabelings, explain, relabelings
-from causalft.scm.separation import Independence, implied_independencies
+from causalft.scm.separation import (
+    Change,
+    Independence,
+    Relabelings,
+    explain,
+    implied_independencies,
+    relabelings,
+)
 from causalft.scm.table import Variable, match_columns
 
 if TYPE_CHECKING:

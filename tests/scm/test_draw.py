@@ -21,7 +21,7 @@ from causalft.scm import (
     to_dot,
     to_mermaid,
 )
-from causalft.scm.layout import layered_layout
+from causalft.scm.draw import layered_layout
 from tests.scm.random_scms import dags
 
 

@@ -14,8 +14,7 @@ from scipy import stats
 
 from causalft.errors import CausalFTError
 from causalft.scm import PartSCM, as_dag, causal_graph, implied_independencies
-from causalft.scm import falsification as falsify
-from causalft.scm.falsification import holm
+from causalft.scm.falsification import falsify, holm
 from causalft.scm.independence import independence_test
 from causalft.scm.table import Variable, match_columns
 from tests.scm.random_scms import dags, joint_table, random_scm

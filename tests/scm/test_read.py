@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import click
 import networkx as nx
 import pytest
 from hypothesis import given, settings
 
+from causalft.cli.graph import command
 from causalft.errors import CausalFTError
 from causalft.scm import causal_graph, latent_nodes, parse_edge_list, read_graph, to_dot
+from causalft.scm.draw import DRAWN
+from causalft.scm.formats import FORMATS, KNOWN
 from tests.scm.random_scms import dags
 
 
@@ -145,3 +152,15 @@ def test_a_missing_file_and_a_folder(tmp_path):
         read_graph(tmp_path / "grph.txt")
     with pytest.raises(CausalFTError, match="is a folder"):
         read_graph(tmp_path)
+
+
+def test_graph_formats_are_the_choices_of_the_commands_and_the_rows_of_the_docs():
+    show = command.get_command(click.Context(command), "show")
+    (kind,) = (option for option in show.params if option.name == "kind")
+    assert tuple(kind.type.choices) == DRAWN
+    page = (Path(__file__).parents[2] / "docs" / "scm.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (.+?) \((`\..+?)\) \| ", page, flags=re.MULTILINE))
+    assert list(rows) == [re.sub("^an? ", "", each.title) for each in FORMATS]
+    for each, endings in zip(FORMATS, rows.values()):
+        assert all(f"`{ending}`" in endings for ending in each.endings)
+    assert KNOWN.startswith("an edge list, DOT, ") and KNOWN.endswith(" or node-link JSON")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import networkx as nx
 
 from causalft.errors import CausalFTError
 from causalft.scm.formats.dot import DotNode, parse_dot_text
-from causalft.scm.formats.draft import Draft
-from causalft.scm.graph import ARROW, CIRCLE, TAIL, edge_marks, latency
+from causalft.scm.formats.graph_format import COMMENTS, Draft, GraphFormat, node_roles, quoted
+from causalft.scm.graph import ARROW, CIRCLE, TAIL, edge_marks, latency, latent_nodes
 
-__all__ = ["parse_dagitty"]
+__all__ = ["FORMAT", "parse_dagitty", "to_dagitty"]
 
 _MARKS = {
     "->": (TAIL, ARROW),
@@ -98,3 +99,44 @@ def _latent(node: DotNode, draft: Draft, where: str) -> bool | None:
                 f"{where} has the mark {key!r}, which is not known; known: latent, exposure, outcome, adjusted"
             )
     return latency(said, where)
+
+
+def to_dagitty(
+    graph: nx.DiGraph,
+    *,
+    treatment: str | None = None,
+    outcome: str | None = None,
+    adjustment: Iterable[str] = (),
+) -> str:
+    """Return the graph as DAGitty code, for dagitty.net, its R package, pgmpy and DoWhy.
+
+    Examples
+    --------
+    >>> print(to_dagitty(nx.DiGraph([("X", "Y")]), treatment="X"))
+    dag {
+      "X" [exposure]
+      "Y"
+      "X" -> "Y"
+    }
+    <BLANKLINE>
+    """
+    words = {"treatment": "exposure", "outcome": "outcome", "adjustment": "adjusted"}
+    roles = node_roles(graph, treatment, outcome, adjustment)
+    latent = latent_nodes(graph)
+    lines = ["dag {"]
+    for name in graph.nodes:
+        marks = (["latent"] if name in latent else []) + ([words[roles[name]]] if name in roles else [])
+        lines.append(f"  {quoted(name)}{' [' + ','.join(marks) + ']' if marks else ''}")
+    lines += [f"  {quoted(cause)} -> {quoted(effect)}" for cause, effect in graph.edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+FORMAT = GraphFormat(
+    name="dagitty",
+    title="DAGitty code",
+    endings=(".dagitty",),
+    opening=COMMENTS
+    + r"(?:[\w.]+\s*<-\s*)?(?:dagitty\s*\(\s*['\"]\s*)?p?(?:dag|mag|ag)\b\s*(?:\"[^\"]*\"\s*)?\{",
+    read=parse_dagitty,
+    write=to_dagitty,
+)

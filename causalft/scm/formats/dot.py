@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
 import networkx as nx
 
 from causalft.errors import CausalFTError
-from causalft.scm.formats.draft import Draft
+from causalft.scm.formats.graph_format import COMMENTS, FILL, Draft, GraphFormat, node_roles, quoted
 from causalft.scm.graph import ARROW, TAIL, edge_marks, latency
 
-__all__ = ["DotEdge", "DotGraph", "DotNode", "parse_dot", "parse_dot_text"]
+__all__ = ["FORMAT", "DotEdge", "DotGraph", "DotNode", "parse_dot", "parse_dot_text", "to_dot"]
 
 
 _TOKEN = re.compile(
@@ -355,3 +355,49 @@ def _causal_learn_names(read: DotGraph) -> Mapping[str, str]:
     numbered = all(name.isdigit() and label for name, label in labels.items())
     described = all({"arrowhead", "arrowtail"} <= set(edge.attributes) for edge in read.edges)
     return labels if numbered and described and len(set(labels.values())) == len(labels) else {}
+
+
+def to_dot(
+    graph: nx.DiGraph,
+    *,
+    treatment: str | None = None,
+    outcome: str | None = None,
+    adjustment: Iterable[str] = (),
+) -> str:
+    """Return the graph as DOT text, which :func:`causalft.scm.read_graph` reads back.
+
+    Examples
+    --------
+    >>> print(to_dot(nx.DiGraph([("X", "Y")]), treatment="X"))
+    digraph causal {
+      rankdir=LR;
+      node [shape=circle];
+      "X" [style="filled", fillcolor="#cfe6f5"];
+      "Y";
+      "X" -> "Y";
+    }
+    <BLANKLINE>
+    """
+    roles = node_roles(graph, treatment, outcome, adjustment)
+    lines = ["digraph causal {", "  rankdir=LR;", "  node [shape=circle];"]
+    for name, attributes in graph.nodes(data=True):
+        words = []
+        if attributes.get("latent"):
+            words += ["latent=true", 'style="dashed"']
+        elif name in roles:
+            words += ['style="filled"', f'fillcolor="{FILL[roles[name]]}"']
+        if attributes.get("meaning"):
+            words.append(f"meaning={quoted(attributes['meaning'])}")
+        lines.append(f"  {quoted(name)}{' [' + ', '.join(words) + ']' if words else ''};")
+    lines += [f"  {quoted(cause)} -> {quoted(effect)};" for cause, effect in graph.edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+FORMAT = GraphFormat(
+    name="dot",
+    title="DOT",
+    endings=(".dot", ".gv"),
+    opening=COMMENTS + r"(?:strict\s+)?(?:digraph\b|graph\b(?:[ \t]*[\w.]+|\s*\"[^\"]*\")?\s*\{)",
+    read=parse_dot,
+    write=to_dot,
+)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import networkx as nx
 
 from causalft.errors import CausalFTError, short
-from causalft.scm.formats.draft import Draft
+from causalft.scm.formats.graph_format import Draft, GraphFormat
 from causalft.scm.graph import ARROW, CIRCLE, TAIL
 
-__all__ = ["parse_edge_list"]
+__all__ = ["FORMAT", "parse_edge_list"]
 
 _HEADERS = {("source", "target"), ("from", "to"), ("cause", "effect"), ("parent", "child")}
 _LATENT_WORDS = {"latent": True, "latents": True, "unobserved": True, "hidden": True, "observed": False}
@@ -209,3 +209,12 @@ def _tetrad(text: str, source: str) -> nx.DiGraph:
         else:
             raise CausalFTError(f"{where}: '{short(line)}' is no line of a Tetrad graph (1. X --> Y)")
     return draft.graph()
+
+
+FORMAT = GraphFormat(
+    name="edge-list",
+    title="an edge list",
+    endings=(".txt", ".csv"),
+    opening=None,
+    read=lambda text, source: parse_edge_list(text, source=source),
+)

@@ -6,15 +6,16 @@ import html
 import re
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
 from typing import NoReturn
 
 import networkx as nx
 
 from causalft.errors import CausalFTError, short
-from causalft.scm.formats.draft import Draft
-from causalft.scm.graph import ARROW, TAIL
+from causalft.scm.formats.graph_format import FILL, LINE, Draft, GraphFormat, node_roles
+from causalft.scm.graph import ARROW, TAIL, latent_nodes
 
-__all__ = ["parse_mermaid"]
+__all__ = ["FORMAT", "parse_mermaid", "to_mermaid"]
 
 _HEADER = re.compile(r"(graph|flowchart(?:-elk)?)\b[ \t]*(TB|TD|BT|RL|LR|[<>^v])?[ \t]*(?=;|\n|$|%%)")
 _SPACE = re.compile(r"(?:[ \t\r]|%%[^\n]*)+")
@@ -285,3 +286,65 @@ def _unescaped(text: str) -> str:
     text = re.sub(r"</?\w+[^<>]*>", "", text)
     text = re.sub(r"#(\d+);", lambda match: chr(int(match.group(1))), text)
     return re.sub(r"#([A-Za-z]\w*);", lambda match: html.unescape(f"&{match.group(1)};"), text).strip()
+
+
+def to_mermaid(
+    graph: nx.DiGraph,
+    *,
+    treatment: str | None = None,
+    outcome: str | None = None,
+    adjustment: Iterable[str] = (),
+) -> str:
+    """Return the graph as a Mermaid flowchart (for Markdown that renders it).
+
+    Examples
+    --------
+    >>> print(to_mermaid(nx.DiGraph([("X", "Y")]), outcome="Y"))
+    flowchart LR
+      n0(("X"))
+      n1(("Y"))
+      n0 --> n1
+      classDef outcome fill:#fbe3b5,stroke:#b07a00
+      class n1 outcome
+    <BLANKLINE>
+    """
+    roles = node_roles(graph, treatment, outcome, adjustment)
+    latent = latent_nodes(graph)
+    # Mermaid keeps some words (end, class, ...) for itself, so its ids are numbered and the names are labels.
+    ids = {name: f"n{index}" for index, name in enumerate(graph.nodes)}
+    lines = ["flowchart LR"]
+    for name in graph.nodes:
+        label = _entities(name)
+        if meaning := graph.nodes[name].get("meaning"):
+            label += f"<br/>{_entities(str(meaning))}"
+        lines.append(f'  {ids[name]}(("{label}"))')
+    lines += [
+        f"  {ids[cause]} {'-.->' if cause in latent else '-->'} {ids[effect]}"
+        for cause, effect in graph.edges
+    ]
+    if latent:
+        lines.append("  classDef latent fill:#ffffff,stroke:#444444,stroke-dasharray:4 3")
+        lines.append(f"  class {','.join(ids[name] for name in latent)} latent")
+    for role in ("treatment", "outcome", "adjustment"):
+        if members := [ids[name] for name in graph.nodes if roles.get(name) == role and name not in latent]:
+            lines += [
+                f"  classDef {role} fill:{FILL[role]},stroke:{LINE[role]}",
+                f"  class {','.join(members)} {role}",
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _entities(text: str) -> str:
+    return re.sub(r'["<>#]', lambda match: f"#{ord(match.group())};", text)
+
+
+FORMAT = GraphFormat(
+    name="mermaid",
+    title="a Mermaid flowchart",
+    endings=(".mmd", ".mermaid"),
+    opening=r"(?:.*^[ \t]*(?:`{3,}|~{3,})\s*mermaid\b)"
+    r"|(?:\s++|---[ \t]*\n.*?\n---[ \t]*\n|%%[^\n]*+)*+(?:graph|flowchart(?:-elk)?)\b[ \t]*"
+    r"(?:TB|TD|BT|RL|LR)?[ \t]*(?:;|\n|%%|$)",
+    read=parse_mermaid,
+    write=to_mermaid,
+)

@@ -1,13 +1,48 @@
-"""A causal graph in the making: a reader states nodes and edges, and what no DAG can hold is refused by name."""
+"""What every graph format shares: its record, the draft that its reader fills, and the colours of roles."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import networkx as nx
 
 from causalft.errors import CausalFTError, short
 from causalft.scm.graph import ARROW, CIRCLE, TAIL, add_common_cause, as_dag, require_node
 
-__all__ = ["Draft"]
+__all__ = ["COMMENTS", "FILL", "LINE", "Draft", "GraphFormat", "node_roles", "quoted"]
+
+
+@dataclass(frozen=True)
+class GraphFormat:
+    """One text format for causal graphs.
+
+    Attributes
+    ----------
+    name : str
+        Its name on the command line.
+    title : str
+        Its name in a sentence.
+    endings : tuple of str
+        Endings of its files, lower case.
+    opening : str or None
+        Regular expression for how such a text begins, whatever the file is called.
+    read : callable
+        ``read(text, source) -> DiGraph``; raises CausalFTError, which names the source and the line.
+    write : callable, optional
+        ``write(graph, *, treatment, outcome, adjustment) -> str``.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    opening: str | None
+    read: Callable[[str, str], nx.DiGraph]
+    write: Callable[..., str] | None = None
+
+
+#: Comments before the first word of a DOT, DAGitty or GML text.
+COMMENTS = r"(?:\s++|//[^\n]*+|/\*.*?\*/|\#[^\n]*+)*+"
 
 #: The longest name of a node, in letters: what is longer is not a name but a file of another kind.
 MAX_NAME = 200
@@ -100,3 +135,25 @@ class Draft:
             if said := getattr(self, key):
                 graph.graph[key] = said
         return as_dag(graph, source=self.source)
+
+
+# Okabe-Ito: readable without telling red from green. Fill, and the edge colour that goes with it.
+FILL = {"treatment": "#cfe6f5", "outcome": "#fbe3b5", "adjustment": "#c9ebdf", "": "#f4f4f4"}
+LINE = {"treatment": "#0072b2", "outcome": "#b07a00", "adjustment": "#00795a", "": "#444444"}
+
+
+def node_roles(
+    graph: nx.DiGraph, treatment: str | None, outcome: str | None, adjustment: Iterable[str]
+) -> dict[str, str]:
+    """Return the role of each node that has one: treatment, outcome or adjustment."""
+    roles = {require_node(graph, name, "adjustment"): "adjustment" for name in adjustment}
+    if treatment is not None:
+        roles[require_node(graph, treatment, "treatment")] = "treatment"
+    if outcome is not None:
+        roles[require_node(graph, outcome, "outcome")] = "outcome"
+    return roles
+
+
+def quoted(text: str) -> str:
+    """Return a text in double quotes, as DOT and DAGitty write it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
