@@ -70,7 +70,7 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ----------
     found : design name -> metrics.json of its run.
     """
-    from causalft.analysis.confounding.tests import CELLS
+    from causalft.analysis.confounding.statistics import CELLS
     from causalft.pipelines.pages.confounder import interval
 
     rows = []

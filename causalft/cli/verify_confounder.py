@@ -180,7 +180,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
 def _show(screen: Any, metrics: dict[str, Any]) -> None:
     from rich.table import Table
 
-    from causalft.analysis.confounding.verdict import TEST_NAMES, estimand, explain_sets, verdict_line
+    from causalft.analysis.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
     from causalft.pipelines.pages.confounder import GAPS, closed_sentence, interval
     from causalft.scm.intervals import p_words
 

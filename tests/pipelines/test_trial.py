@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from causalft.analysis.confounding.decision import Trial
+from causalft.analysis.confounding.verdict import Trial
 from causalft.models.tuning.train import Recipe
 from causalft.pipelines.workflows import trial
 from causalft.pipelines.workflows.trial import has_overlap, run_trial

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from causalft.analysis.confounding import battery
-from causalft.analysis.confounding.tests import CELLS, CONTRASTS
-from causalft.analysis.confounding.verdict import HEADLINES, PATH_TESTS
+from causalft.analysis.confounding.statistics import CELLS, CONTRASTS
+from causalft.analysis.confounding.verdict import PATH_TESTS
+from causalft.analysis.confounding.words import VERDICT_WORDS
 from causalft.errors import CausalFTError
 from causalft.models.resnet import resnet
 from causalft.models.tuning.train import Recipe
@@ -132,7 +133,7 @@ def test_the_document_has_truth_estimates_tests_and_power_and_the_page_shows_the
     assert page.count('<img src="data:image/svg+xml') == 4 and "causalft verify-confounder --quick" in page
     assert "nan" not in page.replace("data:image", "").split("<h2")[1][:3000]
     box = re.search(r'<p class="verdict">(.*?)</p>', page)
-    assert box is not None and box[1] == HEADLINES[found.verdict] and len(box[1]) < 80
+    assert box is not None and box[1] == VERDICT_WORDS[found.verdict].headline and len(box[1]) < 80
     assert found.verdict in page and "P(Y | do(X))" in page
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from causalft.analysis.confounding.verdict import HEADLINES, VERDICTS
+from causalft.analysis.confounding.verdict import Verdict
+from causalft.analysis.confounding.words import VERDICT_WORDS
 from causalft.pipelines.pages.diagnosis import headline
 from causalft.report.html import place_name
 from causalft.scm.intervals import p_relation, p_words
@@ -41,9 +42,9 @@ def test_the_headline_of_fit_is_one_short_sentence(metrics: dict[str, Any], expe
 
 
 def test_every_verdict_of_the_ab_experiment_has_a_headline() -> None:
-    assert set(HEADLINES) == set(VERDICTS)
-    for words in HEADLINES.values():
-        assert len(words) <= 80 and re.fullmatch(r"[^.]+\.", words)
+    assert set(VERDICT_WORDS) == set(Verdict)
+    for words in VERDICT_WORDS.values():
+        assert len(words.headline) <= 80 and re.fullmatch(r"[^.]+\.", words.headline)
 
 
 @pytest.mark.parametrize(

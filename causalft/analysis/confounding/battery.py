@@ -1,10 +1,10 @@
-"""All tests of one A/B run by name, DoWhy's refuters among them."""
+"""The battery of tests on the rows of B: path and placebo, DoWhy's refuters, E-values."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 from scipy import stats
 
 from causalft.analysis.confounding.dependence import c_to_x, c_to_y, open_backdoor_path, placebo_c
-from causalft.analysis.confounding.sensitivity import unobserved_confounder
-from causalft.analysis.confounding.tests import Estimate, Evidence
+from causalft.analysis.confounding.estimates import backdoor, count_table, resample
+from causalft.analysis.confounding.statistics import Evidence
 from causalft.errors import CausalFTError
 from causalft.runs.limits import words_of_seed
 from causalft.runs.progress import named
@@ -28,14 +28,15 @@ __all__ = [
     "Refutation",
     "all_rows",
     "binary_roles",
-    "closed_share",
+    "e_value",
+    "e_value_of_ratio",
     "effect",
-    "gap_closed",
     "groups_of",
     "path_evidence",
     "refute",
     "run_battery",
     "true_effect",
+    "unobserved_confounder",
 ]
 
 
@@ -250,8 +251,6 @@ def _fit(columns: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
 
 def _summary(values: np.ndarray, expected: float, what: str, where: str) -> Evidence:
     """Mean and central 95 % of the simulations, and twice the tail that the expected value cuts off (normal law)."""
-    from scipy import stats
-
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     off = abs(mean - expected)
     p = 1.0 if off < 1e-9 else float(2 * stats.norm.sf(off / spread)) if spread > 0 else 0.0
@@ -340,56 +339,97 @@ def all_rows(design: Design, n_per_class: int, seeds: Sequence[int]) -> Rows:
     )
 
 
-def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float, float]]:
-    """Share of the gap on A that adjustment closes: (adjusted->A - B->A) / (A->A - B->A), with its 95 % interval.
+def e_value(risk_ratio: float) -> float:
+    """The least risk ratio that an unobserved U needs with both treatment and outcome to explain a ratio away.
 
-    The interval is Fieller's: all shares r for which a Student's t test over the seeds does not reject that
-    ``(adjusted->A - B->A) - r (A->A - B->A)`` has mean zero. It is unbounded where the gap itself could be zero, since
-    then any share could be, and with one seed, or seeds that do not differ: they say nothing of their spread.
+    ``RR + sqrt(RR (RR - 1))`` for RR >= 1, and that of 1 / RR below. 1 means that nothing needs explaining.
 
-    Parameters
+    Raises
+    ------
+    CausalFTError
+        If the ratio is negative or not a number.
+
+    References
     ----------
-    correct : cell -> bool (S, n), with ``"A->A"``, ``"B->A"`` and ``"adjusted->A"``.
+    VanderWeele and Ding, "Sensitivity analysis in observational research: introducing the E-value", Annals of Internal
+    Medicine 2017.
 
     Examples
     --------
-    >>> ones = np.ones((2, 10), bool)
-    >>> half = np.arange(10) < np.array([[5], [5]])
-    >>> closed_share({"A->A": ones, "B->A": half, "adjusted->A": ones})
-    (1.0, (-inf, inf))
+    >>> round(e_value(3.9), 2), round(e_value(1 / 3.9), 2), e_value(1.0)
+    (7.26, 7.26, 1.0)
     """
-    score = {cell: np.asarray(correct[cell], float).mean(1) for cell in ("A->A", "B->A", "adjusted->A")}
-    gained, gap = score["adjusted->A"] - score["B->A"], score["A->A"] - score["B->A"]
-    share = float(gained.mean() / gap.mean()) if gap.mean() else float("nan")
-    unbounded = (float("-inf"), float("inf"))
-    if len(gap) < 2:
-        return share, unbounded
-    # (mean gained - r mean gap)^2 <= t^2 var(gained - r gap) / S, a quadratic inequality in r
-    ((of_gained, both), (_, of_gap)) = np.cov(gained, gap) * stats.t.ppf(0.975, len(gap) - 1) ** 2 / len(gap)
-    a, b, c = (
-        gap.mean() ** 2 - of_gap,
-        gained.mean() * gap.mean() - both,
-        gained.mean() ** 2 - of_gained,
-    )
-    if a <= 0:
-        return share, unbounded
-    root = float(np.sqrt(max(0.0, b**2 - a * c)))
-    if root <= 1e-12:  # seeds that are equal say nothing of how much seeds differ
-        return share, unbounded
-    return share, (float(b - root) / float(a), float(b + root) / float(a))
+    if not risk_ratio >= 0:
+        raise CausalFTError(f"risk ratio {risk_ratio} is no ratio of probabilities; it must be 0 or larger")
+    if risk_ratio == 0 or np.isinf(risk_ratio):
+        return float("inf")
+    ratio = max(risk_ratio, 1 / risk_ratio)
+    return float(ratio + np.sqrt(ratio * (ratio - 1)))
 
 
-def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Evidence:
-    """The test of ``adjusted->A`` minus ``B->A``, with the share of the gap in its words."""
-    part, limits = share
-    of_gap = (
-        f"{100 * part:.0f} % of the gap [{100 * limits[0]:.0f}, {100 * limits[1]:.0f}]"
-        if np.isfinite([part, *limits]).all()
-        else "what share of the gap that is cannot be told, for the gap itself is not clearly above zero"
-    )
-    return Evidence(
-        gained.mean,
-        gained.ci95,
-        gained.p,
-        f"trained on the same B, the adjusted model gains {gained.points()} points on A: {of_gap}",
-    )
+def e_value_of_ratio(estimate: float, ci95: tuple[float, float]) -> tuple[float, float]:
+    """E-values of a risk ratio and of the limit of its interval that is nearest to 1 (1 if the interval holds 1).
+
+    Parameters
+    ----------
+    estimate : risk ratio, or a ratio of accuracies.
+    ci95 : (low, high), its interval.
+
+    Examples
+    --------
+    >>> [round(value, 2) for value in e_value_of_ratio(3.9, (1.8, 8.7))]
+    [7.26, 3.0]
+    >>> e_value_of_ratio(1.2, (0.9, 1.6))[1]
+    1.0
+    """
+    low, high = ci95
+    if not low <= estimate <= high:
+        raise CausalFTError(f"the ratio {estimate:g} does not lie in its interval [{low:g}, {high:g}]")
+    nearest_to_one = 1.0 if low <= 1 <= high else (low if low > 1 else high)
+    return e_value(estimate), e_value(nearest_to_one)
+
+
+def unobserved_confounder(
+    c: np.ndarray, t: np.ndarray, o: np.ndarray, *, seed: int = 0, resamples: int = 2000
+) -> Evidence:
+    """E-value of the effect of T on O that is left after adjustment for C: how strong must a further U be?
+
+    The risk ratio is P(O=1 | do(T=1)) / P(O=1 | do(T=0)), stratified by C; the interval of its logarithm and the
+    p-value of a ratio of 1 come from a multinomial bootstrap.
+
+    Parameters
+    ----------
+    c, t, o : int arrays of shape (n,), each of 0 and 1.
+    seed, resamples : of the bootstrap.
+
+    Returns
+    -------
+    Evidence
+        ``estimate`` is the E-value, ``ci95`` those of the interval's limits (nearest to 1 first).
+    """
+    table = count_table(c, t, np.zeros(len(c), dtype=int), o, (2, 2, 1, 2))
+    rng = np.random.default_rng([seed, 5])
+    tables = resample(table, resamples, rng)
+    # Half a row in each cell keeps the logarithm of an empty one finite (Haldane's correction).
+    seen = np.log(_ratio(table + 0.5))
+    draws = np.log(_ratio(tables + 0.5))
+    spread = float(draws.std(ddof=1))
+    p = float(2 * stats.norm.sf(abs(seen) / spread))
+    low, high = float(np.exp(seen - 1.96 * spread)), float(np.exp(seen + 1.96 * spread))
+    ratio = float(np.exp(seen))
+    strength, least = e_value_of_ratio(ratio, (low, high))
+    most = max(e_value(low), e_value(high))
+    numbers = f"the adjusted risk ratio is {ratio:.2f} [{low:.2f}, {high:.2f}]"
+    if least > 1:
+        words = (
+            f"{numbers}: to explain it away, an unobserved U would have to raise both the treatment and the outcome "
+            f"{strength:.1f}-fold ({least:.1f}-fold to make it uncertain)"
+        )
+    else:
+        words = f"{numbers}: there is no certain effect to explain away"
+    return Evidence(strength, (least, most), p, words)
+
+
+def _ratio(tables: np.ndarray) -> np.ndarray:
+    done = backdoor(tables)[..., 1]
+    return done[..., 1] / done[..., 0]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import rel_entr
 
 from causalft.analysis.confounding.estimates import ESTIMATORS, estimate_do, interval
 from causalft.errors import CausalFTError
@@ -24,7 +25,6 @@ __all__ = [
     "SELECTION",
     "Truth",
     "curve",
-    "kl_divergence",
     "label_of_code",
     "law_and_truth",
     "total_variation",
@@ -72,7 +72,7 @@ class Truth(ShownAsTable):
     @property
     def kl_per_code(self) -> np.ndarray:
         """KL(P(Y | x) || P(Y | do(x))) in nats, (M,); inf where seeing allows a label that doing never gives."""
-        return kl_divergence(self.p_y_given_x, self.p_y_do_x)
+        return np.maximum(rel_entr(self.p_y_given_x, self.p_y_do_x).sum(-1), 0.0)
 
     @property
     def tv(self) -> float:
@@ -163,20 +163,6 @@ def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     0.5
     """
     return 0.5 * np.abs(p - q).sum(-1)
-
-
-def kl_divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Sum of p log(p / q) over the last axis in nats, with 0 log 0 = 0; inf where q is 0 and p is not.
-
-    Examples
-    --------
-    >>> float(kl_divergence(np.array([1.0, 0.0]), np.array([0.5, 0.5]))), float(
-    ...     kl_divergence(np.array([0.5, 0.5]), np.array([1.0, 0.0])))
-    (0.693, inf)
-    """
-    from scipy.special import rel_entr
-
-    return np.maximum(rel_entr(p, q).sum(-1), 0.0)
 
 
 MIN_RUNS = 20

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from causalft.analysis.confounding.estimates import backdoor, count_table, naive, ratio, resample
-from causalft.analysis.confounding.tests import Evidence
+from causalft.analysis.confounding.statistics import Evidence
 from causalft.errors import CausalFTError
 
 __all__ = [

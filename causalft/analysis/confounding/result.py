@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from causalft.analysis.confounding.battery import Refutation
 from causalft.analysis.confounding.curve import Curve, Truth, total_variation
-from causalft.analysis.confounding.error_rates import Power
-from causalft.analysis.confounding.tests import Estimate, Evidence
-from causalft.analysis.confounding.verdict import TEST_NAMES
+from causalft.analysis.confounding.statistics import Estimate, Evidence, Power
+from causalft.analysis.confounding.words import TEST_NAMES
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import mean_interval
 from synthetic.designs import Design
@@ -98,7 +98,7 @@ class Verification(ShownAsTable):
     seeds : the replications that were run.
     n_per_class : pictures of each class in each set.
     cells : ``"A->B"`` (trained on -> tested on), ``"adjusted->A"`` and so on -> Estimate of the accuracy.
-    gaps : name of a contrast (`causalft.analysis.confounding.tests.CONTRASTS`) -> Estimate.
+    gaps : name of a contrast (`causalft.analysis.confounding.statistics.CONTRASTS`) -> Estimate.
     evidence : name of every further test -> Evidence.
     p_holm : name of every test that claims something -> p-value adjusted over them (Holm).
     truth : exact P(Y|X) and P(Y|do(X)) of B.
@@ -109,12 +109,14 @@ class Verification(ShownAsTable):
     mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
     parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
     with C=0 and C=1.
-    verdict : one of `causalft.analysis.confounding.verdict.VERDICTS`.
+    verdict : a `causalft.analysis.confounding.verdict.Verdict`.
     reason : the same in words, with numbers.
     notes : what could not be done, and why.
     seconds : float
     quick : bool
     out : run folder, if any.
+    weights : for each seed, effective share and largest of the inverse probability weights.
+    refutation : of DoWhy's refuters; None without overlap.
     """
 
     design: Design
@@ -140,7 +142,8 @@ class Verification(ShownAsTable):
     seconds: float
     quick: bool
     out: Path | None
-    extra: dict[str, Any] = field(default_factory=dict)
+    weights: list[dict[str, float]] = field(default_factory=list)
+    refutation: Refutation | None = None
 
     @property
     def tests(self) -> dict[str, Estimate]:
@@ -234,7 +237,8 @@ class Verification(ShownAsTable):
             "no_conclusion": list(self.no_conclusion),
             "notes": list(self.notes),
             "seconds": self.seconds,
-            **self.extra,
+            "weights": self.weights,
+            "refutation": None if self.refutation is None else self.refutation.to_metrics(),
         }
 
 

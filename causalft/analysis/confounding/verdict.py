@@ -1,40 +1,100 @@
-"""The verdict of the A/B experiment, and its words."""
+"""The verdict on an A/B trial: cells, gaps and corrected p-values, judged by data and graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
-from causalft.analysis.confounding.tests import Estimate, Evidence, conclude
+import numpy as np
+
+from causalft.analysis.confounding.statistics import (
+    CELLS,
+    CONTRASTS,
+    Estimate,
+    Evidence,
+    Power,
+    estimate,
+    image_variance,
+    power,
+)
+from causalft.runs.progress import named
+from causalft.scm.falsification import holm
 from causalft.scm.identify import identify
 from synthetic.designs import Design
 
 __all__ = [
-    "HEADLINES",
+    "Judgement",
+    "LARGE_ENOUGH",
     "PATH_TESTS",
-    "TEST_NAMES",
-    "VERDICTS",
-    "WHAT_WOULD_CHANGE",
+    "Trial",
+    "TrialJudgement",
+    "Verdict",
     "blocks_backdoor",
-    "estimand",
-    "explain_sets",
     "judge",
-    "verdict_line",
-    "what_follows",
+    "judge_gaps",
+    "judge_trial",
 ]
 
 
-VERDICTS = {
-    "verified": "C confounds: it acts on the picture, it goes with the label, and training on B pays for it on A",
-    "shift of C": "C is independent of the label in B: what hurts is that its law changes between training and test",
-    "selection": "C goes with the label through sampling only: training on B hurts, but C is no cause of the label",
-    "not detected": "an effect of the size that matters is excluded",
-    "inconclusive": "the data cannot tell",
-}
-"""Each verdict and what it says."""
+class Verdict(StrEnum):
+    """What an A/B trial says of the factor C; `causalft.analysis.confounding.words.VERDICT_WORDS` explains each."""
+
+    VERIFIED = "verified"
+    SHIFT = "shift of C"
+    SELECTION = "selection"
+    NOT_DETECTED = "not detected"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and its reason in words.
+
+    ``too_wide`` marks an inconclusive verdict that more seeds or images can settle.
+    """
+
+    verdict: Verdict
+    reason: str
+    too_wide: bool = False
+
 
 PATH_TESTS = ("c_to_x", "c_to_y", "open_backdoor_path")
-"""The tests of the path X <- C -> Y; all of them must be significant (Holm) before C is called a confounder."""
+"""The tests of the path X <- C -> Y; all must be significant (Holm) before C is called a confounder."""
+
+LARGE_ENOUGH = 0.05
+"""The smallest effect that matters, as a fraction of accuracy; `not detected` means that it is excluded."""
+
+_EFFECTS = ("gap_B", "A_minus_B_on_A")
+_CLAIMS = ("c_to_x", "c_to_y", "open_backdoor_path", "gap_closed")
+"""Tests that the verdict relies on, corrected together with the gaps; placebo, refuters and sensitivity are not."""
+
+_ADJUSTED_CELLS = ("adjusted->A", "adjusted->B")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Predictions of all networks of one A/B experiment.
+
+    Attributes
+    ----------
+    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
+        -> bool (S, n)
+    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
+    by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
+        over the pictures of A's test set that show each code; NaN for a code that no picture shows
+    weights : for each seed, effective share and largest of the inverse probability weights
+    table : columns of predictions.parquet
+    seconds_before : seconds of training done by an earlier, interrupted call
+    """
+
+    correct: dict[str, np.ndarray]
+    strata: dict[str, np.ndarray]
+    by_code: dict[str, np.ndarray]
+    weights: list[dict[str, float]]
+    table: dict[str, list[Any]]
+    seconds_before: float
 
 
 def blocks_backdoor(design: Design) -> bool:
@@ -51,6 +111,77 @@ def blocks_backdoor(design: Design) -> bool:
     return any("C" in found.variables for found in identify(design.graph, "X", "Y").backdoor)
 
 
+def judge_gaps(
+    cells: Mapping[str, Estimate],
+    gaps: Mapping[str, Estimate],
+    *,
+    n_classes: int,
+    n_seeds: int,
+    smallest_group: int,
+    best: Mapping[str, float] | None = None,
+) -> Judgement:
+    """Judge the accuracies alone, without asking for the cause of a gap.
+
+    ``inconclusive`` if there is one seed only, fewer than five images of a class's minority part, or the models did not
+    learn. Else ``verified`` if the drop of the B-trained model from B to A, its deficit against the A-trained model on
+    A, and the difference of the two models' gaps are all above zero (95 %). Else ``not detected`` if one of the first
+    two excludes an effect of `LARGE_ENOUGH`. Else ``inconclusive``: the intervals are too wide.
+
+    Parameters
+    ----------
+    cells, gaps : what `estimate` gave for `CELLS` and `CONTRASTS`.
+    n_classes, n_seeds : int
+    smallest_group : images of the rarest class-and-factor group of the B training set.
+    best : highest accuracy that is possible in each cell, 1 by default. Models have learned if they are clearly above
+        1.5 times chance, or above the middle of chance and the best where that is lower (few classes, noisy labels).
+    """
+    if n_seeds < 2:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            "one seed only: how much training itself varies is unknown; use --seeds 3 or more",
+        )
+    if smallest_group < 5:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            f"too few images: a class has only {smallest_group} of its minority part in the B training "
+            "set (5 are needed); raise --n-per-class",
+        )
+    untaught = [
+        cell
+        for cell in ("A->A", "B->B")
+        if cells[cell].ci95[0] <= min(1.5 / n_classes, (1 / n_classes + (best[cell] if best else 1.0)) / 2)
+    ]
+    if untaught:
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            f"the models did not learn the classes ({' and '.join(untaught)} not clearly above chance, "
+            f"{100 / n_classes:.0f} %); raise --n-per-class or --seeds",
+        )
+    drop, deficit, difference = gaps["gap_B"], gaps["A_minus_B_on_A"], gaps["gap_B_minus_gap_A"]
+    if min(drop.ci95[0], deficit.ci95[0], difference.ci95[0]) > 0:
+        return Judgement(
+            Verdict.VERIFIED,
+            f"trained on B, accuracy falls by {drop.points()} points from B to A; on A it stays "
+            f"{deficit.points()} points below training on A; and the fall is {difference.points()} points "
+            "beyond that of the model trained on A",
+        )
+    for what, gap in (
+        ("the drop of the B-trained model from B to A", drop),
+        ("what the B-trained model lacks against the A-trained one on A", deficit),
+    ):
+        if gap.ci95[1] < LARGE_ENOUGH:
+            return Judgement(
+                Verdict.NOT_DETECTED,
+                f"{what} is {gap.points()} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded",
+            )
+    return Judgement(
+        Verdict.INCONCLUSIVE,
+        f"the intervals are too wide: the drop from B to A is {drop.points()} points, the deficit on A "
+        f"{deficit.points()}, which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or --n-per-class",
+        too_wide=True,
+    )
+
+
 def judge(
     design: Design,
     cells: Mapping[str, Estimate],
@@ -60,28 +191,21 @@ def judge(
     *,
     n_seeds: int,
     smallest_group: int,
-) -> tuple[str, str]:
-    """Judge.
+) -> Judgement:
+    """Judge the gaps, then look for the cause of a clear one.
 
-    First the gaps (`causalft.analysis.confounding.tests.conclude`): without a clear drop the answer is
-    ``not detected`` or ``inconclusive``. With one, the reason for it is sought: a sample that was selected on
-    C and Y (``selection``), a
-    C that is independent of Y in B (``shift of C``), or an open backdoor path, seen in the rows by all of
-    `PATH_TESTS` and present in the design's graph (``verified``). Data alone cannot tell selection from confounding:
-    the graph does.
+    Causes: a sample that was selected on C and Y (``selection``), a C that is independent of Y in B (``shift of C``),
+    or an open backdoor path, seen in the rows by all of `PATH_TESTS` and present in the design's graph (``verified``).
+    Data alone cannot tell selection from confounding: the graph does.
 
     Parameters
     ----------
     cells, gaps : estimates of `CELLS` and `CONTRASTS`.
     path : test name -> Evidence, with `PATH_TESTS` in it.
     p_holm : test name -> adjusted p-value.
-    n_seeds, smallest_group : as in `conclude`.
-
-    Returns
-    -------
-    (verdict, reason)
+    n_seeds, smallest_group : as in `judge_gaps`.
     """
-    verdict, reason = conclude(
+    found = judge_gaps(
         cells,
         gaps,
         n_classes=len(design.classes),
@@ -89,21 +213,25 @@ def judge(
         smallest_group=smallest_group,
         best=design.best_accuracy(),
     )
-    if verdict != "verified":
-        return verdict, reason
+    if found.verdict is not Verdict.VERIFIED:
+        return found
     if design.selected:
-        return "selection", (
-            f"{reason}; but in this design rows were kept by C and Y, and C is no cause of Y: adjusting for C "
-            "does not give P(Y | do(X)), and the rows alone could not tell this from confounding"
+        return Judgement(
+            Verdict.SELECTION,
+            f"{found.reason}; but in this design rows were kept by C and Y, and C is no cause of Y: adjusting for C "
+            "does not give P(Y | do(X)), and the rows alone could not tell this from confounding",
         )
     if design.dependence("B") < 1e-6:
         if abs(design.joint("A").sum((1, 2, 3)) - design.joint("B").sum((1, 2, 3))).max() > 1e-6:
-            return "shift of C", (
-                f"{reason}; C and Y are independent in B, so this is the price of a change of P(C) between "
-                "training and test, and not confounding"
+            return Judgement(
+                Verdict.SHIFT,
+                f"{found.reason}; C and Y are independent in B, so this is the price of a change of P(C) between "
+                "training and test, and not confounding",
             )
-        return "inconclusive", (
-            f"{reason}; but C has the same law in A and B and is independent of Y in both, so C cannot be the reason"
+        return Judgement(
+            Verdict.INCONCLUSIVE,
+            f"{found.reason}; but C has the same law in A and B and is independent of Y in both, so C cannot be the "
+            "reason",
         )
     missing = [name for name in PATH_TESTS if not p_holm.get(name, 1.0) <= 0.05]
     if missing or not blocks_backdoor(design):
@@ -112,133 +240,70 @@ def judge(
             if missing
             else "the design's graph has no backdoor path through C"
         )
-        return "inconclusive", f"{reason}; but the path X <- C -> Y was not seen ({why})"
-    return "verified", f"{reason}; and the path X <- C -> Y is open ({path['open_backdoor_path'].words})"
+        return Judgement(
+            Verdict.INCONCLUSIVE, f"{found.reason}; but the path X <- C -> Y was not seen ({why})"
+        )
+    return Judgement(
+        Verdict.VERIFIED,
+        f"{found.reason}; and the path X <- C -> Y is open ({path['open_backdoor_path'].words})",
+    )
 
 
-HEADLINES = {
-    "verified": "Verified: the factor C confounds.",
-    "shift of C": "No confounder: only the law of C changes between the sets.",
-    "selection": "No confounder: C goes with the label through selection only.",
-    "not detected": "Not detected: an effect of the size that matters is excluded.",
-    "inconclusive": "Inconclusive: these data cannot tell.",
-}
-"""Each verdict as the headline of a page."""
+@dataclass(frozen=True)
+class TrialJudgement:
+    """What a trial says.
 
-TEST_NAMES = {
-    "gap_B": "B->B minus B->A: what the B-trained model loses when C's law changes",
-    "gap_A": "A->B minus A->A: the same change for the A-trained model",
-    "A_minus_B_on_A": "A->A minus B->A: what training on B costs on the balanced set",
-    "gap_B_minus_gap_A": "the first minus the second: what the B-trained model loses beyond what the A-trained "
-    "one loses too",
-    "c_to_x": "C -> X: is C visible in the picture, given the class?",
-    "c_to_y": "C -> Y: does C carry label information beyond the picture?",
-    "open_backdoor_path": "X <- C -> Y: does adjusting for C change P(Y|X)?",
-    "gap_closed": "adjusted->A minus B->A: does adjustment close the gap?",
-    "placebo_c": "placebo: the same with C shuffled",
-    "placebo_treatment": "refuter: a shuffled treatment",
-    "dummy_outcome": "refuter: a shuffled outcome",
-    "random_common_cause": "refuter: a random common cause added",
-    "subset_stability": "refuter: 80 % of the rows",
-    "unobserved_confounder": "sensitivity: the E-value of the adjusted effect",
-}
-"""What each test compares."""
-
-_SET_B = {
-    "paper": "B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. C "
-    "shifts between A and B but never tells Y.",
-    "confounded": "B: C has an arrow into the label. {share:.0f} % of the pictures filed under a class have "
-    "that class's own value of C, and doubtful objects are settled by C: in B the part in view says something "
-    "about the label.",
-    "selection": "B: the world is that of A, but rows were kept by C and Y until {share:.0f} % of each class "
-    "had its own value of C: in B the part in view goes with the label, though neither causes the other.",
-    "null": "B: C follows the object ({share:.0f} % of a class has one value of it), but this is a control: "
-    "the pictures ignore C and show both parts equally often, as in A.",
-    "label-noise": "B: as A, with a quarter of the labels replaced by wrong ones. C is visible but says "
-    "nothing of the label.",
-}
-
-_FOLLOWS = {
-    "paper": "C and Y are independent in both sets (mutual information 0), so P(Y|X) = P(Y|do(X)): a drop "
-    "shows that a shift of C between training and test harms a model that has seen few pictures of the rare "
-    "part. That is worth knowing, and more pictures of the rare part cure it; it is not confounding.",
-    "confounded": "C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into "
-    "Y, and C is visible in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no "
-    "number of pictures cures it. Adjustment for C does.",
-    "selection": "C and Y are dependent in B (mutual information {mi:.2f} nats), but only among the rows that "
-    "were kept. The rows look like those of 'confounded', and no test on them can tell the two apart; the "
-    "graph can: adjusting for C does not give P(Y|do(X)) here. What would is to weight each row by the inverse "
-    "of its chance of being kept.",
-    "null": "C goes with the object but leaves no trace in the picture. A sound experiment must not say "
-    "'verified' here.",
-    "label-noise": "B has wrong labels, and a model trained on it is worse on every set alike. That is no "
-    "confounding, and a sound experiment must not say 'verified' here.",
-}
-
-WHAT_WOULD_CHANGE = {
-    "verified": "A drop of B->A that vanishes with more seeds or pictures; a path test that fails on other "
-    "rows; a graph in which C does not lie on a backdoor path.",
-    "shift of C": "A dependence of C and Y in B: then the path X <- C -> Y could be open. More pictures of the "
-    "rare part close a gap that is a mere shift.",
-    "selection": "Knowledge that the rows were not selected on C and Y: the same numbers would then speak for "
-    "confounding.",
-    "not detected": "A stronger tie of C and Y, or a part that is easier to see; effects below 5 points of "
-    "accuracy are not excluded.",
-    "inconclusive": "More seeds or more pictures, as the power table says.",
-}
-"""For each verdict: what would change it."""
-
-
-def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
-    """What Y, C, A and B are in the design of a run, a sentence or two each.
-
-    Examples
-    --------
-    >>> print("\\n".join(explain_sets({"design": "null", "classes": ["cat", "dog"], "ratio": 0.9,
-    ...                               "class_parts": [["head", "body"]] * 2, "design_meaning": ""})))
-    Y: the label of a picture (cat, dog).
-    C: the part in view, the factor in question: C=0 or C=1, such as cat head or cat body.
-    A: C is balanced and says nothing of the label.
-    B: C follows the object (90 % of a class has one value of it), but this is a control: the pictures ignore C and
-    show both parts equally often, as in A.
+    Attributes
+    ----------
+    cells, gaps : accuracies by cell and differences by name
+    p_holm : claim -> p-value by Holm
+    power : what the weaker of the two effects that a verdict needs would take; None with one seed
+    judgement : verdict and reason
     """
-    first = metrics["classes"][0]
-    share = 100 * metrics["ratio"]
-    return [
-        f"Y: the label of a picture ({', '.join(metrics['classes'])}).",
-        "C: the part in view, the factor in question: C=0 or C=1, such as "
-        + " or ".join(f"{first} {part}" for part in metrics["class_parts"][0])
-        + ".",
-        "A: C is balanced and says nothing of the label."
-        if metrics["design"] in _SET_B
-        else "A: as the file says.",
-        _SET_B[metrics["design"]].format(share=share, rest=100 - share)
-        if metrics["design"] in _SET_B
-        else f"B: {metrics['design_meaning']}",
-    ]
+
+    cells: dict[str, Estimate]
+    gaps: dict[str, Estimate]
+    p_holm: dict[str, float]
+    power: Power | None
+    judgement: Judgement
 
 
-def what_follows(metrics: Mapping[str, Any]) -> str:
-    """What a result in this design can and cannot show."""
-    text = _FOLLOWS.get(
-        metrics["design"],
-        "This design comes from a file of the user's; its graph and its tables say what C is to Y, and the "
-        "verdict uses them.",
-    )
-    return text.format(mi=metrics["mutual_information_nats"]["B_train"])
+@named("weighing the evidence")
+def judge_trial(
+    design: Design, trial: Trial, evidence: Mapping[str, Evidence], *, smallest_group: int
+) -> TrialJudgement:
+    """Estimate cells and gaps of a trial, correct the p-values, and judge.
+
+    Parameters
+    ----------
+    trial : predictions of all models; its seeds are the replications.
+    evidence : test name -> Evidence, with those of the path X <- C -> Y.
+    smallest_group : images of the rarest class-and-factor group of the B training set.
+    """
+    n_seeds = len(trial.correct["A->A"])
+    names = (*CELLS, *_ADJUSTED_CELLS) if "adjusted->A" in trial.correct else CELLS
+    cells = {name: estimate(trial.correct, {name: 1.0}, trial.strata) for name in names}
+    gaps = {name: estimate(trial.correct, weights, trial.strata) for name, weights in CONTRASTS.items()}
+    claims = {name: gaps[name].p for name in (*_EFFECTS, "gap_B_minus_gap_A")}
+    claims.update({name: evidence[name].p for name in _CLAIMS if name in evidence})
+    p_holm = dict(zip(claims, holm(list(claims.values())), strict=True))
+    need = _power(trial, gaps)
+    found = judge(design, cells, gaps, evidence, p_holm, n_seeds=n_seeds, smallest_group=smallest_group)
+    if found.too_wide and need is not None and min(gaps[name].mean for name in _EFFECTS) > 0:
+        wanted = need.seeds_needed
+        if wanted is None or wanted > n_seeds:
+            enough = "no number of seeds is enough" if wanted is None else f"about {wanted} seeds are needed"
+            reason = f"{found.reason}; for an effect like the one seen, {enough} (80 % power)"
+            found = replace(found, reason=reason)
+    return TrialJudgement(cells, gaps, p_holm, need, found)
 
 
-def estimand(metrics: Mapping[str, Any]) -> str:
-    """The question as a formula, with the two exact laws and their distance in this design."""
-    truth = metrics["truth"]
-    return (
-        "The estimand is P(Y | do(X)): the label that a picture would get if pictures were shown by lot, so "
-        "that C has its share P(C) whatever the picture. What a classifier learns from B is P(Y | X). In this "
-        f"design, exactly: the two are {100 * truth['tv']:.1f} points of total variation apart"
-        + (f" (KL {truth['kl']:.3f} nats)." if truth["kl"] is not None else ".")
-    )
-
-
-def verdict_line(metrics: Mapping[str, Any]) -> str:
-    """The verdict, what it says, and its reason."""
-    return f"{metrics['verdict']}: {VERDICTS[metrics['verdict']]}. {metrics['reason']}"
+def _power(trial: Trial, gaps: Mapping[str, Estimate]) -> Power | None:
+    found = []
+    for name in _EFFECTS:
+        per_seed = list(gaps[name].per_seed)
+        if len(per_seed) < 2:
+            return None
+        variance = image_variance(trial.correct, CONTRASTS[name], trial.strata)
+        found.append(power(per_seed, len(trial.strata["A"]), variance))
+    return min(found, key=lambda need: need.standardised_effect)

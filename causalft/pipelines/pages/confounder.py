@@ -7,10 +7,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from causalft.analysis.confounding.verdict import (
-    HEADLINES,
+from causalft.analysis.confounding.words import (
     TEST_NAMES,
-    WHAT_WOULD_CHANGE,
+    VERDICT_WORDS,
     estimand,
     explain_sets,
     verdict_line,
@@ -47,7 +46,7 @@ def write_report(
         path,
         render_report(
             title=f"Does the factor confound? Design '{metrics['design']}'",
-            verdict=HEADLINES[metrics["verdict"]],
+            verdict=VERDICT_WORDS[metrics["verdict"]].headline,
             details=[_sentences(verdict_line(metrics))],
             made=made_line(metrics),
             facts=_facts(metrics),
@@ -277,6 +276,6 @@ def _judged(metrics: Mapping[str, Any]) -> Section:
             _METHOD,
             "Exact paired test of the two models on the pictures of A, the models taken as fixed (McNemar): "
             f"p {p_relation(metrics['mcnemar_p'])}.",
-            f"What would change the verdict: {WHAT_WOULD_CHANGE[metrics['verdict']]}",
+            f"What would change the verdict: {VERDICT_WORDS[metrics['verdict']].would_change}",
         ],
     )

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy.special import softmax
 from torch import Tensor, nn
 
-from causalft.analysis.confounding.decision import Trial
+from causalft.analysis.confounding.verdict import Trial
 from causalft.methods.estimators.adjusted_networks import (
     ADJUSTED,
     adjust_pictures,

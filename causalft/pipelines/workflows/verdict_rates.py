@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from causalft.analysis.confounding.battery import all_rows, path_evidence
-from causalft.analysis.confounding.decision import decide
+from causalft.analysis.confounding.verdict import judge_trial
 from causalft.errors import CausalFTError
 from causalft.pipelines.workflows.trial import run_trial
 from causalft.pipelines.workflows.verify_confounder import Plan
@@ -130,7 +130,7 @@ def verdict_rates(
         chosen = [(start + offset) % replications for offset in range(plan.seeds)]
         part = replace(whole, correct={cell: found[chosen] for cell, found in whole.correct.items()})
         evidence = path_evidence(all_rows(design, plan.n_per_class, chosen), seed=start)
-        verdicts.append(decide(design, part, evidence, smallest_group=smallest).verdict)
+        verdicts.append(judge_trial(design, part, evidence, smallest_group=smallest).judgement.verdict)
     accuracy = {cell: found.mean(1) for cell, found in whole.correct.items()}
     gaps = {
         "gap_B": accuracy["B->B"] - accuracy["B->A"],

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from causalft.analysis.confounding.battery import all_rows, closed_share, gap_closed, run_battery
+from causalft.analysis.confounding.battery import all_rows, run_battery
 from causalft.analysis.confounding.curve import Truth, truth
 from causalft.analysis.confounding.curve import curve as bias_curve
-from causalft.analysis.confounding.decision import Trial, decide
 from causalft.analysis.confounding.figures import write_figures
 from causalft.analysis.confounding.result import Verification, estimate_from_pictures, tables_of
-from causalft.analysis.confounding.tests import estimate, mcnemar
+from causalft.analysis.confounding.statistics import closed_share, estimate, gap_closed, mcnemar
+from causalft.analysis.confounding.verdict import Trial, judge_trial
 from causalft.errors import CausalFTError, nearest
 from causalft.models.resnet import BACKBONES
 from causalft.models.tuning.train import Recipe
@@ -251,31 +251,29 @@ def _conclude(
         evidence.update(battery.refutation.tests)
     else:
         found.append(f"no refuters: {battery.why_not}")
-    decision = decide(design, trial, evidence, smallest_group=smallest)
+    judged = judge_trial(design, trial, evidence, smallest_group=smallest)
     return Verification(
         design=design,
         backbone=plan.backbone,
         seeds=seeds,
         n_per_class=plan.n_per_class,
-        cells=decision.cells,
-        gaps=decision.gaps,
+        cells=judged.cells,
+        gaps=judged.gaps,
         evidence=evidence,
-        p_holm=decision.p_holm,
+        p_holm=judged.p_holm,
         truth=exact,
         estimates=estimate_from_pictures(trial.by_code, exact),
         share_closed=share,
-        power=decision.power,
+        power=judged.power,
         mcnemar_p=mcnemar(trial.correct["A->A"], trial.correct["B->A"]),
         parts=_by_part(design, trial.correct, trial.strata["A"]),
-        verdict=decision.verdict,
-        reason=decision.reason,
+        verdict=judged.judgement.verdict,
+        reason=judged.judgement.reason,
         notes=(*found, *notes),
         seconds=0.0,
         **facts,
-        extra={
-            "weights": trial.weights,
-            "refutation": None if battery.refutation is None else battery.refutation.to_metrics(),
-        },
+        weights=trial.weights,
+        refutation=battery.refutation,
     )
 
 

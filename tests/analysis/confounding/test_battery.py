@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from causalft.analysis.confounding import battery
-from causalft.analysis.confounding.battery import closed_share, gap_closed, run_battery
-from causalft.analysis.confounding.tests import Estimate
+from causalft.analysis.confounding.battery import run_battery
+from causalft.analysis.confounding.statistics import Estimate, closed_share, gap_closed
 from causalft.analysis.confounding.verdict import PATH_TESTS
 from synthetic.designs import Rows, make_design
 

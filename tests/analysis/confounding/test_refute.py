@@ -7,12 +7,20 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from causalft.analysis.confounding.battery import binary_roles, effect, groups_of, refute, true_effect
-from causalft.analysis.confounding.error_rates import holm, power
-from causalft.analysis.confounding.sensitivity import e_value, e_value_of_ratio, unobserved_confounder
+from causalft.analysis.confounding.battery import (
+    binary_roles,
+    e_value,
+    e_value_of_ratio,
+    effect,
+    groups_of,
+    refute,
+    true_effect,
+    unobserved_confounder,
+)
+from causalft.analysis.confounding.statistics import power
 from causalft.errors import CausalFTError
 from synthetic.designs import make_design
 from tests.analysis.confounding.small_scms import confounded_scm
@@ -166,24 +174,6 @@ def test_the_interval_of_the_risk_ratio_behaves_like_a_test():
     rng = np.random.default_rng(1)
     p = [unobserved_confounder(*rng.integers(2, size=(3, 200)), seed=i, resamples=300).p for i in range(200)]
     assert 0.01 <= np.mean(np.array(p) <= 0.05) <= 0.1
-
-
-def test_holm_by_hand():
-    assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
-    found = holm({"a": 0.02, "b": float("nan")})
-    assert found["a"] == pytest.approx(0.02) and np.isnan(found["b"])
-    assert holm({}) == {}
-    with pytest.raises(CausalFTError, match="'b'"):
-        holm({"a": 0.5, "b": 1.5})
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_never_lowers_a_p_value_and_keeps_the_order(values):
-    found = holm({str(i): p for i, p in enumerate(values)})
-    adjusted = np.array([found[str(i)] for i in range(len(values))])
-    assert (adjusted >= np.array(values) - 1e-12).all() and (adjusted <= 1).all()
-    assert (np.diff(adjusted[np.argsort(values, kind="stable")]) >= -1e-12).all()
 
 
 def test_power_against_simulation_and_the_numbers_it_plans():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from causalft.analysis.confounding.tests import CELLS, CONTRASTS, Estimate, conclude, estimate, mcnemar
+from causalft.analysis.confounding.statistics import CELLS, CONTRASTS, Estimate, estimate, mcnemar
+from causalft.analysis.confounding.verdict import judge_gaps
 
 GROUPS = {"A": np.repeat(np.arange(12), 25), "B": np.repeat(np.arange(12), 25)}
 
@@ -98,7 +99,8 @@ def judge(drop, deficit, difference, *, cells=0.9, n_seeds=5, smallest=10):
         "A_minus_B_on_A": deficit,
         "gap_B_minus_gap_A": difference,
     }
-    return conclude(accuracy, tests, n_classes=6, n_seeds=n_seeds, smallest_group=smallest)
+    found = judge_gaps(accuracy, tests, n_classes=6, n_seeds=n_seeds, smallest_group=smallest)
+    return found.verdict, found.reason
 
 
 def test_the_rule_of_the_verdict():
@@ -122,6 +124,6 @@ def test_two_equal_models_are_seldom_called_confounded():
         correct = simulate(rng, 4, 0.015, dict.fromkeys(CELLS, 0.93))
         tests = {name: estimate(correct, weights, GROUPS, n_boot=2) for name, weights in CONTRASTS.items()}
         cells = {name: estimate(correct, {name: 1.0}, GROUPS, n_boot=2) for name in CELLS}
-        verdicts.append(conclude(cells, tests, n_classes=6, n_seeds=4, smallest_group=10)[0])
+        verdicts.append(judge_gaps(cells, tests, n_classes=6, n_seeds=4, smallest_group=10).verdict)
     assert verdicts.count("verified") <= 5
     assert verdicts.count("not detected") > 150

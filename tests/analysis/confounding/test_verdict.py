@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from causalft.analysis.confounding.tests import CELLS, Estimate, Evidence
-from causalft.analysis.confounding.verdict import PATH_TESTS, VERDICTS, blocks_backdoor, judge
+from causalft.analysis.confounding.statistics import CELLS, Estimate, Evidence
+from causalft.analysis.confounding.verdict import PATH_TESTS, Verdict, blocks_backdoor, judge
 from synthetic.designs import make_design
 
 CLASSES = ["cat", "dog"]
@@ -29,7 +29,7 @@ def verdict(
         name: Evidence(0.1, (0.05, 0.15), p, f"words of {name}") for name in PATH_TESTS if name not in without
     }
     p_holm = {name: (p[name] if isinstance(p, dict) else p) for name in path}
-    return judge(
+    found = judge(
         chosen,
         {name: made(accuracy) for name in CELLS},
         gaps,
@@ -38,6 +38,7 @@ def verdict(
         n_seeds=n_seeds,
         smallest_group=smallest,
     )
+    return found.verdict, found.reason
 
 
 def test_a_clear_gap_means_something_else_in_each_design():
@@ -50,7 +51,7 @@ def test_a_clear_gap_means_something_else_in_each_design():
     assert "words of open_backdoor_path" in found["confounded"][1]
     assert "P(C)" in found["paper"][1] and "not confounding" in found["paper"][1]
     assert "kept by C and Y" in found["selection"][1]
-    assert {word for word, _ in found.values()} <= VERDICTS.keys()
+    assert {word for word, _ in found.values()} <= set(Verdict)
 
 
 @pytest.mark.parametrize("missing", PATH_TESTS)

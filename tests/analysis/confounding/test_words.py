@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from causalft.analysis.confounding.tests import CONTRASTS
-from causalft.analysis.confounding.verdict import (
-    PATH_TESTS,
+from causalft.analysis.confounding.statistics import CONTRASTS
+from causalft.analysis.confounding.verdict import PATH_TESTS, Verdict
+from causalft.analysis.confounding.words import (
     TEST_NAMES,
-    VERDICTS,
-    WHAT_WOULD_CHANGE,
+    VERDICT_WORDS,
     estimand,
     explain_sets,
     verdict_line,
@@ -63,10 +62,10 @@ def test_the_estimand_is_named_with_its_exact_distance():
 
 
 def test_the_verdict_says_what_it_means_and_why():
-    for verdict, meaning in VERDICTS.items():
-        assert verdict_line(document("confounded", verdict=verdict)) == f"{verdict}: {meaning}. R"
+    for verdict, words in VERDICT_WORDS.items():
+        assert verdict_line(document("confounded", verdict=verdict)) == f"{verdict}: {words.meaning}. R"
 
 
 def test_every_verdict_and_every_test_has_its_words():
-    assert set(WHAT_WOULD_CHANGE) == set(VERDICTS)
+    assert set(VERDICT_WORDS) == set(Verdict)
     assert {*CONTRASTS, *PATH_TESTS, "gap_closed", "placebo_c", "unobserved_confounder"} <= set(TEST_NAMES)

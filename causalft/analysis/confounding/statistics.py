@@ -1,15 +1,16 @@
-"""The statistics of the A/B experiment: findings, intervals, and tests over seeds and test images."""
+"""Accuracies of an A/B trial: cells, contrasts, intervals and tests over seeds and images, power."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite, isnan, sqrt
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from causalft.errors import CausalFTError
 from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import interval_text, p_relation, share_interval
@@ -20,12 +21,13 @@ __all__ = [
     "Contrast",
     "Estimate",
     "Evidence",
-    "LARGE_ENOUGH",
-    "TOO_WIDE",
-    "conclude",
+    "Power",
+    "closed_share",
     "estimate",
+    "gap_closed",
+    "image_variance",
     "mcnemar",
-    "picture_variance",
+    "power",
 ]
 
 
@@ -66,13 +68,6 @@ CONTRASTS: dict[str, dict[str, float]] = {
     "gap_B_minus_gap_A": {"B->B": 1.0, "B->A": -1.0, "A->B": -1.0, "A->A": 1.0},
 }
 """Name of each test -> weights of the cells. The last takes out that one part may be easier to recognise."""
-
-LARGE_ENOUGH = 0.05
-"""The smallest effect that matters here, as a fraction of accuracy: `not detected` means that it is excluded."""
-
-
-TOO_WIDE = "the intervals are too wide"
-"""How the reason of an `inconclusive` begins that more seeds or pictures can settle."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ def estimate(
     n_seeds = len(per_seed)
     mean = float(per_seed.mean())
 
-    pictures = sum(_picture_variance(values, strata[test]) for test, values in scores)
+    pictures = sum(_image_variance(values, strata[test]) for test, values in scores)
     between = float(np.var(per_seed, ddof=1)) if n_seeds > 1 else 0.0
     error = float(np.sqrt(max(between, float(np.mean(pictures))) / n_seeds))
     reach = stats.t.ppf(0.975, n_seeds - 1) if n_seeds > 1 else stats.norm.ppf(0.975)
@@ -157,7 +152,7 @@ def estimate(
     )
 
 
-def picture_variance(
+def image_variance(
     correct: Mapping[str, np.ndarray], weights: Contrast, strata: Mapping[str, np.ndarray]
 ) -> float:
     """Mean over seeds of the variance of one seed's contrast that is due to its finite number of test pictures.
@@ -165,7 +160,7 @@ def picture_variance(
     Parameters as in `estimate`.
     """
     scores = _scores(correct, weights)
-    return float(sum(_picture_variance(values, strata[test]).mean() for test, values in scores))
+    return float(sum(_image_variance(values, strata[test]).mean() for test, values in scores))
 
 
 def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[str, np.ndarray]]:
@@ -177,7 +172,7 @@ def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[
     return list(by_test.items())
 
 
-def _picture_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+def _image_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Variance of each seed's mean over its test pictures, (S,); never less than that of one picture."""
     n = values.shape[1]
     total = np.zeros(len(values))
@@ -232,73 +227,167 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def conclude(
-    cells: Mapping[str, Estimate],
-    tests: Mapping[str, Estimate],
-    *,
-    n_classes: int,
-    n_seeds: int,
-    smallest_group: int,
-    best: Mapping[str, float] | None = None,
-) -> tuple[str, str]:
-    """Turn the estimates into a verdict and its reason in words.
+def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float, float]]:
+    """Share of the gap on A that adjustment closes: (adjusted->A - B->A) / (A->A - B->A), with its 95 % interval.
 
-    ``inconclusive`` if the data cannot carry a verdict: one seed only, fewer than five pictures of a class's minority
-    part, or models that did not learn. Else ``verified`` if the drop of the B-trained model from B to A, its deficit
-    against the A-trained model on A, and the difference of the two models' gaps are all above zero (95 %). Else ``not
-    detected`` if one of the first two excludes an effect of `LARGE_ENOUGH`. Else ``inconclusive``: intervals too wide.
+    The interval is Fieller's: all shares r for which a Student's t test over the seeds does not reject that
+    ``(adjusted->A - B->A) - r (A->A - B->A)`` has mean zero. It is unbounded where the gap itself could be zero, since
+    then any share could be, and with one seed, or seeds that do not differ: they say nothing of their spread.
 
     Parameters
     ----------
-    cells, tests : what `estimate` gave for `CELLS` and `CONTRASTS`.
-    n_classes, n_seeds : int
-    smallest_group : pictures of the rarest class-and-factor group of the B training set.
-    best : highest accuracy that is possible in each cell, 1 by default. Models have learned if they are clearly above
-        1.5 times chance, or above the middle of chance and the best where that is lower (few classes, noisy labels).
+    correct : cell -> bool (S, n), with ``"A->A"``, ``"B->A"`` and ``"adjusted->A"``.
 
-    Returns
-    -------
-    (verdict, reason)
+    Examples
+    --------
+    >>> ones = np.ones((2, 10), bool)
+    >>> half = np.arange(10) < np.array([[5], [5]])
+    >>> closed_share({"A->A": ones, "B->A": half, "adjusted->A": ones})
+    (1.0, (-inf, inf))
     """
-    if n_seeds < 2:
-        return (
-            "inconclusive",
-            "one seed only: how much training itself varies is unknown; use --seeds 3 or more",
-        )
-    if smallest_group < 5:
-        return "inconclusive", (
-            f"too few images: a class has only {smallest_group} of its minority part in the B training "
-            "set (5 are needed); "
-            "raise --n-per-class"
-        )
-    untaught = [
-        cell
-        for cell in ("A->A", "B->B")
-        if cells[cell].ci95[0] <= min(1.5 / n_classes, (1 / n_classes + (best[cell] if best else 1.0)) / 2)
-    ]
-    if untaught:
-        return "inconclusive", (
-            f"the models did not learn the classes ({' and '.join(untaught)} not clearly above chance, "
-            f"{100 / n_classes:.0f} %); raise --n-per-class or --seeds"
-        )
-    drop, deficit, difference = tests["gap_B"], tests["A_minus_B_on_A"], tests["gap_B_minus_gap_A"]
-    if min(drop.ci95[0], deficit.ci95[0], difference.ci95[0]) > 0:
-        return "verified", (
-            f"trained on B, accuracy falls by {drop.points()} points from B to A; on A it stays "
-            f"{deficit.points()} points below training on A; and the fall is {difference.points()} points "
-            "beyond that of the model trained on A"
-        )
-    for what, test in (
-        ("the drop of the B-trained model from B to A", drop),
-        ("what the B-trained model lacks against the A-trained one on A", deficit),
-    ):
-        if test.ci95[1] < LARGE_ENOUGH:
-            return (
-                "not detected",
-                f"{what} is {test.points()} points: {100 * LARGE_ENOUGH:.0f} points or more are excluded",
-            )
-    return "inconclusive", (
-        f"{TOO_WIDE}: the drop from B to A is {drop.points()} points, the deficit on A "
-        f"{deficit.points()}, which excludes neither 0 nor {100 * LARGE_ENOUGH:.0f}; raise --seeds or "
-        "--n-per-class"
+    score = {cell: np.asarray(correct[cell], float).mean(1) for cell in ("A->A", "B->A", "adjusted->A")}
+    gained, gap = score["adjusted->A"] - score["B->A"], score["A->A"] - score["B->A"]
+    share = float(gained.mean() / gap.mean()) if gap.mean() else float("nan")
+    unbounded = (float("-inf"), float("inf"))
+    if len(gap) < 2:
+        return share, unbounded
+    # (mean gained - r mean gap)^2 <= t^2 var(gained - r gap) / S, a quadratic inequality in r
+    ((of_gained, both), (_, of_gap)) = np.cov(gained, gap) * stats.t.ppf(0.975, len(gap) - 1) ** 2 / len(gap)
+    a, b, c = (
+        gap.mean() ** 2 - of_gap,
+        gained.mean() * gap.mean() - both,
+        gained.mean() ** 2 - of_gained,
     )
+    if a <= 0:
+        return share, unbounded
+    root = float(np.sqrt(max(0.0, b**2 - a * c)))
+    if root <= 1e-12:  # seeds that are equal say nothing of how much seeds differ
+        return share, unbounded
+    return share, (float(b - root) / float(a), float(b + root) / float(a))
+
+
+def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Evidence:
+    """The test of ``adjusted->A`` minus ``B->A``, with the share of the gap in its words."""
+    part, limits = share
+    of_gap = (
+        f"{100 * part:.0f} % of the gap [{100 * limits[0]:.0f}, {100 * limits[1]:.0f}]"
+        if np.isfinite([part, *limits]).all()
+        else "what share of the gap that is cannot be told, for the gap itself is not clearly above zero"
+    )
+    return Evidence(
+        gained.mean,
+        gained.ci95,
+        gained.p,
+        f"trained on the same B, the adjusted model gains {gained.points()} points on A: {of_gap}",
+    )
+
+
+@dataclass(frozen=True)
+class Power:
+    """What a run needs to see an effect of the size that its pilot saw.
+
+    Attributes
+    ----------
+    images_needed : test images for each seed, at the pilot's number of seeds; None if no number is enough.
+    seeds_needed : seeds, at the pilot's number of images; None if more than `MOST` are needed.
+    power : of the pilot itself, in [0, 1].
+    standardised_effect : effect over the standard deviation between seeds.
+    """
+
+    images_needed: int | None
+    seeds_needed: int | None
+    power: float
+    standardised_effect: float
+
+    def to_metrics(self) -> dict[str, float | int | None]:
+        """A JSON document; what is not finite is null."""
+        return plain(vars(self))
+
+
+MOST = 100_000
+"""No run has more seeds than this, or more images for each seed than this times ten."""
+
+
+def power(
+    per_seed: np.ndarray | list[float],
+    n_images: int,
+    image_variance: float,
+    *,
+    target: float = 0.8,
+    level: float = 0.05,
+) -> Power:
+    """Plan a run from a pilot, for the two-sided one-sample t-test of an effect over seeds.
+
+    Assumptions. Seeds are independent and alike. The variance of one seed's effect is a part of training, which more
+    test images do not lower, plus ``image_variance``, which falls as 1 / images; the part of training is what the
+    variance between seeds leaves, and at least 0. The effect is as large as the pilot's mean, which is itself
+    uncertain: read the numbers as orders of magnitude.
+
+    Parameters
+    ----------
+    per_seed : the effect in each seed of the pilot, two or more.
+    n_images : test images behind each of them.
+    image_variance : the part of one seed's variance that is due to its finite number of test images.
+    target : power wanted.
+    level : of the two-sided test.
+
+    Raises
+    ------
+    CausalFTError
+        For fewer than two seeds or bad numbers.
+
+    Examples
+    --------
+    >>> power([0.05, 0.12, 0.08, 0.02, 0.10], n_images=600, image_variance=0.0004)
+    Power(images_needed=318, seeds_needed=5, power=0.87, standardised_effect=1.86)
+    """
+    values = np.asarray(per_seed, dtype=float)
+    if values.ndim != 1 or len(values) < 2:
+        raise CausalFTError(
+            "power needs the effect of two seeds or more: one seed says nothing of how much seeds vary"
+        )
+    if n_images < 1 or image_variance < 0 or not 0 < target < 1 or not 0 < level < 1:
+        raise CausalFTError(
+            f"n_images {n_images}, image_variance {image_variance}, target {target}, level {level}: images are 1 "
+            "or more, the variance 0 or larger, target and level between 0 and 1"
+        )
+    from statsmodels.stats.power import TTestPower
+
+    test = TTestPower()
+    effect, seeds = abs(float(values.mean())), len(values)
+    of_training = max(0.0, float(values.var(ddof=1)) - image_variance)
+
+    def reached(n_seeds: int, images: float) -> float:
+        variance = of_training + image_variance * n_images / images
+        if variance == 0 or effect == 0:
+            return float(effect > 0)
+        size = effect / sqrt(variance)
+        if n_seeds > 10 and size * sqrt(n_seeds) > 8:  # certain, and hard on the noncentral t
+            return 1.0
+        found = float(test.power(size, n_seeds, level, alternative="two-sided"))
+        if not isnan(found):
+            return found
+        # a large effect on few seeds makes the noncentral t fail; its numerator is then as good as constant
+        crossing = size * sqrt(n_seeds) / stats.t.ppf(1 - level / 2, n_seeds - 1)
+        return float(stats.chi2.cdf((n_seeds - 1) * crossing**2, n_seeds - 1))
+
+    variance = of_training + image_variance
+    return Power(
+        images_needed=_smallest(lambda n: reached(seeds, n) >= target, 1, 10 * MOST),
+        seeds_needed=_smallest(lambda n: reached(n, n_images) >= target, 2, MOST),
+        power=reached(seeds, n_images),
+        standardised_effect=effect / sqrt(variance) if variance > 0 else inf,
+    )
+
+
+def _smallest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
+    """The smallest whole number from low to high that is enough: doubling, then bisection; None if none is."""
+    top = low
+    while not enough(top):
+        if top == high:
+            return None
+        low, top = top + 1, min(2 * top, high)
+    while low < top:
+        middle = (low + top) // 2
+        low, top = (low, middle) if enough(middle) else (middle + 1, top)
+    return top
