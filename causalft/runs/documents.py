@@ -11,7 +11,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from causalft.errors import CausalFTError, nearest
 
-__all__ = ["check_shape"]
+__all__ = ["Document", "check_shape"]
+
+Document = dict[str, Any]
+"""A JSON object that is about to be written, or was just read."""
 
 
 def check_shape(document: Any, shape: Any, file: object, *, strict: bool = False, at: str = "") -> Any:

@@ -16,6 +16,7 @@ from causalft.analysis.confounding.dependence import c_to_x, c_to_y, open_backdo
 from causalft.analysis.confounding.estimates import backdoor, count_table, resample
 from causalft.analysis.confounding.statistics import Evidence
 from causalft.errors import CausalFTError
+from causalft.runs.documents import Document
 from causalft.runs.limits import words_of_seed
 from causalft.runs.progress import named
 from causalft.scm.exact import interventional, query
@@ -57,7 +58,7 @@ class Refutation:
     truth: float | None
     tests: dict[str, Evidence]
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document."""
         return {
             "naive": self.naive,

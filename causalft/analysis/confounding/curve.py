@@ -11,6 +11,7 @@ from scipy.special import rel_entr
 
 from causalft.analysis.confounding.estimates import ESTIMATORS, estimate_do, interval
 from causalft.errors import CausalFTError
+from causalft.runs.documents import Document
 from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named, phase
@@ -84,7 +85,7 @@ class Truth(ShownAsTable):
         """Mean of `kl_per_code` over P(X)."""
         return float(self.p_x @ self.kl_per_code)
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """The document of ``metrics.json``; an infinite KL is written as null."""
         return plain(
             {
@@ -205,7 +206,7 @@ class CurvePoint:
     failures: float
     undefined: float
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document; what has no value is null."""
         return plain(vars(self))
 
@@ -277,7 +278,7 @@ class Curve(ShownAsTable):
             lines.append(row(p.estimator, p.n, *cells))
         return "\n".join(lines)
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document."""
         return {
             "ns": list(self.ns),

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from causalft.analysis.confounding.battery import Refutation
 from causalft.analysis.confounding.curve import Curve, Truth, total_variation
 from causalft.analysis.confounding.statistics import Estimate, Evidence, Power
 from causalft.analysis.confounding.words import TEST_NAMES
+from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import mean_interval
 from synthetic.designs import Design
@@ -46,7 +46,7 @@ class PictureEstimate(ShownAsTable):
         low, high = (100 * value for value in self.ci95)
         return f"{100 * self.tv_to_do:.1f} points [{low:.1f}, {high:.1f}] from P(Y | do(X))"
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document."""
         return {
             "tv_to_truth": self.tv_to_do,
@@ -115,8 +115,7 @@ class Verification(ShownAsTable):
     seconds : float
     quick : bool
     out : run folder, if any.
-    weights : for each seed, effective share and largest of the inverse probability weights.
-    refutation : of DoWhy's refuters; None without overlap.
+    extra : what else ``metrics.json`` holds.
     """
 
     design: Design
@@ -142,8 +141,7 @@ class Verification(ShownAsTable):
     seconds: float
     quick: bool
     out: Path | None
-    weights: list[dict[str, float]] = field(default_factory=list)
-    refutation: Refutation | None = None
+    extra: Document = field(default_factory=dict)
 
     @property
     def tests(self) -> dict[str, Estimate]:
@@ -172,9 +170,9 @@ class Verification(ShownAsTable):
         lines.append(f"verdict: {self.verdict} ({self.reason})")
         return "\n".join(lines)
 
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Document:
         """The document of ``metrics.json``."""
-        tests: dict[str, Any] = {
+        tests: Document = {
             name: {
                 "estimate": e.mean,
                 "ci95": e.ci95,
@@ -188,7 +186,7 @@ class Verification(ShownAsTable):
         tests.update({name: found.to_metrics() for name, found in self.evidence.items()})
         for name, value in self.p_holm.items():
             tests[name]["p_holm"] = value
-        coverage: dict[str, Any] = {}
+        coverage: Document = {}
         if self.curve is not None:
             largest = max(self.curve.ns)
             coverage = {name: self.curve.point(name, largest).coverage for name in self.curve.estimators}
@@ -237,19 +235,18 @@ class Verification(ShownAsTable):
             "no_conclusion": list(self.no_conclusion),
             "notes": list(self.notes),
             "seconds": self.seconds,
-            "weights": self.weights,
-            "refutation": None if self.refutation is None else self.refutation.to_metrics(),
+            **self.extra,
         }
 
 
-def _bootstrap(found: Estimate) -> dict[str, Any]:
+def _bootstrap(found: Estimate) -> Document:
     """The interval that stands beside as a check; null, with the reason, where its draws do not vary."""
     if found.bootstrap95 is not None:
         return {"bootstrap95": found.bootstrap95}
     return {"bootstrap95": None, "bootstrap95_reason": "no draw differs from another"}
 
 
-def tables_of(design: Design, which: str) -> dict[str, Any]:
+def tables_of(design: Design, which: str) -> Document:
     """The tables of a set's model, for print and for telling two designs apart."""
     model = design.models[which]
     return {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, isnan, sqrt
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
 from causalft.errors import CausalFTError
+from causalft.runs.documents import Document
 from causalft.runs.folder import plain
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import interval_text, p_relation, share_interval
@@ -52,7 +52,7 @@ class Evidence(ShownAsTable):
         low, high = self.ci95
         return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p {p_relation(self.p)}: {self.words}"
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document; what is not finite is null, and ``reason`` then says why."""
         found = {"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words}
         return plain(found if all(map(isfinite, self.ci95)) else {**found, "reason": self.words})

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.groups import data_groups, prior_groups
 from causalft.errors import CausalFTError
+from causalft.runs.documents import Document
 from causalft.scm.intervals import share_interval
 
 __all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_line"]
@@ -70,7 +71,7 @@ class ClassReport:
     misses: tuple[Miss, ...] = ()
     examples: tuple[int, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """The entry of ``worst_classes`` in ``metrics.json``: nothing that names an image."""
         return {
             "class": self.name,
@@ -248,5 +249,5 @@ def _examples(train_labels: ArrayLike | None, i: int, most: int) -> tuple[int, .
     return tuple(int(rows[j]) for j in chosen)
 
 
-def _share(value: Interval) -> dict[str, Any] | None:
+def _share(value: Interval) -> Document | None:
     return {"accuracy": value.estimate, "ci95": [value.low, value.high]} if value.exists else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.intervals import Interval, points
 from causalft.analysis.diagnosis.result import BeforeAfter, Control, Diagnosis
-from causalft.analysis.diagnosis.words import points
 
 __all__ = ["change", "conclude", "interval_text", "p_text", "points", "untold"]
 
@@ -27,18 +26,19 @@ def change(measure: BeforeAfter) -> str:
     return f"{-100 * share.estimate:+.0f} % [{-100 * share.high:+.0f}, {-100 * share.low:+.0f}]"
 
 
-def conclude(found: Diagnosis, mention_missing_control: bool = True) -> list[str]:
+def conclude(found: Diagnosis, *, doubted: bool, mention_missing_control: bool = True) -> list[str]:
     """Sentences that a person reads after ``fit``; the first ones answer the question of parameter imbalance.
-
-    Where ``found.no_conclusion`` has reasons, they stand in the place of everything that would follow from a gap.
 
     Parameters
     ----------
     found : Diagnosis
+    doubted : bool
+        Whether the models or groups allow no conclusion: then ``found.no_conclusion`` replaces what would follow from a
+        gap.
     mention_missing_control : bool
         Whether to say that no control was run, where there is none.
     """
-    if set(found.no_conclusion) - set(untold(found)):
+    if doubted:
         return [
             _nothing(found),
             *_control(found, mention_missing_control, numbers=False),
@@ -59,17 +59,17 @@ def _nothing(found: Diagnosis) -> str:
     return f"Parameter imbalance, and what fusion does to it: no conclusion, for {'; '.join(found.no_conclusion)}."
 
 
-def untold(found: Diagnosis) -> tuple[str, ...]:
-    """The reason for no conclusion that lies in what was compared, whatever the numbers are; empty where none does."""
+def untold(found: Diagnosis) -> str:
+    """Why what was compared cannot tell parameter imbalance from class difficulty; empty where it can."""
     if found.own_minus_off_gap.before.exists:
-        return ()
+        return ""
     why = "one stratum alone" if len(found.strata) == 1 else "a P group without a tested class"
-    return (f"parameter imbalance cannot be told from class difficulty with {why}",)
+    return f"parameter imbalance cannot be told from class difficulty with {why}"
 
 
 def _parameter_imbalance(found: Diagnosis) -> str:
     measure = found.own_minus_off_gap
-    for reason in untold(found):
+    if reason := untold(found):
         return (
             f"{reason[0].upper()}{reason[1:]}; the raw gap between P-many and P-few classes is "
             f"{points(found.P_gap.before)} points."

@@ -266,8 +266,10 @@ def diagnose(
         controls=done,
         paired=paired,
     )
-    diagnosis = replace(diagnosis, no_conclusion=(*untold(diagnosis), *doubts))
-    return replace(diagnosis, sentences=tuple(conclude(diagnosis, mention_missing_control)))
+    reason = untold(diagnosis)
+    diagnosis = replace(diagnosis, no_conclusion=((reason, *doubts) if reason else doubts))
+    sentences = conclude(diagnosis, doubted=bool(doubts), mention_missing_control=mention_missing_control)
+    return replace(diagnosis, sentences=tuple(sentences))
 
 
 class _Statistics:

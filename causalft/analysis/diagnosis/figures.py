@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalft.analysis.diagnosis.intervals import Interval
-from causalft.analysis.diagnosis.words import points
+from causalft.analysis.diagnosis.intervals import Interval, points
 from causalft.report.style import ON_DARK, ON_LIGHT, PALETTE, SERIES, new_axes, new_figure
 
 if TYPE_CHECKING:

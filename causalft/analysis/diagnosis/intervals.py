@@ -32,10 +32,11 @@ from scipy.stats import norm, t
 from causalft.analysis.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.data.groups import class_accuracy
 from causalft.errors import CausalFTError
+from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.intervals import Z95, share_interval
+from causalft.scm.intervals import Z95, interval_text, share_interval
 
-__all__ = ["Interval", "bootstrap", "resampled_accuracies"]
+__all__ = ["Interval", "bootstrap", "points", "resampled_accuracies"]
 
 Floats = NDArray[np.float64]
 
@@ -135,7 +136,7 @@ class Interval(ShownAsTable):
         """``[low, high]``; None where there is no interval."""
         return [self.low, self.high] if self.bounded else None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """``{estimate, ci95: [low, high], p}``; without an interval the last two are null and a ``reason`` follows."""
         if self.bounded:
             return {"estimate": self.estimate, "ci95": self.ci95, "p": self.p}
@@ -154,6 +155,17 @@ class Interval(ShownAsTable):
         if not self.bounded:
             return f"{100 * self.estimate:.1f} % [no interval: {self.reason or 'not measured'}]"
         return f"{100 * self.estimate:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
+
+
+def points(value: Interval, sign: bool = False, missing: str = "not measurable") -> str:
+    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``; why there is none where it has no bounds.
+
+    Examples
+    --------
+    >>> points(Interval(.123, .11, .136, .001))
+    '12.3 [11.0, 13.6]'
+    """
+    return interval_text(value.estimate, value.ci95, value.reason, sign=sign, missing=missing)
 
 
 def _few_seeds(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.diagnosis.intervals import Interval
+from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class DiagnosisPlots:
 
     if TYPE_CHECKING:
 
-        def to_metrics(self) -> dict[str, Any]: ...
+        def to_metrics(self) -> Document: ...
 
     def plot_gap(self) -> Axes:
         """Parameter imbalance before and after fusion, with that of the controls."""
@@ -106,9 +107,9 @@ class BeforeAfter:
         """Read what `to_json` wrote."""
         return cls(*(Interval.from_json(value[name]) for name in ("before", "after", "fall")))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """``{before, after, fall}``; what does not exist is null, and a ``reason`` then says why."""
-        found: dict[str, Any] = {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
+        found: Document = {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
         reasons = [value.reason for value in (self.before, self.after) if not value.exists]
         return {**found, "reason": reasons[0]} if reasons else found
 
@@ -147,7 +148,7 @@ class ModelScore(ShownAsTable):
     D_interval: dict[str, Interval]
     P_interval: dict[str, dict[str, Interval]]
 
-    def to_json(self, prior: str | None = None) -> dict[str, Any]:
+    def to_json(self, prior: str | None = None) -> Document:
         """Metrics of the model; with ``prior``, P and DxP are those of that prior alone."""
         return {
             "accuracy": self.accuracy.estimate,
@@ -215,7 +216,7 @@ class Control(ShownAsTable):
     ensemble_share: Interval
     kind: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """Metrics of the control; its P and DxP are by the prior that its members share."""
         return {
             "prior_of": self.prior_of,
@@ -321,7 +322,7 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
         """Sentences for people: parameter imbalance first, then its control, then the accuracy."""
         return list(self.sentences)
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """The part of ``fit``'s ``metrics.json`` that a diagnosis knows (NaN becomes null when it is written)."""
         single = self.strata[self.best_single]
         best = self.strata[self.best_on_test]
@@ -398,7 +399,7 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
         return "\n".join(lines)
 
 
-def _interval(value: Interval) -> dict[str, Any] | None:
+def _interval(value: Interval) -> Document | None:
     return value.to_json() if value.exists else None
 
 

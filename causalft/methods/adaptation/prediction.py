@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -17,7 +16,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import PREDICTIONS
 from causalft.methods.priors import PriorEstimate
 from causalft.models.strata.stratum import Stratum
-from causalft.runs.documents import check_shape
+from causalft.runs.documents import Document, check_shape
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path, read_json, write_json
 from causalft.runs.notebook import ShownAsTable
@@ -105,13 +104,13 @@ _ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_
 
 
 def write_prediction(
-    path: Path, prediction: MemberPrediction, made_with: dict[str, Any], validation_labels: np.ndarray
+    path: Path, prediction: MemberPrediction, made_with: Document, validation_labels: np.ndarray
 ) -> None:
     """Write a prediction with the settings it was made with; the labels are there for `causalft prior`."""
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
     arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
-    rest: dict[str, Any] = {
+    rest: Document = {
         key: value
         for key, value in asdict(prediction).items()
         if key not in (*_ARRAYS, "prior", "read_back", "seconds")
@@ -128,9 +127,7 @@ def write_prediction(
         sort_metadata(temporary)
 
 
-def read_prediction(
-    path: Path, stratum: Stratum, splits: Splits, made_with: dict[str, Any]
-) -> MemberPrediction:
+def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Document) -> MemberPrediction:
     """Read what :func:`write_prediction` wrote.
 
     Raises

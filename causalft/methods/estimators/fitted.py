@@ -22,6 +22,7 @@ from causalft.methods.estimators.run_documents import CLASSIFIERS, folder_name, 
 from causalft.models.features.encoder import stream_crops
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
+from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
@@ -63,9 +64,9 @@ def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
     return run.path
 
 
-def _written(model: _Fitted) -> dict[str, Any]:
+def _written(model: _Fitted) -> Document:
     """Every parameter, as JSON knows it."""
-    config: dict[str, Any] = dict(model.get_params(deep=False))
+    config: Document = dict(model.get_params(deep=False))
     zoo = config["zoo"]
     if isinstance(zoo, Zoo):
         config["zoo"] = zoo.label
@@ -84,7 +85,7 @@ def _written(model: _Fitted) -> dict[str, Any]:
 
 
 _TUPLES = ("strata", "learning_rates", "stratum_prior")
-_DEFAULTS: dict[str, Any] = {
+_DEFAULTS: Document = {
     "weights": None,
     "offline": False,
     "allow_pickle": False,
@@ -112,7 +113,7 @@ class FittedStrata:
     members_: dict[str, TunedStratum]
     mixing_: Mixing
     tuning: Tuning
-    config: dict[str, Any]
+    config: Document
 
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray:
         """P(Y | do(X)), calibrated, (n, n_classes), of P(Y | b, c), (n_strata, n, n_classes)."""

@@ -21,6 +21,7 @@ from causalft.methods.estimators.fusion import (
     label_log_probabilities,
     stratum_weights,
 )
+from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["Mixing", "StratumPrior", "check_mixing", "estimate_stratum_prior", "fit_mixing"]
@@ -258,12 +259,12 @@ class Mixing(ShownAsTable):
         fused = fuse(probs, self.stratum_prior, self.fusion, kind=kind)
         return apply_temperature(fused, self.temperature, kind="probabilities")
 
-    def to_metrics(self) -> dict[str, Any]:
+    def to_metrics(self) -> Document:
         """A JSON document; `Mixing.from_metrics` reads it."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     @classmethod
-    def from_metrics(cls, document: dict[str, Any]) -> Mixing:
+    def from_metrics(cls, document: Document) -> Mixing:
         """Read what `to_metrics` gave, after JSON made lists of the tuples."""
         intervals = document.get("stratum_prior_ci95")
         temperatures = document.get("stratum_temperatures")

@@ -272,8 +272,10 @@ def _conclude(
         notes=(*found, *notes),
         seconds=0.0,
         **facts,
-        weights=trial.weights,
-        refutation=battery.refutation,
+        extra={
+            "weights": trial.weights,
+            "refutation": None if battery.refutation is None else battery.refutation.to_metrics(),
+        },
     )
 
 
