@@ -9,6 +9,7 @@ import click
 from causalft.cli.data_options import data_options, size_options
 from causalft.cli.options import FILE, Number, VerbGroup, console, print_json
 from causalft.runs import limits
+from causalft.runs.limits import CREATURES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,14 +89,10 @@ def _open(
     path: str, drop_empty_classes: bool, imbalance_factor: float | None, options: dict[str, Any]
 ) -> ImageSet:
     """Open a path; the built-in set is put together from its three splits."""
-    import numpy as np
-
-    from causalft.data.creatures import NAME, creatures_longtail
-    from causalft.data.image_set import ImageSet
     from causalft.data.sources import open_images
     from causalft.errors import CausalFTError
 
-    if path != NAME:
+    if path != CREATURES:
         return open_images(
             path,
             drop_empty_classes=drop_empty_classes,
@@ -105,14 +102,19 @@ def _open(
         )
     given = [*options, *(["imbalance_factor"] if imbalance_factor else [])]
     if given:
-        raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {NAME} is built in")
+        raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {CREATURES} is built in")
+    import numpy as np
+
+    from causalft.data.creatures import creatures_longtail
+    from causalft.data.image_set import ImageSet
+
     splits = creatures_longtail()
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     whole = ImageSet.from_arrays(
         np.concatenate([part.pixels for part in parts.values() if part.pixels is not None]),
         np.concatenate([part.labels for part in parts.values()]),
         splits.class_names,
-        name=NAME,
+        name=CREATURES,
         files=[file for part in parts.values() for file in part.files],
         factors=np.concatenate([part.factors for part in parts.values() if part.factors is not None]),
     )

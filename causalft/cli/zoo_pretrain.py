@@ -12,23 +12,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from causalft.cli.options import PATH, SEED, Number, console, print_json
-from causalft.data.sources import open_images
 from causalft.errors import CausalFTError, nearest
-from causalft.models.pretraining.creatures import MEMBERS, pretrain_member
-from causalft.models.pretraining.photo_pretrain import estimate_seconds, pretrain_photo_member
-from causalft.models.pretraining.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
-from causalft.models.pretraining.pretrain import PRETRAINING
 from causalft.models.strata.cards import ModelCard
 from causalft.runs import limits
 from causalft.runs.folder import Run
 from causalft.runs.locks import locked
 from causalft.runs.progress import phase
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from causalft.models.pretraining.photo_zoo import PhotoZoo
 
 __all__ = ["check_diffusion", "pretrain_creatures", "pretrain_diffusion_command", "pretrain_photos"]
 
@@ -45,6 +44,9 @@ def pretrain_creatures(
     **_: Any,
 ) -> dict[str, Any]:
     """Pre-train members of the embedded zoo on the part world; return the metrics document."""
+    from causalft.models.pretraining.creatures import MEMBERS, pretrain_member
+    from causalft.models.pretraining.pretrain import PRETRAINING
+
     names = list(members) or list(MEMBERS)
     for name in names:
         if name not in MEMBERS:
@@ -81,6 +83,10 @@ def pretrain_photos(
     **options: Any,
 ) -> dict[str, Any]:
     """Pre-train minis on the user's images; return the metrics document."""
+    from causalft.data.sources import open_images
+    from causalft.models.pretraining.photo_pretrain import estimate_seconds
+    from causalft.models.pretraining.photo_zoo import plan_photo_zoo, write_manifest
+
     settings = {
         **options,
         "epochs": epochs,
@@ -131,6 +137,9 @@ def _pretrain_photo(
     data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
 ) -> None:
     """In a process of its own: open the images again and pre-train one member."""
+    from causalft.data.sources import open_images
+    from causalft.models.pretraining.photo_pretrain import pretrain_photo_member
+
     member = next(member for member in zoo.members if member.name == name)
     pretrain_photo_member(open_images(data), member, zoo, folder, progress=progress)
 

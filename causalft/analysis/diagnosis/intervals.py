@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, t
 
 from causalft.analysis.diagnosis.weights import BLOCK, Weighed, image_covariance, weigh
 from causalft.data.groups import class_accuracy
@@ -113,7 +113,7 @@ class Interval(ShownAsTable):
             low, high = estimate + stretch * (low - estimate), estimate + stretch * (high - estimate)
             towards_zero = estimate - low if estimate > 0 else high - estimate
             if towards_zero > 0:
-                p = float(2 * t.sf(abs(estimate) / towards_zero * critical[0], critical[1]))
+                p = float(2 * scipy.stats.t.sf(abs(estimate) / towards_zero * critical[0], critical[1]))
         return cls(float(estimate), float(low), float(high), p)
 
     @property
@@ -178,9 +178,9 @@ def _few_seeds(
     total, images = whole.var(), still.var()
     of_seeds = ((whole - still) ** 2).mean() * n_seeds / (n_seeds - 1)
     df = (images + of_seeds) ** 2 / of_seeds**2 * (n_seeds - 1) if of_seeds > 0 else float("inf")
-    critical = float(t.ppf(_BOUNDS[1], df))
+    critical = float(scipy.stats.t.ppf(_BOUNDS[1], df))
     wider = np.sqrt((images + of_seeds) / total) if total > 0 else 1.0
-    return float(critical / norm.ppf(_BOUNDS[1]) * wider), (critical, df)
+    return float(critical / scipy.stats.norm.ppf(_BOUNDS[1]) * wider), (critical, df)
 
 
 def resampled_accuracies(
@@ -349,7 +349,7 @@ def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]
     design = np.where(weighed.even, np.minimum(design, 1.0), design)
     of_images = design * (n * p + 1) * (n * (1 - p) + 1) / (n + 2) ** 2 / n  # in the form that seeds add to
     df = _degrees(of_images, spread, weighed.df + _COINS, n_seeds)
-    critical = np.where((design < 1) | (spread > 0), t.ppf(_BOUNDS[1], df), Z95)
+    critical = np.where((design < 1) | (spread > 0), scipy.stats.t.ppf(_BOUNDS[1], df), Z95)
     effective = n / design / (1 + spread / of_images) * (Z95 / critical) ** 2
     share_low, share_high = share_interval(p, effective)
 
@@ -357,10 +357,10 @@ def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]
     of_images = np.where(exists, weight * variance + (1 - weight) * weighed.of_coins, 1.0)
     df = _degrees(of_images, spread, weighed.df + _COINS, n_seeds)
     error = np.sqrt(of_images + spread)
-    half = t.ppf(_BOUNDS[1], df) * error
+    half = scipy.stats.t.ppf(_BOUNDS[1], df) * error
     low = np.where(share, share_low, np.maximum(found - half, weighed.low))
     high = np.where(share, share_high, np.minimum(found + half, weighed.high))
-    p_value = np.where(share, np.where(found > 0, 0.0, 1.0), 2 * t.sf(np.abs(found) / error, df))
+    p_value = np.where(share, np.where(found > 0, 0.0, 1.0), 2 * scipy.stats.t.sf(np.abs(found) / error, df))
     return [
         Interval(float(found[i]), float(low[i]), float(high[i]), float(p_value[i]))
         if exists[i]

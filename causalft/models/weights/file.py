@@ -7,13 +7,14 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["file_kind", "first_mismatch", "is_pickle", "load_all", "read_state_dict"]
 
@@ -81,6 +82,8 @@ def read_state_dict(
     way_out = f"; take the same weights as safetensors: {instead}" if instead else "; take a safetensors file"
     if kind == "safetensors":
         try:
+            from safetensors.torch import load_file  # a listing does without PyTorch
+
             return _unwrapped(load_file(path))
         except (SafetensorError, OSError) as error:
             raise CausalFTError(f"damaged or cut short ({_first_line(error)}); fetch it again") from error
@@ -102,6 +105,8 @@ def read_state_dict(
             f"a pickle, which can run code when it is read, so it is refused{way_out}, or pass --allow-pickle to "
             "read its tensors and nothing else"
         )
+    import torch
+
     try:
         with open(path, "rb") as file:  # a name would let torch take it for what it is called
             found = torch.load(file, map_location="cpu", weights_only=True)
@@ -116,13 +121,15 @@ def read_state_dict(
 
 def _tensors(found: object, way_out: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint, without the prefixes of wrappers."""
+    import torch
+
     while isinstance(found, dict):
         inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), None)
         if inner is None:
             break
         found = inner
     tensors = found if isinstance(found, dict) else {}
-    tensors = {str(name): value for name, value in tensors.items() if isinstance(value, Tensor)}
+    tensors = {str(name): value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise CausalFTError(f"a pickle without a state dict{way_out}")
     return _unwrapped(tensors)
@@ -151,6 +158,7 @@ def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
     Examples
     --------
+    >>> import torch
     >>> first_mismatch({"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": torch.zeros(4), "c": torch.zeros(3)})
     'a is (4,) in the file and (2,) in the model; it lacks b; it has c, which the model has not'
     >>> first_mismatch({"a": torch.zeros(2)}, {"a": torch.ones(2)}) is None
@@ -180,6 +188,8 @@ def load_all(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     CausalFTError
         If names or shapes differ, or a tensor of the file is not a number. The message does not name the file.
     """
+    import torch
+
     wanted = model.state_dict()
     # Counters of batch normalisation are used in training with a cumulative average only; older files lack them.
     counters = {name: value for name, value in wanted.items() if name.endswith("num_batches_tracked")}

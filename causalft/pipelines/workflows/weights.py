@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from causalft.errors import CausalFTError
 from causalft.models.strata.zoo import PretrainedZoo
 from causalft.models.weights.file import file_kind, is_pickle
@@ -371,6 +369,8 @@ def _runs(name: str, zoo: PretrainedZoo) -> str:
     """Load a stratum and ask it about one picture and one word; return the hash of its weights."""
     stratum = zoo.load(name)
     size = stratum.image_size
+    import torch  # a listing of names does without
+
     found = [stratum.image_features(torch.zeros(1, size, size, 3, dtype=torch.uint8))]
     if stratum.has_text:
         found.append(stratum.text_features(["cat"]))
