@@ -83,7 +83,7 @@ def sweep_speedup(
     """
     import numpy as np
 
-    from causalft.methods.estimators.sweep import sweep_heads
+    from causalft.methods.estimators.probes import sweep_heads
     from causalft.models.tuning.recipe import Recipe
 
     rng = np.random.default_rng(0)

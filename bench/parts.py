@@ -49,7 +49,7 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
 def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
     from causalft.data.creatures import creatures_longtail
-    from causalft.methods.adaptation.members import fit_member
+    from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.strata.zoo import open_zoo
 

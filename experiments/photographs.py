@@ -42,7 +42,7 @@ COMPARISONS: dict[str, tuple[str, str, str]] = {
 
 def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
     """Tune every member with CE and LA for each draw, fuse, compare; table, figure and page."""
-    from causalft.methods.adaptation.members import fit_member, folder_name
+    from causalft.methods.adaptation.member import fit_member, folder_name
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.features.cache import FeatureCache
     from causalft.pipelines.pages.methods import method_table

@@ -29,7 +29,7 @@ FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
-    from causalft.methods.adaptation.members import fit_member
+    from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit_data import load_splits

@@ -143,8 +143,7 @@ def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, s
 
     from causalft.cli.prior_files import LabelledLogits
     from causalft.errors import nearest
-    from causalft.methods.adaptation.members import folder_name
-    from causalft.methods.adaptation.prediction import PREDICTIONS
+    from causalft.methods.adaptation.member import PREDICTIONS, folder_name
     from causalft.methods.estimators.run_documents import open_fit
     from causalft.models.strata.zoo import pretraining_losses
 

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 import causalft.pipelines.workflows as fitting
 from causalft.data.sources import open_images
-from causalft.methods.adaptation import members
+from causalft.methods.adaptation import member as members
 from causalft.methods.estimators import strata
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.workflows.settings import control_members

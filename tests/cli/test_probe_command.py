@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from causalft.data.groups import class_accuracy, data_groups, group_accuracy
-from causalft.methods.estimators.knn import FeatureKNN
-from causalft.methods.estimators.sweep import sweep_heads
+from causalft.methods.estimators.probes import FeatureKNN, sweep_heads
 from causalft.models.features.cache import FeatureCache, cached_features
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.zoo import open_zoo

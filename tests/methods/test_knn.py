@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalft.data.groups import class_accuracy, data_groups, group_accuracy
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.knn import FeatureKNN
+from causalft.methods.estimators.probes import FeatureKNN
 
 
 @parametrize_with_checks([FeatureKNN(), FeatureKNN(5, weights="uniform")])

@@ -20,9 +20,9 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.sources import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation import members as members_module
+from causalft.methods.adaptation import member as members_module
 from causalft.methods.adaptation import tune as tune_module
-from causalft.methods.adaptation.members import fit_member, pick_device
+from causalft.methods.adaptation.member import fit_member, pick_device
 from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.methods.estimators import strata as strata_module
 from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, nll

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.sweep import head_logits, sweep_heads
+from causalft.methods.estimators.probes import head_logits, sweep_heads
 from causalft.models.features.cache import FeatureCache
 from causalft.models.tuning.heads import class_means, make_head
 from causalft.models.tuning.losses import make_loss
@@ -103,7 +103,7 @@ def test_a_memory_mapped_array_of_the_cache_gives_the_same(train_set, tmp_path, 
     mapped = FeatureCache(tmp_path).array({}, len(features), lambda start: [features[start:]])
     options = {"recipe": RECIPE, "keep_heads": True, "progress": False}
     kept = sweep_heads(mapped, labels, **options).heads
-    monkeypatch.setattr("causalft.methods.estimators.sweep._KEPT_BYTES", 0)
+    monkeypatch.setattr("causalft.methods.estimators.probes._KEPT_BYTES", 0)
     read = sweep_heads(mapped, labels, **options).heads
     for key, head in sweep_heads(features, labels, **options).heads.items():
         assert torch.equal(head.weight, kept[key].weight) and torch.equal(head.weight, read[key].weight)

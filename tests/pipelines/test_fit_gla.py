@@ -12,10 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from causalft.data.sources import open_images
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.member import MemberPrediction
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.zero_shot import check_gla, prior_left_in_logits
-from causalft.methods.estimators.gla import gla_finetuned
+from causalft.methods.estimators.gla import check_gla, gla_finetuned, prior_left_in_logits
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
 from causalft.pipelines.workflows.outcome import gla_members

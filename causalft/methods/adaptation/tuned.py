@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.zero_shot import Untouched
+from causalft.methods.estimators.gla import Untouched
 from causalft.models.features.crops import Crops, n_views, view_cut
 from causalft.models.features.encoder import autocast, batches, stream_crops
 from causalft.models.strata.stratum import Stratum
@@ -57,7 +57,7 @@ class TunedStratum(nn.Module):
         In use.
     lowered : int
         Frozen layers that hold bf16 weights of their own.
-    untouched : causalft.methods.adaptation.zero_shot.Untouched, optional
+    untouched : causalft.methods.estimators.gla.Untouched, optional
         GLA-FT: the model before tuning, whose debiased logits are added to every prediction (not in training).
     """
 

@@ -18,8 +18,7 @@ from causalft.data.groups import balancing_weights
 from causalft.data.sources import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.methods.adaptation.members import fit_member, folder_name, pick_device
-from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name, pick_device
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
         prior_caveat,
         prior_caveats,
     )
-    from causalft.methods.priors.compare import kl_divergence, prior_on_validation, rank_correlation
-    from causalft.methods.priors.estimate import PriorEstimate, debias, estimate_prior
+    from causalft.methods.priors.estimate import (
+        PriorEstimate,
+        debias,
+        estimate_prior,
+        kl_divergence,
+        prior_on_validation,
+        rank_correlation,
+    )
 
 __all__ = [
     "PRETRAINING_LOSSES",
@@ -46,11 +52,11 @@ _HOMES = {
     "debias": "causalft.methods.priors.estimate",
     "estimate_prior": "causalft.methods.priors.estimate",
     "few_images_caveat": "causalft.methods.priors.caveat",
-    "kl_divergence": "causalft.methods.priors.compare",
+    "kl_divergence": "causalft.methods.priors.estimate",
     "prior_caveat": "causalft.methods.priors.caveat",
     "prior_caveats": "causalft.methods.priors.caveat",
-    "prior_on_validation": "causalft.methods.priors.compare",
-    "rank_correlation": "causalft.methods.priors.compare",
+    "prior_on_validation": "causalft.methods.priors.estimate",
+    "rank_correlation": "causalft.methods.priors.estimate",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -14,8 +14,7 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
-from causalft.methods.adaptation.members import fit_member, folder_name
-from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache

@@ -20,8 +20,8 @@ from causalft.data.overview import plan_of
 from causalft.data.sources import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.members import pick_device
-from causalft.methods.adaptation.zero_shot import encode_zero_shot
+from causalft.methods.adaptation.member import pick_device
+from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.pretraining.photo_zoo import downstream_splits

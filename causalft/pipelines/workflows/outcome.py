@@ -25,10 +25,9 @@ from causalft.data.groups import (
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.prediction import MemberPrediction
+from causalft.methods.adaptation.member import MemberPrediction
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.zero_shot import prior_left_in_logits
-from causalft.methods.estimators.gla import gla_finetuned
+from causalft.methods.estimators.gla import gla_finetuned, prior_left_in_logits
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.priors import debias, kl_divergence, rank_correlation
 from causalft.pipelines.workflows.fit_data import data_document
@@ -107,7 +106,7 @@ def gla_members(
     """Return the members with GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`) in the place of
     tuned logits.
 
-    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.zero_shot.check_gla`),
+    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.settings.check_gla`),
     where they have it
     already, or where a prior must be taken out that is 0 for a class.
     """

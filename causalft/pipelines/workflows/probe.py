@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.members import pick_device
-from causalft.methods.adaptation.zero_shot import encode_zero_shot
-from causalft.methods.estimators.knn import FeatureKNN
-from causalft.methods.estimators.sweep import Sweep, head_logits, sweep_heads
+from causalft.methods.adaptation.member import pick_device
+from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators.probes import FeatureKNN, Sweep, head_logits, sweep_heads
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo

@@ -17,13 +17,12 @@ from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.members import folder_name, pick_device
-from causalft.methods.adaptation.prediction import PREDICTIONS
+from causalft.methods.adaptation.member import PREDICTIONS, folder_name, pick_device
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
-from causalft.methods.adaptation.zero_shot import Untouched
 from causalft.methods.estimators.fusion import nll
+from causalft.methods.estimators.gla import Untouched
 from causalft.methods.estimators.mixing import fit_mixing
 from causalft.models.features.crops import Crops
 from causalft.models.strata.zoo import Zoo

@@ -17,7 +17,7 @@ from causalft.methods.estimators.fusion import (
     nll,
 )
 from causalft.methods.estimators.mixing import estimate_stratum_prior, fit_mixing
-from causalft.methods.estimators.sweep import sweep_heads
+from causalft.methods.estimators.probes import sweep_heads
 from causalft.methods.priors import prior_on_validation
 from causalft.models.tuning.train import Recipe
 from causalft.pipelines.workflows.outcome import mean_class_accuracy, score_correct
@@ -155,7 +155,7 @@ def test_a_sweep_gives_the_risk_of_a_balanced_set_too() -> None:
         x, labels, losses=["CE"], recipe=Recipe(epochs=1, batch_size=8, lr=0.1), evaluate={"v": (held, truth)},
         keep_heads=True, progress=False,
     )  # fmt: skip
-    from causalft.methods.estimators.sweep import head_logits
+    from causalft.methods.estimators.probes import head_logits
 
     (head,) = found.heads.values()
     loss = -log_softmax(head_logits(head, held), axis=1)[np.arange(10), truth]

@@ -1,0 +1,325 @@
+"""One member of a fusion: zero-shot logits, label prior, tuned logits; a finished member is read back."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.special import softmax
+
+from causalft.data.groups import balancing_weights
+from causalft.data.splits import Splits
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning, check_gla
+from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
+from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
+from causalft.methods.estimators.fusion import nll
+from causalft.methods.estimators.gla import Untouched, prior_left_in_logits
+from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
+from causalft.methods.priors import PriorEstimate, prior_on_validation
+from causalft.models.features.cache import FeatureCache
+from causalft.models.features.crops import Crops
+from causalft.models.strata.stratum import Stratum
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.processes import is_main_process, pick_device
+from causalft.runs.documents import Document, check_shape
+from causalft.runs.files import sort_metadata
+from causalft.runs.folder import atomic_path, read_json, write_json
+from causalft.runs.notebook import ShownAsTable
+
+__all__ = [
+    "PREDICTIONS",
+    "MemberPrediction",
+    "fit_member",
+    "folder_name",
+    "pick_device",
+    "read_prediction",
+    "write_prediction",
+]
+
+
+@dataclass(frozen=True, repr=False)
+class MemberPrediction(ShownAsTable):
+    """What one stratum says of the validation and test images, before and after tuning.
+
+    Attributes
+    ----------
+    name : str
+    zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
+        Logits, shape (n, n_classes), float64; n is 0 without test images.
+    prior : PriorEstimate
+        GLA's estimate of P_P(Y) from the zero-shot logits on the balanced validation set.
+    true_prior : numpy.ndarray, optional
+        Shape (n_classes,): known for minis, in the order of the data's classes.
+    sha256, source : str
+        Of the weights.
+    lr : float
+        The learning rate used (chosen on validation if there were several).
+    n_tuned : int
+        Trained parameters.
+    seconds : float
+        To make it, in the call that finished it.
+    precision : str
+        In which the tower ran.
+    anchors : {"captions", "class means"}
+        What the zero-shot logits compare a picture with; image-only backbones know no captions.
+    pretraining_loss : str
+        That of the stratum.
+    gla : bool
+        Whether the tuned logits are those of GLA-FT: zero-shot ones, debiased, are added.
+    read_back : bool
+        Whether it was found complete in its folder and not made in this call.
+    """
+
+    name: str
+    zero_shot_validation: np.ndarray
+    zero_shot_test: np.ndarray
+    validation_logits: np.ndarray
+    test_logits: np.ndarray
+    prior: PriorEstimate
+    true_prior: np.ndarray | None
+    sha256: str
+    source: str
+    lr: float
+    n_tuned: int
+    seconds: float
+    precision: str = "fp32"
+    anchors: str = "captions"
+    pretraining_loss: str = "unknown"
+    gla: bool = False
+    read_back: bool = False
+
+    @property
+    def validation_probs(self) -> np.ndarray:
+        """P(Y | b, c) on the validation images; rows sum to 1."""
+        return softmax(self.validation_logits, axis=1)
+
+    @property
+    def test_probs(self) -> np.ndarray:
+        """P(Y | b, c) on the test images; rows sum to 1."""
+        return softmax(self.test_logits, axis=1)
+
+    def __repr__(self) -> str:
+        return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
+
+
+TIMING = "timing.json"
+"""Seconds that a member took, beside its predictions."""
+
+
+def _seconds(path: Path) -> float:
+    """What a member took; 0 if its file was lost, which loses nothing else."""
+    if not path.is_file():
+        return 0.0
+    return float(check_shape(read_json(path), dict[str, float], path).get("seconds", 0.0))
+
+
+_ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
+
+
+def write_prediction(
+    path: Path, prediction: MemberPrediction, made_with: Document, validation_labels: np.ndarray
+) -> None:
+    """Write a prediction with the settings it was made with; the labels are there for `causalft prior`."""
+    arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
+    arrays["prior"] = prediction.prior.prior
+    arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
+    rest: Document = {
+        key: value
+        for key, value in asdict(prediction).items()
+        if key not in (*_ARRAYS, "prior", "read_back", "seconds")
+    }
+    rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
+    # Times are the one thing that differs between equal runs: they stand in a file of their own.
+    write_json(path.with_name(TIMING), {"seconds": prediction.seconds})
+    with atomic_path(path) as temporary:
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
+            temporary,
+            {"member": json.dumps(rest), "made_with": json.dumps(made_with)},
+        )
+        sort_metadata(temporary)
+
+
+def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Document) -> MemberPrediction:
+    """Read what :func:`write_prediction` wrote.
+
+    Raises
+    ------
+    CausalFTError
+        If the file is damaged, or was made with other weights, images or settings.
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+            rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
+    n_classes = len(splits.train.class_names)
+    shapes = {"validation_logits": len(splits.validation), "test_logits": len(splits.test)}
+    if (
+        rest["sha256"] != stratum.sha256
+        or made != json.loads(json.dumps(made_with))
+        or any(arrays[name].shape != (n, n_classes) for name, n in shapes.items())
+    ):
+        raise CausalFTError(
+            f"{path} was made with other weights, images or settings; choose another folder (--out)"
+        )
+    arrays.pop("validation_labels", None)
+    prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
+    rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
+    rest.setdefault("pretraining_loss", stratum.pretraining_loss)  # not in files of before it was kept
+    return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)
+
+
+def fit_member(
+    splits: Splits,
+    name: str,
+    zoo: Zoo,
+    tuning: Tuning,
+    *,
+    learning_rates: tuple[float, ...] = (),
+    gla: bool = False,
+    device: str = "auto",
+    folder: Path | None = None,
+    cache: FeatureCache | None = None,
+    log_dir: Path | None = None,
+    progress: bool | None = None,
+) -> tuple[MemberPrediction, TunedStratum]:
+    """Load a stratum, estimate its label prior, tune it, and predict validation and test images.
+
+    Parameters
+    ----------
+    splits : Splits
+        Long-tailed train; validation and test, balanced or not. The test images are only predicted, if there are any.
+    name : str
+    zoo : causalft.models.strata.zoo.Zoo
+    tuning : Tuning
+    learning_rates : tuple of float
+        With two or more, each is tried and the one with the lowest validation risk (NLL, every class of the
+        validation set counting alike) is kept.
+    gla : bool
+        GLA-FT: the tuned stratum adds the debiased zero-shot logits of the untouched model to its own. Training and the
+        choice of a learning rate go without them.
+    device : str
+    folder : pathlib.Path, optional
+        Adapter, head and predictions are written here; if they are complete, nothing is trained again.
+    cache : causalft.models.features.cache.FeatureCache, optional
+        Keeps the frozen features of validation and test images beyond this run.
+    log_dir : pathlib.Path, optional
+        Folder for TensorBoard.
+    progress : bool, optional
+
+    Returns
+    -------
+    (MemberPrediction, TunedStratum)
+
+    Raises
+    ------
+    CausalFTError
+        See :meth:`Zoo.load`, :func:`causalft.methods.adaptation.tune.tune` and, with ``gla``,
+        :func:`causalft.methods.adaptation.settings.check_gla`.
+    """
+    started = time.perf_counter()
+    tuning.check()
+    if gla:
+        check_gla(tuning)
+    stratum = zoo.load(name, device=pick_device(device))
+    class_names = list(splits.train.class_names)
+    made_with = {
+        "tuning": asdict(tuning),
+        "learning_rates": list(learning_rates),
+        **({"gla": True} if gla else {}),
+    }
+    if folder is not None and (folder / PREDICTIONS).exists():
+        found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
+        return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
+
+    validation = Crops(splits.validation, stratum, progress=progress)
+    test = Crops(splits.test, stratum, progress=progress) if len(splits.test) else None
+    train_crops = Crops(splits.train, stratum, progress=progress)
+    left = prior_left_in_logits(tuning, splits.train.class_counts) if gla else None
+    if left is not None and left.min() == 0:
+        raise CausalFTError(
+            f"class {class_names[int(left.argmin())]!r} has no training image, and GLA-FT cannot take a share of 0 out "
+            f"of logits tuned with {tuning.loss}; add images"
+        )
+    of_images = not stratum.has_text or tuning.head_start != "text"  # the anchors, or the head
+    untuned = encode_zero_shot(
+        stratum,
+        class_names,
+        tuning,
+        (validation,) if test is None else (validation, test),
+        train=train_crops if of_images else None,
+        cache=cache,
+        keep_train=False,
+        progress=progress,
+    )
+    nothing = np.empty((0, len(class_names)))  # of no test images
+    zero_shot = untuned.logits if test is not None else (*untuned.logits, nothing)
+    prior = prior_on_validation(zero_shot[0], splits.validation.labels)
+    # One for all learning rates.
+    weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
+    untouched = None
+    if gla:
+        shift = -np.log(prior.prior) - (0 if left is None else np.log(left))
+        anchors = torch.from_numpy(untuned.scale * untuned.anchors)
+        untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
+    del untuned  # the features of the training images
+
+    best: tuple[float, TunedStratum, np.ndarray, float] | None = None
+    rates = learning_rates or (tuning.lr,)
+    balance = balancing_weights(splits.validation.labels, len(class_names))
+    for lr in rates:
+        checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
+        tuned, _ = tune(
+            stratum,
+            train_crops,
+            class_names,
+            replace(tuning, lr=lr),
+            validation=validation,
+            model_prior=prior.prior,
+            weight=weight,
+            release=lr == rates[-1],
+            progress=progress,
+            checkpoint=checkpoint,
+            log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
+        )
+        logits = tuned.logits(validation)
+        risk = nll(logits, splits.validation.labels, balance, kind="logits")
+        if best is None or risk < best[0]:
+            best = (risk, tuned, logits, lr)
+    assert best is not None
+    _, tuned, validation_logits, lr = best
+    if untouched is not None:
+        tuned.untouched = untouched
+        validation_logits = tuned.logits(validation)
+    prediction = MemberPrediction(
+        name=name,
+        zero_shot_validation=zero_shot[0],
+        zero_shot_test=zero_shot[1],
+        validation_logits=validation_logits,
+        test_logits=nothing if test is None else tuned.logits(test),
+        prior=prior,
+        true_prior=None if stratum.card is None else stratum.card.prior_of(class_names),
+        sha256=stratum.sha256,
+        source=stratum.source,
+        lr=lr,
+        n_tuned=tuned.n_tuned,
+        precision=tuned.precision,
+        anchors="captions" if stratum.has_text else "class means",
+        pretraining_loss=stratum.pretraining_loss,
+        gla=gla,
+        seconds=time.perf_counter() - started,
+    )
+    if folder is not None and is_main_process():
+        tuned.save(folder)
+        write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
+    return prediction, tuned
