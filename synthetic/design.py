@@ -13,10 +13,35 @@ from causalft.errors import CausalFTError, nearest
 from causalft.runs import limits
 from causalft.scm.exact import query
 from causalft.scm.mechanisms import DiscreteSCM
-from synthetic import laws
 
-__all__ = ["Design", "Rows", "SETS", "check_classes", "design_tables"]
+__all__ = [
+    "FACTORS",
+    "KEPT",
+    "MEANING",
+    "Design",
+    "Rows",
+    "SETS",
+    "check_classes",
+    "codes",
+    "design_tables",
+]
 
+
+FACTORS = ("C=0", "C=1")
+"""Names of the two values of C."""
+
+KEPT = ("no", "yes")
+"""States of S."""
+
+MEANING = {
+    "C": "part in favour",
+    "U": "object",
+    "X": "picture",
+    "B": "content read",
+    "Y": "label",
+    "S": "kept in the sample",
+}
+"""What each node is."""
 
 SETS = ("A_train", "A_test", "B_train", "B_test")
 """The image sets of every design: in A the factor is independent of the label, and balanced; in B it is not."""
@@ -89,7 +114,7 @@ class Design:
     @property
     def codes(self) -> tuple[str, ...]:
         """Names of the 2 K picture codes, ``"cat head"`` and so on; code = 2 * class + part."""
-        return laws.codes(self.classes, self.parts)
+        return codes(self.classes, self.parts)
 
     @property
     def ratio(self) -> float:
@@ -250,6 +275,17 @@ class Design:
                 law = self.joint(tested).sum((0, 2))
                 found[f"{trained}->{tested}"] = float(law[np.arange(len(law)), choice].sum())
         return found
+
+
+def codes(classes: Sequence[str], parts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Names of the 2 K picture codes, code = 2 * class + part.
+
+    Examples
+    --------
+    >>> codes(["cat", "dog"], [("head", "body")] * 2)
+    ('cat head', 'cat body', 'dog head', 'dog body')
+    """
+    return tuple(f"{name} {part}" for name, pair in zip(classes, parts) for part in pair)
 
 
 def check_classes(chosen: Sequence[str], known: Mapping[str, Any]) -> None:

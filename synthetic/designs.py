@@ -1,38 +1,257 @@
-"""The built-in A/B designs, and the way to each: by its name, or by the file of a user's own."""
+"""The built-in A/B designs, one record each, and the way to a design: by name, or from a user's own file.
+
+The models are small and discrete. C is the semantic factor, U the object, X the image code (which class is drawn and
+which of its two parts), B what a reader makes of the image, Y the label it is filed under, and S, in ``selection``,
+whether the row is kept.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+import networkx as nx
+import numpy as np
 
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.mechanisms import DiscreteSCM
-from synthetic import laws
+from synthetic.design import FACTORS, KEPT, MEANING, Design, check_classes, codes
 from synthetic.design import SETS as SETS
-from synthetic.design import Design as Design
 from synthetic.design import Rows as Rows
-from synthetic.design import check_classes
 from synthetic.objects import CLASSES, PARTS
 from synthetic.own_design import read_design
 
-__all__ = ["DESIGNS", "make_design"]
-
-DESIGNS = {
-    "paper": "B has the same majority factor in every class: C shifts between A and B, but C and Y are "
-    "independent in both",
-    "confounded": "C has an arrow into the label: which part is in view also says how doubtful objects are labelled "
-    "in B; in A it does not",
-    "selection": "C and Y are independent causes of what is kept: in B they depend on each other through sampling only",
-    "null": "the factor follows the object in B, but the pictures do not depend on it",
-    "label-noise": "C is visible but independent of the label; B has more wrong labels than A",
-}
-"""Name of each design and what it is."""
+__all__ = [
+    "BUILT_IN",
+    "DESIGNS",
+    "BuiltInDesign",
+    "invisible",
+    "make_design",
+    "mates",
+    "own_part",
+    "selected",
+    "visible",
+]
 
 AMBIGUITY, SLIP, MISREAD, FLIP = 0.2, 0.05, 0.05, 0.25
 """Shares of look-alikes, of pictures that show the other part, of misread contents, and of wrong labels in B of
-``label-noise``; see `synthetic.laws.visible`."""
+``label-noise``; see `visible`."""
+
+
+def own_part(n_classes: int) -> np.ndarray:
+    """The value of C that belongs to each class, (K,): 0 and 1 in turn."""
+    return np.arange(n_classes) % 2
+
+
+def mates(n_classes: int) -> np.ndarray:
+    """The class that each class is taken for when it is misjudged, (K,); a mate's own part is the other one.
+
+    Examples
+    --------
+    >>> mates(6).tolist(), mates(3).tolist()
+    ([1, 0, 3, 2, 5, 4], [1, 0, 1])
+    """
+    k = np.arange(n_classes)
+    mate = k ^ 1
+    return np.where(mate < n_classes, mate, k - 1)
+
+
+def visible(
+    classes: Sequence[str],
+    parts: Sequence[tuple[str, str]],
+    *,
+    p_c: Sequence[float] = (0.5, 0.5),
+    strength: float = 0.0,
+    ambiguity: float = 0.0,
+    slip: float = 0.0,
+    misread: float = 0.0,
+    flip: float = 0.0,
+    arrow: bool = False,
+) -> DiscreteSCM:
+    """A model in which C decides which part is drawn: C -> X <- U, X -> B -> Y, and C -> Y if ``arrow``.
+
+    - ``P(C) = p_c`` and U is uniform.
+    - X draws the object, or its mate with probability ``strength * (1 - 2 ambiguity)`` if C is not the object's own
+      part (a collector of heads meets more of the classes that are known by their heads), and shows the part that C
+      names with probability ``1 - slip``.
+    - B is the class drawn, with probability ``misread`` one of the others.
+    - Y settles what B may be: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is taken for its mate
+      with probability ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own
+      part is c or not. With strength 0, Y does not depend on C.
+    - Last, with probability ``flip`` the label becomes one of the others.
+
+    Then P(C = own part of y | Y = y) is close to ``(1 + strength) / 2`` (exactly so with ``misread`` 0 and an even
+    number of classes), while P(Y | do(X)) gives both values of C their share P(C).
+
+    Returns
+    -------
+    DiscreteSCM
+        Nodes C, U, X, B, Y.
+    """
+    n, own, mate = len(classes), own_part(len(classes)), mates(len(classes))
+    x = np.zeros((2, n, 2 * n))
+    for c in (0, 1):
+        shown = np.where(np.arange(2) == c, 1 - slip, slip)
+        for u in range(n):
+            leave = strength * (1 - 2 * ambiguity) if own[u] != c else 0.0
+            x[c, u, 2 * u : 2 * u + 2] += (1 - leave) * shown
+            x[c, u, 2 * mate[u] : 2 * mate[u] + 2] += leave * shown
+    p_b_given_y = (1 - ambiguity) * np.eye(n)
+    p_b_given_y[np.arange(n), mate] += ambiguity
+    settle = np.empty((n, 2, n))  # (b, c, y)
+    for c in (0, 1):
+        prior = np.where(own == c, 1 + strength, 1 - strength)
+        weight = p_b_given_y.T * prior
+        certain = (
+            weight.sum(1) == 0
+        )  # strength 1 leaves nothing for this class, and nothing else looks like it
+        weight[certain] = np.eye(n)[certain]
+        settle[:, c] = weight / weight.sum(1, keepdims=True)
+    settle = (1 - flip) * settle + flip * (1 - settle) / (n - 1)
+    edges = [("C", "X"), ("U", "X"), ("X", "B"), ("B", "Y")]
+    tables = {
+        "C": np.asarray(p_c, float),
+        "U": np.full(n, 1 / n),
+        "X": x,
+        "B": _read(n, misread),
+        "Y": settle[:, 0],
+    }
+    if arrow:
+        edges.append(("C", "Y"))
+        tables["Y"] = settle.transpose(1, 0, 2)
+    return _model(classes, parts, edges, tables)
+
+
+def invisible(classes: Sequence[str], parts: Sequence[tuple[str, str]], *, strength: float) -> DiscreteSCM:
+    """A model in which C follows the object and leaves no trace in the picture: U -> C, U -> X -> B -> Y.
+
+    P(C = own part of u | U = u) is ``(1 + strength) / 2``; both parts are drawn equally often whatever C is, and the
+    picture decides the label.
+    """
+    n, own = len(classes), own_part(len(classes))
+    c = np.empty((n, 2))
+    c[np.arange(n), own] = (1 + strength) / 2
+    c[np.arange(n), 1 - own] = (1 - strength) / 2
+    x = np.repeat(np.eye(n), 2, axis=1) / 2
+    edges = [("U", "C"), ("U", "X"), ("X", "B"), ("B", "Y")]
+    tables = {"C": c, "U": np.full(n, 1 / n), "X": x, "B": _read(n, 0.0), "Y": np.eye(n)}
+    return _model(classes, parts, edges, tables)
+
+
+def selected(model: DiscreteSCM, strength: float) -> DiscreteSCM:
+    """The model with a node S: a row is kept for certain if C is the label's own part, else with (1 - s) / (1 + s).
+
+    Among the kept rows (S = yes) P(C = own part of y | Y = y) is about ``(1 + s) / 2`` although C is no cause of Y.
+    """
+    n = model.n_states("Y")
+    keep = np.where(own_part(n) == np.arange(2)[:, None], 1.0, (1 - strength) / (1 + strength))  # (c, y)
+    graph = model.graph.copy()
+    graph.add_node("S", latent=False, meaning=MEANING["S"])
+    graph.add_edges_from([("C", "S"), ("Y", "S")])
+    return DiscreteSCM(
+        graph,
+        {**model.states, "S": KEPT},
+        {**model.tables, "S": np.stack([1 - keep, keep], -1)},
+    )
+
+
+def _read(n: int, misread: float) -> np.ndarray:
+    """P(B | X), (2 K, K)."""
+    b = np.full((n, n), misread / (n - 1))
+    np.fill_diagonal(b, 1 - misread)
+    return np.repeat(b, 2, axis=0)
+
+
+def _model(
+    classes: Sequence[str],
+    parts: Sequence[tuple[str, str]],
+    edges: list[tuple[str, str]],
+    tables: dict[str, np.ndarray],
+) -> DiscreteSCM:
+    graph = nx.DiGraph()
+    for node in ("C", "U", "X", "B", "Y"):
+        graph.add_node(node, latent=node == "U", meaning=MEANING[node])
+    graph.add_edges_from(edges)
+    states = {"C": FACTORS, "U": classes, "X": codes(classes, parts), "B": classes, "Y": classes}
+    return DiscreteSCM(graph, states, tables)
+
+
+@dataclass(frozen=True)
+class BuiltInDesign:
+    """One design that ships with the project.
+
+    Attributes
+    ----------
+    name : for ``--design``.
+    meaning : what A and B are, in one sentence.
+    models : ``models(classes, parts, strength)`` returns the causal models of the sets ``"A"`` and ``"B"``.
+    one_majority : whether all classes of B share one majority factor; else it is each class's own part.
+    default_n : images of each class in each set, by default.
+    """
+
+    name: str
+    meaning: str
+    models: Callable[[Sequence[str], Sequence[tuple[str, str]], float], dict[str, DiscreteSCM]]
+    one_majority: bool = False
+    default_n: int = 600
+
+
+_noisy = partial(visible, ambiguity=AMBIGUITY, slip=SLIP, misread=MISREAD)
+
+_RECORDS = (
+    BuiltInDesign(
+        "paper",
+        "B has the same majority factor in every class: C shifts between A and B, but C and Y are independent in both",
+        lambda classes, parts, strength: {
+            "A": visible(classes, parts),
+            "B": visible(classes, parts, p_c=((1 + strength) / 2, (1 - strength) / 2)),
+        },
+        one_majority=True,
+        default_n=100,
+    ),
+    BuiltInDesign(
+        "confounded",
+        "C has an arrow into the label: which part is in view also says how doubtful objects are labelled in B; in A "
+        "it does not",
+        lambda classes, parts, strength: {
+            "A": _noisy(classes, parts, arrow=True),
+            "B": _noisy(classes, parts, strength=strength, arrow=True),
+        },
+    ),
+    BuiltInDesign(
+        "selection",
+        "C and Y are independent causes of what is kept: in B they depend on each other through sampling only",
+        lambda classes, parts, strength: {
+            "A": _noisy(classes, parts),
+            "B": selected(_noisy(classes, parts), strength),
+        },
+    ),
+    BuiltInDesign(
+        "null",
+        "the factor follows the object in B, but the pictures do not depend on it",
+        lambda classes, parts, strength: {
+            "A": invisible(classes, parts, strength=0.0),
+            "B": invisible(classes, parts, strength=strength),
+        },
+    ),
+    BuiltInDesign(
+        "label-noise",
+        "C is visible but independent of the label; B has more wrong labels than A",
+        lambda classes, parts, _: {
+            "A": _noisy(classes, parts),
+            "B": _noisy(classes, parts, flip=FLIP),
+        },
+    ),
+)
+
+BUILT_IN = {record.name: record for record in _RECORDS}
+"""The built-in designs by name. A new one is a record above; its option text and checks follow from it."""
+
+DESIGNS = {name: record.meaning for name, record in BUILT_IN.items()}
+"""Name of each built-in design and what it is."""
 
 
 def make_design(
@@ -84,42 +303,17 @@ def make_design(
     check_classes(chosen, known)
     power = _strength(ratio, strength)
     pairs = tuple((known[k][0], known[k][1]) for k in chosen)
-    models = _models(text, chosen, pairs, power)
+    record = BUILT_IN[text]
     return Design(
         name=text,
-        meaning=DESIGNS[text],
+        meaning=record.meaning,
         classes=chosen,
         parts=pairs,
         strength=power,
-        majority=tuple(0 if text == "paper" else int(c) for c in laws.own_part(len(chosen))),
-        models=models,
-        default_n=100 if text == "paper" else 600,
+        majority=(0,) * len(chosen) if record.one_majority else tuple(map(int, own_part(len(chosen)))),
+        models=record.models(chosen, pairs, power),
+        default_n=record.default_n,
     )
-
-
-def _models(
-    name: str, classes: tuple[str, ...], parts: tuple[tuple[str, str], ...], strength: float
-) -> dict[str, DiscreteSCM]:
-    """The models of A and B of a built-in design."""
-
-    def visible(**changes: Any) -> DiscreteSCM:
-        return laws.visible(
-            classes, parts, **{"ambiguity": AMBIGUITY, "slip": SLIP, "misread": MISREAD, **changes}
-        )
-
-    if name == "paper":
-        shift = ((1 + strength) / 2, (1 - strength) / 2)
-        return {"A": laws.visible(classes, parts), "B": laws.visible(classes, parts, p_c=shift)}
-    if name == "null":
-        return {
-            "A": laws.invisible(classes, parts, strength=0.0),
-            "B": laws.invisible(classes, parts, strength=strength),
-        }
-    if name == "confounded":
-        return {"A": visible(arrow=True), "B": visible(strength=strength, arrow=True)}
-    if name == "selection":
-        return {"A": visible(), "B": laws.selected(visible(), strength)}
-    return {"A": visible(), "B": visible(flip=FLIP)}
 
 
 def _strength(ratio: float | None, strength: float | None) -> float:

@@ -19,8 +19,7 @@ import yaml
 from causalft.errors import CausalFTError, nearest
 from causalft.scm.exact import PositivityError
 from causalft.scm.mechanisms import DiscreteSCM
-from synthetic import laws
-from synthetic.design import Design, check_classes
+from synthetic.design import FACTORS, KEPT, MEANING, Design, check_classes, codes
 
 __all__ = ["NODES", "SetTables", "read_design"]
 
@@ -91,7 +90,7 @@ class SetTables:
         return "B is called 'content' here" if name == "B" else nearest(str(name), NODES)
 
     def _values(self, name: str) -> tuple[str, ...]:
-        return laws.KEPT if name == "S" else ("0", "1") if name in ("C", "part") else self.classes
+        return KEPT if name == "S" else ("0", "1") if name in ("C", "part") else self.classes
 
     def _node(self, name: str, table: Any, tables: Mapping[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:
         """The causes of a node as the file names them, and its table with an axis for each of them."""
@@ -172,8 +171,8 @@ class SetTables:
 
     def _merge(self, found: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> DiscreteSCM:
         """The model over C, U, X, B, Y, S: look and part become X, whose causes are those of both."""
-        states = {"C": laws.FACTORS, "U": self.classes, "X": laws.codes(self.classes, self.parts)}
-        states |= {"B": self.classes, "Y": self.classes, "S": laws.KEPT}
+        states = {"C": FACTORS, "U": self.classes, "X": codes(self.classes, self.parts)}
+        states |= {"B": self.classes, "Y": self.classes, "S": KEPT}
         nodes = [
             node for node in states if node in ("C", "X", "B", "Y") or (node in ("U", "S") and node in found)
         ]
@@ -186,7 +185,7 @@ class SetTables:
             )
         graph = nx.DiGraph()
         for node in nodes:
-            graph.add_node(node, latent=node == "U", meaning=laws.MEANING[node])
+            graph.add_node(node, latent=node == "U", meaning=MEANING[node])
         graph.add_edges_from((cause, node) for node in nodes for cause in nodes if cause in causes[node])
         if not nx.is_directed_acyclic_graph(graph):
             circle = [start for start, _ in nx.find_cycle(graph)]

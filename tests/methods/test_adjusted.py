@@ -11,7 +11,7 @@ from causalft.analysis.confounding.curve import Truth, law_and_truth, total_vari
 from causalft.analysis.confounding.result import estimate_from_pictures
 from causalft.methods.estimators.adjusted_networks import ADJUSTED, adjust_pictures, log_stratum_prior
 from causalft.scm import DiscreteSCM
-from synthetic import laws
+from synthetic import designs
 from synthetic.designs import make_design
 
 N = 20_000
@@ -88,7 +88,7 @@ def test_each_reaches_what_is_done_and_not_what_is_seen(confounded, name):
 
 def test_stratified_logits_are_exact_where_nothing_is_misread():
     parts = [("head", "body")] * 2
-    model = laws.visible(CLASSES, parts, strength=0.8, ambiguity=0.15, slip=0.05, arrow=True)
+    model = designs.visible(CLASSES, parts, strength=0.8, ambiguity=0.15, slip=0.05, arrow=True)
     found, exact = solve(model)
     assert exact.tv > 0.1 and found.temperature == pytest.approx(1, abs=0.1)
     assert exact.p_x @ total_variation(found.probabilities["backdoor"], exact.p_y_do_x) < 0.02

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from causalft.analysis.confounding.curve import truth
 from causalft.errors import CausalFTError
 from causalft.scm.exact import query
-from synthetic import laws
+from synthetic import designs
 from synthetic.design import design_tables
 from synthetic.designs import AMBIGUITY, DESIGNS, FLIP, MISREAD, SETS, SLIP, make_design
 from synthetic.objects import CLASSES, PARTS
@@ -91,9 +91,11 @@ def test_p_c_given_y_is_what_strength_says(name, strength, classes):
 @pytest.mark.parametrize("strength", [0.0, 0.35, 0.8, 1.0])
 def test_without_misreading_the_tie_of_confounded_is_exact(strength):
     classes = CLASSES[:4]
-    model = laws.visible(classes, [PARTS[k] for k in classes], strength=strength, ambiguity=0.2, arrow=True)
+    model = designs.visible(
+        classes, [PARTS[k] for k in classes], strength=strength, ambiguity=0.2, arrow=True
+    )
     joint = query(model, ("C", "Y")).p
-    own = joint[laws.own_part(4), np.arange(4)] / joint.sum(0)
+    own = joint[designs.own_part(4), np.arange(4)] / joint.sum(0)
     assert own == pytest.approx(np.full(4, (1 + strength) / 2))
 
 
@@ -262,3 +264,11 @@ def test_bad_sets_sizes_and_seeds_are_named():
         design.counts("A_test", 3)
     with pytest.raises(CausalFTError, match="seed -1 is out of range"):
         design.rows("A_test", 10, -1)
+
+
+def test_built_in_designs_are_those_of_the_options_and_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "designs.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `([\w-]+)`", page, flags=re.MULTILINE) == list(designs.BUILT_IN)
+    for verb, words in (("generate", "--design"), ("verify-confounder", "--design")):
+        (option,) = (each for each in VERBS[verb].params if words in each.opts)
+        assert all(name in f"{option.metavar} {option.help}" for name in designs.BUILT_IN)

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from causalft.analysis.confounding.curve import truth
 from causalft.errors import CausalFTError
-from synthetic.design import _apportion
+from synthetic.design import _apportion, codes
 from synthetic.designs import SETS, make_design
-from synthetic.laws import codes
 from synthetic.objects import PARTS
 from synthetic.own_design import read_design
 from tests.command_line import run
