@@ -188,6 +188,9 @@ class BuiltInDesign:
     name : for ``--design``.
     meaning : what A and B are, in one sentence.
     models : ``models(classes, parts, strength)`` returns the causal models of the sets ``"A"`` and ``"B"``.
+    set_b : what B is, for the report; ``{share}`` and ``{rest}`` are the percentages of the majority and the rest.
+    follows : what a result in this design can and cannot show; ``{mi}`` is the mutual information of C and Y in nats.
+    expected : the verdict that ``verify-confounder`` must reach.
     one_majority : whether all classes of B share one majority factor; else it is each class's own part.
     default_n : images of each class in each set, by default.
     """
@@ -195,60 +198,92 @@ class BuiltInDesign:
     name: str
     meaning: str
     models: Callable[[Sequence[str], Sequence[tuple[str, str]], float], dict[str, DiscreteSCM]]
+    set_b: str
+    follows: str
+    expected: str
     one_majority: bool = False
     default_n: int = 600
 
 
 _noisy = partial(visible, ambiguity=AMBIGUITY, slip=SLIP, misread=MISREAD)
 
-_RECORDS = (
-    BuiltInDesign(
-        "paper",
-        "B has the same majority factor in every class: C shifts between A and B, but C and Y are independent in both",
-        lambda classes, parts, strength: {
-            "A": visible(classes, parts),
-            "B": visible(classes, parts, p_c=((1 + strength) / 2, (1 - strength) / 2)),
-        },
-        one_majority=True,
-        default_n=100,
-    ),
-    BuiltInDesign(
-        "confounded",
-        "C has an arrow into the label: which part is in view also says how doubtful objects are labelled in B; in A "
-        "it does not",
-        lambda classes, parts, strength: {
-            "A": _noisy(classes, parts, arrow=True),
-            "B": _noisy(classes, parts, strength=strength, arrow=True),
-        },
-    ),
-    BuiltInDesign(
-        "selection",
-        "C and Y are independent causes of what is kept: in B they depend on each other through sampling only",
-        lambda classes, parts, strength: {
-            "A": _noisy(classes, parts),
-            "B": selected(_noisy(classes, parts), strength),
-        },
-    ),
-    BuiltInDesign(
-        "null",
-        "the factor follows the object in B, but the pictures do not depend on it",
-        lambda classes, parts, strength: {
-            "A": invisible(classes, parts, strength=0.0),
-            "B": invisible(classes, parts, strength=strength),
-        },
-    ),
-    BuiltInDesign(
-        "label-noise",
-        "C is visible but independent of the label; B has more wrong labels than A",
-        lambda classes, parts, _: {
-            "A": _noisy(classes, parts),
-            "B": _noisy(classes, parts, flip=FLIP),
-        },
-    ),
+_PAPER = BuiltInDesign(
+    name="paper",
+    meaning="B has the same majority factor in every class: C shifts between A and B, but C and Y are independent in "
+    "both",
+    models=lambda classes, parts, strength: {
+        "A": visible(classes, parts),
+        "B": visible(classes, parts, p_c=((1 + strength) / 2, (1 - strength) / 2)),
+    },
+    set_b="B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. C shifts "
+    "between A and B but never predicts Y.",
+    follows="C and Y are independent in both sets (mutual information 0), so P(Y|X) = P(Y|do(X)). A drop shows that a "
+    "shift of C harms a model that has seen few images of the rare part. That is worth knowing, and more images of "
+    "the rare part cure it, but it is not confounding.",
+    expected="shift of C",
+    one_majority=True,
+    default_n=100,
 )
 
-BUILT_IN = {record.name: record for record in _RECORDS}
-"""The built-in designs by name. A new one is a record above; its option text and checks follow from it."""
+_CONFOUNDED = BuiltInDesign(
+    name="confounded",
+    meaning="C has an arrow into the label: which part is in view also says how doubtful objects are labelled in B; "
+    "in A it does not",
+    models=lambda classes, parts, strength: {
+        "A": _noisy(classes, parts, arrow=True),
+        "B": _noisy(classes, parts, strength=strength, arrow=True),
+    },
+    set_b="B: C has an arrow into the label. {share:.0f} % of the images of a class have the value of C that belongs "
+    "to that class, and C decides how doubtful objects are labelled: in B the part in view predicts the label.",
+    follows="C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into Y, and C is "
+    "visible in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no number of images "
+    "cures it. Adjusting for C does.",
+    expected="verified",
+)
+
+_SELECTION = BuiltInDesign(
+    name="selection",
+    meaning="C and Y are independent causes of what is kept: in B they depend on each other through sampling only",
+    models=lambda classes, parts, strength: {
+        "A": _noisy(classes, parts),
+        "B": selected(_noisy(classes, parts), strength),
+    },
+    set_b="B: the world is that of A, but rows were kept by C and Y until {share:.0f} % of each class had the value of "
+    "C that belongs to it: in B the part in view predicts the label, though neither causes the other.",
+    follows="C and Y are dependent in B (mutual information {mi:.2f} nats), but only among the rows that were kept. "
+    "These rows look like those of 'confounded', and no test on them can tell the two apart; the graph can: adjusting "
+    "for C does not give P(Y|do(X)) here. Weighting each row by the inverse of its probability of being kept does.",
+    expected="selection",
+)
+
+_NULL = BuiltInDesign(
+    name="null",
+    meaning="the factor follows the object in B, but the pictures do not depend on it",
+    models=lambda classes, parts, strength: {
+        "A": invisible(classes, parts, strength=0.0),
+        "B": invisible(classes, parts, strength=strength),
+    },
+    set_b="B: C follows the object ({share:.0f} % of a class has one value of it), but this is a control: the images "
+    "ignore C and show both parts equally often, as in A.",
+    follows="C follows the object but leaves no trace in the image. A sound experiment must not say 'verified' here.",
+    expected="not detected",
+)
+
+_LABEL_NOISE = BuiltInDesign(
+    name="label-noise",
+    meaning="C is visible but independent of the label; B has more wrong labels than A",
+    models=lambda classes, parts, _: {
+        "A": _noisy(classes, parts),
+        "B": _noisy(classes, parts, flip=FLIP),
+    },
+    set_b="B: as A, with a quarter of the labels replaced by wrong ones. C is visible but does not predict the label.",
+    follows="B has wrong labels, and a model trained on it is worse on every set alike. That is not confounding, and a "
+    "sound experiment must not say 'verified' here.",
+    expected="not detected",
+)
+
+BUILT_IN = {each.name: each for each in (_PAPER, _CONFOUNDED, _SELECTION, _NULL, _LABEL_NOISE)}
+"""The built-in designs by name; a new one is a record above and its name here."""
 
 DESIGNS = {name: record.meaning for name, record in BUILT_IN.items()}
 """Name of each built-in design and what it is."""

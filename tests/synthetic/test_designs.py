@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.analysis.confounding.curve import truth
+from causalft.cli import design as design_command
+from causalft.cli import generate, verify_confounder
 from causalft.errors import CausalFTError
 from causalft.scm.exact import query
 from synthetic import designs
@@ -269,6 +273,6 @@ def test_bad_sets_sizes_and_seeds_are_named():
 def test_built_in_designs_are_those_of_the_options_and_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "designs.md").read_text(encoding="utf-8")
     assert re.findall(r"^### `([\w-]+)`", page, flags=re.MULTILINE) == list(designs.BUILT_IN)
-    for verb, words in (("generate", "--design"), ("verify-confounder", "--design")):
-        (option,) = (each for each in VERBS[verb].params if words in each.opts)
-        assert all(name in f"{option.metavar} {option.help}" for name in designs.BUILT_IN)
+    for verb in (generate, verify_confounder, design_command):
+        (option,) = (each for each in verb.command.params if each.name in ("design", "name"))
+        assert all(name in f"{option.metavar} {getattr(option, 'help', '')}" for name in designs.BUILT_IN)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalft.analysis.confounding.verdict import Verdict
+from synthetic.designs import BUILT_IN
 
 __all__ = [
     "TEST_NAMES",
@@ -80,37 +81,6 @@ TEST_NAMES = {
 }
 """What each test compares."""
 
-_SET_B = {
-    "paper": "B: {share:.0f} % of every class shows the same one of its parts (C=0), {rest:.0f} % the other. C "
-    "shifts between A and B but never tells Y.",
-    "confounded": "B: C has an arrow into the label. {share:.0f} % of the pictures filed under a class have "
-    "that class's own value of C, and doubtful objects are settled by C: in B the part in view says something "
-    "about the label.",
-    "selection": "B: the world is that of A, but rows were kept by C and Y until {share:.0f} % of each class "
-    "had its own value of C: in B the part in view goes with the label, though neither causes the other.",
-    "null": "B: C follows the object ({share:.0f} % of a class has one value of it), but this is a control: "
-    "the pictures ignore C and show both parts equally often, as in A.",
-    "label-noise": "B: as A, with a quarter of the labels replaced by wrong ones. C is visible but says "
-    "nothing of the label.",
-}
-
-_FOLLOWS = {
-    "paper": "C and Y are independent in both sets (mutual information 0), so P(Y|X) = P(Y|do(X)): a drop "
-    "shows that a shift of C between training and test harms a model that has seen few pictures of the rare "
-    "part. That is worth knowing, and more pictures of the rare part cure it; it is not confounding.",
-    "confounded": "C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into "
-    "Y, and C is visible in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no "
-    "number of pictures cures it. Adjustment for C does.",
-    "selection": "C and Y are dependent in B (mutual information {mi:.2f} nats), but only among the rows that "
-    "were kept. The rows look like those of 'confounded', and no test on them can tell the two apart; the "
-    "graph can: adjusting for C does not give P(Y|do(X)) here. What would is to weight each row by the inverse "
-    "of its chance of being kept.",
-    "null": "C goes with the object but leaves no trace in the picture. A sound experiment must not say "
-    "'verified' here.",
-    "label-noise": "B has wrong labels, and a model trained on it is worse on every set alike. That is no "
-    "confounding, and a sound experiment must not say 'verified' here.",
-}
-
 
 def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     """What Y, C, A and B are in the design of a run, a sentence or two each.
@@ -122,9 +92,10 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     Y: the label of a picture (cat, dog).
     C: the part in view, the factor in question: C=0 or C=1, such as cat head or cat body.
     A: C is balanced and says nothing of the label.
-    B: C follows the object (90 % of a class has one value of it), but this is a control: the pictures ignore C and
+    B: C follows the object (90 % of a class has one value of it), but this is a control: the images ignore C and
     show both parts equally often, as in A.
     """
+    record = BUILT_IN.get(metrics["design"])
     first = metrics["classes"][0]
     share = 100 * metrics["ratio"]
     return [
@@ -132,23 +103,20 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
         "C: the part in view, the factor in question: C=0 or C=1, such as "
         + " or ".join(f"{first} {part}" for part in metrics["class_parts"][0])
         + ".",
-        "A: C is balanced and says nothing of the label."
-        if metrics["design"] in _SET_B
-        else "A: as the file says.",
-        _SET_B[metrics["design"]].format(share=share, rest=100 - share)
-        if metrics["design"] in _SET_B
-        else f"B: {metrics['design_meaning']}",
+        "A: C is balanced and says nothing of the label." if record else "A: as the file says.",
+        record.set_b.format(share=share, rest=100 - share) if record else f"B: {metrics['design_meaning']}",
     ]
 
 
 def what_follows(metrics: Mapping[str, Any]) -> str:
     """What a result in this design can and cannot show."""
-    text = _FOLLOWS.get(
-        metrics["design"],
-        "This design comes from a file of the user's; its graph and its tables say what C is to Y, and the "
-        "verdict uses them.",
-    )
-    return text.format(mi=metrics["mutual_information_nats"]["B_train"])
+    record = BUILT_IN.get(metrics["design"])
+    if record is None:
+        return (
+            "This design comes from a user's file; its graph and tables say how C relates to Y, and the verdict "
+            "uses them."
+        )
+    return record.follows.format(mi=metrics["mutual_information_nats"]["B_train"])
 
 
 def estimand(metrics: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from causalft.report.html import Figure, Section, Table, made_line, render_repor
 from causalft.report.style import PALETTE, figure_style, new_figure
 from causalft.runs.folder import Run, made_record, write_text
 from causalft.runs.locks import locked
-from synthetic.designs import DESIGNS
+from synthetic.designs import BUILT_IN, DESIGNS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Plot
@@ -43,13 +43,9 @@ COLUMNS = (
     "verdict",
 )
 
-_EXPECTED = {
-    "paper": "shift of C",
-    "confounded": "verified",
-    "selection": "selection",
-    "null": "not detected",
-    "label-noise": "not detected",
-}
+
+def _expected(name: str, verdict: str) -> bool:
+    return name in BUILT_IN and verdict == BUILT_IN[name].expected
 
 
 def run_designs(
@@ -131,7 +127,7 @@ def table_rows(found: Mapping[str, Metrics]) -> list[list[str]]:
 def what_follows_from(found: Mapping[str, Metrics]) -> str:
     """One paragraph on all designs together: which answers came out as the laws say they must."""
     verdicts = {name: metrics["verdict"] for name, metrics in found.items()}
-    as_expected = [name for name, verdict in verdicts.items() if verdict == _EXPECTED.get(name)]
+    as_expected = [name for name, verdict in verdicts.items() if _expected(name, verdict)]
     others = [f"{name} ({verdict})" for name, verdict in verdicts.items() if name not in as_expected]
     text = (
         "A drop from B to A alone does not show a confounder: the paper's own 90:10 design drops because P(C) shifts, "
@@ -178,7 +174,7 @@ def draw_side_by_side(found: Mapping[str, Metrics]) -> Plot:
 
 def _page(found: Mapping[str, Metrics], figure: Drawing, command: str, made: str) -> str:
     first = next(iter(found.values()))
-    as_expected = sum(metrics["verdict"] == _EXPECTED.get(name) for name, metrics in found.items())
+    as_expected = sum(_expected(name, metrics["verdict"]) for name, metrics in found.items())
     return render_report(
         title="Is C a confounder? The designs side by side",
         verdict=f"{as_expected} of {len(found)} designs came out as their laws say.",
