@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from causalft.analysis.confounding.result import Verification
     from causalft.analysis.diagnosis import Diagnosis, diagnose
     from causalft.data.image_set import ImageSet
-    from causalft.data.sources import open_images
+    from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.backdoor import BackdoorClassifier
     from causalft.methods.estimators.strata import StrataClassifier
@@ -40,7 +40,7 @@ _HOMES = {
     "downstream_splits": "causalft.models.pretraining.photo_zoo",
     "estimate_prior": "causalft.methods.priors",
     "identify": "causalft.scm",
-    "open_images": "causalft.data.sources",
+    "open_images": "causalft.data.opening",
     "open_zoo": "causalft.models.strata.zoo",
     "run_fit": "causalft.pipelines.workflows.fit",
     "verify_confounder": "causalft.pipelines.workflows.verify_confounder",

@@ -27,7 +27,7 @@ CASES: dict[str, tuple[str, float | None, bool]] = {
 
 def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Make ``seeds`` runs of each case; table, figure and page."""
-    from causalft.data.decode import usable_cores
+    from causalft.data.decoding import usable_cores
     from causalft.pipelines.workflows.verdict_rates import verdict_rates
     from causalft.pipelines.workflows.verify_confounder import plan_for
     from causalft.runs.folder import Run, made_record

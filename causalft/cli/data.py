@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.data.image_set import ImageSet
-    from causalft.data.overview import Overview
+    from causalft.data.summary import Overview
 
 __all__ = ["command"]
 
@@ -65,8 +65,8 @@ def show(
     causalft data show ImageNet_LT/ --root imagenet/ --class-names synsets.txt
     causalft data show labels.csv --check
     """
-    from causalft.data.decode import damaged_images
-    from causalft.data.overview import overview
+    from causalft.data.decoding import damaged_images
+    from causalft.data.summary import overview
 
     images = _open(path, drop_empty_classes, imbalance_factor, data_options)
     found = overview(images)
@@ -89,7 +89,7 @@ def _open(
     path: str, drop_empty_classes: bool, imbalance_factor: float | None, options: dict[str, Any]
 ) -> ImageSet:
     """Open a path; the built-in set is put together from its three splits."""
-    from causalft.data.sources import open_images
+    from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
 
     if path != CREATURES:
@@ -164,8 +164,8 @@ def _print(screen: Console, found: Overview) -> None:
 
 def _plan(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
     """What ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
-    from causalft.data.overview import plan_of
     from causalft.data.splits import cut_splits
+    from causalft.data.summary import plan_of
     from causalft.errors import CausalFTError
 
     few = len(images) <= _COMPARED

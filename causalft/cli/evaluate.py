@@ -170,7 +170,7 @@ def evaluate(
     """Return the diagnosis of a run on labelled images, the name of these images, and which of them it has seen."""
     import numpy as np
 
-    from causalft.data.sources import open_images
+    from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_fit
     from causalft.pipelines.workflows.settings import FitSettings, data_name

@@ -27,7 +27,7 @@ from causalft.runs.progress import phase
 if TYPE_CHECKING:
     import numpy as np
 
-    from causalft.data.sources import ImageSet
+    from causalft.data.image_set import ImageSet
     from causalft.methods.estimators.fitted import FittedStrata
 
 __all__ = ["command"]

@@ -352,7 +352,7 @@ def pretrain(
     pre-training goes on where it stopped when the command is repeated.
     """
     from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
-    from causalft.data.decode import usable_cores
+    from causalft.data.decoding import usable_cores
     from causalft.runs.folder import no_empty_run
 
     jobs = usable_cores() if jobs is None else jobs

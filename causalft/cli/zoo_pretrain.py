@@ -83,7 +83,7 @@ def pretrain_photos(
     **options: Any,
 ) -> dict[str, Any]:
     """Pre-train minis on the user's images; return the metrics document."""
-    from causalft.data.sources import open_images
+    from causalft.data.opening import open_images
     from causalft.models.pretraining.photo_pretrain import estimate_seconds
     from causalft.models.pretraining.photo_zoo import plan_photo_zoo, write_manifest
 
@@ -137,7 +137,7 @@ def _pretrain_photo(
     data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
 ) -> None:
     """In a process of its own: open the images again and pre-train one member."""
-    from causalft.data.sources import open_images
+    from causalft.data.opening import open_images
     from causalft.models.pretraining.photo_pretrain import pretrain_photo_member
 
     member = next(member for member in zoo.members if member.name == name)
@@ -160,8 +160,8 @@ def _print_plan(out_console: Console, images: Any, zoo: PhotoZoo) -> None:
 
 def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
     """What the sizes cost: repeated images, classes without a test image, how sure an accuracy will be."""
-    from causalft.data.overview import plan_of
     from causalft.data.splits import Splits
+    from causalft.data.summary import plan_of
 
     parts = {name: images.subset(rows) for name, rows in zoo.parts.items()}
     lines = list(plan_of(Splits(parts["downstream"], parts["validation"], parts["test"])).sentences)

@@ -1,15 +1,23 @@
-"""Labelled images: read from any usual format, cut into splits, and drawn to a long tail."""
+"""Labelled images: read from any usual format, cut into splits, and drawn to a long tail.
+
+The names below are imported when they are first used, so that an option can list the formats at no cost.
+"""
 
 from __future__ import annotations
 
-from causalft.data.decode import damaged_images, decode
-from causalft.data.duplicates import DuplicateReport, duplicate_groups
-from causalft.data.images import fit_square, read_image
-from causalft.data.longtail import draw_longtail
-from causalft.data.orders import Orders, choose_orders, order_against
-from causalft.data.overview import Overview, overview
-from causalft.data.sources import ImageSet, open_images
-from causalft.data.splits import Splits, cut_splits, pool_splits
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalft.data.decoding import damaged_images, decode
+    from causalft.data.duplicates import DuplicateReport, duplicate_groups
+    from causalft.data.image_set import ImageSet
+    from causalft.data.images import fit_square, read_image
+    from causalft.data.longtail import draw_longtail
+    from causalft.data.opening import open_images
+    from causalft.data.orders import Orders, choose_orders, order_against
+    from causalft.data.splits import Splits, cut_splits, pool_splits
+    from causalft.data.summary import Overview, overview
 
 __all__ = [
     "DuplicateReport",
@@ -30,3 +38,21 @@ __all__ = [
     "pool_splits",
     "read_image",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("damaged_images", "decode"), "decoding"),
+    **dict.fromkeys(("DuplicateReport", "duplicate_groups"), "duplicates"),
+    "ImageSet": "image_set",
+    **dict.fromkeys(("fit_square", "read_image"), "images"),
+    **dict.fromkeys(("draw_longtail",), "longtail"),
+    "open_images": "opening",
+    **dict.fromkeys(("Orders", "choose_orders", "order_against"), "orders"),
+    **dict.fromkeys(("Overview", "overview"), "summary"),
+    **dict.fromkeys(("Splits", "cut_splits", "pool_splits"), "splits"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.containers import existing
 from causalft.data.labels import clean_text, is_whole_number, label_text, whole_number
 from causalft.errors import CausalFTError, nearest, short
-from causalft.runs.files import parse_json, read_text
+from causalft.runs.files import existing, parse_json, read_text
 
 __all__ = ["ClassNames", "is_wordnet_id", "name_classes", "read_class_names"]
 

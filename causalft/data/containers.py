@@ -1,254 +1,165 @@
-"""Folders, zips and tars of images, asked for names, text and bytes in the same way."""
+"""Where images lie: stores give the bytes of each row, containers find files by name in a folder, zip or tar."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tarfile
-import zlib
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from lzma import LZMAError
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
-from causalft.data.images import is_image_name
-from causalft.data.layout import is_ignored
-from causalft.data.stores import FolderStore, ImageStore, SliceStore, ZipStore, list_folder, list_zip
-from causalft.errors import CausalFTError, nearest, short
-from causalft.runs.files import decode_text, read_text, require_regular
+from causalft.data.images import read_image
+from causalft.errors import CausalFTError, first_few, several, unescape_name
+from causalft.runs.files import read_bytes, read_text
 
 __all__ = [
+    "ArrayStore",
     "Container",
     "FolderContainer",
-    "MAX_UNPACKED_BYTES",
-    "Member",
-    "TarContainer",
-    "TarIndex",
-    "ZipContainer",
-    "existing",
-    "index_tar",
-    "is_tar_name",
-    "open_container",
-    "tar_compression",
-    "walk_tar",
+    "FolderStore",
+    "ImageStore",
+    "MAX_FILE_BYTES",
+    "SliceStore",
+    "find_files",
+    "is_ignored",
+    "list_folder",
+    "typed_path",
 ]
 
+#: Largest image file that is read, or unpacked from a zip, in bytes.
+MAX_FILE_BYTES = 2**29
 
-#: Images of a compressed tar are kept in memory up to this many bytes.
-MAX_UNPACKED_BYTES = 2**30
-
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZ": "bzip2", b"\xfd7": "xz", b"(\xb5": "zstd"}
-_UNPACK = {"gzip": "gunzip -k", "bzip2": "bunzip2 -k", "xz": "unxz -k", "zstd": "unzstd"}
-_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
-_KEPT_TABLES = ("metadata.csv",)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file or folder of a tar.
-
-    Attributes
-    ----------
-    name : str
-        With ``/``, without a leading ``./``.
-    offset : int
-        Where its bytes begin in the (uncompressed) tar.
-    size : int
-    kind : {"file", "folder", "link"}
-        A hard link is a "file" with the offset of what it stands for; a "link" leads elsewhere.
-    read : callable
-        Gives the bytes, while the walk stands at this member.
-    """
-
-    name: str
-    offset: int
-    size: int
-    kind: str
-    read: Callable[[], bytes]
-
-
-@dataclass(frozen=True)
-class TarIndex:
-    """The files of a tar.
-
-    Attributes
-    ----------
-    blob : str or bytes
-        The tar itself, or the images of a compressed one, one after another.
-    rows : dict of str to int
-        File name to row.
-    offset, length : (n,) array of int64
-        Where in ``blob``; -1 for a file of a compressed tar that was not kept.
-    folders : list of str
-    notes : tuple of str
-    """
-
-    blob: str | bytes
-    rows: dict[str, int]
-    offset: NDArray[np.int64]
-    length: NDArray[np.int64]
-    folders: list[str]
-    notes: tuple[str, ...]
-
-
-def is_tar_name(name: str) -> bool:
-    """Whether a file name ends like a tar, compressed or not.
-
-    Examples
-    --------
-    >>> is_tar_name("photos.tar.gz"), is_tar_name("photos.gz")
-    (True, False)
-    """
-    return name.lower().endswith(_SUFFIXES)
-
-
-def tar_compression(path: Path) -> str | None:
-    """Return how a file is compressed, by its first bytes: gzip, bzip2, xz, zstd; None if it is not.
-
-    Raises
-    ------
-    CausalFTError
-        If the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return _COMPRESSIONS.get(file.read(2))
-    except OSError as error:
-        raise CausalFTError(f"cannot read {path}: {error.strerror}") from None
-
-
-def walk_tar(path: Path) -> Iterator[Member]:
-    """Yield the members of a tar in order; of an uncompressed one only the headers are read.
-
-    Raises
-    ------
-    CausalFTError
-        If the file is not a whole tar, or holds a sparse file.
-    """
-    places: dict[str, tuple[int, int]] = {}
-    compressed = tar_compression(path) is not None
-    end = os.path.getsize(path)
-    with _readable(path) as archive:
-        while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep an object for every member
-            name = info.name.replace("\\", "/").lstrip("/").removeprefix("./")
-            if is_ignored(name):
-                continue
-            if info.issparse():
-                raise CausalFTError(
-                    f"{name} in {path} is a sparse file; pack it again without `tar --sparse`"
-                )
-            offset, size, kind = info.offset_data, info.size, "file"
-            if info.isdir():
-                kind = "folder"
-            elif info.islnk() and info.linkname.removeprefix("./") in places and not compressed:
-                offset, size = places[info.linkname.removeprefix("./")]
-            elif not info.isreg():
-                kind = "link"
-            elif not compressed and offset + size > end:
-                raise CausalFTError(f"{path} is not a whole tar (cut off in {name}); get or pack it again")
-            if kind == "file" and not compressed:
-                places[name] = (offset, size)
-            yield Member(name, offset, size, kind, _reader(archive, info))
-
-
-def index_tar(path: Path) -> TarIndex:
-    """Walk a tar once and return where its files are; the images of a compressed one are kept in memory.
-
-    Raises
-    ------
-    CausalFTError
-        As `walk_tar`; also if a name stands twice, or a compressed tar holds more than `MAX_UNPACKED_BYTES`.
-    """
-    compression = tar_compression(path)
-    rows: dict[str, int] = {}
-    folders: list[str] = []
-    links: list[str] = []
-    offset, length = [], []
-    kept = bytearray()
-    for member in walk_tar(path):
-        if member.kind == "folder":
-            folders.append(member.name)
-            continue
-        if member.kind == "link":
-            links.append(member.name)
-            continue
-        if member.name in rows:
-            raise CausalFTError(f"{path} holds {member.name} twice; pack it again")
-        rows[member.name] = len(rows)
-        length.append(member.size)
-        if compression is None:
-            offset.append(member.offset)
-        elif is_image_name(member.name) or member.name.split("/")[-1] in _KEPT_TABLES:
-            if len(kept) + member.size > MAX_UNPACKED_BYTES:
-                raise CausalFTError(
-                    f"{path} is compressed by {compression}, so its images cannot be read in place, and they are more "
-                    f"than the {MAX_UNPACKED_BYTES / 2**30:.3g} GiB that would be kept in memory; "
-                    f"run `{_UNPACK[compression]} {path.name}` and open the .tar"
-                )
-            offset.append(len(kept))
-            kept += member.read()
-        else:
-            offset.append(-1)
-    notes = []
-    if compression is not None:
-        notes.append(
-            f"{path.name} is compressed by {compression}: its images ({len(kept) / 2**20:.3g} MiB) are kept in memory; "
-            f"`{_UNPACK[compression]}` gives a .tar that is read in place"
-        )
-    if links:
-        notes.append(f"left out {len(links)} link(s) of the tar that lead elsewhere: {links[0]}")
-    return TarIndex(
-        blob=str(path) if compression is None else bytes(kept),
-        rows=rows,
-        offset=np.array(offset, dtype=np.int64),
-        length=np.array(length, dtype=np.int64),
-        folders=folders,
-        notes=tuple(notes),
-    )
-
-
-def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], bytes]:
-    def read() -> bytes:
-        file = archive.extractfile(info)
-        return b"" if file is None else file.read()
-
-    return read
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar for reading; whatever its damage raises, while it is walked too, becomes one clear error."""
-    stream: IO[bytes] | Any = None
-    try:
-        if tar_compression(path) == "zstd":
-            import pyarrow as pa  # unpacks zstd, which the standard library of this Python does not
-
-            stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")
-            archive = tarfile.open(fileobj=stream, mode="r|")
-        else:
-            archive = tarfile.open(path, mode="r:*")
-        with archive:
-            yield archive
-    except (tarfile.TarError, EOFError, zlib.error, LZMAError, ValueError) as error:
-        if isinstance(error, CausalFTError):
-            raise
-        raise CausalFTError(f"{path} is not a whole tar (cut off or damaged); get or pack it again") from None
-    except OSError as error:
-        reason = error.strerror or "cut off or damaged"
-        raise CausalFTError(f"cannot read {path}: {reason}; get or pack it again") from None
-    finally:
-        if stream is not None:
-            stream.close()
-
-
+_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
 _FEW = 50
+_NEEDLESS = re.compile(r"(?:(?<=/)|^)(?:\./)+|(?<=/)/+")
+
+
+class ImageStore(Protocol):
+    """Rows of image files. ``quick_key`` differs for files that differ in size (and checksum, where one is known)."""
+
+    location: str
+
+    def read(self, row: int) -> bytes: ...
+
+    def size(self, row: int) -> int: ...
+
+    def quick_key(self, row: int) -> tuple[int | bytes, ...]: ...
+
+    def image(self, row: int) -> Image.Image: ...
+
+
+class FolderStore:
+    """Image files in a folder."""
+
+    def __init__(self, folder: str | os.PathLike[str], files: tuple[str, ...]) -> None:
+        self.location, self.files = os.fspath(folder), files
+
+    def _path(self, row: int) -> str:
+        return os.path.join(self.location, self.files[row])
+
+    def read(self, row: int) -> bytes:
+        return read_bytes(self._path(row), MAX_FILE_BYTES)
+
+    def size(self, row: int) -> int:
+        try:
+            return os.stat(self._path(row)).st_size
+        except OSError as error:
+            raise CausalFTError(f"cannot read {self._path(row)}: {error.strerror}") from None
+
+    def quick_key(self, row: int) -> tuple[int | bytes, ...]:
+        return (self.size(row),)
+
+    def image(self, row: int) -> Image.Image:
+        return read_image(self.read(row), self._path(row))
+
+
+class SliceStore:
+    """Image files that lie one after another in few large files (tars), or in blocks of memory.
+
+    Twenty bytes an image, and nothing is held open: a file is opened for each read, so threads, forks and pickled
+    copies need no care.
+
+    Parameters
+    ----------
+    location : str
+        What was opened, for messages.
+    blobs : sequence of path or bytes
+    blob : (n,) array of int
+        Which of ``blobs`` holds each image.
+    offset, length : (n,) array of int
+        Where in it, in bytes.
+    names : sequence of n str
+        What to call the images in errors.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        blobs: Sequence[str | bytes],
+        blob: ArrayLike,
+        offset: ArrayLike,
+        length: ArrayLike,
+        names: Sequence[str],
+    ) -> None:
+        self.location, self._blobs, self._names = location, tuple(blobs), names
+        self._blob = np.asarray(blob, dtype=np.int32)
+        self._offset = np.asarray(offset, dtype=np.int64)
+        self._length = np.asarray(length, dtype=np.int64)
+
+    def _name(self, row: int) -> str:
+        blob = self._blobs[self._blob[row]]
+        return f"{self._names[row]} in {blob if isinstance(blob, str) else self.location}"
+
+    def read(self, row: int) -> bytes:
+        blob, offset, length = self._blobs[self._blob[row]], int(self._offset[row]), int(self._length[row])
+        if length > MAX_FILE_BYTES:
+            raise CausalFTError(f"cannot read {self._name(row)}: it has {length:,} bytes; remove it")
+        if isinstance(blob, bytes):
+            return blob[offset : offset + length]
+        try:
+            with open(blob, "rb", buffering=0) as file:
+                file.seek(offset)
+                data = file.read(length)
+        except OSError as error:
+            raise CausalFTError(f"cannot read {self._name(row)}: {error.strerror}") from None
+        if len(data) < length:
+            raise CausalFTError(f"cannot read {self._name(row)}: the file was cut off; get it again")
+        return data
+
+    def size(self, row: int) -> int:
+        return int(self._length[row])
+
+    def quick_key(self, row: int) -> tuple[int | bytes, ...]:
+        return (self.size(row),)
+
+    def image(self, row: int) -> Image.Image:
+        return read_image(self.read(row), self._name(row))
+
+
+class ArrayStore:
+    """Pixels in memory, (n, H, W, 3) uint8."""
+
+    def __init__(self, pixels: NDArray[np.uint8], location: str) -> None:
+        self.pixels, self.location = pixels, location
+
+    def read(self, row: int) -> bytes:
+        return self.pixels[row].tobytes()
+
+    def size(self, row: int) -> int:
+        return self.pixels[row].nbytes
+
+    def quick_key(self, row: int) -> tuple[int | bytes, ...]:
+        return (hashlib.sha256(self.read(row)).digest(),)
+
+    def image(self, row: int) -> Image.Image:
+        return Image.fromarray(self.pixels[row])
 
 
 class Container(Protocol):
@@ -330,111 +241,149 @@ class FolderContainer:
         return read_text(path) if path.is_file() else None
 
 
-class ZipContainer:
-    """A zip, read in place."""
+def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Regular files and folders below ``folder``, links followed, circles of links cut.
 
-    kind = "zip"
-    notes: tuple[str, ...] = ()
+    Returns
+    -------
+    files, folders : list of str
+        Relative names.
+    notes : list of str
+        What is neither: pipes, devices and sockets, links to nothing and links that lead back to themselves.
 
-    def __init__(self, path: Path) -> None:
-        self.location, self.name, self._path = str(path), path.stem, path
-        self._infos, self._folders = list_zip(path)
-
-    def listing(self) -> tuple[list[str], list[str]]:
-        return list(self._infos), self._folders
-
-    def missing(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if name not in self._infos]
-
-    def store(self, names: Sequence[str]) -> ImageStore:
-        return ZipStore(self._path, tuple(self._infos[name] for name in names))
-
-    def text(self, name: str) -> str | None:
-        if name not in self._infos:
-            return None
-        return decode_text(self.store([name]).read(0), f"{name} in {self.location}")
-
-
-class TarContainer:
-    """A tar, read in place; a compressed one is kept in memory (`causalft.data.containers.index_tar`)."""
-
-    kind = "tar"
-
-    def __init__(self, path: Path) -> None:
-        self.location, self._path = str(path), path
-        self.name = path.name.split(".")[0] or path.name
-
-    @cached_property
-    def _index(self) -> TarIndex:
-        return index_tar(self._path)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        return self._index.notes
-
-    def listing(self) -> tuple[list[str], list[str]]:
-        return list(self._index.rows), self._index.folders
-
-    def missing(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if name not in self._index.rows]
-
-    def store(self, names: Sequence[str]) -> ImageStore:
-        index = self._index
-        rows = [index.rows[name] for name in names]
-        return SliceStore(
-            self.location,
-            [index.blob],
-            [0] * len(rows),
-            index.offset[rows],
-            index.length[rows],
-            list(names),
+    Raises
+    ------
+    CausalFTError
+        If a folder cannot be read.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    special: list[str] = []
+    broken: list[str] = []
+    pending: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(os.fspath(folder), "", frozenset())]
+    while pending:
+        path, relative, above = pending.pop()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in above:
+                broken.append(f"{relative.rstrip('/')} (leads back to a folder above it)")
+                continue
+            inside = above | {(status.st_dev, status.st_ino)}
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = f"{relative}{entry.name}"
+                    if is_ignored(entry.name):
+                        continue
+                    try:
+                        is_folder, is_file = entry.is_dir(), entry.is_file()
+                    except OSError:  # a link that leads back to itself
+                        broken.append(f"{name} (leads back to itself)")
+                        continue
+                    if is_folder:
+                        folders.append(name)
+                        pending.append((entry.path, f"{name}/", inside))
+                    elif is_file:
+                        files.append(name)
+                    elif entry.is_symlink() and not os.path.exists(entry.path):
+                        broken.append(f"{name} (leads to nothing)")
+                    else:
+                        special.append(name)
+        except OSError as error:
+            raise CausalFTError(f"cannot read the folder {path}: {error.strerror}") from None
+    notes = []
+    if special:
+        what = several(special, "pipe, device or socket", "pipes, devices and sockets")
+        notes.append(f"left out {what}: {first_few(sorted(special))}")
+    if broken:
+        notes.append(
+            f"left out {several(broken, 'broken link', 'broken links')}: {first_few(sorted(broken))}"
         )
-
-    def text(self, name: str) -> str | None:
-        if name not in self._index.rows:
-            return None
-        return decode_text(self.store([name]).read(0), f"{name} in {self.location}")
+    return files, folders, notes
 
 
-def open_container(path: str | os.PathLike[str]) -> Container:
-    """Open a folder, a zip or a tar.
+def is_ignored(name: str) -> bool:
+    """Whether a path is hidden or one of the files that operating systems leave behind.
+
+    Examples
+    --------
+    >>> [is_ignored(name) for name in ("__MACOSX/lynx/._1.jpg", "lynx/Thumbs.db", "lynx/1.jpg")]
+    [True, True, False]
+    """
+    return any(part.startswith(".") or part.lower() in _LEFT_BY_SYSTEMS for part in name.split("/"))
+
+
+def typed_path(text: str) -> str:
+    r"""Return a path as it is written, without what says nothing (``./``, ``//``).
+
+    Examples
+    --------
+    >>> typed_path("./cat//1.png"), typed_path("/data/1.png")
+    ('cat/1.png', '/data/1.png')
+    """
+    return _NEEDLESS.sub("", text) if "./" in text or "//" in text else text
+
+
+def _readings(path: str) -> Iterator[str]:
+    """What a path may mean beside itself, the likeliest first."""
+    seen = {path}
+    forms: list[Callable[[str], str]] = [
+        lambda text: text,
+        lambda text: typed_path(text.replace("\\", "/")),  # as Windows writes it
+        unescape_name,
+        lambda text: text.strip("\"'"),
+        lambda text: unicodedata.normalize("NFC", text),
+        lambda text: unicodedata.normalize("NFD", text),
+    ]
+    for form in forms:
+        for reading in (
+            form(path),
+            form(path).lstrip("/"),
+        ):  # a leading slash stands for the root, as in Places365
+            if reading and reading not in seen:
+                seen.add(reading)
+                yield reading
+
+
+def find_files(container: Container, paths: Sequence[str], where: str) -> list[str]:
+    r"""Return the names in a container of the files that a table or list names.
+
+    A path is relative to the container. Where nothing is there, it may be meant as Windows writes it
+    (``cat\1.png``), with a slash in front (``/cat/1.png``), with the escapes of `causalft.errors`, or with its
+    letters composed in another way.
+
+    Parameters
+    ----------
+    container : Container
+    paths : sequence of str
+        As they are written.
+    where : str
+        The table or list, for messages.
+
+    Returns
+    -------
+    list of str
+        One a path, in order.
 
     Raises
     ------
     CausalFTError
-        If nothing is there, or something else.
+        If files are missing: how many, and the first three.
     """
-    found = existing(path)
-    if found.is_dir():
-        return FolderContainer(found)
-    if is_tar_name(found.name) or tar_compression(found) is not None:
-        return TarContainer(found)
-    return ZipContainer(found)
-
-
-def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path if a file or folder is there; else offer the nearest names.
-
-    Raises
-    ------
-    CausalFTError
-        If nothing is there, or what is neither a folder nor a regular file; for an empty path.
-    """
-    if not os.fspath(path):
-        raise CausalFTError("an empty path names nothing; give a file or folder")
-    wanted = Path(path).expanduser()
-    if os.path.lexists(wanted):
-        if not os.path.isdir(wanted):
-            require_regular(wanted)
-        return wanted
-    parent = wanted
-    missing = wanted.name
-    while not os.path.exists(parent) and parent != parent.parent:
-        parent, missing = parent.parent, parent.name
-    try:
-        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
-    except OSError:
-        known = []
-    hint = nearest(missing, known) if known else "known: nothing"
-    there = f"in {parent}, {hint}" if hint.startswith("did you") else f"{parent} holds {hint[7:]}"
-    raise CausalFTError(f"{short(wanted, 300)}: no such file or folder; {there}")
+    names = [typed_path(path) for path in paths]
+    missing = dict.fromkeys(container.missing(names))
+    open_questions = {name: _readings(name) for name in missing}
+    found: dict[str, str] = {}
+    while open_questions:
+        asked = {name: reading for name, rest in open_questions.items() if (reading := next(rest, None))}
+        if not asked:
+            break
+        absent = set(container.missing(list(asked.values())))
+        found.update((name, reading) for name, reading in asked.items() if reading not in absent)
+        open_questions = {name: open_questions[name] for name in asked if name not in found}
+    lost = [name for name in names if name in missing and name not in found]
+    if lost:
+        raise CausalFTError(
+            f"{where} names {len(names):,} images and {len(lost):,} of them are missing under {container.location} "
+            f"({first_few(lost, 3)}); give the folder, zip or tar that its paths start from (--root) or restore them"
+        )
+    return [found.get(name, name) for name in names] if found else names

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.data.decode import decode
+from causalft.data.decoding import decode
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.notebook import ShownAsTable
@@ -179,7 +179,7 @@ def duplicate_groups(
     min_correlation : float in [-1, 1]
     threads : int, optional
     progress : bool, optional
-        As in `causalft.data.decode.decode`.
+        As in `causalft.data.decoding.decode`.
 
     Returns
     -------

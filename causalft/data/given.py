@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from causalft.data.containers import ArrayStore, FolderStore, ImageStore, list_folder
+from causalft.data.formats.zip import ZipStore, list_zip
 from causalft.data.image_set import ImageSet
 from causalft.data.images import is_image_name, read_image, upright_rgb
-from causalft.data.sources import open_images
-from causalft.data.stores import ArrayStore, FolderStore, ImageStore, ZipStore, list_folder, list_zip
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, escape_name, nearest, short, unescape_name
 from causalft.runs.files import parse_json, require_regular
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.data.containers import FolderContainer, ZipContainer, existing
-from causalft.data.formats.class_folders import read_class_folders
+from causalft.data.containers import ArrayStore, FolderContainer, ImageStore
+from causalft.data.formats.folder import read_class_folders
+from causalft.data.formats.zip import ZipContainer
 from causalft.data.labels import class_key
 from causalft.data.reading import Reading, ReadOptions
-from causalft.data.stores import ArrayStore, ImageStore
 from causalft.errors import CausalFTError, as_bytes, nearest
+from causalft.runs.files import existing
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["ImageSet"]
@@ -41,7 +42,7 @@ class ImageSet(ShownAsTable):
     splits : dict of str to (n_split,) array of int64
         ``train``, ``validation``, ``test`` as row numbers, those that the data came with; empty if it came unsplit.
     format : str
-        How it was read: a key of `causalft.data.formats.recognise.FORMATS`, or ``arrays``.
+        How it was read: a name of `causalft.data.formats`, or ``arrays``.
     notes : tuple of str
         What was left out while opening, in sentences.
     """
@@ -95,7 +96,7 @@ class ImageSet(ShownAsTable):
         Raises
         ------
         CausalFTError
-            See `causalft.data.layout.arrange`; also if the folder is missing or cannot be read.
+            See `causalft.data.formats.folder.arrange`; also if the folder is missing or cannot be read.
         """
         folder = existing(path)
         if not folder.is_dir():

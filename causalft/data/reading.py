@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.class_names import ClassNames, name_classes
+from causalft.data.containers import Container, ImageStore, typed_path
 from causalft.data.labels import doubts, encode, is_whole_number, whole_number
-from causalft.data.layout import SPLIT_NAMES
-from causalft.data.paths import typed_path
-from causalft.data.stores import ImageStore
 from causalft.errors import (
     CausalFTError,
     escape_name,
@@ -28,14 +26,29 @@ from causalft.errors import (
 from causalft.runs.tables import header_of, parse_table
 
 __all__ = [
+    "SPLIT_NAMES",
     "ReadOptions",
     "Reading",
     "assemble",
     "factor_values",
     "factors_from_csv",
+    "split_of_name",
     "split_rows",
     "without_repeats",
 ]
+
+
+#: What people call the three splits, in lower case, and what they are called here.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,7 @@ class ReadOptions:
 
     drop_empty_classes: bool = False
     min_classes: int = 2
-    root: Path | None = None
+    root: Container | None = None
     class_names: ClassNames | None = None
     path_column: str | None = None
     label_column: str | None = None
@@ -169,6 +182,19 @@ def assemble(
         factors,
         tuple(map(one_line, all_notes)),
     )
+
+
+def split_of_name(stem: str) -> str | None:
+    """The split that the name of a file speaks of; None if it names no split, or two.
+
+    Examples
+    --------
+    >>> [split_of_name(stem) for stem in ("ImageNet_LT_val", "train2018", "Places-LT", "train_val2018")]
+    ['validation', 'train', None, None]
+    """
+    words = re.findall(r"[a-z]+", stem.lower())
+    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    return found.pop() if len(found) == 1 else None
 
 
 def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:

@@ -8,12 +8,11 @@ import os
 import stat
 from collections.abc import Iterable
 from typing import Any
-from causalft.errors import CausalFTError
-from causalft.errors import short
-import hashlib
 from pathlib import Path
+from causalft.errors import CausalFTError, nearest, short
+import hashlib
 
-__all__ = ["cache_folder", "decode_text", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular", "sha256_file", "sort_metadata", "sorted_metadata"]
+__all__ = ["cache_folder", "decode_text", "existing", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular", "sha256_file", "sort_metadata", "sorted_metadata"]
 
 
 _KINDS = {
@@ -62,6 +61,34 @@ def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise CausalFTError(f"{short(path, 300)} is {kind}, not a regular file; give a file")
     return status
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """Return the path if a file or folder is there; else offer the nearest names.
+
+    Raises
+    ------
+    CausalFTError
+        If nothing is there, or what is neither a folder nor a regular file; for an empty path.
+    """
+    if not os.fspath(path):
+        raise CausalFTError("an empty path names nothing; give a file or folder")
+    wanted = Path(path).expanduser()
+    if os.path.lexists(wanted):
+        if not os.path.isdir(wanted):
+            require_regular(wanted)
+        return wanted
+    parent = wanted
+    missing = wanted.name
+    while not os.path.exists(parent) and parent != parent.parent:
+        parent, missing = parent.parent, parent.name
+    try:
+        known = [entry.name for entry in parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        known = []
+    hint = nearest(missing, known) if known else "known: nothing"
+    there = f"in {parent}, {hint}" if hint.startswith("did you") else f"{parent} holds {hint[7:]}"
+    raise CausalFTError(f"{short(wanted, 300)}: no such file or folder; {there}")
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import causalft.pipelines.workflows as fitting
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.methods.adaptation import member as members
 from causalft.methods.estimators import strata
 from causalft.methods.estimators.strata import StrataClassifier

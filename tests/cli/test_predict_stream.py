@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from causalft.cli.predict_output import choose_format
 from causalft.data.given import listed_paths, unlabelled_images
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, unescape_name
 from causalft.methods.estimators import fitted as stream_module
 from tests.command_line import run

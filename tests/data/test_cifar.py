@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from causalft.data.formats.cifar import draw_benchmark
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 N = 40  # images of each class in each batch

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from causalft.data.class_names import read_class_names
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 IDS = ["n01440764", "n02012849", "n03126707"]

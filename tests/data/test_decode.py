@@ -7,9 +7,10 @@ import threading
 import numpy as np
 import pytest
 
-from causalft.data.decode import decode, to_pixels
+from causalft.data.decoding import decode, to_pixels
+from causalft.data.image_set import ImageSet
 from causalft.data.images import fit_square
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 

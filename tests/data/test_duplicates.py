@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
 from causalft.data.duplicates import DUPLICATE_KINDS, duplicate_groups
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from causalft.data.given import given_images, labelled_images, numbered_labels
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 6, 7, 3)).astype(np.uint8)

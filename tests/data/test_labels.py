@@ -14,7 +14,7 @@ import pytest
 
 from causalft.data.image_set import ImageSet
 from causalft.data.labels import encode
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from tests.data import kit
 

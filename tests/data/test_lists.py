@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from causalft.data.formats.recognise import absolute_path
-from causalft.data.sources import open_images
+from causalft.data.opening import absolute_path, open_images
 from causalft.errors import CausalFTError
 from tests.data import kit
 

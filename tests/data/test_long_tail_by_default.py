@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from causalft import downstream_splits
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTWarning
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import head_count, plan_photo_zoo

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.data.duplicates import duplicate_groups
+from causalft.data.image_set import ImageSet
 from causalft.data.longtail import class_order, draw_longtail
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.opening import open_images
 from causalft.data.splits import Splits, cut_splits, pool_splits
 from causalft.errors import CausalFTError
 

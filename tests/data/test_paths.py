@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from causalft.data.containers import open_container
-from causalft.data.paths import find_files
-from causalft.data.sources import open_images
+from causalft.data.containers import find_files
+from causalft.data.opening import open_container, open_images
 from causalft.errors import CausalFTError, escape_name
 from tests.data import kit
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalft.data.decode import decode
+from causalft.data.decoding import decode
 from causalft.data.duplicates import duplicate_groups
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits, pool_splits
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from causalft.data.image_set import ImageSet
 from causalft.data.longtail import PROFILES, benchmark_counts, draw_longtail, profile_counts
 from causalft.data.orders import order_against, spearman
-from causalft.data.sources import ImageSet
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalft.data.layout import arrange
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.formats.folder import arrange
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 
 PETS = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/deep/er/2.png", "emu/1.png"]

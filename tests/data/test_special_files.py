@@ -11,7 +11,7 @@ import pytest
 
 from causalft.data.given import unlabelled_images
 from causalft.data.images import read_image
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.runs.tables import read_table
 from tests.command_line import run, said

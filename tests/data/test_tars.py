@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from causalft.data import containers as tars
-from causalft.data.sources import open_images
+from causalft.data.formats import tar as tars
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from tests.data import kit
 

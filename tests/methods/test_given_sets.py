@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning

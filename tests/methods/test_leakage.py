@@ -11,7 +11,8 @@ from PIL import Image
 
 from causalft import downstream_splits
 from causalft.data.duplicates import pixels_hash, shared_images
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning

@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning

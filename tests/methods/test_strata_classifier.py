@@ -17,7 +17,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation import member as members_module

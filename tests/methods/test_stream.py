@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from causalft.data.given import unlabelled_images
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning

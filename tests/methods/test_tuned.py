@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation import tuned as tuned_module
 from causalft.methods.adaptation.settings import Tuning

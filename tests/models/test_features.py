@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.models.features import cache as features_module
 from causalft.models.features.cache import (

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.models.pretraining.photo_pretrain import estimate_seconds, member_pixels
 from causalft.models.pretraining.photo_zoo import downstream_splits, plan_photo_zoo, write_manifest

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from causalft.data.sources import ImageSet, open_images
+from causalft.data.image_set import ImageSet
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.models.features.crops import Crops
 from causalft.models.features.encoder import batches, stream_crops

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.methods.estimators.strata import StrataClassifier
 from tests.command_line import run
 from tests.pipelines.fitted_runs import fit

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from torchvision import transforms
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.pipelines.export.preprocessing import geometry_steps
 from causalft.pipelines.export.standalone import shape, to_tensor, upright_rgb
 from tests.methods.small_classifiers import clip_stratum

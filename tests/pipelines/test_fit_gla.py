@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.member import MemberPrediction
 from causalft.methods.adaptation.settings import Tuning

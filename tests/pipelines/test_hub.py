@@ -17,7 +17,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from causalft.data.sources import open_images
+from causalft.data.opening import open_images
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners.adapters import bottleneck_width

@@ -1,1 +1,142 @@
-"""One file per format of labelled images."""
+"""File formats: one file per format, which holds its record `FORMAT`; the folder is the registry.
+
+A new format is a new file here. Its name becomes a choice of ``--format``; its place in the order of recognition, the
+refusal of options that it does not take, and its row in docs/data.md come from the record.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from causalft.errors import CausalFTError, nearest
+
+if TYPE_CHECKING:
+    from causalft.data.reading import Reading, ReadOptions
+
+__all__ = ["Format", "Place", "all_formats", "choices", "get_format"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a person named: a folder, a file, or several files of one set.
+
+    Attributes
+    ----------
+    written : str
+        As it was written.
+    paths : tuple of Path
+        At least one; all exist.
+    forced : bool
+        The format was named, so weak signs are enough.
+    rooted : bool
+        A root was given, so the files of a list need not lie beside it.
+    """
+
+    written: str
+    paths: tuple[Path, ...]
+    forced: bool = False
+    rooted: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The first path."""
+        return self.paths[0]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.path.is_dir()
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes
+    ----------
+    name : str
+        The choice of ``--format``, and the name of its file.
+    help : str
+        What it is, as a phrase.
+    sign : str
+        How it is recognised, as a phrase.
+    order : int
+        Formats are asked in this order whether a place is theirs; the most specific come first.
+    recognise : callable
+        The files of a place that hold the set, or None if the place is in another format.
+    read : callable
+        Reads those files.
+    options : tuple of str
+        Options of `causalft.open_images` that it takes beyond those of every format.
+    reads : {"folder", "file", "either"}
+        What may be forced to it.
+    several : str
+        The format in which several such files are one set; empty if they cannot be opened together.
+    looks_for : str
+        The files that it looks for in a folder, where those must be there.
+    needs : str
+        The extra that must be installed.
+    source : str
+        Who defined the format.
+    """
+
+    name: str
+    help: str
+    sign: str
+    order: int
+    recognise: Callable[[Place], tuple[Path, ...] | None]
+    read: Callable[[Place, tuple[Path, ...], ReadOptions], Reading]
+    options: tuple[str, ...] = ()
+    reads: str = "either"
+    several: str = ""
+    looks_for: str = ""
+    needs: str = ""
+    source: str = ""
+
+    def check(self, place: Place) -> None:
+        """Refuse to force a folder to a format of files, or a file to one of folders."""
+        if self.reads == "file" and place.is_folder:
+            raise CausalFTError(
+                f"{place.path} is a folder, and --format {self.name} reads a file; name the file, or leave --format out"
+            )
+        if self.reads == "folder" and not place.is_folder:
+            raise CausalFTError(f"{place.path} is not a folder; leave --format out")
+
+
+def choices() -> tuple[str, ...]:
+    """Return the names of all formats, sorted. Nothing heavy is imported.
+
+    Examples
+    --------
+    >>> choices()[:3]
+    ('cifar', 'folder', 'huggingface')
+    """
+    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
+
+
+def get_format(name: str) -> Format:
+    """Return a format by name.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown name; the nearest are offered, and nothing heavy is imported.
+
+    Examples
+    --------
+    >>> get_format("table").options
+    ('root', 'path_column', 'label_column', 'factor_column', 'split_column')
+    """
+    if name not in choices():
+        raise CausalFTError(f"no format named '{name}': {nearest(name, choices())}")
+    return importlib.import_module(f"{__name__}.{name}").FORMAT
+
+
+def all_formats() -> tuple[Format, ...]:
+    """Return every format, in the order in which they are asked."""
+    return tuple(sorted(map(get_format, choices()), key=lambda each: each.order))

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.data.containers import walk_tar
+from causalft.data.containers import SliceStore
+from causalft.data.formats import Format, Place
+from causalft.data.formats.tar import first_members, is_tar, walk_tar
 from causalft.data.longtail import benchmark_counts
 from causalft.data.reading import Reading, ReadOptions, assemble
-from causalft.data.stores import SliceStore
 from causalft.errors import CausalFTError
 from causalft.runs.files import read_text
 from causalft.runs.limits import words_of_seed
 
-__all__ = ["cifar_folder", "draw_benchmark", "is_cifar_member", "read_cifar", "refuse_python_version"]
+__all__ = ["FORMAT", "draw_benchmark", "read_cifar"]
 
 _PIXELS = 3 * 32 * 32
 
@@ -63,7 +64,7 @@ class _PlaneStore(SliceStore):
         return Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
 
 
-def cifar_folder(folder: Path) -> Path | None:
+def _cifar_folder(folder: Path) -> Path | None:
     """The folder that holds the binary files: the one given, or one inside; None if there is none.
 
     Raises
@@ -81,11 +82,11 @@ def cifar_folder(folder: Path) -> Path | None:
     for version in _VERSIONS:
         place, batch = version.python
         if (folder / place / batch).is_file() or (folder.name == place and (folder / batch).is_file()):
-            refuse_python_version(folder, version.name)
+            _refuse_python_version(folder, version.name)
     return None
 
 
-def refuse_python_version(where: Path, name: str) -> None:
+def _refuse_python_version(where: Path, name: str) -> None:
     """Refuse pickles, which can run any code, and say what to get instead.
 
     Raises
@@ -99,12 +100,12 @@ def refuse_python_version(where: Path, name: str) -> None:
     )
 
 
-def is_cifar_member(name: str) -> bool | None:
+def _is_cifar_member(name: str) -> bool | None:
     """Whether a file of a tar belongs to a binary CIFAR; None if it belongs to a pickled one.
 
     Examples
     --------
-    >>> is_cifar_member("cifar-100-binary/train.bin"), is_cifar_member("cat/1.png")
+    >>> _is_cifar_member("cifar-100-binary/train.bin"), _is_cifar_member("cat/1.png")
     (True, False)
     """
     top = name.split("/")[0]
@@ -125,7 +126,7 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
     """
     notes = []
     if path.is_dir():
-        folder = cifar_folder(path)
+        folder = _cifar_folder(path)
         found = (
             {} if folder is None else {item.name: str(item) for item in folder.iterdir() if item.is_file()}
         )
@@ -134,7 +135,7 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
         blobs = {
             member.name.split("/")[-1]: member.read()
             for member in walk_tar(path)
-            if member.kind == "file" and is_cifar_member(member.name)
+            if member.kind == "file" and _is_cifar_member(member.name)
         }
         size = sum(len(blob) for blob in blobs.values()) / 2**20
         notes.append(
@@ -277,3 +278,30 @@ def _longtailed(reading: Reading, options: ReadOptions) -> Reading:
         factors=None,
         notes=reading.notes,
     )
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    if place.is_folder:
+        return None if _cifar_folder(place.path) is None else place.paths
+    if place.forced:
+        return place.paths
+    for member in first_members(place.path) if is_tar(place.path) else ():
+        cifar = _is_cifar_member(member.name)
+        if cifar:
+            return place.paths
+        if cifar is None and member.kind == "file":
+            version = "cifar-100" if "100" in member.name.split("/")[0] else "cifar-10"
+            _refuse_python_version(place.path, version)
+    return None
+
+
+FORMAT = Format(
+    name="cifar",
+    help="the binary version of CIFAR-10 or CIFAR-100",
+    sign="a folder or tar with the files of the binary version",
+    order=50,
+    recognise=_recognise,
+    read=lambda place, files, options: read_cifar(files[0], options),
+    options=("imbalance_factor", "seed"),
+    source="Krizhevsky, 2009; the long-tailed draw: Cao et al., NeurIPS 2019",
+)

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from causalft.data.containers import MAX_FILE_BYTES
+from causalft.data.formats import Format, Place
 from causalft.data.images import read_image
 from causalft.data.labels import clean_text, encode
-from causalft.data.layout import SPLIT_NAMES
-from causalft.data.reading import Reading, ReadOptions, assemble, factor_values
-from causalft.data.stores import MAX_FILE_BYTES
+from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, factor_values
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.files import read_bytes
 
-__all__ = ["is_saved_dataset", "read_saved_dataset"]
+__all__ = ["FORMAT", "read_saved_dataset"]
 
 
 class HuggingFaceStore:
@@ -89,7 +89,7 @@ class HuggingFaceStore:
         return read_image(self.read(row), self._name(row))
 
 
-def is_saved_dataset(folder: Path) -> bool:
+def _is_saved_dataset(folder: Path) -> bool:
     """Whether `save_to_disk` wrote this folder: one split, or several."""
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
@@ -108,7 +108,7 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
     CausalFTError
         Without the library; for a folder of another kind, splits of other names, no or several columns to choose from.
     """
-    if not is_saved_dataset(folder):
+    if not _is_saved_dataset(folder):
         raise CausalFTError(f"{folder} was not written by save_to_disk of Hugging Face `datasets`")
     places = _split_folders(folder)
     parts: dict[str, tuple[str, int]] = {}
@@ -252,3 +252,20 @@ def _values(data: Any, column: str, folder: Path) -> list[Any]:
             f"{empty[0] + 1}); fill it in or remove the rows"
         )
     return values
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    return place.paths if place.is_folder and _is_saved_dataset(place.path) else None
+
+
+FORMAT = Format(
+    name="huggingface",
+    help="a set that Hugging Face `datasets` saved to disk",
+    sign="a folder with dataset_dict.json, or with state.json and dataset_info.json",
+    order=40,
+    recognise=_recognise,
+    read=lambda place, files, options: read_saved_dataset(files[0], options),
+    options=("path_column", "label_column", "factor_column"),
+    needs="data",
+    source="https://huggingface.co/docs/datasets",
+)

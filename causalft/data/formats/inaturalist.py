@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from causalft.data.class_names import ClassNames
-from causalft.data.containers import open_container
+from causalft.data.containers import FolderContainer, find_files
+from causalft.data.formats import Format, Place
 from causalft.data.labels import encode, is_whole_number, label_text, whole_number
-from causalft.data.layout import split_of_name
-from causalft.data.paths import find_files
-from causalft.data.reading import Reading, ReadOptions, assemble, without_repeats
+from causalft.data.reading import Reading, ReadOptions, assemble, split_of_name, without_repeats
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, parse_json, read_text
 
-__all__ = ["json_files_in", "read_inaturalist"]
+__all__ = ["FORMAT", "read_inaturalist"]
 
 
-def json_files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     """The JSON files of a folder that speak of a split and look like COCO's; empty unless one is for training."""
     named = [path for path in sorted(folder.glob("*.json")) if split_of_name(path.stem)]
     found = [path for path in named if _looks_like_coco(path)]
@@ -66,7 +65,7 @@ def read_inaturalist(paths: Sequence[Path], options: ReadOptions) -> Reading:
         raise CausalFTError(f"cannot tell the splits of {where} apart; call the files train... and val...")
     found = encode(labels, where)
     codes, ids = found.codes, found.ids
-    container = open_container(options.root or paths[0].parent)
+    container = options.root or FolderContainer(paths[0].parent)
     files = find_files(container, files, where)
     keep, repeats = without_repeats(files, codes, ids, part, where)
     member = np.array(part, dtype=np.int8)
@@ -200,3 +199,23 @@ def _looks_like_coco(path: Path) -> bool:
     return start.lstrip().startswith("{") and any(
         f'"{key}"' in start for key in ("images", "annotations", "categories", "licenses", "info")
     )
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    if place.is_folder:
+        return tuple(_files_in(place.path)) or None
+    return place.paths if place.forced or place.path.suffix.lower() == ".json" else None
+
+
+FORMAT = Format(
+    name="inaturalist",
+    help="JSON with images, annotations and categories",
+    sign="ends in .json; a folder with train....json",
+    order=20,
+    recognise=_recognise,
+    read=lambda place, files, options: read_inaturalist(files, options),
+    options=("root",),
+    several="inaturalist",
+    looks_for="train....json",
+    source="Van Horn et al., CVPR 2018; COCO, Lin et al., ECCV 2014",
+)

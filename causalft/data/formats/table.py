@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from causalft.data.containers import open_container
+from causalft.data.containers import FolderContainer, find_files
+from causalft.data.formats import Format, Place
 from causalft.data.labels import encode
-from causalft.data.paths import find_files
 from causalft.data.reading import Reading, ReadOptions, assemble, factor_values, split_rows, without_repeats
 from causalft.errors import CausalFTError, first_few, nearest, short
 from causalft.runs.tables import TABLE_SUFFIXES, Table, read_table
 
-__all__ = ["TABLE_SUFFIXES", "read_image_table"]
+__all__ = ["FORMAT", "read_image_table"]
 
 _DEFAULTS = {"path": "path", "label": "label", "split": "split", "factor": "factor"}
 
@@ -23,7 +23,7 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
 
     Columns are called ``path``, ``label``, ``split`` and ``factor`` unless the options name others; the last two may be
     absent. Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the table
-    (`causalft.data.paths.find_files`). Labels are class names, or numbers that ``options.class_names`` names
+    (`causalft.data.containers.find_files`). Labels are class names, or numbers that ``options.class_names`` names
     (`causalft.data.labels.encode`).
 
     Raises
@@ -40,7 +40,7 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
     table, columns = _columns(path, given)
     written = _paths(table, columns["path"])
     labels = encode(table.values(columns["label"]), str(path))
-    container = open_container(options.root or path.parent)
+    container = options.root or FolderContainer(path.parent)
     files = find_files(container, written, str(path))
     codes, ids = labels.codes, labels.ids
     splits: dict[str, np.ndarray] = {}
@@ -114,3 +114,19 @@ def _paths(table: Table, column: str) -> list[str]:
             "fill it in or remove the rows"
         )
     return paths
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    return place.paths if not place.is_folder and place.path.suffix.lower() in TABLE_SUFFIXES else None
+
+
+FORMAT = Format(
+    name="table",
+    help="a CSV, TSV or Parquet table with columns path and label",
+    sign="ends in " + ", ".join(TABLE_SUFFIXES),
+    order=30,
+    recognise=_recognise,
+    read=lambda place, files, options: read_image_table(files[0], options),
+    options=("root", "path_column", "label_column", "factor_column", "split_column"),
+    reads="file",
+)

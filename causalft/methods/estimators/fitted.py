@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from causalft.data.sources import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from causalft.data.given import given_images
 from causalft.data.groups import balancing_weights
-from causalft.data.sources import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name, pick_device

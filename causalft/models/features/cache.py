@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from causalft.data.sources import ImageSet
+from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.models.features.crops import Crops, n_views, view_cut
 from causalft.models.features.encoder import Cut, batches, stream_crops

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.data.decode import decode
+from causalft.data.decoding import decode
+from causalft.data.image_set import ImageSet
 from causalft.data.images import end_pieces, middle_of_strip
-from causalft.data.sources import ImageSet
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.names import AUGMENTATIONS, TEST_VIEWS, n_views
 

@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.data.decode import decode_threads
-from causalft.data.sources import ImageSet
+from causalft.data.decoding import decode_threads
+from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.models.features.crops import Crops
 from causalft.models.strata.stratum import Stratum
@@ -69,7 +69,7 @@ def stream_crops(
     rows : iterable of int, optional
         Which pictures, in this order, read as they are needed; all by default.
     threads : int, optional
-        :func:`causalft.data.decode.decode_threads` by default.
+        :func:`causalft.data.decoding.decode_threads` by default.
     ahead : int
         Batches that are prepared while the caller works.
     on_error : {"stop", "skip"}

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.data.decode import decode
+from causalft.data.decoding import decode
+from causalft.data.image_set import ImageSet
 from causalft.data.images import middle_of_strip
 from causalft.data.longtail import draw_longtail, profile_counts
-from causalft.data.sources import ImageSet
 from causalft.models.pretraining.photo_zoo import BATCH_SIZE, PhotoMember, PhotoZoo, head_count
 from causalft.models.pretraining.pretrain import PRETRAINING, pretrain_mini, save_mini
 from causalft.models.pretraining.views import apply_view

@@ -15,10 +15,10 @@ from causalft.data.creatures import creatures_longtail
 from causalft.data.groups import imbalance_factor
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import Order, draw_longtail
+from causalft.data.opening import open_images
 from causalft.data.orders import PRIOR_ORDERS, order_against
-from causalft.data.overview import plan_of
-from causalft.data.sources import open_images
 from causalft.data.splits import Splits, cut_splits
+from causalft.data.summary import plan_of
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.tune import encode_zero_shot

@@ -261,7 +261,7 @@ class FitSettings:
         control_members(self, zoo)
         check_strata(self.strata, zoo)
         if self.data != CREATURES:
-            from causalft.data.formats.recognise import find_paths
+            from causalft.data.opening import find_paths
 
             find_paths(self.data)
 
@@ -291,7 +291,7 @@ def data_name(data: str) -> str:
             raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
     if data == CREATURES:
         return data
-    from causalft.data.formats.recognise import absolute_path
+    from causalft.data.opening import absolute_path
 
     return absolute_path(data)
 

@@ -1,33 +1,80 @@
-"""Which files of a folder or zip are images, of which class and split: the ImageFolder convention and its traps."""
+"""A folder of images per class (ImageFolder), perhaps below train/, val/ and test/, and the traps of that rule."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.data.containers import Container, FolderContainer, is_ignored
+from causalft.data.formats import Format
 from causalft.data.images import is_image_name
 from causalft.data.labels import class_order, encode
+from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, factors_from_csv
 from causalft.errors import CausalFTError, first_few, several, short
+from causalft.runs.files import read_text
 
-__all__ = ["SPLIT_NAMES", "Layout", "arrange", "is_ignored", "split_of_name"]
+__all__ = ["FORMAT", "Layout", "arrange", "read_class_folders"]
 
-#: What people call the three splits, in lower case, and what they are called here.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 _SEVERAL_SETS = re.compile(r".+[_-](train|test|val|validation)$", re.IGNORECASE)
-_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "lost+found"})
+
+
+def read_class_folders(container: Container, options: ReadOptions) -> Reading:
+    """Read classes and splits from the names of the files (`arrange`).
+
+    The factor of generated images is taken from the ``metadata.csv`` beside them.
+
+    Raises
+    ------
+    CausalFTError
+        As `arrange`; also for class names that do not match the folders.
+    """
+    files, folders = container.listing()
+    layout = arrange(
+        files,
+        folders,
+        container.location,
+        drop_empty_classes=options.drop_empty_classes,
+        min_classes=options.min_classes,
+    )
+    return assemble(
+        format=container.kind,
+        name=container.name,
+        where=container.location,
+        store=container.store(layout.files),
+        files=layout.files,
+        codes=layout.labels,
+        ids=layout.class_names,
+        options=options,
+        splits=layout.splits,
+        factors=_factors(container, layout),
+        notes=(*container.notes, *layout.notes),
+    )
+
+
+def _factors(container: Container, layout: Layout) -> NDArray[Any] | None:
+    """Look for metadata.csv on top, under the single top folder, and beside a folder (a set among several)."""
+    for top in dict.fromkeys(("", layout.prefix)):
+        table = f"{top}metadata.csv"
+        text = container.text(table)
+        if text is not None:
+            names = [name.removeprefix(top) for name in layout.files]
+            factors = factors_from_csv(text, names, f"{table} in {container.location}")
+            if factors is not None:
+                return factors
+    if isinstance(container, FolderContainer):
+        folder = Path(container.location).resolve()
+        beside = folder.parent / "metadata.csv"
+        if beside.is_file():
+            text = read_text(beside)
+            if f"{folder.name}/" in text:
+                return factors_from_csv(text, [f"{folder.name}/{name}" for name in layout.files], str(beside))
+    return None
 
 
 @dataclass(frozen=True)
@@ -55,30 +102,6 @@ class Layout:
     labels: NDArray[np.int64]
     splits: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-def is_ignored(name: str) -> bool:
-    """Whether a path is hidden or one of the files that operating systems leave behind.
-
-    Examples
-    --------
-    >>> [is_ignored(name) for name in ("__MACOSX/lynx/._1.jpg", "lynx/Thumbs.db", "lynx/1.jpg")]
-    [True, True, False]
-    """
-    return any(part.startswith(".") or part.lower() in _LEFT_BY_SYSTEMS for part in name.split("/"))
-
-
-def split_of_name(stem: str) -> str | None:
-    """The split that the name of a file speaks of; None if it names no split, or two.
-
-    Examples
-    --------
-    >>> [split_of_name(stem) for stem in ("ImageNet_LT_val", "train2018", "Places-LT", "train_val2018")]
-    ['validation', 'train', None, None]
-    """
-    words = re.findall(r"[a-z]+", stem.lower())
-    found = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-    return found.pop() if len(found) == 1 else None
 
 
 def arrange(
@@ -280,3 +303,15 @@ def _notes(other: list[str], outside: list[str]) -> list[str]:
             f"left out {several(outside, 'image', 'images')} outside the class folders: {first_few(outside)}"
         )
     return notes
+
+
+FORMAT = Format(
+    name="folder",
+    help="a folder with one folder of images a class",
+    sign="any other folder",
+    order=90,
+    recognise=lambda place: place.paths if place.is_folder else None,
+    read=lambda place, files, options: read_class_folders(FolderContainer(files[0]), options),
+    reads="folder",
+    source="torchvision's ImageFolder",
+)

@@ -78,7 +78,7 @@ def decode(
         Must give the same shape for every image. It runs in several threads at once.
     progress_label : str
     threads : int, optional
-        One a usable processor by default, at most 8 (:func:`causalft.data.decode.decode_threads`).
+        One a usable processor by default, at most 8 (:func:`causalft.data.decoding.decode_threads`).
     progress : bool, optional
         Show the bar on standard error; by default if that is a terminal.
 

@@ -11,24 +11,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.containers import open_container
+from causalft.data.containers import FolderContainer, find_files
+from causalft.data.formats import Format, Place
 from causalft.data.labels import encode
-from causalft.data.layout import split_of_name
-from causalft.data.paths import find_files
-from causalft.data.reading import Reading, ReadOptions, assemble, without_repeats
+from causalft.data.reading import Reading, ReadOptions, assemble, split_of_name, without_repeats
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, read_text
 
-__all__ = ["LIST_SUFFIXES", "first_image", "list_files_in", "read_lists"]
+__all__ = ["FORMAT", "read_lists"]
 
-LIST_SUFFIXES = (".txt", ".lst", ".list")
+_SUFFIXES = (".txt", ".lst", ".list")
 _SPLIT_LIST = re.compile(
     r"(?:.*[^A-Za-z])?(train|training|val|valid|validation|test|testing)\.(txt|lst|list)", re.I
 )
 _PLACES_LETTER = re.compile(r"([a-z])/(?=\1)")
 
 
-def list_files_in(folder: Path) -> list[Path]:
+def _files_in(folder: Path) -> list[Path]:
     """The list files of a folder, such as ``ImageNet_LT_train.txt``; empty unless one is for training.
 
     Raises
@@ -40,7 +39,7 @@ def list_files_in(folder: Path) -> list[Path]:
         names = sorted(entry.name for entry in os.scandir(folder) if _SPLIT_LIST.fullmatch(entry.name))
     except OSError as error:
         raise CausalFTError(f"cannot read the folder {folder}: {error.strerror}") from None
-    found = [folder / name for name in names if first_image(folder / name) is not None]
+    found = [folder / name for name in names if _first_image(folder / name) is not None]
     splits = [split_of_name(path.stem) for path in found]
     if "train" not in splits:
         return []
@@ -59,7 +58,7 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read one list, or one a split (told apart by ``train``, ``val``, ``test`` in their names).
 
     Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list
-    (`causalft.data.paths.find_files`). Labels
+    (`causalft.data.containers.find_files`). Labels
     are numbers from 0, named by ``options.class_names`` or, where each number has a folder of its own, by the
     folders; or they are the class names themselves.
 
@@ -89,7 +88,7 @@ def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({', '.join(p.name for p in paths)})"
     found = encode(labels, where)
     codes, ids = found.codes, found.ids
-    container = open_container(options.root or paths[0].parent)
+    container = options.root or FolderContainer(paths[0].parent)
     files = find_files(container, files, where)
     keep, notes = without_repeats(files, codes, ids, in_split, where)
     member = np.zeros(len(files), dtype=np.int8)
@@ -159,7 +158,7 @@ def _folder_names(files: list[str], codes: NDArray[np.int64], n: int) -> list[st
     return below
 
 
-def first_image(path: Path) -> str | None:
+def _first_image(path: Path) -> str | None:
     """The path in the first line, if that reads ``path number`` (and not, say, the name of a class)."""
     if not is_regular(path):
         return None
@@ -178,3 +177,32 @@ def _common_name(paths: Sequence[Path]) -> str:
         else paths[0].stem
     )
     return stem or paths[0].resolve().parent.name
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    if not place.is_folder:
+        return place.paths if place.forced or place.path.suffix.lower() in _SUFFIXES else None
+    lists = _files_in(place.path)
+    if not lists or place.forced or place.rooted:
+        return tuple(lists) or None
+    # Class folders may have some other set's lists beside them.
+    beside = (place.path / (_first_image(lists[0]) or "")).exists()
+    return (
+        tuple(lists)
+        if beside or not any(os.path.isdir(entry.path) for entry in os.scandir(place.path))
+        else None
+    )
+
+
+FORMAT = Format(
+    name="list",
+    help="list files with lines `path label`, one or one a split",
+    sign="ends in " + ", ".join(_SUFFIXES) + "; a folder with ..._train.txt",
+    order=10,
+    recognise=_recognise,
+    read=lambda place, files, options: read_lists(files, options),
+    options=("root",),
+    several="list",
+    looks_for="list file such as train.txt",
+    source="ImageNet-LT and Places-LT, Liu et al., CVPR 2019",
+)

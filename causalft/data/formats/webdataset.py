@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from causalft.data.containers import tar_compression, walk_tar
+from causalft.data.containers import SliceStore
+from causalft.data.formats import Format, Place
+from causalft.data.formats.tar import first_members, is_tar, tar_compression, walk_tar
 from causalft.data.images import is_image_name
 from causalft.data.labels import encode, label_text
-from causalft.data.layout import SPLIT_NAMES, split_of_name
-from causalft.data.reading import Reading, ReadOptions, assemble, factor_values
-from causalft.data.stores import SliceStore
+from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, factor_values, split_of_name
 from causalft.errors import CausalFTError, first_few, short
 from causalft.runs.files import is_regular, parse_json
 
-__all__ = ["expand_shards", "read_shards", "sample_key", "shards_in"]
+__all__ = ["FORMAT", "expand_shards", "read_shards"]
 
-LABEL_KINDS = ("cls", "json", "txt")
+_LABEL_KINDS = ("cls", "json", "txt")
 _JSON_LABELS = ("label", "cls", "class", "category")
 _RANGE = re.compile(r"\{([^{},]*?)\.\.([^{},]*?)(?:\.\.([^{},]*?))?\}")
 #: A pattern that stands for more shards is refused before it is expanded.
@@ -29,19 +29,19 @@ MAX_SHARDS = 100_000
 _SAMPLE = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")
 
 
-def sample_key(name: str) -> tuple[str, str] | None:
+def _sample_key(name: str) -> tuple[str, str] | None:
     """Split the name of a member into the key of its sample and its kind, as webdataset does: at the first dot.
 
     Examples
     --------
-    >>> sample_key("train/000123.seg.png"), sample_key("README")
+    >>> _sample_key("train/000123.seg.png"), _sample_key("README")
     (('train/000123', 'seg.png'), None)
     """
     found = _SAMPLE.fullmatch(name)
     return (found[1], found[2].lower()) if found else None
 
 
-def shards_in(folder: Path) -> list[Path]:
+def _shards_in(folder: Path) -> list[Path]:
     """The tars of a folder, or of its train/, val/ and test/; empty if it holds class folders or images beside them."""
     shards: list[Path] = []
     try:
@@ -89,7 +89,7 @@ def expand_shards(pattern: str) -> list[Path]:
     return shards
 
 
-def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Reading:
+def read_shards(shards: Sequence[Path], options: ReadOptions, where: str) -> Reading:
     """Walk the headers of all shards once and give every sample its place.
 
     The label is the text of ``.cls``; without one the value of ``label`` (``cls``, ``class``, ``category``) in
@@ -101,7 +101,6 @@ def read_shards(paths: Sequence[Path], options: ReadOptions, where: str) -> Read
     CausalFTError
         For compressed or damaged shards, samples without a label or with several pictures, a key that stands twice.
     """
-    shards = [shard for path in paths for shard in (shards_in(path) if path.is_dir() else [path])]
     if not shards:
         raise CausalFTError(f"{where} holds no .tar; give a folder of webdataset shards or a pattern")
     place: list[tuple[int, int, int]] = []
@@ -164,7 +163,7 @@ def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str
     picture: tuple[str, int, int] | None = None
     texts: dict[str, bytes] = {}
     for member in walk_tar(shard):
-        split = sample_key(member.name) if member.kind == "file" else None
+        split = _sample_key(member.name) if member.kind == "file" else None
         if split is None:
             continue
         key, kind = split
@@ -183,7 +182,7 @@ def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str
                     f"sample {key} of {shard} holds two pictures ({picture[0]}, {member.name}); keep one"
                 )
             picture = (member.name, member.offset, member.size)
-        elif kind in LABEL_KINDS:
+        elif kind in _LABEL_KINDS:
             texts[kind] = member.read()
     if current is not None and picture is not None:
         yield current, picture, *_label(texts, options, shard, current)
@@ -232,3 +231,33 @@ def _pattern_size(pattern: str) -> int:
 
 def _name(shards: Sequence[Path], where: str) -> str:
     return shards[0].stem if len(shards) == 1 else shards[0].resolve().parent.name or where
+
+
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    if place.is_folder:
+        return tuple(_shards_in(place.path)) or (() if place.forced else None)
+    if place.forced:
+        return place.paths
+    kinds: dict[str, set[str]] = {}
+    for member in first_members(place.path) if is_tar(place.path) else ():
+        split = _sample_key(member.name) if member.kind == "file" else None
+        if split is not None:
+            kinds.setdefault(split[0], set()).add("image" if is_image_name(member.name) else split[1])
+    return (
+        place.paths
+        if any("image" in found and found & set(_LABEL_KINDS) for found in kinds.values())
+        else None
+    )
+
+
+FORMAT = Format(
+    name="webdataset",
+    help="webdataset shards",
+    sign="a tar in which images and labels share their names; a folder of tars",
+    order=60,
+    recognise=_recognise,
+    read=lambda place, files, options: read_shards(files, options, place.written),
+    options=("label_column", "factor_column"),
+    several="webdataset",
+    source="https://github.com/webdataset/webdataset",
+)
