@@ -97,6 +97,49 @@ def test_python_blocks_of_the_readme_import_what_exists():
         exec(line, {})
 
 
+def defined_names(module):
+    """The names at the top level of a module, read without importing it; None if there is no such module."""
+    base = ROOT.joinpath(*module.split("."))
+    path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    if not path.exists():
+        return None
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        for alias in getattr(node, "names", [])
+        if isinstance(alias, ast.alias)
+    }
+    names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {
+        name.id
+        for node in tree.body
+        for name in ast.walk(node)
+        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
+    }
+    # Names that a package imports on first use are the keys of a table.
+    return names | {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def test_modules_and_names_that_the_pages_mention_exist():
+    imports = re.compile(r"from ((?:causalft|synthetic|experiments)[\w.]*) import (?:\()?([\w, ]+)")
+    roles = re.compile(r"\{(?:func|class|data|mod)\}`~?([\w.]+)`")
+    wrong = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        found = {
+            f"{module}.{name.split()[0]}"
+            for module, names in imports.findall(text)
+            for name in names.split(",")
+            if name.strip()
+        } | set(roles.findall(text))
+        for path in found:
+            module, _, name = path.rpartition(".")
+            if defined_names(path) is None and name not in (defined_names(module) or ()):
+                wrong.append(f"{page.name}: {path}")
+    assert not wrong
+
+
 def test_make_targets_of_the_pages_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
