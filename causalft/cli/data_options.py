@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from causalft.cli.options import DATA_GROUP, FILE, TEXT, Number, name_value_pairs, refuse_given
+from causalft.data.tails import ORDERS, PRIOR_ORDERS, PROFILES
 from causalft.runs import limits
-from causalft.runs.limits import PRIOR_ORDERS
 
 __all__ = ["DATA_HELP", "DATA_OPTIONS", "data_options", "refuse_idle_splits", "size_options", "split_options"]
 
@@ -111,14 +111,14 @@ _SPLIT_OPTIONS = (
     ),
     click.option(
         "--profile",
-        type=click.Choice(["exponential", "zipf", "pareto"]),
+        type=click.Choice(list(PROFILES)),
         default="exponential",
         show_default=True,
         help="Shape of the resampled tail.",
     ),
     click.option(
         "--order",
-        type=click.Choice(["random", "class", "size", *PRIOR_ORDERS]),
+        type=click.Choice(list(ORDERS)),
         default="random",
         show_default=True,
         help="Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of "

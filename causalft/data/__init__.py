@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from causalft.data.duplicates import DuplicateReport, duplicate_groups
     from causalft.data.image_set import ImageSet
     from causalft.data.images import fit_square, read_image
-    from causalft.data.longtail import draw_longtail
+    from causalft.data.longtail import Orders, choose_orders, draw_longtail, order_against
     from causalft.data.opening import open_images
-    from causalft.data.orders import Orders, choose_orders, order_against
     from causalft.data.splits import Splits, cut_splits, pool_splits
     from causalft.data.summary import Overview, overview
 
@@ -40,15 +39,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("damaged_images", "decode"), "decoding"),
-    **dict.fromkeys(("DuplicateReport", "duplicate_groups"), "duplicates"),
-    "ImageSet": "image_set",
-    **dict.fromkeys(("fit_square", "read_image"), "images"),
-    **dict.fromkeys(("draw_longtail",), "longtail"),
-    "open_images": "opening",
-    **dict.fromkeys(("Orders", "choose_orders", "order_against"), "orders"),
-    **dict.fromkeys(("Overview", "overview"), "summary"),
-    **dict.fromkeys(("Splits", "cut_splits", "pool_splits"), "splits"),
+    name: module
+    for module, names in {
+        "decoding": ("damaged_images", "decode"),
+        "duplicates": ("DuplicateReport", "duplicate_groups"),
+        "image_set": ("ImageSet",),
+        "images": ("fit_square", "read_image"),
+        "longtail": ("Orders", "choose_orders", "draw_longtail", "order_against"),
+        "opening": ("open_images",),
+        "splits": ("Splits", "cut_splits", "pool_splits"),
+        "summary": ("Overview", "overview"),
+    }.items()
+    for name in names
 }
 
 

@@ -105,7 +105,7 @@ def cut_splits(
         See `causalft.data.longtail.profile_counts`; every class keeps at least one image.
     order : "random", "class", "size", "consistency", "reverse", "balance", or a sequence, head first
         "class" takes the order of ``class_names``, "size" the largest class first; the next three stand against
-        ``prior`` (`causalft.data.orders.order_against`). A sequence holds class names or numbers.
+        ``prior`` (`causalft.data.longtail.order_against`). A sequence holds class names or numbers.
     prior : (K,) array, optional
         A label prior, such as the estimated one of a pre-training, by class.
     drop_empty_classes : bool

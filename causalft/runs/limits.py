@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from causalft.errors import CausalFTError
 
-__all__ = ["CREATURES", "Limits", "PRIOR_ORDERS", "check_device", "check_text", "shown", "torch_seed", "words_of_seed"]
+__all__ = ["CREATURES", "Limits", "check_device", "check_text", "shown", "torch_seed", "words_of_seed"]
 
 
 _SHOWN = 60  # characters of a wrong value that a message repeats
@@ -241,6 +241,3 @@ def words_of_seed(number: int) -> int | list[int]:
 
 CREATURES = "creatures-lt"
 """The built-in set (:mod:`causalft.data.creatures`)."""
-
-PRIOR_ORDERS = ("consistency", "reverse", "balance")
-"""How a downstream order can stand to a label prior (Chen et al., ICML 2025, Fig. 7)."""

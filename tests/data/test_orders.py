@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from causalft.data.orders import choose_orders, spearman
+from causalft.data.longtail import choose_orders, spearman
 from causalft.errors import CausalFTError
 
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from causalft.data.orders import spearman
+from causalft.data.longtail import spearman
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import read_json

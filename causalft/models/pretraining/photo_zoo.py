@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from causalft.data.decoding import decode
 from causalft.data.duplicates import pixels_digest
 from causalft.data.image_set import ImageSet
-from causalft.data.longtail import draw_longtail, largest_head, profile_counts
-from causalft.data.orders import choose_orders
+from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
 from causalft.data.split_sizes import AUTO
 from causalft.data.splits import Splits, pool_splits
 from causalft.errors import CausalFTError

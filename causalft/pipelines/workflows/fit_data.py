@@ -14,11 +14,11 @@ from causalft.data.creatures import NAME as CREATURES
 from causalft.data.creatures import creatures_longtail
 from causalft.data.groups import imbalance_factor
 from causalft.data.image_set import ImageSet
-from causalft.data.longtail import Order, draw_longtail
+from causalft.data.longtail import Order, draw_longtail, order_against
 from causalft.data.opening import open_images
-from causalft.data.orders import PRIOR_ORDERS, order_against
 from causalft.data.splits import Splits, cut_splits
 from causalft.data.summary import plan_of
+from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.tune import encode_zero_shot
@@ -42,7 +42,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     Parameters
     ----------
     settings : FitSettings
-        With an ``order`` of :data:`causalft.data.orders.PRIOR_ORDERS` and an ``imbalance_factor``.
+        With an ``order`` of :data:`causalft.data.tails.PRIOR_ORDERS` and an ``imbalance_factor``.
     splits : Splits
         The whole training part, validation and test.
     seed : int

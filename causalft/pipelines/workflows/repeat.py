@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from causalft.data.tails import PRIOR_ORDERS
 from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.pipelines.workflows.settings import FitSettings
-from causalft.runs.limits import PRIOR_ORDERS
 
 __all__ = ["fit_command"]
 
