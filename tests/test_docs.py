@@ -13,12 +13,16 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from causalft.cli import VERBS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES += [
+    page for folder in ("tutorials", "extend") for page in sorted((ROOT / "docs" / folder).glob("*.md"))
+]
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 
 
 def shell_lines(text):
@@ -161,7 +165,7 @@ def test_every_page_is_in_the_table_of_contents():
     listed = set(re.findall(r"^([a-z][\w/-]*)$", index, flags=re.MULTILINE))
     pages = {
         str(page.relative_to(ROOT / "docs").with_suffix(""))
-        for folder in ("", "tutorials", "api")
+        for folder in ("", "tutorials", "extend", "api")
         for page in (ROOT / "docs" / folder).glob("*.md")
     } - {"index"}
     assert pages == listed
@@ -272,3 +276,14 @@ def test_no_page_names_a_placeholder_for_the_repository():
             r"\bgit clone\b|\bREPOSITORY\b|your-org|<(URL|url|repo\w*)>|example\.(com|org)", text
         )
         assert found is None, f"{path.name}: {found[0] if found else ''}"
+
+
+def test_hooks_and_hosted_checks_run_what_ci_runs():
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    [hooks] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert hooks["repo"] == "local"
+    for hook in hooks["hooks"]:
+        command = hook["entry"].removesuffix(" --force-exclude")
+        assert re.search(rf"^step \w+ {re.escape(command)}( |$)", ci, flags=re.MULTILINE), command
+    hosted = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    assert [step["run"] for step in hosted["jobs"]["check"]["steps"] if "run" in step] == [".ci/run"]
