@@ -5,35 +5,40 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["ROOT", "cycle", "draw", "essential", "floors", "imports", "room_of", "rooms_imports"]
+__all__ = [
+    "ROOT",
+    "cycle",
+    "derived_floors",
+    "draw",
+    "essential",
+    "floors",
+    "folders",
+    "folders_imports",
+    "imports",
+    "purposes",
+    "room_of",
+    "rooms_imports",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("causalft", "synthetic", "experiments")
-
-# Where a room stands on its floor, chosen so that no arrow passes behind a room; a new room stands at the right end.
-COLUMNS = {
-    "causalft.cli": -0.8,
-    "experiments": 0.8,
-    "causalft.pipelines": 0.0,
-    "causalft.analysis": 0.6,
-    "causalft.methods": -0.4,
-    "causalft.models": 0.2,
-    "causalft.data": -0.8,
-    "synthetic": 0.4,
-    "causalft.report": 1.6,
-    "causalft.scm": 0.2,
-    "causalft.runs": 1.2,
-    "causalft.errors": -0.9,
-    "causalft.version": 2.2,
-}
 
 
 def floors(page: Path = ROOT / "docs" / "architecture.md") -> dict[str, int]:
     """Return room -> floor, from the rows ``| floor | `room` | ... |`` of the table."""
     rows = re.findall(r"^\| (\d+) \| `([\w.]+)` \|", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {room: int(floor) for floor, room in rows}
+
+
+def purposes(page: Path = ROOT / "docs" / "architecture.md") -> dict[str, str]:
+    """Return room -> what lives there, up to the first colon, comma or semicolon in the table."""
+    rows = re.findall(
+        r"^\| \d+ \| `([\w.]+)` \| ([^:;,|]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    return {room: words.strip() for room, words in rows}
 
 
 def _module_name(path: Path, root: Path) -> str:
@@ -134,78 +139,127 @@ def essential(arrows: set[tuple[str, str]]) -> set[tuple[str, str]]:
     }
 
 
-def draw(target: Path) -> Path:
-    """Draw the rooms on their floors and the arrows between them to ``target`` (SVG)."""
-    from matplotlib.figure import Figure
-    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+def derived_floors(arrows: set[tuple[str, str]], rooms: Iterable[str]) -> dict[str, int]:
+    """Return room -> floor as the imports make it: one above the highest floor that it imports, else 0."""
+    targets: dict[str, set[str]] = {room: set() for room in rooms}
+    for start, end in arrows:
+        targets[start].add(end)
+    found: dict[str, int] = {}
 
-    rooms = floors()
-    arrows = essential({pair for pair in rooms_imports(imports(), rooms) if pair[1] != "causalft.errors"})
+    def floor(room: str) -> int:
+        if room not in found:
+            found[room] = 1 + max(map(floor, targets[room]), default=-1)
+        return found[room]
+
+    return {room: floor(room) for room in targets}
+
+
+def folders(room: str, modules: Iterable[str]) -> list[str]:
+    """Return the folders of a room: the packages directly in it."""
+    path = ROOT.joinpath(*room.split("."))
+    inside = [module for module in modules if module.rpartition(".")[0] == room]
+    return [module.rpartition(".")[2] for module in inside if (path / module.rpartition(".")[2]).is_dir()]
+
+
+def folders_imports(modules: dict[str, set[str]], rooms: Iterable[str]) -> dict[str, set[str]]:
+    """Return folder -> folders of the same room that it imports."""
+    homes = [f"{room}.{folder}" for room in rooms for folder in folders(room, modules)]
+    found: dict[str, set[str]] = {home: set() for home in homes}
+    for module, names in modules.items():
+        home = room_of(module, dict.fromkeys(homes, 0))
+        for name in names:
+            other = room_of(name, dict.fromkeys(homes, 0))
+            if home and other and home != other and home.rpartition(".")[0] == other.rpartition(".")[0]:
+                found[home].add(other)
+    return found
+
+
+# Okabe-Ito: text and outline of a floor, from the ground up, again from the start where there are more floors.
+COLOURS = ("#444444", "#0072b2", "#00795a", "#b07a00", "#a34d80", "#b04a00")
+_WIDTH, _HEIGHT, _STEP, _GAP = 9.0, 0.62, 0.95, 0.25
+
+
+def draw(target: Path) -> Path:
+    """Draw the rooms on their floors, their folders, and the arrows that no longer chain implies, to ``target``.
+
+    Arrows to ``causalft.errors`` are left out.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch
+    from matplotlib.path import Path as Curve
+
+    rooms, modules, captions = floors(), imports(), purposes()
+    arrows = essential({pair for pair in rooms_imports(modules, rooms) if pair[1] != "causalft.errors"})
     rows: dict[int, list[str]] = defaultdict(list)
     for room, floor in rooms.items():
         rows[floor].append(room)
-    # Okabe-Ito, one colour a floor
-    colours = ["#000000", "#666666", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#E69F00"]
-    figure = Figure(figsize=(11, 8.6), facecolor="white")
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
-    place: dict[str, tuple[float, float]] = {}
-    half_width, half_height, step = 0.93, 0.2, 1.35
+    box: dict[str, tuple[float, float, float]] = {}  # left, right, y of the middle
     for floor, names in rows.items():
-        for room in names:
-            right_end = max([COLUMNS[other] for other in names if other in COLUMNS], default=-1.9)
-            place[room] = (2.6 * COLUMNS.get(room, right_end + 1.0), floor * step)
-    for start, end in sorted(arrows):
-        (x0, y0), (x1, y1) = place[start], place[end]
-        level = abs(y0 - y1) < 1e-9
-        tail = (x0, y0 - half_height) if not level else (x0 + (half_width if x1 > x0 else -half_width), y0)
-        head = (x1, y1 + half_height) if not level else (x1 + (half_width if x0 > x1 else -half_width), y1)
-        neighbours = level and abs(x0 - x1) < 8
-        bend = 0.0 if neighbours or not level else 0.35
-        axes.add_patch(
-            FancyArrowPatch(
-                tail,
-                head,
-                arrowstyle="-|>",
-                mutation_scale=9,
-                linewidth=0.9,
-                alpha=0.75,
-                color=colours[rooms[start] % len(colours)],
-                connectionstyle=f"arc3,rad={bend}",
-                shrinkA=0,
-                shrinkB=1,
-            )
-        )
-    for room, (x, y) in place.items():
+        width = (_WIDTH - _GAP * (len(names) - 1)) / len(names)
+        for index, room in enumerate(names):
+            left = index * (width + _GAP)
+            box[room] = (left, left + width, floor * _STEP)
+    top = max(rows) * _STEP
+    long = [pair for pair in sorted(arrows) if rooms[pair[0]] - rooms[pair[1]] > 1]
+    margin = 0.35 + 0.3 * len(long)
+    figure = Figure(figsize=(_WIDTH + 0.9 + margin, top + 1.0), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    for room, (left, right, y) in box.items():
+        colour = COLOURS[rooms[room] % len(COLOURS)]
         axes.add_patch(
             FancyBboxPatch(
-                (x - half_width, y - half_height),
-                2 * half_width,
-                2 * half_height,
-                boxstyle="round,pad=0.02",
-                facecolor="white",
-                edgecolor=colours[rooms[room] % len(colours)],
-                linewidth=1.6,
-                zorder=3,
+                (left, y - _HEIGHT / 2),
+                right - left,
+                _HEIGHT,
+                boxstyle="round,pad=0,rounding_size=0.12",
+                facecolor=matplotlib.colors.to_rgba(colour, 0.1),
+                edgecolor=colour,
+                linewidth=1.4,
             )
         )
-        axes.text(x, y, room, ha="center", va="center", fontsize=9.5, zorder=4)
-    left = min(x for x, _ in place.values()) - half_width - 1.1
-    right = max(x for x, _ in place.values()) + half_width + 0.1
+        axes.text(left + 0.2, y, room, va="center", fontsize=12, weight="bold", color=colour)
+        inside, place = sorted(folders(room, modules)), left + 2.75
+        if len(inside) < 2:
+            axes.text(left + 2.0, y, captions[room], va="center", fontsize=10.5, color="#444444")
+            place = left + 2.2 + 0.085 * len(captions[room])
+        for folder in inside:
+            width = 0.3 + 0.1 * len(folder)
+            axes.add_patch(
+                FancyBboxPatch(
+                    (place, y - 0.17),
+                    width,
+                    0.34,
+                    boxstyle="round,pad=0,rounding_size=0.08",
+                    facecolor="white",
+                    edgecolor=colour,
+                    linewidth=0.7,
+                )
+            )
+            axes.text(place + width / 2, y, folder, ha="center", va="center", fontsize=10, color="#222222")
+            place += width + 0.12
+    arrow = {"arrowstyle": "-|>", "mutation_scale": 12, "linewidth": 1.2, "color": "#444444", "shrinkA": 0}
+    for start, end in sorted(arrows - set(long)):
+        (left, right, y), (other_left, other_right, below) = box[start], box[end]
+        x = (max(left, other_left) + min(right, other_right)) / 2
+        tail, head = (x, y - _HEIGHT / 2), (x, below + _HEIGHT / 2)
+        axes.add_patch(FancyArrowPatch(tail, head, shrinkB=0, **arrow))
+    # A longer arrow goes down at the right, each on a line of its own.
+    for index, (start, end) in enumerate(sorted(long, key=lambda pair: rooms[pair[0]] - rooms[pair[1]])):
+        (_, right, y), (_, other_right, below) = box[start], box[end]
+        x, bend = _WIDTH + 0.35 + 0.3 * index, 0.15
+        points = [(right, y), (x - bend, y), (x, y), (x, y - bend), (x, below + bend), (x, below)]
+        points += [(x - bend, below), (other_right + 0.1, below)]
+        kinds = [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO, Curve.CURVE3]
+        kinds += [Curve.CURVE3, Curve.LINETO]
+        axes.add_patch(PathPatch(Curve(points, kinds), fill=False, edgecolor="#444444", linewidth=1.2))
+        axes.add_patch(FancyArrowPatch((other_right + 0.2, below), (other_right, below), shrinkB=0, **arrow))
     for floor in rows:
-        axes.text(
-            left + 0.05,
-            floor * step,
-            f"floor {floor}",
-            ha="left",
-            va="center",
-            fontsize=9,
-            color="#444444",
-        )
-    axes.set_xlim(left, right)
-    axes.set_ylim(-0.45, max(rows) * step + 0.45)
+        axes.text(-0.25, floor * _STEP, str(floor), ha="right", va="center", fontsize=11, color="#555555")
+    axes.set(xlim=(-0.7, _WIDTH + 0.2 + margin), ylim=(-0.5, top + 0.5), aspect="equal")
     axes.set_axis_off()
     target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(
-        target, format=target.suffix.lstrip("."), metadata={"Date": None} if target.suffix == ".svg" else None
-    )
+    kind = target.suffix.lstrip(".")
+    with matplotlib.rc_context({"svg.hashsalt": "house", "svg.fonttype": "path"}):
+        figure.savefig(target, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return target

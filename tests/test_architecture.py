@@ -37,9 +37,17 @@ def test_the_plan_and_the_code_name_the_same_rooms():
     assert not empty, f"rooms drawn without code: {empty}"
 
 
-def test_no_import_goes_up():
-    upward = [lines for (start, end), lines in ARROWS.items() if ROOMS[end] > ROOMS[start]]
-    assert not upward, f"imports that go up: {upward}"
+def test_imports_go_down():
+    upward = [lines for (start, end), lines in ARROWS.items() if ROOMS[end] >= ROOMS[start]]
+    assert not upward, f"imports that go up, or to a room on the same floor: {upward}"
+
+
+def test_a_floor_is_one_above_the_highest_that_the_room_imports():
+    assert house.derived_floors(set(ARROWS), ROOMS) == ROOMS, "write these floors into docs/architecture.md"
+
+
+def test_few_arrows_join_the_rooms():
+    assert len(ARROWS) <= 70
 
 
 def test_no_cycle_between_rooms_or_modules():
