@@ -85,6 +85,7 @@ def analyse(
     from causalft.analysis.diagnosis.parameter_imbalance import gap_vectors, group_vectors, off_gap
     from causalft.data.groups import GROUPS, data_groups
     from causalft.methods.estimators.fusion import fuse
+    from causalft.models.strata.member_name import MemberName
 
     n_classes = len(class_counts)
     subsets = [(f, s) for f, names in FAMILIES.items() for m in (1, 2, 3) for s in combinations(names, m)]
@@ -100,7 +101,7 @@ def analyse(
         for m in (1, 2, 3)
     }
     # A subset is judged on the groups of its members' own priors; seeds of clip all have clip's.
-    owned = [sorted({STRATA.index(name.split("@")[0]) for name in s}) for _, s in subsets]
+    owned = [sorted({STRATA.index(MemberName.parse(name).stratum) for name in s}) for _, s in subsets]
 
     def statistics(class_acc: np.ndarray) -> dict[str, np.ndarray]:
         a = np.nan_to_num(class_acc)

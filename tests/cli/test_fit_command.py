@@ -544,8 +544,10 @@ def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, m
             return ["clip", "openclip", "metaclip", *in_the_zoo]
 
     found, found_kind = control_members(fitting.FitSettings(control="seeds"), Zoo())
-    assert ([name for name, _ in found], found_kind) == (members, kind)
-    assert all((offset is not None) == ("#" in name) for name, offset in found)
+    assert ([str(member) for member in found], found_kind) == (members, kind)
+    seeds = [member.tuning_seed(5) for member in found]
+    assert seeds == ([5, 5, 5] if kind == "pre-training" else [5, 1005, 2005])
+    assert {member.weights for member in found} <= set(Zoo().names())
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, pictures, tiny_zoo):

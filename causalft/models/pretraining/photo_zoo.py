@@ -24,6 +24,7 @@ from causalft.errors import CausalFTError
 from causalft.models.pretraining.pretrain import PretrainingLoss
 from causalft.models.pretraining.views import find_view
 from causalft.models.strata.leakage import MANIFEST
+from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.mini import MiniConfig
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path, read_json, write_json
@@ -188,7 +189,7 @@ def plan_photo_zoo(
         epochs = _default_epochs(pool_counts, [member.order for member in members], *form)
     first = members[0]
     members += [
-        replace(first, name=f"{first.name}@{extra}", seed=first.seed + extra)
+        replace(first, name=str(MemberName(first.name, extra)), seed=first.seed + extra)
         for extra in range(1, n_control_seeds + 1)
     ]
     return PhotoZoo(

@@ -120,7 +120,7 @@ def _run_fit(
         say(f"control  {describe_control(control, control_kind)}")
 
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
-    controls: dict[str, list[MemberPrediction]] = {name: [] for name, _ in control}
+    controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
     earlier = 0.0  # seconds of what an interrupted call has finished
     for number in range(settings.n_seeds):
         seed = settings.seed + number
@@ -150,19 +150,16 @@ def _run_fit(
                 say(
                     f"note     the label prior of {name} did not converge; give more validation images a class"
                 )
-        for name, control_tuning_seed in control:
-            if control_tuning_seed is None and name in model.predictions_:
+        for member in control:
+            name = str(member)
+            if name in model.predictions_:
                 controls[name].append(model.predictions_[name])
                 continue
-            backbone = name.split("#")[0]
-            extra = (
-                tuning if control_tuning_seed is None else replace(tuning, seed=seed + control_tuning_seed)
-            )
             prediction, _ = fit_member(
                 splits_now,
-                backbone,
+                member.weights,
                 zoo,
-                extra,
+                replace(tuning, seed=member.tuning_seed(seed)),
                 learning_rates=settings.learning_rates,
                 gla=settings.gla,
                 device=settings.device,

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
+from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.models.tuning.names import HEADS, optimum_of
 from causalft.runs import limits
@@ -42,12 +43,11 @@ class ControlSettings(Protocol):
     def strata(self) -> Sequence[str]: ...
 
 
-def control_members(settings: ControlSettings, zoo: Zoo) -> tuple[list[tuple[str, int | None]], str | None]:
-    """Members of the one-prior control, and what their seeds seed: "pre-training" or "tuning", never both.
+def control_members(settings: ControlSettings, zoo: Zoo) -> tuple[list[MemberName], str | None]:
+    """Members of the one-prior control, and what differs between them: "pre-training" or "tuning", never both.
 
-    A member is (name, offset of the tuning seed, or None for a pre-training of its own). Where the zoo has enough
-    further pre-trainings of the model (``clip@1``, ``clip@2``), these are used; otherwise the same weights are tuned
-    again with other seeds (``clip#1``, ``clip#2``).
+    Where the zoo has enough further pre-trainings of the model (``clip@1``, ``clip@2``), these are used; otherwise the
+    same weights are tuned again with other seeds (``clip#1``, ``clip#2``).
     """
     if settings.control == "none":
         return [], None
@@ -58,17 +58,18 @@ def control_members(settings: ControlSettings, zoo: Zoo) -> tuple[list[tuple[str
     base = settings.control_of or settings.strata[0]
     if base not in settings.strata:
         raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
-    numbers = range(1, len(settings.strata))
+    first, numbers = MemberName.parse(base), range(len(settings.strata))
     known = set(zoo.names())
-    if all(f"{base}@{number}" in known for number in numbers):
-        return [(base, None), *((f"{base}@{number}", None) for number in numbers)], "pre-training"
-    return [(base, None), *((f"{base}#{number}", 1000 * number) for number in numbers)], "tuning"
+    pretrained = [MemberName(base, number) for number in numbers]
+    if all(str(member) in known for member in pretrained[1:]):
+        return pretrained, "pre-training"
+    return [replace(first, tuning=number) for number in numbers], "tuning"
 
 
-def describe_control(control: list[tuple[str, int | None]], kind: str | None) -> str:
+def describe_control(control: Sequence[MemberName], kind: str | None) -> str:
     """The members of the control and what their seeds mean."""
-    (base, _), *others = control
-    names = ", ".join(name for name, _ in others)
+    base, *others = control
+    names = ", ".join(map(str, others))
     if kind == "pre-training":
         return f"seeds of pre-training: {base} with {names}"
     return f"seeds of tuning: {base} with {names}, the same weights tuned again (a weaker control)"
@@ -87,14 +88,14 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
         raise CausalFTError(
             f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make.format(seeds=2)}"
         )
-    names = zoo.names()
-    strata = tuple(name for name in names if "@" not in name)
+    names = [MemberName.parse(name) for name in zoo.names()]
+    strata = tuple(name.stratum for name in names if not name.pretraining)
     if len(strata) < 2:
         raise CausalFTError(
             f"{folder} has 1 stratum, and fusing needs 2 or more; make another: {make.format(seeds=2)}"
         )
     for base in strata:
-        control = [name for name in names if name.split("@")[0] == base]
+        control = [str(name) for name in names if name.stratum == base]
         if len(control) >= len(strata):
             return strata, tuple(control[: len(strata)])
     raise CausalFTError(

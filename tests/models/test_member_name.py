@@ -1,0 +1,20 @@
+"""Member names: what is written is read back, and anything else is a stratum."""
+
+from __future__ import annotations
+
+import pytest
+
+from causalft.models.strata.member_name import MemberName
+
+
+@pytest.mark.parametrize("pretraining", [0, 1, 12])
+@pytest.mark.parametrize("tuning", [0, 3])
+@pytest.mark.parametrize("stratum", ["clip", "ViT-L-14/openai", "clip-openclip-prior"])
+def test_parse_reads_what_str_writes(stratum, pretraining, tuning):
+    name = MemberName(stratum, pretraining, tuning)
+    assert MemberName.parse(str(name)) == name
+
+
+@pytest.mark.parametrize("text", ["clip@", "clip@0", "clip@x", "clip#01", "@1", "#"])
+def test_any_other_text_is_a_stratum_and_kept(text):
+    assert MemberName.parse(text) == MemberName(text) and str(MemberName.parse(text)) == text
