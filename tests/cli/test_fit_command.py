@@ -13,12 +13,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-import causalft.pipelines.workflows as fitting
+import causalft.pipelines.workflows.fit as fit_workflow
 from causalft.data.opening import open_images
 from causalft.methods.adaptation import member as members
 from causalft.methods.estimators import strata
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.pipelines.workflows.settings import control_members
+from causalft.pipelines.workflows import outcome
+from causalft.pipelines.workflows.settings import FitSettings, control_members
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 
@@ -373,7 +374,7 @@ def took_an_hour(path):
 
 def test_an_occupied_folder_is_noticed_before_any_data_is_read(tmp_path, command, monkeypatch):
     (tmp_path / "photo.png").write_bytes(b"x")
-    monkeypatch.setattr(fitting.run, "load_splits", lambda *_: pytest.fail("data was read"))
+    monkeypatch.setattr(fit_workflow, "load_splits", lambda *_: pytest.fail("data was read"))
     assert "is not empty and is not a run" in said(run(*command, "--out", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
@@ -458,15 +459,15 @@ def test_paths_in_a_run_are_absolute(tmp_path, tiny_zoo, photos, monkeypatch):
         seen.update(weights)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting.settings, "open_zoo", remember)
+    monkeypatch.setattr("causalft.pipelines.workflows.settings.open_zoo", remember)
     with pytest.raises(KeyboardInterrupt):
-        fitting.run_fit(fitting.FitSettings(data="photos", weights=weights), tmp_path / "run")
+        fit_workflow.run_fit(FitSettings(data="photos", weights=weights), tmp_path / "run")
     assert seen == {"clip": str(photos.parent / "some" / "file.safetensors")}
 
 
 def test_settings_survive_the_config(fitted):
     config = Run.open(fitted[0]).config
-    settings = fitting.FitSettings.from_config(config)
+    settings = FitSettings.from_config(config)
     assert settings.strata == ("clip", "openclip") and settings.control == "seeds"
     assert settings.tuning.lr == 0.01 and settings.imbalance_factor == 4.0
 
@@ -502,8 +503,8 @@ def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos, monkeypa
         given.update(options)
         return diagnose(*arguments, **options)
 
-    diagnose = fitting.outcome.diagnose
-    monkeypatch.setattr(fitting.outcome, "diagnose", remember)
+    diagnose = outcome.diagnose
+    monkeypatch.setattr(outcome, "diagnose", remember)
     result = run(*command, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -543,7 +544,7 @@ def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, m
         def names(self):
             return ["clip", "openclip", "metaclip", *in_the_zoo]
 
-    found, found_kind = control_members(fitting.FitSettings(control="seeds"), Zoo())
+    found, found_kind = control_members(FitSettings(control="seeds"), Zoo())
     assert ([str(member) for member in found], found_kind) == (members, kind)
     seeds = [member.tuning_seed(5) for member in found]
     assert seeds == ([5, 5, 5] if kind == "pre-training" else [5, 1005, 2005])
