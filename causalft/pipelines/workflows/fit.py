@@ -148,7 +148,7 @@ def _run_fit(
                 say(f"note     {name} has no text tower: {prediction.anchors} stand in for captions")
             if not prediction.prior.converged:
                 say(
-                    f"note     the label prior of {name} did not converge; give more validation images a class"
+                    f"note     the label prior of {name} did not converge; give more validation images per class"
                 )
         for member in control:
             name = str(member)

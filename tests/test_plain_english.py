@@ -1,0 +1,83 @@
+"""The project's words are plain English: phrases that no engineer of the field would use are kept out."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+UNIT = r"an? (?:class|cell|line|seed|stratum|image|picture|row|table|prior|epoch)\b"
+
+PHRASES = {
+    rf"\b(?:an?|one) (?:\w+ ){{0,3}}?(?:name|row|line|folder|seed|temperature|vector|file) {UNIT}": "one X per Y",
+    rf"\b(?:images|pictures|rows|lines|seeds|samples|shots|features|numbers) {UNIT}": "X per Y",
+    r"\bwithout a word\b": "by default",
+    r"\bthat (?:is|are) none\b": "unknown X",
+    r"\ba (?:key|name|word) that is none\b": "an unknown X",
+    r"\bthat are too many\b": "above this many",
+    r"\bshall not be\b": "negative prompt",
+    r"\bas (?:they|it) comes? if\b": "empirical, if ...",
+    r"\b[Tt]he same kinds or\b": "same formats",
+    r"\bis said(?:,| and)": "is reported",
+    r"\b(?:and|is) made (?:again|anew)\b": "is recomputed",
+    r"\bfrom before there was\b": "older",
+    r"\bthat stands? in\b": "in",
+    r"\buntouched model\b": "zero-shot model",
+    r"\bhas no say\b": "has no effect",
+    r"\bnot there (?:where|with)\b": "absent",
+}
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "bench" / "README.md"]
+DOCUMENTS += sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+HELP = sorted((ROOT / "tests" / "golden" / "help").glob("*.txt"))
+TO_COME = ["causalft", "synthetic", "experiments", "tests", "bench"]
+"""Rooms whose strings, comments and test names are not held to it yet, and with them the help texts."""
+
+
+def words_of(path: Path) -> str:
+    """Everything in a Python file that a person reads: strings, comments, names of tests."""
+    text = path.read_text(encoding="utf-8")
+    found = [
+        node.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    found += [token.string for token in tokens if token.type == tokenize.COMMENT]
+    found += [name.replace("_", " ") for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)]
+    return "\n".join(found)
+
+
+def dialect(text: str) -> list[str]:
+    """The phrases of ``text`` that are not plain English, each with what to write."""
+    plain = " ".join(text.split())
+    return [
+        f"{match[0]!r}: write {better!r}"
+        for pattern, better in PHRASES.items()
+        for match in re.finditer(pattern, plain)
+    ]
+
+
+def test_dialect_is_found_and_plain_english_is_not():
+    assert len(dialect("One line an image; a key that is none; 20 images a class.")) == 3
+    assert not dialect("One line per image. Put the images into a class folder. Unknown keys are refused.")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_are_plain_english(path):
+    found = dialect(path.read_text(encoding="utf-8"))
+    assert not found
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_say_image_or_figure(path):
+    """Not picture: the word stays in code, where it names an option or an argument."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"\bpictures?\b", re.sub(r"`[^`]*`", "", text), re.IGNORECASE)
+    assert not found
