@@ -1,4 +1,9 @@
-"""Cut a set of images into splits that share no picture."""
+"""Cut a set of images into splits that share no image, and how many images of each class go to each.
+
+A share (``"auto"``) keeps the shape of the tail: a fifth of a class goes to test and a tenth to validation, rounded and
+capped, and training keeps at least one image. Classes of 1 or 2 images are for training only; from 3 on one image is
+tested, from 4 on one is for validation.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +17,18 @@ from causalft.data.duplicates import DuplicateReport, duplicate_groups
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import Order, by_class, class_order, tail_rows, usable
-from causalft.data.split_sizes import AUTO, FIT_CAPS, POOL_CAPS, check_size, choose_sizes, sizes_that_work
 from causalft.errors import CausalFTError
+from causalft.runs.limits import AUTO
 from causalft.runs.notebook import ShownAsTable
 
-__all__ = ["Splits", "cut_splits", "pool_splits"]
+__all__ = ["Splits", "choose_sizes", "cut_splits", "pool_splits"]
+
+# Most test and validation images of a class that a share takes.
+_FIT_CAPS = (50, 10)
+_POOL_CAPS = (1000, 50)
+
+_TEST_PART, _VALIDATION_PART = 5, 10  # a fifth and a tenth
+_FIRST_VALIDATED = 4  # images of the smallest class with one for validation
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,13 +40,13 @@ class Splits(ShownAsTable):
     train, validation, test : ImageSet
         All with the same class names.
     indices : dict of str to array of int64
-        The same parts as row numbers of the set that was cut (after empty classes were dropped).
+        Row numbers of each part in the set that was cut, after empty classes were dropped.
     order : tuple of str or None
         Class names, head first, if the training part was drawn to a long tail.
     duplicates : DuplicateReport or None
-        What was found among all images; None if nobody looked.
+        Duplicates among all images; None if not searched.
     notes : tuple of str
-        What was left out, in sentences.
+        Sentences about what was left out.
     """
 
     train: ImageSet
@@ -78,46 +90,42 @@ def cut_splits(
     drop_empty_classes: bool = False,
     duplicates: str | DuplicateReport | None = "bytes",
 ) -> Splits:
-    """Cut a test and a validation split, then leave the rest, or draw it to a long tail.
+    """Cut test and validation splits; the rest is for training, as it is or drawn to a long tail.
 
-    By default a share of each class is cut, so that a long-tailed set can be split at all and its training part keeps
-    the tail: a fifth for test (50 images at most) and a tenth for validation (10 at most), rounded. Small classes may
-    have no image there; every class keeps one or more for training. With numbers the splits are balanced.
+    By default a share of each class is cut: a fifth for test (at most 50 images) and a tenth for validation (at most
+    10). Every class keeps at least one training image. Fixed numbers give balanced splits.
 
-    The test split depends on the seed, ``n_test`` and ``duplicates`` alone, so runs with other imbalance factors share
-    it; with the same ``n_max``, a draw with a larger factor is a part of one with a smaller. Splits that the folder
-    brought (`ImageSet.splits`) are kept whole instead of being cut. No group of duplicates stands on two sides: images
-    with a duplicate are never cut for test or validation, and where the folder brought a split, the training images
-    that repeat one of its pictures are left out and named in ``notes``.
+    The test split depends only on the seed, ``n_test`` and ``duplicates``, so runs with different imbalance factors
+    share it. With the same ``n_max``, a draw with a larger factor is a subset of one with a smaller. Existing splits
+    (`ImageSet.splits`) are kept whole. Duplicates never cross splits: images with a duplicate are not cut for test or
+    validation, and training images that repeat an image of an existing split are left out and reported in ``notes``.
 
     Parameters
     ----------
     images : ImageSet
     n_validation, n_test : int or "auto"
-        Images of each class, or a share of each (`causalft.data.split_sizes`); not used for a split that the
-        folder brought.
+        Images of each class, or a share of each; ignored for existing splits.
     seed : int
     imbalance_factor : float, optional
-        Largest over smallest training class; None keeps all that is left.
+        Largest over smallest training class; None keeps every remaining image.
     n_max : int, optional
-        Images in the head class; by default as many as all classes can serve.
-    profile : {"exponential", "zipf", "pareto"}
-        See `causalft.data.longtail.profile_counts`; every class keeps at least one image.
-    order : "random", "class", "size", "consistency", "reverse", "balance", or a sequence, head first
-        "class" takes the order of ``class_names``, "size" the largest class first; the next three stand against
-        ``prior`` (`causalft.data.longtail.order_against`). A sequence holds class names or numbers.
+        Images of the head class; by default the most that every class can follow.
+    profile : str
+        A name of `causalft.data.tails.PROFILES`; every class keeps at least one image.
+    order : str, or a sequence of class names or numbers, head first
+        A name of `causalft.data.tails.ORDERS`.
     prior : (K,) array, optional
-        A label prior, such as the estimated one of a pre-training, by class.
+        Label prior, for the orders that stand against one.
     drop_empty_classes : bool
-        Leave classes without an image out instead of refusing them.
+        Leave out classes without an image instead of refusing them.
     duplicates : {"bytes", "pixels", "near"}, DuplicateReport or None
-        What counts as the same picture (`causalft.data.duplicates`), a report made before, or None not to look.
+        What counts as the same image (`causalft.data.duplicates`), an earlier report, or None to skip the search.
 
     Raises
     ------
     CausalFTError
-        One class only, an empty class, or a class with fewer images than its splits need; the message names it, and
-        sizes that would work.
+        For a single class, an empty class, or a class with fewer images than its splits need; the message names
+        the class and sizes that would work.
 
     Examples
     --------
@@ -132,7 +140,7 @@ def cut_splits(
     test_rng, draw_rng = (np.random.default_rng([seed, purpose]) for purpose in range(2))
     report = duplicate_groups(images, duplicates) if isinstance(duplicates, str) else duplicates
     parts, notes = _evaluation_parts(
-        images, n_validation, n_test, test_rng, report, np.ones(images.n_classes, np.int64), FIT_CAPS
+        images, n_validation, n_test, test_rng, report, np.ones(images.n_classes, np.int64), _FIT_CAPS
     )
     names: tuple[str, ...] | None = None
     train = parts.pop("rest")
@@ -165,19 +173,19 @@ def pool_splits(
     pool_fraction: float = 0.5,
     duplicates: str | DuplicateReport | None = "near",
 ) -> tuple[dict[str, NDArray[np.int64]], DuplicateReport | None]:
-    """Cut a set into a pre-training pool and a downstream side with training, validation and test parts.
+    """Cut a set into a pre-training pool and downstream training, validation and test parts.
 
-    Duplicates stay together: images that have one are never test or validation, and a group goes to the pool whole, or
-    downstream whole where the pool has no room for it.
+    Duplicates stay together: they are never test or validation, and a group goes whole to the pool, or downstream if
+    the pool has no room.
 
     Parameters
     ----------
     images : ImageSet
     n_test, n_validation : int or "auto"
-        As in `cut_splits`; a share has 1000 test and 50 validation images of a class at most.
+        As in `cut_splits`; a share takes at most 1000 test and 50 validation images of a class.
     seed : int
     pool_fraction : float in (0, 1)
-        Share of each class that goes to the pool.
+        Share of each class for the pool.
     duplicates : as in `cut_splits`
 
     Returns
@@ -216,7 +224,7 @@ def pool_splits(
             "leave the class out"
         )
     quota = np.minimum(quota, counts - 1)
-    parts, _ = _evaluation_parts(images, n_validation, n_test, rng, report, quota + 1, POOL_CAPS)
+    parts, _ = _evaluation_parts(images, n_validation, n_test, rng, report, quota + 1, _POOL_CAPS)
     rest = parts.pop("rest")
     in_pool = np.zeros(len(images), dtype=bool)
     room = quota.copy()
@@ -246,6 +254,56 @@ def pool_splits(
     return parts, report
 
 
+def choose_sizes(
+    counts: NDArray[np.int64],
+    alone: NDArray[np.int64],
+    reserve: NDArray[np.int64],
+    *,
+    n_test: int | str,
+    n_validation: int | str,
+    caps: tuple[int, int] = _FIT_CAPS,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of test and of validation images of each class.
+
+    A fixed number is taken of every class, even if the class has fewer.
+
+    Parameters
+    ----------
+    counts : (K,) array of int
+        Images of each class.
+    alone : (K,) array of int
+        Those without a duplicate; only they can be cut.
+    reserve : (K,) array of int
+        Images of each class kept for training.
+    n_test, n_validation : int or "auto"
+    caps : (int, int)
+        Most test and validation images of a class under "auto".
+
+    Returns
+    -------
+    test, validation : (K,) arrays of int64
+
+    Examples
+    --------
+    >>> counts = np.array([150, 12, 6, 4, 3, 2, 1])
+    >>> test, validation = choose_sizes(counts, counts, np.ones(7, int), n_test="auto", n_validation="auto")
+    >>> test.tolist(), validation.tolist()
+    ([30, 2, 1, 1, 1, 0, 0], [10, 1, 1, 1, 0, 0, 0])
+    """
+    room = np.maximum(np.minimum(counts - reserve, alone), 0)
+    if n_validation != AUTO:  # what is fixed comes first
+        room = np.maximum(room - int(n_validation), 0)
+    test = np.full(len(counts), 0 if n_test == AUTO else int(n_test), dtype=np.int64)
+    if n_test == AUTO:
+        test = np.minimum(np.minimum(_share(counts, _TEST_PART), caps[0]), room)
+    room = np.maximum(room - test, 0)
+    validation = np.full(len(counts), 0 if n_validation == AUTO else int(n_validation), dtype=np.int64)
+    if n_validation == AUTO:
+        share = np.maximum(_share(counts, _VALIDATION_PART), counts >= _FIRST_VALIDATED)
+        validation = np.minimum(np.minimum(share, caps[1]), room)
+    return test.astype(np.int64), validation.astype(np.int64)
+
+
 def _evaluation_parts(
     images: ImageSet,
     n_validation: int | str,
@@ -255,9 +313,9 @@ def _evaluation_parts(
     reserve: NDArray[np.int64],
     caps: tuple[int, int],
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
-    """Rows of validation, test and rest; at least ``reserve`` (K,) images of each class are left in the rest."""
-    check_size(n_validation, "n_validation")
-    check_size(n_test, "n_test")
+    """Rows of validation, test and rest; the rest keeps at least ``reserve`` (K,) images of each class."""
+    _check_size(n_validation, "n_validation")
+    _check_size(n_test, "n_test")
     if report is not None and len(report.group) != len(images):
         raise CausalFTError(
             f"the duplicate report is about {len(report.group)} images, the set has {len(images)}"
@@ -293,14 +351,12 @@ def _sizes(
     wanted: dict[str, int | str],
     caps: tuple[int, int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Test and validation images of each class, (K,) each; refused, with sizes that work, where one has too few."""
+    """(K,) test and (K,) validation images per class; refused, with sizes that work, if a class has too few."""
 
     def sizes(n_test: int | str, n_validation: int | str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        found = choose_sizes(counts, alone, reserve, n_test=n_test, n_validation=n_validation, caps=caps)
-        return found.test, found.validation
+        return choose_sizes(counts, alone, reserve, n_test=n_test, n_validation=n_validation, caps=caps)
 
-    n_test, n_validation = wanted.get("n_test", 0), wanted.get("n_validation", 0)
-    test, validation = sizes(n_test, n_validation)
+    test, validation = sizes(wanted.get("n_test", 0), wanted.get("n_validation", 0))
     needed = test + validation
     short = np.flatnonzero((counts < needed + reserve) | (alone < needed))
     missing = [
@@ -313,7 +369,7 @@ def _sizes(
     shared = sizes(*(AUTO if name in wanted else 0 for name in ("n_test", "n_validation")))
     works = {name: found.any() for name, found in zip(("n_test", "n_validation"), shared)}
     room = int(np.minimum(counts - reserve, alone).min())
-    in_python, as_options = sizes_that_work(
+    in_python, as_options = _sizes_that_work(
         room, wanted, share_works=not missing and all(works[name] for name in wanted)
     )
     if missing and not len(short):
@@ -336,7 +392,7 @@ def _sizes(
 def _without_leaks(
     images: ImageSet, report: DuplicateReport | None
 ) -> tuple[dict[str, NDArray[np.int64]], list[str]]:
-    """The splits a folder brought (else all rows as ``train``), less copies of pictures that a later split holds."""
+    """The existing splits (else all rows as ``train``), without copies of images of a later split."""
     given = dict(images.splits) or {"train": np.arange(len(images))}
     if "train" not in given:
         raise CausalFTError(
@@ -356,3 +412,55 @@ def _without_leaks(
             given[name] = given[name][~leaks]
         taken = np.concatenate([taken, report.group[given[name]]])
     return given, notes
+
+
+def _check_size(size: int | str, name: str) -> None:
+    """Refuse anything but ``"auto"`` and whole numbers from 0 on."""
+    whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if whole and int(size) < 0:
+        raise CausalFTError(
+            f'a split cannot have {size} images a class; give {name} 0 or more, or "auto"',
+            on_command_line=f"a split cannot have {size} images a class; give --{name.replace('_', '-')} 0 or more, or "
+            "auto",
+        )
+    if not whole and not (isinstance(size, str) and size == AUTO):
+        option = "--" + name.replace("_", "-")
+        raise CausalFTError(
+            f'{name}={size!r}: give "auto" or a whole number, 0 or more',
+            on_command_line=f"{option} {size}: give auto or a whole number, 0 or more",
+        )
+
+
+def _share(counts: NDArray[np.int64], part: int) -> NDArray[np.int64]:
+    """``counts / part``, halves rounded up."""
+    return (2 * counts + part) // (2 * part)
+
+
+def _sizes_that_work(room: int, wanted: dict[str, int | str], *, share_works: bool) -> tuple[str, str]:
+    """Suggest sizes, in the words of Python and of the command line.
+
+    ``room`` is what can be cut of every class, ``wanted`` what was asked for.
+
+    >>> _sizes_that_work(5, {"n_test": 50, "n_validation": 10}, share_works=True)[1]
+    'use --n-test auto --n-validation auto (a share of each class), or --n-test 2 --n-validation 1'
+    >>> _sizes_that_work(1, {"n_test": 50, "n_validation": 10}, share_works=False)[0]
+    'no size works here: add images'
+    """
+    parts = {"n_test": 2, "n_validation": 4}
+    smaller = {
+        name: 0 if size == 0 else min(max(1, room // parts[name]), room if size == AUTO else int(size))
+        for name, size in wanted.items()
+    }
+    offers: list[tuple[dict[str, int | str], str]] = []
+    if share_works:
+        offers.append((dict.fromkeys(wanted, AUTO), " (a share of each class)"))
+    if room and sum(smaller.values()) <= room and smaller != wanted:
+        offers.append((dict(smaller), ""))
+    if not offers:
+        return ("no size works here: add images",) * 2
+    in_python = [", ".join(f"{name}={size!r}" for name, size in offer.items()) + why for offer, why in offers]
+    as_options = [
+        " ".join(f"--{name.replace('_', '-')} {size}" for name, size in offer.items()) + why
+        for offer, why in offers
+    ]
+    return "use " + ", or ".join(in_python), "use " + ", or ".join(as_options)

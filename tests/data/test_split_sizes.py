@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from causalft.data.duplicates import DuplicateReport
 from causalft.data.image_set import ImageSet
-from causalft.data.split_sizes import choose_sizes
-from causalft.data.splits import cut_splits, pool_splits
+from causalft.data.splits import choose_sizes, cut_splits, pool_splits
 from causalft.errors import CausalFTError
 
 COUNTS = st.lists(st.integers(1, 400), min_size=2, max_size=12)
@@ -53,12 +52,12 @@ def test_a_share_of_a_class_is_a_fifth_and_a_tenth(n, train, validation, test) -
 @given(counts=COUNTS)
 def test_shares_are_disjoint_monotone_and_leave_every_class_in_training(counts) -> None:
     values = np.array(sorted(counts))
-    sizes = choose_sizes(values, values, np.ones_like(values), n_test="auto", n_validation="auto")
-    left = values - sizes.test - sizes.validation
+    test, validation = choose_sizes(values, values, np.ones_like(values), n_test="auto", n_validation="auto")
+    left = values - test - validation
     assert left.min() >= 1 and (2 * left >= values).all()  # more than half is for training
-    for part in (sizes.test, sizes.validation, left):
+    for part in (test, validation, left):
         assert (np.diff(part) >= 0).all()  # a larger class has no less of anything
-    assert sizes.test.max() <= 50 and sizes.validation.max() <= 10
+    assert test.max() <= 50 and validation.max() <= 10
 
 
 def test_a_fixed_size_keeps_its_meaning_beside_a_share() -> None:

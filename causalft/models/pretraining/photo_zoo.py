@@ -18,7 +18,6 @@ from causalft.data.decoding import decode
 from causalft.data.duplicates import pixels_digest
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
-from causalft.data.split_sizes import AUTO
 from causalft.data.splits import Splits, pool_splits
 from causalft.errors import CausalFTError
 from causalft.models.pretraining.pretrain import PretrainingLoss
@@ -28,6 +27,7 @@ from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.mini import MiniConfig
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path, read_json, write_json
+from causalft.runs.limits import AUTO
 
 __all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "write_manifest"]
 

@@ -145,7 +145,7 @@ class FitSettings:
     order_by : str, optional
         The stratum whose prior that is; the first by default.
     n_validation, n_test : int or "auto"
-        Images of each class, cut first; a share of each class by default (:mod:`causalft.data.split_sizes`).
+        Images of each class, cut first; a share of each class by default (:mod:`causalft.data.splits`).
     drop_empty_classes : bool
     split_seed, seed : int
         ``split_seed`` cuts validation and test; ``seed`` draws the long tail and trains.
