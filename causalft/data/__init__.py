@@ -5,8 +5,9 @@ The names below are imported when they are first used, so that an option can lis
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
     from causalft.data.decoding import damaged_images, decode
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    name: module
+    name: f"{__name__}.{module}"
     for module, names in {
         "decoding": ("damaged_images", "decode"),
         "duplicates": ("DuplicateReport", "duplicate_groups"),
@@ -53,8 +54,4 @@ _HOMES = {
     for name in names
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
