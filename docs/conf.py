@@ -12,6 +12,7 @@ sys.path.insert(0, str(HERE))
 
 import house  # noqa: E402
 import mathml  # noqa: E402
+import tables  # noqa: E402
 
 import causalft  # noqa: E402
 
@@ -27,7 +28,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_click",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_generated"]
 templates_path = ["_templates"]
 
 html_theme = "furo"
@@ -83,3 +84,4 @@ def setup(app):
     # The page of commands is made from the code, which Sphinx does not watch: read it in every build.
     app.connect("env-get-outdated", lambda *_: ["cli"])
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))
+    app.connect("builder-inited", lambda _: tables.write(HERE / "_generated"))

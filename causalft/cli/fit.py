@@ -203,7 +203,7 @@ def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
 
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.pipelines.workflows.settings.FitSettings`."""
-    from causalft.models.tuning.names import own_spelling
+    from causalft.models.tuning.choices import own_spelling
     from causalft.pipelines.workflows.settings import FitSettings
 
     given = dict(options)

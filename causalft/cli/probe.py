@@ -176,7 +176,7 @@ def _is_none(losses: tuple[str, ...]) -> bool:
 
 def _settings(options: dict[str, Any]) -> Any:
     """Turn the options into :class:`causalft.pipelines.workflows.probe.ProbeSettings`."""
-    from causalft.models.tuning.names import own_spelling
+    from causalft.models.tuning.choices import own_spelling
     from causalft.pipelines.workflows.settings import FitSettings, ProbeSettings
 
     given = dict(options)

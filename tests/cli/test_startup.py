@@ -10,10 +10,6 @@ from dataclasses import replace
 import open_clip
 import pytest
 
-from causalft.models.tuning import names
-from causalft.models.tuning.losses import _MAKERS
-from causalft.models.tuning.samplers import _POWERS
-from causalft.models.tuning.tuners.table import TUNERS
 from causalft.models.weights import names as weight_names
 from causalft.models.weights.names import PRETRAINED, resolve_name
 from tests.command_line import run
@@ -159,13 +155,6 @@ def test_predicting_with_a_mini_imports_only_what_it_uses(fitted, photos, tmp_pa
     for words, found, heavy, said in imported_by(commands, PREDICTS_WITHOUT):
         assert not heavy, f"causalft {words} imports {', '.join(heavy)}"
         assert found == 0, said
-
-
-def test_names_are_those_of_the_tables():
-    assert tuple(TUNERS) == names.TUNER_NAMES
-    assert tuple(name for name, tuner in TUNERS.items() if tuner.width) == names.TUNERS_WITH_WIDTH
-    assert tuple(_MAKERS) == tuple(names._OPTIMA) == names.LOSSES
-    assert tuple(_POWERS) == names.SAMPLERS
 
 
 @pytest.mark.parametrize("name", PRETRAINED)

@@ -13,7 +13,7 @@ from causalft.methods.estimators.mixing import Mixing
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.towers import open_tower
-from causalft.models.tuning.tuners.insert import apply_tuner
+from causalft.models.tuning.tuners import apply_tuner
 
 TEXT = CLIPTextCfg(context_length=8, vocab_size=20, width=16, heads=2, layers=1)
 

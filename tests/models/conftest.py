@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import socket
@@ -176,3 +177,13 @@ def words_tokenizer(tmp_path_factory) -> dict[str, Path]:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "unk_token": "<unk>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return {name: folder / name for name in ("tokenizer.json", "tokenizer_config.json")}
+
+
+@pytest.fixture(scope="session")
+def tables():
+    """The module that writes tables of the documentation."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "tables.py"
+    spec = importlib.util.spec_from_file_location("tables", page)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -20,8 +20,8 @@ from safetensors.numpy import save_file
 from causalft.data.opening import open_images
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners import apply_tuner
 from causalft.models.tuning.tuners.adapters import bottleneck_width
-from causalft.models.tuning.tuners.insert import apply_tuner
 from causalft.pipelines.hub import ADAPTER_BYTES, MANIFEST
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said

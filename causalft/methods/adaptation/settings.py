@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from causalft.errors import CausalFTError, nearest
 from causalft.models.strata.prompts import check_template
-from causalft.models.tuning.names import (
+from causalft.models.tuning.choices import (
     AUGMENTATIONS,
     HEADS,
     LOSSES,
     PRECISIONS,
     SAMPLERS,
-    TUNER_NAMES,
-    TUNERS_WITH_WIDTH,
+    TUNERS,
     n_views,
     optimum_of,
     parse_tuner,
@@ -47,7 +46,7 @@ class Tuning:
     augmentation : {"none", "flip", "crop-flip"}
     seed : int
     tuner : str
-        What is trained of the image tower, as :func:`causalft.models.tuning.names.parse_tuner` reads it.
+        What is trained of the image tower, as :func:`causalft.models.tuning.choices.parse_tuner` reads it.
     head : {"cosine", "linear", "l2", "layernorm"}
     head_start : str
         One of :data:`HEAD_STARTS`.
@@ -102,12 +101,12 @@ class Tuning:
     @property
     def uses_bottleneck(self) -> bool:
         """Whether one of the tuners has an inner width."""
-        return any(choice.name in TUNERS_WITH_WIDTH for choice in parse_tuner(self.tuner, TUNER_NAMES))
+        return any(TUNERS[choice.name].uses_bottleneck for choice in parse_tuner(self.tuner))
 
     @property
     def trains_nothing(self) -> bool:
         """Whether the tuner is ``zero-shot``, which leaves tower and head as they are."""
-        return [choice.name for choice in parse_tuner(self.tuner, TUNER_NAMES)] == ["zero-shot"]
+        return [choice.name for choice in parse_tuner(self.tuner)] == ["zero-shot"]
 
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
@@ -155,7 +154,7 @@ class Tuning:
             hint = nearest(self.head_start, HEAD_STARTS)
             raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
         if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
-            wide = ", ".join(TUNERS_WITH_WIDTH)
+            wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.uses_bottleneck)
             raise CausalFTError(
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"
@@ -207,8 +206,8 @@ def check_gla(tuning: Tuning) -> None:
         )
     if optimum_of(tuning.loss) == "other":
         reason = (
-            "takes the model's label prior out, and the loss GLA-Train has done that in training"
-            if tuning.loss == "GLA-Train"
+            f"takes the model's label prior out, and the loss {tuning.loss} has done that in training"
+            if LOSSES[tuning.loss].needs_model_prior
             else f"needs tuned logits whose class prior is known, and those of the loss {tuning.loss} are no posterior"
         )
         others = [name for name in LOSSES if optimum_of(name) != "other"]

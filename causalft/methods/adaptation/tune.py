@@ -23,7 +23,7 @@ from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.models.tuning.interpolation import interpolate
-from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.losses import LOSSES, make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.train import train
@@ -229,7 +229,7 @@ def tune(
         expected_counts(tuning.sampler, crops.images.class_counts),
         model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
         class_names=class_names,
-        **({"scale": tuning.head_scale} if tuning.loss == "LDAM" else {}),
+        **({"scale": tuning.head_scale} if LOSSES[tuning.loss].uses_head_scale else {}),
     )
     start = tuned.trained_state() if tuning.wise_ft < 1 else {}
     # Without augmentation the frozen prefix of a picture never changes: compute it once.

@@ -22,8 +22,8 @@ from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.precision import settle_precision
 from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners import apply_tuner
 from causalft.models.tuning.tuners.adapters import bottleneck_width
-from causalft.models.tuning.tuners.insert import apply_tuner
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path
 
@@ -50,7 +50,7 @@ class TunedStratum(nn.Module):
     Attributes
     ----------
     tower : causalft.models.tuning.towers.Tower
-    tuned : causalft.models.tuning.tuners.insert.Tuned
+    tuned : causalft.models.tuning.tuners.Tuned
         What is trained of the tower.
     head : torch.nn.Module
     precision : {"fp32", "bf16", "fp16"}

@@ -29,7 +29,7 @@ from causalft.methods.priors import PriorEstimate, debias, estimate_prior
 from causalft.methods.priors.estimate import check_simplex
 from causalft.models.features.encoder import autocast, open_frozen
 from causalft.models.strata.stratum import Stratum
-from causalft.models.tuning.losses import optimum_of
+from causalft.models.tuning.choices import optimum_of
 from causalft.models.tuning.samplers import expected_counts
 from causalft.runs.folder import atomic_path
 

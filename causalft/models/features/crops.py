@@ -16,7 +16,7 @@ from causalft.data.decoding import decode
 from causalft.data.image_set import ImageSet
 from causalft.data.images import end_pieces, middle_of_strip
 from causalft.models.strata.stratum import Stratum
-from causalft.models.tuning.names import AUGMENTATIONS, TEST_VIEWS, n_views
+from causalft.models.tuning.choices import AUGMENTATIONS, TEST_VIEWS, n_views
 
 __all__ = ["AUGMENTATIONS", "Crops", "TEST_VIEWS", "augment", "n_views", "resized_side", "view_cut"]
 

@@ -16,11 +16,60 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError
 from causalft.models.strata.cards import ModelCard, sha256_file
 from causalft.models.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, vocabulary_of
-from causalft.models.tuning.losses import caption_bank_loss, in_batch_contrastive_loss
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import atomic_path
 
-__all__ = ["PRETRAINING", "PretrainingLoss", "Pretrained", "pretrain_mini", "save_mini"]
+__all__ = [
+    "PRETRAINING",
+    "Pretrained",
+    "PretrainingLoss",
+    "caption_bank_loss",
+    "in_batch_contrastive_loss",
+    "pretrain_mini",
+    "save_mini",
+]
+
+
+def caption_bank_loss(image: Tensor, bank: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """Contrast each picture with the captions of ALL classes, and each class in the batch with all pictures in it.
+
+    The bank does not follow the class frequencies of the batch, so the optimum of the first term is log p(y|x): the
+    class prior of the pre-training data stays in the logits. Compare :func:`in_batch_contrastive_loss`.
+
+    Parameters
+    ----------
+    image : Tensor
+        Shape (batch, d), unit rows.
+    bank : Tensor
+        Shape (n_classes, d), unit rows: one caption a class.
+    labels : Tensor
+        Shape (batch,), int64.
+    scale : Tensor
+        Scalar, the inverse temperature.
+    """
+    logits = scale * image @ bank.T
+    to_text = F.cross_entropy(logits, labels)
+    present = labels.unique()
+    to_image = logits[:, present].T.log_softmax(1)
+    positive = (labels == present[:, None]).float()
+    return (to_text - (to_image * positive).sum(1).div(positive.sum(1)).mean()) / 2
+
+
+def in_batch_contrastive_loss(image: Tensor, bank: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
+    """CLIP's own loss: each picture against the captions of its batch (InfoNCE), in both directions.
+
+    A class's captions enter the denominator as often as the class enters the batch, so the optimum is
+    log p(y|x) - log p(y) + const: the class prior cancels, and a prior estimated from such logits is not P_P(Y).
+
+    Parameters
+    ----------
+    image, bank, labels, scale
+        As in :func:`caption_bank_loss`.
+    """
+    logits = scale * image @ bank[labels].T
+    target = torch.arange(len(labels), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
 
 PretrainingLoss = Literal["caption-bank", "in-batch"]
 _LOSSES = {"caption-bank": caption_bank_loss, "in-batch": in_batch_contrastive_loss}

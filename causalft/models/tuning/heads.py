@@ -11,13 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError, nearest
-from causalft.models.tuning.names import HEADS, HeadKind
+from causalft.errors import CausalFTError
+from causalft.models.tuning.choices import HEADS, Head
 
 __all__ = [
     "CosineHead",
     "HEADS",
-    "HeadKind",
     "L2Head",
     "LayerNormHead",
     "LinearHead",
@@ -55,6 +54,15 @@ class CosineHead(nn.Module):
         return self.scale * F.normalize(features, dim=-1) @ F.normalize(self.weight, dim=-1).T
 
 
+COSINE = Head(
+    name="cosine",
+    help="the paper's recipe, $s = 25$: no class can win by the length of its weight",
+    formula=r"$s \cos(x, w_k)$",
+    make=CosineHead,
+    saves="weight",
+)
+
+
 class LinearHead(nn.Module):
     """Logits are ``features @ weight.T + bias``, of the features as they come.
 
@@ -62,6 +70,8 @@ class LinearHead(nn.Module):
     ----------
     weight : Tensor
         Shape (n_classes, d).
+    scale : float
+        Not used: the length of a feature is its own scale.
 
     Examples
     --------
@@ -70,13 +80,21 @@ class LinearHead(nn.Module):
     [[3.0, 0.0]]
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, scale: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(weight.detach().clone())
         self.bias = nn.Parameter(torch.zeros_like(weight[:, 0]))
 
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight, self.bias)
+
+
+LINEAR = Head(
+    name="linear",
+    help="features whose length means something",
+    formula=r"$w_k \cdot x + b_k$",
+    make=LinearHead,
+)
 
 
 class L2Head(LinearHead):
@@ -103,6 +121,14 @@ class L2Head(LinearHead):
 
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(self.scale * F.normalize(features, dim=-1), self.weight, self.bias)
+
+
+L2 = Head(
+    name="l2",
+    help="starts as `cosine` from unit weights, then learns their lengths",
+    formula=r"$s\, w_k \cdot x / \lVert x \rVert + b_k$",
+    make=L2Head,
+)
 
 
 class LayerNormHead(LinearHead):
@@ -135,6 +161,14 @@ class LayerNormHead(LinearHead):
         return F.linear(self.scale / math.sqrt(width) * normed, self.weight, self.bias)
 
 
+LAYER_NORM = Head(
+    name="layernorm",
+    help="features with a large common offset",
+    formula=r"$(s / \sqrt d)\, w_k \cdot \mathrm{LN}(x) + b_k$",
+    make=LayerNormHead,
+)
+
+
 def make_head(kind: str, weight: Tensor, *, scale: float = 25.0) -> nn.Module:
     """Make a head that starts from ``weight``.
 
@@ -164,8 +198,7 @@ def make_head(kind: str, weight: Tensor, *, scale: float = 25.0) -> nn.Module:
     >>> sorted(make_head("l2", torch.eye(3)).state_dict())
     ['bias', 'weight']
     """
-    if kind not in HEADS:
-        raise CausalFTError(f"no head is named {kind!r}; {nearest(kind, HEADS)}")
+    record = HEADS.get_or_refuse(kind)
     if weight.ndim != 2 or not weight.is_floating_point():
         raise CausalFTError(
             f"a head starts from a floating-point matrix (n_classes, d), not from {weight.dtype} of shape "
@@ -176,9 +209,7 @@ def make_head(kind: str, weight: Tensor, *, scale: float = 25.0) -> nn.Module:
         raise CausalFTError(f"the weight of class {row} that the head should start from is not finite")
     if not (math.isfinite(scale) and scale > 0):
         raise CausalFTError(f"the scale of the head is {scale}; give a positive number (25 in the paper)")
-    if kind == "linear":
-        return LinearHead(weight)
-    return {"cosine": CosineHead, "l2": L2Head, "layernorm": LayerNormHead}[kind](weight, scale)
+    return record.make(weight, scale)
 
 
 _ROWS = 16_384

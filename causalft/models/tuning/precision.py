@@ -18,8 +18,8 @@ from causalft.models.tuning.bf16 import (
     has_bf16_matrices,
     return_large_buffers,
 )
+from causalft.models.tuning.choices import PRECISIONS, Precision
 from causalft.models.tuning.families import OPEN_CLIP_RESNET, OPEN_CLIP_TIMM, TIMM_RESNET, is_a
-from causalft.models.tuning.names import PRECISIONS, Precision
 from causalft.models.tuning.towers import OpenedAttention, Tower
 
 __all__ = [

@@ -9,13 +9,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from causalft.errors import CausalFTError, nearest
-from causalft.models.tuning.names import SAMPLERS, SamplerName
+from causalft.errors import CausalFTError
+from causalft.models.tuning.choices import SAMPLERS, Sampler
 
-__all__ = ["SAMPLERS", "SamplerName", "expected_counts", "make_sampler"]
+__all__ = ["SAMPLERS", "expected_counts", "make_sampler"]
 
-# P(class) is proportional to count ** power.
-_POWERS: dict[str, float] = {"uniform": 1.0, "class-balanced": 0.0, "square-root": 0.5}
+UNIFORM = Sampler(name="uniform", help="each image once", power=1.0)
+CLASS_BALANCED = Sampler(name="class-balanced", help="every class alike, images with replacement", power=0.0)
+SQUARE_ROOT = Sampler(name="square-root", help="between the two, images with replacement", power=0.5)
 
 
 def expected_counts(name: str, class_counts: ArrayLike) -> NDArray[np.float64]:
@@ -46,7 +47,7 @@ def expected_counts(name: str, class_counts: ArrayLike) -> NDArray[np.float64]:
     [67.5, 22.5, 0.0]
     """
     counts = np.asarray(class_counts, dtype=float)
-    shares = np.where(counts > 0, counts ** _power(name), 0.0)
+    shares = np.where(counts > 0, counts ** SAMPLERS.get_or_refuse(name).power, 0.0)
     return shares * (counts.sum() / max(shares.sum(), 1e-300))
 
 
@@ -80,7 +81,7 @@ def make_sampler(name: str, labels: ArrayLike | Tensor) -> Callable[[torch.Gener
     >>> len(order), bool(40 < (labels[order] == 1).sum() < 60)
     (100, True)
     """
-    power = _power(name)
+    power = SAMPLERS.get_or_refuse(name).power
     y = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels))
     if y.ndim != 1 or len(y) == 0 or y.is_floating_point() or y.is_complex():
         raise CausalFTError(
@@ -103,9 +104,3 @@ def make_sampler(name: str, labels: ArrayLike | Tensor) -> Callable[[torch.Gener
         return grouped[(ends - counts)[drawn] + member]
 
     return sampler
-
-
-def _power(name: str) -> float:
-    if name not in _POWERS:
-        raise CausalFTError(f"no sampler is named {name!r}; {nearest(name, SAMPLERS)}")
-    return _POWERS[name]

@@ -18,6 +18,7 @@ from causalft.methods.estimators.probes import FeatureKNN, Sweep, head_logits, s
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.choices import LOSSES
 from causalft.pipelines.workflows.fit_data import data_document, load_splits
 from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
 from causalft.pipelines.workflows.settings import ProbeSettings
@@ -152,10 +153,11 @@ def _probe_stratum(
     document["heads"] = []
     document["chosen_head"] = None
     if settings.losses:
-        if "GLA-Train" in settings.losses and prior is None:
-            raise CausalFTError(
-                f"{name} has no text tower, so GLA-Train has no zero-shot prior; leave that loss out"
-            )
+        for loss in settings.losses:
+            if LOSSES[loss].needs_model_prior and prior is None:
+                raise CausalFTError(
+                    f"{name} has no text tower, so {loss} has no zero-shot prior; leave that loss out"
+                )
         sweep = sweep_heads(
             train,
             labels,
@@ -169,7 +171,9 @@ def _probe_stratum(
             scale=tuning.head_scale,
             evaluate={"validation": (validation, splits.validation.labels)},
             model_log_prior=None if prior is None else np.log(prior),
-            loss_settings={"LDAM": {"scale": tuning.head_scale}},
+            loss_settings={
+                loss: {"scale": tuning.head_scale} for loss in LOSSES if LOSSES[loss].uses_head_scale
+            },
             keep_heads=True,
             progress=progress,
         )

@@ -12,7 +12,7 @@ from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
-from causalft.models.tuning.names import HEADS, optimum_of
+from causalft.models.tuning.choices import HEADS, optimum_of
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
 

@@ -23,7 +23,7 @@ from causalft.methods.estimators.adjusted_networks import (
 )
 from causalft.methods.estimators.fusion import fit_temperature
 from causalft.models.resnet import ResNet, as_input, resnet
-from causalft.models.tuning.losses import logit_adjusted_loss
+from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
 from synthetic.designs import Design

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from causalft.models.tuning.losses import caption_bank_loss, in_batch_contrastive_loss, logit_adjusted_loss
+from causalft.models.pretraining.pretrain import caption_bank_loss, in_batch_contrastive_loss
+from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 
 # A world of four kinds of pictures x and three classes y: balanced p(x|y), and a long-tailed class prior.
 LIKELIHOOD = torch.tensor([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.1, 0.1, 0.6]]).double()

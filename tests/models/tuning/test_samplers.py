@@ -55,7 +55,7 @@ def test_uniform_is_the_order_of_the_loop():
 
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
-    st.sampled_from(SAMPLERS[1:]),
+    st.sampled_from(list(SAMPLERS)[1:]),
     st.integers(0, 10_000),
 )
 @settings(max_examples=60, deadline=None)

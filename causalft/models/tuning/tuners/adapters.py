@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from causalft.models.tuning.choices import Tuner
+from causalft.models.tuning.towers import Tower, stage_channels
+from causalft.models.tuning.tuners import has_blocks, is_resnet, is_vit
 
 __all__ = [
     "AdaptedMLP",
@@ -95,20 +98,51 @@ def _start(down: Any, up: Any) -> None:
     nn.init.zeros_(up.bias)
 
 
-def add_beside(blocks: Iterable[Any], width: int, bottleneck: int) -> list[AdaptedMLP]:
+def add_beside(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
     """Put an :class:`AdaptedMLP` in the place of every block's MLP; draws from torch's default generator."""
-    adapters = []
-    for block in blocks:
-        block.mlp = AdaptedMLP(block.mlp, width, bottleneck)
-        adapters.append(block.mlp)
-    return adapters
+    trained: list[nn.Parameter] = []
+    for number in blocks:
+        block: Any = tower.blocks[number]
+        block.mlp = AdaptedMLP(block.mlp, tower.width, bottleneck)
+        trained += [*block.mlp.down.parameters(), *block.mlp.up.parameters()]
+    return trained
 
 
-def add_behind(blocks: Iterable[Any], width: int, bottleneck: int) -> list[ResidualBottleneck]:
-    """Put a :class:`ResidualBottleneck` behind every block's MLP, inside its AdaptFormer if it has one."""
-    adapters = []
-    for block in blocks:
-        holder = block.mlp if isinstance(block.mlp, AdaptedMLP) else block
-        adapters.append(ResidualBottleneck(width, bottleneck))
-        holder.mlp = nn.Sequential(OrderedDict(mlp=holder.mlp, adapter=adapters[-1]))
-    return adapters
+def add_behind(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Put a :class:`ResidualBottleneck` behind every stage, or every block's MLP, inside its AdaptFormer if any."""
+    trained: list[nn.Parameter] = []
+    for number in blocks:
+        block: Any = tower.blocks[number]
+        if is_resnet(tower):
+            adapter = ResidualBottleneck(stage_channels(block), bottleneck, convolution=True)
+            block.add_module("adapter", adapter)
+        else:
+            adapter = ResidualBottleneck(tower.width, bottleneck)
+            holder = block.mlp if isinstance(block.mlp, AdaptedMLP) else block
+            holder.mlp = nn.Sequential(OrderedDict(mlp=holder.mlp, adapter=adapter))
+        trained += adapter.parameters()
+    return trained
+
+
+ADAPTFORMER = Tuner(
+    name="adaptformer",
+    trains="a bottleneck beside every MLP",
+    order=30,
+    fits=is_vit,
+    apply=add_beside,
+    stays=True,
+    uses_bottleneck=True,
+    towers="ViT",
+    source="Chen et al., NeurIPS 2022",
+)
+ADAPTER = Tuner(
+    name="adapter",
+    trains="a bottleneck behind every MLP; behind every stage of a ResNet, as 1x1 convolutions",
+    order=31,
+    fits=has_blocks,
+    apply=add_behind,
+    stays=True,
+    uses_bottleneck=True,
+    towers="ViT, ResNet",
+    source="Houlsby et al., ICML 2019; Rebuffi et al., CVPR 2018",
+)

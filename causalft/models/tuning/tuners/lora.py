@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.choices import Tuner
 from causalft.models.tuning.towers import Tower
+from causalft.models.tuning.tuners import is_vit, replace_module
 
-__all__ = ["add_lora", "merge_lora"]
+__all__ = ["add_lora", "add_lora_to_attention", "add_lora_to_mlp", "merge_lora"]
 
 
 def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Parameter]:
@@ -31,10 +33,8 @@ def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Paramete
     -------
     list of torch.nn.Parameter
     """
-    from peft import (
-        LoraConfig,
-        inject_adapter_in_model,
-    )  # late: seconds of import that other tuners need not pay
+    # Late: seconds of import that other tuners need not pay.
+    from peft import LoraConfig, inject_adapter_in_model
 
     before = {id(parameter) for parameter in tower.parameters()}
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
@@ -43,7 +43,27 @@ def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Paramete
     return [parameter for parameter in tower.parameters() if id(parameter) not in before]
 
 
-def merge_lora(tower: Tower) -> None:
+def add_lora_to_attention(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Update the linear layers of attention."""
+    return add_lora(tower, _linear_layers(tower, blocks, "attention"), bottleneck)
+
+
+def add_lora_to_mlp(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Update the linear layers of the MLP."""
+    return add_lora(tower, _linear_layers(tower, blocks, "mlp"), bottleneck)
+
+
+def _linear_layers(tower: Tower, blocks: range, part: str) -> list[str]:
+    inside = {
+        id(layer)
+        for number in blocks
+        for layer in getattr(tower.parts(tower.blocks[number]), part).modules()
+        if type(layer) is nn.Linear
+    }
+    return [name for name, module in tower.named_modules() if id(module) in inside]
+
+
+def merge_lora(tower: Tower) -> bool:
     """Add every update to its weights, which become the tower's own, and take the update away.
 
     Raises
@@ -60,8 +80,31 @@ def merge_lora(tower: Tower) -> None:
                 raise CausalFTError(
                     "LoRA cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
                 )
-            layer.merge(
-                safe_merge=True
-            )  # "safe" makes a new tensor: the old one is shared with the frozen model
-            parent, _, leaf = name.rpartition(".")
-            setattr(tower.get_submodule(parent), leaf, layer.get_base_layer())
+            # "safe" makes a new tensor: the old one is shared with the frozen model.
+            layer.merge(safe_merge=True)
+            replace_module(tower, name, layer.get_base_layer())
+    return True
+
+
+LORA = Tuner(
+    name="lora",
+    trains="low-rank updates of `qkv` and `proj` in attention",
+    order=20,
+    fits=is_vit,
+    apply=add_lora_to_attention,
+    merge=merge_lora,
+    uses_bottleneck=True,
+    towers="ViT",
+    source="Hu et al., ICLR 2022",
+)
+LORA_MLP = Tuner(
+    name="lora-mlp",
+    trains="low-rank updates of the linear layers of the MLP",
+    order=21,
+    fits=is_vit,
+    apply=add_lora_to_mlp,
+    merge=merge_lora,
+    uses_bottleneck=True,
+    towers="ViT",
+    source="Hu et al., ICLR 2022",
+)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.choices import Tuner
 from causalft.models.tuning.towers import Tower
+from causalft.models.tuning.tuners import has_blocks, names_in, replace_module
+from causalft.models.tuning.tuners.own_tensors import is_batch_norm, is_layer_norm
 
 __all__ = ["ScaleShift", "add_scale_shift", "merge_scale_shift"]
 
@@ -68,12 +70,21 @@ def _channels(layer: Any) -> int:
     return layer.normalized_shape[-1]
 
 
-def add_scale_shift(tower: Tower, layers: Sequence[str]) -> list[nn.Parameter]:
-    """Put a :class:`ScaleShift` in the place of the layers of these names; returns what it trains."""
+def add_scale_shift(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Put a :class:`ScaleShift` in the place of convolutions, norms, and the linear layers of blocks."""
+    names = [
+        name
+        for name, module in tower.named_modules()
+        if isinstance(module, nn.Conv2d)
+        or is_layer_norm(module)
+        or is_batch_norm(module)
+        or (isinstance(module, nn.Linear) and name.startswith("blocks."))
+    ]
     trained = []
-    for name in layers:
+    # An attention pool reads the weights of its layers past them, and is no linear layer, norm or convolution.
+    for name in names_in([name for name in names if "pool" not in name], blocks, confined):
         layer = ScaleShift(tower.get_submodule(name))
-        _replace(tower, name, layer)
+        replace_module(tower, name, layer)
         trained += [layer.scale, layer.shift]
     return trained
 
@@ -97,10 +108,17 @@ def merge_scale_shift(tower: Tower) -> bool:
             if folded is None:
                 left = True
             else:
-                _replace(tower, name, folded)
+                replace_module(tower, name, folded)
     return not left
 
 
-def _replace(tower: Tower, name: str, layer: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(tower.get_submodule(parent), leaf, layer)
+SSF = Tuner(
+    name="ssf",
+    trains="a scale and a shift behind the patch embedding, every linear layer, convolution and norm",
+    order=10,
+    fits=has_blocks,
+    apply=add_scale_shift,
+    merge=merge_scale_shift,
+    towers="ViT, ResNet",
+    source="Lian et al., NeurIPS 2022",
+)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["N_PROMPTS", "Prompts"]
+from causalft.models.tuning.choices import Tuner
+from causalft.models.tuning.towers import Tower
+from causalft.models.tuning.tuners import is_vit
+
+__all__ = ["N_PROMPTS", "Prompts", "add_deep_prompts", "add_shallow_prompts"]
 
 N_PROMPTS = 10
 """Prompts of a block, as in LIFT (Shi et al., ICML 2024)."""
@@ -71,3 +76,48 @@ class Prompts(nn.Module):
             return tokens
         after = self.n_prefix + self.tokens.shape[1]
         return torch.cat([tokens[:, : self.n_prefix], tokens[:, after:]], dim=1)
+
+
+def add_shallow_prompts(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Add prompts before the first of the blocks."""
+    return _add_prompts(tower, blocks, deep=False)
+
+
+def add_deep_prompts(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """Add prompts before every block."""
+    return _add_prompts(tower, blocks, deep=True)
+
+
+def _add_prompts(tower: Tower, blocks: range, deep: bool) -> list[nn.Parameter]:
+    for number in blocks:
+        # Rotary positions leave the prefix out; the prompts have no place in the image either.
+        attention: Any = tower.parts(tower.blocks[number]).attention
+        if hasattr(attention, "num_prefix_tokens"):
+            attention.num_prefix_tokens += N_PROMPTS
+    tower.prompts = Prompts(
+        blocks, tower.width, deep=deep, n_prefix=tower.n_prefix, patch_size=tower.patch_size
+    )
+    return [tower.prompts.tokens]
+
+
+SHALLOW = Tuner(
+    name="vpt-shallow",
+    trains="10 prompts before the first block",
+    order=40,
+    fits=is_vit,
+    apply=add_shallow_prompts,
+    stays=True,
+    towers="ViT",
+    source="Jia et al., ECCV 2022",
+)
+DEEP = Tuner(
+    name="vpt-deep",
+    trains="10 prompts before every block",
+    order=41,
+    fits=is_vit,
+    apply=add_deep_prompts,
+    stays=True,
+    excludes={"vpt-shallow": "deep prompts include the shallow ones"},
+    towers="ViT",
+    source="Jia et al., ECCV 2022",
+)

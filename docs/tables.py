@@ -1,0 +1,89 @@
+"""Tables of the documentation that are written from the records: losses, heads, samplers and tuners."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS, Loss
+
+__all__ = ["heads", "losses", "samplers", "trained_numbers", "tuners", "write"]
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def losses() -> str:
+    """The table of losses."""
+    rows = (
+        (f"`{loss.name}`", loss.formula, _settings(loss), loss.source, loss.help) for loss in LOSSES.values()
+    )
+    return markdown(["name", "formula", "settings", "source", "when"], rows)
+
+
+def _settings(loss: Loss) -> str:
+    return ", ".join(
+        f"`{name}` {f'(${loss.symbols[name]}$) ' if name in loss.symbols else ''}{value:g}"
+        for name, value in loss.settings.items()
+    )
+
+
+def heads() -> str:
+    """The table of heads."""
+    rows = ((f"`{head.name}`", head.formula, head.saves, head.help) for head in HEADS.values())
+    return markdown(["kind", "logits", "saved", "when"], rows)
+
+
+def samplers() -> str:
+    """The table of samplers."""
+    probability = {1.0: r"$\propto n_y$", 0.5: r"$\propto \sqrt{n_y}$", 0.0: "the same for all"}
+    rows = ((f"`{s.name}`", probability[s.power], s.help) for s in SAMPLERS.values())
+    return markdown(["name", "P(class)", "images"], rows)
+
+
+def tuners() -> str:
+    """The table of tuners, with what each trains of a ViT-B/16 at a bottleneck of 32."""
+    numbers = trained_numbers()
+    rows = (
+        (
+            f"`{tuner.name}`",
+            tuner.trains,
+            f"{numbers[tuner.name]:,}",
+            tuner.towers,
+            "stays" if tuner.stays else "nothing",
+            tuner.source,
+        )
+        for tuner in TUNERS.values()
+    )
+    return markdown(["name", "trains", "ViT-B/16", "defined for", "at inference", "source"], rows)
+
+
+def trained_numbers() -> dict[str, int]:
+    """Trained numbers of the image tower of CLIP ViT-B/16 by tuner (``last-K``: the last block)."""
+    import torch
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+
+    from causalft.models.tuning.towers import open_tower
+    from causalft.models.tuning.tuners import apply_tuner, supported_tuners
+
+    text = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)
+    with torch.device("meta"):
+        visual = CLIP(512, CLIPVisionCfg(layers=12, width=768, patch_size=16, image_size=224), text).visual
+    known = supported_tuners(open_tower(visual))
+    return {
+        name: apply_tuner(open_tower(visual), re.sub("K$", "1", name), bottleneck=32, seed=0).n_parameters
+        if name in known
+        else 0
+        for name in TUNERS
+    }
+
+
+def write(folder: Path) -> None:
+    """Write every table into a folder, for the pages to include."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in (losses, heads, samplers, tuners):
+        (folder / f"{table.__name__}.md").write_text(table(), encoding="utf-8")
