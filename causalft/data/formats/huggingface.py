@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,12 @@ from PIL import Image
 from causalft.data.containers import MAX_FILE_BYTES
 from causalft.data.formats import Format, Place
 from causalft.data.images import read_image
-from causalft.data.labels import clean_text, encode
+from causalft.data.labels import Labels, clean_text, encode
 from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, factor_values
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.files import read_bytes
 
-__all__ = ["FORMAT", "read_saved_dataset"]
+__all__ = ["FORMAT", "class_labels", "read_saved_dataset"]
 
 
 class HuggingFaceStore:
@@ -132,35 +133,49 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
         if factor is not None:
             factors += _values(data, factor, folder)
     names = getattr(first.features[label], "names", None)
-    notes: list[str] = []
-    if names is not None:
-        codes, ids = np.array(labels, dtype=np.int64), [clean_text(name) for name in names]
-        if codes.min() < 0 or codes.max() >= len(ids):
-            wrong = codes.min() if codes.min() < 0 else codes.max()
-            raise CausalFTError(
-                f"{folder} has label {wrong}, outside the {len(ids)} names of column '{label}'; "
-                "leave images without a label out"
-            )
-        if len(set(ids)) < len(ids):
-            place = {name: number for number, name in enumerate(dict.fromkeys(ids))}
-            codes, ids = np.array([place[name] for name in ids], dtype=np.int64)[codes], list(place)
-            notes.append("some class names are written in several ways in Unicode and are one class each")
-    else:
+    if names is None:
         found = encode(labels, str(folder), places=files)
-        codes, ids, notes = found.codes, found.ids, found.notes
+    else:
+        found = class_labels(labels, names, f"column '{label}' of {folder}")
     return assemble(
         format="huggingface",
         name=folder.resolve().name,
         where=str(folder),
         store=HuggingFaceStore(str(folder), parts, image),
         files=files,
-        codes=codes,
-        ids=ids,
+        codes=found.codes,
+        ids=found.ids,
         options=options,
         splits=splits,
         factors=factor_values(factors, str(folder), files) if factor is not None else None,
-        notes=notes,
+        notes=found.notes,
     )
+
+
+def class_labels(numbers: Sequence[int], names: Sequence[str], where: str) -> Labels:
+    """Return the labels of a `ClassLabel`: places in its names, which keep their order.
+
+    Raises
+    ------
+    CausalFTError
+        For a number outside the names, such as -1 for an image without a label.
+
+    Examples
+    --------
+    >>> class_labels([1, 0], ["lynx", "otter"], "set").ids
+    ['lynx', 'otter']
+    """
+    codes, ids = np.array(numbers, dtype=np.int64), [clean_text(name) for name in names]
+    if codes.min() < 0 or codes.max() >= len(ids):
+        wrong = codes.min() if codes.min() < 0 else codes.max()
+        raise CausalFTError(
+            f"{where} has label {wrong}, outside its {len(ids)} names; leave out images without a label"
+        )
+    if len(set(ids)) == len(ids):
+        return Labels(codes, ids, [])
+    place = {name: number for number, name in enumerate(dict.fromkeys(ids))}
+    note = "some class names are written in several ways in Unicode and are one class each"
+    return Labels(np.array([place[name] for name in ids], dtype=np.int64)[codes], list(place), [note])
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
