@@ -89,15 +89,17 @@ def _compare(
     strata: Sequence[str],
     control: Sequence[str],
 ) -> dict[str, Any]:
-    from causalft.analysis.diagnosis.methods import compare_methods
+    from causalft.analysis.diagnosis.scores import compare_methods
+    from causalft.methods.adaptation.member import gla_members
     from causalft.methods.priors import debias
-    from causalft.pipelines.workflows.outcome import diagnose_run, fuse_seeds, gla_members
+    from causalft.pipelines.workflows.outcome import diagnose_run, fuse_seeds
 
     first = splits[0]
     tuned = {name: found["LA", name] for name in strata}
     of_one = {name: found["LA", name] for name in control}
     with_gla = gla_members(settings.tuning, first.train.class_counts, tuned)
-    _, diagnosis, fused = diagnose_run(settings, first, tuned, of_one, "pre-training")
+    outcome = diagnose_run(settings, first, tuned, of_one, "pre-training")
+    diagnosis, fused = outcome.diagnosis, outcome.fused
 
     def logits(members: Mapping[str, list[Any]], what: str = "test_logits") -> list[np.ndarray]:
         return [np.stack([getattr(p, what) for p in predictions]) for predictions in members.values()]
@@ -133,7 +135,7 @@ def _compare(
         "test_counts": first.test.class_counts.tolist(),
         "weights": {name: predictions[0].sha256 for (_, name), predictions in found.items()},
         "P_gap": gap,
-        **compare_methods(first.test.labels, first.train.class_counts, models, COMPARISONS),
+        **compare_methods(first.test.labels, first.train.class_counts, models, COMPARISONS).to_metrics(),
     }
 
 

@@ -205,6 +205,6 @@ def test_as_many_neighbours_as_training_images_are_all_of_them(settings):
 def test_an_interval_of_seeds_that_disagree_stays_an_accuracy(settings):
     splits = load_splits(settings.fit, 0)
     right = np.stack([np.ones(len(splits.test), bool), np.zeros(len(splits.test), bool)])
-    scores = score_correct(right, splits, seed=0)
+    scores = score_correct(right, splits, seed=0).to_metrics()
     assert scores["accuracy"] == 0.5 and scores["ci95"] == [0, 1]
     assert all(bounds is None or bounds == [0, 1] for bounds in scores["D_ci95"].values())

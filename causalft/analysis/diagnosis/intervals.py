@@ -142,6 +142,10 @@ class Interval(ShownAsTable):
             return {"estimate": self.estimate, "ci95": self.ci95, "p": self.p}
         return {"estimate": self.estimate, "ci95": None, "p": None, "reason": self.reason}
 
+    def to_json_or_null(self) -> Document | None:
+        """As `to_json`; None where the quantity does not exist."""
+        return self.to_json() if self.exists else None
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Interval:
         """Read what `to_json` wrote; null, whole or in part, is NaN."""

@@ -109,7 +109,9 @@ class BeforeAfter:
 
     def to_json(self) -> Document:
         """``{before, after, fall}``; what does not exist is null, and a ``reason`` then says why."""
-        found: Document = {name: _interval(getattr(self, name)) for name in ("before", "after", "fall")}
+        found: Document = {
+            name: getattr(self, name).to_json_or_null() for name in ("before", "after", "fall")
+        }
         reasons = [value.reason for value in (self.before, self.after) if not value.exists]
         return {**found, "reason": reasons[0]} if reasons else found
 
@@ -229,7 +231,7 @@ class Control(ShownAsTable):
             "prior_slope": self.prior_slope.to_json(),
             "strata_minus_control": self.strata_minus_control.to_json(),
             "strata_gain_minus_control_gain": self.strata_gain_minus_control_gain.to_json(),
-            "ensemble_share": _interval(self.ensemble_share),
+            "ensemble_share": self.ensemble_share.to_json_or_null(),
         }
 
     def __repr__(self) -> str:
@@ -342,13 +344,13 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
             },
             "cross_P": {name: score.P for name, score in self.strata.items()},
             "cross_gap": {
-                model: {prior: _interval(value) for prior, value in row.items()}
+                model: {prior: value.to_json_or_null() for prior, value in row.items()}
                 for model, row in self.gap.items()
             },
             "P_gap": self.P_gap.to_json(),
             "own_minus_off_gap": self.own_minus_off_gap.to_json(),
             "prior_slope": self.prior_slope.to_json(),
-            "fused_minus_members_gap": _interval(self.fused_minus_members_gap),
+            "fused_minus_members_gap": self.fused_minus_members_gap.to_json_or_null(),
             "fused": {
                 "fusion": self.fusion,
                 "stratum_prior": self.stratum_prior,
@@ -397,10 +399,6 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
         for title, measure in (("own-minus-off gap", self.own_minus_off_gap), ("P gap", self.P_gap)):
             lines.append(f"  {title}: before {measure.before!r}, after {measure.after!r}")
         return "\n".join(lines)
-
-
-def _interval(value: Interval) -> Document | None:
-    return value.to_json() if value.exists else None
 
 
 def _reasons(groups: dict[str, Interval]) -> dict[str, str]:

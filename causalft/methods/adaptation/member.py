@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.special import softmax
@@ -20,7 +22,7 @@ from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.fusion import nll
-from causalft.methods.estimators.gla import Untouched, prior_left_in_logits
+from causalft.methods.estimators.gla import Untouched, gla_finetuned, prior_left_in_logits
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
 from causalft.methods.priors import PriorEstimate, prior_on_validation
 from causalft.models.features.cache import FeatureCache
@@ -38,6 +40,7 @@ __all__ = [
     "MemberPrediction",
     "fit_member",
     "folder_name",
+    "gla_members",
     "pick_device",
     "read_prediction",
     "write_prediction",
@@ -323,3 +326,28 @@ def fit_member(
         tuned.save(folder)
         write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
     return prediction, tuned
+
+
+def gla_members(
+    tuning: Tuning, class_counts: ArrayLike, members: Mapping[str, Sequence[MemberPrediction]]
+) -> dict[str, list[MemberPrediction]]:
+    """Replace the tuned logits of members by those of GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`).
+
+    Empty where it is undefined for this tuning (:func:`causalft.methods.adaptation.settings.check_gla`), where the
+    members have it already, or where a class has no training image and its prior would be taken out.
+    """
+    try:
+        left = prior_left_in_logits(tuning, class_counts)
+    except CausalFTError:
+        return {}
+    if any(m.gla for found in members.values() for m in found) or (left is not None and left.min() == 0):
+        return {}
+
+    def adjusted(m: MemberPrediction) -> MemberPrediction:
+        return replace(
+            m,
+            validation_logits=gla_finetuned(m.zero_shot_validation, m.validation_logits, m.prior.prior, left),
+            test_logits=gla_finetuned(m.zero_shot_test, m.test_logits, m.prior.prior, left),
+        )
+
+    return {name: [adjusted(m) for m in found] for name, found in members.items()}

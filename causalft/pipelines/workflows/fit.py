@@ -170,7 +170,8 @@ def _run_fit(
             controls[name].append(prediction)
             earlier += prediction.seconds if prediction.read_back else 0.0
 
-    metrics, diagnosis, fused = diagnose_run(settings, splits, members, controls, control_kind)
+    outcome = diagnose_run(settings, splits, members, controls, control_kind)
+    diagnosis, fused, metrics = outcome.diagnosis, outcome.fused, outcome.to_metrics()
     metrics["seconds"] = time.perf_counter() - started + earlier
     metrics["made"] = made_record()
     worst = class_reports(splits, members, fused, diagnosis.best_single)

@@ -1,9 +1,9 @@
-"""What a fit found: scores of every member, GLA, the fusion, doubts, and the document of metrics.json."""
+"""What a fit found: the fusion, its diagnosis, scores of every member, and the document of metrics.json."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from causalft.analysis.diagnosis import Diagnosis, diagnose
 from causalft.analysis.diagnosis.classes import ClassReport, worst_classes
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.no_conclusion import facts_of, reasons
+from causalft.analysis.diagnosis.scores import GLAScores, score_gla
 from causalft.data.groups import (
     GROUPS,
     balancing_weights,
@@ -24,34 +25,63 @@ from causalft.data.groups import (
 )
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import MemberPrediction
-from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.gla import gla_finetuned, prior_left_in_logits
+from causalft.methods.adaptation.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.priors import debias, kl_divergence, rank_correlation
 from causalft.pipelines.workflows.fit_data import data_document
 from causalft.pipelines.workflows.settings import FitSettings
+from causalft.runs.documents import Document
 from causalft.runs.folder import Run, atomic_path
 
 __all__ = [
+    "FitOutcome",
+    "Scores",
     "class_reports",
     "diagnose_run",
     "doubts",
     "fuse_seeds",
-    "gla_members",
-    "gla_scores",
     "mean_class_accuracy",
     "score_correct",
     "write_predictions",
 ]
 
 
-def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[str, Any]:
-    """Test accuracy, overall and by D group, with 95 % intervals over images (within class) and seeds.
+@dataclass(frozen=True)
+class Scores:
+    """Test accuracy of one classifier, with 95 % intervals over images (within class) and seeds.
 
-    ``accuracy`` is the share of right images; the groups and ``mean_class_accuracy`` are means over the classes that
-    have a test image.
+    Attributes
+    ----------
+    accuracy : Interval
+        Share of the images that are right.
+    class_mean : Interval
+        Mean over the classes that have a test image.
+    D : dict of str to Interval
+        The same by group of training count; one that does not exist where no class of the group has a test image.
+    """
+
+    accuracy: Interval
+    class_mean: Interval
+    D: dict[str, Interval]
+
+    def to_metrics(self) -> Document:
+        """The entries of ``metrics.json``; null for a group without a test image, which ``reasons`` then names."""
+        return {
+            "accuracy": self.accuracy.estimate,
+            "ci95": self.accuracy.ci95,
+            "mean_class_accuracy": self.class_mean.estimate,
+            "mean_class_ci95": self.class_mean.ci95,
+            "D": {group: found.estimate if found.exists else None for group, found in self.D.items()},
+            "D_ci95": {group: found.ci95 for group, found in self.D.items()},
+            "reasons": {"D": {group: _NO_IMAGE for group, found in self.D.items() if not found.exists}},
+        }
+
+
+_NO_IMAGE = "no class of the group has a test image"
+
+
+def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> Scores:
+    """Score predictions of the test images.
 
     Parameters
     ----------
@@ -60,12 +90,6 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
         Its training counts make the groups.
     seed : int
         Of the bootstrap.
-
-    Returns
-    -------
-    dict
-        ``accuracy``, ``ci95``, ``mean_class_accuracy``, ``mean_class_ci95``,
-        and ``D``, ``D_ci95`` by group; None for a group without a test image, which ``reasons["D"]`` then names.
     """
     groups = data_groups(splits.train.class_counts)
     tested = splits.test.class_counts > 0
@@ -80,16 +104,7 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> dict[s
         return found
 
     found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
-    exists = {group: found[group].exists for group in GROUPS}
-    return {
-        "accuracy": found["accuracy"].estimate,
-        "ci95": found["accuracy"].ci95,
-        "mean_class_accuracy": found["class mean"].estimate,
-        "mean_class_ci95": found["class mean"].ci95,
-        "D": {g: found[g].estimate if exists[g] else None for g in GROUPS},
-        "D_ci95": {g: found[g].ci95 for g in GROUPS},
-        "reasons": {"D": {g: "no class of the group has a test image" for g in GROUPS if not exists[g]}},
-    }
+    return Scores(found["accuracy"], found["class mean"], {group: found[group] for group in GROUPS})
 
 
 def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
@@ -97,110 +112,9 @@ def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
     return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))
 
 
-Members = Mapping[str, Sequence[MemberPrediction]]
-
-
-def gla_members(
-    tuning: Tuning, class_counts: ArrayLike, members: Members
-) -> dict[str, list[MemberPrediction]]:
-    """Return the members with GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`) in the place of
-    tuned logits.
-
-    None at all where it cannot be made of them (:func:`causalft.methods.adaptation.settings.check_gla`),
-    where they have it
-    already, or where a prior must be taken out that is 0 for a class.
-    """
-    try:
-        left = prior_left_in_logits(tuning, class_counts)
-    except CausalFTError:
-        return {}
-    if any(m.gla for found in members.values() for m in found) or (left is not None and left.min() == 0):
-        return {}
-
-    def adjusted(m: MemberPrediction) -> MemberPrediction:
-        return replace(
-            m,
-            validation_logits=gla_finetuned(m.zero_shot_validation, m.validation_logits, m.prior.prior, left),
-            test_logits=gla_finetuned(m.zero_shot_test, m.test_logits, m.prior.prior, left),
-        )
-
-    return {name: [adjusted(m) for m in found] for name, found in members.items()}
-
-
-def gla_scores(
-    splits: Splits,
-    members: Members,
-    fused: NDArray[np.float64],
-    adjusted: Members,
-    adjusted_fused: NDArray[np.float64],
-    *,
-    seed: int = 0,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Score GLA-FT beside the tuned strata and beside their fusion, on the test images, all seeds.
-
-    ``accuracy`` is the share of right images; the difference and the groups are means over the classes that have a test
-    image, and so is ``mean_class_accuracy``.
-
-    Parameters
-    ----------
-    splits : Splits
-    members, adjusted : mapping of str to sequence of MemberPrediction
-        One a seed: tuned, and with GLA-FT in the place of the tuned logits.
-    fused, adjusted_fused : (S, n, K) arrays
-        Their fusions.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    (dict, dict)
-        Of each stratum, and of the fusion:
-        ``{accuracy, ci95, mean_class_accuracy, mean_class_ci95, difference, D, P}``, where ``difference`` is the paired
-        one to the same without GLA; ``P`` of the fusion maps each stratum to the groups by its prior.
-    """
-    names, labels, n_classes = list(members), splits.test.labels, splits.test.n_classes
-    without = [np.stack([m.test_logits for m in members[name]]) for name in names]
-    with_gla = [np.stack([m.test_logits for m in adjusted[name]]) for name in names]
-    rows = [*without, fused, *with_gla, adjusted_fused]
-    correct = np.stack([found.argmax(axis=-1) == labels for found in rows])
-    test_counts = np.bincount(labels, minlength=n_classes)
-    shares = np.stack([test_counts / len(labels), (test_counts > 0) / np.count_nonzero(test_counts)])
-    half = len(rows) // 2
-
-    def statistics(class_acc: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        of_images, mean = np.moveaxis(np.nan_to_num(class_acc) @ shares.T, -1, 0)
-        return {
-            "accuracy": of_images[:, half:],
-            "class_mean": mean[:, half:],
-            "difference": mean[:, half:] - mean[:, :half],
-        }
-
-    found = bootstrap(statistics, correct, labels, n_classes, seed=seed)
-    by_class = class_accuracy(correct[half:], labels, n_classes).mean(axis=1)
-    groups = {name: prior_groups(members[name][0].prior.prior) for name in names}
-
-    def score(row: int) -> dict[str, Any]:
-        accuracy, class_mean = found["accuracy"][row], found["class_mean"][row]
-        return {
-            "accuracy": accuracy.estimate,
-            "ci95": accuracy.ci95,
-            "mean_class_accuracy": class_mean.estimate,
-            "mean_class_ci95": class_mean.ci95,
-            "difference": found["difference"][row].to_json(),
-            "D": group_accuracy(by_class[row], data_groups(splits.train.class_counts)),
-        }
-
-    strata = {
-        name: {**score(row), "P": group_accuracy(by_class[row], groups[name])}
-        for row, name in enumerate(names)
-    }
-    P = {name: group_accuracy(by_class[half - 1], of) for name, of in groups.items()}
-    return strata, {**score(half - 1), "P": P}
-
-
 def doubts(
     name: str,
-    scores: Mapping[str, Any],
+    scores: Scores,
     predicted: ArrayLike,
     test: ImageSet,
     *,
@@ -212,19 +126,18 @@ def doubts(
     ----------
     name : str
         As a sentence names it.
-    scores : mapping
-        ``mean_class_accuracy`` and ``mean_class_ci95`` on the test images.
+    scores : Scores
+        On the test images.
     predicted : (n,) or (S, n) array of int in [0, K)
         Classes of the test images.
     test : ImageSet
     temperatures : sequence of float
         That were fitted for it.
     """
-    low, high = scores["mean_class_ci95"] or (float("nan"), float("nan"))
-    accuracy = Interval(scores["mean_class_accuracy"], low, high, float("nan"))
-    return list(
-        reasons([facts_of(name, predicted, test.labels, test.n_classes, accuracy, temperatures=temperatures)])
+    facts = facts_of(
+        name, predicted, test.labels, test.n_classes, scores.class_mean, temperatures=temperatures
     )
+    return list(reasons([facts]))
 
 
 def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
@@ -254,16 +167,111 @@ def fuse_seeds(
     return np.stack(fused), mixings
 
 
+@dataclass(frozen=True)
+class ZeroShotScores:
+    """Accuracy of one stratum before tuning, as it is and less its estimated log prior (GLA-ZS).
+
+    ``accuracy`` and ``gla_accuracy`` are shares of right images; with ``mean_class`` in front, means over the classes
+    that have a test image, as the groups ``P`` by the estimated prior are.
+    """
+
+    accuracy: float
+    gla_accuracy: float
+    mean_class_accuracy: float
+    mean_class_gla_accuracy: float
+    P: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """What a fit found.
+
+    Attributes
+    ----------
+    settings : FitSettings
+    splits : Splits
+        Of the first seed.
+    members, controls : dict of str to list of MemberPrediction
+        One a seed.
+    diagnosis : Diagnosis
+    fused : (S, n, K) array
+        Probabilities of all seeds.
+    mixings : tuple of Mixing
+        How each seed was fused; the first is saved.
+    validation_accuracy : dict of str to float
+        Mean over classes and seeds, of each stratum.
+    zero_shot : dict of str to ZeroShotScores
+    gla : GLAScores, optional
+        Of GLA-FT beside the tuned strata, where it can be made of them.
+    """
+
+    settings: FitSettings
+    splits: Splits
+    members: dict[str, list[MemberPrediction]]
+    controls: dict[str, list[MemberPrediction]]
+    diagnosis: Diagnosis
+    fused: NDArray[np.float64]
+    mixings: tuple[Mixing, ...]
+    validation_accuracy: dict[str, float]
+    zero_shot: dict[str, ZeroShotScores]
+    gla: GLAScores | None
+
+    def to_metrics(self) -> Document:
+        """The document of ``metrics.json``, but for the time it took and the worst classes."""
+        settings, train = self.settings, self.splits.train
+        everyone = {**self.members, **self.controls}
+        metrics: Document = {
+            "zoo": settings.zoo_name,
+            "weights": {name: found[0].sha256 for name, found in everyone.items()},
+            "sources": {name: found[0].source for name, found in everyone.items()},
+            "data": data_document(settings, self.splits),
+            "classes": list(train.class_names),
+            **self.diagnosis.to_metrics(),
+            "class_counts": dict(zip(train.class_names, train.class_counts.tolist(), strict=True)),
+        }
+        metrics["fused"]["temperature"] = self.mixings[0].temperature  # of the classifier that is saved
+        metrics["mixing"] = self.mixings[0].to_metrics()
+        for name in self.members:
+            metrics["strata"][name].update(self._stratum(name))
+        if self.gla is not None:
+            metrics["fused"]["gla_ft"] = self.gla.fused.to_metrics()
+        metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
+        return metrics
+
+    def _stratum(self, name: str) -> Document:
+        first = self.members[name][0]
+        found: Document = {
+            "zero_shot": asdict(self.zero_shot[name]),
+            "validation_accuracy": self.validation_accuracy[name],
+            "lr": first.lr,
+            "n_tuned": first.n_tuned,
+            "precision": first.precision,
+            "zero_shot_from": first.anchors,
+            "pretraining_loss": first.pretraining_loss,
+            "gla": first.gla,
+            "seconds": first.seconds,
+        }
+        if first.true_prior is not None:
+            found |= {
+                "prior_spearman": rank_correlation(first.prior.prior, first.true_prior),
+                "prior_kl": kl_divergence(first.true_prior, first.prior.prior),
+                "true_label_prior": first.true_prior.tolist(),
+            }
+        if self.gla is not None:
+            found["gla_ft"] = self.gla.strata[name].to_metrics()
+        return found
+
+
 def diagnose_run(
     settings: FitSettings,
     splits: Splits,
     members: dict[str, list[MemberPrediction]],
     controls: dict[str, list[MemberPrediction]],
     control_kind: str | None = None,
-) -> tuple[dict[str, Any], Diagnosis, np.ndarray]:
-    """Return the metrics document, the diagnosis, and the fused probabilities (S, n, K) of all seeds.
+) -> FitOutcome:
+    """Fuse, diagnose and score all seeds.
 
-    ``control_kind`` says what the seeds of the control's members seeded: "pre-training" or "tuning".
+    ``control_kind`` says what differs between the control's members: "pre-training" or "tuning".
     """
     fused, mixings = fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
@@ -295,66 +303,45 @@ def diagnose_run(
         best_single=max(validation_accuracy, key=lambda name: validation_accuracy[name]),
         seed=settings.seed,
     )
-    classes = list(splits.train.class_names)
-    everyone = {**members, **controls}
-    metrics: dict[str, Any] = {
-        "zoo": settings.zoo_name,
-        "weights": {name: found[0].sha256 for name, found in everyone.items()},
-        "sources": {name: found[0].source for name, found in everyone.items()},
-        "data": data_document(settings, splits),
-        "classes": classes,
-        **diagnosis.to_metrics(),
-        "class_counts": dict(zip(classes, splits.train.class_counts.tolist(), strict=True)),
-    }
-    metrics["fused"]["temperature"] = mixings[0].temperature  # of the classifier that is saved
-    metrics["mixing"] = mixings[0].to_metrics()
-    for name, found in members.items():
-        first = found[0]
-        metrics["strata"][name].update(
-            zero_shot=_zero_shot(first, splits),
-            validation_accuracy=validation_accuracy[name],
-            lr=first.lr,
-            n_tuned=first.n_tuned,
-            precision=first.precision,
-            zero_shot_from=first.anchors,
-            pretraining_loss=first.pretraining_loss,
-            gla=first.gla,
-            seconds=first.seconds,
-        )
-        if first.true_prior is not None:
-            metrics["strata"][name].update(
-                prior_spearman=rank_correlation(first.prior.prior, first.true_prior),
-                prior_kl=kl_divergence(first.true_prior, first.prior.prior),
-                true_label_prior=first.true_prior.tolist(),
-            )
-    adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
+    adjusted, gla = gla_members(settings.tuning, splits.train.class_counts, members), None
     if adjusted:
         gla_fused, _ = fuse_seeds(settings, splits, adjusted, settings.stratum_prior)
-        of_strata, of_fused = gla_scores(splits, members, fused, adjusted, gla_fused, seed=settings.seed)
-        for name, score in of_strata.items():
-            metrics["strata"][name]["gla_ft"] = score
-        metrics["fused"]["gla_ft"] = of_fused
-    metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
-    return metrics, diagnosis, fused
+        gla = score_gla(
+            splits.test.labels,
+            splits.train.class_counts,
+            {name: _stack(found, "test_logits") for name, found in members.items()},
+            fused,
+            {name: _stack(found, "test_logits") for name, found in adjusted.items()},
+            gla_fused,
+            {name: found[0].prior.prior for name, found in members.items()},
+            seed=settings.seed,
+        )
+    return FitOutcome(
+        settings=settings,
+        splits=splits,
+        members=members,
+        controls=controls,
+        diagnosis=diagnosis,
+        fused=fused,
+        mixings=tuple(mixings),
+        validation_accuracy=validation_accuracy,
+        zero_shot={name: _zero_shot(found[0], splits) for name, found in members.items()},
+        gla=gla,
+    )
 
 
-def _zero_shot(found: MemberPrediction, splits: Splits) -> dict[str, Any]:
-    """Before tuning: accuracy, accuracy less the estimated log prior (GLA-ZS), and accuracy by P group.
-
-    ``accuracy`` and ``gla_accuracy`` are shares of right images; with ``mean_class`` in front, means over the classes
-    that have a test image, as the groups are.
-    """
+def _zero_shot(found: MemberPrediction, splits: Splits) -> ZeroShotScores:
     labels = splits.test.labels
     right = found.zero_shot_test.argmax(1) == labels
     debiased = debias(found.zero_shot_test, found.prior.prior).argmax(1)
     by_class = class_accuracy(right, labels, splits.test.n_classes)
-    return {
-        "accuracy": float(right.mean()),
-        "gla_accuracy": float((debiased == labels).mean()),
-        "mean_class_accuracy": mean_class_accuracy(found.zero_shot_test.argmax(1), splits.test),
-        "mean_class_gla_accuracy": mean_class_accuracy(debiased, splits.test),
-        "P": group_accuracy(by_class, prior_groups(found.prior.prior)),
-    }
+    return ZeroShotScores(
+        accuracy=float(right.mean()),
+        gla_accuracy=float((debiased == labels).mean()),
+        mean_class_accuracy=mean_class_accuracy(found.zero_shot_test.argmax(1), splits.test),
+        mean_class_gla_accuracy=mean_class_accuracy(debiased, splits.test),
+        P=group_accuracy(by_class, prior_groups(found.prior.prior)),
+    )
 
 
 def class_reports(

@@ -140,13 +140,12 @@ def _probe_stratum(
         zero_shot = found.logits
         prior = prior_on_validation(zero_shot[0], splits.validation.labels).prior
         guessed = zero_shot[1].argmax(1)
+        scores = score_correct(guessed[None] == splits.test.labels, splits, fit.seed)
         document["zero_shot"] = {
             "validation_accuracy": mean_class_accuracy(zero_shot[0].argmax(1), splits.validation),
-            **score_correct(guessed[None] == splits.test.labels, splits, fit.seed),
+            **scores.to_metrics(),
+            "no_conclusion": doubts(f"zero-shot {name}", scores, guessed, splits.test),
         }
-        document["zero_shot"]["no_conclusion"] = doubts(
-            f"zero-shot {name}", document["zero_shot"], guessed, splits.test
-        )
     else:
         document["zero_shot"] = None
     document["knn"] = _neighbours(settings, name, train, validation, test, splits)
@@ -200,7 +199,7 @@ def _neighbours(
         "k": chosen,
         "validation_accuracy": tried[chosen],
         "tried": {str(k): accuracy for k, accuracy in tried.items()},
-        **scores,
+        **scores.to_metrics(),
         "no_conclusion": doubts(f"kNN on {name}", scores, predicted, splits.test),
     }
 
@@ -229,7 +228,7 @@ def _heads(sweep: Sweep, name: str, test: Features, splits: Splits, seed: int) -
                 "validation_accuracy": float(accuracy),
                 "validation_nll": float(risk[lr]),
                 "seconds": float(tried["seconds"].sum()),
-                **scores,
+                **scores.to_metrics(),
                 "no_conclusion": doubts(
                     f"the {kind} head of {name} with {loss}", scores, predicted, splits.test
                 ),

@@ -150,17 +150,19 @@ def wise_ft_curve(
     fused = {alpha: _fuse(settings, lines, splits, dict.fromkeys(lines, alpha)) for alpha in grid}
     document["fused"] = _curve({alpha: found[:2] for alpha, found in fused.items()}, splits, settings.seed)
     chosen = document["fused"]["chosen"]
+    predicted = fused[chosen][1].argmax(1)
     document["no_conclusion"] = doubts(
         "the fusion",
-        next(point for point in document["fused"]["curve"] if point["alpha"] == chosen),
-        fused[chosen][1].argmax(1),
+        score_correct((predicted == splits.test.labels)[None], splits, settings.seed),
+        predicted,
         splits.test,
         temperatures=[fused[chosen][2]],
     )
     own = {name: found["chosen"] for name, found in document["strata"].items()}
     _, test, _ = _fuse(settings, lines, splits, own)
     right = test.argmax(1) == splits.test.labels
-    document["fused_at_own_alphas"] = {"alphas": own, **score_correct(right[None], splits, settings.seed)}
+    scores = score_correct(right[None], splits, settings.seed)
+    document["fused_at_own_alphas"] = {"alphas": own, **scores.to_metrics()}
     document["seconds"] = time.perf_counter() - started
     document["made"] = made_record()
     return document
@@ -269,7 +271,7 @@ def _curve(
                 "alpha": alpha,
                 "validation_accuracy": mean_class_accuracy(validation.argmax(1), splits.validation),
                 "validation_nll": nll(validation, labels, balance, kind="probabilities"),
-                **score_correct(right[alpha][None], splits, seed),
+                **score_correct(right[alpha][None], splits, seed).to_metrics(),
             }
         )
     best = max(rows, key=lambda row: (row["validation_accuracy"], -row["validation_nll"]))

@@ -115,7 +115,7 @@ def test_accuracies_of_a_test_set_of_unequal_classes_say_what_they_are() -> None
     right = np.array([1] * 8 + [0, 1], dtype=bool)
     images = ImageSet.from_arrays(np.zeros((10, 1, 1, 3), np.uint8), labels, ["ant", "bee", "cow"])
     train = images.subset(np.repeat([0, 8], [120, 3]))
-    scores = score_correct(right[None], Splits(train, images, images), seed=0)
+    scores = score_correct(right[None], Splits(train, images, images), seed=0).to_metrics()
     assert scores["accuracy"] == pytest.approx(0.9) and scores["mean_class_accuracy"] == pytest.approx(0.75)
     assert scores["D"] == {"many": 1.0, "medium": None, "few": 0.5}
     assert mean_class_accuracy(np.where(right, labels, 2), images) == pytest.approx(0.75)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalft.analysis.diagnosis.conclusion import interval_text
-from causalft.analysis.diagnosis.methods import compare_methods
+from causalft.analysis.diagnosis.scores import compare_methods
 from causalft.errors import CausalFTError
 from causalft.pipelines.pages.methods import method_dots, method_table, paired_table
 from causalft.report.style import figure_style, new_figure
@@ -36,17 +36,17 @@ GAIN = {"gain": ("fused", "single", "accuracy"), "few": ("fused", "single", "few
 
 def test_the_estimates_are_the_closed_forms() -> None:
     found = compare_methods(LABELS, COUNTS, MODELS, GAIN, n_boot=200)
-    single = {measure: value["estimate"] for measure, value in found["methods"]["single"].items()}
+    single = {measure: value.estimate for measure, value in found.methods["single"].items()}
     assert single == pytest.approx({"accuracy": 0.5, "many": 0.7, "medium": 0.4, "few": 0.2})
-    assert found["paired"]["gain"]["estimate"] == pytest.approx(0.675 - 0.5)
-    assert found["paired"]["few"]["estimate"] == pytest.approx(0.3)
-    assert found["paired"]["few"]["ci95"][0] > 0 and found["paired"]["few"]["p"] < 0.05
+    assert found.paired["gain"].estimate == pytest.approx(0.675 - 0.5)
+    assert found.paired["few"].estimate == pytest.approx(0.3)
+    assert found.paired["few"].low > 0 and found.paired["few"].p < 0.05
 
 
 def test_a_method_is_no_better_than_itself() -> None:
     same = {"same": ("fused", "again", "accuracy")}
     found = compare_methods(LABELS, COUNTS, {**MODELS, "again": MODELS["fused"]}, same, n_boot=200)
-    assert found["paired"]["same"]["ci95"] == [0, 0]  # the same images: nothing is left to vary
+    assert found.paired["same"].ci95 == [0, 0]  # the same images: nothing is left to vary
 
 
 def test_an_unbalanced_test_set_weighs_the_classes_by_their_images() -> None:
@@ -54,12 +54,12 @@ def test_an_unbalanced_test_set_weighs_the_classes_by_their_images() -> None:
     models = {"m": [MODELS["fused"][0][:, kept]]}
     found = compare_methods(LABELS[kept], COUNTS, models, {}, n_boot=200)
     right = (models["m"][0].argmax(-1) == LABELS[kept]).mean()
-    assert found["methods"]["m"]["accuracy"]["estimate"] == pytest.approx(right)
-    assert found["paired"] == {}
+    assert found.methods["m"]["accuracy"].estimate == pytest.approx(right)
+    assert found.paired == {}
 
 
 def test_a_group_without_a_class_is_none() -> None:
-    found = compare_methods(LABELS, [500, 150, 140, 130], MODELS, GAIN, n_boot=200)
+    found = compare_methods(LABELS, [500, 150, 140, 130], MODELS, GAIN, n_boot=200).to_metrics()
     assert found["methods"]["fused"]["few"] is None and found["paired"]["few"] is None
     assert found["paired"]["gain"] is not None
     table = method_table(found["methods"])
@@ -83,7 +83,7 @@ def test_the_figure_shows_every_method_the_first_on_top() -> None:
     found = compare_methods(LABELS, COUNTS, MODELS, GAIN, n_boot=200)
     with figure_style():
         axes = new_figure(4, 3).subplots()
-        method_dots(axes, found["methods"])
+        method_dots(axes, found.to_metrics()["methods"])
         assert [text.get_text() for text in axes.get_yticklabels()] == ["fused", "single"]
         drawn = {c.get_label(): c.lines[0].get_xdata() for c in axes.containers}
     assert drawn["all classes"] == pytest.approx([67.5, 50]) and drawn["D-few"] == pytest.approx([50, 20])
