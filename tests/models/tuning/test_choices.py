@@ -7,10 +7,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from causalft.runs.records import LateFunction, Records
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS
+from causalft.runs.records import LateFunction, Records
 
 KINDS = {records.what: records for records in (LOSSES, TUNERS, HEADS, SAMPLERS)}
 
