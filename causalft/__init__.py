@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.backdoor import BackdoorClassifier
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.methods.estimators.strata import StrataClassifier
     from causalft.methods.priors import estimate_prior
     from causalft.models.pretraining.photo_zoo import downstream_splits
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit import run_fit
-    from causalft.pipelines.workflows.settings import FitSettings
     from causalft.pipelines.workflows.verify_confounder import verify_confounder
     from causalft.scm import PartSCM, causal_graph, identify
 
@@ -30,7 +30,7 @@ _HOMES = {
     "BackdoorClassifier": "causalft.methods.estimators.backdoor",
     "CausalFTError": "causalft.errors",
     "Diagnosis": "causalft.analysis.diagnosis",
-    "FitSettings": "causalft.pipelines.workflows.settings",
+    "FitSettings": "causalft.methods.estimators.settings",
     "ImageSet": "causalft.data.image_set",
     "PartSCM": "causalft.scm",
     "StrataClassifier": "causalft.methods.estimators.strata",

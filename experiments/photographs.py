@@ -22,7 +22,7 @@ from experiments import Experiment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from causalft.pipelines.workflows.settings import FitSettings
+    from causalft.methods.estimators.settings import FitSettings
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
@@ -44,10 +44,11 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     """Tune every member with CE and LA for each draw, fuse, compare; table, figure and page."""
     from causalft.methods.adaptation.member import fit_member, folder_name
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
     from causalft.pipelines.pages.methods import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.pipelines.workflows.settings import FitSettings, strata_and_control
+    from causalft.pipelines.workflows.settings import strata_and_control
     from causalft.runs.folder import Run, made_record
 
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)

@@ -31,9 +31,9 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
     from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.pipelines.workflows.settings import FitSettings
     from causalft.runs.folder import Run, made_record
 
     run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.data_options import data_options, size_options
-from causalft.cli.options import FILE, Number, VerbGroup, console, print_json
+from causalft.cli.options import FILE, Number, VerbGroup, console, options_of, print_json
+from causalft.data.settings import DataOptions, SplitCounts
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
 
@@ -30,10 +30,9 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("path", type=FILE)
-@data_options
+@options_of(DataOptions, "data_options")
 @click.option("--drop-empty-classes", is_flag=True, help="Leave classes without an image out.")
-@size_options(10, 50)[0]
-@size_options(10, 50)[1]
+@options_of(SplitCounts, "counts")
 @click.option(
     "--imbalance-factor",
     type=Number(limits.IMBALANCE_FACTOR),
@@ -47,10 +46,9 @@ def command() -> None:
 )
 def show(
     path: str,
-    data_options: dict[str, Any],
+    data_options: DataOptions,
+    counts: SplitCounts,
     drop_empty_classes: bool,
-    n_validation: int | str,
-    n_test: int | str,
     imbalance_factor: float | None,
     check: bool,
     as_json: bool,
@@ -68,9 +66,9 @@ def show(
     from causalft.data.decoding import damaged_images
     from causalft.data.summary import overview
 
-    images = _open(path, drop_empty_classes, imbalance_factor, data_options)
+    images = _open(path, drop_empty_classes, imbalance_factor, data_options.given())
     found = overview(images)
-    plan = _plan(images, n_validation, n_test)
+    plan = _plan(images, counts)
     damaged = damaged_images(images) if check else {}
     if as_json:
         document = {**found.to_dict(), "fingerprint": images.fingerprint, "fit": plan}
@@ -162,16 +160,15 @@ def _print(screen: Console, found: Overview) -> None:
         screen.print(f"note       {note}", soft_wrap=True)
 
 
-def _plan(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
+def _plan(images: ImageSet, counts: SplitCounts) -> dict[str, Any]:
     """What ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
     from causalft.data.splits import cut_splits
     from causalft.data.summary import plan_of
     from causalft.errors import CausalFTError
 
     few = len(images) <= _COMPARED
-    options: dict[str, Any] = {"n_validation": n_validation, "n_test": n_test}
     try:
-        splits = cut_splits(images, **options, seed=0, duplicates="bytes" if few else None)
+        splits = cut_splits(images, **vars(counts), seed=0, duplicates="bytes" if few else None)
     except CausalFTError as error:
         return {"refused": error.on_command_line}
     for name, part in (("validation", splits.validation), ("test", splits.test)):

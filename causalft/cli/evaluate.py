@@ -12,8 +12,8 @@ from rich.text import Text
 
 from causalft.analysis.diagnosis import count, points
 from causalft.analysis.diagnosis.classes import worst_classes_line
-from causalft.cli.data_options import DATA_HELP, data_options
-from causalft.cli.options import DATA_GROUP, DEVICE, FILE, PATH, GroupedCommand, console, print_json
+from causalft.cli.options import DEVICE, FILE, PATH, GroupedCommand, console, options_of, print_json
+from causalft.data.settings import DATA, DataOptions
 from causalft.runs.progress import phase
 
 if TYPE_CHECKING:
@@ -137,22 +137,22 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 @click.command(
     "evaluate",
     cls=GroupedCommand,
-    groups={"Options that matter first": ("data", "device", "as_json"), "Data": DATA_GROUP},
+    groups={"Options that matter first": ("data", "device", "as_json"), "Data": ()},
 )
 @click.argument("run", type=PATH)
-@click.option("--data", type=FILE, required=True, help=DATA_HELP)
-@data_options
+@click.option("--data", type=FILE, required=True, help=DATA)
+@options_of(DataOptions, "data_options")
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-def command(run: Path, data: str, data_options: dict[str, Any], device: str, as_json: bool) -> None:
+def command(run: Path, data: str, data_options: DataOptions, device: str, as_json: bool) -> None:
     """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
 
     The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
     any other set whole.
     """
-    diagnosis, name, notes = evaluate(run, data, device, data_options)
+    diagnosis, name, notes = evaluate(run, data, device, data_options.given())
     if as_json:
         print_json({"data": name, "notes": notes, **diagnosis.to_metrics()})
     else:
@@ -173,7 +173,7 @@ def evaluate(
     from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_fit
-    from causalft.pipelines.workflows.settings import FitSettings, data_name
+    from causalft.methods.estimators.settings import FitSettings, data_name
 
     opened = open_fit(run)
     metrics = opened.metrics

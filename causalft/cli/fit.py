@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
-from causalft.cli.data_options import DATA_HELP, data_options, refuse_idle_splits, split_options
 from causalft.cli.options import (
-    DATA_GROUP,
-    DEVICE,
-    FILE,
     PATH,
-    SEED,
-    SPLIT_GROUP,
-    TEXT,
     GroupedCommand,
-    Number,
-    Numbers,
     console,
+    given_options,
+    options_of,
     print_json,
     refuse_given,
 )
-from causalft.cli.strata_options import TUNING_OPTIONS, strata_options, tuning_options
-from causalft.runs import limits
+from causalft.data.settings import DataOptions
+from causalft.data.tails import PRIOR_ORDERS
+from causalft.methods.adaptation.settings import FIRST
+from causalft.methods.estimators.settings import FitSettings, at_first_rate
 from causalft.runs.progress import phase
 
-__all__ = ["command"]
+__all__ = ["DATA_FIRST", "command", "refuse_idle_splits"]
 
+DATA_FIRST = (*vars(DataOptions()), "n_validation", "n_test")
+"""The order of the data's options in ``--help``."""
 
 _GROUPS = {
-    "Options that matter first": (
+    FIRST: (
         "data",
         "zoo",
         "strata",
         "out",
         "tuner",
         "loss",
-        "lr",
+        "learning_rates",
         "epochs",
         "control",
         "n_seeds",
         "device",
         "as_json",
     ),
-    "Data": (*DATA_GROUP, *SPLIT_GROUP),
-    "Strata": ("weights", "offline", "allow_pickle", "template", "test_view", "gla"),
+    "Data": DATA_FIRST,
+    "Strata": ("weights", "offline", "allow_pickle", "template"),
     "Tuning": (
         "bottleneck",
         "sampler",
@@ -59,20 +54,14 @@ _GROUPS = {
         "accumulation",
         "weight_decay",
         "patience",
-        "augmentation",
-        "precision",
-        "wise_ft",
-        "seed",
     ),
-    "Fusion": ("fusion", "stratum_prior", "calibrate_strata", "control_of"),
-    "Output": ("cache", "tensorboard"),
+    "Fusion": (),
+    "Output": (),
 }
 
 
 @click.command("fit", cls=GroupedCommand, groups=_GROUPS)
-@strata_options
-@click.option("--data", type=FILE, default="creatures-lt", show_default=True, help=DATA_HELP)
-@data_options
+@options_of(FitSettings)
 @click.option(
     "--out",
     type=PATH,
@@ -81,67 +70,9 @@ _GROUPS = {
     help="Folder of the run; an interrupted one is resumed by the same command.",
 )
 @click.option(
-    "--fusion",
-    type=click.Choice(["mixture", "logit", "product"]),
-    default="mixture",
-    show_default=True,
-    help="mixture is Eq. 7; product adds logits, as the authors' released code does; logit is their mean.",
-)
-@click.option(
-    "--stratum-prior",
-    type=Numbers(limits.SHARE, "uniform", "em"),
-    metavar="uniform|em|P,P,...",
-    help="P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.  [default: uniform]",
-)
-@click.option(
-    "--calibrate-strata", is_flag=True, help="Fit a temperature for each stratum before the fusion."
-)
-@click.option(
-    "--control",
-    type=click.Choice(["none", "seeds"]),
-    default="none",
-    show_default=True,
-    help="seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
-)
-@click.option(
-    "--control-of", type=TEXT, help="Stratum whose seeds form the control.  [default: the first stratum]"
-)
-@split_options
-@click.option(
-    "--lr",
-    type=Numbers(limits.LEARNING_RATE),
-    help="Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
-    "Default: 0.05 for minis, 0.01 for pretrained.",
-)
-@tuning_options
-@click.option(
-    "--gla",
-    is_flag=True,
-    help="GLA-FT: each stratum adds the logits of its untouched model, less their prior, to its tuned ones.",
-)
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="Draws the long tail and seeds the training."
-)
-@click.option(
-    "--seeds",
-    "n_seeds",
-    type=Number(limits.SEEDS),
-    default=1,
-    show_default=True,
-    help="Repetitions with seeds SEED, SEED+1, ...",
-)
-@click.option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    help="Keep frozen features of validation and test images for later runs.",
-)
-@click.option("--tensorboard", is_flag=True, help="Log the training to the run's tensorboard/.")
-@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )
-def command(out: Path, as_json: bool, **options: Any) -> None:
+def command(settings: FitSettings, out: Path, as_json: bool) -> None:
     """Tune each stratum, fuse them by backdoor adjustment, and say what that did to parameter imbalance.
 
     \b
@@ -150,10 +81,10 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
     """
     from causalft.runs.folder import Run
 
-    refuse_idle_splits(options)
-    if options["control"] == "none":
+    refuse_idle_splits(settings)
+    if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
-    settings = _settings(options)
+    settings = at_first_rate(settings)
     if os.environ.get("RANK", "0") == "0":  # under a launcher, the process that writes
         Run.check(out, kind="fit")
     settings.check()
@@ -168,7 +99,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
         run_fit(settings, out, progress=False)
         return
     screen = console(as_json)
-    unused = _without_training(settings, options)
+    unused = given_options(*_OF_TRAINING) if settings.tuning.trains_nothing else []
     if unused:
         verb = "has" if len(unused) == 1 else "have"
         screen.print(f"note     nothing is trained: {', '.join(unused)} {verb} no effect", style="dim")
@@ -181,6 +112,7 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
 
 
 _OF_TRAINING = (
+    "learning_rates",
     "loss",
     "sampler",
     "epochs",
@@ -193,26 +125,18 @@ _OF_TRAINING = (
 )
 
 
-def _without_training(settings: Any, options: dict[str, Any]) -> list[str]:
-    """The options of training that were given to a tuner that trains nothing."""
-    if not settings.tuning.trains_nothing:
-        return []
-    lr = ["--lr"] if options["lr"] is not None else []
-    return lr + [TUNING_OPTIONS[name] for name in _OF_TRAINING if name in options["tuning"]]
-
-
-def _settings(options: dict[str, Any]) -> Any:
-    """Turn the options into :class:`causalft.pipelines.workflows.settings.FitSettings`."""
-    from causalft.models.tuning.choices import own_spelling
-    from causalft.pipelines.workflows.settings import FitSettings
-
-    given = dict(options)
-    learning_rates = given.pop("lr") or ()
-    tuning = {**given.pop("tuning"), **({"lr": learning_rates[0]} if learning_rates else {})}
-    if "loss" in tuning:
-        tuning["loss"] = own_spelling(str(tuning["loss"]))
-    settings = FitSettings(
-        learning_rates=learning_rates if len(learning_rates) > 1 else (),
-        **given,
-    )
-    return replace(settings, tuning=replace(settings.tuning, **tuning))
+def refuse_idle_splits(settings: FitSettings) -> None:
+    """Refuse options of the data and of its splits that would do nothing beside the others."""
+    against_a_prior = settings.order in PRIOR_ORDERS
+    if settings.data == "creatures-lt":
+        own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_FIRST)
+        refuse_given(own, "is for your own images; creatures-lt brings its splits and its order")
+    elif settings.zoo and (Path(settings.zoo) / "manifest.parquet").exists():
+        refuse_given(
+            ("n_validation", "n_test", *(() if against_a_prior else ("order",))),
+            f"is decided by {settings.zoo}: its manifest names the images its minis never saw; leave it out",
+        )
+    if settings.imbalance_factor is None:
+        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
+    if not against_a_prior:
+        refuse_given(("order_by",), f"goes with --order {', '.join(PRIOR_ORDERS)}")

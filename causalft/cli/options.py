@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import click
 from click.core import ParameterSource
@@ -16,6 +18,7 @@ from causalft.cli.failures import VERB
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.folder import to_json
+from causalft.runs.settings import Choice, choices_of, made_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ANY_TEXT",
     "Checked",
-    "DATA_GROUP",
     "DEVICE",
     "FILE",
     "GENERATOR_GROUP",
@@ -33,14 +35,16 @@ __all__ = [
     "Numbers",
     "PATH",
     "SEED",
-    "SPLIT_GROUP",
     "SpelledOption",
     "TEXT",
     "VerbGroup",
     "console",
+    "given_options",
     "name_value_pairs",
+    "options_of",
     "print_json",
     "refuse_given",
+    "repeat_command",
 ]
 
 
@@ -63,12 +67,19 @@ def name_value_pairs(values: tuple[str, ...], option: str, what: str = "FILE") -
     return pairs
 
 
+def given_options(*names: str) -> list[str]:
+    """Return the options of the running command that were given, of the parameters with these names, in their order."""
+    context = click.get_current_context()
+    flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    return [
+        flags[name] for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
+
+
 def refuse_given(names: Iterable[str], reason: str) -> None:
     """Refuse options of the running command that were given but would do nothing: no option is ignored silently."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise CausalFTError(f"--{name.replace('_', '-')} {reason}")
+    for flag in given_options(*names):
+        raise CausalFTError(f"{flag} {reason}")
 
 
 class VerbGroup(click.Group):
@@ -136,27 +147,15 @@ class Numbers(Checked):
         return tuple(self.limits.read(part.strip()) for part in text.split(","))
 
 
-def _text(text: str) -> str:
-    return limits.check_text(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    limits.check_text(text)
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise CausalFTError(f"{limits.shown(text)} names nothing; give names separated by commas")
-    return names
-
-
-TEXT = Checked("text", _text)
+TEXT = Checked("text", lambda text: limits.check_text(text))
 """Any text that is not empty."""
 ANY_TEXT = Checked("text", lambda text: text)
 """Any text, also an empty one."""
-NAMES = Checked("names", _names)
+NAMES = Checked("names", limits.read_names)
 """Names separated by commas; received as a tuple."""
-PATH = Checked("path", lambda text: Path(_text(text)))
+PATH = Checked("path", lambda text: Path(limits.check_text(text)))
 """A path, received as `pathlib.Path`."""
-FILE = Checked("path", _text)
+FILE = Checked("path", lambda text: limits.check_text(text))
 """A path or a pattern of paths, received as it was typed."""
 DEVICE = Checked("device", lambda text: limits.check_device(text, ""))
 SEED = Number(limits.SEED)
@@ -183,29 +182,6 @@ def print_json(obj: Any) -> None:
         )
     sys.stdout.write(text)
 
-
-DATA_GROUP = (
-    "format",
-    "root",
-    "class_names",
-    "path_column",
-    "label_column",
-    "split_column",
-    "factor_column",
-    "split_as",
-)
-"""How the data is opened (:mod:`causalft.cli.data_options`)."""
-
-SPLIT_GROUP = (
-    "n_validation",
-    "n_test",
-    "imbalance_factor",
-    "profile",
-    "order",
-    "order_by",
-    "drop_empty_classes",
-)
-"""How splits are cut and a tail is drawn (:mod:`causalft.cli.data_options`)."""
 
 GENERATOR_GROUP = (
     "model",
@@ -234,12 +210,24 @@ class GroupedCommand(click.Command):
     Parameters
     ----------
     groups : mapping of str to sequence of str
-        Heading to names of parameters, in the order of the help. What is named in none comes last.
+        Heading to the parameters that come first under it, in the order of the help. Those of options whose setting
+        names the heading follow; what has no heading comes last.
     """
 
     def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.groups = {title: tuple(names) for title, names in groups.items()}
+        named = {name for names in groups.values() for name in names}
+        self.groups = {
+            title: (
+                *names,
+                *(
+                    str(p.name)
+                    for p in self.params
+                    if p.name not in named and getattr(p, "group", "") == title
+                ),
+            )
+            for title, names in groups.items()
+        }
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records = {
@@ -262,17 +250,19 @@ class GroupedCommand(click.Command):
 
 
 class SpelledOption(click.Option):
-    """An option with other spellings, former ones or those of a sibling command: they work and are not shown.
+    """An option with a heading, and other spellings that work and are not shown.
 
     Parameters
     ----------
     former : sequence of str
-        Such as ``("--output",)``.
+        Earlier spellings, or those of a sibling command, such as ``("--output",)``.
+    group : str
+        Heading in the help of a `GroupedCommand`.
     """
 
-    def __init__(self, *args: Any, former: Sequence[str], **settings: Any) -> None:
+    def __init__(self, *args: Any, former: Sequence[str] = (), group: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self.former = list(former)
+        self.former, self.group = list(former), group
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         shown = self.opts
@@ -285,3 +275,123 @@ class SpelledOption(click.Option):
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """All spellings, so that the one that was typed is among them."""
         return " / ".join(f"'{name}'" for name in (*self.opts, *self.former))
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options_of(cls: type, into: str = "settings") -> Callable[[Command], Command]:
+    """Give a command the options of a settings dataclass (`causalft.runs.settings`); it receives one object of it.
+
+    Only what was given is passed to the dataclass, so that its defaults are those of the options.
+
+    Parameters
+    ----------
+    cls : type
+    into : str
+        The argument of the command that receives the settings.
+    """
+    found = list(choices_of(cls))
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def collected(*args: Any, **values: Any) -> Any:
+            source = click.get_current_context().get_parameter_source
+            given = {}
+            for choice in found:
+                value = values.pop(choice.name)
+                if source(choice.name) is ParameterSource.COMMANDLINE:
+                    given[choice.name] = _pairs(choice, value) if _is_mapping(choice) else value
+                elif choice.forced:
+                    given[choice.name] = choice.default
+            return command(*args, **{into: made_of(cls, given)}, **values)
+
+        decorated: Any = collected
+        for choice in reversed(found):
+            decorated = _option(choice)(decorated)
+        return decorated
+
+    return decorate
+
+
+def _is_mapping(choice: Choice) -> bool:
+    return get_origin(choice.hint) is Mapping
+
+
+def _flag(choice: Choice) -> str:
+    return choice.about.option or f"--{choice.name.replace('_', '-')}"
+
+
+def _pairs(choice: Choice, values: tuple[str, ...]) -> dict[str, str]:
+    return name_value_pairs(values, _flag(choice), str(choice.about.metavar).partition("=")[2])
+
+
+def _option(choice: Choice) -> Callable[[Any], Any]:
+    """The click option of a setting."""
+    about, flag = choice.about, _flag(choice)
+    settings: dict[str, Any] = {"group": about.group, "former": about.former, "metavar": about.metavar}
+    if choice.hint is bool:
+        flag += f"/--no-{flag[2:]}" * bool(choice.default)
+        settings["is_flag"] = True
+    else:
+        settings |= {"type": _type(choice), "multiple": _is_mapping(choice)}
+    return click.option(flag, choice.name, cls=SpelledOption, help=_help(choice, flag), **settings)
+
+
+def _help(choice: Choice, flag: str) -> str:
+    """The help with the default, as click shows one."""
+    usual = choice.about.usual
+    if usual is None:
+        usual = _shown(choice.default) if choice.default is not True else flag[2:].partition("/")[0]
+    return (
+        f"{choice.about.help}{'  ' * bool(choice.about.help)}[default: {usual}]"
+        if usual
+        else choice.about.help
+    )
+
+
+def _shown(default: Any) -> str:
+    if default is None or default is False:
+        return ""
+    return f"{default:g}" if isinstance(default, float) else _as_typed(default)
+
+
+def _type(choice: Choice) -> click.ParamType:
+    about, hint = choice.about, str(choice.hint)
+    if about.limits is not None:
+        return (Numbers if "tuple" in hint else Number)(about.limits, *about.words)
+    if about.choices and about.metavar is None:
+        return click.Choice(list(about.choices))
+    if about.read is not None:
+        return Checked("text", about.read)
+    return NAMES if "tuple" in hint else DEVICE if about.check is limits.check_device else TEXT
+
+
+def repeat_command(*left_out: str) -> str:
+    """Return the running command as it was given, as a line that makes the same run again.
+
+    Parameters
+    ----------
+    left_out : str
+        Names of parameters that do not change the run: how it prints, say.
+    """
+    context = click.get_current_context()
+    words = ["causalft", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name in left_out or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        if isinstance(parameter, click.Argument):
+            words.append(str(value))
+        elif getattr(parameter, "is_flag", False):
+            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
+        else:
+            for each in value if getattr(parameter, "multiple", False) else (value,):
+                words += [parameter.opts[0], _as_typed(each)]
+    return shlex.join(words)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as it is typed: lists are separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -187,8 +187,8 @@ def _law_of(data: LabelledLogits) -> str:
 
 def _validation_labels(run: Any) -> np.ndarray:
     """Cut the splits of the run again: the same settings and images give the same labels."""
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.pipelines.workflows.settings import FitSettings
 
     settings = FitSettings.from_config(run.config)
     validation = load_splits(settings, settings.seed).validation

@@ -108,9 +108,9 @@ def command(
 def _change(run: Run) -> HalfChange | str:
     """What half precision does to predictions of the test images, or why it cannot be said here."""
     from causalft.errors import CausalFTError
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.pipelines.hub import half_change
     from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.pipelines.workflows.settings import FitSettings
 
     try:
         settings = FitSettings.from_config(run.config)

@@ -21,8 +21,8 @@ from causalft.cli.options import (
     SpelledOption,
     console,
     print_json,
+    repeat_command,
 )
-from causalft.cli.repeat import repeat_command
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.folder import read_json

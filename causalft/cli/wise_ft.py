@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from causalft.cli.options import DEVICE, PATH, Numbers, console, print_json
-from causalft.cli.repeat import repeat_command
+from causalft.cli.options import DEVICE, PATH, Numbers, console, print_json, repeat_command
 from causalft.runs import limits
 from causalft.runs.locks import locked
 from causalft.runs.progress import phase

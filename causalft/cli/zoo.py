@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from causalft.cli.data_options import size_options
 from causalft.cli.options import (
     FILE,
     PATH,
@@ -19,10 +18,12 @@ from causalft.cli.options import (
     VerbGroup,
     console,
     name_value_pairs,
+    options_of,
     print_json,
     refuse_given,
 )
 from causalft.cli.zoo_pretrain import check_diffusion, pretrain_diffusion_command
+from causalft.data.settings import PoolCounts
 from causalft.errors import CausalFTError
 from causalft.runs import limits
 
@@ -319,8 +320,7 @@ _PRETRAIN_GROUPS = {
     show_default=True,
     help="Share of each class for pre-training.",
 )
-@size_options(50, 1000)[0]
-@size_options(50, 1000)[1]
+@options_of(PoolCounts, "counts")
 @click.option("--image-size", type=Number(limits.IMAGE_SIZE), default=32, show_default=True, help="Pixels.")
 @click.option(
     "--epochs",
@@ -344,7 +344,13 @@ _PRETRAIN_GROUPS = {
 )
 @json_option
 def pretrain(
-    out: Path, data: str | None, members: tuple[str, ...], as_json: bool, jobs: int | None, **options: Any
+    out: Path,
+    data: str | None,
+    members: tuple[str, ...],
+    as_json: bool,
+    jobs: int | None,
+    counts: PoolCounts,
+    **options: Any,
 ) -> None:
     """Pre-train minis with known priors and known incomplete views, on the part world or on your images.
 
@@ -356,6 +362,7 @@ def pretrain(
     from causalft.runs.folder import no_empty_run
 
     jobs = usable_cores() if jobs is None else jobs
+    options |= vars(counts)
     if data is None:
         only_images = [name for name in options if name not in ("epochs", "n_images")]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")

@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Collection
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -17,7 +18,15 @@ Document = dict[str, Any]
 """A JSON object that is about to be written, or was just read."""
 
 
-def check_shape(document: Any, shape: Any, file: object, *, strict: bool = False, at: str = "") -> Any:
+def check_shape(
+    document: Any,
+    shape: Any,
+    file: object,
+    *,
+    strict: bool = False,
+    at: str = "",
+    required: Collection[str] = (),
+) -> Any:
     """Return a document if it has a shape.
 
     Parameters
@@ -33,6 +42,8 @@ def check_shape(document: Any, shape: Any, file: object, *, strict: bool = False
         Refuse keys that a dataclass does not have.
     at : str
         Where in the file the document stands.
+    required : collection of str
+        Keys that must be there and not null, although their fields have defaults.
 
     Raises
     ------
@@ -48,10 +59,20 @@ def check_shape(document: Any, shape: Any, file: object, *, strict: bool = False
     ...
     causalft.errors.CausalFTError: x.json: a[1] is "2", not a whole number; the file is damaged, or was changed by hand
     """
-    wrong = _problem(document, shape, at, strict)
+    missing = _missing(document, required, at) if isinstance(document, dict) else None
+    wrong = missing or _problem(document, shape, at, strict)
     if wrong:
         raise CausalFTError(f"{file}: {wrong}; the file is damaged, or was changed by hand")
     return document
+
+
+def _missing(document: dict[str, Any], required: Collection[str], at: str) -> str | None:
+    for key in required:
+        if key not in document:
+            return f"{_below(at, key)} is missing"
+        if document[key] is None:
+            return f"{_below(at, key)} is null, not a text"
+    return None
 
 
 def _problem(value: Any, shape: Any, at: str, strict: bool) -> str | None:

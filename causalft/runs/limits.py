@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from causalft.errors import CausalFTError
 
-__all__ = ["CREATURES", "Limits", "check_device", "check_text", "shown", "torch_seed", "words_of_seed"]
+__all__ = ["CREATURES", "Limits", "check_device", "check_text", "read_names", "shown", "torch_seed", "words_of_seed"]
 
 
 _SHOWN = 60  # characters of a wrong value that a message repeats
@@ -186,6 +186,26 @@ def check_text(value: str, what: str = "it") -> str:
     if "\0" in value:
         raise CausalFTError(f"{what} {shown(value)} holds a NUL character; no name or path has one")
     return value
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Return names separated by commas.
+
+    Raises
+    ------
+    CausalFTError
+        If there is none.
+
+    Examples
+    --------
+    >>> read_names("clip, openclip")
+    ('clip', 'openclip')
+    """
+    check_text(text)
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise CausalFTError(f"{shown(text)} names nothing; give names separated by commas")
+    return names
 
 
 def check_device(name: str, what: str = "device") -> str:

@@ -17,9 +17,9 @@ import causalft.pipelines.workflows.fit as fit_workflow
 from causalft.data.opening import open_images
 from causalft.methods.adaptation import member as members
 from causalft.methods.estimators import strata
+from causalft.methods.estimators.settings import FitSettings, control_members
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.workflows import outcome
-from causalft.pipelines.workflows.settings import FitSettings, control_members
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 

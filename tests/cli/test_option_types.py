@@ -133,7 +133,7 @@ def test_whole_numbers_of_numpy_are_numbers_and_booleans_and_texts_are_not():
     ],
 )
 def test_settings_in_python_are_checked_by_the_same_limits(change, message):
-    from causalft.pipelines.workflows.settings import FitSettings
+    from causalft.methods.estimators.settings import FitSettings
 
     with pytest.raises(CausalFTError, match=message):
         replace(FitSettings(), **change).check()

@@ -11,13 +11,13 @@ import pytest
 
 from causalft.data.groups import class_accuracy, data_groups, group_accuracy
 from causalft.methods.estimators.probes import FeatureKNN, sweep_heads
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.cache import FeatureCache, cached_features
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.zoo import open_zoo
 from causalft.pipelines.workflows import probe as module
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.probe import ProbeSettings, probe, score_correct
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 

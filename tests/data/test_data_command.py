@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from causalft.cli.data import command
-from causalft.cli.data_options import DATA_OPTIONS, data_options
+from causalft.cli.options import options_of
 from causalft.data import creatures, damaged_images, open_images
+from causalft.data.settings import DataOptions
 from causalft.errors import CausalFTError
 
 PETS = {"train": {"cat": 25, "dog": 3, "emu": 1}, "test": {"cat": 2, "dog": 2, "emu": 2}}
@@ -112,10 +113,10 @@ def test_the_options_come_as_one_dict_with_absolute_paths(monkeypatch, tmp_path)
     received = {}
 
     @click.command()
-    @data_options
+    @options_of(DataOptions)
     @click.option("--other", default=1, help="Another.")
-    def verb(data_options: dict, other: int) -> None:
-        received.update(data_options, other=other)
+    def verb(settings: DataOptions, other: int) -> None:
+        received.update(settings.given(), other=other)
 
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(verb, ["--root", "pictures", "--split-as", "val=test", "--label-column", "y"])
@@ -127,7 +128,7 @@ def test_the_options_come_as_one_dict_with_absolute_paths(monkeypatch, tmp_path)
         "other": 1,
     }
     assert received == expected
-    assert {parameter.name for parameter in verb.params} == {*DATA_OPTIONS, "other"}
+    assert {parameter.name for parameter in verb.params} == {*vars(DataOptions()), "other"}
     received.clear()
     CliRunner().invoke(verb, [])
     assert received == {"other": 1}

@@ -14,10 +14,10 @@ import pytest
 from causalft import downstream_splits
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTWarning
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import head_count, plan_photo_zoo
 from causalft.pipelines.workflows.fit_data import load_splits
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import read_json, write_json
 from tests.command_line import run, said
 

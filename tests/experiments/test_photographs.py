@@ -15,9 +15,10 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax, softmax
 
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.strata.zoo import open_zoo
 from causalft.pipelines.workflows.fit_data import load_splits
-from causalft.pipelines.workflows.settings import FitSettings, strata_and_control
+from causalft.pipelines.workflows.settings import strata_and_control
 from experiments.photographs import COMPARISONS
 from tests.command_line import run, said
 

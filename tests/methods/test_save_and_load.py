@@ -16,9 +16,9 @@ from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.fitted import stored_settings
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.scm import causal_graph
 from tests.command_line import run
 

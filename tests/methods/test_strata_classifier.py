@@ -26,11 +26,11 @@ from causalft.methods.adaptation.member import fit_member, pick_device
 from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.methods.estimators import strata as strata_module
 from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, nll
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
 from causalft.models.features import encoder as encoder_module
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.scm import causal_graph
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from causalft.data.longtail import spearman
+from causalft.methods.estimators.settings import FitSettings
 from causalft.pipelines.workflows.fit_data import load_splits
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import read_json
 from tests.command_line import run, said
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from causalft.methods.adaptation.settings import default_tuning
+from causalft.methods.estimators.settings import FitSettings
 from causalft.pipelines.workflows.repeat import fit_command
-from causalft.pipelines.workflows.settings import FitSettings
 from tests.command_line import run
 
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.hub import ADAPTER_BYTES, MANIFEST, half_change, half_files, stored_precision
 from causalft.pipelines.hub import half as half_module
 from causalft.pipelines.hub.half import half_file, half_tensor
 from causalft.pipelines.workflows.fit_data import load_splits
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit

@@ -10,7 +10,8 @@ import shutil
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.run_documents import FitConfig, open_fit
+from causalft.methods.estimators.run_documents import open_fit
+from causalft.methods.estimators.settings import FitSettings
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import read_json
 from tests.command_line import run, said
@@ -130,11 +131,11 @@ def test_a_card_of_odd_but_possible_metrics_is_one_line(broken):
     assert f"{folder / 'metrics.json'} is not that of a fit (" in line
 
 
-def test_the_config_that_is_checked_is_the_settings_of_a_fit():
-    from causalft.pipelines.workflows.settings import FitSettings
-
-    settings = {item.name for item in dataclasses.fields(FitSettings)}
-    assert {item.name for item in dataclasses.fields(FitConfig)} == settings | {"data_fingerprint"}
+def test_settings_absent_from_older_configs_take_their_defaults(broken, fitted):
+    whole = FitSettings.from_config(open_fit(fitted).config)
+    for name in ("gla", "order_by", "data_fingerprint"):
+        folder = broken("config.json", ..., "config", name)
+    assert FitSettings.from_config(open_fit(folder).config) == whole
 
 
 def test_a_run_as_it_was_written_is_opened(fitted):

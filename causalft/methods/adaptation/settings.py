@@ -15,88 +15,164 @@ from causalft.models.tuning.choices import (
     TUNERS,
     n_views,
     optimum_of,
+    own_spelling,
     parse_tuner,
 )
 from causalft.models.tuning.recipe import Recipe
 from causalft.runs import limits
+from causalft.runs.settings import check_settings, documented, setting
 
-__all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning"]
+__all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning", "shots_of"]
+
+FIRST = "Options that matter first"
+"""Heading of the few options that ``--help`` lists first."""
 
 HEAD_STARTS = ("text", "class-mean", "1-shot", "10-shot", "100-shot", "linear-probe")
-"""Where a head starts; any ``K-shot`` goes."""
+"""Where a head starts; any ``K-shot`` is allowed."""
 
 
+def shots_of(head_start: str) -> int | None:
+    """K of a ``K-shot`` start, else None.
+
+    Examples
+    --------
+    >>> shots_of("10-shot"), shots_of("text")
+    (10, None)
+    """
+    number, _, rest = head_start.partition("-")
+    return int(number) if rest == "shot" and number.isdigit() and int(number) > 0 else None
+
+
+def _check_head_start(name: str) -> None:
+    if name not in HEAD_STARTS and shots_of(name) is None:
+        raise CausalFTError(f"unknown start of a head {name!r}; {nearest(name, HEAD_STARTS)}")
+
+
+@documented()
 @dataclass(frozen=True)
 class Tuning:
-    """How a stratum is tuned.
+    """How a stratum is tuned: by SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
 
     Attributes
     ----------
-    loss : str
-        One of :data:`causalft.models.tuning.losses.LOSSES`.
-    lr, epochs, batch_size, weight_decay, momentum
-        Of SGD with a cosine schedule, as in Chen et al. (ICML 2025, arXiv 2501.15955).
-    bottleneck : int, optional
-        Width of adapters, rank of LoRA; by default the rule of
-        :func:`causalft.models.tuning.tuners.adapters.bottleneck_width`.
-    head_scale : float
-    template : str
-        Prompt from which a head starts: with ``{}`` for the class name, the name of a set of
-        :data:`causalft.models.strata.prompts.TEMPLATES`, or a file of descriptors. Zero-shot logits use it too.
-    augmentation : {"none", "flip", "crop-flip"}
-    seed : int
-    tuner : str
-        What is trained of the image tower, as :func:`causalft.models.tuning.choices.parse_tuner` reads it.
-    head : {"cosine", "linear", "l2", "layernorm"}
-    head_start : str
-        One of :data:`HEAD_STARTS`.
-    sampler : {"uniform", "class-balanced", "square-root"}
-    precision : {"auto", "fp32", "bf16", "fp16"}
-        See :func:`causalft.models.tuning.precision.choose_precision`.
-    patience : int, optional
-        Stop after so many epochs without a lower validation risk, and keep the best.
-    accumulation : int
-        Micro-batches of a step.
-    wise_ft : float
-        In (0, 1]: how far to go from the start to the tuned weights (WiSE-FT); 1 is all the way.
-    test_view : {"centre", "five-crop", "ten-crop"}
-        Test-time ensembling: logits are the mean over the crops.
+    {settings}
     """
 
-    loss: str = "LA"
-    lr: float = 0.01
-    epochs: int = 10
-    batch_size: int = 128
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    bottleneck: int | None = None
-    head_scale: float = 25.0
-    template: str = "a photo of a {}."
-    augmentation: str = "none"
-    seed: int = 0
-    tuner: str = "adaptformer"
-    head: str = "cosine"
-    head_start: str = "text"
-    sampler: str = "uniform"
-    precision: str = "auto"
-    patience: int | None = None
-    accumulation: int = 1
-    wise_ft: float = 1.0
-    test_view: str = "centre"
+    loss: str = setting(
+        "LA",
+        "LA (adjusts the logits by the class counts), CE, Focal, LDAM, CB, GRW, BS, LADE or GLA-Train.",
+        group=FIRST,
+        metavar="NAME",
+        choices=LOSSES,
+        read=own_spelling,
+    )
+    lr: float = setting(
+        0.01, "Peak learning rate.", option=None, limits=limits.LEARNING_RATE, noun="learning rate"
+    )
+    epochs: int = setting(10, group=FIRST, limits=limits.EPOCHS)
+    batch_size: int = setting(
+        128, "Images of a step.", group="Tuning", limits=limits.BATCH_SIZE, noun="batch size"
+    )
+    weight_decay: float = setting(5e-4, group="Tuning", limits=limits.WEIGHT_DECAY, noun="weight decay")
+    momentum: float = setting(0.9, "Momentum of SGD.", option=None, limits=limits.MOMENTUM)
+    bottleneck: int | None = setting(
+        None,
+        "Width of adapters, rank of LoRA.",
+        group="Tuning",
+        usual="2^floor(log2(K / 2L)), in a mini at least 16",
+        limits=limits.BOTTLENECK,
+    )
+    head_scale: float = setting(
+        25.0,
+        "Inverse temperature of the head.",
+        group="Tuning",
+        limits=limits.HEAD_SCALE,
+        noun="head scale",
+    )
+    template: str = setting(
+        "a photo of a {}.",
+        "Prompt of a class: a text with {}, classname, default or ensemble, or a file of descriptors.",
+        group="Strata",
+        metavar="TEXT|NAME|FILE",
+    )
+    augmentation: str = setting(
+        "none",
+        "none, flip or crop-flip.",
+        group="Tuning",
+        metavar="NAME",
+        usual="none for mini, flip for your own minis, crop-flip for pretrained",
+        choices=AUGMENTATIONS,
+    )
+    seed: int = setting(0, "Seeds the training.", option=None, limits=limits.SEED)
+    tuner: str = setting(
+        "adaptformer",
+        "What is trained of each image tower: adaptformer, lora, lora-mlp, bias, layernorm, vpt-shallow, vpt-deep, "
+        "adapter, ssf, last-K, full, linear-probe, zero-shot, ... NAME@last-K confines one to the last K blocks.",
+        group=FIRST,
+        metavar="NAME[+NAME...]",
+    )
+    head: str = setting(
+        "cosine", "cosine, linear, l2 or layernorm.", group="Tuning", metavar="NAME", choices=HEADS
+    )
+    head_start: str = setting(
+        "text",
+        "Where the head starts: text, class-mean, K-shot or linear-probe.",
+        group="Tuning",
+        metavar="NAME",
+        check=_check_head_start,
+    )
+    sampler: str = setting(
+        "uniform",
+        "uniform, class-balanced or square-root.",
+        group="Tuning",
+        metavar="NAME",
+        choices=SAMPLERS,
+    )
+    precision: str = setting(
+        "auto",
+        "auto: bf16 in frozen layers where this machine is faster with it, half precision on CUDA.",
+        group="Tuning",
+        metavar="auto|fp32|bf16|fp16",
+        choices=PRECISIONS,
+    )
+    patience: int | None = setting(
+        None,
+        "Stop after so many epochs without a lower validation risk, and keep the best.",
+        group="Tuning",
+        usual="train to the end",
+        limits=limits.PATIENCE,
+    )
+    accumulation: int = setting(
+        1, "Micro-batches into which a step is cut.", group="Tuning", limits=limits.ACCUMULATION
+    )
+    wise_ft: float = setting(
+        1.0,
+        "How far to go from the start to the tuned weights, above 0 to 1 (WiSE-FT).",
+        group="Tuning",
+        limits=limits.WISE_FT,
+    )
+    test_view: str = setting(
+        "centre",
+        "centre, five-crop or ten-crop: test-time ensembling.",
+        group="Strata",
+        metavar="NAME",
+        check=n_views,
+    )
 
     @property
     def recipe(self) -> Recipe:
         """The settings of the training loop."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            momentum=self.momentum,
-            seed=self.seed,
-            patience=self.patience,
-            accumulation=self.accumulation,
+        shared = (
+            "epochs",
+            "batch_size",
+            "lr",
+            "weight_decay",
+            "momentum",
+            "seed",
+            "patience",
+            "accumulation",
         )
+        return Recipe(**{name: getattr(self, name) for name in shared})
 
     @property
     def uses_bottleneck(self) -> bool:
@@ -110,8 +186,7 @@ class Tuning:
 
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
-        number, _, rest = self.head_start.partition("-")
-        return int(number) if rest == "shot" and number.isdigit() and int(number) > 0 else None
+        return shots_of(self.head_start)
 
     def check(self) -> None:
         """Refuse what has no meaning, before anything is loaded.
@@ -141,30 +216,13 @@ class Tuning:
         ...
         causalft.errors.CausalFTError: unknown sampler 'square-rot'; did you mean 'square-root'?
         """
-        for what, value, known in (
-            ("loss", self.loss, LOSSES),
-            ("augmentation", self.augmentation, AUGMENTATIONS),
-            ("head", self.head, HEADS),
-            ("sampler", self.sampler, SAMPLERS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in known:
-                raise CausalFTError(f"unknown {what} {value!r}; {nearest(value, known)}")
-        if self.head_start not in HEAD_STARTS and self.shots() is None:
-            hint = nearest(self.head_start, HEAD_STARTS)
-            raise CausalFTError(f"unknown start of a head {self.head_start!r}; {hint}")
+        check_settings(self)
         if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
             wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.uses_bottleneck)
             raise CausalFTError(
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"
             )
-        self.recipe.check()
-        n_views(self.test_view)
-        limits.WISE_FT.check(self.wise_ft, "wise_ft")
-        limits.HEAD_SCALE.check(self.head_scale, "head scale")
-        if self.bottleneck is not None:
-            limits.BOTTLENECK.check(self.bottleneck, "bottleneck")
 
 
 def default_tuning(zoo: str) -> Tuning:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, logsumexp
 
 from causalft.errors import CausalFTError, nearest
+from causalft.methods.estimators.settings import FUSIONS
 
 __all__ = [
     "FUSIONS",
@@ -166,8 +167,6 @@ def _check_sums(sums: NDArray[np.float64], whose: str, what: str, argument: str)
 def _row(at: Sequence[np.intp] | tuple[np.intp, ...]) -> str:
     return f"row {', '.join(str(int(i)) for i in at)}" if len(at) else "the row"
 
-
-FUSIONS: tuple[str, str, str] = ("mixture", "logit", "product")
 
 _TEMPERATURES = (0.01, 100.0)
 

@@ -9,19 +9,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.settings import FitSettings, Fusion
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import Run
 
 __all__ = [
     "CLASSIFIERS",
     "EXPORT_FORMATS",
-    "FitConfig",
     "FitMetrics",
     "PREDICTIONS",
     "STORED",
@@ -91,38 +91,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class FitConfig:
-    """``config`` of ``config.json``: the settings of ``fit`` and the data's hashes."""
+class _FitConfig(FitSettings):
+    """``config`` of ``config.json``: the settings, and the hashes of the three splits."""
 
-    strata: list[str]
-    data: str
-    zoo: str
-    tuning: dict[str, Any]
     data_fingerprint: list[str] = field(default_factory=list)
-    weights: dict[str, str] = field(default_factory=dict)
-    offline: bool = False
-    allow_pickle: bool = False
-    data_options: dict[str, Any] = field(default_factory=dict)
-    learning_rates: list[float] = field(default_factory=list)
-    gla: bool = False
-    fusion: Literal["mixture", "logit", "product"] = "mixture"
-    stratum_prior: list[float] | str | None = None
-    calibrate_strata: bool = False
-    control: Literal["none", "seeds"] = "none"
-    control_of: str | None = None
-    imbalance_factor: float | None = None
-    profile: str = "exponential"
-    order: str = "random"
-    order_by: str | None = None
-    n_validation: int | str | None = None
-    n_test: int | str | None = None
-    drop_empty_classes: bool = False
-    split_seed: int = 0
-    seed: int = 0
-    n_seeds: int = 1
-    device: str = "auto"
-    cache: bool = True
-    tensorboard: bool = False
+
+
+_ALWAYS = ("strata", "data", "zoo", "tuning")
+"""Settings that even the oldest config has."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +142,7 @@ class _Fused:
 
 @dataclass(frozen=True)
 class _Mixing:
-    fusion: Literal["mixture", "logit", "product"]
+    fusion: Fusion
     stratum_prior: list[float]
     temperature: float
     stratum_temperatures: list[float] | None = None
@@ -295,7 +271,7 @@ def check_fit_config(run: Run) -> None:
     CausalFTError
     """
     file, config = run.path / "config.json", run.config
-    check_shape(config, FitConfig, file, strict=True, at="config")
+    check_shape(config, _FitConfig, file, strict=True, at="config", required=_ALWAYS)
     _check_strata(file, config["strata"], config["tuning"])
     if len(config.get("data_fingerprint", "123")) != 3:
         raise CausalFTError(f"{file}: config.data_fingerprint does not hold three hashes; {_DAMAGED}")

@@ -24,11 +24,13 @@ from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
 from causalft.methods.estimators.mixing import check_mixing, fit_mixing
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.crops import Crops
 from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.report.style import SERIES, new_axes
+from causalft.runs.settings import documented
 from causalft.scm import causal_graph, check_adjustment_set
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def plot_priors(priors: Mapping[str, NDArray[np.float64]], *, ax: Axes | None = 
     return axes
 
 
+@documented(FitSettings)
 class StrataClassifier(ClassifierMixin, BaseEstimator):
     """Classify images by P(Y | do(X)) = sum_c P(Y | b, c) P(c), with foundation models as the strata c.
 
@@ -100,30 +103,11 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    strata : sequence of str
-        Names in the zoo.
-    zoo : str or causalft.models.strata.zoo.Zoo
-        ``"mini"``, ``"pretrained"``, or the folder of a zoo.
-    weights : mapping of str to path, optional
-        Local weight files for ``zoo="pretrained"``.
-    tuning : Tuning, optional
-        By default that of ``causalft fit`` for this zoo (:func:`causalft.methods.adaptation.settings.default_tuning`).
-    learning_rates : tuple of float
-        With two or more, chosen per stratum on the validation images.
-    gla : bool
-        GLA-FT: every stratum adds its debiased zero-shot logits to its tuned ones.
-    fusion : {"mixture", "logit", "product"}
-        Eq. 7, the normalised geometric mean, or the sum of logits of the authors' released code.
-    stratum_prior : array-like of shape (n_strata,), ``"uniform"`` or ``"em"``, optional
-        P(c); uniform by default. ``"em"`` estimates it on the validation images.
-    calibrate_strata : bool
-        Fit a temperature for each stratum before the fusion too.
+    {settings}
     graph : networkx.DiGraph, optional
         The causal graph, asked before anything is trained whether C blocks the backdoor paths from X to Y.
-    device : str
     progress : bool, optional
-    offline, allow_pickle : bool
-        With ``zoo="pretrained"``: never ask the network for weights; read the tensors, and nothing else, of a pickle.
+        Show bars; by default on a terminal.
 
     Attributes
     ----------

@@ -16,6 +16,7 @@ from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.leakage import write_seen
@@ -24,7 +25,6 @@ from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run, write_predictions
-from causalft.pipelines.workflows.settings import FitSettings, control_members, describe_control
 from causalft.runs.folder import Run, made_record, no_empty_run
 from causalft.runs.locks import writing
 from causalft.runs.notebook import ShownAsTable

@@ -22,13 +22,13 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.pretraining.photo_zoo import downstream_splits
 from causalft.models.strata.leakage import MANIFEST
 from causalft.models.strata.zoo import MiniZoo, Zoo
 from causalft.models.tuning.processes import is_main_process, join_processes
-from causalft.pipelines.workflows.settings import FitSettings
 
 __all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits"]
 

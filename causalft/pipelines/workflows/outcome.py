@@ -27,9 +27,9 @@ from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import debias, kl_divergence, rank_correlation
 from causalft.pipelines.workflows.fit_data import data_document
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run, atomic_path
 

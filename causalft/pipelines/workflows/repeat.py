@@ -10,7 +10,7 @@ from typing import Any
 
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.methods.adaptation.settings import Tuning, default_tuning
-from causalft.pipelines.workflows.settings import FitSettings
+from causalft.methods.estimators.settings import FitSettings
 
 __all__ = ["fit_command"]
 

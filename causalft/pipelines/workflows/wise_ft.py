@@ -24,12 +24,12 @@ from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
 from causalft.methods.estimators.fusion import nll
 from causalft.methods.estimators.gla import Untouched
 from causalft.methods.estimators.mixing import fit_mixing
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.crops import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.interpolation import evaluate_interpolations
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
-from causalft.pipelines.workflows.settings import FitSettings
 from causalft.runs.folder import Run, made_record
 
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]

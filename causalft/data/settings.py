@@ -1,0 +1,108 @@
+"""How images are opened and cut: the settings that every command with ``--data`` shares. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from causalft.runs import limits
+from causalft.runs.settings import setting
+
+__all__ = ["DATA", "DataOptions", "PoolCounts", "SplitCounts", "split_size"]
+
+DATA = (
+    "creatures-lt; a folder, zip or tar with one folder a class; a CSV, TSV or Parquet table; list files; "
+    "iNaturalist JSON; binary CIFAR; a saved Hugging Face set; webdataset shards."
+)
+"""What a path of labelled images can be."""
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(limits.check_text(path)))
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How :func:`causalft.open_images` opens a path; what is None is found from what is there."""
+
+    format: str | None = setting(
+        None,
+        "Force a format: folder, zip, tar, table, list, inaturalist, cifar, huggingface, webdataset.",
+        group="Data",
+        metavar="NAME",
+        usual="told by what is there",
+    )
+    root: str | None = setting(
+        None,
+        "Folder, zip or tar that the paths of a table, list or JSON start from.",
+        group="Data",
+        metavar="PATH",
+        usual="the folder it lies in",
+        read=_absolute,
+    )
+    class_names: str | None = setting(
+        None,
+        "Class names: one a line, lines with WordNet id or number and name, or JSON.",
+        group="Data",
+        metavar="FILE",
+        read=_absolute,
+    )
+    path_column: str | None = setting(
+        None, "Column of the image paths.", group="Data", metavar="NAME", usual="path"
+    )
+    label_column: str | None = setting(
+        None, "Column of the labels.", group="Data", metavar="NAME", usual="label"
+    )
+    split_column: str | None = setting(
+        None, "Column of the splits.", group="Data", metavar="NAME", usual="split, if there"
+    )
+    factor_column: str | None = setting(
+        None, "Column of a factor.", group="Data", metavar="NAME", usual="factor, if there"
+    )
+    split_as: Mapping[str, str] = setting(
+        help="Use a split as another, as in validation=test. Repeatable.",
+        factory=dict,
+        group="Data",
+        metavar="SPLIT=SPLIT",
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Return what was given and nothing else, as ``config.json`` stores it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def split_size(what: str, share: str, cap: int, group: str = "Data") -> Any:
+    """Return the setting of how many images of each class go to a split.
+
+    Parameters
+    ----------
+    what : {"validation", "test"}
+    share, cap : str, int
+        What ``auto`` takes of each class, at most ``cap`` images.
+    """
+    return setting(
+        limits.AUTO,
+        f"{what.capitalize()} images of each class, where the data bring none. auto: {share} of a class, at most "
+        f"{cap}; training keeps the rest.",
+        group=group,
+        limits=limits.IMAGES_PER_CLASS,
+        words=(limits.AUTO,),
+    )
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """Images of each class that go to validation and test."""
+
+    n_validation: int | str = split_size("validation", "a tenth", 10)
+    n_test: int | str = split_size("test", "a fifth", 50)
+
+
+@dataclass(frozen=True)
+class PoolCounts:
+    """The same where the rest is a pre-training pool."""
+
+    n_validation: int | str = split_size("validation", "a tenth", 50)
+    n_test: int | str = split_size("test", "a fifth", 1000)

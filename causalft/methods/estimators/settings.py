@@ -1,0 +1,313 @@
+"""The settings of ``fit``, checked before anything long. Imports no PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+from causalft.data.settings import DATA, DataOptions, split_size
+from causalft.data.tails import ORDERS, PROFILES
+from causalft.errors import CausalFTError, nearest
+from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
+from causalft.models.strata.member_name import MemberName
+from causalft.runs import limits
+from causalft.runs.limits import CREATURES
+from causalft.runs.settings import check_settings, defaults, documented, nested, setting
+
+if TYPE_CHECKING:
+    from causalft.models.strata.zoo import Zoo
+
+__all__ = [
+    "CONTROLS",
+    "FUSIONS",
+    "FitSettings",
+    "Fusion",
+    "at_first_rate",
+    "control_members",
+    "data_name",
+    "describe_control",
+    "zoo_path",
+]
+
+Fusion = Literal["mixture", "logit", "product"]
+FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+
+CONTROLS = ("none", "seeds")
+
+
+class ControlSettings(Protocol):
+    """What is asked of :class:`FitSettings`."""
+
+    @property
+    def control(self) -> str: ...
+    @property
+    def control_of(self) -> str | None: ...
+    @property
+    def strata(self) -> Sequence[str]: ...
+
+
+def control_members(settings: ControlSettings, zoo: Zoo) -> tuple[list[MemberName], str | None]:
+    """Members of the one-prior control, and what differs between them: "pre-training" or "tuning", never both.
+
+    Where the zoo has enough further pre-trainings of the model (``clip@1``, ``clip@2``), these are used; otherwise the
+    same weights are tuned again with other seeds (``clip#1``, ``clip#2``).
+    """
+    if settings.control == "none":
+        return [], None
+    if settings.control not in CONTROLS:
+        raise CausalFTError(f"unknown control {settings.control!r}; use {' or '.join(CONTROLS)}")
+    if len(settings.strata) < 2:
+        raise CausalFTError("the control compares a fusion with one; name two or more strata")
+    base = settings.control_of or settings.strata[0]
+    if base not in settings.strata:
+        raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
+    first, numbers = MemberName.parse(base), range(len(settings.strata))
+    known = set(zoo.names())
+    pretrained = [MemberName(base, number) for number in numbers]
+    if all(str(member) in known for member in pretrained[1:]):
+        return pretrained, "pre-training"
+    return [replace(first, tuning=number) for number in numbers], "tuning"
+
+
+def describe_control(control: Sequence[MemberName], kind: str | None) -> str:
+    """The members of the control and what their seeds mean."""
+    base, *others = control
+    names = ", ".join(map(str, others))
+    if kind == "pre-training":
+        return f"seeds of pre-training: {base} with {names}"
+    return f"seeds of tuning: {base} with {names}, the same weights tuned again (a weaker control)"
+
+
+@documented()
+@dataclass(frozen=True)
+class FitSettings:
+    """Everything that decides what ``fit`` does.
+
+    Attributes
+    ----------
+    {settings}
+    """
+
+    strata: tuple[str, ...] = setting(
+        ("clip", "openclip", "metaclip"), "Foundation models, by name.", group=FIRST
+    )
+    data: str = setting(
+        CREATURES,
+        DATA,
+        group=FIRST,
+        metavar="PATH",
+    )
+    zoo: str | None = setting(
+        None,
+        "mini, pretrained, or a folder made by `causalft zoo pretrain`. Default: mini for the built-in data, "
+        "pretrained for any other.",
+        group=FIRST,
+        metavar="PATH",
+    )
+    weights: Mapping[str, str] = setting(
+        help="Local weights for --zoo pretrained. Repeatable.",
+        factory=dict,
+        group="Strata",
+        metavar="NAME=FILE",
+    )
+    offline: bool = setting(False, "Never ask the network for weights.", group="Strata")
+    allow_pickle: bool = setting(False, "Read weights that are a pickle, as tensors only.", group="Strata")
+    data_options: Mapping[str, Any] = nested(DataOptions, factory=dict)
+    tuning: Tuning = nested(Tuning, default=None)  # the recipe of the zoo, after __post_init__
+    learning_rates: tuple[float, ...] = setting(
+        (),
+        "Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
+        "Default: 0.05 for minis, 0.01 for pretrained.",
+        group=FIRST,
+        option="--lr",
+        usual="",
+        limits=limits.LEARNING_RATE,
+        noun="learning rate",
+    )
+    gla: bool = setting(
+        False,
+        "GLA-FT: each stratum adds the logits of its untouched model, less their prior, to its tuned ones.",
+        group="Strata",
+    )
+    fusion: Fusion = setting(
+        "mixture",
+        "mixture is Eq. 7; product adds logits, as the authors' released code does; logit is their mean.",
+        group="Fusion",
+        choices=FUSIONS,
+    )
+    stratum_prior: tuple[float, ...] | str | None = setting(
+        None,
+        "P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.",
+        group="Fusion",
+        metavar="uniform|em|P,P,...",
+        usual="uniform",
+        limits=limits.SHARE,
+        words=("uniform", "em"),
+    )
+    calibrate_strata: bool = setting(
+        False, "Fit a temperature for each stratum before the fusion.", group="Fusion"
+    )
+    control: Literal["none", "seeds"] = setting(
+        "none",
+        "seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
+        group=FIRST,
+        choices=CONTROLS,
+    )
+    control_of: str | None = setting(
+        None, "Stratum whose seeds form the control.", group="Fusion", usual="the first stratum"
+    )
+    imbalance_factor: float | None = setting(
+        None,
+        "Resample the training images to a long tail. creatures-lt has 100.",
+        group="Data",
+        limits=limits.IMBALANCE_FACTOR,
+    )
+    profile: str = setting("exponential", "Shape of the resampled tail.", group="Data", choices=PROFILES)
+    order: str = setting(
+        "random",
+        "Which classes come first in the resampled tail. consistency, reverse, balance: as in the label prior of the "
+        "first stratum, in reverse, or uncorrelated with it.",
+        group="Data",
+        choices=ORDERS,
+    )
+    order_by: str | None = setting(
+        None,
+        "Stratum whose label prior decides the order.",
+        group="Data",
+        metavar="STRATUM",
+        usual="the first stratum",
+    )
+    n_validation: int | str = split_size("validation", "a tenth", 10)
+    n_test: int | str = split_size("test", "a fifth", 50)
+    drop_empty_classes: bool = setting(False, "Leave classes without an image out.", group="Data")
+    split_seed: int = setting(0, "Cuts validation and test.", option=None, limits=limits.SEED)
+    seed: int = setting(0, "Draws the long tail and seeds the training.", group="Tuning", limits=limits.SEED)
+    n_seeds: int = setting(
+        1, "Repetitions with seeds SEED, SEED+1, ...", group=FIRST, option="--seeds", limits=limits.SEEDS
+    )
+    device: str = setting(
+        "auto",
+        "auto, cpu, cuda or cuda:N.",
+        group=FIRST,
+        metavar="DEVICE",
+        check=limits.check_device,
+    )
+    cache: bool = setting(
+        True, "Keep frozen features of validation and test images for later runs.", group="Output"
+    )
+    tensorboard: bool = setting(False, "Log the training to the run's tensorboard/.", group="Output")
+
+    def __post_init__(self) -> None:
+        if self.tuning is None:
+            object.__setattr__(self, "tuning", default_tuning(self.zoo_name))
+
+    @property
+    def zoo_name(self) -> str:
+        """The zoo in use: there is no silent fallback from one to another."""
+        return self.zoo or ("mini" if self.data == CREATURES else "pretrained")
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of every setting: that of settings absent from older configs, too.
+
+        Examples
+        --------
+        >>> FitSettings.defaults()["gla"]
+        False
+        """
+        return defaults(cls)
+
+    def check(self) -> None:
+        """Refuse numbers and a device that have no meaning, before anything is opened.
+
+        Raises
+        ------
+        CausalFTError
+
+        Examples
+        --------
+        >>> FitSettings(seed=-1).check()
+        Traceback (most recent call last):
+        ...
+        causalft.errors.CausalFTError: seed -1 is out of range; give a whole number from 0 to 9,223,372,036,854,775,807
+        """
+        check_settings(self)
+
+    def absolute(self) -> FitSettings:
+        """The same with absolute paths: a run is repeatable from anywhere."""
+        weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in self.weights.items()}
+        return replace(self, data=data_name(self.data), zoo=zoo_path(self.zoo), weights=weights)
+
+    def open_zoo(self) -> Zoo:
+        """Open the zoo in use, as these settings allow."""
+        from causalft.models.strata.zoo import open_zoo  # NumPy, which --help does without
+
+        return open_zoo(self.zoo_name, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
+
+    def check_names(self) -> None:
+        """Refuse names that stand for nothing: of the tuning, the zoo, its strata, the control and the data.
+
+        Nothing is loaded and PyTorch is not imported, so that a mistake is said at once.
+
+        Raises
+        ------
+        CausalFTError
+        """
+        self.tuning.check()
+        if self.gla:
+            check_gla(self.tuning)
+        from causalft.models.strata.zoo import check_strata
+
+        zoo = self.absolute().open_zoo()
+        control_members(self, zoo)
+        check_strata(self.strata, zoo)
+        if self.data != CREATURES:
+            from causalft.data.opening import find_paths
+
+            find_paths(self.data)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> FitSettings:
+        """Return the settings of a run from its ``config.json``."""
+        given = {key: value for key, value in config.items() if key != "data_fingerprint"}
+        given["tuning"] = Tuning(**given["tuning"])
+        for name in ("strata", "learning_rates", "stratum_prior"):
+            given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
+        return cls(**given)
+
+
+def at_first_rate(settings: FitSettings) -> FitSettings:
+    """Return settings of the command line, tuned at the first learning rate; a single one is not chosen."""
+    if not settings.learning_rates:
+        return settings
+    tuning = replace(settings.tuning, lr=settings.learning_rates[0])
+    rates = settings.learning_rates if len(settings.learning_rates) > 1 else ()
+    return replace(settings, tuning=tuning, learning_rates=rates)
+
+
+def data_name(data: str) -> str:
+    """Return the built-in data's name as it is, any other (also a list or a pattern of paths) as absolute.
+
+    Raises
+    ------
+    CausalFTError
+        If there is no name, or nothing has it and it is nearly that of the built-in data.
+    """
+    if not data.strip():
+        raise CausalFTError("--data is empty; name a folder, a file or creatures-lt")
+    if os.path.basename(data) == data != CREATURES and not os.path.exists(data):
+        hint = nearest(data, [CREATURES])
+        if hint.startswith("did you mean"):
+            raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
+    if data == CREATURES:
+        return data
+    from causalft.data.opening import absolute_path
+
+    return absolute_path(data)
+
+
+def zoo_path(zoo: str | None) -> str | None:
+    """Return the name of a built-in zoo as it is, any other as an absolute path."""
+    return zoo if zoo in (None, "mini", "pretrained") else os.path.abspath(os.path.expanduser(zoo))
