@@ -1,4 +1,4 @@
-"""Figures of a causal graph: PNG and SVG by matplotlib, or text (DOT, DAGitty, Mermaid). No Graphviz is needed."""
+"""Figures of a causal graph: a layered layout, PNG and SVG by matplotlib, text formats. No Graphviz is needed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ DRAWN = ("png", "svg", *WRITERS)
 _ENDINGS = {".png": "png", ".svg": "svg"}
 _ENDINGS |= {ending: each.name for each in FORMATS if each.write for ending in each.endings}
 
-#: A larger graph is not drawn: nobody could read it. An edge counts once for each layer that it crosses.
+#: A larger graph is not drawn. An edge counts once per layer that it crosses.
 MAX_NODES, MAX_STEPS = 500, 3_000
 
-# A large figure gets fewer pixels an inch, so that no graph makes an image that programs refuse to open.
+# A large figure gets fewer pixels per inch, so that programs can open it.
 _DPI, _MAX_SIDE, _MAX_PIXELS = 200, 30_000, 25_000_000
 _LAYER_INCHES, _SLOT_INCHES, _RADIUS = 1.7, 1.25, 0.3
 
@@ -47,14 +47,14 @@ def save_graph(
     outcome: str | None = None,
     adjustment: Iterable[str] = (),
 ) -> Path:
-    """Write a graph as a picture or as text, atomically.
+    """Write a graph as a figure or as text, atomically.
 
     Parameters
     ----------
-    format : {"png", "svg", "dot", "dagitty", "mermaid"}, optional
-        From the file's ending (.png, .svg, .dot, .gv, .dagitty, .mmd, .mermaid) if not given.
+    format : str, optional
+        One of `DRAWN`; by default from the file's ending.
     treatment, outcome, adjustment
-        Nodes to colour by their role.
+        Nodes to colour by role.
 
     Raises
     ------
@@ -104,9 +104,7 @@ def draw_graph(
 ) -> Axes:
     """Draw a graph into matplotlib axes: causes left, effects right; latent nodes and their edges dashed.
 
-    With ``compact`` the layers stand closer, as on a phone.
-
-    The figure that holds the axes is resized to the graph, so that names stay readable however large it is.
+    The figure is resized to the graph, so that names stay readable. With ``compact`` layers are closer, for a phone.
 
     Raises
     ------
@@ -182,7 +180,7 @@ def _require_drawable(graph: nx.DiGraph) -> None:
 
 
 def _caption(graph: nx.DiGraph, name: str) -> str:
-    """Return what stands under a node: its meaning, two words a line, and whether it is latent."""
+    """Return the text under a node: its meaning, two words per line, and whether it is latent."""
     words = str(graph.nodes[name].get("meaning") or "").split()
     lines = [" ".join(words[i : i + 2]) for i in range(0, len(words), 2)]
     if graph.nodes[name].get("latent"):
@@ -191,7 +189,7 @@ def _caption(graph: nx.DiGraph, name: str) -> str:
 
 
 def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return a dense curve through the points of a route: Catmull-Rom, a straight line for two points."""
+    """Return a dense Catmull-Rom curve through the points of a route."""
     steps = max(8, 256 // len(points))
     padded = [points[0], *points, points[-1]]
     curve = [points[0]]
@@ -216,7 +214,7 @@ def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 def _outside(
     curve: list[tuple[float, float]], centre: tuple[float, float], half: float
 ) -> list[tuple[float, float]]:
-    """Return the part of a curve that has left the node it starts in, with a small gap to the outline."""
+    """Return the part of a curve outside the node it starts in, with a small gap."""
     for index, (x, y) in enumerate(curve):
         along = max(abs(x - centre[0]) - (half - _RADIUS), 0.0)
         if along**2 + (y - centre[1]) ** 2 > (_RADIUS + 0.04) ** 2:
@@ -225,7 +223,7 @@ def _outside(
 
 
 def _arrow(curve: list[tuple[float, float]]) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-    """Split a curve into the line and the triangle of its arrow head, 0.15 inches long."""
+    """Split a curve into a line and the triangle of its arrow head, 0.15 inches long."""
     tip = curve[-1]
     index = len(curve) - 1
     while index > 0 and (tip[0] - curve[index][0]) ** 2 + (tip[1] - curve[index][1]) ** 2 < 0.15**2:
@@ -240,14 +238,14 @@ _SWEEPS = 24
 
 @dataclass(frozen=True)
 class Layout:
-    """Where nodes and edges go, in units of one layer (x) and one slot (y).
+    """Where nodes and edges go, in layers (x) and slots (y).
 
     Attributes
     ----------
     positions : dict of str to (x, y)
-        Centre of each node. Every edge goes from a smaller x to a larger one.
+        Node centres. Every edge goes from a smaller x to a larger one.
     routes : dict of (cause, effect) to list of (x, y)
-        The points an edge passes, both centres included: a long edge has one point in each layer it crosses.
+        Points of an edge, both centres included; one in each layer that it crosses.
     """
 
     positions: dict[str, tuple[float, float]]
@@ -255,14 +253,7 @@ class Layout:
 
 
 def layered_layout(graph: nx.DiGraph) -> Layout:
-    """Lay a DAG out in layers (Sugiyama's method: layers, order, coordinates).
-
-    Deterministic: the same graph, nodes in the same order, gets the same layout.
-
-    Parameters
-    ----------
-    graph : networkx.DiGraph
-        Acyclic.
+    """Lay a DAG out in layers (Sugiyama's method: layers, order, coordinates). Deterministic.
 
     Examples
     --------
@@ -282,7 +273,7 @@ def layered_layout(graph: nx.DiGraph) -> Layout:
 
 
 def count_steps(graph: nx.DiGraph) -> int:
-    """Return how many steps from layer to layer the edges take in all: the work of a layout grows with their square.
+    """Return how many steps from layer to layer all edges take; the work of a layout grows with their square.
 
     Examples
     --------

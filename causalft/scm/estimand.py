@@ -1,4 +1,4 @@
-"""The answers of identification: one estimand in words, in a formula and in LaTeX, and all of them for one effect."""
+"""The results of identification: an estimand in words, as a formula and in LaTeX, and all estimands of one effect."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Estimand(ShownAsTable):
     kind : {"backdoor", "front-door", "general ID", "instrument", "conditional instrument"}
     treatment, outcome : str
     variables : tuple of str
-        The adjustment set, the front-door set, the instrument, or all that the formula of the ID algorithm needs.
+        The adjustment set, front-door set or instrument, or all variables of the ID formula.
     observed : bool
-        Whether every one of the variables is observed. An instrument that is not cannot be used on data.
+        Whether all variables are observed.
     words, formula, latex : str
-        The estimand in a sentence, in plain text, and in LaTeX (without delimiters). Small letters are values.
+        The estimand in a sentence, as text, and in LaTeX without delimiters. Small letters are values.
     given : tuple of str
         What a conditional instrument is conditioned on.
     """
@@ -52,7 +52,7 @@ class Estimand(ShownAsTable):
         return f"Estimand({self.title}: {self.formula})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the estimand as plain types, ready for JSON."""
+        """Return plain types for JSON."""
         return {
             "kind": self.kind,
             "variables": list(self.variables),
@@ -66,27 +66,24 @@ class Estimand(ShownAsTable):
 
 @dataclass(frozen=True)
 class Identification(ShownAsTable):
-    """Everything a graph says about the effect of a treatment on an outcome.
+    """What a graph says about the effect of a treatment on an outcome.
 
     Attributes
     ----------
     has_effect : bool
-        Whether a directed path leads from the treatment to the outcome. If not, the effect is zero.
+        Whether a directed path leads from treatment to outcome; if not, the effect is zero.
     backdoor, frontdoor : tuple of Estimand
         All minimal sets of observed nodes, smallest first.
-    instruments : tuple of Estimand
-        One each; latent ones are marked not observed.
-    conditional_instruments : tuple of Estimand
-        Observed nodes that are instruments only given others: each with a smallest such set.
+    instruments, conditional_instruments : tuple of Estimand
+        One estimand per node; conditional ones with a smallest set.
     general : Estimand or None
-        The formula of the general ID algorithm, sought where there is no backdoor and no front-door set.
+        The formula of the general ID algorithm, sought if there is neither a backdoor nor a front-door set.
     hedge : Hedge or None
-        Why no formula exists at all; None if the effect is identified.
+        Why no formula exists; None if the effect is identified.
     open_path : str or None
-        A backdoor path that no set of observed nodes closes; None if there is a backdoor set.
+        A backdoor path that no observed set closes; None if there is a backdoor set.
     complete, instruments_complete : bool
-        False if the graph is so large that the lists of sets, or of conditional instruments, may lack some (those
-        listed are valid all the same). What is found to have a set, or none, is so whatever the size.
+        False if the graph is too large to list every set or conditional instrument. Those listed are valid.
     """
 
     treatment: str
@@ -104,18 +101,18 @@ class Identification(ShownAsTable):
 
     @property
     def identified(self) -> bool:
-        """Whether observed variables give P(y | do(x)) by any formula, or the effect is zero."""
+        """Whether observed variables give P(y | do(x)), or the effect is zero."""
         return bool(self.backdoor or self.frontdoor or self.general) or not self.has_effect
 
     @property
     def estimands(self) -> tuple[Estimand, ...]:
-        """All estimands: sets first, then the general formula, then instruments."""
+        """All estimands: sets, the general formula, instruments."""
         general = (self.general,) if self.general else ()
         return (*self.backdoor, *self.frontdoor, *general, *self.instruments, *self.conditional_instruments)
 
     @property
     def adjustment_set(self) -> tuple[str, ...] | None:
-        """The first smallest backdoor set, or None if there is none."""
+        """The first smallest backdoor set, or None."""
         return self.backdoor[0].variables if self.backdoor else None
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
@@ -155,7 +152,7 @@ class Identification(ShownAsTable):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the identification as plain types, ready for JSON."""
+        """Return plain types for JSON."""
         return {
             "treatment": self.treatment,
             "outcome": self.outcome,
@@ -175,7 +172,7 @@ class Identification(ShownAsTable):
 
 
 def backdoor(graph: nx.DiGraph, treatment: str, outcome: str, variables: Sequence[str]) -> Estimand:
-    """Return the backdoor estimand: sum_c P(y | x, c) P(c) (paper, Eq. 7, where b stands for the content of x)."""
+    """Return the backdoor estimand sum_c P(y | x, c) P(c) (paper, Eq. 7, with b for the content of x)."""
     chosen = tuple(variables)
     if chosen:
         words = (
@@ -215,7 +212,7 @@ def frontdoor(graph: nx.DiGraph, treatment: str, outcome: str, variables: Sequen
 def instrument(
     graph: nx.DiGraph, treatment: str, outcome: str, name: str, given: Sequence[str] = ()
 ) -> Estimand:
-    """Return the instrumental-variable estimand: the Wald ratio, which holds for linear effects only."""
+    """Return the instrumental-variable estimand: the Wald ratio, for linear effects."""
     within = f"Within each value of {_listed(given)}, " if given else ""
     words = (
         f"{within}{name} moves {treatment} and reaches {outcome} in no other way. That alone bounds the effect; if the "
@@ -283,13 +280,13 @@ def general(graph: nx.DiGraph, treatment: str, outcome: str, expression: Express
 def _written(
     expression: Expression, scope: dict[str, str], value: Callable[[str], str], *, latex: bool
 ) -> str:
-    """Write an expression; a variable that is summed over gets a prime where its plain value is in use outside."""
+    """Write an expression; a variable that is summed over gets a prime if its plain value is in use outside."""
     if isinstance(expression, Probability):
         bar = r" \mid " if latex else " | "
         given = bar + ", ".join(scope[name] for name in expression.given) if expression.given else ""
         return f"P({scope[expression.of]}{given})"
     if isinstance(expression, Product):
-        # a sum reaches as far as it can, so the sums stand last, and all but the last of them in brackets
+        # a sum extends as far as it can: sums stand last, all but the last in brackets
         ordered = sorted(expression.factors, key=lambda factor: isinstance(factor, Sum))
         parts = [_written(factor, scope, value, latex=latex) for factor in ordered]
         for place, factor in enumerate(ordered):
@@ -345,7 +342,7 @@ def _estimand(
 
 
 def _values(graph: nx.DiGraph) -> Callable[[str], str]:
-    """Return how to write the value of a variable: C takes the value c, unless two names would then be the same."""
+    """Return how to write values: c for a value of C, unless two names would then be the same."""
     small = [name.lower() for name in graph]
     return str.lower if len(set(small)) == len(small) else str
 

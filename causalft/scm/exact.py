@@ -1,7 +1,7 @@
-"""Exact answers from a discrete SCM: any P(variables | given, do(...)), and the formulas, with overlap checked.
+"""Exact queries of a discrete SCM: any P(variables | given, do(...)), and the identification formulas.
 
-This is the only file that imports pgmpy: it answers the queries by variable elimination. The identification formulas
-(backdoor, front-door) use observational queries only, so they can be compared with the true interventional ones.
+The only file that imports pgmpy, which answers by variable elimination. The formulas use observational queries only,
+so that they can be compared with true interventions. Overlap is checked.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ __all__ = [
 
 
 class PositivityError(CausalFTError):
-    """A conditional probability was asked for where its condition never happens.
+    """A conditional probability was asked for where its condition has probability 0.
 
     Attributes
     ----------
-    cells : tuple of tuple of str
-        The empty cells, each as the values of ``variables``.
     variables : tuple of str
+    cells : tuple of tuple of str
+        The empty cells: values of ``variables``.
     """
 
     def __init__(self, variables: Sequence[str], cells: Sequence[tuple[str, ...]], what: str) -> None:
@@ -66,15 +66,15 @@ class PositivityError(CausalFTError):
 
 @dataclass(frozen=True)
 class Distribution:
-    """A joint distribution over discrete variables.
+    """A joint distribution of discrete variables.
 
     Attributes
     ----------
     variables : tuple of str
     states : tuple of tuple of str
-        The values of each variable, in the order of the axes of ``p``.
+        Values of each variable, in the order of the axes of ``p``.
     p : ndarray
-        One axis a variable; sums to 1.
+        One axis per variable; sums to 1.
     """
 
     variables: tuple[str, ...]
@@ -116,16 +116,16 @@ def query(
     ----------
     variables : str or sequence of str
     given : dict of str to str, optional
-        What is observed: a state for each node. Under ``do`` it is observed after the intervention.
+        Observed values, after any intervention.
     do : dict, optional
-        What is set, as in :meth:`DiscreteSCM.do`.
+        Interventions, as in :meth:`DiscreteSCM.do`.
 
     Raises
     ------
     CausalFTError
-        If a node or a state is unknown, or a node is both asked for and given.
+        If a node or state is unknown, or a node is both asked for and given.
     PositivityError
-        If what is given has probability 0.
+        If ``given`` has probability 0.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def conditional(scm: DiscreteSCM, outcome: str, given: str) -> np.ndarray:
     Raises
     ------
     PositivityError
-        If some value of ``given`` has probability 0; the values are named.
+        If a value of ``given`` has probability 0.
     """
     joint = query(scm, (given, outcome)).p
     total = joint.sum(1)
@@ -174,9 +174,9 @@ def conditional(scm: DiscreteSCM, outcome: str, given: str) -> np.ndarray:
 
 
 def interventional(scm: DiscreteSCM, outcome: str, treatment: str) -> np.ndarray:
-    """Return the true P(outcome | do(treatment)) for every value of the treatment, shape (n_treatment, n_outcome).
+    """Return the true P(outcome | do(treatment)), shape (n_treatment, n_outcome); rows sum to 1.
 
-    The arrows into the treatment are cut in the model itself: this is the truth that the formulas are scored against.
+    The arrows into the treatment are cut in the model; formulas are scored against this.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def interventional(scm: DiscreteSCM, outcome: str, treatment: str) -> np.ndarray
     True
     """
     n = scm.n_states(require_node(scm.graph, treatment, "treatment"))
-    # Once the treatment is drawn by a coin of our own, seeing it is the same as setting it.
+    # With a randomised treatment, seeing is setting.
     return conditional(scm.do({treatment: np.full(n, 1 / n)}), outcome, treatment)
 
 
@@ -198,9 +198,9 @@ def backdoor_adjustment(
     Raises
     ------
     CausalFTError
-        If the set does not block every backdoor path of the model's graph (the open path is named).
+        If the set leaves a backdoor path of the model's graph open.
     PositivityError
-        If some (treatment, c) with P(c) > 0 has probability 0; the cells are named.
+        If some (treatment, c) with P(c) > 0 has probability 0.
 
     Examples
     --------
@@ -227,9 +227,9 @@ def frontdoor_adjustment(
     Raises
     ------
     CausalFTError
-        If the mediators do not meet the front-door criterion in the model's graph.
+        If the mediators fail the front-door criterion in the model's graph.
     PositivityError
-        If some (b, x') with P(b) > 0 and P(x') > 0 has probability 0: so whenever b is a function of x.
+        If some (b, x') with P(b) > 0 and P(x') > 0 has probability 0, as whenever b is a function of x.
 
     Examples
     --------
@@ -255,7 +255,7 @@ def frontdoor_adjustment(
 def _require_overlap(
     scm: DiscreteSCM, treatment: str, others: Sequence[str], joint: np.ndarray, what: str
 ) -> None:
-    """Refuse a joint (n_treatment, n_cells of the others) in which a cell that occurs lacks some treatment."""
+    """Refuse a joint (n_treatment, n_cells) in which a cell that occurs lacks a treatment."""
     missing = (joint == 0) & (joint.sum(0) > 0)
     if not missing.any():
         return
@@ -268,7 +268,7 @@ def _require_overlap(
 
 
 def to_pgmpy(scm: DiscreteSCM) -> Any:
-    """Return the model as a ``pgmpy.models.DiscreteBayesianNetwork``, for whatever else pgmpy can do."""
+    """Return the model as a ``pgmpy.models.DiscreteBayesianNetwork``."""
     TabularCPD, DiscreteBayesianNetwork, _ = _pgmpy()
     network = DiscreteBayesianNetwork()
     network.add_nodes_from(list(scm.graph))
@@ -290,7 +290,7 @@ def to_pgmpy(scm: DiscreteSCM) -> Any:
 
 def _pgmpy() -> tuple[Any, Any, Any]:
     with warnings.catch_warnings():
-        # pgmpy 1.1 imports a deprecated module of its own, and says so to whoever imports pgmpy.
+        # pgmpy 1.1 warns of a deprecated module of its own
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"pgmpy\.")
         from pgmpy.factors.discrete import TabularCPD
         from pgmpy.inference import VariableElimination
@@ -303,7 +303,7 @@ def _engine(scm: DiscreteSCM) -> Any:
 
 
 def _require_possible(engine: Any, scm: DiscreteSCM, evidence: Mapping[str, str]) -> None:
-    """pgmpy answers 0 / 0 = nan when what is given never happens, so ask first, one observation after the other."""
+    """Refuse evidence of probability 0, for which pgmpy returns nan."""
     known: dict[str, str] = {}
     for name, value in evidence.items():
         p = engine.query([name], evidence=known or None, show_progress=False).values
@@ -314,17 +314,17 @@ def _require_possible(engine: Any, scm: DiscreteSCM, evidence: Mapping[str, str]
 
 
 def general_formula(scm: DiscreteSCM, outcome: str, treatment: str) -> np.ndarray:
-    """Return P(outcome | do(treatment)) by the general ID algorithm, shape (n_treatment, n_outcome).
+    """Return P(outcome | do(treatment)) by the general ID algorithm, shape (n_treatment, n_outcome); rows sum to 1.
 
-    Only probabilities of observed nodes are used. It works wherever :func:`backdoor_adjustment` and
-    :func:`frontdoor_adjustment` do, and for effects that only this algorithm identifies, such as the napkin graph's.
+    Uses probabilities of observed nodes only. Covers all that backdoor and front-door adjustment do, and more, such as
+    the napkin graph.
 
     Raises
     ------
     CausalFTError
-        If the model's graph does not identify the effect, or treatment or outcome is latent.
+        If the effect is not identified, or treatment or outcome is latent.
     PositivityError
-        If the formula divides by a probability that is 0; the cells are named.
+        If the formula divides by 0.
 
     Examples
     --------
@@ -349,7 +349,7 @@ def general_formula(scm: DiscreteSCM, outcome: str, treatment: str) -> np.ndarra
     values = _Evaluation(scm, names)
     table = values.of(found)
     n_x, n_y = scm.n_states(treatment), scm.n_states(outcome)
-    # Other variables in the formula do not matter; where the formula is defined for some value of them, take the mean.
+    # Other variables of the formula do not matter: take the mean over the values for which it is defined.
     shape = [scm.n_states(name) if name in found.free | {treatment, outcome} else 1 for name in names]
     table = np.moveaxis(
         np.broadcast_to(table, shape), [names.index(treatment), names.index(outcome)], [0, 1]
@@ -362,7 +362,7 @@ def general_formula(scm: DiscreteSCM, outcome: str, treatment: str) -> np.ndarra
 
 
 class _Evaluation:
-    """Evaluates expressions as arrays with one axis for each name; an axis of length 1 where the name has no part."""
+    """Evaluates expressions as arrays with one axis per name, of length 1 where the name is absent."""
 
     def __init__(self, scm: DiscreteSCM, names: tuple[str, ...]) -> None:
         self.scm, self.names = scm, names
@@ -392,12 +392,12 @@ class _Evaluation:
         assert isinstance(expression, Product)
         product = np.ones((1,) * len(self.names))
         for factor in map(self.of, expression.factors):
-            # nothing is multiplied by 0 to be undefined: a cell that never occurs carries no weight
+            # 0 times undefined is 0: a cell that never occurs has no weight
             product = np.where((product == 0) | (factor == 0), 0.0, product * factor)
         return product
 
     def _ratio(self, above: np.ndarray, below: np.ndarray, given: tuple[str, ...]) -> np.ndarray:
-        """Divide, and leave nan and a note of the cells where the denominator is 0."""
+        """Divide; where the denominator is 0, return nan and note the cells."""
         zero = below == 0
         if zero.any():
             kept = [(axis, name) for axis, name in enumerate(self.names) if below.shape[axis] > 1]

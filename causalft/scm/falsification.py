@@ -1,4 +1,4 @@
-"""What a table says against a graph: a line for each implied independence, one verdict, and the conclusion in words."""
+"""Falsification of a graph by a table: a test per implied independence, one verdict, the conclusion in words."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Falsification", "LARGE_ENOUGH", "Line", "falsify", "holm"]
 
 
-#: A test that cannot find a (partial) correlation of this size with probability 0.8 is inconclusive: Cohen's "medium".
+#: A test that would miss a correlation of this size (Cohen's "medium") more than once in five is inconclusive.
 LARGE_ENOUGH = 0.3
 
 
@@ -46,8 +46,8 @@ class Line:
     test : IndependenceTest
     p_holm : float
     verdict : str
-        ``rejected``, ``not rejected``, ``inconclusive`` (the rows are too few to see what matters) or ``no variation``
-        (where the conditioning variables are fixed, one of the two is too).
+        ``rejected``, ``not rejected``, ``inconclusive`` (too few rows) or ``no variation`` (the conditioning variables
+        fix one of the two).
     """
 
     claim: Independence
@@ -58,7 +58,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Falsification(ShownAsTable):
-    """What a table says against a graph.
+    """What a table says about a graph.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Falsification(ShownAsTable):
     verdict : str
         ``falsified``, ``not falsified``, ``inconclusive`` or ``nothing to test``.
     changes : tuple of Change
-        Single changes of the graph that would explain every rejection, the most telling first.
+        Single changes of the graph that would explain every rejection, the most informative first.
     relabelings : Relabelings or None
     """
 
@@ -94,11 +94,11 @@ class Falsification(ShownAsTable):
         return "\n".join([f"{self.verdict}, alpha = {self.alpha:g}, n = {self.n}", *rows])
 
     def words(self) -> list[str]:
-        """Return the conclusion, a sentence or two each."""
+        """Return the conclusion as sentences."""
         return _words(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values for JSON; what is infinite is None."""
+        """Return plain values for JSON; infinity is None."""
         lines = []
         for line in self.lines:
             test = line.test
@@ -229,22 +229,22 @@ def falsify(
     Parameters
     ----------
     graph : networkx.DiGraph
-        A DAG. A latent node that has a column is taken as observed.
+        A DAG. A latent node that has a column counts as observed.
     data : DataFrame, or dict of str to (n,) array
-        One column a node.
+        One column per node.
     alpha : float
-        From 0.001 to 0.5: the familywise error rate.
+        Familywise error rate, from 0.001 to 0.5.
     columns, discrete, continuous
         As in :func:`causalft.scm.table.match_columns`.
     permutations : int
-        Compare the graph with this many random relabelings of its nodes (all of them, if there are no more).
+        Compare the graph with this many random relabelings of its nodes, or all if there are fewer.
     seed : int
-        Of Monte Carlo tables and of relabelings.
+        For Monte Carlo tables and relabelings.
 
     Raises
     ------
     CausalFTError
-        If a column is missing or cannot be tested (which, and what to do), or alpha is out of range.
+        If a column is missing or cannot be tested, or alpha is out of range.
 
     References
     ----------
@@ -282,7 +282,7 @@ def falsify(
     nodes = observed_nodes(dag)
 
     def test(claim: Independence) -> IndependenceTest:
-        """Test a claim once; its random numbers depend on the claim and the seed, not on what was tested before."""
+        """Test a claim once, with random numbers that depend on claim and seed only."""
         if claim.key not in memory:
             places = [sorted(map(nodes.index, part)) for part in claim.key]
             rng = np.random.default_rng([seed, len(places[1]), *places[0], *places[1]])
@@ -317,7 +317,7 @@ def falsify(
 def holm(p: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p-values, in the order given.
 
-    Written out because statsmodels' ``multipletests`` collects garbage at every call, which takes longer than a test.
+    Statsmodels' ``multipletests`` collects garbage at every call, which takes longer than a test.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""The general identification algorithm: a formula for P(y | do(x)) from observed variables, or the proof of none.
+"""The general ID algorithm: a formula for P(y | do(x)) in observed variables, or the proof that there is none.
 
 Tian and Pearl's algorithm with c-factors (2002), complete by Huang and Valtorta (2006) and Shpitser and Pearl (2006).
-The usual library for it, y0, is not used: up to its release 0.2.11 it returns P(y | x) for the napkin graph, which is
-wrong (its issues 372 and 404). The tests compare the formulas with exact interventions in random models.
+y0, the usual library, is not used: up to release 0.2.11 it returns P(y | x) for the napkin graph, which is wrong (its
+issues 372 and 404). Tests compare the formulas with exact interventions in random models.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 class Expression:
     """A function of observed variables, built from their joint distribution."""
 
-    #: The variable over which the expression sums to 1 whatever the others are, if there is one.
+    #: The variable over which the expression sums to 1 for all values of the others, if any.
     head: str | None = None
 
     @cached_property
@@ -40,7 +40,7 @@ class Expression:
 
     @cached_property
     def size(self) -> int:
-        """The number of probabilities in it, written out."""
+        """How many probabilities it holds, written out."""
         raise NotImplementedError
 
 
@@ -66,7 +66,7 @@ class Probability(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Product(Expression):
-    """The product of some factors; of none, it is 1."""
+    """The product of factors; of none, 1."""
 
     factors: tuple[Expression, ...]
 
@@ -97,7 +97,7 @@ class Sum(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Ratio(Expression):
-    """A numerator over the same summed over ``head`` too, or over several variables: a conditional probability."""
+    """A conditional probability: a numerator over the same summed over ``head`` too, or over several variables."""
 
     numerator: Expression
     denominator: Expression
@@ -113,7 +113,7 @@ class Ratio(Expression):
 
 
 def needed_names(expression: Expression) -> set[str]:
-    """Return all variables in an expression, summed out or not."""
+    """Return all variables of an expression, summed out or not."""
     names: set[str] = set()
     todo, seen = [expression], set()
     while todo:
@@ -134,14 +134,14 @@ def needed_names(expression: Expression) -> set[str]:
 
 @dataclass(frozen=True)
 class Hedge:
-    """Why there is no formula: two models agree on everything observed, and differ in the effect.
+    """Why there is no formula: two models agree on all observed variables and differ in the effect.
 
     Attributes
     ----------
     forest : tuple of str
-        Nodes that hidden common causes hold together, the treatment among them.
+        Nodes joined by hidden common causes, the treatment among them.
     root : tuple of str
-        Those among them that also hold together without the treatment, and on which it acts.
+        Those that stay joined without the treatment, which acts on them.
     """
 
     forest: tuple[str, ...]
@@ -149,7 +149,7 @@ class Hedge:
 
 
 def latent_projection(graph: nx.DiGraph) -> tuple[nx.DiGraph, nx.Graph]:
-    """Return the observed nodes with the arrows between them, and with the pairs that have a hidden common cause.
+    """Return the arrows between observed nodes, and the pairs of them with a hidden common cause.
 
     Examples
     --------
@@ -181,17 +181,17 @@ def latent_projection(graph: nx.DiGraph) -> tuple[nx.DiGraph, nx.Graph]:
 
 
 def identify_generally(graph: nx.DiGraph, treatment: str, outcome: str) -> Expression | Hedge:
-    """Return a formula for P(outcome | do(treatment)) in terms of observed variables, or the hedge that forbids any.
+    """Return a formula for P(outcome | do(treatment)) in observed variables, or the hedge that rules it out.
 
     Parameters
     ----------
     graph : networkx.DiGraph
-        A DAG as :func:`causalft.scm.as_dag` returns it; treatment and outcome are observed.
+        A DAG from :func:`causalft.scm.as_dag`; treatment and outcome are observed.
 
     Returns
     -------
     Expression or Hedge
-        An expression in the outcome, the treatment, and now and then other variables, whose values do not matter.
+        The expression may hold other variables, whose values do not matter.
 
     References
     ----------
@@ -225,7 +225,7 @@ def identify_generally(graph: nx.DiGraph, treatment: str, outcome: str) -> Expre
 
 
 class _Problem:
-    """The graph of one question; sets of nodes are kept in a topological order."""
+    """The graph of one question; sets of nodes are in topological order."""
 
     def __init__(self, arrows: nx.DiGraph, pairs: nx.Graph) -> None:
         self.arrows, self.pairs = arrows, pairs
@@ -237,7 +237,7 @@ class _Problem:
         return sorted(names, key=self.order.__getitem__)
 
     def components(self, names: Iterable[str]) -> list[set[str]]:
-        """Return the c-components of a subgraph: what hidden common causes hold together."""
+        """Return the c-components of a subgraph."""
         parts = nx.connected_components(self.pairs.subgraph(names))
         return sorted(parts, key=lambda part: min(map(self.order.__getitem__, part)))
 
@@ -245,7 +245,7 @@ class _Problem:
         return set(nx.node_connected_component(self.pairs.subgraph(names), next(iter(part))))
 
     def chain(self, component: set[str]) -> Expression:
-        """Return Q[component] of the whole graph: each node given what its component so far hangs on."""
+        """Return Q[component] of the whole graph: each node given the parents of its component so far."""
         factors: list[Expression] = []
         for name in self.sorted(component):
             earlier = [other for other in self.order if self.order[other] <= self.order[name]]
@@ -294,7 +294,7 @@ def _product(factors: Sequence[Expression]) -> Expression:
 
 
 def _marginal(over: Sequence[str], body: Expression) -> Expression:
-    """Sum an expression over some variables; a factor that sums to 1 and that nothing else hangs on is left out."""
+    """Sum an expression over some variables; drop a factor that sums to 1 and that no other depends on."""
     left = list(over)
     if isinstance(body, Sum) and not set(body.over) & set(left):
         left, body = [*body.over, *left], body.body

@@ -1,4 +1,4 @@
-"""The causal graph of the paper, and the checks that make any directed graph a causal graph."""
+"""The paper's causal graph, and the checks that turn any directed graph into a causal one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TAIL, ARROW, CIRCLE = "-", ">", "o"
 _TRUE = {"true", "yes", "y", "t", "on", "1", "1.0"}
 _FALSE = {"false", "no", "n", "f", "off", "0", "0.0"}
 
-#: Attributes that say whether a node is observed, and the answer that "yes" gives to "is it latent?".
+#: Attributes that state latency, and what "yes" means for "is it latent?".
 _LATENCY = {
     "latent": True,
     "unobserved": True,
@@ -51,7 +51,7 @@ _DIRECTIONS = {
     # Himsolt's GML, in the `graphics` of an edge
     "last": (TAIL, ARROW),
     "first": (ARROW, TAIL),
-    # pgmpy's ADMG, and other networkx graphs that carry the kind of an edge
+    # pgmpy's ADMG, and networkx graphs with a type of edge
     "directed": (TAIL, ARROW),
     "bidirected": (ARROW, ARROW),
     "undirected": (TAIL, TAIL),
@@ -63,7 +63,7 @@ _DIRECTIONS = {
     "<-->": (ARROW, ARROW),
     "--": (TAIL, TAIL),
 }
-#: Graphviz's arrow shapes that read as a head, a tail, or the circle of a PAG.
+#: Graphviz's arrow shapes, as a head, a tail, or the circle of a PAG.
 _SHAPES = {
     **dict.fromkeys(("normal", "onormal", "empty", "open", "halfopen", "vee", "standard"), ARROW),
     **dict.fromkeys(("lnormal", "rnormal", "lonormal", "ronormal", "lvee", "rvee"), ARROW),
@@ -73,12 +73,12 @@ _SHAPES = {
 
 
 def truth_value(value: object, what: str) -> bool:
-    """Return whether a written value says yes: true, yes, 1, "True", "no", 0 and their like.
+    """Return the truth value of yes, true, 1, "True", "no", 0 and the like.
 
     Raises
     ------
     CausalFTError
-        If it says neither.
+        For any other value.
 
     Examples
     --------
@@ -94,15 +94,15 @@ def truth_value(value: object, what: str) -> bool:
 
 
 def latency(attributes: Mapping[str, Any], where: str) -> bool | None:
-    """Return whether the attributes of a node call it latent; None if they do not say.
+    """Return whether a node's attributes call it latent; None if they do not say.
 
-    ``latent``, ``unobserved``, ``hidden`` and ``unmeasured`` say it with yes, ``observed`` and ``measured`` with no. A
-    dashed or dotted ``style`` says it where none of these is there. pgmpy's ``roles`` may hold ``latents``.
+    Read are ``latent``, ``unobserved``, ``hidden``, ``unmeasured``, ``observed``, ``measured``; pgmpy's ``roles``; and,
+    where none of these is given, a dashed or dotted ``style``.
 
     Raises
     ------
     CausalFTError
-        If a value says neither yes nor no, or two attributes contradict each other.
+        If a value is not a truth value, or two attributes contradict each other.
 
     Examples
     --------
@@ -128,22 +128,22 @@ def latency(attributes: Mapping[str, Any], where: str) -> bool | None:
 
 
 def is_latent(attributes: Mapping[str, Any], where: str) -> bool:
-    """Return whether the attributes of a node call it latent; a node of which nothing is said is observed."""
+    """Return whether a node's attributes call it latent; by default it is observed."""
     return bool(latency(attributes, where))
 
 
 def edge_marks(
     attributes: Mapping[str, Any], where: str, default: tuple[str, str] = (TAIL, ARROW)
 ) -> tuple[str, str] | None:
-    """Return the marks at the first and the second end of an edge, or None if the edge is invisible (layout only).
+    """Return the marks at the first and second end of an edge, or None if the edge is invisible (layout only).
 
     Read are Graphviz's ``dir``, ``arrowhead``, ``arrowtail`` and ``style=invis``, ``direction``, ``directed``, and
-    ``type`` where it is a kind of edge (pgmpy).
+    pgmpy's ``type``.
 
     Raises
     ------
     CausalFTError
-        If a direction or an arrow head is none that is known.
+        If a direction or an arrow head is unknown.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def edge_marks(
     for key in ("dir", "direction", "type", "edge_type"):
         said = plain.get(key)
         if said is None or (said not in _DIRECTIONS and key.endswith("type")):
-            continue  # a type may be anything: the kind of a relation, a weight's name
+            continue  # a type may mean something else
         if said not in _DIRECTIONS:
             raise CausalFTError(f"{where}: {key}={said} is no direction; write forward, back, both or none")
         left, right = _DIRECTIONS[said]
@@ -190,7 +190,7 @@ PAPER_EDGES: tuple[tuple[str, str], ...] = (
     ("B", "Y"),
 )
 
-#: The nodes nobody observes: the pre-training data behind a model, and the rest of what makes an image.
+#: Latent nodes: the pre-training data of a model, and the rest of what makes an image.
 PAPER_LATENT: tuple[str, ...] = ("D", "U")
 
 #: What each node of the paper's graph stands for.
@@ -207,12 +207,8 @@ MEANINGS: dict[str, str] = {
 def causal_graph() -> nx.DiGraph:
     """Return the paper's causal graph as a new networkx DAG.
 
-    Every node carries ``latent`` (bool) and ``meaning`` (str). D and U are latent; C, X, B and Y are observed.
-
-    Returns
-    -------
-    networkx.DiGraph
-        Nodes D, C, U, X, B, Y; edges ``X <- C -> Y``, ``U -> X``, ``D -> C``, ``X -> B``, ``B -> Y``.
+    Edges: ``X <- C -> Y``, ``U -> X``, ``D -> C``, ``X -> B``, ``B -> Y``. Nodes carry ``latent`` (bool; true for D
+    and U) and ``meaning`` (str).
 
     References
     ----------
@@ -241,19 +237,18 @@ def as_dag(
     Parameters
     ----------
     graph : networkx.DiGraph or iterable of (cause, effect)
-        Names become strings. What node attributes say of latency (``latent``, ``observed``, ``hidden``, a dashed
-        ``style``, pgmpy's ``latents``) becomes ``latent``, and ``meaning`` is kept. What edge attributes say of
-        direction (``dir``, pgmpy's ``type``) is honoured; a two-headed edge becomes a latent common cause.
+        Names become strings. Attributes that state latency or direction are read (`latency`, `edge_marks`); a
+        two-headed edge becomes a latent common cause.
     latent : iterable of str
-        Further nodes that nobody observes.
+        Further latent nodes.
     source : str
-        Where the graph comes from; it opens every error message.
+        Name of the graph in error messages.
 
     Raises
     ------
     CausalFTError
-        If the graph is undirected, has no edge between two nodes, a self-loop, a nameless node, a cycle (named), or
-        two nodes with the same name, or if an attribute's value cannot be understood.
+        If the graph is undirected, has no edge, a self-loop, a cycle, or a missing or repeated name, or an attribute
+        cannot be understood.
 
     Examples
     --------
@@ -267,7 +262,7 @@ def as_dag(
     if not given.is_directed():
         raise CausalFTError(f"{source} is undirected; give each edge a direction (cause -> effect)")
     dag = nx.DiGraph()
-    hidden = set(getattr(given, "latents", ()))  # pgmpy's graphs keep their latent nodes so
+    hidden = set(getattr(given, "latents", ()))  # pgmpy
     for name, attributes in given.nodes(data=True):
         text = str(name).strip()
         if not text:
@@ -295,7 +290,7 @@ def as_dag(
         elif marks == (ARROW, TAIL):
             dag.add_edge(right, left)
         elif marks == (ARROW, ARROW):
-            if frozenset((left, right)) not in both:  # pgmpy's ADMG has a two-headed edge in both directions
+            if frozenset((left, right)) not in both:  # pgmpy's ADMG has it in both directions
                 add_common_cause(dag, left, right)
             both.add(frozenset((left, right)))
         else:
@@ -329,7 +324,7 @@ def add_common_cause(dag: nx.DiGraph, left: str, right: str) -> None:
 
 
 def _pair(edge: object, source: str) -> tuple[object, object]:
-    """Check that an edge is a pair, so that networkx never reads the text "XY" as the edge X -> Y."""
+    """Check that an edge is a pair, so that networkx does not read the text "XY" as the edge X -> Y."""
     if isinstance(edge, (tuple, list)) and len(edge) == 2:
         return edge[0], edge[1]
     raise CausalFTError(f"{source} has the edge {edge!r}; an edge is a pair (cause, effect)")
@@ -341,7 +336,7 @@ def require_node(graph: nx.DiGraph, name: str, role: str = "node", *, source: st
     Raises
     ------
     CausalFTError
-        If it has not; the nearest names are offered.
+        If not; the nearest names are offered.
 
     Examples
     --------
@@ -359,17 +354,17 @@ def require_node(graph: nx.DiGraph, name: str, role: str = "node", *, source: st
 
 
 def latent_nodes(graph: nx.DiGraph) -> tuple[str, ...]:
-    """Return the nodes marked latent, in the order of the graph."""
+    """Return the latent nodes in graph order."""
     return tuple(name for name, is_latent in graph.nodes(data="latent", default=False) if is_latent)
 
 
 def observed_nodes(graph: nx.DiGraph) -> tuple[str, ...]:
-    """Return the nodes not marked latent, in the order of the graph."""
+    """Return the observed nodes in graph order."""
     return tuple(name for name, is_latent in graph.nodes(data="latent", default=False) if not is_latent)
 
 
 def format_path(graph: nx.DiGraph, path: Iterable[str]) -> str:
-    """Write a path with its arrows.
+    """Return a path with its arrows as text.
 
     Examples
     --------

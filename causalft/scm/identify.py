@@ -1,8 +1,7 @@
-"""What a causal graph identifies: backdoor sets, front-door sets, instruments, or the general ID algorithm.
+"""What a causal graph identifies: backdoor and front-door sets, instruments, or the general ID formula.
 
-Only this file and `causalft.analysis.confounding.battery` use DoWhy. Its rules for one candidate set are used as they
-are; the search for all minimal sets is ours, because DoWhy's own search returns one set, or all supersets too, seeks
-front doors among the descendants of the treatment only, and finds no conditional instruments.
+DoWhy checks each candidate set. The search for all minimal sets is ours: DoWhy's returns one set, or all supersets
+too, seeks front doors among the treatment's descendants only, and finds no conditional instruments.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["check_adjustment_set", "check_frontdoor_set", "identify", "import_do
 
 
 def import_dowhy(name: str = "dowhy") -> ModuleType:
-    """Import a module of DoWhy and leave ``sys.displayhook`` as it was.
+    """Import a module of DoWhy and restore ``sys.displayhook``, which it replaces.
 
     Examples
     --------
@@ -43,35 +42,34 @@ def import_dowhy(name: str = "dowhy") -> ModuleType:
         sys.displayhook = hook
 
 
-#: How many candidate sets one search may try before it says that its list may be incomplete.
+#: Most candidate sets of one search; beyond, its list may be incomplete.
 MAX_CHECKS = 20_000
 
-#: And how many nodes and edges these checks may visit, all in all: on a large graph one check is slow.
+#: Most nodes and edges that these checks visit in total.
 MAX_VISITS = 1_000_000
 
 
 @named("asking the causal graph")
 def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Identification:
-    """Find every minimal way to identify the effect of ``treatment`` on ``outcome`` in a graph.
+    """Find every minimal way to identify the effect of ``treatment`` on ``outcome``.
 
     Parameters
     ----------
     graph : networkx.DiGraph
-        A DAG; nodes with ``latent=True`` are never put into a backdoor or front-door set.
+        A DAG. Nodes with ``latent=True`` are never in a backdoor or front-door set.
     treatment, outcome : str
         Two different nodes.
 
     Returns
     -------
     Identification
-        All minimal backdoor sets and front-door sets of observed nodes, smallest first; where there is none, the
-        formula of the general ID algorithm, or the hedge that proves that no formula exists. And the instruments:
-        observed nodes, alone or given others, and latent parents of the treatment, marked as not observed.
+        All minimal backdoor and front-door sets, smallest first; without any, the formula of the general ID algorithm
+        or the hedge that proves that there is none; and the instruments, latent ones marked as not observed.
 
     Raises
     ------
     CausalFTError
-        If the graph is not a DAG, or a node is unknown (the nearest names are offered).
+        If the graph is not a DAG, or a node is unknown.
 
     References
     ----------
@@ -100,8 +98,7 @@ def identify(graph: nx.DiGraph, treatment: str = "X", outcome: str = "Y") -> Ide
         found = check_valid_backdoor_set(graph, [treatment], [outcome], list(candidate), new_graph=blocked)
         return bool(found["is_dseparated"])
 
-    # A minimal separator of two nodes lies among their ancestors, and if any set of observed ancestors separates
-    # them, then all observed ancestors together do: one check tells whether the search can find anything.
+    # Minimal separators lie among the ancestors, and if any set of observed ancestors separates, all of them do.
     ancestors = nx.ancestors(blocked, treatment) | nx.ancestors(blocked, outcome)
     eligible = [name for name in graph if name in (observed & ancestors) - after]
     common = [name for name in eligible if graph.has_edge(name, treatment) and graph.has_edge(name, outcome)]
@@ -147,9 +144,8 @@ def _frontdoor_sets(
 ) -> tuple[list[tuple[str, ...]], bool]:
     """Return all minimal front-door sets, and whether the search was complete.
 
-    Every front-door set lies in one largest set, and that is one if any is. It is what remains when the nodes are left
-    out that are confounded with the treatment, and then, again and again, those from which the treatment leaves a
-    backdoor path to the outcome open: the fewer nodes are in the set, the more such paths there are.
+    All lie in one largest set, which is a front-door set if any is: the nodes not confounded with the treatment, less,
+    repeatedly, those with a backdoor path to the outcome that the treatment leaves open.
     """
     do_surgery = import_dowhy("dowhy.graph").do_surgery
 
@@ -178,18 +174,18 @@ def _frontdoor_sets(
 def check_adjustment_set(
     graph: nx.DiGraph, treatment: str, outcome: str, adjustment_set: Iterable[str]
 ) -> Estimand:
-    """Return the backdoor estimand of an adjustment set, or refuse the set and say why.
+    """Return the backdoor estimand of an adjustment set, or refuse the set.
 
     Parameters
     ----------
     adjustment_set : iterable of str
-        Names of observed nodes; it need not be minimal.
+        Observed nodes; the set need not be minimal.
 
     Raises
     ------
     CausalFTError
-        If the set holds the treatment, the outcome, a latent node or a descendant of the treatment (the directed path
-        is named), or leaves a backdoor path open (the path is named).
+        If the set holds the treatment, the outcome, a latent node or a descendant of the treatment, or leaves a
+        backdoor path open (the path is named).
 
     Examples
     --------
@@ -235,12 +231,12 @@ def check_adjustment_set(
 def check_frontdoor_set(
     graph: nx.DiGraph, treatment: str, outcome: str, mediators: Iterable[str]
 ) -> Estimand:
-    """Return the front-door estimand of a set of mediators, or refuse the set and say which condition fails.
+    """Return the front-door estimand of a set of mediators, or refuse the set.
 
     Raises
     ------
     CausalFTError
-        If the set is empty, holds the treatment, the outcome or a latent node, or fails the front-door criterion.
+        If the set is empty, holds the treatment, the outcome or a latent node, or fails a condition (named).
 
     Examples
     --------
@@ -288,7 +284,7 @@ def _frontdoor_failure(
 def open_backdoor_path(
     graph: nx.DiGraph, treatment: str, outcome: str, given: Iterable[str] = ()
 ) -> str | None:
-    """Return a shortest backdoor path that stays open given a set, written with its arrows, or None if all are blocked.
+    """Return a shortest backdoor path that is open given a set, with its arrows, or None.
 
     ``given`` must hold no descendant of the treatment.
 
@@ -313,9 +309,9 @@ def open_backdoor_path(
 
 
 def _shortest_open_path(graph: nx.DiGraph, start: str, end: str, given: set[str]) -> list[str]:
-    """Breadth-first search over (node, entered through an arrow head): a shortest open walk is always a path.
+    """Search breadth-first over (node, entered through an arrow head): a shortest open walk is a path.
 
-    A collider lets through if it or a descendant is in ``given``; any other node lets through if it is not in it.
+    A collider is open if it or a descendant is in ``given``; any other node is open if it is not in ``given``.
     """
     opened = given.union(*(nx.ancestors(graph, name) for name in given))
     trail: dict[tuple[str, bool], tuple[str, bool] | None] = {(start, False): None}
@@ -359,8 +355,7 @@ def _minimal_sets(
 ) -> tuple[list[tuple[str, ...]], bool]:
     """Return all minimal valid subsets, smallest first, and whether the search was complete.
 
-    The whole of ``names`` is valid, so that leaving names out one by one ends in a valid set even when there are too
-    many subsets to try them all. Names in ``always`` are in every valid set.
+    ``names`` as a whole is valid, so there is always an answer. Names in ``always`` are in every valid set.
     """
     found: list[tuple[str, ...]] = []
     place = {name: index for index, name in enumerate(names)}

@@ -1,22 +1,21 @@
-"""Tests of conditional independence: categories by a stratified G test, other variables by their residuals.
+"""Tests of conditional independence: a stratified G test for categories, residual correlations otherwise.
 
 *Categories only.* The G test within every combination of the conditioning values (Agresti 2013, sections 3.2 and 8.3).
-Its estimate is the conditional mutual information I(X; Y | Z) = G / 2n in nats, less what chance alone gives; n counts
-the rows in strata where both vary. Where an expected count is under 5, the null law is that of tables drawn with the
-margins of each stratum (Patefield 1981): exact up to Monte Carlo error, however sparse the table. It assumes
-independent rows and nothing else.
+The estimate is the conditional mutual information I(X; Y | Z) = G / 2n in nats, less its expectation under
+independence; n counts the rows in strata where both vary. If an expected count is below 5, the null distribution is
+that of tables with the margins of each stratum (Patefield 1981), exact up to Monte Carlo error.
 
-*A continuous X or Y, categories in Z.* Correlation within the strata, with the variance that it has under all
-permutations within each stratum. No assumption but exchangeable rows within a stratum; the p-value is asymptotic.
+*A continuous X or Y, categories in Z.* Correlation within strata, with its variance under all permutations within
+each stratum; assumes exchangeable rows within a stratum.
 
 *A continuous Z.* The generalised covariance measure (Shah & Peters 2020, Annals of Statistics 48): X and Y are
-regressed on Z, and the products of residuals have mean 0. It assumes that the means given Z are what the regression
-can follow: polynomials (a cubic in each continuous Z, products of pairs up to degree 3, and degree 2 to 5 in its rank),
-as far as there are ten rows for each term. It has power only where residuals are correlated.
+regressed on Z, and the products of residuals have mean 0. The regression is polynomial: a cubic in each continuous Z,
+products of pairs up to degree 3, and degree 2 to 5 in its rank, as far as there are ten rows per term. It has power
+only where residuals are correlated.
 
-In the last two a category stands as one 0/1 column for each value, and a continuous variable as two: itself, and how
-far it is from its middle (the second Legendre polynomial of the rank of its residual), which sees U-shapes and
-spreads. The p-value is that of the largest component, times their number (Bonferroni).
+In the last two, a category is one 0/1 column per value, and a continuous variable is two columns: itself, and the
+second Legendre polynomial of the rank of its residual, which detects U-shapes and spreads. The p-value is that of the
+largest component, Bonferroni-corrected.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from causalft.scm.table import Variable
 
 __all__ = ["MAX_DRAWS", "POWER", "IndependenceTest", "independence_test"]
 
-#: The probability with which an effect of the size ``detectable`` is found.
+#: The probability of finding an effect of size ``detectable``.
 POWER = 0.8
 
 #: Most tables that one Monte Carlo test draws.
 MAX_DRAWS = 20_000
 
-_RARE = 5  # rows: a value that is rarer is no component of its own, and an expected count below calls for Monte Carlo
+_RARE = 5  # rows: rarer values are no components, and smaller expected counts need Monte Carlo
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,17 @@ class IndependenceTest:
     method : str
         ``G test``, ``G test, Monte Carlo``, ``correlation within strata`` or ``residual correlation``.
     quantity : str
-        What ``estimate`` is: ``CMI`` (conditional mutual information, nats) or ``partial correlation``.
+        Of ``estimate``: ``CMI`` (conditional mutual information, nats) or ``partial correlation``.
     component : str
-        For a correlation, of what with what: ``spread of X with Y=cat``; empty for CMI.
+        The correlated columns, such as ``spread of X with Y=cat``; empty for CMI.
     n : int
-        Rows that bear on it: those in strata where both vary.
+        Rows in strata where both vary.
     estimate : float
     ci95 : (float, float)
-        For a correlation, the interval holds for all components at once.
+        For a correlation, simultaneous over all components.
     p : float
     detectable : float
-        The smallest effect, in the unit of ``estimate``, that is found with probability `POWER`; infinite if no stratum
-        varies.
+        The smallest effect found with probability `POWER`, in the unit of ``estimate``; infinite if no stratum varies.
     """
 
     method: str
@@ -84,14 +82,14 @@ class IndependenceTest:
 def independence_test(
     x: Variable, y: Variable, given: Sequence[Variable], *, level: float, draws: int, rng: np.random.Generator
 ) -> IndependenceTest:
-    """Test whether ``x`` and ``y`` are independent given some variables, as the module's opening says.
+    """Test whether ``x`` and ``y`` are independent given other variables.
 
     Parameters
     ----------
     x, y : Variable
     given : sequence of Variable
     level : float
-        In (0, 1): the level at which ``detectable`` is reckoned; with several tests, the smallest that Holm uses.
+        In (0, 1): the level for ``detectable``; with several tests, the smallest that Holm uses.
     draws : int
         Monte Carlo tables for a sparse G test.
     rng : numpy.random.Generator
@@ -164,11 +162,11 @@ def _g_test(
         p = float((1 + (null >= g - 1e-9).sum()) / (1 + draws))
     if variance < 1e-12:  # the margins leave one table only
         return IndependenceTest(method, "CMI", "", n, 0.0, (0.0, math.inf), 1.0, math.inf)
-    # G is about scale * chi-squared with moments as under the null, and non-central with 2 n I / scale off it.
+    # G is about scale * chi-squared with the moments of the null, non-central by 2 n I / scale otherwise.
     scale, freedom = variance / (2 * mean), 2 * mean**2 / variance
     low, high = (scale * _noncentrality(g / scale, freedom, q) / (2 * n) for q in (0.975, 0.025))
     estimate = max(0.0, g - mean) / (2 * n)
-    # Far from the null the spread of the log ratio decides; the wider of the two intervals is reported.
+    # Far from the null the spread of the log ratio dominates; report the wider interval.
     error = math.sqrt(max(square / n - (g / (2 * n)) ** 2, 0.0) / n)
     if p < 1e-4:
         low, high = min(low, max(estimate - 1.96 * error, 0.0)), max(high, estimate + 1.96 * error)
@@ -201,7 +199,7 @@ def _null_g(table: np.ndarray, draws: int, logs: np.ndarray, rng: np.random.Gene
 
 
 def _noncentrality(value: float, freedom: float, probability: float) -> float:
-    """Return the non-centrality under which a chi-squared variable is below ``value`` with this probability, or 0."""
+    """Return the non-centrality at which a chi-squared variable is below ``value`` with this probability, or 0."""
     from scipy import optimize, stats
 
     if stats.chi2.cdf(value, freedom) <= probability:
@@ -214,10 +212,10 @@ def _noncentrality(value: float, freedom: float, probability: float) -> float:
 
 
 def _within_strata(x: Variable, y: Variable, strata: np.ndarray, level: float) -> IndependenceTest:
-    """Correlate within strata; under every permutation of y within them the variance of sum(a b) is known."""
+    """Correlate within strata, with the permutation variance of sum(a b)."""
     sizes = np.bincount(strata)
     kept = sizes[strata] >= 2
-    for variable in (x, y):  # a stratum in which one of the two does not vary says nothing
+    for variable in (x, y):  # drop strata in which one does not vary
         lowest, highest = np.full(len(sizes), np.inf), np.full(len(sizes), -np.inf)
         np.minimum.at(lowest, strata, variable.values)
         np.maximum.at(highest, strata, variable.values)
@@ -264,7 +262,7 @@ def _residuals(x: Variable, y: Variable, given: Sequence[Variable], level: float
 
 
 def _components(variable: Variable, kept: np.ndarray, centre) -> list[tuple[str, np.ndarray]]:  # type: ignore[no-untyped-def]
-    """Return the named columns that stand for a variable, with what Z explains taken out."""
+    """Return the named columns of a variable, residualised on Z."""
     from scipy.stats import rankdata
 
     values = variable.values[kept]
@@ -284,7 +282,7 @@ def _components(variable: Variable, kept: np.ndarray, centre) -> list[tuple[str,
 
 
 def _design(given: Sequence[Variable], n: int) -> np.ndarray:
-    """Return an orthonormal basis of the functions of Z that the regression can follow, (n, q); q is at most n / 10."""
+    """Return an orthonormal basis of the functions of Z, (n, q) with q at most n / 10."""
     from numpy.polynomial.legendre import legvander
     from scipy.stats import rankdata
 
@@ -317,7 +315,7 @@ Part = tuple[float, str, np.ndarray, np.ndarray]
 
 
 def _largest(method: str, parts: list[Part], n: int, freedom: int, level: float) -> IndependenceTest:
-    """Report the component with the largest t, for all of them at once."""
+    """Report the component with the largest t, corrected for their number."""
     from scipy import stats
 
     if not parts:

@@ -1,4 +1,4 @@
-"""95 % intervals of a share and of a mean that hold at 0, at 1 and with few observations; p-values in words."""
+"""95 % intervals of a share and of a mean that hold at 0, at 1 and for few observations; p-values in words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ to 100 classes with 1 to 80 images, by enumeration. With many observations it is
 
 
 def wilson(p: ArrayLike, n: ArrayLike, z: float = Z95) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Wilson's score interval of a share ``p`` seen in ``n`` rows; ``n`` may be fractional; (0, 1) where it is 0.
+    """Wilson's score interval of a share ``p`` in ``n`` rows (may be fractional); (0, 1) if ``n`` is 0.
 
     Examples
     --------
@@ -42,9 +42,9 @@ def wilson(p: ArrayLike, n: ArrayLike, z: float = Z95) -> tuple[NDArray[np.float
 def share_interval(share: ArrayLike, n: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mid-p interval of a share seen in ``n`` observations.
 
-    It is Clopper and Pearson's exact interval with half of the probability of what was seen: a limit L solves
-    P(X > x | L) + P(X = x | L) / 2 = 0.022. It covers 93 % or more, where Clopper-Pearson covers 97 to 99 and Wilson's
-    falls to 88 beside 0 and 1.
+    Clopper and Pearson's interval with half of the probability of the observed value: a limit L solves
+    P(X > x | L) + P(X = x | L) / 2 = 0.022. It covers 93 % or more, where Clopper-Pearson covers 97 to 99 % and
+    Wilson's interval falls to 88 % near 0 and 1.
 
     Parameters
     ----------
@@ -131,20 +131,20 @@ def interval_text(
     unit: str = "",
     missing: str = "not measurable",
 ) -> str:
-    """A fraction and its interval in percent or points: the one way in which intervals are written.
+    """Write a fraction and its interval in percent or points, as everywhere in the project.
 
     Parameters
     ----------
     estimate : float, optional
         None or NaN: ``missing`` is written.
     ci95 : (low, high), optional
-        Fractions. None or NaN: there is no interval.
+        Fractions; None or NaN if there is no interval.
     reason : str
-        Why there is none; the estimate stands alone where it is not given.
+        Why there is no interval.
     sign : bool
-        Write a plus before an estimate above 0.
+        Write a plus before a positive estimate.
     unit : str
-        Written behind the estimate.
+        Written after the estimate.
     missing : str
 
     Examples
@@ -173,7 +173,7 @@ SMALLEST = 1e-4
 
 
 def p_words(p: float) -> str:
-    """A p-value as a cell of a table.
+    """A p-value for a table cell.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def p_words(p: float) -> str:
 
 
 def p_relation(p: float) -> str:
-    """A p-value as the end of a sentence, after the letter p.
+    """A p-value for the end of a sentence, after the letter p.
 
     Examples
     --------

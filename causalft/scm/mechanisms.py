@@ -1,4 +1,4 @@
-"""Mechanisms for a causal graph of discrete variables: a table for each node, to sample from and to intervene on."""
+"""Discrete mechanisms of a causal graph: a table per node, to sample from and to intervene on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class DiscreteSCM:
     ----------
     graph : networkx.DiGraph or iterable of (cause, effect)
     states : dict of str to sequence of str
-        The values each node takes.
+        Values of each node.
     tables : dict of str to ndarray
-        P(node | parents). The axes are the node's parents in the order of the graph's nodes, then the node itself:
-        shape ``(*n_states of the parents, n_states of the node)``; the last axis sums to 1.
+        P(node | parents), shape ``(*n_states of the parents, n_states of the node)``, parents in graph order; the last
+        axis sums to 1.
 
     Raises
     ------
     CausalFTError
-        If the graph is not a DAG, a node lacks states or a table, a shape does not fit, or a table holds no
-        distributions; the node is named.
+        If the graph is not a DAG, or a node lacks states or a table, or its table has another shape or does not hold
+        distributions.
 
     Examples
     --------
@@ -78,12 +78,12 @@ class DiscreteSCM:
         return f"{type(self).__name__}({'; '.join(parts)})"
 
     def parents(self, name: str) -> tuple[str, ...]:
-        """Return the parents of a node, in the order of the graph's nodes (the order of the table's axes)."""
+        """Return the parents of a node in graph order, which is the order of its table's axes."""
         causes = set(self.graph.predecessors(name))
         return tuple(other for other in self.graph if other in causes)
 
     def n_states(self, name: str) -> int:
-        """Return how many values a node takes."""
+        """Return the number of values of a node."""
         return len(self.states[require_node(self.graph, name)])
 
     def state_index(self, name: str, value: str) -> int:
@@ -92,7 +92,7 @@ class DiscreteSCM:
         Raises
         ------
         CausalFTError
-            If the node has no such value; the nearest ones are offered.
+            If the node has no such value; the nearest are offered.
         """
         values = self.states[require_node(self.graph, name)]
         if str(value) not in values:
@@ -104,8 +104,8 @@ class DiscreteSCM:
     ) -> dict[str, np.ndarray]:
         """Draw ``n`` units.
 
-        Every node is given its own noise in a fixed order, intervened on or not: the same seed with another ``do``
-        gives the same units in another world (counterfactual pairs).
+        Each node has its own noise, drawn in a fixed order: the same seed with another ``do`` gives the same units in
+        another world (counterfactual pairs).
 
         Parameters
         ----------
@@ -137,17 +137,17 @@ class DiscreteSCM:
         return {name: drawn[name] for name in self.graph}
 
     def do(self, interventions: Mapping[str, str | np.ndarray]) -> DiscreteSCM:
-        """Return the model in which some nodes no longer listen to their causes.
+        """Return the model under an intervention.
 
         Parameters
         ----------
         interventions : dict of str to str or (n_states,) array
-            A state sets the node to it; an array draws the node from that distribution, whatever its parents are.
+            A state sets the node; an array draws it from that distribution. Either way its parents no longer act on it.
 
         Raises
         ------
         CausalFTError
-            If a node or a state is unknown (the nearest names are offered), or an array is not a distribution.
+            If a node or state is unknown, or an array is not a distribution.
 
         Examples
         --------
@@ -192,7 +192,7 @@ def _distributions(name: str, values: object, shape: tuple[int, ...]) -> np.ndar
 
 
 def _draw(table: np.ndarray, rows: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Invert the distribution functions: table (n_rows, n_states), rows (n,), noise (n,) in [0, 1) to states (n,)."""
+    """Invert the distribution functions: table (n_rows, n_states), rows (n,), noise (n,) in [0, 1); (n,) states."""
     drawn = np.empty(len(rows), dtype=np.int64)
     order = np.argsort(rows, kind="stable")
     present, starts = np.unique(rows[order], return_index=True)

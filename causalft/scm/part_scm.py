@@ -17,14 +17,14 @@ HIDDEN = -1
 
 
 def part_types(n_objects: int = 15, n_types: int = 5) -> np.ndarray:
-    """Return which type of head, body and tail each object has, so that any two parts tell which object it is.
+    """Return the types of head, body and tail of each object; any two parts identify the object.
 
     With j = k // n_types, object k has head k, body k + j and tail k + 3j + 5, all modulo n_types.
 
     Returns
     -------
     ndarray of shape (n_objects, 3), int
-        Types 0 to n_types - 1 of head, body and tail.
+        From 0 to n_types - 1.
 
     Raises
     ------
@@ -55,21 +55,15 @@ def part_types(n_objects: int = 15, n_types: int = 5) -> np.ndarray:
 
 
 class PartSCM(DiscreteSCM):
-    """The paper's graph with mechanisms: objects of several parts, of which a stratum has learnt to see one.
+    """The paper's graph with mechanisms: objects made of parts, and strata that each favour one part.
 
-    D, the stratum (which model): P(d) is ``stratum_prior``.
-
-    C, the part in view: P(c | d) is ``factor_law``, which favours one part for each stratum.
-
-    U, the object: P(u) is ``object_prior``.
-
-    X, the appearance: which parts are visible (part c more often than another; never none), their types in object u,
-    and which visible part dominates the image (part c more often).
-
-    B, its content: the visible types, misread with probability ``reading_error``.
-
-    Y, the label: one of the objects that b leaves possible, with odds ``label_tilt[c]``. Whoever sees heads settles
-    ties one way, whoever sees bodies another.
+    - D, the stratum (which model): P(d) is ``stratum_prior``.
+    - C, the part in view: P(c | d) is ``factor_law``.
+    - U, the object: P(u) is ``object_prior``.
+    - X, the appearance: the visible parts (part c more often than others; never none), their types in object u, and
+      which of them dominates the image (part c more often).
+    - B, its content: the visible types, misread with probability ``reading_error``.
+    - Y, the label: an object that b leaves possible, with odds ``label_tilt[c]``, so that C settles ties.
 
     With ``reading_error = 0`` the content b is a function of x, and
 
@@ -81,33 +75,33 @@ class PartSCM(DiscreteSCM):
     Parameters
     ----------
     types : (n_objects, n_parts) int array, optional
-        The type of each part of each object; ``part_types()`` if not given.
+        Default: ``part_types()``.
     parts, strata : sequence of str
-        Names of the parts (the states of C) and of the strata (the states of D).
+        Names of the parts (states of C) and of the strata (states of D).
     stratum_prior : (n_strata,) array, optional
-        P(D); uniform by default. An uneven one makes P(C) uneven.
+        P(D), uniform by default.
     factor_law : (n_strata, n_parts) array, optional
-        P(C | D); by default 0.8 on the part with the stratum's own index (modulo the parts), the rest shared.
+        P(C | D); by default 0.8 on the part with the stratum's index (modulo the parts), the rest shared.
     object_prior : (n_objects,) array, optional
-        P(U); uniform by default.
+        P(U), uniform by default.
     visibility : (float, float)
-        Probability, in (0, 1), that the part in view is visible, and that another part is, before "none" is left out.
+        In (0, 1): probability that the part in view is visible, and that another part is, before "none" is excluded.
     dominance : float
-        Odds, above 0, that the part in view dominates the image, if it is visible, against another visible part.
+        Above 0: odds that the part in view, if visible, dominates the image rather than another visible part.
     label_tilt : (n_parts, n_objects) array, optional
-        Odds, above 0, of each object as the label under each c. By default an exponential profile with ``imbalance``,
-        in an order of its own for each c drawn from ``seed``: the known parameter imbalance.
+        Above 0: odds of each object as label under each c. Default: an exponential profile with ``imbalance``, in an
+        order drawn from ``seed`` for each c, the known parameter imbalance.
     imbalance : float
-        Largest odds of ``label_tilt`` over the smallest, 1 or more. 1 removes the edge C -> Y: no confounding.
+        1 or more: largest over smallest odds of ``label_tilt``. 1 removes the edge C -> Y.
     reading_error : float
-        Probability, in [0, 1), that B is drawn from all contents alike instead of read from X.
+        In [0, 1): probability that B is drawn uniformly from all contents instead of read from X.
     seed : int
-        Decides the orders of the default ``label_tilt``, nothing else.
+        For the default ``label_tilt``.
 
     Raises
     ------
     CausalFTError
-        If a shape or a range does not fit; the argument is named.
+        If a shape or range does not fit; the argument is named.
 
     Examples
     --------
@@ -197,7 +191,7 @@ class PartSCM(DiscreteSCM):
         )
 
     def _enumerate(self, parts: Sequence[str]) -> None:
-        """List every content some object can show, and every appearance: a content and its dominant part."""
+        """List every content that an object can show, and every appearance: a content and its dominant part."""
         subsets = [
             np.array(mask, dtype=bool)
             for mask in itertools.product((True, False), repeat=len(parts))
@@ -245,7 +239,7 @@ class PartSCM(DiscreteSCM):
         Raises
         ------
         CausalFTError
-            If an appearance has probability 0 (an object of ``object_prior`` 0): it is named.
+            If an appearance has probability 0, because its object has ``object_prior`` 0.
         """
         joint = np.einsum("c,u,cux->xc", self.p_c(), self.tables["U"], self.tables["X"])
         p_x = joint.sum(1, keepdims=True)
@@ -258,15 +252,15 @@ class PartSCM(DiscreteSCM):
         return joint / p_x
 
     def p_y_given_xc(self) -> np.ndarray:
-        """Return P(Y | X, C), shape (n_x, n_parts, n_objects): P(Y | b, c) at b(x), or its mean over readings of x."""
+        """Return P(Y | X, C), shape (n_x, n_parts, n_objects): P(Y | b(x), c), averaged over readings of x."""
         return np.einsum("xb,cby->xcy", self.tables["B"], self.tables["Y"])
 
     def p_y_given_x(self) -> np.ndarray:
-        """Return P(Y | X=x) = sum_c P(Y | b, c) P(c | x) in closed form, shape (n_x, n_objects)."""
+        """Return P(Y | X=x) = sum_c P(Y | b, c) P(c | x), shape (n_x, n_objects)."""
         return np.einsum("xcy,xc->xy", self.p_y_given_xc(), self.p_c_given_x())
 
     def p_y_do_x(self) -> np.ndarray:
-        """Return P(Y | do(X=x)) = sum_c P(Y | b, c) P(c) in closed form (paper, Eq. 7), shape (n_x, n_objects)."""
+        """Return P(Y | do(X=x)) = sum_c P(Y | b, c) P(c) (paper, Eq. 7), shape (n_x, n_objects)."""
         return np.einsum("xcy,c->xy", self.p_y_given_xc(), self.p_c())
 
 

@@ -1,4 +1,4 @@
-"""Separating sets: what a graph implies that data can contradict, which variants of it do better, instruments."""
+"""d-separation: what a graph implies that data can contradict, which variants of it do better, instruments."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 
-#: How many candidate sets are tried for one pair before a minimal set is taken instead of a smallest one.
+#: Most candidate sets for one pair; beyond, a minimal set is taken instead of a smallest one.
 MAX_CHECKS = 5_000
 
-#: And how many nodes and edges all these checks may visit: what is left is shared among the pairs that are left.
+#: Most nodes and edges that all checks visit; what is left is shared among the remaining pairs.
 MAX_VISITS = 3_000_000
 
 
@@ -45,7 +45,7 @@ class Independence:
 
     @property
     def key(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The claim whatever the order of its nodes: ({x, y}, given)."""
+        """The claim regardless of the order of its nodes: ({x, y}, given)."""
         return frozenset((self.x, self.y)), frozenset(self.given)
 
 
@@ -57,20 +57,20 @@ def separates(graph: nx.DiGraph, claim: Independence) -> bool:
 def implied_independencies(
     graph: nx.DiGraph,
 ) -> tuple[tuple[Independence, ...], tuple[tuple[str, str, tuple[str, ...]], ...]]:
-    """Return one implied independence for each pair of observed nodes without an arrow, and the pairs that have none.
+    """Return an implied independence for each non-adjacent pair of observed nodes, and the pairs that have none.
 
     Parameters
     ----------
     graph : networkx.DiGraph
-        A DAG as :func:`causalft.scm.as_dag` returns it; a separating set holds no node with ``latent=True``.
+        A DAG from :func:`causalft.scm.as_dag`; separating sets hold no latent node.
 
     Returns
     -------
     claims : tuple of Independence
-        The separating set is as small as possible; of equals, the first in the order of the graph. In a graph that is
-        too large to try all sets, it may only be minimal: no part of it separates.
+        With a smallest separating set; of equals, the first in graph order. In a graph too large to try all sets it may
+        only be minimal.
     untestable : tuple of (x, y, latent)
-        Pairs that no observed set separates, and the latent nodes of a set that does.
+        Pairs that only latent nodes separate, and these nodes.
 
     Examples
     --------
@@ -101,10 +101,7 @@ def implied_independencies(
 
 
 def _smallest(graph: nx.DiGraph, x: str, y: str, minimal: set[str], checks: int) -> tuple[Independence, int]:
-    """Return a claim with a smallest set, and how many sets were tried.
-
-    Tried are the sets that are smaller than a minimal one: a smallest separator lies among the ancestors of the two.
-    """
+    """Return a claim with a smallest set, and how many sets were tried: only ancestors of the two can be in it."""
     around = (nx.ancestors(graph, x) | nx.ancestors(graph, y)) & set(observed_nodes(graph)) - {x, y}
     candidates = [name for name in graph if name in around]
     tries = 0
@@ -123,8 +120,8 @@ def is_instrument(
 ) -> bool:
     """Return whether a node is an instrument for the effect, given others (Pearl 2009, definition 7.4.1).
 
-    Neither it nor what is given is affected by the treatment; given these, it is dependent on the treatment, and
-    independent of the outcome once the arrows into the treatment are cut.
+    The treatment affects neither it nor what is given; given these, it depends on the treatment, and is independent of
+    the outcome once the arrows into the treatment are cut.
 
     Examples
     --------
@@ -143,12 +140,12 @@ def is_instrument(
 def find_instruments(
     graph: nx.DiGraph, treatment: str, outcome: str, checks: int
 ) -> tuple[list[str], list[tuple[str, tuple[str, ...]]], bool]:
-    """Return the instruments, the conditional ones, each with a smallest set, and whether the search was complete.
+    """Return the instruments, the conditional ones with a smallest set each, and whether the search was complete.
 
     Parameters
     ----------
     checks : int
-        How many candidate sets may be tried. Whether a set exists is a hard problem, and here it is tried out.
+        How many candidate sets may be tried; finding one is a hard problem.
 
     Examples
     --------
@@ -204,12 +201,12 @@ def _without_arrows_into(graph: nx.DiGraph, name: str) -> nx.DiGraph:
 
 
 def _related(graph: nx.DiGraph, name: str) -> set[str]:
-    """Return the nodes dependent on a node, nothing given: they have a common cause, or one causes the other."""
+    """Return the nodes marginally dependent on a node."""
     causes = nx.ancestors(graph, name) | {name}
     return causes.union(*(nx.descendants(graph, cause) for cause in causes))
 
 
-#: How many changed graphs are tested on the data.
+#: Most changed graphs that are tested on the data.
 MAX_CHANGES = 60
 
 
@@ -231,18 +228,18 @@ class Change:
 
 @dataclass(frozen=True)
 class Relabelings:
-    """How well the graph does against itself with its observed nodes exchanged.
+    """How the graph compares with itself under relabelings of its observed nodes.
 
     Attributes
     ----------
     n : int
-        Relabelings tried; the graph itself is not among them.
+        Relabelings tried, without the graph itself.
     as_good : int
-        Those of which no larger share of the implied independencies is contradicted.
+        Those with no larger share of implied independencies contradicted.
     equivalent : int
-        Those that imply the same independencies as the graph: data cannot tell them from it.
+        Those that imply the same independencies as the graph.
     share : float
-        The share of the graph's implied independencies that is contradicted, each at level alpha.
+        Share of the graph's implied independencies that is contradicted, each at level alpha.
     all : bool
         Whether every relabeling was tried.
     """
@@ -257,12 +254,12 @@ class Relabelings:
 def explain(
     graph: nx.DiGraph, wrong: Sequence[Independence], rejected: Callable[[Sequence[Independence]], int]
 ) -> tuple[Change, ...]:
-    """Return the single changes after which the graph implies neither a wrong claim nor another that is rejected.
+    """Return the single changes after which the graph implies no claim that the data reject.
 
     Parameters
     ----------
     wrong : sequence of Independence
-        The claims that the data reject.
+        The rejected claims.
     rejected : callable
         Returns how many of several claims the data reject together.
 
@@ -317,21 +314,16 @@ def relabelings(
 ) -> Relabelings | None:
     """Compare a graph with relabelings of its observed nodes (Eulig et al. 2023).
 
-    DoWhy's ``gcm.falsify`` does this for graphs without latent nodes: it conditions on all parents and skips what has a
-    latent one, which in the paper's graph is every test of X. Here every graph is tested as the first one was. For
-    graphs without latent nodes, the tests compare the two.
+    DoWhy's ``gcm.falsify`` conditions on all parents and skips tests with a latent one, which in the paper's graph is
+    every test of X; so it is not used here. For graphs without latent nodes, tests compare the two.
 
     Parameters
     ----------
     contradicted : callable
         Whether the data contradict a claim.
     n : int
-        How many, at random; every one if there are no more.
+        How many random relabelings; all if there are fewer.
     seed : int
-
-    Returns
-    -------
-    Relabelings
     """
     nodes = list(observed_nodes(graph))
     own, _ = implied_independencies(graph)

@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_ROWS", "Variable", "match_columns", "read_table"]
 
-#: With fewer rows than this nothing is tested: no interval means anything.
+#: With fewer rows nothing is tested.
 MIN_ROWS = 20
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One observed node of the graph: its column, checked.
+    """One observed node of the graph and its column, checked.
 
     Attributes
     ----------
     name, column : str
-        The node, and the column of the table.
     values : (n,) array
-        Discrete: int codes from 0, in the order of ``levels``. Continuous: float, finite.
+        Discrete: int codes from 0, in the order of ``levels``. Continuous: finite floats.
     levels : tuple of str
-        The values a discrete variable takes; empty for a continuous one.
+        Values of a discrete variable; empty for a continuous one.
     """
 
     name: str
@@ -53,14 +52,14 @@ class Variable:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table with a header and one row for each observation: CSV with any usual separator, TSV or Parquet.
+    """Read a table with a header and one row per observation: CSV with any usual separator, TSV or Parquet.
 
-    An empty field is a missing value; words such as ``NA`` or ``None`` are values like any other.
+    An empty field is a missing value; words such as ``NA`` or ``None`` are ordinary values.
 
     Raises
     ------
     CausalFTError
-        If it cannot be read (see :func:`causalft.runs.tables.read_frame`), or has no row.
+        If it cannot be read (:func:`causalft.runs.tables.read_frame`) or has no rows.
     """
     table = read_frame(path)
     if len(table) == 0:
@@ -77,17 +76,17 @@ def match_columns(
     continuous: Collection[str] = (),
     source: str = "the table",
 ) -> dict[str, Variable]:
-    """Return the variable of every observed node, in the order of the graph.
+    """Return the variable of every observed node, in graph order.
 
-    A node is read from the column of its name, or from the one that ``columns`` gives. A latent node may lack a column;
-    if it has one, it is observed after all. Text, truth values and whole numbers that come twice or more on average are
-    categories; other numbers are continuous. ``discrete`` and ``continuous`` name nodes for which that is not so.
+    A node's column has its name or the one in ``columns``. A latent node with a column counts as observed. Text, truth
+    values, and whole numbers that repeat at least twice on average are categories; other numbers are continuous.
+    ``discrete`` and ``continuous`` override this.
 
     Raises
     ------
     CausalFTError
-        If a node or a column is unknown, or a column has a missing value, one value only, or a value of its own in
-        nearly every row (an identifier), or the table has fewer than `MIN_ROWS` rows.
+        If a node or column is unknown, or a column has a missing value, one value only, or is an identifier, or the
+        table has fewer than `MIN_ROWS` rows.
 
     Examples
     --------

@@ -26,27 +26,21 @@ _MAX_BYTES = 64 << 20
 
 
 def read_graph(path: str | os.PathLike[str]) -> nx.DiGraph:
-    """Read a causal DAG from an edge list, DOT, GML, DAGitty code, a Mermaid flowchart or node-link JSON.
+    """Read a causal DAG from a file in any of `FORMATS`.
 
-    The format is told by the ending (``.dot``, ``.gv``, ``.gml``, ``.dagitty``, ``.mmd``, ``.mermaid``, ``.json``) or
-    by how the text begins; what is none of these is an edge list. What a file says of latency and direction is kept:
-    a two-headed edge (``A <-> B``, in DOT ``dir=both``) stands for a latent common cause and becomes a latent node of
-    its own; an edge without direction, and any mark that is not understood, is refused by name.
-
-    Parameters
-    ----------
-    path : path-like
-        A regular file. See :func:`parse_edge_list` for the lines of an edge list.
+    The format is told by how the text begins, then by the file's ending; anything else is an edge list. Stated latency
+    and direction are kept: a two-headed edge (``A <-> B``, in DOT ``dir=both``) becomes a latent common cause.
+    Undirected edges and unknown marks are refused by name.
 
     Returns
     -------
     networkx.DiGraph
-        Validated: directed, acyclic, every node named and marked ``latent`` or not.
+        Directed, acyclic; every node named and marked ``latent`` or not.
 
     Raises
     ------
     CausalFTError
-        If the file is missing, unreadable, or is not a DAG; the message names the file, and the line or the cycle.
+        If the file is missing, unreadable or not a DAG; the message names the file, and the line or the cycle.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""DAGitty code, ``dag { U [latent] X [exposure] U -> X <-> Y }``, as its web page, its R package and pgmpy write it."""
+"""DAGitty code, ``dag { U [latent] X [exposure] U -> X <-> Y }``, as its web page, R package and pgmpy write it."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ _LATENT = ("latent", "latents", "unobserved", "u", "l")
 _ROLES = {"exposure": "exposures", "exposures": "exposures", "e": "exposures"}
 _ROLES |= {"outcome": "outcomes", "outcomes": "outcomes", "o": "outcomes"}
 _SELECTED = ("selected", "s")
-#: Marks that choose an analysis, not a graph: `--adjust` asks for that.
+#: Marks that choose an analysis, not a graph.
 _NO_STATEMENT = ("adjusted", "a", "source", "target")
 
 
 def parse_dagitty(text: str, source: str) -> nx.DiGraph:
-    """Parse DAGitty code: latent nodes, exposure and outcome (the treatment and outcome if no others are named).
+    """Parse DAGitty code. Exposure and outcome become the treatment and outcome if no others are named.
 
-    ``adjusted`` is a choice of analysis and is not kept. Places (``pos``, ``bb``) and coefficients are not read.
+    ``adjusted`` is a choice of analysis and is not kept; positions and coefficients are not read.
 
     Raises
     ------
     CausalFTError
-        If it is not valid, a node is ``selected`` (conditioned on when the data were taken, which is not represented
-        here), it is a pdag, mag or pag, or not a DAG.
+        If it is not valid, is a pdag, mag or pag, is not a DAG, or a node is ``selected`` (not represented here).
 
     Examples
     --------
@@ -79,7 +78,7 @@ def parse_dagitty(text: str, source: str) -> nx.DiGraph:
 
 
 def _latent(node: DotNode, draft: Draft, where: str) -> bool | None:
-    """Note the roles of a node, and return whether it is latent."""
+    """Note a node's roles, and return whether it is latent."""
     said = dict(node.attributes)
     for key, value in node.attributes.items():
         if value != "true":

@@ -1,4 +1,4 @@
-"""Causal graphs in the DOT language: its grammar, and the arrows and marks that other tools write."""
+"""The DOT language: its grammar, and the arrows and marks that other tools write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 
 @dataclass
 class DotNode:
-    """A node, its attributes (defaults included; a flag without value is "true") and the line that made it."""
+    """A node, its attributes (defaults included; a flag without value is "true"), and its line."""
 
     name: str
     line: int
@@ -37,7 +37,7 @@ class DotNode:
 
 @dataclass
 class DotEdge:
-    """An edge as it is written: ``left op right``."""
+    """An edge as written: ``left op right``."""
 
     left: str
     op: str
@@ -48,7 +48,7 @@ class DotEdge:
 
 @dataclass
 class DotGraph:
-    """What a file states. ``kind`` is digraph, graph, dag, pdag, mag or pag."""
+    """A parsed graph. ``kind`` is digraph, graph, dag, pdag, mag or pag."""
 
     kind: str
     strict: bool = False
@@ -65,7 +65,7 @@ class _Token:
 
 @dataclass
 class _Scope:
-    """One pair of braces: its defaults, its nodes, and the statement that is being read in it."""
+    """One pair of braces: its defaults, its nodes, and the statement being read."""
 
     node_defaults: dict[str, str]
     edge_defaults: dict[str, str]
@@ -81,12 +81,12 @@ def parse_dot_text(text: str, source: str, kinds: Mapping[str, tuple[str, ...]])
     Parameters
     ----------
     kinds : mapping of str to tuple of str
-        The words that may open a graph, each with the edge operators that may stand in it.
+        Words that may open a graph, each with its edge operators.
 
     Raises
     ------
     CausalFTError
-        At the first token that the grammar does not allow: source, line and token are named.
+        At the first unexpected token; source, line and token are named.
     """
     return _Parser(text, source, kinds).parse()
 
@@ -302,7 +302,7 @@ _KINDS = {"digraph": ("->",), "graph": ("--",)}
 def parse_dot(text: str, source: str) -> nx.DiGraph:
     """Parse DOT: ``observed``, ``latent``, ``style=dashed`` of nodes, ``dir`` and arrow heads of edges, defaults.
 
-    A node is named by its identifier; a ``label`` is another name for it on the command line.
+    A node is named by its identifier; its ``label`` is another name for it on the command line.
 
     Raises
     ------
@@ -347,9 +347,9 @@ def parse_dot(text: str, source: str) -> nx.DiGraph:
 
 
 def _causal_learn_names(read: DotGraph) -> Mapping[str, str]:
-    """Return the labels of a graph as causal-learn writes it: numbered nodes, and both ends of every edge described.
+    """Return the labels of a graph as causal-learn writes it: numbered nodes, both ends of every edge described.
 
-    There, and only there, a square is a latent node: in path diagrams squares are what is observed.
+    Only there a square is a latent node; in path diagrams squares are observed.
     """
     labels = {node.name: node.attributes.get("label", "") for node in read.nodes.values()}
     numbered = all(name.isdigit() and label for name, label in labels.items())
@@ -364,7 +364,7 @@ def to_dot(
     outcome: str | None = None,
     adjustment: Iterable[str] = (),
 ) -> str:
-    """Return the graph as DOT text, which :func:`causalft.scm.read_graph` reads back.
+    """Return the graph as DOT, which :func:`causalft.scm.read_graph` reads back.
 
     Examples
     --------

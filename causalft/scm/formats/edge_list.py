@@ -1,4 +1,4 @@
-"""Edge lists: one edge a line, in the arrows that people and tools write. Tetrad's and causal-learn's text is one."""
+"""Edge lists: one edge per line, in the arrows that people and tools write; also Tetrad and causal-learn text."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _UNICODE = {
 _SIGNS = "".join(_UNICODE)
 
 _ARROW = re.compile(rf"(?P<left>[<o*@])?[{_DASH}]+(?P<right>[>o*@])?", flags=re.IGNORECASE)
-#: A token that can only mean an arrow, known or not: no letter or digit but an o or x at its ends.
+#: An arrow, known or not: no letter or digit but an o or x at its ends.
 _ARROWISH = re.compile(rf"[ox]?[{_DASH}{_SIGNS}<>|~*@.+/\\^:&]+[ox]?")
-#: An arrow with no blanks around it, as in X->Y: dashes with a head, two dashes or more, or an arrow sign.
+#: An arrow without blanks around it, as in X->Y.
 _GLUED = re.compile(rf"(<?[{_DASH}]+[>|]+|<+[{_DASH}]*|>+|[{_DASH}]{{2,}}|[{_SIGNS}]|~+)")
 _CHUNK = re.compile(r'"((?:[^"\\]|\\.)*)"|(,)|((?:[^\s,"()]|\([^\s"()]*\)|[()])+)')
 _NAME = re.compile(r'(?:[^\s,;{}\[\]<>"()]|\([^\s"()]*\))+')
@@ -43,11 +43,10 @@ class _Token:
 def parse_edge_list(text: str, *, source: str = "edge list") -> nx.DiGraph:
     """Parse an edge list: on each line ``A -> B``, a chain ``X <- C -> Y``, ``A,B``, or ``A B``.
 
-    ``->``, ``-->``, ``=>`` and their Unicode signs are arrows, also turned round; ``A <-> B`` is a latent common cause
-    of A and B. ``#`` opens a comment, ``;`` ends an edge as a line does, ``latent: U, D`` marks latent nodes, and a
-    first line ``source,target`` (or ``from,to``; ``cause,effect``) is a header. Beside an arrow, a name with blanks,
-    commas or arrows stands in double quotes. The text of Tetrad and causal-learn (``Graph Nodes:``, ``Graph Edges:``)
-    is read too.
+    Arrows are ``->``, ``-->``, ``=>`` and their Unicode signs, in both directions; ``A <-> B`` is a latent common
+    cause. ``#`` starts a comment, ``;`` ends an edge, ``latent: U, D`` marks latent nodes, and a first line
+    ``source,target`` (or ``from,to``; ``cause,effect``) is a header. Beside an arrow, a name with blanks, commas or
+    arrows needs double quotes. The text of Tetrad and causal-learn (``Graph Nodes:``, ``Graph Edges:``) is read too.
 
     Raises
     ------
@@ -85,7 +84,7 @@ def parse_edge_list(text: str, *, source: str = "edge list") -> nx.DiGraph:
 
 
 def _statements(text: str, source: str) -> Iterator[tuple[int, str]]:
-    """Yield line numbers and statements: split at ``;``, without comments; both are plain text inside quotes."""
+    """Yield line numbers and statements, split at ``;``, without comments; quoted text is left alone."""
     for number, line in enumerate(text.splitlines(), start=1):
         start, quoted = 0, False
         for index, letter in enumerate(line):
@@ -131,7 +130,7 @@ def _tokens(statement: str, where: str) -> list[_Token]:
 
 
 def _fields(tokens: Sequence[_Token]) -> tuple[str, ...]:
-    """Return the names that commas separate, or, without any comma, the names one by one."""
+    """Return the names that commas separate, or, without commas, the names one by one."""
     if any(token.kind == "comma" for token in tokens):
         fields: list[list[str]] = [[]]
         for token in tokens:
@@ -151,7 +150,7 @@ def _add_edges(draft: Draft, tokens: list[_Token], statement: str, source: str, 
             raise CausalFTError(f"{where}: '{short(statement)}' is not an edge; write A -> B, A,B or A B")
         draft.edge(names[0], names[1], (TAIL, ARROW), f"line {number}")
         return
-    # A,->,B is a table with a column for the arrow: these commas say nothing
+    # in A,->,B the commas only separate columns
     tokens = [
         token
         for index, token in enumerate(tokens)
@@ -178,7 +177,7 @@ def _add_edges(draft: Draft, tokens: list[_Token], statement: str, source: str, 
 
 
 def _marks(arrow: str, where: str) -> tuple[str, str]:
-    """Return the marks at the two ends of an arrow as it is written."""
+    """Return the marks at the two ends of an arrow."""
     match = _ARROW.fullmatch(_UNICODE.get(arrow, arrow))
     if match is None:
         raise CausalFTError(f"{where}: '{short(arrow)}' is no arrow that is known here; write ->, <- or <->")
@@ -187,7 +186,7 @@ def _marks(arrow: str, where: str) -> tuple[str, str]:
 
 
 def _tetrad(text: str, source: str) -> nx.DiGraph:
-    """Read ``Graph Nodes:`` (names; a latent one stands in parentheses) and ``Graph Edges:`` (``1. X --> Y``)."""
+    """Read ``Graph Nodes:`` (a latent name is in parentheses) and ``Graph Edges:`` (``1. X --> Y``)."""
     draft, section = Draft(source), ""
     for number, line in enumerate(text.splitlines(), start=1):
         line, where = line.strip(), f"{source} line {number}"

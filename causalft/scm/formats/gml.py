@@ -16,9 +16,9 @@ __all__ = ["FORMAT", "parse_gml"]
 
 
 def parse_gml(text: str, source: str) -> nx.DiGraph:
-    """Parse GML: ``latent`` or ``observed`` of nodes, ``dir`` of edges, ``graphics`` with arrows at an edge's ends.
+    """Parse GML: ``latent`` or ``observed`` of nodes, ``dir`` of edges, arrows in ``graphics``.
 
-    A node is named by its ``label``, or by its ``id`` where there is none. An edge that is stated twice counts once.
+    A node is named by its ``label``, or by its ``id`` without one. A repeated edge counts once.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def parse_gml(text: str, source: str) -> nx.DiGraph:
     >>> list(graph.edges), graph.nodes["U"]["latent"]
     ([('U', 'X')], True)
     """
-    # GML is ASCII by definition and networkx insists; other characters travel as the entities GML has for them.
+    # GML is ASCII; networkx reads other characters as entities.
     ascii_text = text.encode("ascii", "xmlcharrefreplace").decode("ascii")
     # Editors write `directed "1"`; networkx reads 1 alone.
     ascii_text = re.sub(r'\b(directed|multigraph)(\s+)"([01])"', r"\1\2\3", ascii_text)
@@ -62,7 +62,7 @@ def parse_gml(text: str, source: str) -> nx.DiGraph:
 
 
 def _flat(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring what an editor writes into ``graphics`` to the names that Graphviz has for it."""
+    """Map what an editor writes into ``graphics`` to Graphviz's names."""
     plain = {key: value for key, value in attributes.items() if not isinstance(value, (dict, list))}
     graphics = attributes.get("graphics")
     if not isinstance(graphics, dict):

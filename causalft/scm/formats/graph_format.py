@@ -1,4 +1,4 @@
-"""What every graph format shares: its record, the draft that its reader fills, and the colours of roles."""
+"""What all graph formats share: the record, the draft that a reader fills, and the colours of roles."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class GraphFormat:
 #: Comments before the first word of a DOT, DAGitty or GML text.
 COMMENTS = r"(?:\s++|//[^\n]*+|/\*.*?\*/|\#[^\n]*+)*+"
 
-#: The longest name of a node, in letters: what is longer is not a name but a file of another kind.
+#: Letters; a longer name means that the file is of another kind.
 MAX_NAME = 200
 
 
 class Draft:
-    """Nodes and edges as a file states them, in its order.
+    """Nodes and edges as a file states them, in its order; what no DAG can hold is refused by name.
 
     Parameters
     ----------
     source : str
-        The file's name; it opens every error message.
+        The file's name, for error messages.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Draft:
         self._both: list[tuple[str, str]] = []
 
     def node(self, name: str, *, latent: bool | None = None, meaning: str = "") -> None:
-        """State a node; what is None or empty is left as it was."""
+        """State a node; None and empty change nothing."""
         if len(name) > MAX_NAME:
             raise CausalFTError(
                 f"{self.source} has a node called '{short(name)}', {len(name)} letters long; {MAX_NAME} is the limit"
@@ -85,14 +85,14 @@ class Draft:
             self._graph.nodes[name]["meaning"] = meaning
 
     def edge(self, left: str, right: str, marks: tuple[str, str], where: str) -> None:
-        """State an edge by the marks at its two ends: ("-", ">") is left -> right.
+        """State an edge by the marks at its ends: ("-", ">") is left -> right.
 
-        Two heads stand for a latent common cause, which becomes a node of its own.
+        Two heads become a latent common cause.
 
         Raises
         ------
         CausalFTError
-            If the edge has no head (undirected), or a circle (the mark of a PAG): no DAG says that.
+            If the edge is undirected or ends in a circle (the mark of a PAG).
         """
         self.node(left)
         self.node(right)
@@ -121,7 +121,7 @@ class Draft:
         return name in self._graph
 
     def graph(self) -> nx.DiGraph:
-        """Return the validated DAG: each two-headed edge has become a latent node L(left,right).
+        """Return the validated DAG, with a latent node L(left,right) for each two-headed edge.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class Draft:
         return as_dag(graph, source=self.source)
 
 
-# Okabe-Ito: readable without telling red from green. Fill, and the edge colour that goes with it.
+# Okabe-Ito, colour-blind safe: fill and outline of each role.
 FILL = {"treatment": "#cfe6f5", "outcome": "#fbe3b5", "adjustment": "#c9ebdf", "": "#f4f4f4"}
 LINE = {"treatment": "#0072b2", "outcome": "#b07a00", "adjustment": "#00795a", "": "#444444"}
 
@@ -155,5 +155,5 @@ def node_roles(
 
 
 def quoted(text: str) -> str:
-    """Return a text in double quotes, as DOT and DAGitty write it."""
+    """Return a text in double quotes, as in DOT and DAGitty."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,4 +1,4 @@
-"""Mermaid flowcharts: links, chains, labels, classes and subgraphs, as people write them and as this project does."""
+"""Mermaid flowcharts: links, chains, labels, classes and subgraphs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["FORMAT", "parse_mermaid", "to_mermaid"]
 _HEADER = re.compile(r"(graph|flowchart(?:-elk)?)\b[ \t]*(TB|TD|BT|RL|LR|[<>^v])?[ \t]*(?=;|\n|$|%%)")
 _SPACE = re.compile(r"(?:[ \t\r]|%%[^\n]*)+")
 _ID = re.compile(r"(?:[\w./*#$!'+?\\]|-(?![-.>]))+")
-#: A whole link: an end mark, its line (normal, thick, dotted), an end mark. Without text it is at least three long.
+#: A whole link: end mark, line (normal, thick, dotted), end mark; at least three long.
 _LINK = re.compile(r"(?:\w+@)?(?P<left>[<xo])?(?P<line>-{2,}|={2,}|-\.+-)(?P<right>[>xo])?")
 _INVISIBLE = re.compile(r"~~~+")
-#: The opening and the end of a link that carries its text inside: -- text -->, == text ==>, -. text .->
+#: Opening and end of a link with text inside: -- text -->, == text ==>, -. text .->
 _OPEN = re.compile(r"(?:\w+@)?(?P<left>[<xo])?(?P<line>--|==|-\.)(?=[^-=.>])")
 _CLOSE = {
     "--": re.compile(r"-{2,}(?P<right>[>xo])|-{3,}"),
@@ -35,17 +35,17 @@ _LATENT_CLASSES = {"latent", "latents", "unobserved", "hidden", "unmeasured"}
 
 
 def parse_mermaid(text: str, source: str) -> nx.DiGraph:
-    """Parse a Mermaid flowchart (``graph`` or ``flowchart``), with or without the fence that Markdown has around it.
+    """Parse a Mermaid flowchart (``graph`` or ``flowchart``), also in a Markdown fence.
 
-    A node is named by its label, or by its id if it has none or shares it with another node; the id of a labelled node
-    is another name for it on the command line. A node is latent if its class is called latent, unobserved or hidden, or
-    if a class or style of it has ``stroke-dasharray``. ``<-->`` is a latent common cause; ``~~~`` is layout only.
+    A node is named by its label, or by its id without a label of its own; the id is another name for it on the command
+    line. A node is latent if its class is called latent, unobserved or hidden, or a class or style of it has
+    ``stroke-dasharray``. ``<-->`` is a latent common cause; ``~~~`` is layout only.
 
     Raises
     ------
     CausalFTError
-        If it is another diagram, or not valid (the line is named), if a link has no direction (``---``) or ends in a
-        circle or cross, if a link ends at a subgraph, or the graph is not a DAG.
+        If it is another diagram or not valid, a link has no direction (``---``), ends in a circle or cross or at a
+        subgraph, or the graph is not a DAG; the line is named.
 
     Examples
     --------
@@ -295,7 +295,7 @@ def to_mermaid(
     outcome: str | None = None,
     adjustment: Iterable[str] = (),
 ) -> str:
-    """Return the graph as a Mermaid flowchart (for Markdown that renders it).
+    """Return the graph as a Mermaid flowchart, for Markdown.
 
     Examples
     --------

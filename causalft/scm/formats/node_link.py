@@ -15,7 +15,7 @@ __all__ = ["FORMAT", "parse_node_link"]
 
 
 def parse_node_link(text: str, source: str) -> nx.DiGraph:
-    """Parse the JSON of :func:`networkx.node_link_data` (its edges are called ``links`` or ``edges``).
+    """Parse the JSON of :func:`networkx.node_link_data`; edges may be called ``links`` or ``edges``.
 
     Raises
     ------
