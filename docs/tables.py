@@ -1,4 +1,4 @@
-"""Tables of the documentation that are written from the records: losses, heads, samplers and tuners."""
+"""Tables of the documentation that are written from the records: formats, long tails, losses, heads, tuners."""
 
 from __future__ import annotations
 
@@ -6,15 +6,54 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from causalft.data.formats import FORMATS
+from causalft.data.tails import ORDERS, PROFILES
 from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS, Loss
 
-__all__ = ["heads", "losses", "samplers", "trained_numbers", "tuners", "write"]
+__all__ = [
+    "formats",
+    "heads",
+    "losses",
+    "orders",
+    "profiles",
+    "samplers",
+    "trained_numbers",
+    "tuners",
+    "write",
+]
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def formats() -> str:
+    """The table of file formats, the plainest first."""
+    rows = (
+        (
+            f"`{each.name}`",
+            each.help,
+            each.sign,
+            ", ".join(f"`{option}`" for option in each.options),
+            each.source,
+        )
+        for each in list(FORMATS.values())[::-1]
+    )
+    return markdown(["format", "what it is", "recognised by", "own options", "source"], rows)
+
+
+def profiles() -> str:
+    """The table of profiles of a long tail."""
+    rows = ((f"`{each.name}`", each.help, each.source) for each in PROFILES.values())
+    return markdown(["profile", "count of class $k$ of $K$, head first", "source"], rows)
+
+
+def orders() -> str:
+    """The table of class orders of a long tail."""
+    rows = ((f"`{each.name}`", each.help, each.source) for each in ORDERS.values())
+    return markdown(["order", "head of the tail", "source"], rows)
 
 
 def losses() -> str:
@@ -85,5 +124,5 @@ def trained_numbers() -> dict[str, int]:
 def write(folder: Path) -> None:
     """Write every table into a folder, for the pages to include."""
     folder.mkdir(parents=True, exist_ok=True)
-    for table in (losses, heads, samplers, tuners):
+    for table in (formats, profiles, orders, losses, heads, samplers, tuners):
         (folder / f"{table.__name__}.md").write_text(table(), encoding="utf-8")

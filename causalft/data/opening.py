@@ -12,7 +12,7 @@ import numpy as np
 
 from causalft.data.class_names import read_class_names
 from causalft.data.containers import Container, FolderContainer
-from causalft.data.formats import Format, Place, all_formats, get_format
+from causalft.data.formats import FORMATS, Format, Place
 from causalft.data.formats.tar import TarContainer, is_tar
 from causalft.data.formats.webdataset import expand_shards
 from causalft.data.formats.zip import ZipContainer
@@ -102,10 +102,10 @@ def open_images(
         "seed": seed,
     }
     place = Place(os.fspath(path), find_paths(path), forced=format is not None, rooted=root is not None)
-    kind, files = _recognise(place, None if format is None else get_format(format))
+    kind, files = _recognise(place, None if format is None else FORMATS.get_or_refuse(format))
     for option, value in given.items():
         if value is not None and option not in kind.options:
-            owners = [other.help for other in reversed(all_formats()) if option in other.options]
+            owners = [other.help for other in FORMATS.values() if option in other.options][::-1]
             raise CausalFTError(
                 f"{option} is not for {place.written}, which is {kind.help}; it belongs to {'; '.join(owners)}"
             )
@@ -136,13 +136,13 @@ def _recognise(place: Place, forced: Format | None) -> tuple[Format, tuple[Path,
 
 def _asked(place: Place) -> tuple[Format, tuple[Path, ...]]:
     """Ask the formats, the most specific first, whether a place is theirs."""
-    for kind in all_formats():
+    for kind in FORMATS.values():
         files = kind.recognise(place)
         if files is not None:
             return kind, files
-    known = all_formats()[::-1]
+    known = list(FORMATS.values())[::-1]
     raise CausalFTError(
-        f"{place.path} is in no format that is known; give {'; '.join(kind.help for kind in known)}, or force one of "
+        f"{place.path} is in no known format; give {'; '.join(kind.help for kind in known)}, or force one of "
         f"{', '.join(kind.name for kind in known)}"
     )
 
@@ -160,7 +160,7 @@ def _of_several(place: Place, forced: Format | None) -> Format:
             f"{', '.join(path.name for path in place.paths)} cannot be opened together; give list files, JSON files or "
             "webdataset shards of one set"
         )
-    return get_format(together)
+    return FORMATS[together]
 
 
 def _renamed(reading: Reading, split_as: Mapping[str, str], where: str) -> Reading:

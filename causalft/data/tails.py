@@ -44,7 +44,7 @@ class ClassOrder:
     ----------
     name : str
     help : str
-        What the head is.
+        What the head of the tail is.
     rank : callable or None
         From class counts (K,) and a generator to class numbers; None for an order against a label prior.
     correlation : int or None
@@ -93,12 +93,16 @@ _FIGURE = "Chen et al., ICML 2025, Fig. 7"
 ORDERS = {
     order.name: order
     for order in (
-        ClassOrder("random", "drawn", lambda counts, rng: rng.permutation(len(counts))),
-        ClassOrder("class", "the first class name", lambda counts, rng: range(len(counts))),
+        ClassOrder("random", "drawn at random", lambda counts, rng: rng.permutation(len(counts))),
+        ClassOrder(
+            "class", "the first class, in the order of `class_names`", lambda counts, rng: range(len(counts))
+        ),
         ClassOrder("size", "the largest class", lambda counts, rng: (-counts).argsort(kind="stable")),
         ClassOrder("consistency", "what the prior holds most of", correlation=1, source=_FIGURE),
         ClassOrder("reverse", "what the prior holds least of", correlation=-1, source=_FIGURE),
-        ClassOrder("balance", "independent of the prior", correlation=0, source=_FIGURE),
+        ClassOrder(
+            "balance", "independent of the prior: Spearman correlation near 0", correlation=0, source=_FIGURE
+        ),
     )
 }
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import runpy
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from causalft.data.formats import FORMATS
 from causalft.data.opening import open_images
+from causalft.data.tails import ORDERS, PROFILES
 from causalft.errors import CausalFTError
 from tests.data import kit
 
@@ -48,7 +54,7 @@ def test_options_that_do_not_belong_and_formats_that_do_not_exist(pets: Path) ->
         CausalFTError, match="split_column is not for .*, which is a folder with one folder of images"
     ):
         open_images(pets, split_column="part")
-    with pytest.raises(CausalFTError, match="no format named 'tabel': did you mean 'table'"):
+    with pytest.raises(CausalFTError, match="no format is named 'tabel'; did you mean 'table'"):
         open_images(pets, format="tabel")
     assert open_images(kit.write_lists(pets), format="folder").format == "folder"
     with pytest.raises(CausalFTError, match="is not a folder; leave format out"):
@@ -62,3 +68,35 @@ def test_options_that_do_not_belong_and_formats_that_do_not_exist(pets: Path) ->
         open_images(pets, format="inaturalist")
     with pytest.raises(CausalFTError, match="imbalance_factor is not for"):
         open_images(pets, imbalance_factor=10)
+
+
+def test_every_format_is_one_file_and_its_options_are_those_of_open_images() -> None:
+    folder = Path(inspect.getfile(inspect.getmodule(FORMATS.kind))).parent
+    assert set(FORMATS) == {file.stem for file in folder.glob("*.py")} - {"__init__"}
+    assert len({kind.order for kind in FORMATS.values()}) == len(FORMATS)
+    for kind in FORMATS.values():
+        assert set(kind.options) <= set(inspect.signature(open_images).parameters), kind.name
+        assert kind.several in ("", *FORMATS) and kind.reads in ("folder", "file", "either")
+
+
+def test_the_page_has_a_row_for_every_format_profile_and_order() -> None:
+    tables = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "tables.py"))
+    for records, table in ((FORMATS, "formats"), (PROFILES, "profiles"), (ORDERS, "orders")):
+        rows = tables[table]().splitlines()[2:]
+        assert sorted(row.split("`")[1] for row in rows) == sorted(records)
+    assert "| `cifar` | the binary version of CIFAR-10 or CIFAR-100 |" in tables["formats"]()
+
+
+def test_names_of_formats_and_tails_are_listed_and_refused_without_numpy() -> None:
+    code = (
+        "import sys\n"
+        "from causalft.data.formats import FORMATS\n"
+        "from causalft.data.tails import ORDERS, PROFILES\n"
+        "from causalft.errors import CausalFTError\n"
+        "try:\n"
+        "    FORMATS.get_or_refuse('tabel')\n"
+        "except CausalFTError as error:\n"
+        "    print(error, 'numpy' in sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "no format is named 'tabel'; did you mean 'table' or 'tar'? False\n"

@@ -191,9 +191,7 @@ def test_missing_path_offers_the_nearest(write_zip, tmp_path) -> None:
 def test_file_of_another_kind(tmp_path) -> None:
     path = tmp_path / "labels.xyz"
     path.write_text("file,label\n")
-    with pytest.raises(
-        CausalFTError, match="labels.xyz is in no format that is known; give a folder with one"
-    ):
+    with pytest.raises(CausalFTError, match="labels.xyz is in no known format; give a folder with one"):
         open_images(path)
     with pytest.raises(CausalFTError, match="is not a folder"):
         ImageSet.from_folder(path)

@@ -1,24 +1,23 @@
-"""File formats: one file per format, which holds its record `FORMAT`; the folder is the registry.
+"""File formats: one file per format, which holds its record; the folder is the registry. Nothing heavy is imported.
 
-A new format is a new file here. Its name becomes a choice of ``--format``; its place in the order of recognition, the
-refusal of options that it does not take, and its row in docs/data.md come from the record.
+A new format is a new file here. The choices of ``--format``, the order of recognition, the refusal of options that it
+does not take, and its row in docs/data.md come from the record.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
+from causalft.runs.records import Records
 
 if TYPE_CHECKING:
     from causalft.data.reading import Reading, ReadOptions
 
-__all__ = ["Format", "Place", "all_formats", "choices", "get_format"]
+__all__ = ["FORMATS", "Format", "Place"]
 
 
 @dataclass(frozen=True)
@@ -108,35 +107,5 @@ class Format:
             raise CausalFTError(f"{place.path} is not a folder; leave --format out")
 
 
-def choices() -> tuple[str, ...]:
-    """Return the names of all formats, sorted. Nothing heavy is imported.
-
-    Examples
-    --------
-    >>> choices()[:3]
-    ('cifar', 'folder', 'huggingface')
-    """
-    return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__)))
-
-
-def get_format(name: str) -> Format:
-    """Return a format by name.
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown name; the nearest are offered, and nothing heavy is imported.
-
-    Examples
-    --------
-    >>> get_format("table").options
-    ('root', 'path_column', 'label_column', 'factor_column', 'split_column')
-    """
-    if name not in choices():
-        raise CausalFTError(f"no format named '{name}': {nearest(name, choices())}")
-    return importlib.import_module(f"{__name__}.{name}").FORMAT
-
-
-def all_formats() -> tuple[Format, ...]:
-    """Return every format, in the order in which they are asked."""
-    return tuple(sorted(map(get_format, choices()), key=lambda each: each.order))
+FORMATS = Records("causalft.data.formats", Format, "format")
+"""Every format by name, in the order in which they are asked whether a place is theirs."""

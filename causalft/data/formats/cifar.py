@@ -114,7 +114,7 @@ def _is_cifar_member(name: str) -> bool | None:
     return top in {version.folder for version in _VERSIONS} and "/" in name
 
 
-def read_cifar(path: Path, options: ReadOptions) -> Reading:
+def read_cifar(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
     """Read the folder of binary files or its ``.tar.gz`` (which is then kept in memory, 180 MB).
 
     With ``options.imbalance_factor`` the training part is drawn to CIFAR-LT; the test part stays whole.
@@ -124,7 +124,7 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
     CausalFTError
         If a file is missing or cut off, or a label lies outside the classes.
     """
-    notes = []
+    path, notes = files[0], []
     if path.is_dir():
         folder = _cifar_folder(path)
         found = (
@@ -157,7 +157,7 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
     absent = [name for _, name in batches if name not in blobs]
     if absent:
         raise CausalFTError(f"{path} lacks {', '.join(absent)} of {version.name}; unpack it again")
-    store, labels, files, splits = _records(path, version, blobs, batches)
+    store, labels, names, splits = _records(path, version, blobs, batches)
     if len(labels) and labels.max() >= len(ids):
         raise CausalFTError(
             f"{path} has label {labels.max()}, outside the {len(ids)} classes of {version.names}; unpack it again"
@@ -167,7 +167,7 @@ def read_cifar(path: Path, options: ReadOptions) -> Reading:
         name=version.name,
         where=str(path),
         store=store,
-        files=files,
+        files=names,
         codes=labels,
         ids=ids,
         options=options,
@@ -301,7 +301,7 @@ FORMAT = Format(
     sign="a folder or tar with the files of the binary version",
     order=50,
     recognise=_recognise,
-    read=lambda place, files, options: read_cifar(files[0], options),
+    read=read_cifar,
     options=("imbalance_factor", "seed"),
     source="Krizhevsky, 2009; the long-tailed draw: Cao et al., NeurIPS 2019",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.containers import Container, FolderContainer, is_ignored
-from causalft.data.formats import Format
+from causalft.data.formats import Format, Place
 from causalft.data.images import is_image_name
 from causalft.data.labels import class_order, encode
 from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, factors_from_csv
@@ -305,13 +305,21 @@ def _notes(other: list[str], outside: list[str]) -> list[str]:
     return notes
 
 
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    return place.paths if place.is_folder else None
+
+
+def _read(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
+    return read_class_folders(FolderContainer(files[0]), options)
+
+
 FORMAT = Format(
     name="folder",
-    help="a folder with one folder of images a class",
+    help="a folder with one folder of images per class",
     sign="any other folder",
     order=90,
-    recognise=lambda place: place.paths if place.is_folder else None,
-    read=lambda place, files, options: read_class_folders(FolderContainer(files[0]), options),
+    recognise=_recognise,
+    read=_read,
     reads="folder",
     source="torchvision's ImageFolder",
 )

@@ -97,7 +97,7 @@ def _is_saved_dataset(folder: Path) -> bool:
     )
 
 
-def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
+def read_saved_dataset(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read what `save_to_disk` wrote.
 
     The picture is the one `Image` feature (or ``options.path_column``); the label a `ClassLabel`, whose names are
@@ -109,6 +109,7 @@ def read_saved_dataset(folder: Path, options: ReadOptions) -> Reading:
     CausalFTError
         Without the library; for a folder of another kind, splits of other names, no or several columns to choose from.
     """
+    folder = paths[0]
     if not _is_saved_dataset(folder):
         raise CausalFTError(f"{folder} was not written by save_to_disk of Hugging Face `datasets`")
     places = _split_folders(folder)
@@ -279,7 +280,7 @@ FORMAT = Format(
     sign="a folder with dataset_dict.json, or with state.json and dataset_info.json",
     order=40,
     recognise=_recognise,
-    read=lambda place, files, options: read_saved_dataset(files[0], options),
+    read=read_saved_dataset,
     options=("path_column", "label_column", "factor_column"),
     needs="data",
     source="https://huggingface.co/docs/datasets",

@@ -28,7 +28,7 @@ def _files_in(folder: Path) -> list[Path]:
     return found if "train" in splits and len(set(splits)) == len(splits) else []
 
 
-def read_inaturalist(paths: Sequence[Path], options: ReadOptions) -> Reading:
+def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read JSON: ``images`` (``id``, ``file_name``), ``annotations`` (``image_id``, ``category_id``), ``categories``.
 
     With several files their names tell the splits (``train2018.json``, ``val2018.json``); a file without annotations,
@@ -213,7 +213,7 @@ FORMAT = Format(
     sign="ends in .json; a folder with train....json",
     order=20,
     recognise=_recognise,
-    read=lambda place, files, options: read_inaturalist(files, options),
+    read=read_inaturalist,
     options=("root",),
     several="inaturalist",
     looks_for="train....json",

@@ -54,7 +54,7 @@ def _files_in(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: order.index(split_of_name(path.stem) or "test"))
 
 
-def read_lists(paths: Sequence[Path], options: ReadOptions) -> Reading:
+def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read one list, or one a split (told apart by ``train``, ``val``, ``test`` in their names).
 
     Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list
@@ -196,11 +196,11 @@ def _recognise(place: Place) -> tuple[Path, ...] | None:
 
 FORMAT = Format(
     name="list",
-    help="list files with lines `path label`, one or one a split",
-    sign="ends in " + ", ".join(_SUFFIXES) + "; a folder with ..._train.txt",
+    help="files with lines `path label`, one for all images or one per split",
+    sign="ends in .txt, .lst or .list; a folder with ..._train.txt",
     order=10,
     recognise=_recognise,
-    read=lambda place, files, options: read_lists(files, options),
+    read=read_lists,
     options=("root",),
     several="list",
     looks_for="list file such as train.txt",

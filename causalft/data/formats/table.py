@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ __all__ = ["FORMAT", "read_image_table"]
 _DEFAULTS = {"path": "path", "label": "label", "split": "split", "factor": "factor"}
 
 
-def read_image_table(path: Path, options: ReadOptions) -> Reading:
+def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
     """Read a table with a row for each image.
 
     Columns are called ``path``, ``label``, ``split`` and ``factor`` unless the options name others; the last two may be
@@ -31,6 +32,7 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
     CausalFTError
         For a damaged table, a missing column, empty cells, missing images, images with two labels or in two splits.
     """
+    path = files[0]
     given = {
         "path": options.path_column,
         "label": options.label_column,
@@ -41,10 +43,10 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
     written = _paths(table, columns["path"])
     labels = encode(table.values(columns["label"]), str(path))
     container = options.root or FolderContainer(path.parent)
-    files = find_files(container, written, str(path))
+    names = find_files(container, written, str(path))
     codes, ids = labels.codes, labels.ids
     splits: dict[str, np.ndarray] = {}
-    in_split = np.zeros(len(files), dtype=np.int8)
+    in_split = np.zeros(len(names), dtype=np.int8)
     if "split" in columns:
         splits = split_rows(
             ["" if cell is None else str(cell) for cell in table.values(columns["split"])], str(path)
@@ -52,18 +54,17 @@ def read_image_table(path: Path, options: ReadOptions) -> Reading:
         for number, rows in enumerate(splits.values()):
             in_split[rows] = number
     factors = factor_values(table.values(columns["factor"]), str(path)) if "factor" in columns else None
-    keep, notes = without_repeats(files, codes, ids, in_split.tolist(), str(path))
+    keep, notes = without_repeats(names, codes, ids, in_split.tolist(), str(path))
     if keep is not None:
-        names = list(splits)
-        files, codes, in_split = [files[i] for i in keep], codes[keep], in_split[keep]
-        splits = {name: np.flatnonzero(in_split == number) for number, name in enumerate(names)}
+        names, codes, in_split = [names[i] for i in keep], codes[keep], in_split[keep]
+        splits = {split: np.flatnonzero(in_split == number) for number, split in enumerate(splits)}
         factors = None if factors is None else factors[keep]
     return assemble(
         format="table",
         name=path.stem,
         where=str(path),
-        store=container.store(files),
-        files=files,
+        store=container.store(names),
+        files=names,
         codes=codes,
         ids=ids,
         options=options,
@@ -123,10 +124,10 @@ def _recognise(place: Place) -> tuple[Path, ...] | None:
 FORMAT = Format(
     name="table",
     help="a CSV, TSV or Parquet table with columns path and label",
-    sign="ends in " + ", ".join(TABLE_SUFFIXES),
+    sign="ends in .csv, .tsv, .parquet or .pq",
     order=30,
     recognise=_recognise,
-    read=lambda place, files, options: read_image_table(files[0], options),
+    read=read_image_table,
     options=("root", "path_column", "label_column", "factor_column", "split_column"),
     reads="file",
 )

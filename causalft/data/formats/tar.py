@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.containers import ImageStore, SliceStore, is_ignored
-from causalft.data.formats import Format
+from causalft.data.formats import Format, Place
 from causalft.data.formats.folder import read_class_folders
 from causalft.data.images import is_image_name
+from causalft.data.reading import Reading, ReadOptions
 from causalft.errors import CausalFTError
 from causalft.runs.files import decode_text
 
@@ -284,13 +285,21 @@ class TarContainer:
         return decode_text(self.store([name]).read(0), f"{name} in {self.location}")
 
 
+def _recognise(place: Place) -> tuple[Path, ...] | None:
+    return place.paths if not place.is_folder and is_tar(place.path) else None
+
+
+def _read(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
+    return read_class_folders(TarContainer(files[0]), options)
+
+
 FORMAT = Format(
     name="tar",
-    help="a tar of such a folder",
+    help="a tar with one folder of images per class",
     sign="named like a tar, or compressed",
     order=70,
-    recognise=lambda place: place.paths if not place.is_folder and is_tar(place.path) else None,
-    read=lambda place, files, options: read_class_folders(TarContainer(files[0]), options),
+    recognise=_recognise,
+    read=_read,
     reads="file",
     several="webdataset",
 )

@@ -89,7 +89,7 @@ def expand_shards(pattern: str) -> list[Path]:
     return shards
 
 
-def read_shards(shards: Sequence[Path], options: ReadOptions, where: str) -> Reading:
+def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> Reading:
     """Walk the headers of all shards once and give every sample its place.
 
     The label is the text of ``.cls``; without one the value of ``label`` (``cls``, ``class``, ``category``) in
@@ -101,6 +101,7 @@ def read_shards(shards: Sequence[Path], options: ReadOptions, where: str) -> Rea
     CausalFTError
         For compressed or damaged shards, samples without a label or with several pictures, a key that stands twice.
     """
+    where = place.written
     if not shards:
         raise CausalFTError(f"{where} holds no .tar; give a folder of webdataset shards or a pattern")
     place: list[tuple[int, int, int]] = []
@@ -256,7 +257,7 @@ FORMAT = Format(
     sign="a tar in which images and labels share their names; a folder of tars",
     order=60,
     recognise=_recognise,
-    read=lambda place, files, options: read_shards(files, options, place.written),
+    read=read_shards,
     options=("label_column", "factor_column"),
     several="webdataset",
     source="https://github.com/webdataset/webdataset",

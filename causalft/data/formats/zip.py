@@ -15,6 +15,7 @@ from causalft.data.containers import MAX_FILE_BYTES, ImageStore, is_ignored
 from causalft.data.formats import Format, Place
 from causalft.data.formats.folder import read_class_folders
 from causalft.data.images import read_image
+from causalft.data.reading import Reading, ReadOptions
 from causalft.errors import CausalFTError
 from causalft.runs.files import decode_text, require_regular
 
@@ -150,12 +151,16 @@ def _recognise(place: Place) -> tuple[Path, ...] | None:
     return place.paths if is_zip or place.path.suffix.lower() == ".zip" else None
 
 
+def _read(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
+    return read_class_folders(ZipContainer(files[0]), options)
+
+
 FORMAT = Format(
     name="zip",
-    help="a zip of such a folder",
+    help="a zip with one folder of images per class",
     sign="begins like a zip, or ends in .zip",
     order=80,
     recognise=_recognise,
-    read=lambda place, files, options: read_class_folders(ZipContainer(files[0]), options),
+    read=_read,
     reads="file",
 )
