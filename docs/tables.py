@@ -1,4 +1,4 @@
-"""Tables of the documentation that are written from the records: formats, long tails, losses, heads, tuners."""
+"""Tables of the documentation that are written from the records: formats, losses, tuners, fusions and others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 
 from causalft.data.formats import FORMATS
 from causalft.data.tails import ORDERS, PROFILES
+from causalft.methods.estimators import FUSIONS
 from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS, Loss
 
 __all__ = [
     "formats",
+    "fusions",
     "heads",
     "losses",
     "orders",
@@ -121,8 +123,14 @@ def trained_numbers() -> dict[str, int]:
     }
 
 
+def fusions() -> str:
+    """The table of fusion rules."""
+    rows = ((f"`{rule.name}`", f"${rule.formula}$", rule.help, rule.source) for rule in FUSIONS.values())
+    return markdown(["name", r"$P(Y \mid do(X))$", "is", "source"], rows)
+
+
 def write(folder: Path) -> None:
     """Write every table into a folder, for the pages to include."""
     folder.mkdir(parents=True, exist_ok=True)
-    for table in (formats, profiles, orders, losses, heads, samplers, tuners):
+    for table in (formats, profiles, orders, losses, heads, samplers, tuners, fusions):
         (folder / f"{table.__name__}.md").write_text(table(), encoding="utf-8")

@@ -77,7 +77,7 @@ def test_the_product_is_bayes_for_independent_witnesses_and_the_mixture_is_not()
     assert fit_temperature(fuse(probs, fusion="product"), labels) == pytest.approx(1, abs=0.06)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(FUSIONS))
+@given(st.integers(0, 10_000), st.sampled_from(list(FUSIONS)))
 @settings(max_examples=25, deadline=None)
 def test_fusion_is_a_distribution_and_commutes_with_permutations(seed: int, fusion: str) -> None:
     probs = random_strata(seed)

@@ -62,7 +62,7 @@ def test_a_temperature_for_each_stratum_is_applied_before_the_fusion(members):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"fusion": "mixtur"}, "unknown fusion 'mixtur'; did you mean 'mixture'"),
+        ({"fusion": "mixtur"}, "no fusion is named 'mixtur'; did you mean 'mixture'"),
         ({"stratum_prior": "EM?"}, "use uniform, em, or numbers"),
         ({"stratum_prior": (0.5, 0.3, 0.2)}, "3"),
     ],

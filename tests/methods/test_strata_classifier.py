@@ -299,7 +299,7 @@ def test_it_can_be_cloned_and_must_be_fitted(tiny_zoo, splits):
         ({"strata": ()}, "no stratum given"),
         ({"strata": ("clip", "clip")}, "named twice in clip, clip"),
         ({"strata": ("clip", "opnclip")}, "did you mean 'openclip'"),
-        ({"fusion": "mean"}, "unknown fusion 'mean'"),
+        ({"fusion": "mean"}, "no fusion is named 'mean'"),
         ({"stratum_prior": (0.5, 0.6)}, "sum to 1"),
         ({"stratum_prior": (1.0,)}, "one number for each of 2 strata"),
     ],

@@ -1,3 +1,40 @@
-"""Classifiers with scikit-learn's manners, adjusted for a confounder by strata."""
+"""Classifiers adjusted for a confounder by strata, with scikit-learn's interface; the record of each fusion rule.
+
+Imports neither NumPy nor PyTorch: a wrong name is refused before anything is loaded.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from causalft.runs.records import Records
+
+__all__ = ["FUSIONS", "FusionRule"]
+
+
+@dataclass(frozen=True)
+class FusionRule:
+    """One way to fuse P(Y|b,c) of the strata into P(Y|do(x)).
+
+    Attributes
+    ----------
+    name, help : str
+        ``help`` completes "NAME is ...".
+    formula : str
+        TeX.
+    fuse : callable
+        ``fuse(log_p (M, ..., K), P(C) (M,)) -> (..., K)`` of normalised log-probabilities; rows sum to 1.
+    source : str
+    """
+
+    name: str
+    help: str
+    formula: str
+    fuse: Callable[..., Any]
+    source: str
+
+
+FUSIONS: Records[FusionRule] = Records("causalft.methods.estimators.fusion", FusionRule, "fusion")
+"""Fusion rules by name."""

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, logsumexp
 
 from causalft.errors import CausalFTError, nearest
-from causalft.methods.estimators.settings import FUSIONS
+from causalft.methods.estimators import FUSIONS, FusionRule
 
 __all__ = [
     "FUSIONS",
@@ -168,6 +168,41 @@ def _row(at: Sequence[np.intp] | tuple[np.intp, ...]) -> str:
     return f"row {', '.join(str(int(i)) for i in at)}" if len(at) else "the row"
 
 
+def _mixture(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    mixture = np.tensordot(prior, np.exp(log_p), axes=1)
+    return mixture / mixture.sum(axis=-1, keepdims=True)
+
+
+def _geometric_mean(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.exp(log_softmax(np.tensordot(prior, log_p, axes=1), axis=-1))
+
+
+def _product(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _geometric_mean(log_p, len(prior) * prior)
+
+
+MIXTURE = FusionRule(
+    name="mixture",
+    help="the mean of the probabilities (Eq. 7)",
+    formula=r"\sum_c P(c)\, P(Y \mid b,c)",
+    fuse=_mixture,
+    source="Chen et al., ICML 2025, Eq. 7",
+)
+LOGIT = FusionRule(
+    name="logit",
+    help="the mean of the logits",
+    formula=r"\propto \exp \sum_c P(c) \log P(Y \mid b,c)",
+    fuse=_geometric_mean,
+    source="the normalised geometric mean",
+)
+PRODUCT = FusionRule(
+    name="product",
+    help="the sum of the logits, as in the authors' released code",
+    formula=r"\propto \exp M \sum_c P(c) \log P(Y \mid b,c)",
+    fuse=_product,
+    source="the released code of Chen et al.; logit at temperature 1/M",
+)
+
 _TEMPERATURES = (0.01, 100.0)
 
 
@@ -183,10 +218,8 @@ def fuse(
     stratum_prior : (M,) array, optional
         P(C=c), sums to 1. Default: uniform, 1/M.
     fusion : {"mixture", "logit", "product"}
-        ``mixture``: sum_c P(c) P(Y|b,c), Eq. 7. ``logit``: proportional to exp(sum_c P(c) log P(Y|b,c)), the
-        normalised geometric mean. ``product``: proportional to exp(M sum_c P(c) log P(Y|b,c)), for uniform P(c) the
-        product of the probabilities and the softmax of the released code's sum of logits; it is ``logit`` at
-        temperature 1/M, with the same decisions.
+        Name in `FUSIONS`. ``product`` with uniform P(c) is the product of the probabilities, and ``logit`` at
+        temperature 1/M: both decide alike.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
         What ``probs`` holds. Without it, each member must be one or the other of the first two, by the sums of its
         rows; logits are never guessed (:func:`causalft.methods.estimators.fusion.log_probabilities`).
@@ -214,17 +247,12 @@ def fuse(
     >>> fuse([strata[0], [[3.0, 3.0]]], kind=["probabilities", "logits"]).round(3).tolist()
     [[0.7, 0.3]]
     """
-    if fusion not in FUSIONS:
-        raise CausalFTError(f"no fusion named '{fusion}'; {nearest(fusion, FUSIONS)}")
+    rule = FUSIONS.get_or_refuse(fusion)
     log_p = member_log_probabilities(probs, kind)
     if log_p.ndim < 2:
         raise CausalFTError(f"probs must be (n_strata, ..., n_classes), not of shape {log_p.shape}")
     weights = stratum_weights(stratum_prior, log_p.shape[0])
-    if fusion == "mixture":
-        mixture = np.tensordot(weights, np.exp(log_p), axes=1)
-        return mixture / mixture.sum(axis=-1, keepdims=True)
-    powers = weights if fusion == "logit" else len(weights) * weights
-    return np.exp(log_softmax(np.tensordot(powers, log_p, axes=1), axis=-1))
+    return rule.fuse(log_p, weights)
 
 
 def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
+from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import (
-    FUSIONS,
     Kind,
     apply_stratum_temperatures,
     apply_temperature,
@@ -279,8 +279,7 @@ class Mixing(ShownAsTable):
 
 def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, n_strata: int) -> None:
     """Refuse an unknown fusion or a P(c) that does not fit, before anything is trained."""
-    if fusion not in FUSIONS:
-        raise CausalFTError(f"unknown fusion {fusion!r}; {nearest(fusion, FUSIONS)}")
+    FUSIONS.get_or_refuse(fusion)
     if isinstance(stratum_prior, str):
         if stratum_prior not in ("uniform", "em"):
             raise CausalFTError(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from causalft.data.settings import DATA, DataOptions, split_size
 from causalft.data.tails import ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
+from causalft.methods.estimators import FUSIONS
 from causalft.models.strata.member_name import MemberName
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROLS",
-    "FUSIONS",
     "FitSettings",
     "Fusion",
     "at_first_rate",
@@ -31,8 +31,10 @@ __all__ = [
     "zoo_path",
 ]
 
-Fusion = Literal["mixture", "logit", "product"]
-FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
+if TYPE_CHECKING:
+    Fusion = str
+else:
+    Fusion = Literal[tuple(FUSIONS)]
 
 CONTROLS = ("none", "seeds")
 
@@ -133,7 +135,7 @@ class FitSettings:
     )
     fusion: Fusion = setting(
         "mixture",
-        "mixture is Eq. 7; product adds logits, as the authors' released code does; logit is their mean.",
+        "; ".join(f"{rule.name} is {rule.help}" for rule in FUSIONS.values()) + ".",
         group="Fusion",
         choices=FUSIONS,
     )
