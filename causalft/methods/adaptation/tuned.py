@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.gla import Untouched
 from causalft.models.features.crops import Crops, n_views, view_cut
 from causalft.models.features.encoder import autocast, batches, stream_crops
 from causalft.models.strata.stratum import Stratum
@@ -26,6 +26,9 @@ from causalft.models.tuning.tuners import apply_tuner
 from causalft.models.tuning.tuners.adapters import bottleneck_width
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path
+
+if TYPE_CHECKING:
+    from causalft.methods.estimators.gla import Untouched
 
 __all__ = ["LEAST_OF_MINIS", "TunedStratum", "load_tuned", "tuning_as_saved"]
 
@@ -231,6 +234,10 @@ def load_tuned(
     tuning = _with_width(tuning, adapters, about)
     tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
     if gla:
+        from causalft.methods.estimators.gla import (
+            Untouched,
+        )  # with scikit-learn, which nothing else here needs
+
         tuned.untouched = Untouched.load(stratum, folder, len(class_names), tuning.precision)
     if release and tuned.lowered:
         stratum.release()
