@@ -16,13 +16,19 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.checkpoint import (
+    LossWatch,
     Progress,
+    TrainingLog,
     all_finite,
     load_checkpoint,
     save_checkpoint,
     trained_state,
 )
-from causalft.models.tuning.optimizer import (
+from causalft.models.tuning.processes import join_processes
+from causalft.models.tuning.recipe import (
+    History as History,
+)
+from causalft.models.tuning.recipe import (
     ParameterGroups,
     lr_factor,
     make_optimizer,
@@ -30,10 +36,9 @@ from causalft.models.tuning.optimizer import (
     shape_of_groups,
     warmup_length,
 )
-from causalft.models.tuning.processes import join_processes
-from causalft.models.tuning.recipe import History as History
-from causalft.models.tuning.recipe import Recipe as Recipe
-from causalft.models.tuning.watch import LossWatch, TrainingLog
+from causalft.models.tuning.recipe import (
+    Recipe as Recipe,
+)
 from causalft.runs.folder import remove_for_good
 from causalft.runs.limits import torch_seed
 from causalft.runs.progress import Phase, phase

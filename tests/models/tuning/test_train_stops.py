@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.checkpoint import LossWatch
 from causalft.models.tuning.train import Recipe, train
-from causalft.models.tuning.watch import LossWatch
 
 X = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(epochs=3, batch_size=8, lr=0.05)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.optimizer import lr_factor
+from causalft.models.tuning.recipe import lr_factor
 from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
