@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from causalft.data.images import middle_of_strip
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.cards import ModelCard
-from causalft.models.tuning.families import TORCHVISION_RESIZE, is_a
 from causalft.models.tuning.precision import lay_out_convolutions
+from causalft.models.tuning.towers import Family, is_a
 
 __all__ = ["SquareCrop", "Stratum", "check_different", "class_tokens", "square_crop"]
 
@@ -198,7 +198,7 @@ def _scales_shorter_side(step: object) -> bool:
     """Whether a step of torchvision, open_clip or timm leaves a strip as long, in squares, as it was."""
     if isinstance(step, SquareCrop):
         return True
-    if is_a(step, TORCHVISION_RESIZE):
+    if is_a(step, Family.TORCHVISION_RESIZE):
         size = step.size  # type: ignore[attr-defined]
         return isinstance(size, int) or len(size) == 1
     return type(step).__name__ == "ResizeKeepRatio" and not getattr(step, "longest", 1)

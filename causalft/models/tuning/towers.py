@@ -1,10 +1,11 @@
-"""An image tower in three parts, whatever its architecture: pictures to tokens, blocks, tokens to features."""
+"""An image tower in three parts, whatever its architecture: images to tokens, blocks, tokens to features."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -12,24 +13,55 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.families import (
-    EVA,
-    EVA_ATTENTION,
-    MINI_BLOCK,
-    MINI_VIT,
-    OPEN_CLIP_ATTENTION,
-    OPEN_CLIP_BLOCK,
-    OPEN_CLIP_RESNET,
-    OPEN_CLIP_TIMM,
-    OPEN_CLIP_VIT,
-    TIMM_RESNET,
-    TIMM_VIT,
-    is_a,
-    is_exactly,
-    is_plain,
-)
 
-__all__ = ["BlockParts", "Core", "OpenedAttention", "Tower", "open_attention", "open_tower", "stage_channels"]
+__all__ = ["BlockParts", "Family", "OpenedAttention", "Tower", "is_a", "open_tower", "stage_channels"]
+
+
+class Family(StrEnum):
+    """Classes of open_clip, timm, torchvision and our own zoos, by name.
+
+    A module can only be of a library that is loaded already; `isinstance` would import the library for every model,
+    which takes seconds.
+    """
+
+    OPEN_CLIP_VIT = "open_clip.transformer.VisionTransformer"
+    OPEN_CLIP_BLOCK = "open_clip.transformer.ResidualAttentionBlock"
+    OPEN_CLIP_ATTENTION = "open_clip.transformer.Attention"
+    OPEN_CLIP_RESNET = "open_clip.modified_resnet.ModifiedResNet"
+    OPEN_CLIP_TIMM = "open_clip.timm_model.TimmModel"
+    TIMM_VIT = "timm.models.vision_transformer.VisionTransformer"
+    TIMM_RESNET = "timm.models.resnet.ResNet"
+    EVA = "timm.models.eva.Eva"
+    EVA_ATTENTION = "timm.models.eva.EvaAttention"
+    TORCHVISION_RESIZE = "torchvision.transforms.transforms.Resize"
+    MINI_VIT = "causalft.models.strata.mini.MiniVision"
+    MINI_BLOCK = "causalft.models.strata.mini.Block"
+
+
+def is_a(module: object, *families: str) -> bool:
+    """Whether a module is an instance of one of these classes or of a subclass.
+
+    Examples
+    --------
+    >>> is_a(nn.Linear(2, 2), Family.EVA), is_a(nn.Linear(2, 2), "torch.nn.modules.linear.Linear")
+    (False, True)
+    """
+    return any(_class_of(module, name) is not None for name in families)
+
+
+def is_exactly(module: object, *families: str) -> bool:
+    """Whether a module is of one of these classes itself, not of a subclass."""
+    return f"{type(module).__module__}.{type(module).__qualname__}" in families
+
+
+def is_plain(module: nn.Module, family: str) -> bool:
+    """Whether a model of timm runs as its family does: a subclass may have another forward."""
+    found = _class_of(module, family)
+    return found is not None and type(module).forward_features is found.forward_features  # type: ignore[attr-defined]
+
+
+def _class_of(module: object, name: str) -> type | None:
+    return next((c for c in type(module).__mro__ if f"{c.__module__}.{c.__qualname__}" == name), None)
 
 
 Core = Callable[[Tensor, int, int | None], Tensor]
@@ -37,11 +69,10 @@ Core = Callable[[Tensor, int, int | None], Tensor]
 
 
 class OpenedAttention(nn.Module):
-    """Self-attention of a CLIP block as ``proj(attention(qkv(x)))``.
+    """Self-attention as ``proj(attention(qkv(x)))``, with the weights of the original.
 
-    ``torch.nn.MultiheadAttention`` reads its weights past the layers that hold them, so nothing can be put in their
-    place. Here both are called as modules, and LoRA, scale-and-shift or a layer of lower precision can replace them by
-    name. The weights are those of the original, not a copy.
+    ``torch.nn.MultiheadAttention`` reads its weights past the layers that hold them. Here both layers are called as
+    modules, so that LoRA, scale-and-shift or a layer of lower precision can replace them by name.
 
     Parameters
     ----------
@@ -50,17 +81,17 @@ class OpenedAttention(nn.Module):
     proj : torch.nn.Linear
     n_heads : int
     q_norm, k_norm, norm : torch.nn.Module, optional
-        Of queries, keys and the output before ``proj``; by default none.
+        Of queries, keys and the output before ``proj``.
     head_scale : torch.nn.Parameter, optional
-        One factor a head, shape (n_heads, 1, 1).
+        One factor per head, shape (n_heads, 1, 1).
     as_pair : bool
         Return ``(output, None)``, as ``torch.nn.MultiheadAttention`` does.
 
     Attributes
     ----------
     core : callable, optional
-        What stands between the two layers in place of `torch.nn.functional.scaled_dot_product_attention`, where nothing
-        but the softmax attention is asked for; :mod:`causalft.models.tuning.precision` sets it.
+        Replaces `torch.nn.functional.scaled_dot_product_attention` in plain softmax attention
+        (:mod:`causalft.models.tuning.precision` sets it).
     """
 
     def __init__(
@@ -89,10 +120,7 @@ class OpenedAttention(nn.Module):
     def forward(
         self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, n_queries: int | None = None, **__: Any
     ) -> Any:
-        """Attend, shape (n, n_tokens, width); keys and values are those of ``x``.
-
-        With ``n_queries`` only the first tokens ask, and the result is (n, n_queries, width).
-        """
+        """Self-attention of ``x`` (n, n_tokens, width); with ``n_queries`` only the first tokens are returned."""
         joined = self.qkv(x)
         if self.core is not None and attn_mask is None and self._is_plain():
             out = self.core(joined, self.n_heads, n_queries)
@@ -118,7 +146,7 @@ def open_attention(attention: nn.Module) -> nn.Module:
         proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
         return OpenedAttention(qkv, proj, attention.num_heads, as_pair=True)
     other: Any = attention
-    if is_a(attention, OPEN_CLIP_ATTENTION) and other.logit_scale is None:
+    if is_a(attention, Family.OPEN_CLIP_ATTENTION) and other.logit_scale is None:
         return OpenedAttention(
             _linear(other.in_proj_weight, other.in_proj_bias),
             other.out_proj,
@@ -128,8 +156,8 @@ def open_attention(attention: nn.Module) -> nn.Module:
             norm=other.ln_inner,
             head_scale=other.head_scale,
         )
-    if is_a(attention, EVA_ATTENTION) and other.q_bias is not None:
-        # EVA keeps the biases of queries and values beside the layer (that of the keys is zero): put them into it.
+    if is_a(attention, Family.EVA_ATTENTION) and other.q_bias is not None:
+        # EVA keeps the biases of queries and values beside the layer (that of the keys is zero).
         bias = torch.cat([other.q_bias, other.k_bias, other.v_bias]).detach()
         other.qkv = _linear(other.qkv.weight, nn.Parameter(bias, requires_grad=False))
         other.q_bias = other.k_bias = other.v_bias = None
@@ -143,8 +171,8 @@ def _linear(weight: Any, bias: nn.Parameter | None) -> nn.Linear:
     return layer
 
 
+# Images that go through all blocks together in bfloat16 on a CPU, so that activations stay in the caches.
 _TOGETHER = 8
-"""Pictures that go through all blocks together in bfloat16 on a CPU: what lies between layers stays in the caches."""
 
 
 @dataclass(frozen=True)
@@ -162,16 +190,14 @@ class BlockParts:
 
 
 class Tower(nn.Module):
-    """An image tower that can be run block by block; ``tower(pictures)`` gives what the original tower gives.
+    """An image tower that can be run block by block; ``tower(images)`` gives what the original tower gives.
 
-    A tower is a new tree of modules over the tensors of the original: nothing is copied, and nothing that is done to
-    the tower (moving it, freezing it, putting adapters into it) changes the original. All parameters start frozen, all
-    modules in eval mode.
+    A tower is a new tree of modules over the tensors of the original, which nothing done to the tower changes. All
+    parameters start frozen, all modules in eval mode.
 
     Attributes
     ----------
-    kind : str
-        ``open_clip ViT``, ``timm ViT``, ``ResNet`` or ``other``.
+    kind : {"open_clip ViT", "timm ViT", "ResNet", "other"}
     width : int
         Length of a token; of a ResNet, channels of its last stage.
     n_prefix : int
@@ -179,13 +205,11 @@ class Tower(nn.Module):
     patch_size : int
         Pixels; 0 where there are no patches.
     dtype : torch.dtype, optional
-        Of the activations between blocks, where it is not that of the embedding
-        (:mod:`causalft.models.tuning.precision`).
+        Of the activations between blocks, where it is not that of the embedding.
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
-        Trained tokens that enter before a block and leave after one
-        (:mod:`causalft.models.tuning.tuners.visual_prompts`).
+        Trained tokens that enter before a block and leave after one.
     """
 
     kind = "other"
@@ -206,12 +230,12 @@ class Tower(nn.Module):
         return [whole]
 
     def train(self, mode: bool = True) -> Tower:
-        """Stay in eval mode: a frozen backbone has no dropout, and its batch norms keep their statistics."""
+        """Stay in eval mode: no dropout, and batch norms keep their statistics."""
         return super().train(False)
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, s, s) to what the first block takes: tokens (n, n_tokens, width), or a map of a ResNet."""
-        return pictures
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (n, 3, s, s) to what the first block takes: tokens (n, n_tokens, width), or a map of a ResNet."""
+        return images
 
     def run(self, tokens: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run the blocks ``start .. stop - 1`` (by default all)."""
@@ -241,9 +265,9 @@ class Tower(nn.Module):
         """What the last block gives to features (n, d), not normalised."""
         return tokens[0] if isinstance(tokens, tuple) else tokens
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Features, shape (n, d)."""
-        return self.pool(self.run(self.embed(pictures)))
+        return self.pool(self.run(self.embed(images)))
 
     def parts(self, block: nn.Module) -> BlockParts:
         """Return the modules of a transformer block.
@@ -270,10 +294,7 @@ class Tower(nn.Module):
 
 
 class OpenClipViT(Tower):
-    """The vision transformer of open_clip, with its attention opened into two linear layers.
-
-    Where the class token is the feature, the last block gives that token only.
-    """
+    """A vision transformer of open_clip; where the class token is the feature, the last block gives it alone."""
 
     kind = "open_clip ViT"
 
@@ -284,21 +305,21 @@ class OpenClipViT(Tower):
             block.attn = open_attention(block.attn)
         return blocks
 
-    def embed(self, pictures: Tensor) -> Tensor:
-        return self.visual._embeds(pictures)
+    def embed(self, images: Tensor) -> Tensor:
+        return self.visual._embeds(images)
 
     def _run_block(self, number: int, tokens: Tensor) -> Tensor:
         block: Any = self.blocks[number]
         if number < len(self.blocks) - 1 or not self._only_class_token(block):
             return block(tokens)
-        # behind the last block only the class token is read: let it alone ask, and spare the others the MLP
+        # Only the class token is read after the last block.
         attended = block.attn(block.ln_1(tokens), n_queries=1)[0]
         asked = tokens[:, :1] + block.ls_1(attended)
         return asked + block.ls_2(block.mlp(block.ln_2(asked)))
 
     def _only_class_token(self, block: nn.Module) -> bool:
         return (
-            is_exactly(block, OPEN_CLIP_BLOCK, MINI_BLOCK)
+            is_exactly(block, Family.OPEN_CLIP_BLOCK, Family.MINI_BLOCK)
             and isinstance(block.attn, OpenedAttention)
             and self.visual.pool_type == "tok"
             and self.visual.attn_pool is None
@@ -324,7 +345,7 @@ class TimmViT(Tower):
     @property
     def trunk(self) -> Any:
         """The model of timm."""
-        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
+        return self.visual.trunk if is_a(self.visual, Family.OPEN_CLIP_TIMM) else self.visual
 
     def _take_blocks(self) -> list[nn.Module]:
         blocks = list(self.trunk.blocks)
@@ -334,13 +355,11 @@ class TimmViT(Tower):
                 block.attn = open_attention(block.attn)
         return blocks
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         trunk = self.trunk
-        tokens = trunk._pos_embed(trunk.patch_embed(pictures))
-        if is_a(trunk, EVA):
-            return trunk.norm_pre(
-                tokens[0]
-            )  # the rotary part is made again in _run_block: it knows no picture
+        tokens = trunk._pos_embed(trunk.patch_embed(images))
+        if is_a(trunk, Family.EVA):
+            return trunk.norm_pre(tokens[0])  # _run_block makes the rotary part again
         return trunk.norm_pre(trunk.patch_drop(tokens))
 
     def _run_block(self, number: int, tokens: Tensor) -> Tensor:
@@ -353,19 +372,14 @@ class TimmViT(Tower):
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self.trunk.forward_head(self.trunk.norm(tokens))
-        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
+        return self.visual.head(pooled) if is_a(self.visual, Family.OPEN_CLIP_TIMM) else pooled
 
     def parts(self, block: nn.Module) -> BlockParts:
         return _timm_parts(block)
 
     def _is_pool(self, name: str) -> bool:
-        return name.removeprefix("trunk.").partition(".")[0] in (
-            "norm",
-            "fc_norm",
-            "attn_pool",
-            "head",
-            "head_dist",
-        )
+        pool = ("norm", "fc_norm", "attn_pool", "head", "head_dist")
+        return name.removeprefix("trunk.").partition(".")[0] in pool
 
 
 class ResNetTower(Tower):
@@ -376,7 +390,7 @@ class ResNetTower(Tower):
     @property
     def trunk(self) -> Any:
         """The ResNet itself."""
-        return self.visual.trunk if is_a(self.visual, OPEN_CLIP_TIMM) else self.visual
+        return self.visual.trunk if is_a(self.visual, Family.OPEN_CLIP_TIMM) else self.visual
 
     def _take_blocks(self) -> list[nn.Module]:
         names = [f"layer{number}" for number in (1, 2, 3, 4)]
@@ -385,17 +399,17 @@ class ResNetTower(Tower):
             setattr(self.trunk, name, nn.Identity())
         return stages
 
-    def embed(self, pictures: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         trunk = self.trunk
-        if is_a(trunk, OPEN_CLIP_RESNET):
-            return trunk.stem(pictures)
-        return trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(pictures))))
+        if is_a(trunk, Family.OPEN_CLIP_RESNET):
+            return trunk.stem(images)
+        return trunk.maxpool(trunk.act1(trunk.bn1(trunk.conv1(images))))
 
     def pool(self, tokens: Tensor) -> Tensor:
-        if is_a(self.trunk, OPEN_CLIP_RESNET):
+        if is_a(self.trunk, Family.OPEN_CLIP_RESNET):
             return tokens if self.trunk.attnpool is None else self.trunk.attnpool(tokens)
         pooled = self.trunk.forward_head(tokens)
-        return self.visual.head(pooled) if is_a(self.visual, OPEN_CLIP_TIMM) else pooled
+        return self.visual.head(pooled) if is_a(self.visual, Family.OPEN_CLIP_TIMM) else pooled
 
     def _is_pool(self, name: str) -> bool:
         return name.removeprefix("trunk.").partition(".")[0] in ("attnpool", "global_pool", "fc", "head")
@@ -413,8 +427,7 @@ def open_tower(visual: nn.Module) -> Tower:
     Parameters
     ----------
     visual : torch.nn.Module
-        An image tower of open_clip (``VisionTransformer``, ``ModifiedResNet``, ``TimmModel``) or a model of timm
-        without its classifier. It is not changed, and shares its tensors with the tower.
+        An image tower of open_clip or a model of timm without its classifier. Not changed.
 
     Returns
     -------
@@ -429,20 +442,20 @@ def open_tower(visual: nn.Module) -> Tower:
     >>> tower = open_tower(visual)
     >>> tower.kind, tower.width, len(tower.blocks)
     ('open_clip ViT', 96, 3)
-    >>> pictures = torch.rand(2, 3, 40, 40)
-    >>> tokens = tower.run(tower.embed(pictures), stop=2)
-    >>> torch.allclose(tower.pool(tower.run(tokens, start=2)), visual(pictures), atol=1e-5)
+    >>> images = torch.rand(2, 3, 40, 40)
+    >>> tokens = tower.run(tower.embed(images), stop=2)
+    >>> torch.allclose(tower.pool(tower.run(tokens, start=2)), visual(images), atol=1e-5)
     True
     """
     own: Any = _share(visual).eval()
-    trunk: Any = own.trunk if is_a(own, OPEN_CLIP_TIMM) else own
-    if is_a(own, OPEN_CLIP_VIT, MINI_VIT):
+    trunk: Any = own.trunk if is_a(own, Family.OPEN_CLIP_TIMM) else own
+    if is_a(own, Family.OPEN_CLIP_VIT, Family.MINI_VIT):
         vit: Any = own
         return OpenClipViT(own, width=vit.transformer.width, n_prefix=1, patch_size=vit.patch_size[0]).eval()
-    if is_plain(trunk, TIMM_VIT) or is_plain(trunk, EVA):
+    if is_plain(trunk, Family.TIMM_VIT) or is_plain(trunk, Family.EVA):
         patch = getattr(trunk.patch_embed, "patch_size", (0, 0))[0]
         return TimmViT(own, width=trunk.embed_dim, n_prefix=trunk.num_prefix_tokens, patch_size=patch).eval()
-    if is_a(own, OPEN_CLIP_RESNET) or is_plain(trunk, TIMM_RESNET):
+    if is_a(own, Family.OPEN_CLIP_RESNET) or is_plain(trunk, Family.TIMM_RESNET):
         return ResNetTower(own, width=stage_channels(trunk.layer4)).eval()
     return Tower(own, width=int(getattr(trunk, "num_features", 0))).eval()
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from causalft.errors import CausalFTError
 from causalft.models.strata.mini import MiniConfig, build_mini, empty_mini
-from causalft.models.tuning import families
+from causalft.models.tuning import towers
 from causalft.models.tuning.towers import open_tower
 
 TEXT = CLIPTextCfg(context_length=8, vocab_size=32, width=16, heads=2, layers=1)
@@ -156,7 +156,7 @@ def test_where_a_tensor_first_acts(visual):
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("name", families.FAMILIES)
+@pytest.mark.parametrize("name", towers.Family)
 def test_a_family_is_the_class_that_its_library_defines(name):
     module, _, kind = name.rpartition(".")
     found = getattr(importlib.import_module(module), kind)
@@ -172,7 +172,9 @@ def test_a_family_has_its_subclasses_and_a_plain_one_runs_as_it_does():
             return x
 
     own, other = object.__new__(Own), object.__new__(Other)
-    assert families.is_a(own, families.TIMM_RESNET) and families.is_a(other, families.TIMM_RESNET)
-    assert not families.is_exactly(own, families.TIMM_RESNET)
-    assert families.is_plain(own, families.TIMM_RESNET) and not families.is_plain(other, families.TIMM_RESNET)
-    assert not families.is_a(own, families.EVA, families.OPEN_CLIP_RESNET)
+    assert towers.is_a(own, towers.Family.TIMM_RESNET) and towers.is_a(other, towers.Family.TIMM_RESNET)
+    assert not towers.is_exactly(own, towers.Family.TIMM_RESNET)
+    assert towers.is_plain(own, towers.Family.TIMM_RESNET) and not towers.is_plain(
+        other, towers.Family.TIMM_RESNET
+    )
+    assert not towers.is_a(own, towers.Family.EVA, towers.Family.OPEN_CLIP_RESNET)
