@@ -9,30 +9,36 @@ Command: causalft experiment run fig12
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from experiments import Experiment
+
+if TYPE_CHECKING:
+    from causalft.runs.folder import Run
 
 __all__ = ["EXPERIMENT", "tabulate"]
 
 DESIGNS = ("paper", "confounded", "null")
 
 
-def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
-    """Run the A/B experiment on each design, then gather the cells in one table and one page."""
-    from causalft.analysis.confounding.figures import draw_cells
-    from causalft.pipelines.pages.side_by_side import run_designs
-    from causalft.report.drawing import draw
-    from causalft.report.html import Figure, Section, Table, made_line, render_report
-    from causalft.report.style import figure_style
-    from causalft.runs.folder import Run, made_record, write_text
+def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
+    """Run the A/B experiment on each design, then gather the cells in one table."""
+    from causalft.pipelines.workflows.verify_confounder import run_designs
 
-    run = Run.create(out, kind="experiment", config={"name": "fig12", "quick": quick, "seeds": seeds})
     command = f"causalft verify-confounder --seeds {seeds}{' --quick' if quick else ''}"
-    found = run_designs(run.path, DESIGNS, command=command, seeds=seeds, quick=quick)
-    metrics = {"designs": found, "seeds": seeds, "quick": quick, **tabulate(found), "made": made_record()}
+    found = run_designs(create().path, DESIGNS, command=command, seeds=seeds, quick=quick)
+    return {"designs": found, **tabulate(found)}
+
+
+def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The cells of every design, in a table and in figures."""
+    from causalft.analysis.confounding.figures import draw_cells
+    from causalft.report.drawing import draw
+    from causalft.report.html import Figure, Section, Table
+    from causalft.report.style import figure_style
+
+    found = metrics["designs"]
     with figure_style():
         figures = [
             Figure(
@@ -42,25 +48,18 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
             )
             for design in DESIGNS
         ]
-    table = metrics["table"]
-    page = render_report(
-        title="Figure 12: does the factor confound?",
-        verdict="; ".join(f"{design}: {of_design['verdict']}" for design, of_design in found.items()) + ".",
-        details=metrics["conclusion"],
-        made=made_line(metrics),
-        facts={"network": found["paper"]["backbone"], "seeds": str(seeds), "quick": "yes" if quick else "no"},
-        sections=[
-            Section(
-                "Accuracy by design",
-                tables=[Table(table["columns"], table["rows"], table["caption"])],
-                figures=figures,
-            )
-        ],
-        command=f"{EXPERIMENT.command} --seeds {seeds}{' --quick' if quick else ''}",
-    )
-    write_text(run.file("report.html"), page)
-    run.finish(metrics)
-    return metrics
+    return {
+        "title": "Figure 12: does the factor confound?",
+        "verdict": "; ".join(f"{design}: {of_design['verdict']}" for design, of_design in found.items())
+        + ".",
+        "details": metrics["conclusion"],
+        "facts": {
+            "network": found["paper"]["backbone"],
+            "seeds": str(metrics["seeds"]),
+            "quick": "yes" if metrics["quick"] else "no",
+        },
+        "sections": [Section("Accuracy by design", tables=[Table(**metrics["table"])], figures=figures)],
+    }
 
 
 def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -96,6 +95,7 @@ EXPERIMENT = Experiment(
     scale="six drawn classes, 100 pictures each a set, ResNet-32 from scratch, designs paper, confounded and null",
     minutes=7,
     command="causalft experiment run fig12",
-    run=run,
+    compute=compute,
+    page=page,
     seeds=5,
 )

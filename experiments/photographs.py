@@ -10,7 +10,7 @@ causalft experiment run photographs --data IMAGES --zoo ZOO
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from causalft.methods.estimators.settings import FitSettings
+    from causalft.runs.folder import Run
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
@@ -40,8 +41,8 @@ COMPARISONS: dict[str, tuple[str, str, str]] = {
 """Words -> method, method that is subtracted, and in what."""
 
 
-def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
-    """Tune every member with CE and LA for each draw, fuse, compare; table, figure and page."""
+def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
+    """Tune every member with CE and LA for each draw, fuse, compare."""
     from causalft.methods.adaptation.member import fit_member, folder_name
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.settings import FitSettings
@@ -49,7 +50,6 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     from causalft.pipelines.pages.methods import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
     from causalft.pipelines.workflows.settings import strata_and_control
-    from causalft.runs.folder import Run, made_record
 
     tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
     settings = FitSettings(
@@ -58,14 +58,14 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
     opened, data, zoo = settings.open_zoo(), settings.data, settings.zoo_name
     strata, control = strata_and_control(opened, zoo)
     settings = replace(settings, strata=strata)
-    config = {"name": EXPERIMENT.name, "quick": quick, "seeds": seeds, "data": data, "zoo": zoo}
+    config: dict[str, Any] = {"data": data, "zoo": zoo}
     whole = load_splits(replace(settings, imbalance_factor=None), 0).train.class_counts
     if whole.max() >= 2 * whole.min():  # drawn to another tail, next to nothing of a long tail would be left
         settings = replace(settings, imbalance_factor=None)
         config["imbalance_factor"] = None
     splits = [load_splits(settings, seed) for seed in range(seeds)]
     config["data_fingerprint"] = splits[0].test.fingerprint
-    run = Run.create(out, kind="experiment", config=config)
+    run = create(**config)
     cache = FeatureCache()
     found: dict[tuple[str, str], list[Any]] = {}
     for seed, split in enumerate(splits):
@@ -76,11 +76,8 @@ def run(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> dict[str, An
                 prediction, _ = fit_member(split, name, opened, chosen, folder=folder, cache=cache)
                 found.setdefault((loss, name), []).append(prediction)
     metrics = _compare(settings, splits, found, strata, control)
-    metrics |= {"zoo": zoo, "data": data, "seeds": seeds, "quick": quick, "made": made_record()}
-    metrics |= {"table": vars(method_table(metrics["methods"])), "conclusion": _conclusion(metrics)}
-    _report(run, metrics)
-    run.finish(metrics)
-    return metrics
+    table = vars(method_table(metrics["methods"]))
+    return {**metrics, "zoo": zoo, "data": data, "table": table, "conclusion": _conclusion(metrics)}
 
 
 def _compare(
@@ -195,24 +192,23 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _report(run: Any, metrics: Mapping[str, Any]) -> None:
+def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Methods and paired comparisons."""
     from causalft.pipelines.pages.diagnosis import headline
     from causalft.pipelines.pages.methods import method_table, paired_table
     from causalft.report.drawing import draw as drawn
-    from causalft.report.html import Figure, Section, made_line, render_report
+    from causalft.report.html import Figure, Section
     from causalft.report.style import figure_style
-    from causalft.runs.folder import write_text
 
     with figure_style():
         drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "photographs.png")  # type: ignore[arg-type]
     caption = "Accuracy of every method (left); own P gap beyond class difficulty, single and fused (right)."
     figure = Figure(drawing, caption, caption)
-    counts, quick = metrics["class_counts"], " --quick" if metrics["quick"] else ""
-    page = render_report(
-        title="Every method on photographs",
-        verdict=headline({**metrics, "own_minus_off_gap": metrics["P_gap"]["strata"]}),
-        made=made_line(metrics),
-        facts={
+    counts = metrics["class_counts"]
+    return {
+        "title": "Every method on photographs",
+        "verdict": headline({**metrics, "own_minus_off_gap": metrics["P_gap"]["strata"]}),
+        "facts": {
             "data": f"{Path(metrics['data']).name}: {sum(counts.values())} training images of {len(counts)} classes, "
             f"{max(counts.values())} to {min(counts.values())} a class; {metrics['n_test']} test images",
             "zoo": f"{Path(metrics['zoo']).name}: minis pre-trained on the other half of the images",
@@ -222,7 +218,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
             "weights (sha256)": ", ".join(f"{n} {h[:12]}" for n, h in metrics["weights"].items()),
             "draws of the tail": str(metrics["seeds"]),
         },
-        sections=[
+        "sections": [
             Section("Methods", metrics["conclusion"], [method_table(metrics["methods"])], [figure]),
             Section(
                 "Paired comparisons",
@@ -232,10 +228,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
                 [paired_table(metrics["paired"], COMPARISONS)],
             ),
         ],
-        command=f"causalft experiment run photographs --data {metrics['data']} --zoo {metrics['zoo']} "
-        f"--seeds {metrics['seeds']}{quick}",
-    )
-    write_text(run.file("report.html"), page)
+    }
 
 
 EXPERIMENT = Experiment(
@@ -244,7 +237,8 @@ EXPERIMENT = Experiment(
     scale="images that half pre-trained a zoo, the rest at imbalance 100; every stratum with CE and LA",
     minutes=20,
     command="causalft experiment run photographs --data IMAGES --zoo ZOO",
-    run=run,
+    compute=compute,
+    page=page,
     seeds=5,
     needs=("data", "zoo"),
 )

@@ -7,10 +7,9 @@ Command: causalft experiment run tab8
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from experiments import Experiment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from causalft.runs.folder import Run
+
 __all__ = ["EXPERIMENT", "analyse", "draw"]
 
 STRATA = ("clip", "openclip", "metaclip")
@@ -27,16 +28,15 @@ SEEDS_OF_ONE = ("clip", "clip@1", "clip@2")
 FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 
-def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
-    """Tune the five members for each downstream seed, fuse every subset, write table, figure and page."""
+def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
+    """Tune the five members for each downstream seed and fuse every subset."""
     from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.runs.folder import Run, made_record
 
-    run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
+    run = create()
     settings = FitSettings(zoo="mini", tuning=replace(default_tuning("mini"), epochs=3 if quick else 10))
     zoo, names = open_zoo("mini"), tuple(dict.fromkeys(STRATA + SEEDS_OF_ONE))
     probs: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -54,10 +54,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
         {name: np.stack(found) for name, found in probs.items()},
         {name: priors[name] for name in STRATA},
     )
-    metrics |= {"zoo": "mini", "weights": weights, "seeds": seeds, "quick": quick, "made": made_record()}
-    _report(run, metrics)
-    run.finish(metrics)
-    return metrics
+    return {**metrics, "zoo": "mini", "weights": weights}
 
 
 def analyse(
@@ -199,12 +196,12 @@ def _conclusion(paired: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _report(run: Any, metrics: Mapping[str, Any]) -> None:
+def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables and the figure."""
     from causalft.analysis.diagnosis.conclusion import interval_text, p_text
     from causalft.report.drawing import draw as drawn
-    from causalft.report.html import Figure, Section, Table, made_line, render_report
+    from causalft.report.html import Figure, Section, Table
     from causalft.report.style import figure_style
-    from causalft.runs.folder import write_text
 
     with figure_style():
         drawing = drawn(draw(metrics)[0].figure, run.path / "figures" / "tab8.png")  # type: ignore[arg-type]
@@ -218,24 +215,21 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
         ["difference (points)", "95 % interval", "p"],
         [[name, interval_text(v), p_text(v["p"])] for name, v in metrics["paired"].items()],
     )
-    page = render_report(
-        title="Table 8: how many strata, and is it their number?",
-        verdict=f"Three strata lower the own P gap by {fall('strata')} points, three seeds of one model by "
+    return {
+        "title": "Table 8: how many strata, and is it their number?",
+        "verdict": f"Three strata lower the own P gap by {fall('strata')} points, three seeds of one model by "
         f"{fall('seeds of clip')}.",
-        made=made_line(metrics),
-        facts={
+        "facts": {
             "zoo": "mini: small models that this project pre-trained on the embedded world, not the real weights",
             "weights (sha256)": ", ".join(f"{n} {h[:12]}" for n, h in metrics["weights"].items()),
             "data": "creatures-lt",
             "downstream seeds": str(metrics["seeds"]),
         },
-        sections=[
+        "sections": [
             Section("M = 1, 2, 3", list(metrics["conclusion"]), [table], [Figure(drawing, caption, caption)]),
             Section("Paired comparisons", ["On the same test images."], [paired]),
         ],
-        command=f"{EXPERIMENT.command} --seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",
-    )
-    write_text(run.file("report.html"), page)
+    }
 
 
 EXPERIMENT = Experiment(
@@ -244,5 +238,6 @@ EXPERIMENT = Experiment(
     scale="creatures-lt, mini zoo, every subset of clip, openclip, metaclip and of clip, clip@1, clip@2",
     minutes=5,
     command="causalft experiment run tab8",
-    run=run,
+    compute=compute,
+    page=page,
 )

@@ -8,12 +8,14 @@ Command: causalft experiment run verdict_rates
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import Experiment
+
+if TYPE_CHECKING:
+    from causalft.runs.folder import Run
 
 __all__ = ["CASES", "EXPERIMENT", "tabulate"]
 
@@ -25,15 +27,15 @@ CASES: dict[str, tuple[str, float | None, bool]] = {
 """Words -> design, strength, whether at the size of ``--quick``. Only the first has a confounder that can be seen."""
 
 
-def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
-    """Make ``seeds`` runs of each case; table, figure and page."""
+def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
+    """Make ``seeds`` runs of each case."""
     from causalft.data.decoding import usable_cores
     from causalft.pipelines.workflows.verdict_rates import verdict_rates
     from causalft.pipelines.workflows.verify_confounder import plan_for
-    from causalft.runs.folder import Run, made_record
+    from causalft.runs.folder import Run
     from synthetic.designs import make_design
 
-    run = Run.create(out, kind="experiment", config={"name": EXPERIMENT.name, "quick": quick, "seeds": seeds})
+    run = create()
     found: dict[str, dict[str, Any]] = {}
     for words, (name, strength, small) in CASES.items():
         design = make_design(name, None, None, strength=strength)
@@ -48,10 +50,7 @@ def run(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
         found[words] = verdict_rates(
             design, plan, seeds, run=folder, n_jobs=1 if quick else usable_cores()
         ).to_metrics()
-    metrics = {"cases": found, "seeds": seeds, "quick": quick, **tabulate(found), "made": made_record()}
-    _report(run, metrics)
-    run.finish(metrics)
-    return metrics
+    return {"cases": found, **tabulate(found)}
 
 
 def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -87,13 +86,13 @@ def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"table": {"columns": columns, "rows": rows, "caption": caption}, "conclusion": conclusion}
 
 
-def _report(run: Any, metrics: Mapping[str, Any]) -> None:
+def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The shares of the verdicts."""
     import numpy as np
 
     from causalft.report.drawing import draw
-    from causalft.report.html import Figure, Section, Table, made_line, render_report
+    from causalft.report.html import Figure, Section, Table
     from causalft.report.style import PALETTE, figure_style, new_figure
-    from causalft.runs.folder import write_text
 
     with figure_style():
         figure = new_figure(7.2, 2.4)
@@ -109,17 +108,16 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
         figure.legend(loc="outside upper center", ncols=3)
         drawing = draw(figure, run.file("figures/verdict_rates.png"))
     caption = "Share of runs with each verdict."
-    page = render_report(
-        title="How often is the verdict wrong?",
-        verdict="Runs that say 'verified': "
+    return {
+        "title": "How often is the verdict wrong?",
+        "verdict": "Runs that say 'verified': "
         + "; ".join(
             f"{m['verdicts'].get('verified', 0)} of {m['runs']} ({words})"
             for words, m in metrics["cases"].items()
         )
         + ".",
-        made=made_line(metrics),
-        facts={"runs a design": str(metrics["seeds"]), "pictures": "renderer"},
-        sections=[
+        "facts": {"runs a design": str(metrics["seeds"]), "pictures": "renderer"},
+        "sections": [
             Section(
                 "Verdicts",
                 list(metrics["conclusion"]),
@@ -127,9 +125,7 @@ def _report(run: Any, metrics: Mapping[str, Any]) -> None:
                 [Figure(drawing, caption, caption)],
             )
         ],
-        command=f"{EXPERIMENT.command} --seeds {metrics['seeds']}{' --quick' if metrics['quick'] else ''}",
-    )
-    write_text(run.file("report.html"), page)
+    }
 
 
 EXPERIMENT = Experiment(
@@ -138,6 +134,7 @@ EXPERIMENT = Experiment(
     scale="six drawn classes, 100 runs each: a confounder (default size), strength 0 and null (size of --quick)",
     minutes=60,
     command="causalft experiment run verdict_rates",
-    run=run,
+    compute=compute,
+    page=page,
     seeds=100,
 )

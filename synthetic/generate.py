@@ -21,7 +21,7 @@ from PIL import Image
 from causalft.errors import CausalFTError, nearest
 from causalft.runs import limits
 from causalft.runs.folder import Run, write_text
-from causalft.runs.locks import locked
+from causalft.runs.lifecycle import new_run
 from synthetic.designs import SETS, Design, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
 from synthetic.gallery import PictureSource as PictureSource
@@ -232,7 +232,6 @@ def make_set(
     )
 
 
-@locked("out")
 def generate(
     design: Design,
     out: str | os.PathLike[str],
@@ -280,53 +279,39 @@ def generate(
     facts = source.provenance()
     batch_size = facts.pop("batch_size", None)
     prompts = getattr(source, "prompts", None)
-    run = Run.create(
-        out,
-        kind="generate",
-        config={
-            "design": design.name,
-            "classes": list(design.classes),
-            "strength": design.strength,
-            "rows": _fingerprint(design, n_per_class, seed),
-            "n_per_class": n_per_class,
-            "seed": seed,
-            "generator": source.name,
-            **facts,
-            "size": source.size,
-            "check": check,
-            **({} if prompts is None else {"prompts": prompts.config()}),
-            # Chosen by the user, or by the program from the device alone. What memory made of it, each picture says.
-            **({} if batch_size is None else {"batch_size": int(batch_size)}),
-        },
-    )
+    config = {
+        "design": design.name,
+        "classes": list(design.classes),
+        "strength": design.strength,
+        "rows": _fingerprint(design, n_per_class, seed),
+        "n_per_class": n_per_class,
+        "seed": seed,
+        "generator": source.name,
+        **facts,
+        "size": source.size,
+        "check": check,
+        **({} if prompts is None else {"prompts": prompts.config()}),
+        # Chosen by the user, or by the program from the device alone. What memory made of it, each picture says.
+        **({} if batch_size is None else {"batch_size": int(batch_size)}),
+    }
     wanted = {which: _wanted(design, which, seed, design.rows(which, n_per_class, seed)) for which in SETS}
     everything = [each for which in SETS for each in wanted[which]]
-    texts = fill(
-        source,
-        everything,
-        run.path,
-        judge=judge,
-        max_rejects=max_rejects,
-        progress=progress,
-        label=source.name,
-    )
-    columns = [
-        *COLUMNS,
-        *dict.fromkeys(name for text in texts.values() for name in text if name not in COLUMNS),
-    ]
-    for which in SETS:
-        lines = [
-            {"file_name": each.path.removeprefix(f"{which}/"), **texts[each.path]} for each in wanted[which]
-        ]
-        write_text(run.file(f"{which}/metadata.csv"), _csv(columns, lines))
-    write_text(
-        run.file("metadata.csv"), _csv(columns, [{"file_name": path, **text} for path, text in texts.items()])
-    )
-    _sweep(run.path)
-    rejects = {which: len(list((run.path / REJECTED / which).rglob("*.png"))) for which in SETS}
-    batch_sizes = Counter(text["batch_size"] for text in texts.values() if "batch_size" in text)
-    run.finish(
-        {
+    with new_run(out, "generate") as new:
+        new.create(config)
+        texts = fill(
+            source,
+            everything,
+            new.run.path,
+            judge=judge,
+            max_rejects=max_rejects,
+            progress=progress,
+            label=source.name,
+        )
+        _write_tables(new.run, wanted, texts)
+        _sweep(new.run.path)
+        rejects = {which: len(list((new.run.path / REJECTED / which).rglob("*.png"))) for which in SETS}
+        batch_sizes = Counter(text["batch_size"] for text in texts.values() if "batch_size" in text)
+        metrics = {
             "design": design.name,
             "generator": source.name,
             "seed": seed,
@@ -340,8 +325,21 @@ def generate(
             "provenance": facts,
             **({"batch_sizes": dict(sorted(batch_sizes.items()))} if batch_sizes else {}),
         }
-    )
-    return run.path
+        new.finish(metrics, stamp=())  # the same command gives the same bytes
+    return new.run.path
+
+
+def _write_tables(run: Run, wanted: Mapping[str, list[Wanted]], texts: Mapping[str, dict[str, str]]) -> None:
+    """Write ``metadata.csv`` of each set and of all."""
+    names = (name for text in texts.values() for name in text if name not in COLUMNS)
+    columns = [*COLUMNS, *dict.fromkeys(names)]
+    for which in SETS:
+        lines = [
+            {"file_name": each.path.removeprefix(f"{which}/"), **texts[each.path]} for each in wanted[which]
+        ]
+        write_text(run.file(f"{which}/metadata.csv"), _csv(columns, lines))
+    everything = [{"file_name": path, **text} for path, text in texts.items()]
+    write_text(run.file("metadata.csv"), _csv(columns, everything))
 
 
 def _fingerprint(design: Design, n_per_class: int, seed: int) -> str:

@@ -173,7 +173,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(verb):
-    command = importlib.import_module(VERBS[verb][0]).command
+    command = main.get_command(None, verb)
     assert command.help
     silent = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
     assert not silent, f"options of {verb} without help: {silent}"

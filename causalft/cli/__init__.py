@@ -14,38 +14,50 @@ from causalft.runs.progress import spoken
 
 __all__ = ["VERBS", "main"]
 
-# verb -> (module that defines it as `command`, the line that `causalft --help` shows without importing it)
+# verb -> (MODULE:COMMAND, the line that `causalft --help` shows without importing it)
 VERBS: dict[str, tuple[str, str]] = {
     "verify-confounder": (
-        "causalft.cli.verify_confounder",
+        "causalft.cli.verify_confounder:command",
         "Test whether a semantic factor is a confounder: train on A/B sets and see.",
     ),
-    "fit": ("causalft.cli.fit", "Tune several foundation models and fuse them by backdoor adjustment."),
+    "fit": (
+        "causalft.cli.fit:command",
+        "Tune several foundation models and fuse them by backdoor adjustment.",
+    ),
     "probe": (
-        "causalft.cli.probe",
+        "causalft.cli.probe:command",
         "Ask what frozen features can do: neighbours, and heads of several losses.",
     ),
-    "predict": ("causalft.cli.predict", "Classify images with a fitted run."),
-    "evaluate": ("causalft.cli.evaluate", "Score a fitted run on labelled images."),
+    "predict": ("causalft.cli.predict:command", "Classify images with a fitted run."),
+    "evaluate": ("causalft.cli.evaluate:command", "Score a fitted run on labelled images."),
     "wise-ft": (
-        "causalft.cli.wise_ft",
+        "causalft.cli.wise_ft:command",
         "Evaluate a fitted run between where it started and where it ended.",
     ),
-    "data": ("causalft.cli.data", "Show what a set of images was understood as, and what is damaged."),
+    "data": (
+        "causalft.cli.data:command",
+        "Show what a set of images was understood as, and what is damaged.",
+    ),
     "prior": (
-        "causalft.cli.prior",
+        "causalft.cli.prior:command",
         "Estimate the label prior in a model's logits, with intervals and groups.",
     ),
-    "weights": ("causalft.cli.weights", "List, fetch, check and import the weights of pretrained models."),
-    "zoo": ("causalft.cli.zoo", "List, show, check and pre-train the models of a zoo."),
-    "graph": ("causalft.cli.graph", "Draw a causal graph, identify its effects, test what it implies."),
-    "generate": ("causalft.cli.generate", "Write the A/B image sets of a design."),
-    "experiment": ("causalft.cli.experiment", "Make a table or figure of the paper."),
-    "export": ("causalft.cli.export", "Write a fitted run as ONNX, torch.export or one file."),
-    "card": ("causalft.cli.card", "Write the model card of a fitted run."),
-    "push": ("causalft.cli.push", "Send a fitted run to a model hub, or into a folder."),
-    "pull": ("causalft.cli.pull", "Fetch a fitted run from a model hub, or from a folder."),
-    "cache": ("causalft.cli.cache", "List, verify and clear the frozen features that are kept."),
+    "weights": (
+        "causalft.cli.weights:command",
+        "List, fetch, check and import the weights of pretrained models.",
+    ),
+    "zoo": ("causalft.cli.zoo:command", "List, show, check and pre-train the models of a zoo."),
+    "graph": (
+        "causalft.cli.graph:command",
+        "Draw a causal graph, identify its effects, test what it implies.",
+    ),
+    "generate": ("causalft.cli.generate:command", "Write the A/B image sets of a design."),
+    "experiment": ("causalft.cli.experiment:command", "Make a table or figure of the paper."),
+    "export": ("causalft.cli.share:export", "Write a fitted run as ONNX, torch.export or one file."),
+    "card": ("causalft.cli.share:card", "Write the model card of a fitted run."),
+    "push": ("causalft.cli.share:push", "Send a fitted run to a model hub, or into a folder."),
+    "pull": ("causalft.cli.share:pull", "Fetch a fitted run from a model hub, or from a folder."),
+    "cache": ("causalft.cli.cache:command", "List, verify and clear the frozen features that are kept."),
 }
 
 
@@ -66,7 +78,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        return importlib.import_module(VERBS[name][0]).command
+        module, _, command = VERBS[name][0].partition(":")
+        return getattr(importlib.import_module(module), command)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in VERBS and not args[0].startswith("-"):

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# Up to so many images are compared with each other: of files of equal size the bytes are read.
-_COMPARED = 20_000
-
 
 @click.group("data", cls=VerbGroup)
 def command() -> None:
@@ -64,11 +61,11 @@ def show(
     causalft data show labels.csv --check
     """
     from causalft.data.decoding import damaged_images
-    from causalft.data.summary import overview
+    from causalft.data.summary import overview, plan_for_fit
 
     images = _open(path, drop_empty_classes, imbalance_factor, data_options.given())
     found = overview(images)
-    plan = _plan(images, counts)
+    plan = plan_for_fit(images, **vars(counts))
     damaged = damaged_images(images) if check else {}
     if as_json:
         document = {**found.to_dict(), "fingerprint": images.fingerprint, "fit": plan}
@@ -101,24 +98,9 @@ def _open(
     given = [*options, *(["imbalance_factor"] if imbalance_factor else [])]
     if given:
         raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {CREATURES} is built in")
-    import numpy as np
+    from causalft.data.creatures import creatures_images
 
-    from causalft.data.creatures import creatures_longtail
-    from causalft.data.image_set import ImageSet
-
-    splits = creatures_longtail()
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    whole = ImageSet.from_arrays(
-        np.concatenate([part.pixels for part in parts.values() if part.pixels is not None]),
-        np.concatenate([part.labels for part in parts.values()]),
-        splits.class_names,
-        name=CREATURES,
-        files=[file for part in parts.values() for file in part.files],
-        factors=np.concatenate([part.factors for part in parts.values() if part.factors is not None]),
-    )
-    ends = np.cumsum([0, *map(len, parts.values())])
-    whole.splits = {name: np.arange(a, b) for name, a, b in zip(parts, ends, ends[1:])}
-    return whole
+    return creatures_images()
 
 
 def _print(screen: Console, found: Overview) -> None:
@@ -158,26 +140,6 @@ def _print(screen: Console, found: Overview) -> None:
         )
     for note in found.notes:
         screen.print(f"note       {note}", soft_wrap=True)
-
-
-def _plan(images: ImageSet, counts: SplitCounts) -> dict[str, Any]:
-    """What ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
-    from causalft.data.splits import cut_splits
-    from causalft.data.summary import plan_of
-    from causalft.errors import CausalFTError
-
-    few = len(images) <= _COMPARED
-    try:
-        splits = cut_splits(images, **vars(counts), seed=0, duplicates="bytes" if few else None)
-    except CausalFTError as error:
-        return {"refused": error.on_command_line}
-    for name, part in (("validation", splits.validation), ("test", splits.test)):
-        if not len(part):
-            return {"refused": f"there is no {name} image; give --n-{name} 1 or more or auto"}
-    new = [note for note in splits.notes if note not in images.notes]
-    if not few:
-        new.append(f"looks for duplicates first, which is not done here for more than {_COMPARED:,} images")
-    return {"refused": None, **plan_of(splits).to_dict(), "notes": new}
 
 
 def _print_plan(screen: Console, plan: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -152,73 +152,19 @@ def command(run: Path, data: str, data_options: DataOptions, device: str, as_jso
     The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
     any other set whole.
     """
-    diagnosis, name, notes = evaluate(run, data, device, data_options.given())
-    if as_json:
-        print_json({"data": name, "notes": notes, **diagnosis.to_metrics()})
-    else:
-        screen = console()
-
-        screen.print(f"{name}, scored by {run}", style="dim")
-        for note in notes:
-            screen.print(f"note     {note}", style="bold", soft_wrap=True)
-        print_diagnosis(screen, diagnosis)
-
-
-def evaluate(
-    run: Path, data: str, device: str = "auto", data_options: dict[str, Any] | None = None
-) -> tuple[Any, str, list[str]]:
-    """Return the diagnosis of a run on labelled images, the name of these images, and which of them it has seen."""
-    import numpy as np
-
-    from causalft.data.opening import open_images
-    from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_fit
-    from causalft.methods.estimators.settings import FitSettings, data_name
 
-    opened = open_fit(run)
-    metrics = opened.metrics
-    settings = FitSettings.from_config(opened.config)
-    own = data_name(data) == settings.data
-    if own:
-        for option, value in (data_options or {}).items():
-            if settings.data_options.get(option) != value:
-                raise CausalFTError(
-                    f"--{option.replace('_', '-')} does nothing here: {run} was fitted on {data}, which is opened as "
-                    "it was then; leave the option out"
-                )
-        from causalft.pipelines.workflows.fit_data import load_splits
-
-        images = load_splits(settings, settings.seed).test
-        if images.fingerprint != opened.config["data_fingerprint"][2]:
-            raise CausalFTError(
-                f"{data} has changed since {run} was fitted, so its test split is not known any more; restore it, or "
-                "give labelled images that the run has not seen, in another folder"
-            )
-    else:
-        images = open_images(data, min_classes=1, **(data_options or {}))
-        if "test" in images.splits:
-            images = images.subset(images.splits["test"], name=f"{images.name}/test")
+    opened = open_fit(run)  # refused before PyTorch is imported
 
     with phase("loading libraries"):
-        from causalft.analysis.diagnosis import diagnose
-        from causalft.methods.estimators.strata import StrataClassifier
-        from causalft.models.strata.leakage import seen_in_run
+        from causalft.pipelines.workflows.evaluate import evaluate
 
-    model = StrataClassifier.load(run, device=device)
-    classes = model.classes_.tolist()
-    images = images.align_classes(classes)
-    strata = model.stratum_proba(images)
-    diagnosis = diagnose(
-        images.labels,
-        np.array([metrics["class_counts"][name] for name in classes]),
-        {name: strata[c][None] for c, name in enumerate(model.members_)},
-        model.fuse_proba(strata)[None],
-        {name: np.array(metrics["strata"][name]["label_prior"]) for name in model.members_},
-        fusion=model.fusion,
-        stratum_prior=model.mixing_.stratum_prior,
-        temperature=model.temperature_,
-        best_single=metrics["controls"]["best_single"]["name"],
-        mention_missing_control=False,
-    )
-    notes = [] if own else seen_in_run(images, Path(run), settings.open_zoo())
-    return diagnosis, images.name, notes
+    found = evaluate(opened, data, device=device, data_options=data_options.given())
+    if as_json:
+        print_json({"data": found.data, "notes": found.notes, **found.diagnosis.to_metrics()})
+        return
+    screen = console()
+    screen.print(f"{found.data}, scored by {run}", style="dim")
+    for note in found.notes:
+        screen.print(f"note     {note}", style="bold", soft_wrap=True)
+    print_diagnosis(screen, found.diagnosis)

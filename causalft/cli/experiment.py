@@ -10,7 +10,6 @@ import click
 from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
 from causalft.errors import CausalFTError
 from causalft.runs import limits
-from causalft.runs.locks import writing
 
 __all__ = ["command"]
 
@@ -75,8 +74,7 @@ def run_command(
     folder = out or Path("runs") / name
     screen = console(as_json)
     screen.print(f"{experiment.reproduces}\n{experiment.scale}", style="dim")
-    with writing(folder):
-        metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
+    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
     if as_json:
         print_json(metrics)
     else:

@@ -1,22 +1,35 @@
-"""``causalft graph``: draw a causal graph, say what it identifies, and test what it implies."""
+"""``causalft graph``: draw a causal graph, say what it identifies, test what it implies, print the law of a design."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.design import command as design_command
-from causalft.cli.options import ANY_TEXT, FILE, PATH, SEED, TEXT, Number, VerbGroup, console, print_json
+from causalft.cli.options import (
+    ANY_TEXT,
+    FILE,
+    NAMES,
+    PATH,
+    SEED,
+    TEXT,
+    Number,
+    VerbGroup,
+    console,
+    print_json,
+)
+from causalft.errors import CausalFTError
 from causalft.runs import limits
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from causalft.scm.falsification import Falsification, Line
+    from synthetic.design import Design
 
 __all__ = ["command", "print_falsification"]
 
@@ -117,9 +130,6 @@ def command() -> None:
     """
 
 
-command.add_command(design_command)
-
-
 _graph_option = click.option(
     "--graph",
     "file",
@@ -156,13 +166,14 @@ def show(
 
     Text formats go to standard output if there is no --out.
     """
-    from causalft.errors import CausalFTError
     from causalft.scm.draw import save_graph
     from causalft.scm.formats import WRITERS
+    from causalft.scm.graph import asked_nodes
 
     if out is None and kind not in WRITERS:
         raise CausalFTError(f"nowhere to draw: give --out graph.{kind or 'png'}")
-    graph, treatment, outcome = _load(file, treatment, outcome, required=False)
+    graph = _open(file)
+    treatment, outcome = asked_nodes(graph, treatment, outcome)
     adjustment: tuple[str, ...] = ()
     if treatment is not None and outcome is not None:
         from causalft.scm.identify import identify
@@ -190,13 +201,18 @@ def identify_command(
     All minimal backdoor and front-door sets; where there is none, the formula of the general ID algorithm, or the proof
     that no formula exists; and instruments, alone or given others.
     """
-    from causalft.scm.graph import latent_nodes
+    from causalft.scm.graph import asked_nodes, latent_nodes, own_name
     from causalft.scm.identify import check_adjustment_set, identify
 
-    graph, treatment, outcome = _load(file, treatment, outcome, required=True)
+    graph = _open(file)
+    treatment, outcome = asked_nodes(graph, treatment, outcome)
+    for role, node, default in (("treatment", treatment, "X"), ("outcome", outcome, "Y")):
+        if node is None:
+            nodes = ", ".join(list(graph)[:20])
+            raise CausalFTError(f"{file} has no node {default}; give --{role} (nodes: {nodes})")
     assert treatment is not None and outcome is not None
     if adjust is not None:
-        names = [_own_name(graph, name.strip()) for name in adjust.split(",") if name.strip()]
+        names = [own_name(graph, name.strip()) for name in adjust.split(",") if name.strip()]
         estimand = check_adjustment_set(graph, treatment, outcome, names)
         if as_json:
             print_json(
@@ -230,47 +246,19 @@ def identify_command(
         click.echo(f"The effect is not identified: {found.why_not}. Observe a node of {found.open_path}.")
 
 
+def _open(file: str | None) -> nx.DiGraph:
+    from causalft.scm.formats import read_graph
+    from causalft.scm.graph import causal_graph
+
+    return causal_graph() if file is None else read_graph(file)
+
+
 def _print_estimand(estimand: Any) -> None:
     latent = "" if estimand.observed else ", latent"
     click.echo(f"{estimand.title.replace('{}', '{empty set}')}{latent}")
     click.echo(click.wrap_text(estimand.words, width=96, initial_indent="  ", subsequent_indent="  "))
     click.echo(f"  {estimand.formula}")
     click.echo(f"  LaTeX: {estimand.latex}\n")
-
-
-def _load(
-    file: str | None, treatment: str | None, outcome: str | None, *, required: bool
-) -> tuple[nx.DiGraph, str | None, str | None]:
-    """Return the graph and its two nodes: if none is named, the one the file marks, or X and Y where it has them."""
-    from causalft.errors import CausalFTError
-    from causalft.scm.formats import read_graph
-    from causalft.scm.graph import causal_graph, require_node
-
-    graph = causal_graph() if file is None else read_graph(file)
-    nodes: list[str | None] = []
-    for role, marks, name, default in (
-        ("treatment", "exposures", treatment, "X"),
-        ("outcome", "outcomes", outcome, "Y"),
-    ):
-        marked = graph.graph.get(marks, ())
-        if name is not None:
-            nodes.append(require_node(graph, _own_name(graph, name), role))
-        elif len(marked) == 1:
-            nodes.append(marked[0])
-        elif default in graph:
-            nodes.append(default)
-        elif required:
-            raise CausalFTError(
-                f"{file} has no node {default}; give --{role} (nodes: {', '.join(list(graph)[:20])})"
-            )
-        else:
-            nodes.append(None)
-    return graph, nodes[0], nodes[1]
-
-
-def _own_name(graph: nx.DiGraph, name: str) -> str:
-    """Return a node's name for its label or id, where the file gives it both."""
-    return name if name in graph else graph.graph.get("other_names", {}).get(name, name)
 
 
 @command.command()
@@ -323,17 +311,15 @@ def falsify(
     Latent nodes need no column. A rejection contradicts the graph; no rejection proves nothing. The exit code is 0
     either way.
     """
-    from causalft.errors import CausalFTError
     from causalft.scm.falsification import falsify as test_graph
-    from causalft.scm.formats import read_graph
-    from causalft.scm.graph import causal_graph, latent_nodes
+    from causalft.scm.graph import latent_nodes
     from causalft.scm.table import read_table
 
     pairs = [pair.partition("=") for pair in _names(columns)]
     for node, equals, column in pairs:
         if not (node.strip() and equals and column.strip()):
             raise CausalFTError(f"--columns has {node + equals + column!r}; write NODE=COLUMN,NODE=COLUMN")
-    graph = causal_graph() if file is None else read_graph(file)
+    graph = _open(file)
     found = test_graph(
         graph,
         read_table(data),
@@ -359,3 +345,113 @@ def falsify(
 
 def _names(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+@command.command("design")
+@click.argument("name", type=FILE, metavar="paper|confounded|selection|null|label-noise|FILE")
+@click.option("--classes", type=NAMES, metavar="A,B,...", help="At least two class names  [default: all six]")
+@click.option(
+    "--strength",
+    type=Number(limits.STRENGTH),
+    help="How closely C is tied to Y in B, 0 to 1.  [default: 0.8]",
+)
+@click.option(
+    "--set", "which", type=click.Choice(["A", "B"]), default="B", show_default=True, help="Which of its sets."
+)
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="FILE",
+    help="Where to draw its graph.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+def design_command(
+    name: str,
+    classes: tuple[str, ...] | None,
+    strength: float | None,
+    which: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the law of an A/B design: its tables, what they imply, and the exact P(Y|X) and P(Y|do(X)).
+
+    NAME is a built-in design, or a YAML file with tables of your own.
+    """
+    from causalft.scm.draw import save_graph
+    from synthetic.designs import make_design
+
+    design = make_design(name, classes, strength=strength)
+    document = _design_document(design, which)
+    if out is not None:
+        save_graph(design.scm(which).graph, out, treatment="X", outcome="Y")
+    if as_json:
+        print_json(document)
+        return
+    _show_design(design, document)
+    if out is not None:
+        click.echo(f"wrote {out}")
+
+
+def _design_document(design: Design, which: str) -> dict[str, Any]:
+    from causalft.analysis.confounding.curve import truth
+    from causalft.scm.exact import PositivityError
+    from synthetic.design import design_tables
+
+    model = design.scm(which)
+    try:
+        exact, why_not = truth(model, selected="S" in model.graph).to_metrics(), None
+    except PositivityError as error:
+        exact, why_not = None, str(error)
+    return {
+        "design": design.name,
+        "meaning": design.meaning,
+        "set": which,
+        "classes": list(design.classes),
+        "strength": design.strength,
+        "edges": [list(edge) for edge in model.graph.edges],
+        "tables": design_tables(design, which),
+        "p_c_given_y": design.law(which).tolist(),
+        "mutual_information_nats": design.dependence(which),
+        "best_accuracy": design.best_accuracy(),
+        "truth": exact,
+        "no_truth": why_not,
+    }
+
+
+def _show_design(design: Design, document: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    out = console()
+    which = document["set"]
+    out.print(f"design {design.name}, set {which}: {design.meaning}", style="bold")
+    out.print("graph: " + ", ".join(f"{cause} -> {effect}" for cause, effect in document["edges"]))
+    for node, rows in groupby(document["tables"], key=lambda row: row["node"]):
+        listed = list(rows)
+        causes = ", ".join(listed[0]["given"])
+        out.print(f"\nP({node}{' | ' * bool(causes)}{causes}): {listed[0]['meaning']}", style="bold")
+        for row in listed:
+            given = ", ".join(row["given"].values())
+            p = ", ".join(f"{value} {number:.4g}" for value, number in row["p"].items())
+            out.print(f"  {given}{': ' * bool(given)}{p}", soft_wrap=True)
+    kept = " among the rows that are kept" if "S" in design.scm(which).graph else ""
+    out.print(f"\nP(C | Y){kept}", style="bold")
+    for label, row in zip(design.classes, document["p_c_given_y"]):
+        out.print(f"  {label}: C=0 {row[0]:.4g}, C=1 {row[1]:.4g}")
+    out.print(f"mutual information of C and Y: {document['mutual_information_nats']:.4f} nats")
+    exact = document["truth"]
+    if exact is None:
+        out.print(f"\nno truth: {document['no_truth']}", soft_wrap=True)
+    else:
+        out.print("\nwhat is seen, and what setting the picture would do", style="bold")
+        table = Table("X", box=None, pad_edge=False, header_style="bold")
+        for title in ("P(x)", "P(Y=class drawn | x)", "... | do(x))", "TV"):
+            table.add_column(title, justify="right")
+        for i, code in enumerate(exact["codes"]):
+            seen, done = exact["p_y_given_x"][i][i // 2], exact["p_y_do_x"][i][i // 2]
+            numbers = (exact["p_x"][i], seen, done, exact["tv_per_code"][i])
+            table.add_row(code, *(f"{number:.4f}" for number in numbers))
+        out.print(table)
+        kl = "infinite" if exact["kl"] is None else f"{exact['kl']:.4f} nats"
+        out.print(f"P(Y | X) is {100 * exact['tv']:.1f} points of total variation from P(Y | do(X)); KL {kl}")
+    best = ", ".join(f"{cell} {100 * value:.1f} %" for cell, value in document["best_accuracy"].items())
+    out.print(f"best accuracy of any classifier (trained->tested): {best}", soft_wrap=True)

@@ -10,14 +10,11 @@ import click
 from causalft.cli.options import PATH, SEED, TEXT, Number, VerbGroup, console, print_json, refuse_given
 from causalft.errors import CausalFTError
 from causalft.runs import limits
-from causalft.runs.locks import writing
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
 
-    from causalft.cli.prior_files import LabelledLogits
-    from causalft.methods.priors import PriorIntervals
+    from causalft.pipelines.workflows.prior import LabelledLogits
 
 __all__ = ["command"]
 
@@ -97,7 +94,7 @@ def estimate(
     as_json: bool,
 ) -> None:
     """Estimate a label prior from labelled images: each class with its interval and P group."""
-    from causalft.cli.prior_files import read_labelled_logits
+    from causalft.methods.estimators.run_documents import open_fit
     from causalft.methods.priors import prior_caveat
     from causalft.runs.folder import check_place
 
@@ -109,12 +106,23 @@ def estimate(
         raise CausalFTError(f"--out {out}: the ending decides the kind; use .csv or .parquet")
     if out is not None:
         check_place(out)
+    if run is not None:
+        open_fit(run)  # refused before heavy libraries are imported
+
+    from causalft.pipelines.workflows.prior import (
+        describe_prior,
+        law_of_labels,
+        read_labelled_logits,
+        read_run_logits,
+        write_priors,
+    )
+
     found: dict[str, tuple[LabelledLogits, str]]
     if run is not None:
         refuse_given(("labels", "logits_name", "labels_name", "classes"), "belongs to --logits")
-        found = _of_run(run, stratum)
+        found = read_run_logits(run, stratum)
         if target == "auto":  # the splits were cut so: nothing is left to chance
-            target = _law_of(next(iter(found.values()))[0])
+            target = law_of_labels(next(iter(found.values()))[0])
     else:
         refuse_given(("stratum",), "belongs to --run")
         assert logits is not None
@@ -123,11 +131,11 @@ def estimate(
         )
         found = {logits.stem: (data, "unknown")}
     documents = [
-        _document(name, data, target, l2, n_boot, seed, pretraining_loss or loss)
+        describe_prior(name, data, target, l2, n_boot, seed, pretraining_loss or loss)
         for name, (data, loss) in found.items()
     ]
     if out is not None:
-        _write(out, documents)
+        write_priors(out, documents)
     if as_json:
         print_json({"estimates": documents})
         return
@@ -135,155 +143,6 @@ def estimate(
         _print(console(), document, rows)
     if out is not None:
         console().print(f"written  {out}")
-
-
-def _of_run(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, str]]:
-    """Zero-shot logits of the strata of a fit on its validation images, and how each was pre-trained."""
-    from safetensors import SafetensorError, safe_open
-
-    from causalft.cli.prior_files import LabelledLogits
-    from causalft.errors import nearest
-    from causalft.methods.adaptation.member import PREDICTIONS, folder_name
-    from causalft.methods.estimators.run_documents import open_fit
-    from causalft.models.strata.zoo import pretraining_losses
-
-    run = open_fit(folder)
-    metrics = run.metrics
-    strata, names = list(run.config["strata"]), list(metrics["classes"])
-    if only is not None and only not in strata:
-        raise CausalFTError(f"{folder} has no stratum {only!r}; {nearest(only, strata)}")
-    losses = pretraining_losses(metrics, run.config.get("zoo"))
-    labels: np.ndarray | None = None
-    found = {}
-    for name in strata if only is None else [only]:
-        path = folder / "strata" / folder_name(name) / PREDICTIONS
-        try:
-            with safe_open(path, framework="np") as tensors:
-                logits = tensors.get_tensor("zero_shot_validation")
-                kept = set(tensors.keys())
-                if "validation_labels" in kept:
-                    labels = tensors.get_tensor("validation_labels")
-                truth = tensors.get_tensor("true_prior") if "true_prior" in kept else None
-        except FileNotFoundError:
-            raise CausalFTError(
-                f"{folder} holds no logits of the validation images (no {path.relative_to(folder)}), as after push and "
-                "pull; estimate where it was fitted, or give --logits"
-            ) from None
-        except (SafetensorError, OSError) as error:
-            raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
-        if labels is None:
-            labels = _validation_labels(run)
-        found[name] = (LabelledLogits(logits, labels, names, truth), losses[name])
-    return found
-
-
-def _law_of(data: LabelledLogits) -> str:
-    """Whether validation images have the same number of every class, or each its share."""
-    import numpy as np
-
-    counts = np.bincount(data.labels, minlength=data.logits.shape[1])
-    return "balanced" if counts.min() == counts.max() else "shares"
-
-
-def _validation_labels(run: Any) -> np.ndarray:
-    """Cut the splits of the run again: the same settings and images give the same labels."""
-    from causalft.methods.estimators.settings import FitSettings
-    from causalft.pipelines.workflows.fit_data import load_splits
-
-    settings = FitSettings.from_config(run.config)
-    validation = load_splits(settings, settings.seed).validation
-    if validation.fingerprint != run.config["data_fingerprint"][1]:
-        raise CausalFTError(
-            f"{settings.data} has changed since {run.path} was fitted, so its validation labels are not known any "
-            "more; restore it, or give --logits"
-        )
-    return validation.labels
-
-
-def _document(
-    name: str, data: LabelledLogits, target: str, l2: float | str, n_boot: int, seed: int, loss: str
-) -> dict[str, Any]:
-    """Everything the command says of one model."""
-    import numpy as np
-    from scipy.stats import chisquare
-
-    from causalft.data.groups import GROUPS
-    from causalft.methods.priors import bootstrap_prior, few_images_caveat, prior_caveat
-
-    n_classes = data.logits.shape[1]
-    counts = np.zeros(n_classes)
-    if (
-        data.labels.ndim == 1
-        and len(data.labels)
-        and 0 <= data.labels.min()
-        and data.labels.max() < n_classes
-    ):
-        counts = np.bincount(data.labels, minlength=n_classes).astype(float)
-    if target == "auto":
-        by_chance = counts.sum() == 0 or chisquare(counts).pvalue > 0.001
-        target = "balanced" if by_chance else "shares"
-    # Half an image more in each class where one has none, so that it is rare and not impossible.
-    law = counts if counts.min() > 0 else counts + 0.5
-    shares = law / law.sum() if target == "shares" else None
-    found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=l2)
-    low, high = np.exp(found.log_prior).T
-    rows = zip(
-        data.classes, found.estimate.prior, low, high, found.n_labelled, found.groups, found.group_probability,
-        strict=True,
-    )  # fmt: skip
-    truth = data.true_prior
-    few = few_images_caveat(found)
-    known = bool(np.isfinite(found.imbalance).all())
-    return {
-        "name": name,
-        "n": found.estimate.n,
-        "n_classes": n_classes,
-        "target": target,
-        "imbalance": found.imbalance_estimate if known else None,
-        "imbalance_ci95": found.imbalance if known else None,
-        "imbalance_reason": None if known else "the labelled images say too little; the pull alone decides",
-        "imbalance_of_estimate": found.estimate.imbalance,
-        "loss": found.estimate.loss,
-        "l2": found.estimate.l2,
-        "l2_path": found.estimate.l2_path,
-        "converged": found.estimate.converged,
-        "n_boot": n_boot,
-        "seed": seed,
-        "pretraining_loss": loss,
-        "caveat": " ".join(filter(None, [few, prior_caveat(loss)])),
-        "truth": None if truth is None else _truth(found, truth),
-        "classes": [
-            {
-                "class": label,
-                "prior": float(q),
-                "ci95": [float(a), float(b)],
-                "n_labelled": int(n),
-                "group": str(group),
-                "group_probability": dict(zip(GROUPS, map(float, p), strict=True)),
-                "true_prior": None if truth is None else float(truth[k]),
-            }
-            for k, (label, q, a, b, n, group, p) in enumerate(rows)
-        ],
-    }
-
-
-def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
-    """How near the estimate comes to the prior that the model was pre-trained with."""
-    import numpy as np
-
-    from causalft.data.groups import prior_groups
-    from causalft.methods.priors import kl_divergence, rank_correlation
-
-    log_truth = np.log(truth)
-    inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])
-    return {
-        "imbalance": float(truth.max() / truth.min()),
-        "spearman": rank_correlation(truth, found.estimate.prior),
-        "kl": kl_divergence(truth, found.estimate.prior),
-        "kl_of_uniform": kl_divergence(truth, np.full(len(truth), 1 / len(truth))),
-        "n_inside_ci95": int(inside.sum()),
-        "n_same_group": int((found.groups == prior_groups(truth)).sum()),
-    }
 
 
 def _print(out: Console, document: dict[str, Any], rows: int) -> None:
@@ -337,30 +196,3 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
 
 def _sd(document: dict[str, Any]) -> float:
     return float((document["n"] * document["l2"]) ** -0.5)
-
-
-def _write(path: Path, documents: list[dict[str, Any]]) -> None:
-    import pandas as pd
-
-    from causalft.runs.folder import atomic_path
-
-    table = pd.DataFrame(
-        {
-            "model": document["name"],
-            "class": row["class"],
-            "prior": row["prior"],
-            "low": row["ci95"][0],
-            "high": row["ci95"][1],
-            "n_labelled": row["n_labelled"],
-            "group": row["group"],
-            "true_prior": row["true_prior"],
-            **{f"p_{group}": value for group, value in row["group_probability"].items()},
-        }
-        for document in documents
-        for row in document["classes"]
-    )
-    with writing(path), atomic_path(path) as temporary:
-        if path.suffix.lower() == ".csv":
-            table.to_csv(temporary, index=False)
-        else:
-            table.to_parquet(temporary, index=False)

@@ -21,7 +21,6 @@ from causalft.cli.options import (
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import at_first_rate
 from causalft.pipelines.workflows.settings import ProbeSettings
-from causalft.runs.locks import locked
 from causalft.runs.progress import phase
 
 __all__ = ["command"]
@@ -46,7 +45,6 @@ _GROUPS = {
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-@locked("out")
 def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
     """Ask what the frozen features of each stratum can do before anything of the towers is tuned.
 
@@ -57,7 +55,6 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
     causalft probe --losses CE,LA,BS,LDAM
     causalft probe --data photos/ --strata openclip --out runs/probe
     """
-    from causalft.pipelines.workflows.settings import config_of
     from causalft.runs.folder import Run
 
     refuse_idle_splits(settings.fit)
@@ -71,22 +68,21 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
         Run.check(out, kind="probe")
 
     with phase("loading libraries"):
-        from causalft.pipelines.pages.probe import write_probe_report
         from causalft.pipelines.workflows.probe import probe
 
     screen = console(as_json)
-    # What cannot be written is said before anything is computed.
-    run = None if out is None else Run.create(out, kind="probe", config=config_of(settings))
-    metrics = probe(settings, say=lambda line: screen.print(line, style="dim", soft_wrap=True))
-    if run is not None:
-        write_probe_report(run, metrics, repeat_command("as_json"))
-        run.finish(metrics)
+    metrics = probe(
+        settings,
+        out,
+        command=repeat_command("as_json"),
+        say=lambda line: screen.print(line, style="dim", soft_wrap=True),
+    )
     if as_json:
         print_json(metrics)
     else:
         _print(screen, metrics)
-    if run is not None:
-        screen.print(f"report: {run.path / 'report.html'}", soft_wrap=True)
+    if out is not None:
+        screen.print(f"report: {out / 'report.html'}", soft_wrap=True)
 
 
 def _print(screen: Any, metrics: dict[str, Any]) -> None:

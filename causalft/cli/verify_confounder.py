@@ -159,9 +159,10 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
         "command": repeat,
     }
     if design == "all":
-        from causalft.pipelines.pages.side_by_side import run_side_by_side, table_rows, what_follows_from
+        from causalft.pipelines.pages.side_by_side import table_rows, what_follows_from
+        from causalft.pipelines.workflows.verify_confounder import verify_all_designs
 
-        results = run_side_by_side(folder, **settings)
+        results = verify_all_designs(folder, **settings)
         if json_mode:
             print_json(read_json(folder / "metrics.json"))
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import click
 
 from causalft.cli.options import DEVICE, PATH, Numbers, console, print_json, repeat_command
 from causalft.runs import limits
-from causalft.runs.locks import locked
 from causalft.runs.progress import phase
 
 __all__ = ["command"]
@@ -34,7 +32,6 @@ __all__ = ["command"]
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-@locked("out")
 def command(
     run: Path, alphas: tuple[float, ...] | None, device: str, out: Path | None, as_json: bool
 ) -> None:
@@ -48,32 +45,27 @@ def command(
     causalft wise-ft runs/fit --alphas 0.25,0.5,0.75 --out runs/wise-ft
     """
     from causalft.methods.estimators.run_documents import open_fit
-    from causalft.runs.folder import Run
 
     fitted = open_fit(run)  # refused before PyTorch is imported
 
     with phase("loading libraries"):
-        from causalft.pipelines.pages.wise_ft import write_wise_ft_report
-        from causalft.pipelines.workflows.wise_ft import ALPHAS, check_alphas, wise_ft_curve
+        from causalft.pipelines.workflows.wise_ft import ALPHAS, wise_ft_curve
 
-    grid = check_alphas(ALPHAS if alphas is None else alphas)
-    kept = None
-    if out is not None:
-        Run.check(out, kind="wise-ft")
-        kept = Run.create(out, kind="wise-ft", config={"run": os.path.abspath(run), "alphas": grid})
     screen = console(as_json)
     metrics = wise_ft_curve(
-        fitted, grid, device=device, say=lambda line: screen.print(line, style="dim", soft_wrap=True)
+        fitted,
+        ALPHAS if alphas is None else alphas,
+        out,
+        command=repeat_command("as_json"),
+        device=device,
+        say=lambda line: screen.print(line, style="dim", soft_wrap=True),
     )
-    if kept is not None:
-        write_wise_ft_report(kept, metrics, repeat_command("as_json"))
-        kept.finish(metrics)
     if as_json:
         print_json(metrics)
     else:
         _print(screen, metrics)
-    if kept is not None:
-        screen.print(f"report: {kept.path / 'report.html'}", soft_wrap=True)
+    if out is not None:
+        screen.print(f"report: {out / 'report.html'}", soft_wrap=True)
 
 
 def _print(screen: Any, metrics: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from causalft.cli.options import (
     print_json,
     refuse_given,
 )
-from causalft.cli.zoo_pretrain import check_diffusion, pretrain_diffusion_command
 from causalft.data.settings import PoolCounts
 from causalft.errors import CausalFTError
 from causalft.runs import limits
@@ -34,8 +34,6 @@ __all__ = ["command"]
 def command() -> None:
     """List, show, check and pre-train the foundation models."""
 
-
-command.add_command(pretrain_diffusion_command)
 
 zoo_option = click.option(
     "--zoo",
@@ -167,44 +165,21 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
     """
     if diffusion is not None:
         refuse_given(["zoo"], "does not go with --diffusion")
-        check_diffusion(diffusion, n_per_cell=n_per_cell, as_json=as_json)
+        _check_diffusion(diffusion, n_per_cell, as_json)
         return
     refuse_given(["n_per_cell"], "goes with --diffusion")
-    from dataclasses import asdict
-
-    import torch
     from rich.table import Table
 
-    from causalft.data.creatures import creatures_longtail
-    from causalft.pipelines.workflows.zoo import check_member
-    from synthetic.creatures import CLASS_NAMES
+    from causalft.pipelines.workflows.zoo import check_zoo
 
-    members = _open(zoo)
-    cards = {name: members.card(name) for name in members.expected()}
-    part_world = {name for name, card in cards.items() if tuple(card.class_names) == CLASS_NAMES}
-    test = None
-    if part_world:
-        test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=40).test
-    rows: list[dict[str, Any]] = []
-    for name in cards:
-        stratum = members.load(name)  # refuses a file whose hash is not the card's
-        if name in part_world and test is not None and test.pixels is not None:
-            measured = check_member(stratum, test.pixels, test.labels)
-            rows.append({**asdict(measured), "loss": stratum.card.loss, "gap": measured.gap})
-        else:
-            text = stratum.text_features(stratum.card.class_names)
-            size = stratum.image_size
-            picture = stratum.image_features(torch.zeros(1, size, size, 3, dtype=torch.uint8))
-            if not (torch.isfinite(text).all() and torch.isfinite(picture).all()):
-                raise CausalFTError(f"{name}: its features are not finite; make it again")
-            rows.append({"name": name, "sha256": stratum.sha256, "loss": stratum.card.loss})
+    rows = check_zoo(_open(zoo))
     if as_json:
         print_json(rows)
         return
     screen = console()
     table = Table(title=f"zoo {zoo}: the weights are those of the cards", title_justify="left", box=None)
     table.add_column("member", no_wrap=True)
-    if not part_world:
+    if not any("gap" in row for row in rows):
         table.add_column("sha256")
         for row in rows:
             table.add_row(row["name"], row["sha256"][:12])
@@ -235,6 +210,52 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
         style="dim",
     )
 
+
+def _check_diffusion(folder: str, n_per_cell: int, as_json: bool) -> None:
+    """Check the hashes of a mini Stable Diffusion, draw pictures of every cell and print what the judge says."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from causalft.pipelines.workflows.zoo import check_diffusion
+
+    about, result = check_diffusion(folder, n_per_cell=n_per_cell)
+    if as_json:
+        print_json({"folder": folder, **about, **asdict(result)})
+        return
+    table = Table(title=f"{folder}: the weights are those of the card", title_justify="left", box=None)
+    for column in ("class", "part"):
+        table.add_column(column, no_wrap=True)
+    for column in ("n", "right", "diversity"):
+        table.add_column(column, justify="right")
+    table.add_column("most often taken for")
+    for cell in result.cells:
+        table.add_row(
+            cell.class_name,
+            cell.part,
+            str(cell.n),
+            f"{100 * cell.right:.1f}",
+            f"{cell.diversity:.2f}",
+            cell.confused_with,
+        )
+    screen = console()
+    screen.print(table)
+    screen.print(
+        f"class and part right {100 * result.right:.1f} % of {result.n} pictures (class "
+        f"{100 * result.class_right:.1f} %, part {100 * result.part_right:.1f} %; "
+        f"of renders {100 * result.judge_right:.1f} %)\n"
+        f"diversity {result.diversity:.2f}: within-cell pixel std {result.pixel_std:.3f}, of renders "
+        f"{result.pixel_std_renders:.3f}\n"
+        f"drawn in {result.seconds:.0f} s, {result.images_per_second:.1f} images per second"
+    )
+    screen.print(
+        "The judge is a ResNet-8 that has seen only renders, softened at random. Right: in percent. Diversity: "
+        "over that of renders.",
+        style="dim",
+    )
+
+
+VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
 
 _PRETRAIN_GROUPS = {
     "Options that matter first": ("out", "data", "members", "epochs", "jobs", "as_json"),
@@ -357,26 +378,73 @@ def pretrain(
     Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
     pre-training goes on where it stopped when the command is repeated.
     """
-    from causalft.cli.zoo_pretrain import pretrain_creatures, pretrain_photos
     from causalft.data.decoding import usable_cores
-    from causalft.runs.folder import no_empty_run
 
+    say = partial(console(as_json).print, soft_wrap=True)
     jobs = usable_cores() if jobs is None else jobs
     options |= vars(counts)
     if data is None:
         only_images = [name for name in options if name not in ("epochs", "n_images")]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
-        with no_empty_run(out):
-            metrics = pretrain_creatures(out, members, jobs=jobs, out_console=console(as_json), **options)
+        from causalft.pipelines.workflows.zoo_pretrain import pretrain_creatures
+
+        plan = {name: options[name] for name in ("epochs", "n_images")}
+        metrics = pretrain_creatures(out, members, jobs=jobs, say=say, **plan)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         options.pop("n_images")
-        views = name_value_pairs(members, "--member", "VIEW") or {
-            "clip": "upper",
-            "openclip": "lower",
-            "metaclip": "grey",
-        }
-        with no_empty_run(out):
-            metrics = pretrain_photos(out, data, views, jobs=jobs, out_console=console(as_json), **options)
+        views = name_value_pairs(members, "--member", "VIEW") or VIEWS
+        from causalft.pipelines.workflows.zoo_pretrain import pretrain_photos
+
+        metrics = pretrain_photos(out, data, views, jobs=jobs, say=say, **options)
     if as_json:
         print_json(metrics)
+
+
+@command.command("pretrain-diffusion")
+@click.option("--out", type=PATH, required=True, help="Folder of the new pipeline.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Seeds pictures, captions, weights and noise."
+)
+@click.option(
+    "--steps-vae",
+    type=Number(limits.TRAINING_STEPS),
+    help="Steps of the autoencoder. Default: as for the shipped pipeline.",
+)
+@click.option(
+    "--steps-decoder",
+    type=Number(limits.TRAINING_STEPS),
+    help="Further steps of its decoder. Default: likewise.",
+)
+@click.option(
+    "--steps-unet",
+    type=Number(limits.TRAINING_STEPS),
+    help="Steps of text encoder and U-Net. Default: as for the shipped pipeline.",
+)
+@click.option(
+    "--size", type=Number(limits.PICTURE_SIZE), default=32, show_default=True, help="Pixels; a multiple of 8."
+)
+@click.option(
+    "--n-per-cell",
+    type=Number(limits.PICTURES_PER_CLASS),
+    help="Pictures of each part of each class. Default: 2000.",
+)
+@json_option
+def pretrain_diffusion(out: Path, as_json: bool, **options: Any) -> None:
+    """Train a small Stable Diffusion on rendered pictures and their captions.
+
+    With the defaults it makes the embedded pipeline again: same seed, same weights on the same machine. An
+    interrupted training goes on where it stopped when the command is repeated. The folder opens with
+    StableDiffusionPipeline.from_pretrained of diffusers.
+    """
+    from causalft.pipelines.workflows.zoo_pretrain import pretrain_diffusion
+
+    screen = console(as_json)
+    metrics = pretrain_diffusion(out, say=partial(screen.print, soft_wrap=True), **options)
+    if as_json:
+        print_json(metrics)
+        return
+    screen.print(
+        f"{sum(metrics['parameters'].values()):,} parameters after {metrics['seconds'] / 60:.1f} minutes; check them: "
+        f"causalft zoo check --diffusion {out}"
+    )

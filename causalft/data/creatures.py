@@ -11,7 +11,7 @@ from causalft.runs.limits import CREATURES
 from causalft.runs.progress import named
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
-__all__ = ["NAME", "creatures_longtail"]
+__all__ = ["NAME", "creatures_images", "creatures_longtail"]
 
 NAME = CREATURES
 ORDER_SEED = 110
@@ -61,6 +61,23 @@ def creatures_longtail(
         validation=_draw("validation", np.full(N_CLASSES, n_validation), size, 7_500_001),
         test=_draw("test", np.full(N_CLASSES, n_test), size, 7_500_002),
     )
+
+
+def creatures_images() -> ImageSet:
+    """The built-in set as one image set, its three splits marked."""
+    splits = creatures_longtail()
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    whole = ImageSet.from_arrays(
+        np.concatenate([part.pixels for part in parts.values() if part.pixels is not None]),
+        np.concatenate([part.labels for part in parts.values()]),
+        splits.class_names,
+        name=NAME,
+        files=[file for part in parts.values() for file in part.files],
+        factors=np.concatenate([part.factors for part in parts.values() if part.factors is not None]),
+    )
+    ends = np.cumsum([0, *map(len, parts.values())])
+    whole.splits = {name: np.arange(a, b) for name, a, b in zip(parts, ends, ends[1:])}
+    return whole
 
 
 def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:

@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.groups import GROUPS, data_groups, imbalance_factor
 from causalft.data.image_set import ImageSet
-from causalft.data.splits import Splits
+from causalft.data.splits import Splits, cut_splits
+from causalft.errors import CausalFTError
 from causalft.runs.notebook import ShownAsTable
 
-__all__ = ["GroupPlan", "Overview", "SplitPlan", "overview", "plan_of", "uncertainty"]
+__all__ = ["GroupPlan", "Overview", "SplitPlan", "overview", "plan_for_fit", "plan_of", "uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,34 @@ def plan_of(splits: Splits) -> SplitPlan:
             f"an accuracy of 50 % (mean over classes) will be known to about {', '.join(widths)} points"
         )
     return SplitPlan(tuple(rows), not_tested, not_validated, tuple(sentences))
+
+
+COMPARED = 20_000
+"""Up to so many images are compared with each other: of files of equal size the bytes are read."""
+
+
+def plan_for_fit(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
+    """Return what ``fit`` would cut of the set, as JSON; ``refused`` says why it could not.
+
+    Parameters
+    ----------
+    images : ImageSet
+    n_validation, n_test : int or "auto"
+        Images of each class, as for ``fit``.
+    """
+    few = len(images) <= COMPARED
+    options: dict[str, Any] = {"n_validation": n_validation, "n_test": n_test}
+    try:
+        splits = cut_splits(images, **options, seed=0, duplicates="bytes" if few else None)
+    except CausalFTError as error:
+        return {"refused": error.on_command_line}
+    for name, part in (("validation", splits.validation), ("test", splits.test)):
+        if not len(part):
+            return {"refused": f"there is no {name} image; give --n-{name} 1 or more or auto"}
+    new = [note for note in splits.notes if note not in images.notes]
+    if not few:
+        new.append(f"looks for duplicates first, which is not done here for more than {COMPARED:,} images")
+    return {"refused": None, **plan_of(splits).to_dict(), "notes": new}
 
 
 def _points(width: float | None) -> str:

@@ -7,9 +7,7 @@ import json
 import math
 import os
 import re
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from glob import escape
@@ -19,15 +17,13 @@ from typing import Any
 from causalft.errors import CausalFTError
 from causalft.runs.locks import check_not_written
 from causalft.errors import escape_name
-from causalft.version import __version__
 
 __all__ = [
     "Run",
     "atomic_path",
     "check_place",
     "check_regular",
-    "made_record",
-    "no_empty_run",
+    "holds_results",
     "plain",
     "read_json",
     "remove_for_good",
@@ -194,23 +190,6 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
-def made_record() -> dict[str, str]:
-    """When and by which version a run is made: ``{date, version}``, the entry ``made`` of its ``metrics.json``.
-
-    The date is a day of UTC, ``2026-11-28``. Pages take it from there and ask no clock, so that drawing one again gives
-    the same page. Where ``SOURCE_DATE_EPOCH`` is set (seconds since 1970), it is that day: equal runs of different days
-    then give equal documents, but for their ``seconds``.
-
-    Examples
-    --------
-    >>> sorted(made_record())
-    ['date', 'version']
-    """
-    fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
-    seconds = int(fixed) if fixed.isdecimal() else time.time()
-    return {"date": time.strftime("%Y-%m-%d", time.gmtime(seconds)), "version": __version__}
-
-
 def plain(value: Any) -> Any:
     """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null.
 
@@ -320,7 +299,7 @@ class Run:
         if found is not None and isinstance(found.get("config"), dict):
             found["config"] = {**plain(dict(defaults or {})), **found["config"]}
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
-        if found is not None and not same and _holds_results(folder):
+        if found is not None and not same and holds_results(folder):
             raise _other_run(folder, found, _difference(found, wanted))
         check_place(folder / "config.json")
         if not same:
@@ -341,7 +320,7 @@ class Run:
         folder = Path(path)
         check_not_written(folder)
         found = _interrupted(folder)
-        if found is not None and found["kind"] != kind and _holds_results(folder):
+        if found is not None and found["kind"] != kind and holds_results(folder):
             raise _other_run(folder, found, "")
         check_place(folder / "config.json")
 
@@ -408,34 +387,6 @@ class Run:
         write_json(self.path / "metrics.json", metrics)
 
 
-@contextmanager
-def no_empty_run(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Leave no folder behind of a run that fails before its first result; what was there before stays.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp()) / "run"
-    >>> with no_empty_run(folder):
-    ...     run = Run.create(folder, kind="fit", config={})
-    ...     raise CausalFTError("no such class")
-    Traceback (most recent call last):
-    causalft.errors.CausalFTError: no such class
-    >>> folder.exists()
-    False
-    """
-    folder = Path(path)
-    there, described = folder.exists(), (folder / "config.json").exists()
-    try:
-        yield
-    except BaseException:
-        if not described and (folder / "config.json").exists() and not _holds_results(folder):
-            (folder / "config.json").unlink(missing_ok=True)
-            if not there:
-                shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
 def _interrupted(folder: Path) -> dict[str, Any] | None:
     """The content of ``config.json`` of an interrupted run, None for a free folder; anything else is refused."""
     for place in (folder, *folder.parents):
@@ -462,7 +413,7 @@ def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFT
     )
 
 
-def _holds_results(folder: Path) -> bool:
+def holds_results(folder: Path) -> bool:
     """Whether a run has written anything beside its ``config.json``, checkpoints of a training included."""
     return any(
         item.is_file() and item.name != "config.json" and not _is_part(item) for item in folder.rglob("*")

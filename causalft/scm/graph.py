@@ -17,6 +17,7 @@ __all__ = [
     "PAPER_LATENT",
     "TAIL",
     "as_dag",
+    "asked_nodes",
     "causal_graph",
     "edge_marks",
     "format_path",
@@ -24,6 +25,7 @@ __all__ = [
     "latency",
     "latent_nodes",
     "observed_nodes",
+    "own_name",
     "require_node",
     "truth_value",
 ]
@@ -351,6 +353,38 @@ def require_node(graph: nx.DiGraph, name: str, role: str = "node", *, source: st
             f"{role} {name!r} is not a node of {source}; {nearest(str(name), map(str, graph.nodes))}"
         )
     return name
+
+
+def asked_nodes(
+    graph: nx.DiGraph, treatment: str | None = None, outcome: str | None = None
+) -> tuple[str | None, str | None]:
+    """Return treatment and outcome: as named, else the one that the file marks, else X and Y where the graph has them.
+
+    Raises
+    ------
+    CausalFTError
+        If a named node is not in the graph.
+
+    Examples
+    --------
+    >>> asked_nodes(causal_graph(), outcome="B")
+    ('X', 'B')
+    """
+
+    def node(role: str, marks: str, name: str | None, default: str) -> str | None:
+        marked = graph.graph.get(marks, ())
+        if name is not None:
+            return require_node(graph, own_name(graph, name), role)
+        if len(marked) == 1:
+            return str(marked[0])
+        return default if default in graph else None
+
+    return node("treatment", "exposures", treatment, "X"), node("outcome", "outcomes", outcome, "Y")
+
+
+def own_name(graph: nx.DiGraph, name: str) -> str:
+    """Return a node's name for its label or id, where the file gives both."""
+    return name if name in graph else str(graph.graph.get("other_names", {}).get(name, name))
 
 
 def latent_nodes(graph: nx.DiGraph) -> tuple[str, ...]:

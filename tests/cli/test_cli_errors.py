@@ -12,7 +12,7 @@ import time
 import click
 import pytest
 
-from causalft.cli import VERBS
+from causalft.cli import VERBS, main
 from causalft.errors import CausalFTError, nearest
 from tests.command_line import run
 
@@ -29,7 +29,7 @@ def failing(monkeypatch):
         module = type(sys)("failing_verb")
         module.command = command
         monkeypatch.setitem(sys.modules, "failing_verb", module)
-        monkeypatch.setitem(VERBS, "fail", ("failing_verb", "Fails."))
+        monkeypatch.setitem(VERBS, "fail", ("failing_verb:command", "Fails."))
 
     return install
 
@@ -95,9 +95,7 @@ def test_a_bug_is_one_line_with_its_kind_and_exit_code_1(failing, error):
 
 @pytest.mark.parametrize("words", [["zoo", "pretrain"], ["fit"], ["predict"]])
 def test_only_a_verb_that_resumes_promises_it(words, monkeypatch):
-    import importlib
-
-    command = importlib.import_module(VERBS[words[0]][0]).command
+    command = main.get_command(None, words[0])
     for word in words[1:]:
         command = command.commands[word]
 
@@ -136,7 +134,7 @@ def test_a_library_keeps_its_warnings_and_this_project_says_its_own(monkeypatch)
     module = type(sys)("warning_verb")
     module.command = command
     monkeypatch.setitem(sys.modules, "warning_verb", module)
-    monkeypatch.setitem(VERBS, "warn", ("warning_verb", "Warns."))
+    monkeypatch.setitem(VERBS, "warn", ("warning_verb:command", "Warns."))
     monkeypatch.setattr(sys, "warnoptions", [])
     result = run("warn")
     assert result.exit_code == 0 and result.stderr == "causalft: warning: made again\n"

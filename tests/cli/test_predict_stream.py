@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from causalft.cli.predict_output import choose_format
 from causalft.data.given import listed_paths, unlabelled_images
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, unescape_name
-from causalft.methods.estimators import fitted as stream_module
+from causalft.pipelines.workflows import predict as stream_module
+from causalft.pipelines.workflows.prediction_files import choose_format
 from tests.command_line import run
 
 KINDS = ["ant", "bee", "cow", "doe"]
@@ -138,7 +138,7 @@ def test_csv_and_parquet_hold_the_same(fitted, files, expected, tmp_path, top):
 
 
 def test_parquet_is_written_in_row_groups(fitted, files, tmp_path, monkeypatch):
-    monkeypatch.setattr("causalft.cli.predict_rows.ParquetRows.ROWS", 8)
+    monkeypatch.setattr("causalft.pipelines.workflows.prediction_files.ParquetRows.ROWS", 8)
     out = tmp_path / "rows.parquet"
     assert run("predict", fitted, *files, "-o", out, "--batch-size", 4).exit_code == 0
     described = parquet.ParquetFile(out).metadata

@@ -16,6 +16,7 @@ from scipy.special import softmax
 from causalft.analysis.diagnosis import diagnose
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style
+from causalft.runs.folder import Run
 from experiments import Experiment, all_experiments, get_experiment, tab8
 from tests.command_line import run
 
@@ -59,24 +60,31 @@ def test_an_unknown_name_is_met_with_the_nearest(tmp_path: Path) -> None:
 def test_run_passes_options_on_and_prints_the_table_or_json_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[tuple[Path, bool, int]] = []
+    calls: list[tuple[bool, int]] = []
 
-    def make(out: Path, quick: bool, seeds: int) -> dict[str, Any]:
-        calls.append((out, quick, seeds))
+    def compute(create: Any, quick: bool, seeds: int) -> dict[str, Any]:
+        create(size=3)
+        calls.append((quick, seeds))
         table = {"columns": ["M", "accuracy"], "rows": [["1", "53.1"]], "caption": "Percent."}
         return {"table": table, "conclusion": ["It rises."], "x": float("nan")}
 
-    fake = Experiment("fake", "Tab. 0", "tiny", 0.1, "causalft experiment run fake", make, seeds=5)
+    def page(made: Run, metrics: Any) -> dict[str, Any]:
+        return {"title": "Table 0", "verdict": "It rises.", "facts": {}, "sections": []}
+
+    fake = Experiment("fake", "Tab. 0", "tiny", 0.1, "causalft experiment run fake", compute, page, seeds=5)
     monkeypatch.setattr("experiments.all_experiments", lambda: {"fake": fake})
-    out = str(tmp_path / "run")
-    shown = run("experiment", "run", "fake", "--out", out)
+    shown = run("experiment", "run", "fake", "--out", tmp_path / "whole")
     assert shown.exit_code == 0 and "53.1" in shown.output and "It rises." in shown.output
-    quick = run("experiment", "run", "fake", "--out", out, "--quick", "--json")
+    quick = run("experiment", "run", "fake", "--out", tmp_path / "quick", "--quick", "--json")
     assert json.loads(quick.stdout)["x"] is None
-    run("experiment", "run", "fake", "--out", out, "--seeds", "2")
-    assert [call[1:] for call in calls] == [(False, 5), (True, 1), (False, 2)] and calls[0][
-        0
-    ] == tmp_path / "run"
+    run("experiment", "run", "fake", "--out", tmp_path / "two", "--seeds", "2")
+    assert calls == [(False, 5), (True, 1), (False, 2)]
+    made = Run.open(tmp_path / "two", "experiment")
+    assert made.config == {"name": "fake", "quick": False, "seeds": 2, "size": 3}
+    assert set(made.metrics) == {"table", "conclusion", "x", "seeds", "quick", "made"}
+    assert "causalft experiment run fake --seeds 2" in (tmp_path / "two" / "report.html").read_text()
+    again = run("experiment", "run", "fake", "--out", tmp_path / "two")
+    assert again.exit_code == 2 and "already holds a complete experiment run" in again.stderr
     assert run("experiment", "run", "fake", "--seeds", "0").exit_code == 2
 
 

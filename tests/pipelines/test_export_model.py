@@ -16,8 +16,7 @@ from scipy.special import softmax
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fusion import FUSIONS, fuse
 from causalft.pipelines.export import FusedModel, standalone
-from causalft.pipelines.export.to_onnx import run_onnx, write_onnx
-from causalft.pipelines.export.to_single_file import write_single_file
+from causalft.pipelines.export.formats import run_onnx, write_onnx, write_single_file
 from causalft.pipelines.export.write import trace
 from tests.methods.small_classifiers import TEXT, Member, classifier, clip_stratum, stratum_of
 

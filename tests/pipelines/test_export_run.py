@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from causalft.data.given import unlabelled_images
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.pipelines.export import FORMATS, to_onnx, write
+from causalft.pipelines.export import FORMATS, formats
 from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
@@ -129,7 +130,7 @@ def test_the_single_file_predicts_from_files_where_causalft_is_not_installed(fit
 def test_onnx_says_what_predict_says(fitted, pictures, predicted, tmp_path, monkeypatch, large):
     onnxruntime = pytest.importorskip("onnxruntime")
     if large:
-        monkeypatch.setattr(to_onnx, "_INLINE_BYTES", 1000)
+        monkeypatch.setattr(formats, "_INLINE_BYTES", 1000)
     out = tmp_path / "x" / "model.onnx"
     assert run("export", fitted, "--to", "onnx", "--out", out).exit_code == 0
     beside = {"model.onnx.data"} if large else set()
@@ -182,8 +183,9 @@ def test_a_run_in_low_precision_is_exported_in_float32(fitted, tmp_path):
 
 @pytest.mark.parametrize(("added", "difference"), [(2e-4, "0.0002"), (float("nan"), "nan")])
 def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch, added, difference):
-    right = write._run
-    monkeypatch.setattr(write, "_run", lambda *given: [output + added for output in right(*given)])
+    right = FORMATS["single-file"]
+    wrong = replace(right, run=lambda *given: [output + added for output in right.run(*given)])
+    monkeypatch.setitem(FORMATS, "single-file", wrong)
     line = said(run("export", fitted, "--to", "single-file", "--out", tmp_path / "x" / "model.safetensors"))
     assert f"differ by {difference}; it was not kept" in line and not (tmp_path / "x").exists()
 

@@ -168,7 +168,11 @@ def test_what_gla_adds_is_halved_and_measured_too_and_counts_as_little_as_a_head
 
 def test_every_tuned_file_is_read_and_halved_once(fitted, monkeypatch):
     seen, as_it_is = [], half_module.half_tensor
-    monkeypatch.setattr("causalft.cli.push._change", lambda _: "not looked at")
+
+    def not_looked_at(*_):
+        raise CausalFTError("not looked at")
+
+    monkeypatch.setattr(half_module, "half_change", not_looked_at)
     monkeypatch.setattr(half_module, "half_tensor", lambda v: (seen.append(1), as_it_is(v))[1])
     found = json.loads(run("push", fitted, "--dry-run", "--half", "--json").stdout)
     assert found["half"] == {"stored": "float16", "not_measured": "not looked at"}

@@ -290,7 +290,7 @@ def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
     def small(design, **named):
         return verify_confounder(design, classes=["bird", "truck"], n_per_class=10, progress=False, **named)
 
-    monkeypatch.setattr("causalft.pipelines.pages.side_by_side.verify_confounder", small)
+    monkeypatch.setattr("causalft.pipelines.workflows.verify_confounder.verify_confounder", small)
     metrics = fig12.EXPERIMENT.run(tmp_path / "run", True, 2)
     assert [row[0] for row in metrics["table"]["rows"]] == ["paper", "confounded", "null"]
     assert len(metrics["conclusion"]) == 4 and (tmp_path / "run" / "report.html").exists()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -176,12 +177,12 @@ def test_two_fits_into_one_folder(tmp_path, tiny_zoo, photos):
     ],
 )
 def test_a_disk_that_fills_up_in_export_is_named_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):
-    from causalft.pipelines.export import write
+    from causalft.pipelines.export import FORMATS
 
     def full(*_):
         raise error
 
-    monkeypatch.setattr(write, "_write", full)
+    monkeypatch.setitem(FORMATS, "single-file", replace(FORMATS["single-file"], write=full))
     line = said(run("export", fitted, "--to", "single-file", "--out", tmp_path / "m.safetensors"))
     assert (
         f"the disk is full while writing {tmp_path / 'm.safetensors'}; free some space and repeat the command"

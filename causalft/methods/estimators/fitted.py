@@ -23,7 +23,7 @@ from causalft.models.features.encoder import stream_crops
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
 from causalft.runs.documents import Document
-from causalft.runs.folder import Run
+from causalft.runs.lifecycle import new_run
 from causalft.runs.progress import named
 
 __all__ = [
@@ -49,19 +49,19 @@ class _Fitted(Protocol):
 
 def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
     """Write the settings and what was learnt; see `StrataClassifier.save`."""
-    run = Run.create(folder, kind="classifier", config=_written(model))
-    for name, tuned in model.members_.items():
-        tuned.save(run.path / "strata" / folder_name(name))
-    run.finish(
-        {
-            "zoo": run.config["zoo"],
+    with new_run(folder, "classifier") as new:
+        new.create(_written(model))
+        for name, tuned in model.members_.items():
+            tuned.save(new.run.path / "strata" / folder_name(name))
+        metrics = {
+            "zoo": new.run.config["zoo"],
             "weights": {name: tuned.stratum.sha256 for name, tuned in model.members_.items()},
             "sources": {name: tuned.stratum.source for name, tuned in model.members_.items()},
             "classes": model.classes_.tolist(),
             "mixing": model.mixing_.to_metrics(),
         }
-    )
-    return run.path
+        new.finish(metrics, stamp=())
+    return new.run.path
 
 
 def _written(model: _Fitted) -> Document:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from causalft.pipelines.export.formats import FORMATS
 from causalft.pipelines.export.fused_model import FusedModel
-from causalft.pipelines.export.write import FORMATS, Export, export_run
+from causalft.pipelines.export.write import Export, export_run
 
 __all__ = ["FORMATS", "Export", "FusedModel", "export_run"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -25,17 +24,15 @@ from causalft.methods.estimators.run_documents import (
     portable,
 )
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.pipelines.export import standalone
+from causalft.pipelines.export.formats import FORMATS
 from causalft.pipelines.export.fused_model import FusedModel
 from causalft.pipelines.export.preprocessing import PictureInput
-from causalft.pipelines.export.to_onnx import run_onnx, write_onnx
-from causalft.pipelines.export.to_single_file import write_single_file
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run, check_place, plain, system_error, write_json
 from causalft.runs.locks import writing
-from causalft.runs.progress import named
+from causalft.runs.progress import named, phase
 
-__all__ = ["DTYPES", "Export", "FORMATS", "TOLERANCE", "export_run", "largest_difference", "trace"]
+__all__ = ["DTYPES", "Export", "TOLERANCE", "export_run", "largest_difference", "trace"]
 
 
 DTYPES = {"float": torch.float32, "uint8": torch.uint8}
@@ -98,9 +95,6 @@ def largest_difference(one: list[Tensor], other: list[Tensor]) -> float:
     return float(torch.stack([(a - b).abs().max() for a, b in zip(one, other, strict=True)]).max())
 
 
-FORMATS = EXPORT_FORMATS
-"""Format to the file's usual name."""
-
 TOLERANCE = 1e-4
 """Largest difference of a probability between the written file and the classifier."""
 
@@ -162,8 +156,8 @@ def export_run(
     if dtype not in DTYPES:
         raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
     run = open_fit(folder)
-    path = Path(out) if out is not None else run.path / "export" / to / FORMATS[to]
-    suffix = Path(FORMATS[to]).suffix
+    path = Path(out) if out is not None else run.path / "export" / to / EXPORT_FORMATS[to]
+    suffix = Path(EXPORT_FORMATS[to]).suffix
     if path.suffix != suffix:
         raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {path.name}{suffix}")
     check_place(path)
@@ -180,7 +174,9 @@ def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
         place = Path(temporary) / path.name
         try:
-            _write(to, program, model, about, place)
+            with phase("writing the model file"):
+                text = {"causalft": json.dumps(about, ensure_ascii=False)}
+                FORMATS[to].write(program, model, text, place)
         except Exception as error:
             number = system_error(error)
             if number is None:
@@ -211,20 +207,6 @@ def _load(run: Run) -> StrataClassifier:
     return model
 
 
-@named("writing the model file")
-def _write(
-    to: str, program: torch.export.ExportedProgram, model: FusedModel, about: dict[str, Any], path: Path
-) -> None:
-    text = {"causalft": json.dumps(about, ensure_ascii=False)}
-    if to == "onnx":
-        write_onnx(program, model, {**text, "classes": json.dumps(model.classes, ensure_ascii=False)}, path)
-    elif to == "torch-export":
-        torch.export.save(program, path, extra_files={"causalft.json": text["causalft"]})
-    else:
-        write_single_file(program, text, path)
-        shutil.copyfile(standalone.__file__, path.with_name("model.py"))
-
-
 @named("checking the file against the classifier")
 def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
     """Largest difference from the classifier; more than the tolerance is an error and nothing is kept."""
@@ -233,22 +215,13 @@ def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
         pictures = model.example(n, dtype=DTYPES[dtype], seed=n)
         with torch.inference_mode():
             wanted = list(model(*pictures))
-        found.append(largest_difference(wanted, _run(to, path, pictures)))
+        found.append(largest_difference(wanted, FORMATS[to].run(path, pictures)))
     largest = float(np.max(found))  # NaN stays NaN
     if not largest <= TOLERANCE:
         raise CausalFTError(
             f"the {to} file gives probabilities that differ by {largest:.2g}; it was not kept: use another format"
         )
     return largest
-
-
-def _run(to: str, path: Path, pictures: list[Tensor]) -> list[Tensor]:
-    if to == "onnx":
-        return run_onnx(path, pictures)
-    if to == "torch-export":
-        with torch.inference_mode():
-            return list(torch.export.load(path).module()(*pictures))
-    return list(standalone.load(path)(*pictures))
 
 
 def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from causalft.methods.estimators.run_documents import stored_precision
+from causalft.pipelines.hub.client import push
 from causalft.pipelines.hub.fetch import install, pull
 from causalft.pipelines.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
-from causalft.pipelines.hub.send import push
 from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from causalft.pipelines.hub.half import HalfChange, half_change, half_files
+    from causalft.pipelines.hub.half import HalfChange, half_change, half_files, halve
 
 __all__ = [
     "ADAPTER_BYTES",
@@ -19,6 +19,7 @@ __all__ = [
     "HalfChange",
     "half_change",
     "half_files",
+    "halve",
     "install",
     "layout",
     "pull",
@@ -28,6 +29,6 @@ __all__ = [
 ]
 
 # These need PyTorch.
-_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files"), "causalft.pipelines.hub.half")
+_HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files", "halve"), "causalft.pipelines.hub.half")
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -15,7 +15,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import open_fit
 from causalft.models.weights.file import file_kind
 from causalft.models.weights.store import quiet_hub
-from causalft.pipelines.hub.errors import hub_error
+from causalft.pipelines.hub.client import hub_error
 from causalft.pipelines.hub.layout import MANIFEST, check_safetensors, check_tuned_files, digest
 from causalft.runs.documents import check_shape
 from causalft.runs.folder import Run, check_place, read_json, write_json

@@ -16,16 +16,20 @@ from torch import Tensor
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import STORED, joined, tuned_files
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.files import sorted_metadata
 from causalft.runs.folder import Run
 
 __all__ = [
     "HalfChange",
+    "Halved",
     "half_change",
     "half_file",
     "half_files",
     "half_tensor",
+    "halve",
 ]
 
 
@@ -61,9 +65,56 @@ class HalfChange:
             f"{self.n} test {images}"
         )
 
+
+@dataclass(frozen=True)
+class Halved:
+    """A run in half precision, for :func:`causalft.pipelines.hub.layout.layout`.
+
+    Attributes
+    ----------
+    files : dict of path to bytes
+        What :func:`half_files` gives.
+    kinds : str
+        In what the tensors are stored.
+    change : HalfChange, optional
+        What that does to the test images; None if it cannot be measured here.
+    why_not : str
+        Why it cannot.
+    """
+
+    files: dict[Path, bytes]
+    kinds: str
+    change: HalfChange | None
+    why_not: str = ""
+
+    def sentence(self) -> str:
+        """In what the tuned tensors go out, and what that changes."""
+        measured = "what that changes was not measured" if self.change is None else self.change.sentence()
+        return f"{self.kinds}, and used in float32: {measured}"
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
-        return asdict(self)
+        measured = {"not_measured": self.why_not} if self.change is None else {"change": asdict(self.change)}
+        return {"stored": self.kinds, **measured}
+
+
+def halve(run: Run) -> Halved:
+    """Return the tuned files of a ``fit`` run in half precision, and what that changes where its images are at hand.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`half_file`.
+    """
+    files, kinds = half_files(run)
+    try:
+        settings = FitSettings.from_config(run.config)
+        test = load_splits(settings, settings.seed).test
+        if test.fingerprint != run.config["data_fingerprint"][2]:
+            return Halved(files, kinds, None, f"{settings.data} has changed since the fit")
+        return Halved(files, kinds, half_change(run, test))
+    except CausalFTError as error:  # the images or a backbone are elsewhere; the run can go out all the same
+        return Halved(files, kinds, None, str(error))
 
 
 def half_tensor(value: Tensor) -> Tensor:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from causalft.data.groups import GROUPS
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.run_documents import portable, stored_precision
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.pipelines.pages import markdown as md
+from causalft.pipelines.workflows.repeat import fit_command
+from causalft.runs.folder import Run
+from causalft.scm.intervals import interval_text
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "run_card"]
 
 Document = Mapping[str, Any]
 
@@ -20,6 +25,36 @@ _LICENCES = {
     "/laion2b_s34b_b88k": "MIT (LAION)",
     "/metaclip_400m": "CC BY-NC 4.0 (MetaCLIP): not for commercial use",
 }
+
+
+def run_card(
+    run: Run, *, repo: str | None = None, licence: str | None = None, stored: str | None = None
+) -> str:
+    """Return the card of a complete ``fit`` run; of paths of this machine only the last part is kept.
+
+    Parameters
+    ----------
+    run : Run
+    repo, licence, stored : str, optional
+        As in :func:`model_card`; ``stored`` is by default that of the run's own files.
+
+    Raises
+    ------
+    CausalFTError
+        If ``metrics.json`` is not that of a fit.
+    """
+    if stored is None and (kept := stored_precision(run)):
+        stored = f"{kept}, and used in float32"
+    name = repo.rpartition("/")[2] if repo else os.path.basename(os.path.abspath(run.path))
+    repeat = fit_command(run.config, f"runs/{name}")
+    try:
+        text = model_card(run.config, run.metrics, command=repeat, repo=repo, licence=licence, stored=stored)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        what = str(error) if isinstance(error, CausalFTError) else f"{type(error).__name__}: {error}"
+        raise CausalFTError(
+            f"{run.path / 'metrics.json'} is not that of a fit ({what}); make the run again"
+        ) from error
+    return portable(text, run.config)
 
 
 def model_card(
@@ -64,9 +99,9 @@ def model_card(
         if key not in metrics:
             raise CausalFTError(f"a model card needs the metrics of a complete fit run; {key!r} is missing")
     sections = [
-        f"# {', '.join(metrics['strata'])} on {md.text(metrics['data']['name'])}",
+        f"# {', '.join(metrics['strata'])} on {_text(metrics['data']['name'])}",
         _opening(metrics),
-        "## What was found\n\n" + "\n".join(f"- {md.text(line)}" for line in metrics.get("conclusion", ())),
+        "## What was found\n\n" + "\n".join(f"- {_text(line)}" for line in metrics.get("conclusion", ())),
         "## Use\n\n" + _use(repo),
         "## Data\n\n" + _data(metrics),
         "## Strata\n\n" + _strata(metrics),
@@ -124,8 +159,8 @@ def _opening(metrics: Document) -> str:
     if len(strata) > 1 and fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
     words += (
-        f"\n\nTest accuracy {md.percent(fused['accuracy'], fused.get('ci95'))} on {metrics['data']['n_test']} images, "
-        f"{md.count(metrics.get('n_seeds', 1), 'seed')}. The backbones are not part of this model; their hashes are "
+        f"\n\nTest accuracy {_percent(fused['accuracy'], fused.get('ci95'))} on {metrics['data']['n_test']} images, "
+        f"{_count(metrics.get('n_seeds', 1), 'seed')}. The backbones are not part of this model; their hashes are "
         "below."
     )
     if metrics["zoo"] != "pretrained":
@@ -152,20 +187,20 @@ def _data(metrics: Document) -> str:
     data, counts = metrics["data"], metrics["class_counts"]
     by_size = sorted(counts, key=lambda name: -counts[name])
     rows = [
-        ["data set", md.text(data["name"])],
+        ["data set", _text(data["name"])],
         ["images", f"{data['n_train']} train, {data['n_validation']} validation, {data['n_test']} test"],
         [
             "classes",
-            f"{len(counts)}; training images from {counts[by_size[0]]} ({md.text(by_size[0])}) to "
-            f"{counts[by_size[-1]]} ({md.text(by_size[-1])})",
+            f"{len(counts)}; training images from {counts[by_size[0]]} ({_text(by_size[0])}) to "
+            f"{counts[by_size[-1]]} ({_text(by_size[-1])})",
         ],
     ]
     if data.get("imbalance_factor") is not None:
         rows.append(["imbalance factor", f"{data['imbalance_factor']:.3g}"])
     if data.get("fingerprint"):
         rows.append(["fingerprint (train)", f"`{data['fingerprint']}`"])
-    rows += [["note", md.text(note)] for note in data.get("notes", ())]
-    return md.table(["", ""], rows)
+    rows += [["note", _text(note)] for note in data.get("notes", ())]
+    return _table(["", ""], rows)
 
 
 def _strata(metrics: Document) -> str:
@@ -178,22 +213,22 @@ def _strata(metrics: Document) -> str:
         zero_shot = (stratum.get("zero_shot") or {}).get("accuracy")
         rows.append(
             [
-                md.text(name),
-                md.text(source),
+                _text(name),
+                _text(source),
                 f"`{metrics['weights'].get(name, '?')}`",
                 _licence(source, str(metrics["zoo"]), stratum.get("licence")),
-                md.percent(zero_shot),
-                md.percent(stratum["accuracy"], stratum.get("ci95")),
+                _percent(zero_shot),
+                _percent(stratum["accuracy"], stratum.get("ci95")),
                 f"{metrics['fused'].get('stratum_prior', {}).get(name, float('nan')):.3g}"
                 + (" [{:.2f}, {:.2f}]".format(*estimated[name]) if name in estimated else ""),
             ]
         )
-    return md.table(["stratum", "weights", "sha256", "licence", "zero-shot", "tuned", "P(c)"], rows)
+    return _table(["stratum", "weights", "sha256", "licence", "zero-shot", "tuned", "P(c)"], rows)
 
 
 def _licence(source: str, zoo: str, known: str | None) -> str:
     if known:
-        return md.text(known)
+        return _text(known)
     if zoo == "mini":
         return "Apache-2.0 (this project)"
     found = [words for end, words in _LICENCES.items() if source.endswith(end)]
@@ -202,49 +237,49 @@ def _licence(source: str, zoo: str, known: str | None) -> str:
 
 def _recipe(config: Document, metrics: Document, stored: str | None) -> str:
     tuning = dict(config.get("tuning") or {})
-    rows = [[md.code(key), md.code(value)] for key, value in tuning.items() if value is not None]
+    rows = [[_code(key), _code(value)] for key, value in tuning.items() if value is not None]
     rates = {name: stratum.get("lr") for name, stratum in metrics["strata"].items()}
     if len(config.get("learning_rates") or ()) > 1:
         chosen = ", ".join(f"{name} {rate:g}" for name, rate in rates.items() if rate is not None)
-        rows.append(["learning rate chosen on validation", md.text(chosen)])
-    rows.append(["`fusion`", md.code(metrics["fused"].get("fusion", "?"))])
+        rows.append(["learning rate chosen on validation", _text(chosen)])
+    rows.append(["`fusion`", _code(metrics["fused"].get("fusion", "?"))])
     if stored:
-        rows.append(["tuned tensors stored in", md.text(stored)])
-    return md.table(["setting", "value"], rows)
+        rows.append(["tuned tensors stored in", _text(stored)])
+    return _table(["setting", "value"], rows)
 
 
 def _groups(metrics: Document) -> str:
     fused = metrics["fused"]
-    header = ["model", "all", *(f"D-{group}" for group in md.GROUPS), *(f"P-{group}" for group in md.GROUPS)]
+    header = ["model", "all", *(f"D-{group}" for group in GROUPS), *(f"P-{group}" for group in GROUPS)]
     rows = []
     for name, stratum in metrics["strata"].items():
         rows.append(
             [
-                md.text(name),
-                md.percent(stratum["accuracy"], stratum.get("ci95"), ""),
-                *md.cells(stratum.get("D"), stratum.get("D_ci95")),
-                *md.cells(stratum.get("P"), stratum.get("P_ci95")),
+                _text(name),
+                _percent(stratum["accuracy"], stratum.get("ci95"), ""),
+                *_cells(stratum.get("D"), stratum.get("D_ci95")),
+                *_cells(stratum.get("P"), stratum.get("P_ci95")),
             ]
         )
     for number, (name, groups) in enumerate((fused.get("P") or {}).items()):
         first = number == 0
         rows.append(
             [
-                f"**fused**, P by {md.text(name)}",
-                md.percent(fused["accuracy"], fused.get("ci95"), "") if first else "",
-                *(md.cells(fused.get("D"), fused.get("D_ci95")) if first else [""] * 3),
-                *md.cells(groups, (fused.get("P_ci95") or {}).get(name)),
+                f"**fused**, P by {_text(name)}",
+                _percent(fused["accuracy"], fused.get("ci95"), "") if first else "",
+                *(_cells(fused.get("D"), fused.get("D_ci95")) if first else [""] * 3),
+                *_cells(groups, (fused.get("P_ci95") or {}).get(name)),
             ]
         )
     for name, control in (metrics.get("controls") or {}).items():
-        of = f" ({md.text(control['name'])})" if control.get("name") else ""
-        data_groups = md.cells(control.get("D"), control.get("D_ci95"))
-        overall = md.percent(control["accuracy"], control.get("ci95"), "")
-        rows.append([f"control {md.text(name)}{of}", overall, *data_groups, "", "", ""])
+        of = f" ({_text(control['name'])})" if control.get("name") else ""
+        data_groups = _cells(control.get("D"), control.get("D_ci95"))
+        overall = _percent(control["accuracy"], control.get("ci95"), "")
+        rows.append([f"control {_text(name)}{of}", overall, *data_groups, "", "", ""])
     return (
         "Percent, with 95 % intervals. D groups are by training images of the class (more than 100, 20 to 100, fewer "
         "than 20), P groups by the estimated pre-training prior of a stratum (its own, unless said): the highest 30 % "
-        "of classes, the next 30 %, the last 40 %.\n\n" + md.table(header, rows)
+        "of classes, the next 30 %, the last 40 %.\n\n" + _table(header, rows)
     )
 
 
@@ -255,33 +290,33 @@ def _imbalance(metrics: Document) -> str:
         "accuracy per factor of 100 in the prior (points)": metrics.get("prior_slope"),
     }
     rows = [
-        [what, md.points(found.get("before")), md.points(found.get("after")), md.share(found.get("fall"))]
+        [what, _points(found.get("before")), _points(found.get("after")), _share(found.get("fall"))]
         for what, found in measures.items()
         if found
     ]
     if not rows:
         return "Not measured: it needs two strata or more."
     if reasons := metrics.get("no_conclusion"):
-        listed = "\n".join(f"- {md.text(reason)}" for reason in reasons)
-        return f"These numbers allow no conclusion:\n\n{listed}\n\n" + md.table(
+        listed = "\n".join(f"- {_text(reason)}" for reason in reasons)
+        return f"These numbers allow no conclusion:\n\n{listed}\n\n" + _table(
             ["measure", "single models", "after fusion"], [row[:3] for row in rows]
         )
-    return md.table(["measure", "single models", "after fusion", "fall"], rows)
+    return _table(["measure", "single models", "after fusion", "fall"], rows)
 
 
 def _calibration(metrics: Document) -> str:
     fused = metrics["fused"]
     temperatures = (metrics.get("mixing") or {}).get("stratum_temperatures")
     rows = [
-        ["temperature, fitted on validation", md.number(fused.get("temperature"))],
+        ["temperature, fitted on validation", _number(fused.get("temperature"))],
         *(
-            [f"temperature of {md.text(name)} before the fusion", md.number(value)]
+            [f"temperature of {_text(name)} before the fusion", _number(value)]
             for name, value in zip(metrics["strata"], temperatures or (), strict=False)
         ),
-        ["negative log-likelihood (nats, test)", md.number(fused.get("nll"))],
-        ["expected calibration error (test)", md.percent(fused.get("ece"))],
+        ["negative log-likelihood (nats, test)", _number(fused.get("nll"))],
+        ["expected calibration error (test)", _percent(fused.get("ece"))],
     ]
-    return md.table(["", ""], rows)
+    return _table(["", ""], rows)
 
 
 def _cost(metrics: Document) -> str:
@@ -290,10 +325,10 @@ def _cost(metrics: Document) -> str:
         tuned = stratum.get("n_tuned")
         rows.append(
             [
-                md.text(name),
+                _text(name),
                 "?" if tuned is None else f"{tuned:,}",
-                md.number(stratum.get("seconds"), ".0f"),
-                md.number(stratum.get("macs"), ".3g"),
+                _number(stratum.get("seconds"), ".0f"),
+                _number(stratum.get("macs"), ".3g"),
             ]
         )
     header = ["stratum", "tuned parameters", "seconds", "MACs an image"]
@@ -308,7 +343,7 @@ def _cost(metrics: Document) -> str:
         if _with_gla(metrics)
         else "A prediction runs every stratum once: its cost is their sum."
     )
-    return words + md.table(header, rows) + f"\n\n{passes}"
+    return words + _table(header, rows) + f"\n\n{passes}"
 
 
 def _limits(config: Document, metrics: Document) -> str:
@@ -316,7 +351,7 @@ def _limits(config: Document, metrics: Document) -> str:
         "It knows its classes and nothing else: any picture gets one of them. The numbers are of test images from the "
         "same source as the training images.",
         "The pre-training priors are estimates q (GLA) from zero-shot logits on the validation images.",
-        *map(md.text, prior_caveats(pretraining_losses(metrics, config.get("zoo")))),
+        *map(_text, prior_caveats(pretraining_losses(metrics, config.get("zoo")))),
         "Backdoor adjustment takes the strata to be the values of the confounder. That is an assumption of the graph, "
         "which these numbers do not test.",
     ]
@@ -347,3 +382,57 @@ def _with_gla(metrics: Document) -> bool:
 def _repeatable(metrics: Document) -> bool:
     """Whether the data come with the package."""
     return bool(metrics["data"]["name"] == "creatures-lt")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the cells are Markdown already."""
+    lines = [list(header), ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _text(value: Any) -> str:
+    """Any text inside Markdown: no cell, row, tag or link of its own."""
+    written = " ".join(str(value).split())
+    for sign in ("\\", "|", "<", "[", "`", "*"):
+        written = written.replace(sign, f"\\{sign}")
+    return written
+
+
+def _code(value: Any) -> str:
+    """Any text as code, one line."""
+    written = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return f"`{written}`"
+
+
+def _percent(value: float | None, ci95: Sequence[float | None] | None = None, unit: str = " %") -> str:
+    """A fraction in percent with its interval; the unit is left out where the table says it."""
+    return interval_text(value, ci95, unit=unit, missing="–")
+
+
+def _cells(groups: Document | None, ci95: Document | None) -> list[str]:
+    """The accuracies of the groups with their intervals, without unit."""
+    return [_percent((groups or {}).get(group), (ci95 or {}).get(group), "") for group in GROUPS]
+
+
+def _points(measure: Document | None) -> str:
+    """A difference of fractions in percentage points with its interval."""
+    if not measure:
+        return "–"
+    return interval_text(measure.get("estimate"), measure.get("ci95"), measure.get("reason", ""), missing="–")
+
+
+def _share(measure: Document | None) -> str:
+    """A relative change in percent; a dash where it has no interval, which is where nothing is left to divide by."""
+    if not measure or measure.get("estimate") is None or not measure.get("ci95"):
+        return "–"
+    return f"{100 * measure['estimate']:.0f} %"
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None else f"{value:{form}}"
+
+
+def _count(n: int, what: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{n} {what}" + ("" if n == 1 else "s")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from causalft.data.groups import GROUPS
-from causalft.pipelines.workflows.probe import best_head, best_neighbours
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure
@@ -19,11 +18,40 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["COLUMNS", "draw_probe", "probe_cells", "probe_rows", "probe_sentences", "write_probe_report"]
+__all__ = [
+    "COLUMNS",
+    "best_head",
+    "best_neighbours",
+    "draw_probe",
+    "probe_cells",
+    "probe_rows",
+    "probe_sentences",
+    "write_probe_report",
+]
 
 Metrics = Mapping[str, Any]
 
 COLUMNS = ("features of", "classifier", "lr", "all", "95 %", *(f"D-{group}" for group in GROUPS))
+
+
+def best_neighbours(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The stratum whose neighbours are best on validation, and their scores."""
+    strata = document["strata"]
+    name = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
+    return name, strata[name]["knn"]
+
+
+def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """The stratum whose head is best on validation, and the scores of that head; None where none was trained."""
+    rows = {
+        name: max(found["heads"], key=lambda row: row["validation_accuracy"])
+        for name, found in document["strata"].items()
+        if found["chosen_head"]
+    }
+    if not rows:
+        return None
+    name = max(rows, key=lambda name: rows[name]["validation_accuracy"])
+    return name, rows[name]
 
 
 def probe_rows(metrics: Metrics) -> list[tuple[str, str, str, Metrics]]:

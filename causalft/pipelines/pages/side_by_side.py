@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalft.pipelines.pages.confounder import interval
-from causalft.pipelines.workflows.verify_confounder import verify_confounder
-from causalft.report.drawing import Drawing, draw
+from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, figure_style, new_figure
-from causalft.runs.folder import Run, made_record, write_text
-from causalft.runs.locks import locked
+from causalft.runs.folder import Run, write_text
 from synthetic.designs import BUILT_IN, DESIGNS
 
 if TYPE_CHECKING:
@@ -25,10 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "draw_side_by_side",
-    "run_designs",
-    "run_side_by_side",
     "table_rows",
     "what_follows_from",
+    "write_side_by_side",
 ]
 
 Metrics = Mapping[str, Any]
@@ -46,62 +40,6 @@ COLUMNS = (
 
 def _expected(name: str, verdict: str) -> bool:
     return name in BUILT_IN and verdict == BUILT_IN[name].expected
-
-
-def run_designs(
-    folder: Path, designs: Iterable[str], *, command: str = "causalft verify-confounder", **settings: Any
-) -> dict[str, Metrics]:
-    """Run each design into a folder of its own, or read it back where it is complete; design -> ``metrics.json``.
-
-    Parameters
-    ----------
-    folder : holds ``folder/DESIGN`` for each.
-    command : with which a page says how to repeat its run; ``--design`` is put in.
-    settings : of `verify_confounder`, except ``design`` and ``out``.
-    """
-    found: dict[str, Metrics] = {}
-    for name in designs:
-        place = folder / name
-        if not (place / "metrics.json").exists():
-            words = command.replace(" --design all", "")
-            repeat = words.replace("verify-confounder", f"verify-confounder --design {name}", 1)
-            verify_confounder(name, out=place, command=repeat, **settings)
-        found[name] = Run.open(place, "verify-confounder").metrics
-    return found
-
-
-@locked("out")
-def run_side_by_side(out: str | os.PathLike[str], *, command: str, **settings: Any) -> dict[str, Metrics]:
-    """Run every design with the same settings, and make one page over all; design -> ``metrics.json``.
-
-    Parameters
-    ----------
-    out : folder; an interrupted run in it is resumed.
-    command : what the page gives as the way to repeat the run.
-    settings : of `verify_confounder`, except ``design`` and ``out``.
-    """
-    started = time.perf_counter()
-    generator = settings.get("generator", "renderer")
-    source = {} if isinstance(generator, str) else generator.provenance()
-    name = generator if isinstance(generator, str) else generator.name
-    run = Run.create(
-        out,
-        kind="verify-confounder-all",
-        config={"designs": list(DESIGNS), **settings, "generator": name, "provenance": source},
-    )
-    found = run_designs(run.path, DESIGNS, command=command, **settings)
-    with figure_style():
-        figure = draw(draw_side_by_side(found), run.file("figures/side_by_side.png"))
-    metrics = {
-        "designs": found,
-        "verdicts": {name: of_design["verdict"] for name, of_design in found.items()},
-        "what_follows": what_follows_from(found),
-        "seconds": time.perf_counter() - started,
-        "made": made_record(),
-    }
-    write_text(run.file("report.html"), _page(found, figure, command, made_line(metrics)))
-    run.finish(metrics)
-    return found
 
 
 def table_rows(found: Mapping[str, Metrics]) -> list[list[str]]:
@@ -172,18 +110,22 @@ def draw_side_by_side(found: Mapping[str, Metrics]) -> Plot:
     return figure
 
 
-def _page(found: Mapping[str, Metrics], figure: Drawing, command: str, made: str) -> str:
+def write_side_by_side(run: Run, metrics: Metrics, command: str) -> None:
+    """Write ``report.html`` and its figure."""
+    found = metrics["designs"]
+    with figure_style():
+        figure = draw(draw_side_by_side(found), run.file("figures/side_by_side.png"))
     first = next(iter(found.values()))
-    as_expected = sum(_expected(name, metrics["verdict"]) for name, metrics in found.items())
-    return render_report(
+    as_expected = sum(_expected(name, of["verdict"]) for name, of in found.items())
+    page = render_report(
         title="Is C a confounder? The designs side by side",
         verdict=f"{as_expected} of {len(found)} designs came out as their laws say.",
         details=[what_follows_from(found)],
-        made=made,
+        made=made_line(metrics),
         facts={
             "pictures": first["generator"],
             "classes": ", ".join(first["classes"]),
-            "seeds": ", ".join(f"{len(metrics['seeds'])} ({name})" for name, metrics in found.items()),
+            "seeds": ", ".join(f"{len(of['seeds'])} ({name})" for name, of in found.items()),
         },
         sections=[
             Section(
@@ -208,3 +150,4 @@ def _page(found: Mapping[str, Metrics], figure: Drawing, command: str, made: str
         ],
         command=command,
     )
+    write_text(run.file("report.html"), page)

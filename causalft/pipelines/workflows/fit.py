@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from causalft.analysis.diagnosis import Diagnosis
@@ -20,13 +18,14 @@ from causalft.methods.estimators.settings import FitSettings, control_members, d
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.leakage import write_seen
+from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run, write_predictions
-from causalft.runs.folder import Run, made_record, no_empty_run
-from causalft.runs.locks import writing
+from causalft.runs.folder import Run
+from causalft.runs.lifecycle import NewRun, new_run
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["FittedRun", "run_fit"]
@@ -84,44 +83,53 @@ def run_fit(
     CausalFTError
         For anything wrong with the settings, the data, the weights or the folder.
     """
-    with writing(out if is_main_process() else None), no_empty_run(out):
-        return _run_fit(settings, out, progress, say)
+    with new_run(out, "fit", writes=is_main_process()) as new:  # under a launcher the others train along
+        settings.check()
+        settings = settings.absolute()
+        zoo = settings.open_zoo()
+        control, control_kind = control_members(settings, zoo)
+        _classifier(settings, zoo, progress).check()
+        splits = load_splits(settings, settings.seed)
+        parts = (splits.train, splits.validation, splits.test)
+        config = {
+            **asdict(settings),
+            "zoo": settings.zoo_name,
+            "data_fingerprint": [part.fingerprint for part in parts],
+        }
+        new.create(config, defaults=FitSettings.defaults())
+        _describe(settings, zoo, splits, say)
+        if control:
+            say(f"control  {describe_control(control, control_kind)}")
+        members, controls = _tune(settings, zoo, splits, control, new, progress, say)
+        outcome = diagnose_run(settings, splits, members, controls, control_kind)
+        diagnosis, fused = outcome.diagnosis, outcome.fused
+        worst = class_reports(splits, members, fused, diagnosis.best_single)
+
+        def page(run: Run, metrics: dict[str, Any]) -> None:
+            if settings.data != CREATURES:
+                write_seen(run, splits)
+            write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
+            write_fit_report(run, metrics, worst, splits)
+
+        worst_classes = [report.to_json() for report in worst]
+        metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
+        return FittedRun(new.run, new.finish(metrics, page), diagnosis, tuple(worst))
 
 
-def _run_fit(
+def _tune(
     settings: FitSettings,
-    out: str | os.PathLike[str],
+    zoo: Zoo,
+    splits: Splits,
+    control: Sequence[MemberName],
+    new: NewRun,
     progress: bool | None,
     say: Callable[[str], None],
-) -> FittedRun:
-    started = time.perf_counter()
-    main = is_main_process()  # under a launcher the others train along, and write nothing
-    if main:
-        Run.check(out, kind="fit")  # an occupied folder is said before any data is read
-    settings.check()
-    settings = settings.absolute()
-    zoo = settings.open_zoo()
-    control, control_kind = control_members(settings, zoo)
-    _classifier(settings, zoo, progress).check()
-    splits = load_splits(settings, settings.seed)
-    config = {
-        **asdict(settings),
-        "zoo": settings.zoo_name,
-        "data_fingerprint": [part.fingerprint for part in (splits.train, splits.validation, splits.test)],
-    }
-    run = (
-        Run.create(out, kind="fit", config=config, defaults=FitSettings.defaults())
-        if main
-        else Run(Path(out), "fit", config)
-    )
+) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]]]:
+    """Predictions of every stratum and of every member of the control, one for each seed."""
+    main = is_main_process()
     cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
-    _describe(settings, zoo, splits, say)
-    if control:
-        say(f"control  {describe_control(control, control_kind)}")
-
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
-    earlier = 0.0  # seconds of what an interrupted call has finished
     for number in range(settings.n_seeds):
         seed = settings.seed + number
         if number:
@@ -129,10 +137,10 @@ def _run_fit(
             say(f"seed {seed}: {len(splits_now.train)} training images")
         else:
             splits_now = splits
-        folder = run.path if number == 0 else run.path / "seeds" / str(seed)
+        folder = new.run.path if number == 0 else new.run.path / "seeds" / str(seed)
         tuning = replace(settings.tuning, seed=seed)
         model = _classifier(settings, zoo, progress, tuning)
-        log_dir = run.path / "tensorboard" / str(seed) if settings.tensorboard else None
+        log_dir = new.run.path / "tensorboard" / str(seed) if settings.tensorboard else None
         model.fit(
             splits_now.train,
             validation=splits_now.validation,
@@ -143,7 +151,7 @@ def _run_fit(
         )
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
-            earlier += prediction.seconds if prediction.read_back else 0.0
+            new.seconds_before += prediction.seconds if prediction.read_back else 0.0
             if number == 0 and prediction.anchors != "captions":
                 say(f"note     {name} has no text tower: {prediction.anchors} stand in for captions")
             if not prediction.prior.converged:
@@ -168,22 +176,9 @@ def _run_fit(
                 progress=progress,
             )
             controls[name].append(prediction)
-            earlier += prediction.seconds if prediction.read_back else 0.0
+            new.seconds_before += prediction.seconds if prediction.read_back else 0.0
 
-    outcome = diagnose_run(settings, splits, members, controls, control_kind)
-    diagnosis, fused, metrics = outcome.diagnosis, outcome.fused, outcome.to_metrics()
-    metrics["seconds"] = time.perf_counter() - started + earlier
-    metrics["made"] = made_record()
-    worst = class_reports(splits, members, fused, diagnosis.best_single)
-    metrics["worst_classes"] = [report.to_json() for report in worst]
-    if not main:
-        return FittedRun(run, metrics, diagnosis, tuple(worst))
-    if settings.data != CREATURES:
-        write_seen(run, splits)
-    write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
-    write_fit_report(run, metrics, worst, splits)
-    run.finish(metrics)
-    return FittedRun(run, metrics, diagnosis, tuple(worst))
+    return members, controls
 
 
 def _classifier(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,24 @@ from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
+from causalft.pipelines.pages.probe import best_head, best_neighbours, write_probe_report
 from causalft.pipelines.workflows.fit_data import data_document, load_splits
 from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
-from causalft.pipelines.workflows.settings import ProbeSettings
-from causalft.runs.folder import made_record
+from causalft.pipelines.workflows.settings import ProbeSettings, config_of
+from causalft.runs.lifecycle import new_run
 
-__all__ = ["best_head", "best_neighbours", "ProbeSettings", "probe"]
+__all__ = ["ProbeSettings", "probe"]
 
 Features = NDArray[np.float32]
 
 
 def probe(
-    settings: ProbeSettings, *, progress: bool | None = None, say: Callable[[str], None] = lambda line: None
+    settings: ProbeSettings,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    command: str = "causalft probe",
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Probe the frozen features of every stratum and return the metrics document.
 
@@ -40,6 +46,10 @@ def probe(
     Parameters
     ----------
     settings : ProbeSettings
+    out : path, optional
+        Folder for ``metrics.json`` and the page.
+    command : str
+        What the page gives as the way to repeat the run.
     progress : bool, optional
     say : callable
         Receives a line for every step.
@@ -47,11 +57,17 @@ def probe(
     Raises
     ------
     CausalFTError
-        For anything wrong with the settings, the data or the weights.
+        For anything wrong with the settings, the data, the weights or the folder.
     """
-    started = time.perf_counter()
-    settings.check()
-    settings = settings.absolute()
+    with new_run(out, "probe") as new:
+        settings.check()
+        settings = settings.absolute()
+        new.create(config_of(settings))
+        found = _probe(settings, progress, say)
+        return new.finish(found, lambda run, metrics: write_probe_report(run, metrics, command))
+
+
+def _probe(settings: ProbeSettings, progress: bool | None, say: Callable[[str], None]) -> dict[str, Any]:
     fit = settings.fit
     zoo = fit.open_zoo()
     for name in fit.strata:
@@ -92,29 +108,7 @@ def probe(
         if chosen is not None
         for reason in chosen[1]["no_conclusion"]
     ]
-    document["seconds"] = time.perf_counter() - started
-    document["made"] = made_record()
     return document
-
-
-def best_neighbours(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The stratum whose neighbours are best on validation, and their scores."""
-    strata = document["strata"]
-    name = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
-    return name, strata[name]["knn"]
-
-
-def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The stratum whose head is best on validation, and the scores of that head; None where none was trained."""
-    rows = {
-        name: max(found["heads"], key=lambda row: row["validation_accuracy"])
-        for name, found in document["strata"].items()
-        if found["chosen_head"]
-    }
-    if not rows:
-        return None
-    name = max(rows, key=lambda name: rows[name]["validation_accuracy"])
-    return name, rows[name]
 
 
 def _probe_stratum(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,16 @@ from causalft.errors import CausalFTError, nearest
 from causalft.models.resnet import BACKBONES
 from causalft.models.tuning.train import Recipe
 from causalft.pipelines.pages.confounder import write_report
+from causalft.pipelines.pages.side_by_side import what_follows_from, write_side_by_side
 from causalft.pipelines.workflows.trial import cache_folder, has_overlap, run_trial
 from causalft.runs import limits
-from causalft.runs.folder import Run, atomic_path, made_record
-from causalft.runs.locks import locked
+from causalft.runs.folder import Run, atomic_path
+from causalft.runs.lifecycle import new_run
 from causalft.runs.progress import named
-from synthetic.designs import Design, make_design
+from synthetic.designs import DESIGNS, Design, make_design
 from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
 
-__all__ = ["Plan", "Verification", "plan_for", "verify_confounder"]
+__all__ = ["Plan", "Verification", "plan_for", "run_designs", "verify_all_designs", "verify_confounder"]
 
 GAP_CLOSED = {"adjusted->A": 1.0, "B->A": -1.0}
 CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
@@ -73,7 +74,6 @@ def plan_for(design: Design, quick: bool) -> Plan:
     return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
 
 
-@locked("out")
 def verify_confounder(
     design: str | os.PathLike[str] | Design = "confounded",
     *,
@@ -132,7 +132,6 @@ def verify_confounder(
     The A/B sets of "Rethinking the Bias of Foundation Model under Long-tailed Distribution" (arXiv
     2501.15955, Fig. 12).
     """
-    started = time.perf_counter()
     if isinstance(generator, str) and generator not in GENERATORS:
         raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
     if isinstance(design, Design) and not classes is ratio is strength is None:
@@ -167,61 +166,107 @@ def verify_confounder(
     numbers = tuple(range(first_seed, first_seed + plan.seeds))
     maker = generator if isinstance(generator, str) else generator.name
     provenance = {} if isinstance(generator, str) else dict(generator.provenance())
-    run = None
-    if out is not None:
-        run = Run.create(
-            out,
-            kind="verify-confounder",
-            config={
-                "design": laws.name,
-                "classes": laws.classes,
-                "strength": laws.strength,
-                "tables": {which: tables_of(laws, which) for which in ("A", "B")},
-                "n_per_class": plan.n_per_class,
-                "generator": maker,
-                "provenance": provenance,
-                "seeds": numbers,
-                "backbone": plan.backbone,
-                "size": plan.size,
-                "recipe": vars(recipe),
-                "adjust": adjust,
-                "curve": curve,
-                "quick": quick,
-            },
+    config = {
+        "design": laws.name,
+        "classes": laws.classes,
+        "strength": laws.strength,
+        "tables": {which: tables_of(laws, which) for which in ("A", "B")},
+        "n_per_class": plan.n_per_class,
+        "generator": maker,
+        "provenance": provenance,
+        "seeds": numbers,
+        "backbone": plan.backbone,
+        "size": plan.size,
+        "recipe": vars(recipe),
+        "adjust": adjust,
+        "curve": curve,
+        "quick": quick,
+    }
+    with new_run(out, "verify-confounder") as new:
+        new.create(config)
+        trial = run_trial(
+            laws,
+            plan.backbone,
+            recipe,
+            numbers,
+            plan.n_per_class,
+            generator=generator,
+            size=plan.size,
+            adjust=adjust,
+            run=new.kept,
+            progress=progress,
+        )
+        new.seconds_before = trial.seconds_before
+        result = _conclude(
+            laws,
+            exact,
+            trial,
+            plan,
+            numbers,
+            int(table[table > 0].min()),
+            generator=maker,
+            provenance=provenance,
+            curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
+            notes=["no curve: without overlap no number of rows gives an adjusted estimate"]
+            if curve and not has_overlap(laws)
+            else [],
+            quick=quick,
+            out=None if out is None else Path(out),
         )
 
-    trial = run_trial(
-        laws,
-        plan.backbone,
-        recipe,
-        numbers,
-        plan.n_per_class,
-        generator=generator,
-        size=plan.size,
-        adjust=adjust,
-        run=run,
-        progress=progress,
-    )
-    result = _conclude(
-        laws,
-        exact,
-        trial,
-        plan,
-        numbers,
-        int(table[table > 0].min()),
-        generator=maker,
-        provenance=provenance,
-        curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
-        notes=["no curve: without overlap no number of rows gives an adjusted estimate"]
-        if curve and not has_overlap(laws)
-        else [],
-        quick=quick,
-        out=run.path if run else None,
-    )
-    result = replace(result, seconds=time.perf_counter() - started + trial.seconds_before)
-    if run is not None:
-        _write(run, result, generator, trial.table, command)
-    return result
+        def page(run: Run, metrics: dict[str, Any]) -> None:
+            _write(run, result, metrics, generator, trial.table, command)
+
+        metrics = new.finish(result.metrics(), page)
+    return replace(result, seconds=metrics["seconds"])
+
+
+def run_designs(
+    folder: Path, designs: Iterable[str], *, command: str = "causalft verify-confounder", **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Run each design into a folder of its own, or read it back where it is complete; design -> ``metrics.json``.
+
+    Parameters
+    ----------
+    folder : holds ``folder/DESIGN`` for each.
+    command : with which a page says how to repeat its run; ``--design`` is put in.
+    settings : of `verify_confounder`, except ``design`` and ``out``.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for name in designs:
+        place = folder / name
+        if not (place / "metrics.json").exists():
+            words = command.replace(" --design all", "")
+            repeat = words.replace("verify-confounder", f"verify-confounder --design {name}", 1)
+            verify_confounder(name, out=place, command=repeat, **settings)
+        found[name] = Run.open(place, "verify-confounder").metrics
+    return found
+
+
+def verify_all_designs(
+    out: str | os.PathLike[str], *, command: str, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """Run every design with the same settings, and make one page over all; design -> ``metrics.json``.
+
+    Parameters
+    ----------
+    out : folder; an interrupted run in it is resumed.
+    command : what the page gives as the way to repeat the run.
+    settings : of `verify_confounder`, except ``design`` and ``out``.
+    """
+    generator = settings.get("generator", "renderer")
+    source = {} if isinstance(generator, str) else generator.provenance()
+    name = generator if isinstance(generator, str) else generator.name
+    with new_run(out, "verify-confounder-all") as new:
+        new.create({"designs": list(DESIGNS), **settings, "generator": name, "provenance": source})
+        found = run_designs(new.run.path, DESIGNS, command=command, **settings)
+        metrics = {
+            "designs": found,
+            "verdicts": {name: of_design["verdict"] for name, of_design in found.items()},
+            "what_follows": what_follows_from(found),
+        }
+        new.finish(metrics, lambda run, metrics: write_side_by_side(run, metrics, command))
+    return found
 
 
 def _conclude(
@@ -303,11 +348,12 @@ def _by_part(
 def _write(
     run: Run,
     result: Verification,
+    metrics: dict[str, Any],
     generator: str | PictureSource,
     table: dict[str, list[Any]],
     command: str,
 ) -> None:
-    """Predictions, figures and report first, metrics.json last: a folder with metrics.json is whole."""
+    """Write predictions, figures and the page."""
     import pyarrow
     import pyarrow.parquet
 
@@ -328,7 +374,5 @@ def _write(
         )
         for which in ("A_train", "B_train")
     }
-    metrics = {**result.metrics(), "made": made_record()}
     figures = write_figures(run.file("figures/cells.png").parent, result, metrics, samples)
     write_report(run.file("report.html"), metrics, figures, command)
-    run.finish(metrics)

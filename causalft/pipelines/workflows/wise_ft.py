@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,9 +28,11 @@ from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.crops import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.interpolation import evaluate_interpolations
+from causalft.pipelines.pages.wise_ft import write_wise_ft_report
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
-from causalft.runs.folder import Run, made_record
+from causalft.runs.folder import Run
+from causalft.runs.lifecycle import new_run
 
 __all__ = ["ALPHAS", "check_alphas", "wise_ft_curve"]
 
@@ -70,7 +72,9 @@ def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
 def wise_ft_curve(
     run: Run,
     alphas: Sequence[float] = ALPHAS,
+    out: str | os.PathLike[str] | None = None,
     *,
+    command: str = "causalft wise-ft",
     device: str = "auto",
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
@@ -88,6 +92,10 @@ def wise_ft_curve(
         A complete ``fit`` run; that of its first seed is what it keeps.
     alphas : sequence of float
         In [0, 1]; both ends are added.
+    out : path, optional
+        Folder for ``metrics.json``, the figure and the page.
+    command : str
+        What the page gives as the way to repeat the run.
     device : str
     progress : bool, optional
     say : callable
@@ -103,8 +111,16 @@ def wise_ft_curve(
     ----------
     Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
     """
-    started = time.perf_counter()
     grid = check_alphas(alphas)
+    with new_run(out, "wise-ft") as new:
+        new.create({"run": os.path.abspath(run.path), "alphas": grid})
+        found = _curves(run, grid, device, progress, say)
+        return new.finish(found, lambda kept, metrics: write_wise_ft_report(kept, metrics, command))
+
+
+def _curves(
+    run: Run, grid: tuple[float, ...], device: str, progress: bool | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     settings = FitSettings.from_config(run.config)
     tuning = replace(settings.tuning, seed=settings.seed)
     _check_run(run, tuning)
@@ -163,8 +179,6 @@ def wise_ft_curve(
     right = test.argmax(1) == splits.test.labels
     scores = score_correct(right[None], splits, settings.seed)
     document["fused_at_own_alphas"] = {"alphas": own, **scores.to_metrics()}
-    document["seconds"] = time.perf_counter() - started
-    document["made"] = made_record()
     return document
 
 

@@ -1,19 +1,26 @@
-"""Check a mini against its card: the weights, and whether its logits carry the prior it was pre-trained with."""
+"""The work of ``causalft zoo check``: weights against their cards, and whether the logits carry the known prior."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from causalft.data.creatures import creatures_longtail
 from causalft.data.groups import class_accuracy, group_accuracy, prior_groups
 from causalft.errors import CausalFTError
 from causalft.methods.priors import debias, estimate_prior, kl_divergence, rank_correlation
 from causalft.models.strata.stratum import Stratum
+from causalft.models.strata.zoo import MiniZoo
+from causalft.pipelines.workflows.check_images import PromptCheck, check_prompts
 from causalft.runs.progress import named
+from synthetic.creatures import CLASS_NAMES
+from synthetic.generate import open_source
 
-__all__ = ["MemberCheck", "check_member"]
+__all__ = ["MemberCheck", "check_diffusion", "check_member", "check_zoo"]
 
 
 @dataclass(frozen=True)
@@ -101,3 +108,59 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
         true_prior_zero_shot_accuracy=float((debias(logits, truth).argmax(1) == labels).mean()),
         n=len(labels),
     )
+
+
+def check_zoo(zoo: MiniZoo) -> list[dict[str, Any]]:
+    """Load every member and measure those of the part world; one document for each.
+
+    Raises
+    ------
+    CausalFTError
+        If the hash of a file is not that of its card, or the features of a member are not finite.
+    """
+    cards = {name: zoo.card(name) for name in zoo.expected()}
+    part_world = {name for name, card in cards.items() if tuple(card.class_names) == CLASS_NAMES}
+    test = None
+    if part_world:
+        test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=40).test
+    rows: list[dict[str, Any]] = []
+    for name, card in cards.items():
+        stratum = zoo.load(name)  # refuses a file whose hash is not the card's
+        if name in part_world and test is not None and test.pixels is not None:
+            measured = check_member(stratum, test.pixels, test.labels)
+            rows.append({**asdict(measured), "loss": card.loss, "gap": measured.gap})
+            continue
+        text = stratum.text_features(card.class_names)
+        picture = stratum.image_features(
+            torch.zeros(1, stratum.image_size, stratum.image_size, 3, dtype=torch.uint8)
+        )
+        if not (torch.isfinite(text).all() and torch.isfinite(picture).all()):
+            raise CausalFTError(f"{name}: its features are not finite; make it again")
+        rows.append({"name": name, "sha256": stratum.sha256, "loss": card.loss})
+    return rows
+
+
+def check_diffusion(folder: str, *, n_per_cell: int) -> tuple[dict[str, Any], PromptCheck]:
+    """Check the hashes of a mini Stable Diffusion, draw pictures of every cell and judge them.
+
+    Parameters
+    ----------
+    folder : str
+        Of the pipeline, or ``mini`` for the embedded one.
+    n_per_cell : int
+        Pictures of each part of each class.
+
+    Returns
+    -------
+    dict
+        Hash and provenance.
+    PromptCheck
+    """
+    from causalft.models.pretraining import diffusion_zoo
+
+    path = diffusion_zoo.MINI_DIFFUSION if folder == "mini" else Path(folder)
+    card = diffusion_zoo.check_files(path)
+    source = open_source(
+        "stable-diffusion", model=folder if folder == "mini" else str(path), negative_prompt=""
+    )
+    return {"sha256": card["sha256"], **source.provenance()}, check_prompts(source, n_per_cell=n_per_cell)

@@ -1,4 +1,4 @@
-"""Logits and labels from files for ``causalft prior``: npz, npy, safetensors, Parquet, CSV, text; no pickle is read."""
+"""The work of ``causalft prior``: logits and labels of a run or of files, and what is said of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from scipy.stats import chisquare
 
 from causalft.data.class_names import read_class_names
+from causalft.data.groups import GROUPS, prior_groups
 from causalft.data.labels import clean_text, encode, is_whole_number, whole_number
 from causalft.errors import CausalFTError, nearest, short
+from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name, open_fit
+from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.priors import (
+    PriorIntervals,
+    bootstrap_prior,
+    few_images_caveat,
+    kl_divergence,
+    prior_caveat,
+    rank_correlation,
+)
+from causalft.models.strata.zoo import pretraining_losses
+from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.files import read_text, require_regular
+from causalft.runs.folder import Run, atomic_path
+from causalft.runs.locks import writing
 from causalft.runs.tables import TABLE_SUFFIXES, read_frame
 
-__all__ = ["LabelledLogits", "read_labelled_logits"]
+__all__ = [
+    "LabelledLogits",
+    "describe_prior",
+    "law_of_labels",
+    "read_labelled_logits",
+    "read_run_logits",
+    "write_priors",
+]
 
 _TABLES = TABLE_SUFFIXES
 _KINDS = (".npz", ".npy", ".safetensors", *_TABLES)
@@ -141,8 +165,6 @@ def _labels(path: Path, name: str, names: list[str]) -> np.ndarray:
 
 def _array(path: Path, name: str) -> np.ndarray:
     """An array of a file without executing anything in it."""
-    from safetensors import SafetensorError, safe_open
-
     kind = _existing(path)
     try:
         if kind == ".npy":
@@ -202,3 +224,154 @@ def _class_names(path: Path) -> list[str]:
 
 def _repeated(names: list[str]) -> str:
     return next(name for name in names if names.count(name) > 1)
+
+
+def read_run_logits(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, str]]:
+    """Zero-shot logits of the strata of a fit on its validation images, and how each was pre-trained."""
+    run = open_fit(folder)
+    metrics = run.metrics
+    strata, names = list(run.config["strata"]), list(metrics["classes"])
+    if only is not None and only not in strata:
+        raise CausalFTError(f"{folder} has no stratum {only!r}; {nearest(only, strata)}")
+    losses = pretraining_losses(metrics, run.config.get("zoo"))
+    labels: np.ndarray | None = None
+    found = {}
+    for name in strata if only is None else [only]:
+        path = folder / "strata" / folder_name(name) / PREDICTIONS
+        try:
+            with safe_open(path, framework="np") as tensors:
+                logits = tensors.get_tensor("zero_shot_validation")
+                kept = set(tensors.keys())
+                if "validation_labels" in kept:
+                    labels = tensors.get_tensor("validation_labels")
+                truth = tensors.get_tensor("true_prior") if "true_prior" in kept else None
+        except FileNotFoundError:
+            raise CausalFTError(
+                f"{folder} holds no logits of the validation images (no {path.relative_to(folder)}), as after push and "
+                "pull; estimate where it was fitted, or give --logits"
+            ) from None
+        except (SafetensorError, OSError) as error:
+            raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
+        if labels is None:
+            labels = _validation_labels(run)
+        found[name] = (LabelledLogits(logits, labels, names, truth), losses[name])
+    return found
+
+
+def law_of_labels(data: LabelledLogits) -> str:
+    """Whether validation images have the same number of every class, or each its share."""
+    counts = np.bincount(data.labels, minlength=data.logits.shape[1])
+    return "balanced" if counts.min() == counts.max() else "shares"
+
+
+def _validation_labels(run: Run) -> np.ndarray:
+    """Cut the splits of the run again: the same settings and images give the same labels."""
+    settings = FitSettings.from_config(run.config)
+    validation = load_splits(settings, settings.seed).validation
+    if validation.fingerprint != run.config["data_fingerprint"][1]:
+        raise CausalFTError(
+            f"{settings.data} has changed since {run.path} was fitted, so its validation labels are not known any "
+            "more; restore it, or give --logits"
+        )
+    return validation.labels
+
+
+def describe_prior(
+    name: str, data: LabelledLogits, target: str, l2: float | str, n_boot: int, seed: int, loss: str
+) -> dict[str, Any]:
+    """Everything the command says of one model."""
+    n_classes = data.logits.shape[1]
+    counts = np.zeros(n_classes)
+    if (
+        data.labels.ndim == 1
+        and len(data.labels)
+        and 0 <= data.labels.min()
+        and data.labels.max() < n_classes
+    ):
+        counts = np.bincount(data.labels, minlength=n_classes).astype(float)
+    if target == "auto":
+        by_chance = counts.sum() == 0 or chisquare(counts).pvalue > 0.001
+        target = "balanced" if by_chance else "shares"
+    # Half an image more in each class where one has none, so that it is rare and not impossible.
+    law = counts if counts.min() > 0 else counts + 0.5
+    shares = law / law.sum() if target == "shares" else None
+    found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=l2)
+    low, high = np.exp(found.log_prior).T
+    rows = zip(
+        data.classes, found.estimate.prior, low, high, found.n_labelled, found.groups, found.group_probability,
+        strict=True,
+    )  # fmt: skip
+    truth = data.true_prior
+    few = few_images_caveat(found)
+    known = bool(np.isfinite(found.imbalance).all())
+    return {
+        "name": name,
+        "n": found.estimate.n,
+        "n_classes": n_classes,
+        "target": target,
+        "imbalance": found.imbalance_estimate if known else None,
+        "imbalance_ci95": found.imbalance if known else None,
+        "imbalance_reason": None if known else "the labelled images say too little; the pull alone decides",
+        "imbalance_of_estimate": found.estimate.imbalance,
+        "loss": found.estimate.loss,
+        "l2": found.estimate.l2,
+        "l2_path": found.estimate.l2_path,
+        "converged": found.estimate.converged,
+        "n_boot": n_boot,
+        "seed": seed,
+        "pretraining_loss": loss,
+        "caveat": " ".join(filter(None, [few, prior_caveat(loss)])),
+        "truth": None if truth is None else _truth(found, truth),
+        "classes": [
+            {
+                "class": label,
+                "prior": float(q),
+                "ci95": [float(a), float(b)],
+                "n_labelled": int(n),
+                "group": str(group),
+                "group_probability": dict(zip(GROUPS, map(float, p), strict=True)),
+                "true_prior": None if truth is None else float(truth[k]),
+            }
+            for k, (label, q, a, b, n, group, p) in enumerate(rows)
+        ],
+    }
+
+
+def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
+    """How near the estimate comes to the prior that the model was pre-trained with."""
+    log_truth = np.log(truth)
+    inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])
+    return {
+        "imbalance": float(truth.max() / truth.min()),
+        "spearman": rank_correlation(truth, found.estimate.prior),
+        "kl": kl_divergence(truth, found.estimate.prior),
+        "kl_of_uniform": kl_divergence(truth, np.full(len(truth), 1 / len(truth))),
+        "n_inside_ci95": int(inside.sum()),
+        "n_same_group": int((found.groups == prior_groups(truth)).sum()),
+    }
+
+
+def write_priors(path: Path, documents: list[dict[str, Any]]) -> None:
+    """Write one row per class and model, as ``.csv`` or ``.parquet``."""
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "model": document["name"],
+            "class": row["class"],
+            "prior": row["prior"],
+            "low": row["ci95"][0],
+            "high": row["ci95"][1],
+            "n_labelled": row["n_labelled"],
+            "group": row["group"],
+            "true_prior": row["true_prior"],
+            **{f"p_{group}": value for group, value in row["group_probability"].items()},
+        }
+        for document in documents
+        for row in document["classes"]
+    )
+    with writing(path), atomic_path(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            table.to_csv(temporary, index=False)
+        else:
+            table.to_parquet(temporary, index=False)

@@ -1,0 +1,98 @@
+"""The work of ``causalft evaluate``: score a fitted run on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalft.analysis.diagnosis import Diagnosis, diagnose
+from causalft.data.opening import open_images
+from causalft.errors import CausalFTError
+from causalft.methods.estimators.settings import FitSettings, data_name
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.strata.leakage import seen_in_run
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.runs.folder import Run
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run does on labelled images.
+
+    Attributes
+    ----------
+    data : str
+        Name of the images.
+    notes : tuple of str
+        Which of them the run has seen.
+    diagnosis : Diagnosis
+    """
+
+    data: str
+    notes: tuple[str, ...]
+    diagnosis: Diagnosis
+
+
+def evaluate(
+    run: Run, data: str, *, device: str = "auto", data_options: Mapping[str, Any] | None = None
+) -> Evaluation:
+    """Score a complete ``fit`` run on labelled images.
+
+    Parameters
+    ----------
+    run : Run
+    data : str
+        The data of the run, of which the test split is scored; or other images, scored on their test folder or whole.
+    device : str
+    data_options : mapping, optional
+        Of :func:`causalft.data.opening.open_images`.
+
+    Raises
+    ------
+    CausalFTError
+        If the images cannot be read, have other classes, or have changed since the run was fitted.
+    """
+    metrics = run.metrics
+    settings = FitSettings.from_config(run.config)
+    own = data_name(data) == settings.data
+    if own:
+        for option, value in (data_options or {}).items():
+            if settings.data_options.get(option) != value:
+                raise CausalFTError(
+                    f"--{option.replace('_', '-')} does nothing here: {run.path} was fitted on {data}, which is "
+                    "opened as it was then; leave the option out"
+                )
+        images = load_splits(settings, settings.seed).test
+        if images.fingerprint != run.config["data_fingerprint"][2]:
+            raise CausalFTError(
+                f"{data} has changed since {run.path} was fitted, so its test split is not known any more; restore "
+                "it, or give labelled images that the run has not seen, in another folder"
+            )
+    else:
+        images = open_images(data, min_classes=1, **(data_options or {}))
+        if "test" in images.splits:
+            images = images.subset(images.splits["test"], name=f"{images.name}/test")
+
+    model = StrataClassifier.load(run.path, device=device)
+    classes = model.classes_.tolist()
+    images = images.align_classes(classes)
+    strata = model.stratum_proba(images)
+    diagnosis = diagnose(
+        images.labels,
+        np.array([metrics["class_counts"][name] for name in classes]),
+        {name: strata[c][None] for c, name in enumerate(model.members_)},
+        model.fuse_proba(strata)[None],
+        {name: np.array(metrics["strata"][name]["label_prior"]) for name in model.members_},
+        fusion=model.fusion,
+        stratum_prior=model.mixing_.stratum_prior,
+        temperature=model.temperature_,
+        best_single=metrics["controls"]["best_single"]["name"],
+        mention_missing_control=False,
+    )
+    notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
+    return Evaluation(images.name, tuple(notes), diagnosis)
