@@ -163,6 +163,8 @@ def test_links_between_pages_lead_somewhere():
 def test_every_page_is_in_the_table_of_contents():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^([a-z][\w/-]*)$", index, flags=re.MULTILINE))
+    below = (ROOT / "docs" / "extend" / "index.md").read_text(encoding="utf-8")
+    listed |= {f"extend/{name}" for name in re.findall(r"^([a-z][\w/-]*)$", below, flags=re.MULTILINE)}
     pages = {
         str(page.relative_to(ROOT / "docs").with_suffix(""))
         for folder in ("", "tutorials", "extend", "api")
