@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS
+from causalft.data.formats import FORMATS
+from causalft.models.tuning.choices import LOSSES, TUNERS
 
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "extend").glob("[!i]*.md"))
 BLOCK = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -35,7 +36,7 @@ def place(tmp_path, monkeypatch):
         importlib.invalidate_caches()
 
     known = set(sys.modules)
-    for records in (LOSSES, TUNERS, HEADS, SAMPLERS):
+    for records in (LOSSES, TUNERS, FORMATS):
         vars(records).pop("_found", None)
     yield add
     for folders, folder in added:
@@ -43,7 +44,7 @@ def place(tmp_path, monkeypatch):
     for name, module in list(sys.modules.items()):
         if name not in known and str(tmp_path) in (getattr(module, "__file__", None) or ""):
             del sys.modules[name]
-    for records in (LOSSES, TUNERS, HEADS, SAMPLERS):
+    for records in (LOSSES, TUNERS, FORMATS):
         vars(records).pop("_found", None)
 
 
