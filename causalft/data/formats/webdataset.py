@@ -104,7 +104,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
     where = place.written
     if not shards:
         raise CausalFTError(f"{where} holds no .tar; give a folder of webdataset shards or a pattern")
-    place: list[tuple[int, int, int]] = []
+    slices: list[tuple[int, int, int]] = []
     files: list[str] = []
     labels: list[Any] = []
     factors: list[Any] = []
@@ -120,7 +120,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
             if label is None or (factor is None and options.factor_column is not None):
                 unlabelled.append(f"{key} in {shard.name}")
                 continue
-            place.append((number, *picture[1:]))
+            slices.append((number, *picture[1:]))
             files.append(f"{shard.name}/{picture[0]}")
             labels.append(label)
             factors.append(factor)
@@ -140,7 +140,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
             f"only some shards of {where} name a split; call all train-..., val-... or test-..."
         )
     found = encode(labels, where, places=files)
-    table = np.array(place, dtype=np.int64)
+    table = np.array(slices, dtype=np.int64)
     member = np.array(splits)
     return assemble(
         format="webdataset",
