@@ -10,112 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.generator_options import generator_options, open_from_options, take_options
-from causalft.cli.options import (
-    FILE,
-    GENERATOR_GROUP,
-    NAMES,
-    PATH,
-    SEED,
-    TEXT,
-    Checked,
-    GroupedCommand,
-    Number,
-    console,
-    print_json,
-)
-from causalft.cli.verify_confounder import RATIO
+from causalft.cli.options import PATH, GroupedCommand, console, options_of, print_json, refuse_given
 from causalft.errors import CausalFTError
-from causalft.runs import limits
+from causalft.methods.adaptation.settings import FIRST
 from causalft.runs.folder import read_json
+from synthetic.settings import GenerateSettings, GeneratorSettings
 
 if TYPE_CHECKING:
     from synthetic.designs import Design
     from synthetic.generate import PictureSource
 
-__all__ = ["command"]
-
-
-def _max_rejects(text: str) -> float:
-    """Read a share, as 0.25 or 25%, or a number of images."""
-    try:
-        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise CausalFTError(f"{limits.shown(text)}: use a share such as 0.25 or 25%, or a number such as 40")
-    return value
-
-
-MAX_REJECTS = Checked("rejects", _max_rejects)
+__all__ = ["command", "refuse_diffusion_options"]
 
 
 _GROUPS = {
-    "Options that matter first": (
-        "design",
-        "n_per_class",
-        "size",
-        "seed",
-        "out",
-        "generator",
-        "dry_run",
-        "json_mode",
-    ),
-    "Design": ("classes", "ratio", "strength"),
-    "Checking what was drawn": ("check", "check_weights", "max_rejects"),
-    "Stable Diffusion (with --generator stable-diffusion)": GENERATOR_GROUP,
+    FIRST: ("design", "n_per_class", "size", "seed", "out", "generator", "dry_run", "json_mode"),
+    "Design": (),
+    "Checking what was drawn": (),
+    "Stable Diffusion (with --generator stable-diffusion)": (),
 }
 
 
 @click.command("generate", cls=GroupedCommand, groups=_GROUPS)
-@click.option(
-    "--design",
-    type=FILE,
-    default="confounded",
-    show_default=True,
-    metavar="paper|confounded|selection|null|label-noise|FILE",
-    help="Law of the factor, or a YAML file with a design of your own.",
-)
-@click.option("--classes", type=NAMES, metavar="A,B,...", help="At least two class names  [default: all six]")
-@click.option(
-    "--n-per-class",
-    type=Number(limits.PICTURES_PER_CLASS),
-    default=100,
-    show_default=True,
-    help="Pictures of each class in each set.",
-)
-@click.option(
-    "--ratio", type=RATIO, help="Majority to minority part within a class in the B sets.  [default: 90:10]"
-)
-@click.option(
-    "--strength",
-    type=Number(limits.STRENGTH),
-    help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]",
-)
-@click.option(
-    "--size",
-    type=Number(limits.PICTURE_SIZE),
-    help="Side of the pictures in pixels.  [default: 48 for the renderer, the model's own]",
-)
-@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed gives the same bytes.")
+@options_of(GenerateSettings)
 @click.option("--out", type=PATH, help="Folder to write; needed but for --dry-run.")
-@generator_options
-@click.option(
-    "--check",
-    type=TEXT,
-    metavar="clip|ARCH/TAG|renders",
-    help="CLIP model that must name class and part of each picture, or a classifier trained on renders (for mini); "
-    "rejects are kept aside and replaced.",
-)
-@click.option("--check-weights", type=PATH, help="Local weights of the --check model.")
-@click.option(
-    "--max-rejects",
-    type=MAX_REJECTS,
-    default="0.25",
-    show_default=True,
-    metavar="SHARE|N",
-    help="Rejects that are too many: a share of all pictures, or a number.",
-)
 @click.option("--dry-run", is_flag=True, help="Print the plan and what it costs; write nothing.")
 @click.option(
     "--json",
@@ -123,22 +41,7 @@ _GROUPS = {
     is_flag=True,
     help="Print metrics.json (or the plan), and nothing else, on standard output.",
 )
-def command(
-    design: str,
-    classes: tuple[str, ...] | None,
-    n_per_class: int,
-    ratio: float | None,
-    strength: float | None,
-    size: int | None,
-    seed: int,
-    out: Path | None,
-    check: str | None,
-    check_weights: Path | None,
-    max_rejects: float,
-    dry_run: bool,
-    json_mode: bool,
-    **options: Any,
-) -> None:
+def command(settings: GenerateSettings, out: Path | None, dry_run: bool, json_mode: bool) -> None:
     """Write the four image sets of an A/B design.
 
     OUT gets A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and one
@@ -148,16 +51,16 @@ def command(
     from synthetic.designs import SETS
     from synthetic.generate import generate
 
-    chosen = take_options(options)
-    laws = _design(design, classes, ratio, strength, chosen.get("prompts"))
-    laws.counts("A_train", n_per_class)
-    if check_weights is not None and check is None:
+    check = settings.check
+    laws = _design(settings)
+    laws.counts("A_train", settings.n_per_class)
+    if settings.check_weights is not None and check is None:
         raise CausalFTError("--check-weights goes with --check")
     if check is not None:
         _known_judge(check)
     screen = console(json_mode)
     if dry_run:
-        plan = _plan(chosen, laws, n_per_class, size, check)
+        plan = _plan(settings, laws)
         if json_mode:
             print_json(plan)
         else:
@@ -167,10 +70,18 @@ def command(
         raise CausalFTError("--out is missing: name the folder to write, or ask for the plan with --dry-run")
     # a model takes long to load: what is wrong with the folder is said before
     Run.check(out, kind="generate")
-    source = open_from_options(size=size, **chosen)
-    judge = None if check is None else _judge(check, check_weights, source)
+    refuse_diffusion_options(settings.source)
+    source = settings.source.open(size=settings.size)
+    judge = None if check is None else _judge(check, settings.check_weights, source)
     folder = generate(
-        laws, out, n_per_class, seed, generator=source, judge=judge, check=check, max_rejects=max_rejects
+        laws,
+        out,
+        settings.n_per_class,
+        settings.seed,
+        generator=source,
+        judge=judge,
+        check=check,
+        max_rejects=settings.max_rejects,
     )
     metrics = read_json(folder / "metrics.json")
     if json_mode:
@@ -195,21 +106,22 @@ def command(
     screen.print(f"written to {folder}", soft_wrap=True)
 
 
-def _design(
-    name: str,
-    classes: tuple[str, ...] | None,
-    ratio: float | None,
-    strength: float | None,
-    prompts: str | None,
-) -> Design:
+def refuse_diffusion_options(source: GeneratorSettings) -> None:
+    """Refuse options of Stable Diffusion that were given to another generator."""
+    if source.generator != "stable-diffusion":
+        others = (name for name in vars(source) if name != "generator")
+        refuse_given(others, "goes with --generator stable-diffusion")
+
+
+def _design(settings: GenerateSettings) -> Design:
     from synthetic.designs import make_design
 
     parts = None
-    if prompts is not None:
+    if settings.source.prompts is not None:
         from synthetic.prompts import read_prompts
 
-        parts = read_prompts(prompts).classes
-    return make_design(name, classes, ratio, strength=strength, parts=parts)
+        parts = read_prompts(settings.source.prompts).classes
+    return make_design(settings.design, **vars(settings.law), parts=parts)
 
 
 def _known_judge(check: str) -> None:
@@ -261,25 +173,30 @@ def _device(source: PictureSource) -> str:
     return source.provenance().get("device", "cpu")
 
 
-def _plan(
-    options: dict[str, Any], laws: Design, n_per_class: int, size: int | None, check: str | None
-) -> dict[str, Any]:
+def _plan(settings: GenerateSettings, laws: Design) -> dict[str, Any]:
     """What a run would do and cost. One batch is drawn and timed if the model is on this machine."""
     from synthetic.designs import SETS
     from synthetic.pipelines import MissingModelError
 
-    images = len(SETS) * len(laws.classes) * n_per_class
+    images = len(SETS) * len(laws.classes) * settings.n_per_class
     plan: dict[str, Any] = {
         "design": laws.name,
         "classes": list(laws.classes),
-        "generator": options["generator"],
+        "generator": settings.source.generator,
         "images": images,
-        "check": check,
+        "check": settings.check,
     }
+    refuse_diffusion_options(settings.source)
     try:
-        source = open_from_options(size=size, fetch=False, **options)
+        source = settings.source.open(size=settings.size, fetch=False)
     except MissingModelError as error:
-        return {**plan, "model": options["model"], "seconds": None, "bytes": None, "not_timed": str(error)}
+        return {
+            **plan,
+            "model": settings.source.model,
+            "seconds": None,
+            "bytes": None,
+            "not_timed": str(error),
+        }
     facts = source.provenance()
     names = ("model", "revision", "scheduler", "steps", "guidance", "precision", "device", "batch_size")
     plan |= {"size": source.size, **{name: facts[name] for name in names if name in facts}}

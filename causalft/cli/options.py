@@ -28,7 +28,6 @@ __all__ = [
     "Checked",
     "DEVICE",
     "FILE",
-    "GENERATOR_GROUP",
     "GroupedCommand",
     "NAMES",
     "Number",
@@ -183,24 +182,6 @@ def print_json(obj: Any) -> None:
     sys.stdout.write(text)
 
 
-GENERATOR_GROUP = (
-    "model",
-    "revision",
-    "model_config",
-    "prompts",
-    "template",
-    "negative_prompt",
-    "scheduler",
-    "steps",
-    "guidance",
-    "precision",
-    "device",
-    "batch_size",
-    "attention_slicing",
-    "safety_checker",
-)
-"""Stable Diffusion's own (:mod:`causalft.cli.generator_options`)."""
-
 _OTHER = "Other options"
 
 
@@ -334,7 +315,7 @@ def _option(choice: Choice) -> Callable[[Any], Any]:
         flag += f"/--no-{flag[2:]}" * bool(choice.default)
         settings["is_flag"] = True
     else:
-        settings |= {"type": _type(choice), "multiple": _is_mapping(choice)}
+        settings |= {"type": _type(choice), "multiple": about.repeated or _is_mapping(choice)}
     return click.option(flag, choice.name, cls=SpelledOption, help=_help(choice, flag), **settings)
 
 
@@ -364,7 +345,11 @@ def _type(choice: Choice) -> click.ParamType:
         return click.Choice(list(about.choices))
     if about.read is not None:
         return Checked("text", about.read)
-    return NAMES if "tuple" in hint else DEVICE if about.check is limits.check_device else TEXT
+    if about.check is limits.check_device:
+        return DEVICE
+    if "Path" in hint:
+        return PATH
+    return NAMES if "tuple" in hint and not about.repeated else TEXT
 
 
 def repeat_command(*left_out: str) -> str:

@@ -7,138 +7,34 @@ from typing import Any
 
 import click
 
-from causalft.cli.generator_options import generator_options, open_from_options, take_options
-from causalft.cli.options import (
-    FILE,
-    GENERATOR_GROUP,
-    NAMES,
-    PATH,
-    SEED,
-    TEXT,
-    Checked,
-    GroupedCommand,
-    Number,
-    SpelledOption,
-    console,
-    print_json,
-    repeat_command,
-)
-from causalft.errors import CausalFTError
-from causalft.runs import limits
+from causalft.cli.generate import refuse_diffusion_options
+from causalft.cli.options import PATH, GroupedCommand, console, options_of, print_json, repeat_command
+from causalft.methods.adaptation.settings import FIRST
+from causalft.pipelines.workflows.settings import VerifySettings
 from causalft.runs.folder import read_json
 
-__all__ = ["RATIO", "command", "parse_ratio"]
-
-
-def parse_ratio(text: str) -> float:
-    """Read ``90:10``, ``0.9`` or ``90%`` as the majority's share.
-
-    Examples
-    --------
-    >>> parse_ratio("90:10"), parse_ratio("0.8"), parse_ratio("3:1")
-    (0.9, 0.8, 0.75)
-    """
-    try:
-        if ":" in text:
-            first, second = (float(part) for part in text.split(":"))
-            value = first / (first + second)
-            if not (0 <= first < float("inf") and 0 <= second < float("inf")):
-                raise ValueError("a part below zero")
-        elif text.endswith("%"):
-            value = float(text[:-1]) / 100
-        else:
-            value = float(text)
-        return float(limits.SHARE.check(value, "the ratio"))
-    except (ValueError, ZeroDivisionError):
-        raise CausalFTError(
-            f"{limits.shown(text)} is not a ratio of two parts; write it as 90:10 or 0.9"
-        ) from None
-
-
-RATIO = Checked("ratio", parse_ratio)
-"""The majority's share of a set, written as a ratio or as a number."""
+__all__ = ["command"]
 
 
 _GROUPS = {
-    "Options that matter first": (
-        "design",
-        "quick",
-        "n_per_class",
-        "seeds",
-        "out",
-        "generator",
-        "curve",
-        "json_mode",
-    ),
-    "Design": ("classes", "ratio", "strength"),
+    FIRST: ("design", "quick", "n_per_class", "seeds", "out", "generator", "curve", "json_mode"),
+    "Design": (),
     "Training": ("backbone", "adjust", "first_seed"),
-    "Stable Diffusion (with --generator stable-diffusion)": GENERATOR_GROUP,
+    "Stable Diffusion (with --generator stable-diffusion)": (),
 }
 
 
 @click.command("verify-confounder", cls=GroupedCommand, groups=_GROUPS)
-@click.option(
-    "--design",
-    type=FILE,
-    default="confounded",
-    show_default=True,
-    metavar="NAME|FILE|all",
-    help="confounded, paper, selection, null, label-noise, a .yaml file of your own, or all of the five side by side.",
-)
-@click.option(
-    "--classes", type=NAMES, metavar="A,B,...", help="At least two class names.  [default: all six]"
-)
-@click.option(
-    "--n-per-class",
-    type=Number(limits.PICTURES_PER_CLASS),
-    help="Pictures of each class in each set.  [default: 100 for paper, else 600; 200 with --quick]",
-)
-@click.option(
-    "--ratio", type=RATIO, help="Majority to minority value of C within a class of B.  [default: 90:10]"
-)
-@click.option(
-    "--strength",
-    type=Number(limits.STRENGTH),
-    help="The same as a number from 0 to 1: 2 * ratio - 1.  [default: 0.8]",
-)
-@click.option(
-    "--seeds",
-    type=Number(limits.SEEDS),
-    help="Number of replications.  [default: 3; 5 for paper and with --quick]",
-)
-@click.option(
-    "--seed",
-    "first_seed",
-    cls=SpelledOption,
-    former=("--first-seed",),
-    type=SEED,
-    default=0,
-    show_default=True,
-    help="Seed of the first replication; the others have the seeds SEED + 1, SEED + 2, ...",
-)
-@click.option(
-    "--backbone",
-    type=TEXT,
-    metavar="resnet32|resnet20|resnet8",
-    help="Network trained from scratch.  [default: resnet32 for paper, else resnet8]",
-)
-@click.option(
-    "--adjust/--no-adjust", default=True, show_default=True, help="Train the adjusted network on B as well."
-)
-@click.option(
-    "--curve", is_flag=True, help="Measure bias and coverage of the estimators against the number of rows."
-)
-@generator_options
+@options_of(VerifySettings)
 @click.option(
     "--out",
     type=PATH,
     help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]",
 )
-@click.option("--quick", is_flag=True, help="A smaller experiment.")
 @click.option(
     "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
 )
-def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> None:
+def command(settings: VerifySettings, out: Path | None, json_mode: bool) -> None:
     """Is a semantic factor a confounder?
 
     Draws balanced (A) and unbalanced (B) image sets, trains a network from scratch on each and one adjusted for the
@@ -146,23 +42,21 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
     shift of C, selection, not detected or inconclusive.
     """
     repeat = repeat_command("out", "json_mode")
-    ratio, classes = options.pop("ratio"), options.pop("classes")
     screen = console(json_mode)
-    generator = take_options(options)
+    design = settings.design
     folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{Path(design).stem}")
-    source = open_from_options(**generator)
-    settings = {
-        **options,
+    refuse_diffusion_options(settings.source)
+    source = settings.source.open()
+    options = {
+        **settings.options(),
         "generator": source if source.name != "renderer" else "renderer",
-        "classes": None if classes is None else list(classes),
-        "ratio": ratio,
         "command": repeat,
     }
     if design == "all":
         from causalft.pipelines.pages.side_by_side import table_rows, what_follows_from
         from causalft.pipelines.workflows.verify_confounder import verify_all_designs
 
-        results = verify_all_designs(folder, **settings)
+        results = verify_all_designs(folder, **options)
         if json_mode:
             print_json(read_json(folder / "metrics.json"))
             return
@@ -170,7 +64,7 @@ def command(design: str, out: Path | None, json_mode: bool, **options: Any) -> N
     else:
         from causalft.pipelines.workflows.verify_confounder import verify_confounder
 
-        result = verify_confounder(design, out=folder, **settings)
+        result = verify_confounder(design, out=folder, **options)
         if json_mode:
             print_json(read_json(folder / "metrics.json"))
             return

@@ -62,6 +62,8 @@ class Setting:
         Texts that are allowed instead of a number.
     choices : collection of str
         All allowed values. With a ``metavar`` the option takes any text, which the check refuses.
+    repeated : bool
+        The option is given once per entry of a tuple.
     read : callable, optional
         Turns the option's text into the value; raises `CausalFTError`.
     check : callable, optional
@@ -79,6 +81,7 @@ class Setting:
     limits: Limits | None = None
     words: tuple[str, ...] = ()
     choices: Collection[str] = ()
+    repeated: bool = False
     read: Callable[[str], Any] | None = None
     check: Callable[[Any], object] | None = None
     noun: str = ""

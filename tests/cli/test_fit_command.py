@@ -459,7 +459,7 @@ def test_paths_in_a_run_are_absolute(tmp_path, tiny_zoo, photos, monkeypatch):
         seen.update(weights)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("causalft.pipelines.workflows.settings.open_zoo", remember)
+    monkeypatch.setattr("causalft.models.strata.zoo.open_zoo", remember)
     with pytest.raises(KeyboardInterrupt):
         fit_workflow.run_fit(FitSettings(data="photos", weights=weights), tmp_path / "run")
     assert seen == {"clip": str(photos.parent / "some" / "file.safetensors")}

@@ -19,10 +19,13 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.pipelines.workflows.settings import ProbeSettings
+from causalft.pipelines.workflows.settings import ProbeSettings, VerifySettings
+from causalft.pipelines.workflows.verify_confounder import verify_confounder
 from causalft.runs import limits
 from causalft.runs.documents import check_shape
 from causalft.runs.settings import check_settings, documented, nested, own_settings, setting
+from synthetic.diffusion import open_diffusion
+from synthetic.settings import GenerateSettings, GeneratorSettings
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def test_docstring_lists_the_settings():
     assert "{settings}" not in text + StrataClassifier.__doc__ + FitSettings.__doc__ + Tuning.__doc__
 
 
-@pytest.mark.parametrize("cls", [FitSettings, Tuning, ProbeSettings, DataOptions])
+@pytest.mark.parametrize("cls", [FitSettings, Tuning, ProbeSettings, DataOptions, VerifySettings, GenerateSettings])
 def test_every_field_is_a_setting(cls):
     assert [each.name for each, _ in own_settings(cls)] == [each.name for each in fields(cls)]
 
@@ -128,6 +131,20 @@ def test_classifier_has_names_and_defaults_of_the_settings_of_fit():
     for name in taken.keys() - own - {"zoo", "weights"}:
         assert taken[name] == known[name], name
     assert (taken["zoo"], taken["weights"]) == (FitSettings().zoo_name, None)
+
+
+def test_verify_confounder_takes_its_settings():
+    taken = {name: each.default for name, each in inspect.signature(verify_confounder).parameters.items()}
+    given = {"design": VerifySettings().design, **VerifySettings().options()}
+    assert {name: taken[name] for name in given} == given
+    assert taken.keys() - given.keys() == {"generator", "out", "progress", "command"}
+
+
+def test_generator_settings_are_the_arguments_of_open_diffusion():
+    taken = {name: each.default for name, each in inspect.signature(open_diffusion).parameters.items()}
+    given = {name: value for name, value in vars(GeneratorSettings()).items() if name != "generator"}
+    assert {name: taken[name] for name in given} == given
+    assert taken.keys() - given.keys() == {"size", "fetch", "say"}
 
 
 def test_options_in_the_docs_of_fit_exist():

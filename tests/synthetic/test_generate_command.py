@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from causalft.cli.generate import command as generate_command
-from causalft.cli.generator_options import DIFFUSION_OPTIONS
+from synthetic.settings import GeneratorSettings
 from tests import command_line
 
 pytest.importorskip("diffusers")
@@ -169,4 +169,4 @@ def test_without_a_folder_there_is_only_the_plan():
 
 def test_every_option_of_the_generator_reaches_the_source():
     names = {parameter.name for parameter in generate_command.params}
-    assert set(DIFFUSION_OPTIONS) <= names
+    assert set(vars(GeneratorSettings())) <= names

@@ -1,4 +1,4 @@
-"""The settings of ``probe``, and the strata of a zoo with their control."""
+"""The settings of ``probe`` and ``verify-confounder``, and the strata of a zoo with their control."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from causalft.models.strata.member_name import MemberName
 from causalft.models.tuning.choices import HEADS, optimum_of, own_spelling
 from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, nested, setting
+from synthetic.settings import DesignSettings, GeneratorSettings
 
 if TYPE_CHECKING:
     from causalft.models.strata.zoo import Zoo
 
-__all__ = ["ProbeSettings", "config_of", "strata_and_control"]
+__all__ = ["ProbeSettings", "VerifySettings", "config_of", "strata_and_control"]
 
 
 def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -48,12 +49,6 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
         f"{folder} has {len(strata)} strata and no model of as many pre-trainings for the control; make another with "
         f"the same --member options: {make.format(seeds=len(strata) - 1)}"
     )
-
-
-def _losses(text: str) -> tuple[str, ...]:
-    """Read names of losses; ``none`` alone names none."""
-    names = limits.read_names(text)
-    return () if [name.lower() for name in names] == ["none"] else tuple(map(own_spelling, names))
 
 
 @documented()
@@ -110,12 +105,14 @@ class ProbeSettings:
         "Losses of the heads: CE, Focal, LDAM, CB, GRW, BS, LA, LADE, GLA-Train; none for neighbours alone.",
         group=FIRST,
         former=("--loss",),
-        metavar="NAMES",
-        read=_losses,
     )
     heads: tuple[str, ...] = setting(
         ("cosine",), "Kinds of heads: cosine, linear, l2, layernorm.", group=FIRST, former=("--head",)
     )
+
+    def __post_init__(self) -> None:
+        none = [name.lower() for name in self.losses] == ["none"]
+        object.__setattr__(self, "losses", () if none else tuple(map(own_spelling, self.losses)))
 
     def absolute(self) -> ProbeSettings:
         """The same with absolute paths: it is repeatable from anywhere."""
@@ -160,3 +157,56 @@ def config_of(settings: ProbeSettings) -> dict[str, Any]:
         "losses": settings.losses,
         "heads": settings.heads,
     }
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """The options of ``verify-confounder``: the arguments of :func:`causalft.verify_confounder`, and a generator."""
+
+    design: str = setting(
+        "confounded",
+        "confounded, paper, selection, null, label-noise, a .yaml file of your own, or all of the five side by side.",
+        group=FIRST,
+        metavar="NAME|FILE|all",
+    )
+    source: GeneratorSettings = nested(GeneratorSettings)
+    law: DesignSettings = nested(DesignSettings)
+    n_per_class: int | None = setting(
+        None,
+        "Pictures of each class in each set.",
+        group=FIRST,
+        usual="100 for paper, else 600; 200 with --quick",
+        limits=limits.PICTURES_PER_CLASS,
+    )
+    seeds: int | None = setting(
+        None,
+        "Number of replications.",
+        group=FIRST,
+        usual="3; 5 for paper and with --quick",
+        limits=limits.SEEDS,
+    )
+    first_seed: int = setting(
+        0,
+        "Seed of the first replication; the others have the seeds SEED + 1, SEED + 2, ...",
+        group="Training",
+        option="--seed",
+        former=("--first-seed",),
+        limits=limits.SEED,
+    )
+    backbone: str | None = setting(
+        None,
+        "Network trained from scratch.",
+        group="Training",
+        metavar="resnet32|resnet20|resnet8",
+        usual="resnet32 for paper, else resnet8",
+    )
+    adjust: bool = setting(True, "Train the adjusted network on B as well.", group="Training")
+    curve: bool = setting(
+        False, "Measure bias and coverage of the estimators against the number of rows.", group=FIRST
+    )
+    quick: bool = setting(False, "A smaller experiment.", group=FIRST)
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments of `verify_confounder` but the design and the open generator."""
+        own = {name: value for name, value in vars(self).items() if name not in ("design", "source", "law")}
+        return {**vars(self.law), **own}
