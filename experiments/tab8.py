@@ -82,7 +82,7 @@ def analyse(
     from causalft.analysis.diagnosis.parameter_imbalance import gap_vectors, group_vectors, off_gap
     from causalft.data.groups import GROUPS, data_groups
     from causalft.methods.estimators.fusion import fuse
-    from causalft.models.strata.member_name import MemberName
+    from causalft.models.strata.cards import MemberName
 
     n_classes = len(class_counts)
     subsets = [(f, s) for f, names in FAMILIES.items() for m in (1, 2, 3) for s in combinations(names, m)]

@@ -192,7 +192,7 @@ def test_a_member_of_a_long_tailed_pool_has_the_prior_that_it_claims(folder):
     assert pool.tolist() == [20, 8, 3, 2]
     head, repeat = head_count(pool, zoo.members[0].order, 10.0, "exponential")
     assert repeat and zoo.settings["repeats"]
-    from causalft.models.pretraining.photo_pretrain import member_pixels
+    from causalft.models.pretraining.photo_zoo import member_pixels
 
     _, labels, prior = member_pixels(images, zoo.members[0], zoo, False)
     drawn = np.bincount(labels, minlength=4)

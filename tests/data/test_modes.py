@@ -213,7 +213,7 @@ def test_fit_square_of_a_strip_is_the_middle_of_it() -> None:
 @pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1)])
 @pytest.mark.parametrize("view", ["centre", "five-crop", "ten-crop"])
 def test_a_stratum_scales_only_what_it_sees_of_a_strip(size, view: str, monkeypatch) -> None:
-    from causalft.models.features.crops import n_views, view_cut
+    from causalft.models.features.encoder import n_views, view_cut
     from causalft.models.strata.stratum import Stratum, square_crop
 
     one = (1.0, 1.0, 1.0)
@@ -251,7 +251,7 @@ def test_a_strip_of_65_000_pixels_takes_little_memory() -> None:
         import numpy as np
         from PIL import Image
         from causalft.data.images import fit_square
-        from causalft.models.features.crops import view_cut
+        from causalft.models.features.encoder import view_cut
         from causalft.models.strata.stratum import Stratum, square_crop
         one = (1.0, 1.0, 1.0)
         stratum = Stratum("clip", "mini", None, square_crop(224), 224, one, one, None, "0", "made")

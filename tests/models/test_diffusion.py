@@ -16,7 +16,6 @@ from causalft.errors import CausalFTError
 from causalft.models.pretraining import diffusion_training as diffusion_pretrain
 from causalft.models.pretraining import diffusion_training as diffusion_vae
 from causalft.models.pretraining import diffusion_zoo
-from causalft.models.pretraining.diffusion_pool import EMPTY, FAULTS, caption_table, rendered_pool, spoil
 from causalft.models.pretraining.diffusion_training import (
     Denoiser,
     roughness,
@@ -27,9 +26,14 @@ from causalft.models.pretraining.diffusion_training import (
 )
 from causalft.models.pretraining.diffusion_zoo import MINI_DIFFUSION, check_files, pretrain_diffusion
 from causalft.models.pretraining.mini_diffusion import (
+    EMPTY,
+    FAULTS,
     DiffusionConfig,
+    caption_table,
     import_diffusion,
+    rendered_pool,
     save_tokenizer,
+    spoil,
     words_of,
 )
 from causalft.pipelines.workflows import check_images as prompt_check

@@ -26,7 +26,7 @@ from causalft.models.features.cache import (
     data_fingerprint,
     default_cache_folder,
 )
-from causalft.models.features.crops import Crops, view_cut
+from causalft.models.features.encoder import Crops, view_cut
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.strata.zoo import open_zoo
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from causalft.models.strata.member_name import MemberName
+from causalft.models.strata.cards import MemberName
 
 
 @pytest.mark.parametrize("pretraining", [0, 1, 12])

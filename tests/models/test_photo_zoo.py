@@ -12,8 +12,8 @@ from scipy.stats import spearmanr
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
-from causalft.models.pretraining.photo_pretrain import estimate_seconds, member_pixels
-from causalft.models.pretraining.photo_zoo import downstream_splits, plan_photo_zoo, write_manifest
+from causalft.models.pretraining.photo_zoo import estimate_seconds, member_pixels, plan_photo_zoo
+from causalft.models.strata.leakage import downstream_splits, write_manifest
 from causalft.runs.folder import Run, read_json
 
 VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
@@ -144,7 +144,7 @@ def test_the_time_estimate_grows_with_members_over_jobs(images, zoo, monkeypatch
     class Eight:
         seconds = 2.0
 
-    monkeypatch.setattr("causalft.models.pretraining.photo_pretrain.pretrain_mini", lambda *_, **__: Eight)
+    monkeypatch.setattr("causalft.models.pretraining.photo_zoo.pretrain_mini", lambda *_, **__: Eight)
     one, all_at_once = estimate_seconds(images, zoo, 1), estimate_seconds(images, zoo, 5)
     assert one == pytest.approx(5 * all_at_once) and all_at_once > 0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalft.data.creatures import creatures_longtail
-from causalft.models.pretraining.creatures import MEMBERS
+from causalft.models.pretraining.pretrain import MEMBERS
 from causalft.models.strata.cards import sha256_file
 from causalft.models.strata.zoo import mini_folder, open_zoo
 from causalft.pipelines.workflows.zoo import check_member

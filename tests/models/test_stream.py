@@ -12,8 +12,7 @@ import torch
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
-from causalft.models.features.crops import Crops
-from causalft.models.features.encoder import batches, stream_crops
+from causalft.models.features.encoder import Crops, batches, stream_crops
 from causalft.models.strata.zoo import open_zoo
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from causalft.errors import CausalFTError
-from causalft.models.pretraining.views import VIEWS, apply_view, find_view
+from causalft.models.pretraining.photo_zoo import VIEWS, apply_view, find_view
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).astype(np.uint8)
 

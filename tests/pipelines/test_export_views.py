@@ -11,7 +11,7 @@ from PIL import Image
 
 from causalft.data.given import unlabelled_images
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.models.features.crops import TEST_VIEWS, view_cut
+from causalft.models.features.encoder import TEST_VIEWS, view_cut
 from causalft.pipelines.export import FusedModel, standalone
 from causalft.pipelines.export.fused_model import squares
 from causalft.pipelines.export.preprocessing import geometry_steps

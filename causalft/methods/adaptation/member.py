@@ -26,7 +26,7 @@ from causalft.methods.estimators.gla import Untouched, gla_finetuned, prior_left
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
 from causalft.methods.priors import PriorEstimate, prior_on_validation
 from causalft.models.features.cache import FeatureCache
-from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process, pick_device

@@ -17,8 +17,7 @@ from causalft.data.image_set import ImageSet
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.cache import FeatureCache, cached_features
-from causalft.models.features.crops import Crops, augment
-from causalft.models.features.encoder import batches, encode_all, frozen_encoder
+from causalft.models.features.encoder import Crops, augment, batches, encode_all, frozen_encoder
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
-from causalft.models.features.crops import Crops, n_views, view_cut
-from causalft.models.features.encoder import autocast, batches, stream_crops
+from causalft.models.features.encoder import Crops, autocast, batches, n_views, stream_crops, view_cut
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.precision import settle_precision

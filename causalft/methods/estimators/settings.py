@@ -12,7 +12,7 @@ from causalft.data.tails import ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
-from causalft.models.strata.member_name import MemberName
+from causalft.models.strata.cards import MemberName
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
 from causalft.runs.settings import check_settings, defaults, documented, nested, setting

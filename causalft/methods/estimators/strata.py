@@ -26,7 +26,7 @@ from causalft.methods.estimators.given_sets import fit_sets, scored_images
 from causalft.methods.estimators.mixing import check_mixing, fit_mixing
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.cache import FeatureCache
-from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import Crops
 from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.report.style import SERIES, new_axes

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
-from causalft.models.features.crops import Crops, n_views, view_cut
-from causalft.models.features.encoder import Cut, batches, stream_crops
+from causalft.models.features.encoder import Crops, Cut, batches, n_views, stream_crops, view_cut
 from causalft.models.features.store import CacheEntry, FeatureCache, default_cache_folder
 from causalft.models.strata.stratum import Stratum
 

@@ -14,9 +14,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.models.pretraining.diffusion_pool import CaptionTable, Pool
 from causalft.models.pretraining.mini_diffusion import (
+    CaptionTable,
     DiffusionConfig,
+    Pool,
     build_scheduler,
     build_text_encoder,
     build_unet,

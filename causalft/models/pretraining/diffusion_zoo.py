@@ -14,7 +14,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from causalft.errors import CausalFTError
-from causalft.models.pretraining.diffusion_pool import FAULTS, TEMPLATES, caption_table, rendered_pool
 from causalft.models.pretraining.diffusion_training import (
     DECODER,
     DENOISER,
@@ -24,11 +23,15 @@ from causalft.models.pretraining.diffusion_training import (
     train_vae,
 )
 from causalft.models.pretraining.mini_diffusion import (
+    FAULTS,
+    TEMPLATES,
     DiffusionConfig,
     build_scheduler,
     build_vae,
+    caption_table,
     count_parameters,
     import_diffusion,
+    rendered_pool,
     save_tokenizer,
     words_of,
 )

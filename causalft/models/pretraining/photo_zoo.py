@@ -1,35 +1,144 @@
-"""The plan of a zoo of minis from the user's own images: long-tailed priors, incomplete views, disjoint splits."""
+"""A zoo of minis from the user's own images: priors, incomplete views and splits, and the pre-training of a member."""
 
 from __future__ import annotations
 
+import importlib
 import math
-import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 from causalft.data.decoding import decode
-from causalft.data.duplicates import pixels_digest
 from causalft.data.image_set import ImageSet
+from causalft.data.images import middle_of_strip
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
-from causalft.data.splits import Splits, pool_splits
-from causalft.errors import CausalFTError
-from causalft.models.pretraining.pretrain import PretrainingLoss
-from causalft.models.pretraining.views import find_view
-from causalft.models.strata.leakage import MANIFEST
-from causalft.models.strata.member_name import MemberName
+from causalft.data.splits import pool_splits
+from causalft.errors import CausalFTError, nearest
+from causalft.models.pretraining.pretrain import PRETRAINING, PretrainingLoss, pretrain_mini, save_mini
+from causalft.models.strata.cards import MemberName, ModelCard
 from causalft.models.strata.mini import MiniConfig
+from causalft.models.strata.stratum import square_crop
+from causalft.models.tuning.train import Recipe
 from causalft.runs import limits
-from causalft.runs.folder import Run, atomic_path, read_json, write_json
 from causalft.runs.limits import AUTO
 
-__all__ = ["PhotoMember", "PhotoZoo", "downstream_splits", "plan_photo_zoo", "write_manifest"]
+__all__ = [
+    "VIEWS",
+    "PhotoMember",
+    "PhotoZoo",
+    "apply_view",
+    "estimate_seconds",
+    "find_view",
+    "member_pixels",
+    "plan_photo_zoo",
+    "pretrain_photo_member",
+]
+
+
+View = Callable[[Image.Image], Image.Image]
+
+_GREY = (128, 128, 128)
+
+
+def _masked(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """Keep the part of a picture inside ``box`` (fractions left, top, right, bottom), mid-grey elsewhere."""
+    width, height = image.size
+    left, top, right, bottom = box
+    corner = (round(left * width), round(top * height))
+    kept = image.crop((*corner, round(right * width), round(bottom * height)))
+    shown = Image.new("RGB", image.size, _GREY)
+    shown.paste(kept, corner)
+    return shown
+
+
+def _grey_low_pass(image: Image.Image) -> Image.Image:
+    """Brightness only, blurred with a radius of a sixteenth of the shorter side."""
+    radius = min(image.size) / 16
+    return image.convert("L").filter(ImageFilter.GaussianBlur(radius)).convert("RGB")
+
+
+VIEWS: dict[str, View] = {
+    "upper": lambda image: _masked(image, (0, 0, 1, 0.5)),
+    "lower": lambda image: _masked(image, (0, 0.5, 1, 1)),
+    "left": lambda image: _masked(image, (0, 0, 0.5, 1)),
+    "right": lambda image: _masked(image, (0.5, 0, 1, 1)),
+    "grey": _grey_low_pass,
+    "full": lambda image: image,
+}
+"""Views by name: halves, grey low-pass, and the full picture."""
+
+
+def find_view(name: str) -> View:
+    """Return a view by name, or the user's own as ``package.module:function`` (PIL image in, PIL image out).
+
+    Raises
+    ------
+    CausalFTError
+        If there is no such view, module or function.
+
+    Examples
+    --------
+    >>> find_view("upper")(Image.new("RGB", (4, 4), (9, 9, 9))).getpixel((0, 3))
+    (128, 128, 128)
+    """
+    if name in VIEWS:
+        return VIEWS[name]
+    module, _, function = name.partition(":")
+    if not function:
+        raise CausalFTError(f"no view {name!r}; {nearest(name, VIEWS)}; your own as package.module:function")
+    try:
+        view = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise CausalFTError(
+            f"view {name!r} cannot be imported ({error}); is {module} on PYTHONPATH?"
+        ) from error
+    if not callable(view):
+        raise CausalFTError(f"view {name!r} is not a function")
+    return view
+
+
+def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Show a share of the pictures through a view and the others whole.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        Shape (n, size, size, 3), uint8.
+    view : str
+    share : float
+        Between 0 and 1.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    numpy.ndarray
+        A new array of the same shape.
+
+    Raises
+    ------
+    CausalFTError
+        If a view of the user's returns something else than a picture, or one of another size.
+    """
+    shown, function = pixels.copy(), find_view(view)
+    for row in np.flatnonzero(rng.random(len(pixels)) < share):
+        found = function(Image.fromarray(pixels[row]))
+        if not isinstance(found, Image.Image):
+            raise CausalFTError(f"view {view!r} returned a {type(found).__name__}, not a PIL image")
+        picture = np.asarray(found.convert("RGB"))
+        if picture.shape != pixels.shape[1:]:
+            raise CausalFTError(
+                f"view {view!r} changed the size of a picture from {pixels.shape[1:]} to {picture.shape}"
+            )
+        shown[row] = picture
+    return shown
+
 
 BATCH_SIZE = 128
 """Of every pre-training on images."""
@@ -44,7 +153,7 @@ class PhotoMember:
     ----------
     name : str
     view : str
-        See :mod:`causalft.models.pretraining.views`.
+        See :mod:`causalft.models.pretraining.photo_zoo`.
     order : tuple of int
         Class numbers from the head to the tail of its prior.
     seed : int
@@ -271,110 +380,103 @@ def _check_name(name: str) -> None:
         )
 
 
-def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
-    """Write ``manifest.parquet`` and ``zoo.json`` into the zoo.
-
-    The manifest has one row per image: file, label, split, SHA-256 of the file, and for the pool that of the pixels.
-    """
-    split = np.full(len(images), "unused", dtype=object)
-    for part, rows in zoo.parts.items():
-        split[rows] = part
-    pixels = np.full(len(images), "", dtype=object)
-    pool = zoo.parts["pool"]
-    digests = decode(images, pool, pixels_digest, "hashing the pre-training pool")
-    pixels[pool] = [digest.tobytes().hex() for digest in digests]
-    table = pd.DataFrame(
-        {
-            "file": images.files,
-            "label": np.asarray(images.class_names)[images.labels],
-            "split": split,
-            "sha256": [images.bytes_hash(i) for i in range(len(images))],
-            "pixels": pixels,
-        }
+def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None) -> tuple:
+    """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
+    settings = zoo.settings
+    pool = images.subset(zoo.parts["pool"])
+    head, repeat = head_count(
+        pool.class_counts, member.order, settings["imbalance_factor"], settings["profile"]
     )
-    with atomic_path(run.file(MANIFEST)) as temporary:
-        table.to_parquet(temporary, index=False)
-    write_json(
-        run.file("zoo.json"),
-        {
-            "class_names": list(images.class_names),
-            "downstream_order": [images.class_names[k] for k in zoo.downstream_order],
-            "orders": {m.name: [images.class_names[k] for k in m.order] for m in zoo.members},
-            "correlation": zoo.correlation,
-            "duplicates": zoo.duplicates,
-            "settings": zoo.settings,
-        },
+    drawn = draw_longtail(
+        pool,
+        imbalance_factor=settings["imbalance_factor"],
+        seed=member.seed,
+        n_max=head,
+        profile=settings["profile"],
+        order=list(member.order),
+        repeat=repeat,
     )
+    crop = square_crop(settings["image_size"])
 
+    def cut(image: Image.Image) -> NDArray[np.uint8]:
+        return np.asarray(crop(middle_of_strip(image)), dtype=np.uint8)
 
-def downstream_splits(
-    folder: str | os.PathLike[str],
-    images: ImageSet,
-    *,
-    imbalance_factor: float | None = None,
-    seed: int = 0,
-    profile: str = "exponential",
-) -> Splits:
-    """Return the downstream part of the images a zoo was made from: what its members never saw.
-
-    Parameters
-    ----------
-    folder : path
-        The zoo.
-    images : ImageSet
-        The same images.
-    imbalance_factor : float, optional
-        Resample the downstream part to a long tail in the zoo's downstream order.
-    seed : int
-        Draws the long tail; validation and test are those of the manifest.
-    profile : {"exponential", "zipf"}
-        Of the long tail.
-
-    Raises
-    ------
-    CausalFTError
-        If the images are not exactly those of the manifest: one is new, one is missing, or its bytes have changed.
-        Every image is read once for this.
-    """
-    folder = Path(folder)
-    if not (folder / MANIFEST).exists():
-        raise CausalFTError(
-            f"{folder} is not the folder of a zoo that was pre-trained on images (it has no {MANIFEST})"
-        )
-    table = pd.read_parquet(folder / MANIFEST).set_index("file")
-    described = read_json(folder / "zoo.json")
-    missing = [file for file in images.files if file not in table.index]
-    if missing:
-        raise CausalFTError(
-            f"{missing[0]} is not in the manifest of {folder}: the zoo was made from other images; give the same --data"
-        )
-    lost = table.index.difference(images.files, sort=False)
-    if len(lost):
-        raise CausalFTError(
-            f"{lost[0]} is missing from the data ({len(lost)} of {len(table)} images that {folder} was made from "
-            "are); give the same --data"
-        )
-    rows = table.loc[images.files]
-    changed = [
-        file for i, (file, sha256) in enumerate(rows["sha256"].items()) if images.bytes_hash(i) != sha256
-    ]
-    if changed:
-        raise CausalFTError(
-            f"{changed[0]} has changed since {folder} was made ({len(changed)} of {len(images)} images have); "
-            "give the same --data"
-        )
-    split = rows["split"].to_numpy()
-    parts = {name: np.flatnonzero(split == name) for name in ("downstream", "validation", "test")}
-    train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
-    if imbalance_factor is not None:
-        order = described["downstream_order"]
-        train = draw_longtail(
-            train, imbalance_factor=imbalance_factor, seed=seed, profile=profile, order=order
-        )
-    return Splits(
-        train=train,
-        validation=images.subset(parts["validation"], name=f"{images.name}/validation"),
-        test=images.subset(parts["test"], name=f"{images.name}/test"),
-        order=tuple(described["downstream_order"]) if imbalance_factor is not None else None,
-        notes=(f"{int((split == 'pool').sum())} images of the zoo's pre-training pool left out",),
+    pixels = decode(drawn, None, cut, f"reading {len(drawn)} images", progress=progress)
+    rng = np.random.default_rng([member.seed, 7])
+    shown = apply_view(pixels, member.view, settings["view_share"], rng)
+    prior = np.empty(images.n_classes)
+    prior[list(member.order)] = profile_counts(
+        images.n_classes, head, settings["imbalance_factor"], settings["profile"]
     )
+    return shown, drawn.labels, prior / prior.sum()
+
+
+def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
+    """The settings of the training loop for a member."""
+    return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=BATCH_SIZE, seed=member.seed)
+
+
+def pretrain_photo_member(
+    images: ImageSet, member: PhotoMember, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
+) -> ModelCard:
+    """Pre-train one member and write its weights and card; resumes from its checkpoint."""
+    pixels, labels, prior = member_pixels(images, member, zoo, progress)
+    recipe = member_recipe(member, zoo)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same weights however many cores the machine has
+    try:
+        trained = pretrain_mini(
+            pixels,
+            labels,
+            list(images.class_names),
+            loss=member.loss,
+            recipe=recipe,
+            config=MiniConfig(image_size=zoo.settings["image_size"]),
+            flip=True,
+            label=f"pre-training {member.name}",
+            progress=progress,
+            checkpoint=folder / f".{member.name}.checkpoint.safetensors",
+        )
+        return save_mini(
+            trained,
+            folder,
+            member.name,
+            world=images.name,
+            loss=member.loss,
+            prior=prior,
+            view={"view": member.view, "share": zoo.settings["view_share"]},
+            recipe={**asdict(recipe), "n_images": len(labels), **zoo.settings},
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
+    """Time 8 steps of the first member on one thread and scale up: seconds for all members."""
+    member = zoo.members[0]
+    recipe = member_recipe(member, zoo)
+    rng = np.random.default_rng(0)
+    size, n = zoo.settings["image_size"], 8 * recipe.batch_size
+    noise = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    labels = rng.integers(0, images.n_classes, n)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trial = replace(recipe, epochs=1)
+        seconds = pretrain_mini(
+            noise,
+            labels,
+            list(images.class_names),
+            recipe=trial,
+            flip=True,
+            progress=False,
+            config=MiniConfig(image_size=size),
+        ).seconds
+    finally:
+        torch.set_num_threads(threads)
+    counts = np.bincount(images.labels[zoo.parts["pool"]], minlength=images.n_classes)
+    form = zoo.settings["imbalance_factor"], zoo.settings["profile"]
+    head, _ = head_count(counts, member.order, *form)
+    per_member = profile_counts(images.n_classes, head, *form).sum()
+    rounds = -(-len(zoo.members) // jobs)
+    return seconds / n * per_member * recipe.epochs * rounds

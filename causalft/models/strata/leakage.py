@@ -1,22 +1,39 @@
-"""Images that a model has seen before: those of a zoo's pre-training pool, and those a classifier was fitted on."""
+"""Images that a model has seen: those of a zoo's pre-training pool, and those a classifier was fitted on."""
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.duplicates import shared_images, with_hash
+from causalft.data.decoding import decode
+from causalft.data.duplicates import pixels_digest, shared_images, with_hash
 from causalft.data.image_set import ImageSet
+from causalft.data.longtail import draw_longtail
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.zoo import MiniZoo, Zoo
-from causalft.runs.folder import Run, atomic_path
+from causalft.runs.folder import Run, atomic_path, read_json, write_json
 
-__all__ = ["MANIFEST", "keep_apart", "pretraining_pool", "seen_in_run", "warn_of_seen", "write_seen"]
+if TYPE_CHECKING:
+    from causalft.models.pretraining.photo_zoo import PhotoZoo
+
+__all__ = [
+    "MANIFEST",
+    "downstream_splits",
+    "keep_apart",
+    "pretraining_pool",
+    "seen_in_run",
+    "warn_of_seen",
+    "write_manifest",
+    "write_seen",
+]
+
 
 MANIFEST = "manifest.parquet"
 """The file of a home-made zoo that names its images: which were for pre-training, which were kept."""
@@ -185,3 +202,116 @@ def _warn_of_repeats(name: str, images: ImageSet, other: str, others: ImageSet) 
 
 def _warn(message: str) -> None:
     warnings.warn(message, CausalFTWarning, stacklevel=4)
+
+
+def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
+    """Write ``manifest.parquet`` and ``zoo.json`` into the zoo.
+
+    The manifest has one row per image: file, label, split, SHA-256 of the file, and for the pool that of the pixels.
+    """
+    import pandas as pd
+
+    split = np.full(len(images), "unused", dtype=object)
+    for part, rows in zoo.parts.items():
+        split[rows] = part
+    pixels = np.full(len(images), "", dtype=object)
+    pool = zoo.parts["pool"]
+    digests = decode(images, pool, pixels_digest, "hashing the pre-training pool")
+    pixels[pool] = [digest.tobytes().hex() for digest in digests]
+    table = pd.DataFrame(
+        {
+            "file": images.files,
+            "label": np.asarray(images.class_names)[images.labels],
+            "split": split,
+            "sha256": [images.bytes_hash(i) for i in range(len(images))],
+            "pixels": pixels,
+        }
+    )
+    with atomic_path(run.file(MANIFEST)) as temporary:
+        table.to_parquet(temporary, index=False)
+    write_json(
+        run.file("zoo.json"),
+        {
+            "class_names": list(images.class_names),
+            "downstream_order": [images.class_names[k] for k in zoo.downstream_order],
+            "orders": {m.name: [images.class_names[k] for k in m.order] for m in zoo.members},
+            "correlation": zoo.correlation,
+            "duplicates": zoo.duplicates,
+            "settings": zoo.settings,
+        },
+    )
+
+
+def downstream_splits(
+    folder: str | os.PathLike[str],
+    images: ImageSet,
+    *,
+    imbalance_factor: float | None = None,
+    seed: int = 0,
+    profile: str = "exponential",
+) -> Splits:
+    """Return the downstream part of the images a zoo was made from: what its members never saw.
+
+    Parameters
+    ----------
+    folder : path
+        The zoo.
+    images : ImageSet
+        The same images.
+    imbalance_factor : float, optional
+        Resample the downstream part to a long tail in the zoo's downstream order.
+    seed : int
+        Draws the long tail; validation and test are those of the manifest.
+    profile : {"exponential", "zipf"}
+        Of the long tail.
+
+    Raises
+    ------
+    CausalFTError
+        If the images are not exactly those of the manifest: one is new, one is missing, or its bytes have changed.
+        Every image is read once for this.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists():
+        raise CausalFTError(
+            f"{folder} is not the folder of a zoo that was pre-trained on images (it has no {MANIFEST})"
+        )
+    table = pd.read_parquet(folder / MANIFEST).set_index("file")
+    described = read_json(folder / "zoo.json")
+    missing = [file for file in images.files if file not in table.index]
+    if missing:
+        raise CausalFTError(
+            f"{missing[0]} is not in the manifest of {folder}: the zoo was made from other images; give the same --data"
+        )
+    lost = table.index.difference(images.files, sort=False)
+    if len(lost):
+        raise CausalFTError(
+            f"{lost[0]} is missing from the data ({len(lost)} of {len(table)} images that {folder} was made from "
+            "are); give the same --data"
+        )
+    rows = table.loc[images.files]
+    changed = [
+        file for i, (file, sha256) in enumerate(rows["sha256"].items()) if images.bytes_hash(i) != sha256
+    ]
+    if changed:
+        raise CausalFTError(
+            f"{changed[0]} has changed since {folder} was made ({len(changed)} of {len(images)} images have); "
+            "give the same --data"
+        )
+    split = rows["split"].to_numpy()
+    parts = {name: np.flatnonzero(split == name) for name in ("downstream", "validation", "test")}
+    train = images.subset(parts["downstream"], name=f"{images.name}/downstream")
+    if imbalance_factor is not None:
+        order = described["downstream_order"]
+        train = draw_longtail(
+            train, imbalance_factor=imbalance_factor, seed=seed, profile=profile, order=order
+        )
+    return Splits(
+        train=train,
+        validation=images.subset(parts["validation"], name=f"{images.name}/validation"),
+        test=images.subset(parts["test"], name=f"{images.name}/test"),
+        order=tuple(described["downstream_order"]) if imbalance_factor is not None else None,
+        notes=(f"{int((split == 'pool').sum())} images of the zoo's pre-training pool left out",),
+    )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError, nearest
-from causalft.models.features.crops import n_views
+from causalft.models.features.encoder import n_views
 from causalft.models.strata.stratum import Stratum
 from causalft.pipelines.export.preprocessing import PictureInput, picture_inputs
 
@@ -21,7 +21,7 @@ __all__ = ["FusedModel", "squares"]
 
 
 def squares(pictures: Tensor, size: int, view: str) -> Tensor:
-    """Cut pictures as :func:`causalft.models.features.crops.view_cut` does, after the shorter side was resized.
+    """Cut pictures as :func:`causalft.models.features.encoder.view_cut` does, after the shorter side was resized.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from causalft.models.features.crops import resized_side
+from causalft.models.features.encoder import resized_side
 from causalft.models.strata.stratum import SquareCrop, Stratum
 
 __all__ = ["PictureInput", "geometry_steps", "picture_inputs"]

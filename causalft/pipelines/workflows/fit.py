@@ -17,8 +17,8 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache
+from causalft.models.strata.cards import MemberName
 from causalft.models.strata.leakage import write_seen
-from causalft.models.strata.member_name import MemberName
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report

@@ -25,8 +25,7 @@ from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
-from causalft.models.pretraining.photo_zoo import downstream_splits
-from causalft.models.strata.leakage import MANIFEST
+from causalft.models.strata.leakage import MANIFEST, downstream_splits
 from causalft.models.strata.zoo import MiniZoo, Zoo
 from causalft.models.tuning.processes import is_main_process, join_processes
 

@@ -10,7 +10,7 @@ from causalft.data.settings import DataOptions
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings
-from causalft.models.strata.member_name import MemberName
+from causalft.models.strata.cards import MemberName
 from causalft.models.tuning.choices import HEADS, optimum_of, own_spelling
 from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, nested, setting

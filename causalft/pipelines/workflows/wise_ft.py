@@ -25,7 +25,7 @@ from causalft.methods.estimators.fusion import nll
 from causalft.methods.estimators.gla import Untouched
 from causalft.methods.estimators.mixing import fit_mixing
 from causalft.methods.estimators.settings import FitSettings
-from causalft.models.features.crops import Crops
+from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.interpolation import evaluate_interpolations
 from causalft.pipelines.pages.wise_ft import write_wise_ft_report

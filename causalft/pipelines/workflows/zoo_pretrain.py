@@ -16,11 +16,15 @@ from typing import Any
 
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, nearest
-from causalft.models.pretraining.creatures import MEMBERS, pretrain_member
-from causalft.models.pretraining.photo_pretrain import estimate_seconds, pretrain_photo_member
-from causalft.models.pretraining.photo_zoo import PhotoZoo, plan_photo_zoo, write_manifest
-from causalft.models.pretraining.pretrain import PRETRAINING
+from causalft.models.pretraining.photo_zoo import (
+    PhotoZoo,
+    estimate_seconds,
+    plan_photo_zoo,
+    pretrain_photo_member,
+)
+from causalft.models.pretraining.pretrain import MEMBERS, PRETRAINING, pretrain_member
 from causalft.models.strata.cards import ModelCard
+from causalft.models.strata.leakage import write_manifest
 from causalft.runs.lifecycle import NewRun, new_run
 from causalft.runs.progress import phase
 
