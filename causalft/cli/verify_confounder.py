@@ -53,7 +53,7 @@ def command(settings: VerifySettings, out: Path | None, json_mode: bool) -> None
         "command": repeat,
     }
     if design == "all":
-        from causalft.pipelines.pages.side_by_side import table_rows, what_follows_from
+        from causalft.pipelines.pages.confounder import table_rows, what_follows_from
         from causalft.pipelines.workflows.verify_confounder import verify_all_designs
 
         results = verify_all_designs(folder, **options)
@@ -126,7 +126,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 def _show_all(screen: Any, rows: list[list[str]], paragraph: str) -> None:
     from rich.table import Table
 
-    from causalft.pipelines.pages.side_by_side import COLUMNS
+    from causalft.pipelines.pages.confounder import COLUMNS
 
     table = Table(*COLUMNS, title="The designs side by side", title_justify="left")
     for row in rows:

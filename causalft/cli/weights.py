@@ -44,8 +44,8 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     from dataclasses import asdict
 
     from causalft.models.strata.zoo import PretrainedZoo
+    from causalft.models.weights.carry import describe_names
     from causalft.models.weights.names import names_like
-    from causalft.pipelines.workflows.weights import describe_names
 
     zoo = PretrainedZoo(offline=True)
     wanted: list[str] = []
@@ -91,7 +91,7 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
     The folder has a manifest of hashes, and `causalft weights import FOLDER` takes it in on another machine. A
     broken fetch goes on where it stopped when the command is repeated.
     """
-    from causalft.pipelines.workflows.weights import fetch
+    from causalft.models.weights.carry import fetch
 
     screen = console(as_json)
     files = fetch(names, to=to, allow_pickle=allow_pickle, say=screen.print)
@@ -111,8 +111,8 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
     A FOLDER is compared with its manifest. A NAME is loaded from what is on this machine.
     """
     from causalft.models.strata.zoo import PretrainedZoo
+    from causalft.models.weights.carry import check_folder, check_names
     from causalft.models.weights.store import weights_folder
-    from causalft.pipelines.workflows.weights import check_folder, check_names
 
     screen = console(as_json)
     zoo = PretrainedZoo(offline=True, allow_pickle=allow_pickle)
@@ -155,8 +155,8 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
     Strata are then loaded from there by name, with no network. The tensors of a pickle (--allow-pickle) are kept as
     safetensors if it is a FILE. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
     """
+    from causalft.models.weights.carry import import_file, import_folder
     from causalft.models.weights.store import weights_folder
-    from causalft.pipelines.workflows.weights import import_file, import_folder
 
     screen = console(as_json)
     if not source.exists():

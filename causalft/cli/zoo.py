@@ -386,7 +386,7 @@ def pretrain(
     if data is None:
         only_images = [name for name in options if name not in ("epochs", "n_images")]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
-        from causalft.pipelines.workflows.zoo_pretrain import pretrain_creatures
+        from causalft.pipelines.workflows.zoo import pretrain_creatures
 
         plan = {name: options[name] for name in ("epochs", "n_images")}
         metrics = pretrain_creatures(out, members, jobs=jobs, say=say, **plan)
@@ -394,7 +394,7 @@ def pretrain(
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         options.pop("n_images")
         views = name_value_pairs(members, "--member", "VIEW") or VIEWS
-        from causalft.pipelines.workflows.zoo_pretrain import pretrain_photos
+        from causalft.pipelines.workflows.zoo import pretrain_photos
 
         metrics = pretrain_photos(out, data, views, jobs=jobs, say=say, **options)
     if as_json:
@@ -437,7 +437,7 @@ def pretrain_diffusion(out: Path, as_json: bool, **options: Any) -> None:
     interrupted training goes on where it stopped when the command is repeated. The folder opens with
     StableDiffusionPipeline.from_pretrained of diffusers.
     """
-    from causalft.pipelines.workflows.zoo_pretrain import pretrain_diffusion
+    from causalft.pipelines.workflows.zoo import pretrain_diffusion
 
     screen = console(as_json)
     metrics = pretrain_diffusion(out, say=partial(screen.print, soft_wrap=True), **options)

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from causalft.data.opening import open_images
-from causalft.pipelines.export.preprocessing import geometry_steps
+from causalft.pipelines.export.fused_model import geometry_steps
 from causalft.pipelines.export.standalone import shape, to_tensor, upright_rgb
 from tests.methods.small_classifiers import clip_stratum
 

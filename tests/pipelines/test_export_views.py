@@ -13,8 +13,7 @@ from causalft.data.given import unlabelled_images
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.encoder import TEST_VIEWS, view_cut
 from causalft.pipelines.export import FusedModel, standalone
-from causalft.pipelines.export.fused_model import squares
-from causalft.pipelines.export.preprocessing import geometry_steps
+from causalft.pipelines.export.fused_model import geometry_steps, squares
 from causalft.pipelines.export.write import trace
 from tests.command_line import run
 from tests.methods.small_classifiers import Member, classifier, clip_stratum

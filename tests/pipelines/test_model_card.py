@@ -11,7 +11,7 @@ import yaml
 from causalft.errors import CausalFTError
 from causalft.methods.priors import prior_caveat
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.pipelines.pages import markdown as md
+from causalft.pipelines.pages import model_card as card_module
 from causalft.pipelines.pages.model_card import model_card
 from causalft.runs.folder import Run
 from tests.command_line import run, said
@@ -101,7 +101,7 @@ def test_its_limits_say_what_the_estimates_are_by_the_loss_of_each_stratum(found
     mixed["strata"]["openclip"]["pretraining_loss"] = "in-batch"
     limits = sections(model_card(found.config, mixed))["Limits"]
     assert f"- clip: {prior_caveat('caption-bank')}\n" in limits
-    assert f"- openclip: {md.text(prior_caveat('in-batch'))}\n" in limits
+    assert f"- openclip: {card_module._text(prior_caveat('in-batch'))}\n" in limits
     assert "in-batch" not in sections(model_card(found.config, found.metrics))["Limits"]
 
 

@@ -6,8 +6,13 @@ import json
 
 import pytest
 
-from causalft.pipelines.pages.confounder import closed_sentence
-from causalft.pipelines.pages.side_by_side import COLUMNS, draw_side_by_side, table_rows, what_follows_from
+from causalft.pipelines.pages.confounder import (
+    COLUMNS,
+    closed_sentence,
+    draw_side_by_side,
+    table_rows,
+    what_follows_from,
+)
 from causalft.pipelines.workflows.verify_confounder import verify_confounder
 from synthetic.designs import DESIGNS
 from tests.command_line import run

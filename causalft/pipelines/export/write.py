@@ -25,8 +25,7 @@ from causalft.methods.estimators.run_documents import (
 )
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.export.formats import FORMATS
-from causalft.pipelines.export.fused_model import FusedModel
-from causalft.pipelines.export.preprocessing import PictureInput
+from causalft.pipelines.export.fused_model import FusedModel, PictureInput
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run, check_place, plain, system_error, write_json
 from causalft.runs.locks import writing

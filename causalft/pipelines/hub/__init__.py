@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from causalft.methods.estimators.run_documents import stored_precision
-from causalft.pipelines.hub.client import push
-from causalft.pipelines.hub.fetch import install, pull
 from causalft.pipelines.hub.layout import ADAPTER_BYTES, MANIFEST, layout, write_layout
+from causalft.pipelines.hub.transfer import install, pull, push
 from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:

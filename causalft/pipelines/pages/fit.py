@@ -10,7 +10,7 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
-from causalft.pipelines.workflows.repeat import fit_command
+from causalft.pipelines.workflows.settings import fit_command
 from causalft.report.html import made_line, place_name, render_report
 from causalft.runs.folder import Run, write_text
 from causalft.runs.progress import named

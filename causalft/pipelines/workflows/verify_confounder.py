@@ -20,8 +20,7 @@ from causalft.analysis.confounding.verdict import Trial, judge_trial
 from causalft.errors import CausalFTError, nearest
 from causalft.models.resnet import BACKBONES
 from causalft.models.tuning.train import Recipe
-from causalft.pipelines.pages.confounder import write_report
-from causalft.pipelines.pages.side_by_side import what_follows_from, write_side_by_side
+from causalft.pipelines.pages.confounder import what_follows_from, write_report, write_side_by_side
 from causalft.pipelines.workflows.trial import cache_folder, has_overlap, run_trial
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path
