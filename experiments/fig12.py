@@ -2,7 +2,7 @@
 
 Reproduces in kind: Chen et al. (ICML 2025), Fig. 12 (the A-trained model scores alike on both, the
 B-trained one drops on A).
-Scale: six drawn classes, 24 px, 5 seeds; `paper` with 100 pictures a class and a ResNet-32 from scratch, the other two
+Scale: six drawn classes, 24 px, 5 seeds; `paper` with 100 images per class and a ResNet-32 from scratch, the other two
 with 600 and a ResNet-8, which their noisy labels ask for. About 12 minutes.
 Command: causalft experiment run fig12
 """

@@ -1,8 +1,8 @@
 """Error rates of the verdict: how often 'verified' comes out where C confounds, and where it does not.
 
 Reproduces: no figure of the paper; it answers the objection that an experiment which cannot say no proves nothing.
-Scale: six drawn classes, 24 px, ResNet-8, 100 runs a design: the confounder at the default size (600 pictures a class,
-3 seeds), what has none at that of --quick (200 pictures, 5 seeds). About 60 minutes.
+Scale: six drawn classes, 24 px, ResNet-8, 100 runs per design: with a confounder at the default size (600 images per
+class, 3 seeds), without one at that of --quick (200 images, 5 seeds). About 60 minutes.
 Command: causalft experiment run verdict_rates
 """
 

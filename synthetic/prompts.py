@@ -30,7 +30,7 @@ class Prompts:
     classes : class name -> names of its parts under C=0 and C=1.
     templates : template name -> text with ``{class}`` and ``{part}``.
     use : names of the templates in use; with several, the seed of a picture chooses.
-    negative_prompt : what the pictures shall not be, or ``""``.
+    negative_prompt : what the images should not show, or ``""``.
 
     Examples
     --------

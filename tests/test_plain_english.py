@@ -40,7 +40,7 @@ TO_COME = ["causalft", "synthetic", "experiments", "tests", "bench"]
 """Rooms whose strings, comments and test names are not held to it yet, and with them the help texts."""
 
 
-def words_of(path: Path) -> str:
+def words_of(path: Path) -> list[str]:
     """Everything in a Python file that a person reads: strings, comments, names of tests."""
     text = path.read_text(encoding="utf-8")
     found = [
@@ -51,7 +51,7 @@ def words_of(path: Path) -> str:
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     found += [token.string for token in tokens if token.type == tokenize.COMMENT]
     found += [name.replace("_", " ") for name in re.findall(r"^def (test_\w+)", text, re.MULTILINE)]
-    return "\n".join(found)
+    return found
 
 
 def dialect(text: str) -> list[str]:

@@ -81,7 +81,7 @@ class ImageSet(ShownAsTable):
         drop_empty_classes: bool = False,
         min_classes: int = 2,
     ) -> ImageSet:
-        """Open a folder with one folder of images a class (ImageFolder), or with such train/, test/ folders.
+        """Open a folder with one folder of images per class (ImageFolder), or with such train/, test/ folders.
 
         Parameters
         ----------

@@ -419,9 +419,9 @@ def _check_size(size: int | str, name: str) -> None:
     whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
     if whole and int(size) < 0:
         raise CausalFTError(
-            f'a split cannot have {size} images a class; give {name} 0 or more, or "auto"',
-            on_command_line=f"a split cannot have {size} images a class; give --{name.replace('_', '-')} 0 or more, or "
-            "auto",
+            f'a split cannot have {size} images per class; give {name} 0 or more, or "auto"',
+            on_command_line=f"a split cannot have {size} images per class; "
+            f"give --{name.replace('_', '-')} 0 or more, or auto",
         )
     if not whole and not (isinstance(size, str) and size == AUTO):
         option = "--" + name.replace("_", "-")

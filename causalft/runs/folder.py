@@ -285,7 +285,7 @@ class Run:
         kind : str
         config : dict
         defaults : mapping, optional
-            What a setting is where a configuration does not name it: one from before there was such a setting.
+            What a setting is where a configuration does not name it: settings absent from older configurations.
 
         Raises
         ------

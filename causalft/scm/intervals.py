@@ -18,7 +18,7 @@ _HALVINGS = 50  # of [0, 1]: a limit is exact to 1e-15
 
 _TAIL = 0.022
 """Mid-p probability beyond a limit. With 0.025 the coverage falls to 92 % where three hits are expected, as of an
-accuracy at chance with three images a class. With 0.022 it is 93 % or more for the shares .02, .5, .98 and 1 / K of 2
+accuracy at chance with three images per class. With 0.022 it is 93 % or more for the shares .02, .5, .98 and 1 / K of 2
 to 100 classes with 1 to 80 images, by enumeration. With many observations it is 95.6 %."""
 
 

@@ -1,4 +1,4 @@
-"""Labels become classes: what is certainly one class is one, what may be one is said, and a missing one is named."""
+"""Labels become classes: equal labels are one class, doubtful ones are reported, and a missing one is named."""
 
 from __future__ import annotations
 

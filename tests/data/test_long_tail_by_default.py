@@ -160,7 +160,7 @@ def test_a_zoo_of_a_long_tailed_folder_is_made_and_fitted(folder, tmp_path):
     made = run(*words, "--jobs", 1, "--out", tmp_path / "zoo")
     assert made.exit_code == 0, made.output
     text = " ".join(made.output.split())
-    assert "pre-training pool is long-tailed (20 to 2 images a class)" in text
+    assert "pre-training pool is long-tailed (20 to 2 images per class)" in text
     splits = downstream_splits(tmp_path / "zoo", open_images(folder))
     assert splits.train.class_counts.tolist() == [8, 2, 1, 1]
     assert splits.test.class_counts.tolist() == [8, 3, 1, 0]

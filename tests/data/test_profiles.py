@@ -83,7 +83,7 @@ def test_classes_of_equal_prior_are_ordered_by_the_seed() -> None:
 
 
 @pytest.mark.parametrize("prior", [[0.5], [[0.5, 0.5]], [0.5, float("nan")]])
-def test_priors_that_are_none(prior: list) -> None:
+def test_invalid_priors_are_refused(prior: list) -> None:
     with pytest.raises(CausalFTError, match="a prior must be a vector"):
         order_against(prior, "reverse", 0)
 

@@ -124,6 +124,6 @@ def test_a_pool_leaves_one_image_of_every_class_on_each_side() -> None:
 
 
 @pytest.mark.parametrize("size", ["all", 1.5, True, None])
-def test_a_size_that_is_none_is_refused(size) -> None:
+def test_an_invalid_size_is_refused(size) -> None:
     with pytest.raises(CausalFTError, match='n_test=.* give "auto" or a whole number'):
         cut_splits(numbered([9, 9]), n_test=size, seed=0)

@@ -277,7 +277,7 @@ def test_damaged_files_are_one_clear_error(stratum, images, tuned, tmp_path, how
 
 
 def test_adapters_of_another_backbone_are_refused_though_they_fit(tiny_zoo, images, tuned, tmp_path):
-    """All minis have one shape: without the hash, clip's adapters would run on openclip without a word."""
+    """All minis have one shape: without the hash, clip's adapters would run on openclip unnoticed."""
     tuned[0].save(tmp_path)
     other = untrained(open_zoo(tiny_zoo).load("openclip"), images.class_names, FAST)
     with pytest.raises(CausalFTError, match="belong to another model than Stratum\\('openclip'"):

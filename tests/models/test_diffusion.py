@@ -440,7 +440,7 @@ def test_the_shipped_pictures_show_what_was_asked():
     result = check_prompts(Halved(), n_per_cell=8, judge=judge, progress=False)
     assert result.judge_right > 0.9
     assert result.right >= 0.8 and result.class_right >= 0.85
-    assert result.diversity >= 0.75  # of eight pictures a cell, against renders by the hundred
+    assert result.diversity >= 0.75  # of eight images per cell, against renders by the hundred
 
 
 @pytest.mark.slow

@@ -313,7 +313,7 @@ def test_rows_that_a_crash_left_damaged_are_made_again(cache):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "description"])
-def test_a_damaged_entry_is_found_and_made_again(cache, stratum, images, encoded, damage):
+def test_a_damaged_entry_is_recomputed(cache, stratum, images, encoded, damage):
     good = np.array(get(cache, stratum, images))
     (file,) = cache.folder.glob("*.npy")
     if damage == "flip":
@@ -330,7 +330,7 @@ def test_a_damaged_entry_is_found_and_made_again(cache, stratum, images, encoded
     if damage != "description":
         ((_, problem),) = fresh.verify().items()
         assert problem
-    with pytest.warns(UserWarning, match="made again"):
+    with pytest.warns(UserWarning, match="recomputed"):
         again = get(fresh, stratum, images)
     np.testing.assert_array_equal(good, again)
     assert sum(encoded) == 48 and set(fresh.verify().values()) == {None}

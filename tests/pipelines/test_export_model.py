@@ -236,7 +236,7 @@ def test_the_loader_says_what_it_takes(saved):
 
 
 class Median(Member):
-    """A tower with an operation that is none of the loader's."""
+    """A tower with an operation that the loader does not know."""
 
     def forward(self, tokens):
         return super().forward(tokens) + tokens.flatten(1).median(1).values[:, None] * torch.arange(5)

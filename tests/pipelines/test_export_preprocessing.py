@@ -45,7 +45,7 @@ def test_squashed_and_wider_geometries():
         assert np.array_equal(np.asarray(shape(picture, geometry_steps(stratum))), stratum.crop(picture))
 
 
-def test_a_step_that_is_not_data_is_said_and_not_guessed():
+def test_a_preprocessing_step_that_is_not_data_is_reported():
     stratum = clip_stratum("a")
     stratum.geometry = transforms.Compose([transforms.Pad(3), transforms.CenterCrop(32)])
     steps = geometry_steps(stratum)

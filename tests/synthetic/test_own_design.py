@@ -284,7 +284,7 @@ def test_mistakes_are_named_in_one_line(tmp_path, content, message):
     assert str(caught.value).startswith(str(file)) and "\n" not in str(caught.value)
 
 
-def test_files_that_are_none(tmp_path):
+def test_invalid_design_files_are_refused(tmp_path):
     with pytest.raises(CausalFTError, match="none.yaml: no such file"):
         make_design(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")

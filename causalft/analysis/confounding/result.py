@@ -161,7 +161,7 @@ class Verification(ShownAsTable):
     def __repr__(self) -> str:
         lines = [
             f"Verification(design={self.design.name}, {self.backbone}, {len(self.seeds)} seeds, "
-            f"{self.n_per_class} images a class)",
+            f"{self.n_per_class} images per class)",
             "              tested on A            tested on B",
         ]
         for trained in "AB":

@@ -114,7 +114,7 @@ def arrange(
 ) -> Layout:
     """Find classes and splits in the names of files and folders.
 
-    A folder a class, at any depth below it. One top folder that holds everything is looked through. ``train/``,
+    One folder per class, at any depth below it. One top folder that holds everything is looked through. ``train/``,
     ``test/`` and optionally ``validation/`` (or ``val/``) on top, each with class folders, are splits.
 
     Parameters
@@ -146,7 +146,7 @@ def arrange(
     if not images:
         found = f"; it holds {len(other)} other file(s), such as {other[0]}" if other else ""
         raise CausalFTError(
-            f"no image in {where}{found}; give a folder or zip with one folder of images a class"
+            f"no image in {where}{found}; give a folder or zip with one folder of images per class"
         )
     all_folders = {name.strip("/") for name in folders if not is_ignored(name.strip("/"))}
     for name in kept:

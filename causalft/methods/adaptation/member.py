@@ -209,7 +209,7 @@ def fit_member(
         With two or more, each is tried and the one with the lowest validation risk (NLL, every class of the
         validation set counting alike) is kept.
     gla : bool
-        GLA-FT: the tuned stratum adds the debiased zero-shot logits of the untouched model to its own. Training and the
+        GLA-FT: the tuned stratum adds the debiased zero-shot logits to its own. Training and the
         choice of a learning rate go without them.
     device : str
     folder : pathlib.Path, optional

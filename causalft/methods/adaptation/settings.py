@@ -206,7 +206,7 @@ class Tuning:
         Raises
         ------
         CausalFTError
-            For an unknown name (the nearest is offered), a number out of its range, a template that is none, or a
+            For an unknown name (the nearest is offered), a number out of its range, an invalid template, or a
             bottleneck that the tuner would not use.
 
         Examples

@@ -59,7 +59,7 @@ class ZeroShot:
 
     @property
     def logits(self) -> tuple[NDArray[np.float64], ...]:
-        """Logits of the untouched model, one (n, n_classes) array a set of images."""
+        """Logits of the zero-shot model, one (n, n_classes) array per set of images."""
         return tuple((self.scale * found @ self.anchors.T).astype(np.float64) for found in self.features)
 
 

@@ -114,7 +114,7 @@ class TunedStratum(nn.Module):
         return self.head(self.features(tokens))
 
     def predict(self, pictures: Tensor) -> Tensor:
-        """Logits (n, n_classes) of normalised pictures, those of the untouched model added where GLA-FT asks for it."""
+        """Logits (n, n_classes) of normalised images, with those of the zero-shot model added for GLA-FT."""
         tuned = self(self.tokens(pictures))
         return tuned if self.untouched is None else tuned + self.untouched(pictures)
 

@@ -63,7 +63,7 @@ def gla_zero_shot(
     Parameters
     ----------
     zero_shot : (..., K) array
-        Logits or log-probabilities of the untouched model.
+        Logits or log-probabilities of the zero-shot model.
     prior : (K,) array
         q, from :func:`causalft.methods.priors.estimate_prior`; positive, sums to 1.
     target_prior : (K,) array, optional
@@ -291,7 +291,7 @@ class Untouched(nn.Module):
     anchors : (n_classes, d) Tensor
         What a unit feature is compared with, times the inverse temperature.
     shift : (n_classes,) Tensor
-        What is added: ``- log q``, and ``- log P_S`` where that stands in the tuned logits (GLA-FT).
+        What is added: ``- log q``, and ``- log P_S`` where the tuned logits still contain it (GLA-FT).
     precision : {"auto", "fp32", "bf16", "fp16"}
     """
 
@@ -339,7 +339,7 @@ class Untouched(nn.Module):
 
 
 def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
-    """Return the class prior that stands in tuned logits, (K,): what the sampler showed. None where the loss undid it.
+    """Return the class prior still present in tuned logits, (K,): what the sampler showed; None if the loss undid it.
 
     Raises
     ------

@@ -149,7 +149,7 @@ def bootstrap_prior(
     Raises
     ------
     CausalFTError
-        As :func:`causalft.methods.priors.estimate_prior`; or for too few draws, or a level that is none.
+        As :func:`causalft.methods.priors.estimate_prior`; or for too few draws, or an invalid level.
 
     Examples
     --------

@@ -280,7 +280,7 @@ class FeatureCache:
             if problem is None:
                 return self._open(key)
             if problem != "missing":
-                warnings.warn(f"{self._file(key)}: {problem}; it is made again", stacklevel=2)
+                warnings.warn(f"{self._file(key)}: {problem}; it is recomputed", stacklevel=2)
                 self._remove(key)
             about = about or {}
             shape, sha256, made = write_rows(

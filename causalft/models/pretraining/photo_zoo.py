@@ -267,7 +267,7 @@ def plan_photo_zoo(
     ):
         within.check(value, what)
     MiniConfig(image_size=image_size)  # refuses a size that the stem cannot halve
-    profile_counts(images.n_classes, 1, imbalance_factor, profile)  # and a factor or profile that is none
+    profile_counts(images.n_classes, 1, imbalance_factor, profile)  # refuses an invalid factor or profile
     parts, report = pool_splits(
         images,
         n_test=n_test,

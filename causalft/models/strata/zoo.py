@@ -374,7 +374,7 @@ def _of_card(zoo: str | None, name: str, sha256: str | None) -> str:
 
 
 def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
-    """Refuse strata that are none or named twice, are not in the zoo, or weights that are of no stratum.
+    """Refuse strata that are empty, named twice or not in the zoo, and weights of no stratum.
 
     Raises
     ------

@@ -291,7 +291,7 @@ def k_shot(
     [1.0, 1.0]
     """
     if k < 1:
-        raise CausalFTError(f"{k} images a class are no start; give k = 1 or more")
+        raise CausalFTError(f"{k} images per class are no start; give k = 1 or more")
     y = _checked(features, labels, n_classes, class_names)
     shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     grouped = shuffled[torch.argsort(y[shuffled], stable=True)]

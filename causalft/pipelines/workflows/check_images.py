@@ -194,10 +194,10 @@ def check_prompts(
     Raises
     ------
     CausalFTError
-        If there are too few or too many pictures a cell, or the source draws other classes.
+        If there are too few or too many images per cell, or the source draws other classes.
     """
     if not 2 <= n_per_cell <= 10_000:
-        raise CausalFTError(f"{n_per_cell} pictures a cell cannot be checked; give 2 to 10,000")
+        raise CausalFTError(f"{n_per_cell} images per cell cannot be checked; give 2 to 10,000")
     if missing := sorted(set(CLASSES) - set(source.parts)):
         raise CausalFTError(f"the check needs the renderer's six classes; {missing[0]!r} is not drawn")
     size = source.size

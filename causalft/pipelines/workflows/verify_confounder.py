@@ -63,7 +63,7 @@ class Plan:
 def plan_for(design: Design, quick: bool) -> Plan:
     """The size of the experiment unless the user says otherwise.
 
-    ``paper`` is as published: a ResNet-32 and 100 pictures a class. The other designs have labels that only a model of
+    ``paper`` is as published: a ResNet-32 and 100 images per class. The other designs have labels that only a model of
     their law can explain, so they take more pictures and the smaller ResNet-8. ``quick`` is a smaller experiment with
     the ResNet-8.
     """

@@ -81,7 +81,7 @@ def wise_ft_curve(
 ) -> dict[str, Any]:
     """Evaluate a run on the line ``(1 - alpha) * start + alpha * tuned`` and return the metrics document.
 
-    The start is made again: the tower as it is, adapters as the run's seed drew them, the head where
+    The start is reconstructed: the tower as it is, adapters as the run's seed drew them, the head where
     ``head_start`` puts it. Alpha is chosen by the mean class accuracy on the validation images (of two alike by the
     lower risk), for each stratum and for the fusion at one common alpha. P(c) and the temperature of the fusion are
     fitted on the validation images at every alpha, as ``fit`` does. The test images are scored and decide nothing.
@@ -227,7 +227,7 @@ def _line(
     start_difference = None
     of_text = tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner
     if of_text and tuned.untouched is None:
-        # The same cosines under the temperature of the head: the untouched model itself.
+        # The same cosines under the temperature of the head: the zero-shot model itself.
         start_difference = _difference(
             kept.get("zero_shot_validation"), logits[0.0][0], tuning.head_scale / stratum.logit_scale
         )

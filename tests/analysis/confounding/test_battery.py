@@ -64,7 +64,7 @@ def test_a_picture_that_tells_c_leaves_the_path_untold_and_says_so():
     )
 
 
-def test_a_constant_factor_is_said_and_stops_nothing():
+def test_a_constant_factor_is_reported_and_stops_nothing():
     rows = make_design("confounded", CLASSES).rows("B_train", 50, seed=0)
     constant = Rows(rows.labels, np.zeros_like(rows.factors), rows.looks, rows.parts, rows.contents)
     found = run_battery(make_design("confounded", CLASSES), constant)
@@ -74,7 +74,7 @@ def test_a_constant_factor_is_said_and_stops_nothing():
     assert found.refutation is None and "C" in found.why_not
 
 
-def test_tables_with_four_rows_a_class_are_survived():
+def test_tables_with_four_rows_per_class_are_tested():
     for name in ("confounded", "paper", "selection", "null", "label-noise"):
         found = run(name, n=4)
         assert set(PATH_TESTS) <= set(found.path)

@@ -50,7 +50,7 @@ def test_errors_shrink_as_one_over_root_n(confounded):
     assert confounded.point("backdoor", 20_000).tv_to_truth < 0.15 * confounded.truth.tv
 
 
-def test_lack_of_overlap_is_said_and_not_filled_in(confounded):
+def test_lack_of_overlap_is_reported_and_not_filled_in(confounded):
     point = confounded.point(
         "frontdoor", 300
     )  # B is misread in one picture of twenty: 300 rows do not show it

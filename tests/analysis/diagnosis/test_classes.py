@@ -167,7 +167,7 @@ def test_a_page_that_leaves_the_machine_has_no_thumbnail(folder: ImageSet) -> No
     assert len(re.findall(r"<div\b", bare)) == bare.count("</div>")
 
 
-def test_an_image_that_has_gone_is_said_and_stops_nothing(folder: ImageSet) -> None:
+def test_a_missing_image_is_reported_and_stops_nothing(folder: ImageSet) -> None:
     (Path(folder.location) / folder.files[0]).unlink()
     page = page_of(folder)
     assert page.count("(cannot be read)") == 2  # a miss and an example
