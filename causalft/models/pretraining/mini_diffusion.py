@@ -408,7 +408,7 @@ def rendered_pool(n_per_cell: int, size: int, seed: int, *, spoilt: float = 0.08
     ((132, 16, 16, 3), 12, 12)
     """
     if n_per_cell < 1:
-        raise CausalFTError(f"{n_per_cell} pictures a cell are no training set; give 1 or more")
+        raise CausalFTError(f"{n_per_cell} images per cell are no training set; give 1 or more")
     rng = np.random.default_rng([seed, 3])
     n_spoilt = max(1, round(spoilt * n_per_cell)) if spoilt else 0
     total = n_per_cell + n_spoilt
