@@ -282,7 +282,7 @@ def test_a_tokenizer_is_read_without_the_network_where_nothing_forbids_it(words_
 import socket
 def refuse(*arguments, **_): raise SystemExit(f"asked the network for {{arguments}}")
 socket.socket.connect = socket.getaddrinfo = refuse
-from causalft.models.weights.build import HubTokenizer
+from causalft.models.weights.libraries import HubTokenizer
 from causalft.models.weights.names import WeightName
 from pathlib import Path
 what = WeightName("x/y", "open_clip", "x", "y", tokenizer_repository="maker/tiny-words")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
 from causalft.models.strata.cards import ModelCard, sha256_file
-from causalft.models.weights.names import PRETRAINED, WeightName, resolve_name
+from causalft.models.weights.names import LIBRARIES, PRETRAINED, WeightName, resolve_name
 from causalft.models.weights.store import WeightSource, WeightStore, check_sha256
 from causalft.runs.folder import read_json
 
@@ -229,10 +229,10 @@ class PretrainedZoo(Zoo):
         import torch
 
         from causalft.models.strata.stratum import Stratum
-        from causalft.models.weights.build import build_open_clip, build_timm
         from causalft.models.weights.file import read_state_dict
 
         what = self.describe(name)
+        library = LIBRARIES[what.library]
         file = self.weights[name] if name in self.weights else self.source.weights(what)
         _existing_file(name, file)
         with _about(f"weights of {name!r}: {file} has"):
@@ -240,10 +240,7 @@ class PretrainedZoo(Zoo):
         with _about(f"weights of {name!r}: {file} is"):
             tensors = read_state_dict(file, allow_pickle=self.allow_pickle, instead=_safetensors_of(what))
         with _about(f"weights of {name!r}: {file} do not fit {what.architecture}:"):
-            if what.library == "timm":
-                built = build_timm(what, tensors)
-            else:
-                built = build_open_clip(what, tensors, self.source.text_files)
+            built = library.build(what, tensors, self.source.text_files)
         return Stratum(
             name=name,
             zoo=self.label,
@@ -254,7 +251,7 @@ class PretrainedZoo(Zoo):
             std=built.std,
             tokenizer=built.tokenizer,
             sha256=sha256,
-            source=f"{what.library} {what.full_name.removeprefix('timm:')}",
+            source=f"{library.name} {what.full_name.removeprefix(library.prefix)}",
             device=torch.device(device),
             resize_mode=built.resize_mode,
             interpolation=built.interpolation,

@@ -1,14 +1,26 @@
-"""What the name of a pretrained stratum stands for: an architecture, its weights on the hub, and their settings."""
+"""What the name of a pretrained stratum stands for: a library, an architecture, its weights and their settings.
+
+A library is a record in a file of this folder, as those of ``libraries.py``; names with its prefix are then its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from causalft.errors import CausalFTError, nearest
+from causalft.runs.records import Records
 
-__all__ = ["PRETRAINED", "WeightName", "names_like", "resolve_name"]
+__all__ = [
+    "LIBRARIES",
+    "Library",
+    "PRETRAINED",
+    "WeightName",
+    "candidate_files",
+    "names_like",
+    "resolve_name",
+]
 
 PRETRAINED = {
     "clip": ("ViT-B-16-quickgelu", "openai"),
@@ -17,14 +29,48 @@ PRETRAINED = {
 }
 """Name to (architecture, weights tag) of open_clip; the activation belongs to the weights."""
 
-_TIMM = "timm:"
 _CLIP = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
     "interpolation": "bicubic",
     "resize_mode": "shortest",
 }
-_BELONG_TO_WEIGHTS = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of architectures whose weights can be strata.
+
+    Attributes
+    ----------
+    name, help : str
+    prefix : str
+        Names that start with it are those of this library; one library has none.
+    separator : str
+        Between architecture and weights tag.
+    resolve : callable
+        ``resolve(name, has_file) -> WeightName``; an unknown name raises a :class:`CausalFTError` with the nearest.
+    names : callable
+        ``names() -> list of str``: full names of all weights that it knows.
+    hint : callable
+        ``hint(name) -> str``: what a name that lacks its prefix or tag might be; empty if nothing.
+    build : callable
+        ``build(what, tensors, find) -> BuiltModel``; ``find`` gives the folder of a tokenizer's files.
+    source : str
+    """
+
+    name: str
+    help: str
+    resolve: Callable[[str, bool], WeightName]
+    names: Callable[[], list[str]]
+    hint: Callable[[str], str]
+    build: Callable[..., Any]
+    prefix: str = ""
+    separator: str = "/"
+    source: str = ""
+
+
+LIBRARIES = Records("causalft.models.weights", Library, "library")
 
 
 @dataclass(frozen=True)
@@ -35,7 +81,8 @@ class WeightName:
     ----------
     name : str
         As the user wrote it: ``clip``, ``ViT-L-14/datacomp_xl_s13b_b90k``, ``timm:resnet50``.
-    library : {"open_clip", "timm"}
+    library : str
+        A name in :data:`LIBRARIES`.
     architecture, tag : str
     repository : str
         On the hub; empty where the weights are not there.
@@ -66,9 +113,8 @@ class WeightName:
     @property
     def full_name(self) -> str:
         """The name without short cuts: ``ARCH/TAG`` or ``timm:ARCH.TAG``."""
-        if self.library == "timm":
-            return f"{_TIMM}{self.architecture}{'.' if self.tag else ''}{self.tag}"
-        return f"{self.architecture}/{self.tag}"
+        library = LIBRARIES[self.library]
+        return f"{library.prefix}{self.architecture}{library.separator if self.tag else ''}{self.tag}"
 
     @property
     def safe_filenames(self) -> tuple[str, ...]:
@@ -116,40 +162,22 @@ def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
     >>> resolve_name("ViT-B-16-SigLIP/webli").settings["resize_mode"]
     'squash'
     """
-    if name.startswith(_TIMM):
-        return _timm_name(name, has_file)
+    library = _library_of(name)
+    if library.prefix:
+        return library.resolve(name, has_file)
     if name in PRETRAINED:
-        return WeightName(name, "open_clip", *PRETRAINED[name], filenames=_filenames(""), **_SHORT[name])
-    architecture, _, tag = name.rpartition("/")
-    if not architecture:
-        raise _unknown(name)
-    import open_clip
-
-    config = open_clip.get_model_config(architecture) if ":" not in architecture else None
-    if config is None:
-        known = open_clip.list_models()
-        raise CausalFTError(f"open_clip has no architecture {architecture!r}; {nearest(architecture, known)}")
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    cleaned = tag.lower().replace("-", "_")
-    if cleaned in tags:
-        tag = cleaned
-    elif not has_file:
-        raise CausalFTError(f"{architecture} has no weights {tag!r}; {nearest(tag, tags)}")
-    settings = _settings(architecture, tag)
-    repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
-    text = config.get("text_cfg", {})
-    return WeightName(
-        name=name,
-        library="open_clip",
-        architecture=architecture,
-        tag=tag,
-        repository=repository,
-        filenames=_filenames(filename) if repository else (),
-        settings={key: settings[key] for key in _BELONG_TO_WEIGHTS if settings.get(key) is not None},
-        url=str(settings.get("url", "")),
-        tokenizer_repository=text.get("hf_tokenizer_name") or "",
-        text_repository=text.get("hf_model_name") or "",
-    )
+        return WeightName(
+            name, library.name, *PRETRAINED[name], filenames=candidate_files(""), **_SHORT[name]
+        )
+    if name.rpartition("/")[0]:
+        return library.resolve(name, has_file)
+    close = nearest(name, PRETRAINED)
+    if not close.startswith("did you mean"):  # the libraries, whose import takes seconds, may know more
+        for each in LIBRARIES.values():
+            hint = each.hint(name)
+            if hint:
+                raise CausalFTError(hint)
+    raise CausalFTError(f"zoo 'pretrained' has no stratum {name!r}; {close}")
 
 
 def names_like(pattern: str) -> list[str]:
@@ -160,58 +188,19 @@ def names_like(pattern: str) -> list[str]:
     >>> names_like("ViT-L-14/datacomp*")
     ['ViT-L-14/datacomp_xl_s13b_b90k']
     """
-    import fnmatch
+    from fnmatch import fnmatchcase
 
-    if pattern.startswith(_TIMM):
-        import timm
-
-        names = [_TIMM + name for name in timm.list_pretrained()]
-    else:
-        import open_clip
-
-        names = [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
-    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    return [name for name in _library_of(pattern).names() if fnmatchcase(name, pattern)]
 
 
-def _unknown(name: str) -> CausalFTError:
-    """A word that is no short name: perhaps it is misspelt, or lacks its tag, or its ``timm:``."""
-    close = nearest(name, PRETRAINED)
-    if close.startswith("did you mean"):  # said without the libraries, whose import takes seconds
-        return CausalFTError(f"zoo 'pretrained' has no stratum {name!r}; {close}")
-    import open_clip
-    import timm
-
-    tags = open_clip.list_pretrained_tags_by_model(name)
-    if tags:
-        return CausalFTError(
-            f"{name!r} is an architecture; say which weights, as in {name}/{tags[0]} ({', '.join(tags)})"
-        )
-    if timm.is_model(name.split(".")[0]):
-        return CausalFTError(f"zoo 'pretrained' has no stratum {name!r}; did you mean 'timm:{name}'?")
-    return CausalFTError(f"zoo 'pretrained' has no stratum {name!r}; {nearest(name, PRETRAINED)}")
+def _library_of(name: str) -> Library:
+    """The library whose prefix a name has."""
+    first = sorted(LIBRARIES.values(), key=lambda library: -len(library.prefix))
+    return next(library for library in first if name.startswith(library.prefix))
 
 
-def _settings(architecture: str, tag: str) -> Mapping[str, Any]:
-    """Settings of a tag; of one's own weights, those on which all tags of the architecture agree."""
-    import open_clip
-    from open_clip.pretrained import get_pretrained_cfg
-
-    found = get_pretrained_cfg(architecture, tag)
-    if found:
-        return found
-    known = [
-        get_pretrained_cfg(architecture, other)
-        for other in open_clip.list_pretrained_tags_by_model(architecture)
-    ]
-    return {
-        key: known[0].get(key)
-        for key in _BELONG_TO_WEIGHTS
-        if known and all(other.get(key) == known[0].get(key) for other in known)
-    }
-
-
-def _filenames(filename: str) -> tuple[str, ...]:
-    """The files that may hold the weights; a repository may have several, and safetensors come first."""
+def candidate_files(filename: str) -> tuple[str, ...]:
+    """Return the files of a repository that may hold the weights, safetensors first."""
     if not filename:
         return (
             "open_clip_model.safetensors",
@@ -221,39 +210,3 @@ def _filenames(filename: str) -> tuple[str, ...]:
     stem, dot, _ = filename.rpartition(".")
     safe = f"{stem}{dot}safetensors"
     return (filename,) if filename == safe else (safe, filename)
-
-
-def _timm_name(name: str, has_file: bool) -> WeightName:
-    import timm
-
-    wanted = name.removeprefix(_TIMM)
-    architecture, _, tag = wanted.partition(".")
-    if not timm.is_model(architecture):
-        models = timm.list_models()
-        raise CausalFTError(f"timm has no model {architecture!r}; {nearest(architecture, models)}")
-    try:
-        config = timm.get_pretrained_cfg(wanted)
-    except RuntimeError:  # the tag is not one of timm's
-        if not has_file:
-            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-            raise CausalFTError(
-                f"timm's {architecture} has no weights {tag!r}; {nearest(tag, tags)}"
-            ) from None
-        return WeightName(name, "timm", architecture, tag)
-    if config is None or not config.hf_hub_id:
-        if not has_file:
-            raise CausalFTError(
-                f"timm has no weights for {wanted!r} on the hub; give a file with --weights {name}=FILE.safetensors"
-            )
-        return WeightName(name, "timm", architecture, tag)
-    files = _filenames(config.hf_hub_filename) if config.hf_hub_filename else ()
-    return WeightName(
-        name,
-        "timm",
-        architecture,
-        config.tag or tag,
-        repository=config.hf_hub_id,
-        filenames=files or ("model.safetensors", "pytorch_model.bin"),
-        url=config.url if isinstance(config.url, str) else "",
-        licence=config.license,
-    )

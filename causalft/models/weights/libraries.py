@@ -1,4 +1,4 @@
-"""Pretrained architectures with tensors in them: the model, the geometry, the normalisation and the tokenizer."""
+"""The libraries of pretrained models, open_clip and timm: their names, and their models with tensors loaded."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torchvision import transforms
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 from causalft.models.weights.file import load_all
-from causalft.models.weights.names import WeightName
+from causalft.models.weights.names import Library, WeightName, candidate_files
 
-__all__ = ["BuiltModel", "HubTokenizer", "ImageOnly", "build_open_clip", "build_timm"]
+__all__ = ["BuiltModel", "HubTokenizer", "ImageOnly"]
 
 FindTextFiles = Callable[..., Path]
 
@@ -202,7 +202,89 @@ def _as_open_clip(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
-def build_timm(what: WeightName, tensors: Mapping[str, Tensor]) -> BuiltModel:
+_BELONG_TO_WEIGHTS = ("mean", "std", "interpolation", "resize_mode", "quick_gelu")
+
+
+def resolve_open_clip(name: str, has_file: bool) -> WeightName:
+    """Return what ``ARCH/TAG`` stands for."""
+    architecture, _, tag = name.rpartition("/")
+    import open_clip
+
+    config = open_clip.get_model_config(architecture) if ":" not in architecture else None
+    if config is None:
+        known = open_clip.list_models()
+        raise CausalFTError(f"open_clip has no architecture {architecture!r}; {nearest(architecture, known)}")
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    cleaned = tag.lower().replace("-", "_")
+    if cleaned in tags:
+        tag = cleaned
+    elif not has_file:
+        raise CausalFTError(f"{architecture} has no weights {tag!r}; {nearest(tag, tags)}")
+    settings = _settings(architecture, tag)
+    repository, _, filename = str(settings.get("hf_hub", "")).rpartition("/")
+    text = config.get("text_cfg", {})
+    return WeightName(
+        name=name,
+        library="open_clip",
+        architecture=architecture,
+        tag=tag,
+        repository=repository,
+        filenames=candidate_files(filename) if repository else (),
+        settings={key: settings[key] for key in _BELONG_TO_WEIGHTS if settings.get(key) is not None},
+        url=str(settings.get("url", "")),
+        tokenizer_repository=text.get("hf_tokenizer_name") or "",
+        text_repository=text.get("hf_model_name") or "",
+    )
+
+
+def _settings(architecture: str, tag: str) -> Mapping[str, Any]:
+    """Settings of a tag; of one's own weights, those on which all tags of the architecture agree."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    found = get_pretrained_cfg(architecture, tag)
+    if found:
+        return found
+    known = [
+        get_pretrained_cfg(architecture, other)
+        for other in open_clip.list_pretrained_tags_by_model(architecture)
+    ]
+    return {
+        key: known[0].get(key)
+        for key in _BELONG_TO_WEIGHTS
+        if known and all(other.get(key) == known[0].get(key) for other in known)
+    }
+
+
+def open_clip_names() -> list[str]:
+    """Return ``ARCH/TAG`` of all weights."""
+    import open_clip
+
+    return [f"{architecture}/{tag}" for architecture, tag in open_clip.list_pretrained()]
+
+
+def open_clip_hint(name: str) -> str:
+    """Say which tags an architecture has."""
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tags:
+        return ""
+    return f"{name!r} is an architecture; say which weights, as in {name}/{tags[0]} ({', '.join(tags)})"
+
+
+OPEN_CLIP = Library(
+    name="open_clip",
+    help="CLIP models, as ARCH/TAG",
+    resolve=resolve_open_clip,
+    names=open_clip_names,
+    hint=open_clip_hint,
+    build=build_open_clip,
+    source="https://github.com/mlfoundations/open_clip",
+)
+
+
+def build_timm(what: WeightName, tensors: Mapping[str, Tensor], find: FindTextFiles) -> BuiltModel:
     """Return a backbone of timm without its classifier, and the transform of timm's own evaluation.
 
     Raises
@@ -213,7 +295,7 @@ def build_timm(what: WeightName, tensors: Mapping[str, Tensor]) -> BuiltModel:
     import timm
     from timm.data import create_transform, resolve_model_data_config
 
-    name = what.full_name.removeprefix("timm:") if what.repository else what.architecture
+    name = what.full_name.removeprefix(TIMM.prefix) if what.repository else what.architecture
     with _unfilled():
         model: Any = timm.create_model(name, pretrained=False)
     whole = model.state_dict().keys()
@@ -243,6 +325,72 @@ def build_timm(what: WeightName, tensors: Mapping[str, Tensor]) -> BuiltModel:
         resize_mode=f"{config['crop_mode']}, crop {config['crop_pct']:g}",
         tokenizer=None,
     )
+
+
+def resolve_timm(name: str, has_file: bool) -> WeightName:
+    """Return what ``timm:NAME`` stands for."""
+    import timm
+
+    wanted = name.removeprefix(TIMM.prefix)
+    architecture, _, tag = wanted.partition(".")
+    if not timm.is_model(architecture):
+        models = timm.list_models()
+        raise CausalFTError(f"timm has no model {architecture!r}; {nearest(architecture, models)}")
+    try:
+        config = timm.get_pretrained_cfg(wanted)
+    except RuntimeError:  # the tag is not one of timm's
+        if not has_file:
+            tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+            raise CausalFTError(
+                f"timm's {architecture} has no weights {tag!r}; {nearest(tag, tags)}"
+            ) from None
+        return WeightName(name, "timm", architecture, tag)
+    if config is None or not config.hf_hub_id:
+        if not has_file:
+            raise CausalFTError(
+                f"timm has no weights for {wanted!r} on the hub; give a file with --weights {name}=FILE.safetensors"
+            )
+        return WeightName(name, "timm", architecture, tag)
+    files = candidate_files(config.hf_hub_filename) if config.hf_hub_filename else ()
+    return WeightName(
+        name,
+        "timm",
+        architecture,
+        config.tag or tag,
+        repository=config.hf_hub_id,
+        filenames=files or ("model.safetensors", "pytorch_model.bin"),
+        url=config.url if isinstance(config.url, str) else "",
+        licence=config.license,
+    )
+
+
+def timm_names() -> list[str]:
+    """Return ``timm:NAME`` of all weights."""
+    import timm
+
+    return [TIMM.prefix + name for name in timm.list_pretrained()]
+
+
+def timm_hint(name: str) -> str:
+    """Say that a name of timm lacks its prefix."""
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        return ""
+    return f"zoo 'pretrained' has no stratum {name!r}; did you mean '{TIMM.prefix}{name}'?"
+
+
+TIMM = Library(
+    name="timm",
+    help="image-only backbones, as timm:NAME",
+    resolve=resolve_timm,
+    names=timm_names,
+    hint=timm_hint,
+    build=build_timm,
+    prefix="timm:",
+    separator=".",
+    source="https://github.com/huggingface/pytorch-image-models",
+)
 
 
 def _geometry(transform: transforms.Compose) -> Callable[[Image.Image], Image.Image]:
