@@ -98,7 +98,7 @@ def command(
     if "torch" not in sys.modules:
         # Threads that decode share the cores with those of a layer; these must not spin while they wait for each other.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from causalft.data.given import unlabelled_images
+    from causalft.data.given import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_classifier
     from causalft.pipelines.workflows.prediction_files import choose_format

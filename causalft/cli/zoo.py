@@ -11,11 +11,9 @@ import click
 from causalft.cli.options import (
     FILE,
     PATH,
-    SEED,
     TEXT,
     GroupedCommand,
     Number,
-    Numbers,
     VerbGroup,
     console,
     name_value_pairs,
@@ -23,8 +21,8 @@ from causalft.cli.options import (
     print_json,
     refuse_given,
 )
-from causalft.data.settings import PoolCounts
 from causalft.errors import CausalFTError
+from causalft.models.pretraining.settings import DiffusionSettings, PretrainSettings
 from causalft.runs import limits
 
 __all__ = ["command"]
@@ -269,110 +267,15 @@ _PRETRAIN_GROUPS = {
         "n_test",
         "n_images",
     ),
-    "Members": ("loss", "view_share", "control_seeds", "image_size", "seed"),
+    "Members": ("loss", "view_share", "n_control_seeds", "image_size", "seed"),
 }
 
 
 @command.command("pretrain", cls=GroupedCommand, groups=_PRETRAIN_GROUPS)
 @click.option("--out", type=PATH, required=True, help="Folder of the new zoo.")
-@click.option(
-    "--data", type=FILE, help="A folder with one folder a class, or a zip of one. Default: the part world."
-)
-@click.option(
-    "--member",
-    "members",
-    type=TEXT,
-    multiple=True,
-    metavar="NAME=VIEW",
-    help="A stratum and its incomplete view: upper, lower, left, right, grey, full, or package.module:function. "
-    "With the part world: the name of a member of the embedded zoo. Repeat for each.",
-)
-@click.option(
-    "--loss",
-    type=click.Choice(["caption-bank", "in-batch"]),
-    default="caption-bank",
-    show_default=True,
-    help="caption-bank leaves the class prior in the logits; in-batch (CLIP's own) cancels it.",
-)
-@click.option(
-    "--profile",
-    type=click.Choice(["exponential", "zipf"]),
-    default="exponential",
-    show_default=True,
-    help="Shape of each pre-training prior.",
-)
-@click.option(
-    "--imbalance-factor",
-    type=Number(limits.IMBALANCE_FACTOR),
-    default=100.0,
-    show_default=True,
-    help="Of each pre-training prior.",
-)
-@click.option(
-    "--order-seed",
-    type=SEED,
-    default=0,
-    show_default=True,
-    help="Seeds the search for uncorrelated class orders.",
-)
-@click.option(
-    "--order-seeds",
-    type=Numbers(limits.SEED),
-    help="One permutation seed a stratum, as in 3,5,8, instead of the search.",
-)
-@click.option(
-    "--control-seeds",
-    type=Number(limits.CONTROL_SEEDS),
-    default=0,
-    show_default=True,
-    help="Further seeds of the first stratum.",
-)
-@click.option(
-    "--view-share",
-    type=Number(limits.SHARE),
-    default=0.8,
-    show_default=True,
-    help="Share of pictures seen through the view.",
-)
-@click.option(
-    "--pool-fraction",
-    type=Number(limits.SHARE),
-    default=0.5,
-    show_default=True,
-    help="Share of each class for pre-training.",
-)
-@options_of(PoolCounts, "counts")
-@click.option("--image-size", type=Number(limits.IMAGE_SIZE), default=32, show_default=True, help="Pixels.")
-@click.option(
-    "--epochs",
-    type=Number(limits.EPOCHS),
-    help="Default: 20 on images (400 steps if these are more), 6 on the part world.",
-)
-@click.option(
-    "--n-images",
-    type=Number(limits.PICTURES),
-    default=30_000,
-    show_default=True,
-    help="Pictures a member (part world).",
-)
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="Cuts the splits and seeds the members."
-)
-@click.option(
-    "--jobs",
-    type=Number(limits.JOBS),
-    help="Members at a time, one thread each. Default: one a usable processor.",
-)
+@options_of(PretrainSettings)
 @json_option
-def pretrain(
-    out: Path,
-    data: str | None,
-    members: tuple[str, ...],
-    as_json: bool,
-    jobs: int | None,
-    counts: PoolCounts,
-    **options: Any,
-) -> None:
+def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
     """Pre-train minis with known priors and known incomplete views, on the part world or on your images.
 
     Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
@@ -381,56 +284,30 @@ def pretrain(
     from causalft.data.decoding import usable_cores
 
     say = partial(console(as_json).print, soft_wrap=True)
-    jobs = usable_cores() if jobs is None else jobs
-    options |= vars(counts)
-    if data is None:
-        only_images = [name for name in options if name not in ("epochs", "n_images")]
+    jobs = usable_cores() if settings.jobs is None else settings.jobs
+    photos = settings.photos
+    if settings.data is None:
+        only_images = [name for name in vars(photos) if name != "epochs"]
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
         from causalft.pipelines.workflows.zoo import pretrain_creatures
 
-        plan = {name: options[name] for name in ("epochs", "n_images")}
-        metrics = pretrain_creatures(out, members, jobs=jobs, say=say, **plan)
+        plan = {"epochs": photos.epochs, "n_images": settings.n_images}
+        metrics = pretrain_creatures(out, settings.members, jobs=jobs, say=say, **plan)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
-        options.pop("n_images")
-        views = name_value_pairs(members, "--member", "VIEW") or VIEWS
+        views = name_value_pairs(settings.members, "--member", "VIEW") or VIEWS
         from causalft.pipelines.workflows.zoo import pretrain_photos
 
-        metrics = pretrain_photos(out, data, views, jobs=jobs, say=say, **options)
+        metrics = pretrain_photos(out, settings.data, views, jobs=jobs, say=say, settings=photos)
     if as_json:
         print_json(metrics)
 
 
 @command.command("pretrain-diffusion")
 @click.option("--out", type=PATH, required=True, help="Folder of the new pipeline.")
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="Seeds pictures, captions, weights and noise."
-)
-@click.option(
-    "--steps-vae",
-    type=Number(limits.TRAINING_STEPS),
-    help="Steps of the autoencoder. Default: as for the shipped pipeline.",
-)
-@click.option(
-    "--steps-decoder",
-    type=Number(limits.TRAINING_STEPS),
-    help="Further steps of its decoder. Default: likewise.",
-)
-@click.option(
-    "--steps-unet",
-    type=Number(limits.TRAINING_STEPS),
-    help="Steps of text encoder and U-Net. Default: as for the shipped pipeline.",
-)
-@click.option(
-    "--size", type=Number(limits.PICTURE_SIZE), default=32, show_default=True, help="Pixels; a multiple of 8."
-)
-@click.option(
-    "--n-per-cell",
-    type=Number(limits.PICTURES_PER_CLASS),
-    help="Pictures of each part of each class. Default: 2000.",
-)
+@options_of(DiffusionSettings)
 @json_option
-def pretrain_diffusion(out: Path, as_json: bool, **options: Any) -> None:
+def pretrain_diffusion(out: Path, as_json: bool, settings: DiffusionSettings) -> None:
     """Train a small Stable Diffusion on rendered pictures and their captions.
 
     With the defaults it makes the embedded pipeline again: same seed, same weights on the same machine. An
@@ -440,7 +317,7 @@ def pretrain_diffusion(out: Path, as_json: bool, **options: Any) -> None:
     from causalft.pipelines.workflows.zoo import pretrain_diffusion
 
     screen = console(as_json)
-    metrics = pretrain_diffusion(out, say=partial(screen.print, soft_wrap=True), **options)
+    metrics = pretrain_diffusion(out, say=partial(screen.print, soft_wrap=True), settings=settings)
     if as_json:
         print_json(metrics)
         return

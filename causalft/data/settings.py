@@ -10,7 +10,7 @@ from typing import Any
 from causalft.runs import limits
 from causalft.runs.settings import setting
 
-__all__ = ["DATA", "DataOptions", "PoolCounts", "SplitCounts", "split_size"]
+__all__ = ["DATA", "DataOptions", "SplitCounts", "split_size"]
 
 DATA = (
     "creatures-lt; a folder, zip or tar with one folder a class; a CSV, TSV or Parquet table; list files; "
@@ -98,11 +98,3 @@ class SplitCounts:
 
     n_validation: int | str = split_size("validation", "a tenth", 10)
     n_test: int | str = split_size("test", "a fifth", 50)
-
-
-@dataclass(frozen=True)
-class PoolCounts:
-    """The same where the rest is a pre-training pool."""
-
-    n_validation: int | str = split_size("validation", "a tenth", 50)
-    n_test: int | str = split_size("test", "a fifth", 1000)

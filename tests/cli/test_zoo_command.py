@@ -8,7 +8,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from causalft.models.pretraining import photo_pretrain
+from causalft.models.pretraining import photo_zoo
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import read_json
 from tests.command_line import run, said
@@ -60,14 +60,14 @@ def test_the_same_command_makes_the_same_weights_also_after_an_interruption(
     made, photos, tmp_path, monkeypatch
 ):
     folder, _ = made
-    whole = photo_pretrain.pretrain_mini
+    whole = photo_zoo.pretrain_mini
 
     def interrupted(*arguments, label="the time estimate", **options):
         if label == "pre-training openclip":
             raise KeyboardInterrupt
         return whole(*arguments, label=label, **options)
 
-    monkeypatch.setattr(photo_pretrain, "pretrain_mini", interrupted)
+    monkeypatch.setattr(photo_zoo, "pretrain_mini", interrupted)
     command = ["zoo", "pretrain", "--data", photos, "--out", tmp_path / "zoo", *OPTIONS]
     stopped = run(*command)
     assert stopped.exit_code == 130 and "repeat the command to resume" in stopped.stderr
@@ -75,7 +75,7 @@ def test_the_same_command_makes_the_same_weights_also_after_an_interruption(
     assert not (tmp_path / "zoo" / "metrics.json").exists()
     assert open_zoo(tmp_path / "zoo").names() == ["clip"]
 
-    monkeypatch.setattr(photo_pretrain, "pretrain_mini", whole)
+    monkeypatch.setattr(photo_zoo, "pretrain_mini", whole)
     card = read_json(tmp_path / "zoo" / "clip.json")
     assert 0 < card["measured"]["seconds"] < 600
     card["measured"]["seconds"] = 3600.0
@@ -95,7 +95,7 @@ def test_changed_images_do_not_resume_a_pretraining(photos, tmp_path, monkeypatc
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(photo_pretrain, "pretrain_mini", stop)
+    monkeypatch.setattr(photo_zoo, "pretrain_mini", stop)
     command = ["zoo", "pretrain", "--data", data, "--out", tmp_path / "zoo", *OPTIONS]
     assert run(*command).exit_code == 130
     (data / "ant" / "000.png").unlink()

@@ -17,6 +17,7 @@ from causalft.errors import CausalFTWarning
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import head_count, plan_photo_zoo
+from causalft.models.pretraining.settings import PhotoZooSettings
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import read_json, write_json
 from tests.command_line import run, said
@@ -187,7 +188,7 @@ def test_a_zoo_that_cannot_be_made_leaves_nothing(tmp_path, pictures):
 
 def test_a_member_of_a_long_tailed_pool_has_the_prior_that_it_claims(folder):
     images = open_images(folder)
-    zoo = plan_photo_zoo(images, {"clip": "full"}, imbalance_factor=10.0)
+    zoo = plan_photo_zoo(images, {"clip": "full"}, PhotoZooSettings(imbalance_factor=10.0))
     pool = np.bincount(images.labels[zoo.parts["pool"]], minlength=4)
     assert pool.tolist() == [20, 8, 3, 2]
     head, repeat = head_count(pool, zoo.members[0].order, 10.0, "exponential")

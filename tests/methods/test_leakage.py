@@ -18,6 +18,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.photo_zoo import plan_photo_zoo
+from causalft.models.pretraining.settings import PhotoZooSettings
 from causalft.models.strata.leakage import pretraining_pool, write_manifest
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import Run
@@ -33,7 +34,9 @@ def own_zoo(photos, tiny_zoo, tmp_path_factory):
     for file in tiny_zoo.glob("*"):
         (folder / file.name).write_bytes(file.read_bytes())
     images = open_images(photos)
-    zoo = plan_photo_zoo(images, {"clip": "upper", "openclip": "lower"}, n_validation=3, n_test=3)
+    zoo = plan_photo_zoo(
+        images, {"clip": "upper", "openclip": "lower"}, PhotoZooSettings(n_validation=3, n_test=3)
+    )
     write_manifest(Run(folder, "zoo", {}), images, zoo)
     return folder
 

@@ -13,6 +13,7 @@ from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.models.pretraining.photo_zoo import estimate_seconds, member_pixels, plan_photo_zoo
+from causalft.models.pretraining.settings import PhotoZooSettings
 from causalft.models.strata.leakage import downstream_splits, write_manifest
 from causalft.runs.folder import Run, read_json
 
@@ -34,7 +35,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def zoo(images):
-    return plan_photo_zoo(images, VIEWS, n_control_seeds=2, **SMALL)
+    return plan_photo_zoo(images, VIEWS, PhotoZooSettings(n_control_seeds=2, **SMALL))
 
 
 def test_the_parts_are_disjoint_and_every_class_is_in_each(images, zoo):
@@ -64,16 +65,16 @@ def test_control_seeds_share_the_first_members_prior_and_view_and_nothing_else(z
 
 
 def test_a_plan_repeats_its_seed(images, zoo):
-    again = plan_photo_zoo(images, VIEWS, n_control_seeds=2, **SMALL)
+    again = plan_photo_zoo(images, VIEWS, PhotoZooSettings(n_control_seeds=2, **SMALL))
     assert again.members == zoo.members and again.downstream_order == zoo.downstream_order
     assert all(np.array_equal(again.parts[name], rows) for name, rows in zoo.parts.items())
-    other = plan_photo_zoo(images, VIEWS, seed=1, order_seed=1, **SMALL)
+    other = plan_photo_zoo(images, VIEWS, PhotoZooSettings(seed=1, order_seed=1, **SMALL))
     assert other.members[0].order != zoo.members[0].order
     assert not np.array_equal(other.parts["test"], zoo.parts["test"])
 
 
 def test_order_seeds_choose_the_permutations_and_only_the_downstream_order_is_searched(images):
-    zoo = plan_photo_zoo(images, VIEWS, order_seeds=(3, 5, 8), **SMALL)
+    zoo = plan_photo_zoo(images, VIEWS, PhotoZooSettings(order_seeds=(3, 5, 8), **SMALL))
     for member, seed in zip(zoo.members, (3, 5, 8)):
         assert member.order == tuple(np.random.default_rng(seed).permutation(10))
     ranks = [np.argsort(o) for o in (*(m.order for m in zoo.members), zoo.downstream_order)]
@@ -103,7 +104,7 @@ def test_duplicates_never_stand_on_two_sides(tmp_path, pictures):
             copy = folder / kind / f"copy{number}.png"
             copy.write_bytes((folder / kind / f"{number:03d}.png").read_bytes())
     images = open_images(folder)
-    zoo = plan_photo_zoo(images, {"clip": "upper"}, **SMALL)
+    zoo = plan_photo_zoo(images, {"clip": "upper"}, PhotoZooSettings(**SMALL))
     part_of = {row: name for name, rows in zoo.parts.items() for row in rows}
     by_hash: dict[str, set[str]] = {}
     for row, part in part_of.items():
@@ -137,7 +138,7 @@ def test_duplicates_never_stand_on_two_sides(tmp_path, pictures):
 )
 def test_plans_that_cannot_be_made(images, views, options, message):
     with pytest.raises(CausalFTError, match=message):
-        plan_photo_zoo(images, views, **{**SMALL, **options})
+        plan_photo_zoo(images, views, PhotoZooSettings(**{**SMALL, **options}))
 
 
 def test_the_time_estimate_grows_with_members_over_jobs(images, zoo, monkeypatch):
@@ -155,7 +156,7 @@ def test_the_time_estimate_grows_with_members_over_jobs(images, zoo, monkeypatch
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, photos):
     images = open_images(photos)
-    zoo = plan_photo_zoo(images, {"clip": "upper", "openclip": "lower"}, **SMALL)
+    zoo = plan_photo_zoo(images, {"clip": "upper", "openclip": "lower"}, PhotoZooSettings(**SMALL))
     run = Run.create(tmp_path_factory.mktemp("zoo") / "zoo", kind="zoo", config={})
     write_manifest(run, images, zoo)
     return run.path, images, zoo

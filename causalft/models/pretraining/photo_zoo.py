@@ -21,13 +21,13 @@ from causalft.data.images import middle_of_strip
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
 from causalft.data.splits import pool_splits
 from causalft.errors import CausalFTError, nearest
-from causalft.models.pretraining.pretrain import PRETRAINING, PretrainingLoss, pretrain_mini, save_mini
+from causalft.models.pretraining.pretrain import PRETRAINING, pretrain_mini, save_mini
+from causalft.models.pretraining.settings import PhotoZooSettings, PretrainingLoss
 from causalft.models.strata.cards import MemberName, ModelCard
 from causalft.models.strata.mini import MiniConfig
 from causalft.models.strata.stratum import square_crop
 from causalft.models.tuning.train import Recipe
-from causalft.runs import limits
-from causalft.runs.limits import AUTO
+from causalft.runs.settings import check_settings
 
 __all__ = [
     "VIEWS",
@@ -197,20 +197,7 @@ class PhotoZoo:
 def plan_photo_zoo(
     images: ImageSet,
     views: dict[str, str],
-    *,
-    n_control_seeds: int = 0,
-    pool_fraction: float = 0.5,
-    n_validation: int | str = AUTO,
-    n_test: int | str = AUTO,
-    imbalance_factor: float = 100.0,
-    profile: str = "exponential",
-    view_share: float = 0.8,
-    image_size: int = 32,
-    epochs: int | None = None,
-    loss: PretrainingLoss = "caption-bank",
-    order_seed: int = 0,
-    order_seeds: Sequence[int] = (),
-    seed: int = 0,
+    settings: PhotoZooSettings,
 ) -> PhotoZoo:
     """Cut the images, choose the priors, and list the members.
 
@@ -219,26 +206,7 @@ def plan_photo_zoo(
     images : ImageSet
     views : dict of str to str
         Name of each stratum to its incomplete view.
-    n_control_seeds : int
-        Further seeds of the FIRST stratum (``NAME@1``, ...), for the one-prior control.
-    pool_fraction : float
-        Share of each class for pre-training.
-    n_validation, n_test : int or "auto"
-        Images of each class; a share of each by default, see :func:`causalft.data.splits.pool_splits`.
-    imbalance_factor : float
-    profile : {"exponential", "zipf"}
-        Of every pre-training prior.
-    view_share : float
-        Share of the pictures that a member sees through its view.
-    image_size : int
-    epochs : int, optional
-        20 by default; of few images so many that every member takes 400 steps.
-    loss : {"caption-bank", "in-batch"}
-    order_seed : int
-        Seeds the search for class orders of low rank correlation with each other and with the downstream order.
-    order_seeds : sequence of int
-        One a stratum: take these permutations instead of searching; only the downstream order is then searched.
-    seed : int
+    settings : PhotoZooSettings
 
     Raises
     ------
@@ -255,25 +223,17 @@ def plan_photo_zoo(
         for other in views:  # one file for both on a disk that does not tell them apart
             if name < other and name.lower() == other.lower():
                 raise CausalFTError(f"{name!r} and {other!r} differ only in case; give them other names")
-    for what, value, within in (
-        ("epochs", 1 if epochs is None else epochs, limits.EPOCHS),
-        ("control seeds", n_control_seeds, limits.CONTROL_SEEDS),
-        ("seed", seed, limits.SEED),
-        ("order seed", order_seed, limits.SEED),
-        *(("order seed", each, limits.SEED) for each in order_seeds),
-        ("image size", image_size, limits.IMAGE_SIZE),
-        ("imbalance factor", imbalance_factor, limits.IMBALANCE_FACTOR),
-        ("view share", view_share, limits.SHARE),
-    ):
-        within.check(value, what)
-    MiniConfig(image_size=image_size)  # refuses a size that the stem cannot halve
-    profile_counts(images.n_classes, 1, imbalance_factor, profile)  # refuses an invalid factor or profile
+    check_settings(settings)
+    order_seeds = settings.order_seeds
+    form = settings.imbalance_factor, settings.profile
+    MiniConfig(image_size=settings.image_size)  # refuses a size that the stem cannot halve
+    profile_counts(images.n_classes, 1, *form)  # refuses an invalid factor or profile
     parts, report = pool_splits(
         images,
-        n_test=n_test,
-        n_validation=n_validation,
-        seed=seed,
-        pool_fraction=pool_fraction,
+        n_test=settings.n_test,
+        n_validation=settings.n_validation,
+        seed=settings.seed,
+        pool_fraction=settings.pool_fraction,
         duplicates="near",
     )
     n_classes = images.n_classes
@@ -281,25 +241,27 @@ def plan_photo_zoo(
         if len(order_seeds) != len(views):
             raise CausalFTError(f"{len(order_seeds)} order seeds for {len(views)} strata; give one each")
         fixed = [np.random.default_rng(s).permutation(n_classes) for s in order_seeds]
-        found = choose_orders(n_classes, 1, order_seed, fixed=fixed)
+        found = choose_orders(n_classes, 1, settings.order_seed, fixed=fixed)
         orders, downstream = fixed, found[0]
         correlation = np.roll(found.correlation, (-1, -1), axis=(0, 1))
     else:
-        found = choose_orders(n_classes, len(views) + 1, order_seed)
+        found = choose_orders(n_classes, len(views) + 1, settings.order_seed)
         orders, downstream = [found[i] for i in range(len(views))], found[len(views)]
         correlation = found.correlation
     members = [
-        PhotoMember(name, view, tuple(int(k) for k in order), seed=100 * number + seed, loss=loss)
+        PhotoMember(
+            name, view, tuple(int(k) for k in order), seed=100 * number + settings.seed, loss=settings.loss
+        )
         for number, ((name, view), order) in enumerate(zip(views.items(), orders, strict=True))
     ]
     pool_counts = np.bincount(images.labels[parts["pool"]], minlength=n_classes)
-    form = imbalance_factor, profile
+    epochs = settings.epochs
     if epochs is None:
         epochs = _default_epochs(pool_counts, [member.order for member in members], *form)
     first = members[0]
     members += [
         replace(first, name=str(MemberName(first.name, extra)), seed=first.seed + extra)
-        for extra in range(1, n_control_seeds + 1)
+        for extra in range(1, settings.n_control_seeds + 1)
     ]
     return PhotoZoo(
         members=tuple(members),
@@ -308,10 +270,10 @@ def plan_photo_zoo(
         correlation=correlation,
         duplicates="not looked for" if report is None else report.summary(),
         settings={
-            "imbalance_factor": imbalance_factor,
-            "profile": profile,
-            "view_share": view_share,
-            "image_size": image_size,
+            "imbalance_factor": settings.imbalance_factor,
+            "profile": settings.profile,
+            "view_share": settings.view_share,
+            "image_size": settings.image_size,
             "epochs": epochs,
             "repeats": any(head_count(pool_counts, member.order, *form)[1] for member in members),
         },

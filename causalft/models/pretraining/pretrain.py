@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
+from causalft.models.pretraining.settings import PretrainingLoss
 from causalft.models.strata.cards import ModelCard, sha256_file
 from causalft.models.strata.mini import TEMPLATE, MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.models.tuning.train import Recipe, train
@@ -34,7 +35,6 @@ __all__ = [
     "PRETRAINING",
     "Member",
     "Pretrained",
-    "PretrainingLoss",
     "pretrain_member",
     "pretrain_mini",
     "save_mini",
@@ -82,7 +82,6 @@ def in_batch_contrastive_loss(image: Tensor, bank: Tensor, labels: Tensor, scale
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-PretrainingLoss = Literal["caption-bank", "in-batch"]
 _LOSSES = {"caption-bank": caption_bank_loss, "in-batch": in_batch_contrastive_loss}
 
 PRETRAINING = Recipe(

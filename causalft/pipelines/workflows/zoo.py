@@ -30,6 +30,7 @@ from causalft.models.pretraining.photo_zoo import (
     pretrain_photo_member,
 )
 from causalft.models.pretraining.pretrain import MEMBERS, PRETRAINING, pretrain_member
+from causalft.models.pretraining.settings import DiffusionSettings, PhotoZooSettings
 from causalft.models.strata.cards import ModelCard
 from causalft.models.strata.leakage import write_manifest
 from causalft.models.strata.stratum import Stratum
@@ -207,7 +208,6 @@ def pretrain_creatures(
     say: Say,
     n_images: int,
     epochs: int | None,
-    **_: Any,
 ) -> dict[str, Any]:
     """Pre-train members of the embedded zoo on the part world; return the metrics document."""
     names = list(members) or list(MEMBERS)
@@ -233,18 +233,9 @@ def pretrain_photos(
     *,
     jobs: int,
     say: Say,
-    control_seeds: int,
-    epochs: int | None,
-    order_seeds: Sequence[int] | None,
-    **options: Any,
+    settings: PhotoZooSettings,
 ) -> dict[str, Any]:
     """Pre-train minis on the user's images; return the metrics document."""
-    settings = {
-        **options,
-        "epochs": epochs,
-        "order_seeds": list(order_seeds or ()),
-        "n_control_seeds": control_seeds,
-    }
     with new_run(out, "zoo") as new:
         images = open_images(data)
         for note in images.notes:
@@ -254,13 +245,13 @@ def pretrain_photos(
             "data": os.path.abspath(data),
             "data_fingerprint": images.fingerprint,
             "views": views,
-            **settings,
+            **asdict(settings),
         }
         say(
             f"{images.name}: {len(images)} images of {images.n_classes} classes\n"
             "looking for duplicates and choosing splits and priors ..."
         )
-        zoo = plan_photo_zoo(images, views, **settings)
+        zoo = plan_photo_zoo(images, views, settings)
         new.create(config)
         if not new.run.has("zoo.json"):
             write_manifest(new.run, images, zoo)
@@ -378,30 +369,29 @@ def pretrain_diffusion(
     out: Path,
     *,
     say: Say,
-    seed: int,
-    size: int,
-    steps_vae: int | None,
-    steps_decoder: int | None,
-    steps_unet: int | None,
-    n_per_cell: int | None,
+    settings: DiffusionSettings,
 ) -> dict[str, Any]:
     """Train a mini Stable Diffusion on renders; return the metrics document."""
     from causalft.models.pretraining import diffusion_zoo as zoo
     from causalft.models.pretraining.mini_diffusion import DiffusionConfig, import_diffusion
 
     import_diffusion()
-    config = DiffusionConfig(image_size=size)
-    plan: dict[str, Any] = {
-        "steps_vae": zoo.STEPS_VAE if steps_vae is None else steps_vae,
-        "steps_decoder": zoo.STEPS_DECODER if steps_decoder is None else steps_decoder,
-        "steps_unet": zoo.STEPS_UNET if steps_unet is None else steps_unet,
+    config = DiffusionConfig(image_size=settings.size)
+    usual = {
+        "steps_vae": zoo.STEPS_VAE,
+        "steps_decoder": zoo.STEPS_DECODER,
+        "steps_unet": zoo.STEPS_UNET,
+        "n_per_cell": zoo.N_PER_CELL,
     }
-    n_per_cell = zoo.N_PER_CELL if n_per_cell is None else n_per_cell
+    chosen = {**asdict(settings), **{name: usual[name] for name in usual if getattr(settings, name) is None}}
+    plan = {name: chosen[name] for name in usual if name != "n_per_cell"}
+    seed, n_per_cell = settings.seed, chosen["n_per_cell"]
     zoo.check_plan(seed, n_per_cell, *plan.values())
     with new_run(out, "zoo-diffusion") as new:
-        new.create({"seed": seed, **plan, "size": size, "n_per_cell": n_per_cell})
+        new.create(chosen)
         say(
-            f"a mini Stable Diffusion of {size} pixels into {out}: {plan['steps_vae']} steps of the autoencoder, "
+            f"a mini Stable Diffusion of {settings.size} pixels into {out}: {plan['steps_vae']} steps of the "
+            "autoencoder, "
             f"{plan['steps_decoder']} of its decoder, {plan['steps_unet']} of text encoder and U-Net"
         )
         minutes = zoo.estimate_seconds(config, **plan) / 60
