@@ -22,7 +22,8 @@ from causalft.errors import CausalFTError, nearest
 from causalft.runs import limits
 from causalft.runs.folder import Run, write_text
 from causalft.runs.lifecycle import new_run
-from synthetic.designs import SETS, Design, Rows
+from synthetic.design import Design
+from synthetic.designs import SETS, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
 from synthetic.gallery import PictureSource as PictureSource
 from synthetic.gallery import Request as Request

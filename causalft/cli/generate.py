@@ -17,7 +17,7 @@ from causalft.runs.folder import read_json
 from synthetic.settings import GenerateSettings, GeneratorSettings
 
 if TYPE_CHECKING:
-    from synthetic.designs import Design
+    from synthetic.design import Design
     from synthetic.generate import PictureSource
 
 __all__ = ["command", "refuse_diffusion_options"]

@@ -11,7 +11,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import read_bytes
@@ -246,14 +246,14 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
     try:
         try:
             return _decoded(data, name)
-        except (ValueError, Image.UnidentifiedImageError):
+        except (ValueError, UnidentifiedImageError):
             slim = _without_words(data) if data.startswith(_PNG) else data
             if len(slim) == len(data):
                 raise
         return _decoded(slim, name)
     except (CausalFTError, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             raise CausalFTError(
                 f"cannot read {name}: it is a damaged TIFF, or one with samples of an unusual kind; save it with 8 "

@@ -10,16 +10,18 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from causalft.errors import CausalFTError
 
 __all__ = ["check_not_written", "locked", "writing"]
 
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST = 200  # characters of a command that a message repeats
 
@@ -92,10 +94,10 @@ def _is_ours(output: str | os.PathLike[str]) -> bool:
     return _HELD.get(os.path.realpath(output)) == threading.get_ident()
 
 
-def locked(argument: str) -> Any:
+def locked(argument: str) -> Callable[[F], F]:
     """Make a function hold the lock of the output that it receives as ``argument`` while it runs."""
 
-    def decorate(function: Any) -> Any:
+    def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
         @wraps(function)
@@ -103,7 +105,7 @@ def locked(argument: str) -> Any:
             with writing(signature.bind(*args, **options).arguments.get(argument)):
                 return function(*args, **options)
 
-        return held
+        return cast(F, held)
 
     return decorate
 

@@ -195,7 +195,8 @@ def made_of(cls: type[Made], given: Mapping[str, Any]) -> Made:
     for each, about in own_settings(cls):
         if isinstance(about, Nested):
             inner = {c.name: given[c.name] for c in choices_of(about.of, about.only) if c.name in given}
-            if each.default_factory is about.of:
+            factory: object = each.default_factory
+            if factory is about.of:
                 own[each.name] = made_of(about.of, inner)
             elif each.default is MISSING:
                 own[each.name] = {name: value for name, value in inner.items() if value}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
@@ -35,6 +35,10 @@ MAX_NODES, MAX_STEPS = 500, 3_000
 # A large figure gets fewer pixels per inch, so that programs can open it.
 _DPI, _MAX_SIDE, _MAX_PIXELS = 200, 30_000, 25_000_000
 _LAYER_INCHES, _SLOT_INCHES, _RADIUS = 1.7, 1.25, 0.3
+
+
+_Chains = dict[tuple[str, str], list[Hashable]]
+_Depth = dict[Any, int]
 
 
 @locked("path")
@@ -297,12 +301,12 @@ def _layers(graph: nx.DiGraph) -> dict[str, int]:
     return {name: value - lowest for name, value in layer.items()}
 
 
-def _expand(graph: nx.DiGraph, layer: dict[str, int]) -> tuple[dict, nx.DiGraph, dict]:
+def _expand(graph: nx.DiGraph, layer: dict[str, int]) -> tuple[_Chains, nx.DiGraph, _Depth]:
     """Break each edge that spans several layers into unit steps through dummy nodes."""
     expanded: nx.DiGraph = nx.DiGraph()
     expanded.add_nodes_from(graph.nodes)
-    depth: dict = dict(layer)
-    chains: dict = {}
+    depth: _Depth = dict(layer)
+    chains: _Chains = {}
     for cause, effect in graph.edges:
         between = [("dummy", cause, effect, level) for level in range(layer[cause] + 1, layer[effect])]
         for dummy in between:
@@ -312,9 +316,9 @@ def _expand(graph: nx.DiGraph, layer: dict[str, int]) -> tuple[dict, nx.DiGraph,
     return chains, expanded, depth
 
 
-def _order(expanded: nx.DiGraph, depth: dict) -> list[list]:
+def _order(expanded: nx.DiGraph, depth: _Depth) -> list[list[Hashable]]:
     """Order the nodes in their layers by barycentre sweeps; keep the order with the fewest crossings."""
-    layers: list[list] = [[] for _ in range(max(depth.values()) + 1)]
+    layers: list[list[Hashable]] = [[] for _ in range(max(depth.values()) + 1)]
     for name in expanded.nodes:
         layers[depth[name]].append(name)
     best, fewest = [list(names) for names in layers], _crossings(expanded, layers)
@@ -330,17 +334,19 @@ def _order(expanded: nx.DiGraph, depth: dict) -> list[list]:
     return best
 
 
-def _sorted(expanded: nx.DiGraph, names: list, fixed: list, forward: bool, *, turn_ties: bool) -> list:
+def _sorted(
+    expanded: nx.DiGraph, names: list[Hashable], fixed: list[Hashable], forward: bool, *, turn_ties: bool
+) -> list[Hashable]:
     """Sort a layer by the mean place of each node's neighbours in the fixed layer beside it."""
     place = {name: index for index, name in enumerate(fixed)}
-    weights: dict = {}
+    weights: dict[Hashable, tuple[float, int]] = {}
     for index, name in enumerate(names):
         near = [place[other] for other in (expanded.predecessors if forward else expanded.successors)(name)]
         weights[name] = (sum(near) / len(near) if near else float(index), -index if turn_ties else index)
     return sorted(names, key=weights.__getitem__)
 
 
-def _crossings(expanded: nx.DiGraph, layers: list[list]) -> int:
+def _crossings(expanded: nx.DiGraph, layers: list[list[Hashable]]) -> int:
     total = 0
     for left, right in zip(layers, layers[1:]):
         place = {name: index for index, name in enumerate(right)}
@@ -356,7 +362,7 @@ def _crossings(expanded: nx.DiGraph, layers: list[list]) -> int:
     return total
 
 
-def _slots(expanded: nx.DiGraph, order: list[list], real: set) -> dict:
+def _slots(expanded: nx.DiGraph, order: list[list[Hashable]], real: set[str]) -> dict[Hashable, float]:
     """Give each node a height near its neighbours', at least one slot from the next (dummies may sit closer)."""
     slots = {name: index - (len(names) - 1) / 2 for names in order for index, name in enumerate(names)}
     for sweep in range(_SWEEPS):

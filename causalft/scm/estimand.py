@@ -328,7 +328,7 @@ def _estimand(
     outcome: str,
     chosen: tuple[str, ...],
     words: str,
-    formula: Callable,
+    formula: Callable[..., Any],
 ) -> Estimand:
     value = _values(graph)
 

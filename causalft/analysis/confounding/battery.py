@@ -22,7 +22,8 @@ from causalft.runs.progress import named
 from causalft.scm.exact import interventional, query
 from causalft.scm.identify import import_dowhy
 from causalft.scm.mechanisms import DiscreteSCM
-from synthetic.designs import Design, Rows
+from synthetic.design import Design
+from synthetic.designs import Rows
 
 __all__ = [
     "Battery",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from causalft.analysis.confounding.result import Verification
-    from synthetic.designs import Design
+    from synthetic.design import Design
 
 __all__ = ["draw_cells", "draw_curve", "draw_estimates", "draw_samples", "write_figures"]
 

@@ -15,7 +15,7 @@ from causalft.analysis.confounding.words import TEST_NAMES
 from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.intervals import mean_interval
-from synthetic.designs import Design
+from synthetic.design import Design
 
 __all__ = ["PictureEstimate", "Verification", "estimate_from_pictures", "tables_of"]
 

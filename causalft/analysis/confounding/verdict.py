@@ -22,7 +22,7 @@ from causalft.analysis.confounding.statistics import (
 from causalft.runs.progress import named
 from causalft.scm.falsification import holm
 from causalft.scm.identify import identify
-from synthetic.designs import Design
+from synthetic.design import Design
 
 __all__ = [
     "Judgement",

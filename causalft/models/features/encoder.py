@@ -401,7 +401,7 @@ def _fitting(
     return pixels
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Half precision on a GPU; a CPU's layers carry their own."""
     if device.type == "cpu" or precision == "fp32":
         return nullcontext()

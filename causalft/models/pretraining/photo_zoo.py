@@ -342,7 +342,9 @@ def _check_name(name: str) -> None:
         )
 
 
-def member_pixels(images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None) -> tuple:
+def member_pixels(
+    images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None
+) -> tuple[Any, ...]:
     """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
     settings = zoo.settings
     pool = images.subset(zoo.parts["pool"])

@@ -26,7 +26,7 @@ from causalft.models.resnet import ResNet, as_input, resnet
 from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
-from synthetic.designs import Design
+from synthetic.design import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
 
 __all__ = ["cache_folder", "has_overlap", "run_trial"]

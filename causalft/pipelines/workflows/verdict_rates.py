@@ -19,7 +19,7 @@ from causalft.pipelines.workflows.trial import run_trial
 from causalft.pipelines.workflows.verify_confounder import Plan
 from causalft.runs.folder import Run
 from causalft.runs.progress import steps
-from synthetic.designs import Design
+from synthetic.design import Design
 
 __all__ = ["VerdictRates", "verdict_rates"]
 

@@ -26,7 +26,8 @@ from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path
 from causalft.runs.lifecycle import new_run
 from causalft.runs.progress import named
-from synthetic.designs import DESIGNS, Design, make_design
+from synthetic.design import Design
+from synthetic.designs import DESIGNS, make_design
 from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
 
 __all__ = ["Plan", "Verification", "plan_for", "run_designs", "verify_all_designs", "verify_confounder"]
@@ -133,7 +134,7 @@ def verify_confounder(
     """
     if isinstance(generator, str) and generator not in GENERATORS:
         raise CausalFTError(f"no generator {generator!r}; {nearest(generator, GENERATORS)}")
-    if isinstance(design, Design) and not classes is ratio is strength is None:
+    if isinstance(design, Design) and any(given is not None for given in (classes, ratio, strength)):
         raise CausalFTError(
             f"design {design.name!r} states its own classes and tables; drop classes, ratio and strength"
         )
