@@ -299,17 +299,13 @@ def _is_mapping(choice: Choice) -> bool:
     return get_origin(choice.hint) is Mapping
 
 
-def _flag(choice: Choice) -> str:
-    return choice.about.option or f"--{choice.name.replace('_', '-')}"
-
-
 def _pairs(choice: Choice, values: tuple[str, ...]) -> dict[str, str]:
-    return name_value_pairs(values, _flag(choice), str(choice.about.metavar).partition("=")[2])
+    return name_value_pairs(values, choice.flag, str(choice.about.metavar).partition("=")[2])
 
 
 def _option(choice: Choice) -> Callable[[Any], Any]:
     """The click option of a setting."""
-    about, flag = choice.about, _flag(choice)
+    about, flag = choice.about, choice.flag
     settings: dict[str, Any] = {"group": about.group, "former": about.former, "metavar": about.metavar}
     if choice.hint is bool:
         flag += f"/--no-{flag[2:]}" * bool(choice.default)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from causalft.data.formats import FORMATS
 from causalft.runs import limits
 from causalft.runs.settings import setting
 
@@ -29,7 +30,7 @@ class DataOptions:
 
     format: str | None = setting(
         None,
-        "Force a format: folder, zip, tar, table, list, inaturalist, cifar, huggingface, webdataset.",
+        f"Force a format: {', '.join(sorted(FORMATS))}.",
         group="Data",
         metavar="NAME",
         usual="told by what is there",

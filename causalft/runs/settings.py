@@ -12,7 +12,7 @@ import inspect
 import re
 import textwrap
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ __all__ = [
     "documented",
     "made_of",
     "nested",
+    "one_of",
     "own_settings",
     "setting",
 ]
@@ -150,6 +151,23 @@ class Choice:
     about: Setting
     default: Any
     forced: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option, such as ``--n-test``."""
+        return self.about.option or f"--{self.name.replace('_', '-')}"
+
+
+def one_of(names: Iterable[str]) -> str:
+    """List names for a help text.
+
+    Examples
+    --------
+    >>> one_of(["none", "flip", "crop-flip"])
+    'none, flip or crop-flip'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def own_settings(cls: type) -> Iterator[tuple[dataclasses.Field[Any], Setting | Nested]]:

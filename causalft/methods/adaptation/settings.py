@@ -12,6 +12,7 @@ from causalft.models.tuning.choices import (
     LOSSES,
     PRECISIONS,
     SAMPLERS,
+    TEST_VIEWS,
     TUNERS,
     n_views,
     optimum_of,
@@ -20,7 +21,7 @@ from causalft.models.tuning.choices import (
 )
 from causalft.models.tuning.recipe import Recipe
 from causalft.runs import limits
-from causalft.runs.settings import check_settings, documented, setting
+from causalft.runs.settings import check_settings, documented, one_of, setting
 
 __all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning", "shots_of"]
 
@@ -60,7 +61,7 @@ class Tuning:
 
     loss: str = setting(
         "LA",
-        "LA (adjusts the logits by the class counts), CE, Focal, LDAM, CB, GRW, BS, LADE or GLA-Train.",
+        f"{one_of(LOSSES)}; LA adjusts the logits by the class counts.",
         group=FIRST,
         metavar="NAME",
         choices=LOSSES,
@@ -97,7 +98,7 @@ class Tuning:
     )
     augmentation: str = setting(
         "none",
-        "none, flip or crop-flip.",
+        f"{one_of(AUGMENTATIONS)}.",
         group="Tuning",
         metavar="NAME",
         usual="none for mini, flip for your own minis, crop-flip for pretrained",
@@ -106,14 +107,11 @@ class Tuning:
     seed: int = setting(0, "Seeds the training.", option=None, limits=limits.SEED)
     tuner: str = setting(
         "adaptformer",
-        "What is trained of each image tower: adaptformer, lora, lora-mlp, bias, layernorm, vpt-shallow, vpt-deep, "
-        "adapter, ssf, last-K, full, linear-probe, zero-shot, ... NAME@last-K confines one to the last K blocks.",
+        f"What is trained of each image tower: {one_of(TUNERS)}. NAME@last-K confines one to the last K blocks.",
         group=FIRST,
         metavar="NAME[+NAME...]",
     )
-    head: str = setting(
-        "cosine", "cosine, linear, l2 or layernorm.", group="Tuning", metavar="NAME", choices=HEADS
-    )
+    head: str = setting("cosine", f"{one_of(HEADS)}.", group="Tuning", metavar="NAME", choices=HEADS)
     head_start: str = setting(
         "text",
         "Where the head starts: text, class-mean, K-shot or linear-probe.",
@@ -123,7 +121,7 @@ class Tuning:
     )
     sampler: str = setting(
         "uniform",
-        "uniform, class-balanced or square-root.",
+        f"{one_of(SAMPLERS)}.",
         group="Tuning",
         metavar="NAME",
         choices=SAMPLERS,
@@ -132,7 +130,7 @@ class Tuning:
         "auto",
         "auto: bf16 in frozen layers where this machine is faster with it, half precision on CUDA.",
         group="Tuning",
-        metavar="auto|fp32|bf16|fp16",
+        metavar="|".join(PRECISIONS),
         choices=PRECISIONS,
     )
     patience: int | None = setting(
@@ -153,7 +151,7 @@ class Tuning:
     )
     test_view: str = setting(
         "centre",
-        "centre, five-crop or ten-crop: test-time ensembling.",
+        f"{one_of(TEST_VIEWS)}: test-time ensembling.",
         group="Strata",
         metavar="NAME",
         check=n_views,

@@ -12,12 +12,12 @@ from causalft.data.tails import ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
-from causalft.models.strata.cards import MemberName
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
 from causalft.runs.settings import check_settings, defaults, documented, nested, setting
 
 if TYPE_CHECKING:
+    from causalft.models.strata.cards import MemberName
     from causalft.models.strata.zoo import Zoo
 
 __all__ = [
@@ -65,6 +65,8 @@ def control_members(settings: ControlSettings, zoo: Zoo) -> tuple[list[MemberNam
     base = settings.control_of or settings.strata[0]
     if base not in settings.strata:
         raise CausalFTError(f"--control-of {base!r} is not one of the strata {', '.join(settings.strata)}")
+    from causalft.models.strata.cards import MemberName
+
     first, numbers = MemberName.parse(base), range(len(settings.strata))
     known = set(zoo.names())
     pretrained = [MemberName(base, number) for number in numbers]

@@ -13,8 +13,7 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, default_tuning
 from causalft.methods.estimators.settings import FitSettings
-from causalft.models.strata.cards import MemberName
-from causalft.models.tuning.choices import HEADS, optimum_of, own_spelling
+from causalft.models.tuning.choices import HEADS, LOSSES, optimum_of, own_spelling
 from causalft.runs import limits
 from causalft.runs.settings import Choice, check_settings, choices_of, documented, nested, setting
 from synthetic.settings import DesignSettings, GeneratorSettings
@@ -38,6 +37,8 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
         raise CausalFTError(
             f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make.format(seeds=2)}"
         )
+    from causalft.models.strata.cards import MemberName
+
     names = [MemberName.parse(name) for name in zoo.names()]
     strata = tuple(name.stratum for name in names if not name.pretraining)
     if len(strata) < 2:
@@ -105,12 +106,12 @@ class ProbeSettings:
     )
     losses: tuple[str, ...] = setting(
         ("CE", "LA"),
-        "Losses of the heads: CE, Focal, LDAM, CB, GRW, BS, LA, LADE, GLA-Train; none for neighbours alone.",
+        f"Losses of the heads: {', '.join(LOSSES)}; none for neighbours alone.",
         group=FIRST,
         former=("--loss",),
     )
     heads: tuple[str, ...] = setting(
-        ("cosine",), "Kinds of heads: cosine, linear, l2, layernorm.", group=FIRST, former=("--head",)
+        ("cosine",), f"Kinds of heads: {', '.join(HEADS)}.", group=FIRST, former=("--head",)
     )
 
     def __post_init__(self) -> None:
@@ -243,7 +244,7 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
 
 def _as_typed(choice: Choice, value: Any) -> list[str]:
     """An option with its value as words of a command line."""
-    option = choice.about.option or f"--{choice.name.replace('_', '-')}"
+    option = choice.flag
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
     if isinstance(value, Mapping):
