@@ -25,10 +25,10 @@ def list_command(as_json: bool) -> None:
     """What can be made, on which scale and in what time."""
     from rich.table import Table
 
-    from experiments import all_experiments
+    from experiments import EXPERIMENTS
 
-    fields = ("name", "reproduces", "scale", "minutes", "command", "seeds")
-    rows = [{field: getattr(found, field) for field in fields} for found in all_experiments().values()]
+    fields = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
+    rows = [{field: getattr(found, field) for field in fields} for found in EXPERIMENTS.values()]
     if as_json:
         print_json(rows)
         return
@@ -37,7 +37,7 @@ def list_command(as_json: bool) -> None:
     table.add_column("minutes", justify="right")
     table.add_column("what it gives")
     for row in rows:
-        words = f"{row['reproduces']}\n{row['scale']}\n{row['command']}\n"
+        words = f"{row['reproduces']}: {row['claim']}\n{row['scale']}\n{row['command']}\n"
         table.add_row(row["name"], f"{row['minutes']:g}", words)
     console().print(table)
 
@@ -67,13 +67,13 @@ def run_command(
     causalft experiment run tab8 --quick
     causalft experiment run photographs --data photos/ --zoo my-zoo
     """
-    from experiments import get_experiment
+    from experiments import EXPERIMENTS
 
-    experiment = get_experiment(name)
+    experiment = EXPERIMENTS.get_or_refuse(name)
     needed = _needed(experiment, brought)
     folder = out or Path("runs") / name
     screen = console(as_json)
-    screen.print(f"{experiment.reproduces}\n{experiment.scale}", style="dim")
+    screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
     metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
     if as_json:
         print_json(metrics)

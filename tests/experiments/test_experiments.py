@@ -6,6 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,29 @@ from causalft.analysis.diagnosis import diagnose
 from causalft.errors import CausalFTError
 from causalft.report.style import figure_style
 from causalft.runs.folder import Run
-from experiments import Experiment, all_experiments, get_experiment, tab8
+from experiments import EXPERIMENTS, Experiment, tab8
 from tests.command_line import run
 
 MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_every_file_declares_one_experiment_and_opens_with_what_it_is(name: str) -> None:
+def test_each_file_holds_one_experiment_of_its_name(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
-    experiment = get_experiment(name)
-    assert experiment is module.EXPERIMENT and experiment.name == name
+    experiment = EXPERIMENTS[name]
+    assert vars(replace(experiment, compute=print, page=print)) == vars(
+        replace(module.EXPERIMENT, compute=print, page=print)
+    )
+    assert experiment.compute.__wrapped__ is module.compute and experiment.page.__wrapped__ is module.page
     assert experiment.command.startswith(f"causalft experiment run {name}")
-    assert experiment.command in (module.__doc__ or "") and experiment.minutes > 0 and experiment.seeds >= 1
+    assert "control" in experiment.claim and experiment.minutes > 0 and experiment.seeds >= 1
     assert len(Path(module.__file__ or "").read_text().splitlines()) < 260
 
 
 def test_listing_is_light() -> None:
     code = (
-        "import sys, experiments; experiments.all_experiments();"
-        "print([m for m in ('torch', 'open_clip', 'matplotlib', 'dowhy') if m in sys.modules])"
+        "import sys, experiments; list(experiments.EXPERIMENTS.values());"
+        "print([m for m in ('torch', 'open_clip', 'matplotlib', 'dowhy', 'numpy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -44,17 +48,19 @@ def test_listing_is_light() -> None:
 
 def test_list_prints_every_experiment_and_its_command() -> None:
     result = run("experiment", "list")
-    assert result.exit_code == 0 and all(name in result.output for name in all_experiments())
+    assert result.exit_code == 0 and all(name in result.output for name in EXPERIMENTS)
     document = json.loads(run("experiment", "list", "--json").output)
     assert {row["name"] for row in document} == set(MODULES)
 
 
 def test_an_unknown_name_is_met_with_the_nearest(tmp_path: Path) -> None:
     result = run("experiment", "run", "tab9", "--out", str(tmp_path / "x"))
-    assert result.exit_code == 2 and "no experiment named 'tab9'" in result.output and "tab8" in result.output
+    assert (
+        result.exit_code == 2 and "no experiment is named 'tab9'" in result.output and "tab8" in result.output
+    )
     assert not (tmp_path / "x").exists()
     with pytest.raises(CausalFTError):
-        get_experiment("")
+        EXPERIMENTS.get_or_refuse("")
 
 
 def test_run_passes_options_on_and_prints_the_table_or_json_alone(
@@ -71,8 +77,8 @@ def test_run_passes_options_on_and_prints_the_table_or_json_alone(
     def page(made: Run, metrics: Any) -> dict[str, Any]:
         return {"title": "Table 0", "verdict": "It rises.", "facts": {}, "sections": []}
 
-    fake = Experiment("fake", "Tab. 0", "tiny", 0.1, "causalft experiment run fake", compute, page, seeds=5)
-    monkeypatch.setattr("experiments.all_experiments", lambda: {"fake": fake})
+    fake = Experiment("fake", "Tab. 0", "it rises", "tiny", 0.1, compute, page, seeds=5)
+    monkeypatch.setitem(EXPERIMENTS._found, "fake", fake)
     shown = run("experiment", "run", "fake", "--out", tmp_path / "whole")
     assert shown.exit_code == 0 and "53.1" in shown.output and "It rises." in shown.output
     quick = run("experiment", "run", "fake", "--out", tmp_path / "quick", "--quick", "--json")
