@@ -77,7 +77,7 @@ def count_table(
 
 
 def resample(table: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Multinomial bootstrap of a table of counts: ``size`` tables (size, *table.shape) with as many rows each."""
+    """Multinomial bootstrap of a table of counts: ``size`` tables ``(size, *table.shape)`` with as many rows each."""
     n = int(table.sum())
     return rng.multinomial(n, table.ravel() / n, size=size).reshape(size, *table.shape).astype(float)
 

@@ -74,7 +74,7 @@ def read_labelled_logits(
     ----------
     logits : pathlib.Path
         ``.npz``, ``.npy``, ``.safetensors``: an array (n, K). ``.parquet``, ``.csv``: a column of lists, or one column
-        of numbers a class; columns of text are passed over.
+        of numbers per class; text columns are skipped.
     labels : pathlib.Path, optional
         The same kinds, or ``.txt`` with a label a line. By default the labels are in the file of the logits.
     logits_name, labels_name : str
@@ -114,7 +114,7 @@ def _logits(
             return np.stack(rows), None
         except (TypeError, ValueError):
             raise CausalFTError(
-                f"{path}: column {name!r} must hold one list of numbers a row, alike in length"
+                f"{path}: column {name!r} must hold one list of numbers per row, all of one length"
             ) from None
     if names is not None:
         missing = [n for n in names if n not in table]
