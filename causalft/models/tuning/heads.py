@@ -327,8 +327,8 @@ def probe_weights(
     features, labels, n_classes, class_names
         As in :func:`class_means`.
     C : float
-        Positive, the inverse strength of the penalty. Features are of unit length, so weights are long: at 10 images per
-        class, weights of length 25 cost 31 / C nats per image.
+        Positive, the inverse strength of the penalty. Features are of unit length, so weights are long: at 10 images
+        per class, weights of length 25 cost 31 / C nats per image.
     scale : float
         Positive: that of the head.
     balanced : bool
