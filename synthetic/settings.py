@@ -91,7 +91,7 @@ class GeneratorSettings:
 
     generator: str = setting(
         "renderer",
-        "Who draws the pictures. stable-diffusion has options of its own.",
+        "What draws the images; stable-diffusion has its own options.",
         group=_FIRST,
         metavar="renderer|stable-diffusion",
     )
@@ -129,7 +129,7 @@ class GeneratorSettings:
     )
     scheduler: str = setting("auto", "Sampler.", group=_DIFFUSION, metavar="auto|ddim|dpm++|euler|...")
     steps: int | None = setting(
-        None, "Steps a picture.", group=_DIFFUSION, usual="the model's own", limits=limits.STEPS
+        None, "Steps per image.", group=_DIFFUSION, usual="the model's own", limits=limits.STEPS
     )
     guidance: float | None = setting(
         None,
@@ -143,14 +143,14 @@ class GeneratorSettings:
     )
     device: str = setting(
         "auto",
-        "Where pictures are drawn.",
+        "Where images are drawn.",
         group=_DIFFUSION,
         metavar="auto|cpu|cuda|mps",
         check=limits.check_device,
     )
     batch_size: int | str = setting(
         "auto",
-        "Pictures at once; halved when memory runs out.",
+        "Images at once; halved when memory runs out.",
         group=_DIFFUSION,
         metavar="auto|N",
         limits=limits.BATCH_SIZE,
@@ -202,11 +202,11 @@ class GenerateSettings:
         changes={"ratio": {"help": "Majority to minority part within a class in the B sets."}},
     )
     n_per_class: int = setting(
-        100, "Pictures of each class in each set.", group=_FIRST, limits=limits.PICTURES_PER_CLASS
+        100, "Images of each class in each set.", group=_FIRST, limits=limits.PICTURES_PER_CLASS
     )
     size: int | None = setting(
         None,
-        "Side of the pictures in pixels.",
+        "Side of the images in pixels.",
         group=_FIRST,
         usual="48 for the renderer, the model's own",
         limits=limits.PICTURE_SIZE,
@@ -215,8 +215,8 @@ class GenerateSettings:
     source: GeneratorSettings = nested(GeneratorSettings)
     check: str | None = setting(
         None,
-        "CLIP model that must name class and part of each picture, or a classifier trained on renders (for mini); "
-        "rejects are kept aside and replaced.",
+        "CLIP model that must recognise class and part of each image, or a classifier trained on renders (for mini); "
+        "rejected images are kept aside and replaced.",
         group="Checking what was drawn",
         metavar="clip|ARCH/TAG|renders",
     )
@@ -225,7 +225,7 @@ class GenerateSettings:
     )
     max_rejects: float = setting(
         0.25,
-        "Rejects that are too many: a share of all pictures, or a number.",
+        "Abort above this many rejected images (fraction or count).",
         group="Checking what was drawn",
         metavar="SHARE|N",
         read=_max_rejects,

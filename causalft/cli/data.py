@@ -33,7 +33,7 @@ def command() -> None:
 @click.option(
     "--imbalance-factor",
     type=Number(limits.IMBALANCE_FACTOR),
-    help="CIFAR only: draw the training part to CIFAR-LT.",
+    help="CIFAR only: resample the training part to CIFAR-LT.",
 )
 @click.option(
     "--check", is_flag=True, help="Read every image and list the damaged ones; exit code 1 if there are any."

@@ -47,13 +47,13 @@ __all__ = ["command"]
     former=("--output",),
     type=FILE,
     metavar="FILE|-",
-    help="Write one row an image there (- is standard output), streaming.",
+    help="Write one row per image to this file (- is standard output), streaming.",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["jsonl", "csv", "parquet"]),
-    help="Of --out; by default that of its ending, and jsonl for -.",
+    help="Format of --out. Default: from the file ending, jsonl for -.",
 )
 @click.option(
     "--top",
@@ -67,7 +67,7 @@ __all__ = ["command"]
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="An image that cannot be read stops the command, or is named and passed over.",
+    help="An image that cannot be read stops the command, or is named and skipped.",
 )
 @click.option(
     "--batch-size",
@@ -91,7 +91,7 @@ def command(
 ) -> None:
     """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
 
-    The path - reads standard input: one path a line, or one JSON object with a "path" a line. With --out the
+    The path - reads standard input: one path or one JSON object with a "path" per line. With --out the
     memory does not grow with the number of images, and a call that was interrupted goes on if it is repeated
     (JSON lines and CSV).
     """

@@ -31,41 +31,47 @@ def command() -> None:
 @click.option(
     "--labels",
     type=PATH,
-    help="The same kinds or txt; by default, the file of the logits.",
+    help="Labels file (same formats, or .txt). Default: the file of the logits.",
 )
 @click.option(
     "--logits-name",
     type=TEXT,
     default="logits",
     show_default=True,
-    help="Of the array, tensor or column of lists.",
+    help="Name of the array, tensor or column of lists with the logits.",
 )
 @click.option(
-    "--labels-name", type=TEXT, default="label", show_default=True, help="Of the array, tensor or column."
+    "--labels-name",
+    type=TEXT,
+    default="label",
+    show_default=True,
+    help="Name of the array, tensor or column with the labels.",
 )
-@click.option("--classes", type=PATH, help="A class name a line, in the order of the logits.")
+@click.option("--classes", type=PATH, help="Class names, one per line, in the order of the logits.")
 @click.option(
     "--target",
     type=click.Choice(["auto", "balanced", "shares"]),
     default="auto",
     show_default=True,
-    help="Class prior of the labelled images: balanced, or as they come. auto: as they come if that is not chance.",
+    help="Class prior of the labelled images: balanced, or their shares. auto: shares if significantly non-uniform.",
 )
 @click.option(
     "--l2",
     type=Number(limits.PENALTY, "cv"),
     default="cv",
     show_default=True,
-    help="Pull towards a uniform prior: cv, 0 or a number.",
+    help="Strength of the shrinkage towards a uniform prior: cv, 0 or a number.",
 )
 @click.option(
     "--n-boot", type=Number(limits.BOOTSTRAP), default=500, show_default=True, help="Bootstrap draws."
 )
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap and of the folds.")
+@click.option(
+    "--seed", type=SEED, default=0, show_default=True, help="Seed of the bootstrap and of the folds."
+)
 @click.option(
     "--pretraining-loss",
     type=TEXT,
-    help="caption-bank, in-batch contrastive, no captions or unknown. By default, what is known.",
+    help="caption-bank, in-batch contrastive, no captions or unknown. Default: what is known of the model.",
 )
 @click.option(
     "--rows",
@@ -74,7 +80,7 @@ def command() -> None:
     show_default=True,
     help="Classes shown: the highest and the lowest.",
 )
-@click.option("--out", type=PATH, help="Write one row a class: .csv or .parquet.")
+@click.option("--out", type=PATH, help="Write one row per class: .csv or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def estimate(
     run: Path | None,

@@ -117,7 +117,7 @@ def card(run: Path, out: Path | None, licence: str | None) -> None:
 @click.option("--to-folder", type=PATH, help="Write the layout into a new folder; no network.")
 @click.option("--dry-run", is_flag=True, help="List the files and their sizes, and send nothing.")
 @licence_option
-@click.option("--allow-large", is_flag=True, help="Accept tuned parts above 10 MB a stratum.")
+@click.option("--allow-large", is_flag=True, help="Accept tuned parts above 10 MB per stratum.")
 @click.option(
     "--half",
     is_flag=True,

@@ -43,7 +43,7 @@ def open_images(
     imbalance_factor: float | None = None,
     seed: int | None = None,
 ) -> ImageSet:
-    """Open labelled images in any format (`causalft.data.formats`), which is told by what is there.
+    """Open labelled images in any format (`causalft.data.formats`), which is recognised from the data.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def open_images(
     split_as : dict of str to str, optional
         Use a split as another: ``{"validation": "test"}`` where a benchmark tests on its validation images.
     imbalance_factor : float, optional
-        CIFAR only: draw the training part to CIFAR-LT. `causalft.data.draw_longtail` draws from any set.
+        CIFAR only: resample the training part to CIFAR-LT. `causalft.data.draw_longtail` draws from any set.
     seed : int, optional
         Of that draw; 0 by default.
 

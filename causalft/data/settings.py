@@ -14,7 +14,7 @@ from causalft.runs.settings import setting
 __all__ = ["DATA", "DataOptions", "SplitCounts", "split_size"]
 
 DATA = (
-    "creatures-lt; a folder, zip or tar with one folder a class; a CSV, TSV or Parquet table; list files; "
+    "creatures-lt; a folder, zip or tar with one folder per class; a CSV, TSV or Parquet table; list files; "
     "iNaturalist JSON; binary CIFAR; a saved Hugging Face set; webdataset shards."
 )
 """What a path of labelled images can be."""
@@ -33,19 +33,19 @@ class DataOptions:
         f"Force a format: {', '.join(sorted(FORMATS))}.",
         group="Data",
         metavar="NAME",
-        usual="told by what is there",
+        usual="recognised from the data",
     )
     root: str | None = setting(
         None,
         "Folder, zip or tar that the paths of a table, list or JSON start from.",
         group="Data",
         metavar="PATH",
-        usual="the folder it lies in",
+        usual="the folder of the file",
         read=_absolute,
     )
     class_names: str | None = setting(
         None,
-        "Class names: one a line, lines with WordNet id or number and name, or JSON.",
+        "Class names: one per line, lines with WordNet id or number and name, or JSON.",
         group="Data",
         metavar="FILE",
         read=_absolute,
@@ -85,7 +85,7 @@ def split_size(what: str, share: str, cap: int, group: str = "Data") -> Any:
     """
     return setting(
         limits.AUTO,
-        f"{what.capitalize()} images of each class, where the data bring none. auto: {share} of a class, at most "
+        f"{what.capitalize()} images of each class, unless the data have splits. auto: {share} of a class, at most "
         f"{cap}; training keeps the rest.",
         group=group,
         limits=limits.IMAGES_PER_CLASS,

@@ -72,7 +72,7 @@ class Tuning:
     )
     epochs: int = setting(10, group=FIRST, limits=limits.EPOCHS)
     batch_size: int = setting(
-        128, "Images of a step.", group="Tuning", limits=limits.BATCH_SIZE, noun="batch size"
+        128, "Images per step.", group="Tuning", limits=limits.BATCH_SIZE, noun="batch size"
     )
     weight_decay: float = setting(5e-4, group="Tuning", limits=limits.WEIGHT_DECAY, noun="weight decay")
     momentum: float = setting(0.9, "Momentum of SGD.", option=None, limits=limits.MOMENTUM)
@@ -107,7 +107,7 @@ class Tuning:
     seed: int = setting(0, "Seeds the training.", option=None, limits=limits.SEED)
     tuner: str = setting(
         "adaptformer",
-        f"What is trained of each image tower: {one_of(TUNERS)}. NAME@last-K confines one to the last K blocks.",
+        f"What is trained in each image tower: {one_of(TUNERS)}. NAME@last-K confines one to the last K blocks.",
         group=FIRST,
         metavar="NAME[+NAME...]",
     )

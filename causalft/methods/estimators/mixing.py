@@ -311,7 +311,7 @@ def fit_mixing(
     stratum_prior : sequence of M floats, ``"uniform"`` or ``"em"``, optional
         P(c); uniform by default. ``"em"`` estimates it, with an interval.
     calibrate_strata : bool
-        Fit a temperature for each stratum before the fusion.
+        Fit one temperature per stratum before the fusion.
     seed : int
         Of the bootstrap behind the interval.
     weights : (n,) array of positive numbers, optional

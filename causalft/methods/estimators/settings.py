@@ -132,7 +132,7 @@ class FitSettings:
     )
     gla: bool = setting(
         False,
-        "GLA-FT: each stratum adds the logits of its untouched model, less their prior, to its tuned ones.",
+        "GLA-FT: each stratum adds its zero-shot logits, minus their prior, to its tuned logits.",
         group="Strata",
     )
     fusion: Fusion = setting(
@@ -151,7 +151,7 @@ class FitSettings:
         words=("uniform", "em"),
     )
     calibrate_strata: bool = setting(
-        False, "Fit a temperature for each stratum before the fusion.", group="Fusion"
+        False, "Fit one temperature per stratum before the fusion.", group="Fusion"
     )
     control: Literal["none", "seeds"] = setting(
         "none",

@@ -41,7 +41,7 @@ class PhotoZooSettings:
         "exponential", "Shape of each pre-training prior.", choices=("exponential", "zipf")
     )
     view_share: float = setting(
-        0.8, "Share of pictures seen through the view.", limits=limits.SHARE, noun="view share"
+        0.8, "Share of images seen through the view.", limits=limits.SHARE, noun="view share"
     )
     image_size: int = setting(32, "Pixels.", limits=limits.IMAGE_SIZE, noun="image size")
     epochs: int | None = setting(
@@ -59,7 +59,7 @@ class PhotoZooSettings:
     )
     order_seeds: tuple[int, ...] = setting(
         (),
-        "One permutation seed a stratum, as in 3,5,8, instead of the search.",
+        "One permutation seed per stratum, as in 3,5,8, instead of the search.",
         usual="",
         limits=limits.SEED,
         noun="order seed",
@@ -72,7 +72,7 @@ class PretrainSettings:
     """The options of ``zoo pretrain``: on images, or on the part world without ``data``."""
 
     data: str | None = setting(
-        None, "A folder with one folder a class, or a zip of one. Default: the part world.", metavar="PATH"
+        None, "A folder with one folder per class, or a zip of one. Default: the part world.", metavar="PATH"
     )
     members: tuple[str, ...] = setting(
         (),
@@ -84,9 +84,9 @@ class PretrainSettings:
         repeated=True,
     )
     photos: PhotoZooSettings = nested(PhotoZooSettings)
-    n_images: int = setting(30_000, "Pictures a member (part world).", limits=limits.PICTURES)
+    n_images: int = setting(30_000, "Images per member (part world).", limits=limits.PICTURES)
     jobs: int | None = setting(
-        None, "Members at a time, one thread each. Default: one a usable processor.", limits=limits.JOBS
+        None, "Members at a time, one thread each. Default: one per usable processor.", limits=limits.JOBS
     )
 
 

@@ -80,7 +80,7 @@ def read_labelled_logits(
     logits_name, labels_name : str
         Of the array, tensor or column.
     classes : pathlib.Path, optional
-        A class name a line, in the order of the logits.
+        Class names, one per line, in the order of the logits.
 
     Raises
     ------

@@ -177,7 +177,7 @@ class VerifySettings:
     law: DesignSettings = nested(DesignSettings)
     n_per_class: int | None = setting(
         None,
-        "Pictures of each class in each set.",
+        "Images of each class in each set.",
         group=FIRST,
         usual="100 for paper, else 600; 200 with --quick",
         limits=limits.PICTURES_PER_CLASS,

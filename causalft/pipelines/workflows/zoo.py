@@ -303,7 +303,7 @@ def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
         lines.insert(
             0,
             f"the pre-training pool is long-tailed ({parts['pool'].class_counts.max()} to "
-            f"{parts['pool'].class_counts.min()} images a class): images of its rare classes are repeated where a "
+            f"{parts['pool'].class_counts.min()} images per class): images of its rare classes are repeated where a "
             "prior makes them frequent",
         )
     return lines
