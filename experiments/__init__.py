@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from causalft.runs.folder import Run, write_text
+from causalft.runs.folder import Run
 from causalft.runs.lifecycle import new_run
 from causalft.runs.records import Records
 
@@ -93,7 +93,7 @@ class Experiment:
         quick = " --quick" if metrics["quick"] else ""
         command = f"causalft experiment run {self.name}{brought} --seeds {metrics['seeds']}{quick}"
         page = render_report(**self.page(run, metrics), made=made_line(metrics), command=command)
-        write_text(run.file("report.html"), page)
+        run.write_page(page)
 
 
 EXPERIMENTS = Records("experiments", Experiment, "experiment")

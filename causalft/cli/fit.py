@@ -20,6 +20,7 @@ from causalft.data.settings import DataOptions
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
+from causalft.models.strata.zoo import has_manifest
 from causalft.runs.progress import phase
 
 __all__ = ["DATA_FIRST", "command", "refuse_idle_splits"]
@@ -131,7 +132,7 @@ def refuse_idle_splits(settings: FitSettings) -> None:
     if settings.data == "creatures-lt":
         own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_FIRST)
         refuse_given(own, "is for your own images; creatures-lt brings its splits and its order")
-    elif settings.zoo and (Path(settings.zoo) / "manifest.parquet").exists():
+    elif has_manifest(settings.zoo):
         refuse_given(
             ("n_validation", "n_test", *(() if against_a_prior else ("order",))),
             f"is decided by {settings.zoo}: its manifest names the images its minis never saw; leave it out",

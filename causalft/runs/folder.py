@@ -19,6 +19,9 @@ from causalft.runs.locks import check_not_written
 from causalft.errors import escape_name
 
 __all__ = [
+    "CONFIG",
+    "METRICS",
+    "PAGE",
     "Run",
     "atomic_path",
     "check_place",
@@ -33,6 +36,9 @@ __all__ = [
     "write_text",
 ]
 
+
+CONFIG, METRICS, PAGE = "config.json", "metrics.json", "report.html"
+"""Files of a run: the first that is written, the last, and the page."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -301,9 +307,9 @@ class Run:
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
         if found is not None and not same and holds_results(folder):
             raise _other_run(folder, found, _difference(found, wanted))
-        check_place(folder / "config.json")
+        check_place(folder / CONFIG)
         if not same:
-            write_json(folder / "config.json", {"kind": kind, "config": wanted})
+            write_json(folder / CONFIG, {"kind": kind, "config": wanted})
         return cls(folder, kind, wanted)
 
     @classmethod
@@ -322,7 +328,7 @@ class Run:
         found = _interrupted(folder)
         if found is not None and found["kind"] != kind and holds_results(folder):
             raise _other_run(folder, found, "")
-        check_place(folder / "config.json")
+        check_place(folder / CONFIG)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], kind: str | tuple[str, ...] | None = None) -> Run:
@@ -336,7 +342,7 @@ class Run:
         folder = Path(path)
         if not folder.is_dir():
             raise CausalFTError(f"{folder}: no such run folder")
-        description = folder / "config.json"
+        description = folder / CONFIG
         found = read_json(description) if description.exists() else None
         if not isinstance(found, dict) or "kind" not in found:
             raise CausalFTError(f"{folder} is not a run folder (it has no config.json of a run)")
@@ -357,12 +363,16 @@ class Run:
     @property
     def complete(self) -> bool:
         """Whether ``metrics.json``, the last file of a run, is there."""
-        return (self.path / "metrics.json").exists()
+        return (self.path / METRICS).exists()
+
+    def write_page(self, page: str) -> Path:
+        """Write ``report.html`` and return its path."""
+        return write_text(self.file(PAGE), page)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json``."""
-        found = read_json(self.path / "metrics.json")
+        found = read_json(self.path / METRICS)
         if not isinstance(found, dict):
             raise CausalFTError(f"{self.path / 'metrics.json'}: it holds no object; the file is damaged")
         return found
@@ -384,7 +394,7 @@ class Run:
         """
         for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
             left.unlink(missing_ok=True)
-        write_json(self.path / "metrics.json", metrics)
+        write_json(self.path / METRICS, metrics)
 
 
 def _interrupted(folder: Path) -> dict[str, Any] | None:
@@ -392,11 +402,11 @@ def _interrupted(folder: Path) -> dict[str, Any] | None:
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
-    if (folder / "config.json").exists():
-        found = read_json(folder / "config.json")
+    if (folder / CONFIG).exists():
+        found = read_json(folder / CONFIG)
         if not isinstance(found, dict) or not isinstance(found.get("kind"), str):
             raise CausalFTError(f"{folder} holds files of something else; choose another --out")
-        if (folder / "metrics.json").exists():
+        if (folder / METRICS).exists():
             raise CausalFTError(
                 f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
             )
@@ -416,7 +426,7 @@ def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFT
 def holds_results(folder: Path) -> bool:
     """Whether a run has written anything beside its ``config.json``, checkpoints of a training included."""
     return any(
-        item.is_file() and item.name != "config.json" and not _is_part(item) for item in folder.rglob("*")
+        item.is_file() and item.name != CONFIG and not _is_part(item) for item in folder.rglob("*")
     )
 
 

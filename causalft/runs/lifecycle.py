@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from causalft.runs.folder import Run, holds_results
+from causalft.runs.folder import CONFIG, Run, holds_results
 from causalft.runs.locks import writing
 from causalft.version import __version__
 
@@ -118,12 +118,12 @@ def new_run(out: str | os.PathLike[str] | None, kind: str, *, writes: bool = Tru
 
 @contextmanager
 def _no_empty_run(folder: Path) -> Iterator[None]:
-    there, described = folder.exists(), (folder / "config.json").exists()
+    there, described = folder.exists(), (folder / CONFIG).exists()
     try:
         yield
     except BaseException:
-        if not described and (folder / "config.json").exists() and not holds_results(folder):
-            (folder / "config.json").unlink(missing_ok=True)
+        if not described and (folder / CONFIG).exists() and not holds_results(folder):
+            (folder / CONFIG).unlink(missing_ok=True)
             if not there:
                 shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.run_documents import ADAPTER, HEAD
 from causalft.models.features.encoder import Crops, autocast, batches, n_views, stream_crops, view_cut
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.heads import make_head
@@ -164,11 +165,11 @@ class TunedStratum(nn.Module):
             "tuner": self.tuned.spec,
             "bottleneck": str(self.tuned.bottleneck),
         }
-        with atomic_path(folder / "adapter.safetensors") as temporary:
+        with atomic_path(folder / ADAPTER) as temporary:
             save_file(self.tuned.state(), temporary, metadata=about)
             sort_metadata(temporary)
         head = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
-        with atomic_path(folder / "head.safetensors") as temporary:
+        with atomic_path(folder / HEAD) as temporary:
             save_file(head, temporary)
 
     def load(self, folder: Path) -> TunedStratum:
@@ -263,10 +264,10 @@ def _with_width(tuning: Tuning, adapters: Mapping[str, Tensor], about: Mapping[s
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
     try:
-        adapters = load_file(folder / "adapter.safetensors")
-        with safe_open(folder / "adapter.safetensors", framework="pt") as file:
+        adapters = load_file(folder / ADAPTER)
+        with safe_open(folder / ADAPTER, framework="pt") as file:
             about = file.metadata() or {}
-        head = load_file(folder / "head.safetensors")
+        head = load_file(folder / HEAD)
     except (OSError, SafetensorError) as error:
         raise CausalFTError(f"{folder}: the tuned stratum cannot be read ({error}); fit it again") from error
     # They may have been stored in half precision, to be shared.

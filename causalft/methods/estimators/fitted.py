@@ -18,7 +18,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.mixing import Mixing
-from causalft.methods.estimators.run_documents import CLASSIFIERS, folder_name, open_classifier
+from causalft.methods.estimators.run_documents import CLASSIFIERS, open_classifier, stratum_folder
 from causalft.models.features.encoder import stream_crops
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
@@ -52,7 +52,7 @@ def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
     with new_run(folder, "classifier") as new:
         new.create(_written(model))
         for name, tuned in model.members_.items():
-            tuned.save(new.run.path / "strata" / folder_name(name))
+            tuned.save(stratum_folder(new.run.path, name))
         metrics = {
             "zoo": new.run.config["zoo"],
             "weights": {name: tuned.stratum.sha256 for name, tuned in model.members_.items()},
@@ -160,7 +160,7 @@ def load_fitted(
                 f"{run.path} was fitted with other weights of {name!r} (sha256 "
                 f"{metrics['weights'][name][:12]}...); restore them or fit again"
             )
-        at = run.path / "strata" / folder_name(name)
+        at = stratum_folder(run.path, name)
         members[name] = load_tuned(stratum, at, classes, tuning, gla=settings["gla"], release=True)
     mixing = Mixing.from_metrics(metrics["mixing"])
     return FittedStrata(np.asarray(classes), members, mixing, tuning, run.config)

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import Tuning, check_gla
+from causalft.methods.estimators.run_documents import GLA
 from causalft.methods.priors import PriorEstimate, debias, estimate_prior
 from causalft.methods.priors.estimate import check_simplex
 from causalft.models.features.encoder import autocast, open_frozen
@@ -278,9 +279,6 @@ def _for_target(logits: NDArray[np.float64], target_prior: ArrayLike | None) -> 
     return logits + np.log(check_simplex(target_prior, logits.shape[-1], "target_prior"))
 
 
-_FILE = "gla.safetensors"
-
-
 class Untouched(nn.Module):
     """Zero-shot logits of a stratum plus a constant a class.
 
@@ -314,7 +312,7 @@ class Untouched(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write ``gla.safetensors``; the backbone is not saved."""
-        with atomic_path(folder / _FILE) as temporary:
+        with atomic_path(folder / GLA) as temporary:
             save_file({"anchors": self.anchors.cpu(), "shift": self.shift.cpu()}, temporary)
 
     @classmethod
@@ -327,14 +325,12 @@ class Untouched(nn.Module):
             If the file is missing, damaged, or of other classes.
         """
         try:
-            found = load_file(folder / _FILE)
+            found = load_file(folder / GLA)
             anchors, shift = found["anchors"], found["shift"]
         except (OSError, SafetensorError, KeyError) as error:
-            raise CausalFTError(
-                f"{folder / _FILE} cannot be read ({error}); fit the stratum again"
-            ) from error
+            raise CausalFTError(f"{folder / GLA} cannot be read ({error}); fit the stratum again") from error
         if anchors.ndim != 2 or len(anchors) != n_classes or shift.shape != (n_classes,):
-            raise CausalFTError(f"{folder / _FILE} is not of {n_classes} classes; fit the stratum again")
+            raise CausalFTError(f"{folder / GLA} is not of {n_classes} classes; fit the stratum again")
         return cls(stratum, anchors, shift, precision)
 
 

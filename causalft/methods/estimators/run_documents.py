@@ -20,9 +20,12 @@ from causalft.runs.documents import check_shape
 from causalft.runs.folder import Run
 
 __all__ = [
+    "ADAPTER",
     "CLASSIFIERS",
     "EXPORT_FORMATS",
     "FitMetrics",
+    "GLA",
+    "HEAD",
     "PREDICTIONS",
     "STORED",
     "TUNED_FILES",
@@ -32,6 +35,7 @@ __all__ = [
     "open_classifier",
     "open_fit",
     "portable",
+    "stratum_folder",
     "stored_precision",
     "tuned_files",
 ]
@@ -40,7 +44,7 @@ __all__ = [
 PREDICTIONS = "predictions.safetensors"
 """Logits and probabilities of a member, in its folder."""
 
-TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
+ADAPTER, HEAD, GLA = TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
 """What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
 
 EXPORT_FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "single-file": "model.safetensors"}
@@ -61,10 +65,21 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^\w.@#-]+", "_", name)
 
 
+def stratum_folder(run: str | os.PathLike[str], name: str) -> Path:
+    """Return the folder of a stratum in the folder of a run.
+
+    Examples
+    --------
+    >>> stratum_folder("runs/fit", "ViT-L-14/openai").as_posix()
+    'runs/fit/strata/ViT-L-14_openai'
+    """
+    return Path(run) / "strata" / folder_name(name)
+
+
 def tuned_files(run: Run) -> list[Path]:
     """Return the tuned files of all strata of a run, whether they are there or not."""
     files = TUNED_FILES if run.config.get("gla") else TUNED_FILES[:2]
-    return [run.path / "strata" / folder_name(name) / file for name in run.config["strata"] for file in files]
+    return [stratum_folder(run.path, name) / file for name in run.config["strata"] for file in files]
 
 
 def stored_precision(run: Run) -> str | None:

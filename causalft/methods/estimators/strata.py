@@ -24,6 +24,7 @@ from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
 from causalft.methods.estimators.mixing import check_mixing, fit_mixing
+from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
@@ -245,7 +246,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 learning_rates=self.learning_rates,
                 gla=self.gla,
                 device=self.device,
-                folder=None if folder is None else folder / "strata" / folder_name(name),
+                folder=None if folder is None else stratum_folder(folder, name),
                 cache=cache,
                 log_dir=None if log_dir is None else log_dir / folder_name(name),
                 progress=self.progress,

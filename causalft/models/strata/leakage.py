@@ -17,14 +17,13 @@ from causalft.data.image_set import ImageSet
 from causalft.data.longtail import draw_longtail
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.models.strata.zoo import MiniZoo, Zoo
+from causalft.models.strata.zoo import MANIFEST, MiniZoo, Zoo, has_manifest
 from causalft.runs.folder import Run, atomic_path, read_json, write_json
 
 if TYPE_CHECKING:
     from causalft.models.pretraining.photo_zoo import PhotoZoo
 
 __all__ = [
-    "MANIFEST",
     "downstream_splits",
     "keep_apart",
     "pretraining_pool",
@@ -35,8 +34,6 @@ __all__ = [
 ]
 
 
-MANIFEST = "manifest.parquet"
-"""The file of a home-made zoo that names its images: which were for pre-training, which were kept."""
 SEEN = "images.parquet"
 """The file of a run that names its images and the part that each had."""
 
@@ -70,7 +67,7 @@ class Pool:
 
 def pretraining_pool(zoo: Zoo) -> Pool:
     """Return the pool of a zoo that ``causalft zoo pretrain --data`` made; an empty one for any other zoo."""
-    if not isinstance(zoo, MiniZoo) or not (Path(zoo.folder) / MANIFEST).exists():
+    if not isinstance(zoo, MiniZoo) or not has_manifest(zoo.folder):
         return Pool(zoo.label)
     import pandas as pd
 
@@ -274,7 +271,7 @@ def downstream_splits(
     import pandas as pd
 
     folder = Path(folder)
-    if not (folder / MANIFEST).exists():
+    if not has_manifest(folder):
         raise CausalFTError(
             f"{folder} is not the folder of a zoo that was pre-trained on images (it has no {MANIFEST})"
         )

@@ -22,15 +22,26 @@ if TYPE_CHECKING:
     from causalft.models.strata.stratum import Stratum
 
 __all__ = [
+    "MANIFEST",
     "MiniZoo",
     "PRETRAINED",
     "PretrainedZoo",
     "Zoo",
     "check_strata",
+    "has_manifest",
     "mini_folder",
     "open_zoo",
     "pretraining_losses",
 ]
+
+
+MANIFEST = "manifest.parquet"
+"""File of a zoo pre-trained on images: which image went where."""
+
+
+def has_manifest(folder: str | os.PathLike[str] | None) -> bool:
+    """Whether a folder holds a zoo pre-trained on images, which keeps its splits for what is fitted later."""
+    return folder is not None and (Path(folder) / MANIFEST).exists()
 
 
 class Zoo(ABC):

@@ -19,9 +19,9 @@ from causalft.errors import CausalFTError, nearest
 from causalft.methods.estimators.run_documents import (
     EXPORT_FORMATS,
     PREDICTIONS,
-    folder_name,
     open_fit,
     portable,
+    stratum_folder,
 )
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.export.formats import FORMATS
@@ -229,7 +229,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
 
     strata = []
     for name, stratum in model.strata.items():
-        files = sorted((run.path / "strata" / folder_name(name)).glob("*.safetensors"))
+        files = sorted(stratum_folder(run.path, name).glob("*.safetensors"))
         strata.append(
             {
                 "name": name,

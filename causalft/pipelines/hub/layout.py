@@ -14,10 +14,13 @@ from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import (
+    ADAPTER,
+    GLA,
+    HEAD,
     PREDICTIONS,
     TUNED_FILES,
-    folder_name,
     portable,
+    stratum_folder,
     tuned_files,
 )
 from causalft.models.weights.file import file_kind
@@ -52,13 +55,13 @@ def check_tuned_files(run: Run) -> None:
     metrics = run.metrics
     n_classes = len(metrics["classes"])
     for name in run.config["strata"]:
-        folder = run.path / "strata" / folder_name(name)
+        folder = stratum_folder(run.path, name)
         for path in tuned_files(run):
             if path.parent == folder:
                 shapes, about = check_safetensors(path)
-                if path.name == "head.safetensors" and shapes.get("weight", (None,))[0] != n_classes:
+                if path.name == HEAD and shapes.get("weight", (None,))[0] != n_classes:
                     raise CausalFTError(f"{path}: the head is not one of {n_classes} classes; {_AGAIN}")
-                if path.name == "adapter.safetensors" and about.get("backbone") != metrics["weights"][name]:
+                if path.name == ADAPTER and about.get("backbone") != metrics["weights"][name]:
                     raise CausalFTError(
                         f"{path} belongs to another backbone than metrics.json says; {_AGAIN}"
                     )
@@ -109,7 +112,7 @@ ADAPTER_BYTES = 10_000_000
 """What a stratum may weigh without what grows with the classes: tuned parts are shared, backbones are not."""
 
 # A vector or two for each class, and nothing of a backbone.
-_BY_CLASS = ("head.safetensors", "gla.safetensors")
+_BY_CLASS = (HEAD, GLA)
 
 # Where the run lay when its page was written, in the command that repeats it; a quoted path has its quotes escaped.
 _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
@@ -154,7 +157,7 @@ def layout(
     for figure in sorted((run.path / "figures").glob("*.png")):
         files[f"figures/{figure.name}"] = figure
     for name in config["strata"]:
-        folder = run.path / "strata" / folder_name(name)
+        folder = stratum_folder(run.path, name)
         kept = [path for path in sorted(folder.glob("*")) if path.name in TUNED_FILES]
         if not kept:
             raise CausalFTError(f"{folder} holds no tuned stratum; fit it again")
@@ -181,7 +184,7 @@ def _if_halved(kept: list[Path]) -> str:
     from causalft.pipelines.hub.half import half_file  # PyTorch, which a run of the usual size does without
 
     try:
-        n_bytes = sum(len(half_file(path)) for path in kept if path.name == "adapter.safetensors")
+        n_bytes = sum(len(half_file(path)) for path in kept if path.name == ADAPTER)
     except CausalFTError:
         return ""
     n_bytes += sum(path.stat().st_size for path in kept if path.name not in TUNED_FILES)

@@ -422,4 +422,4 @@ def write_side_by_side(run: Run, metrics: Metrics, command: str) -> None:
         ],
         command=command,
     )
-    write_text(run.file("report.html"), page)
+    run.write_page(page)

@@ -12,7 +12,7 @@ from causalft.methods.adaptation.settings import default_tuning
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
 from causalft.pipelines.workflows.settings import fit_command
 from causalft.report.html import made_line, place_name, render_report
-from causalft.runs.folder import Run, write_text
+from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
 __all__ = ["write_fit_report"]
@@ -52,7 +52,7 @@ def write_fit_report(
         sections=[first, *by_class, *others],
         command=fit_command(run.config, str(run.path)),
     )
-    return write_text(run.file("report.html"), page)
+    return run.write_page(page)
 
 
 def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:

@@ -9,7 +9,7 @@ from causalft.data.groups import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure
-from causalft.runs.folder import Run, write_text
+from causalft.runs.folder import Run
 from causalft.runs.progress import named
 from causalft.scm.intervals import interval_text
 
@@ -190,4 +190,4 @@ def write_probe_report(run: Run, metrics: Metrics, command: str) -> Path:
         ],
         command=command,
     )
-    return write_text(run.file("report.html"), page)
+    return run.write_page(page)

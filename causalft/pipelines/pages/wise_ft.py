@@ -11,7 +11,7 @@ from causalft.data.groups import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, SERIES, figure_style, new_figure
-from causalft.runs.folder import Run, write_text
+from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
 if TYPE_CHECKING:
@@ -181,4 +181,4 @@ def write_wise_ft_report(run: Run, metrics: Metrics, command: str) -> Path:
         ],
         command=command,
     )
-    return write_text(run.file("report.html"), page)
+    return run.write_page(page)

@@ -25,8 +25,8 @@ from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
-from causalft.models.strata.leakage import MANIFEST, downstream_splits
-from causalft.models.strata.zoo import MiniZoo, Zoo
+from causalft.models.strata.leakage import downstream_splits
+from causalft.models.strata.zoo import MiniZoo, Zoo, has_manifest
 from causalft.models.tuning.processes import is_main_process, join_processes
 
 __all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits"]
@@ -145,7 +145,7 @@ def _load(settings: FitSettings, seed: int) -> Splits:
     images = open_images(
         settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
     )
-    if settings.zoo is not None and (Path(settings.zoo) / MANIFEST).exists():
+    if has_manifest(settings.zoo):
         return downstream_splits(
             Path(settings.zoo),
             images,

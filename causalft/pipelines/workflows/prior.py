@@ -16,7 +16,7 @@ from causalft.data.class_names import read_class_names
 from causalft.data.groups import GROUPS, prior_groups
 from causalft.data.labels import clean_text, encode, is_whole_number, whole_number
 from causalft.errors import CausalFTError, nearest, short
-from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name, open_fit
+from causalft.methods.estimators.run_documents import PREDICTIONS, open_fit, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import (
     PriorIntervals,
@@ -237,7 +237,7 @@ def read_run_logits(folder: Path, only: str | None) -> dict[str, tuple[LabelledL
     labels: np.ndarray | None = None
     found = {}
     for name in strata if only is None else [only]:
-        path = folder / "strata" / folder_name(name) / PREDICTIONS
+        path = stratum_folder(folder, name) / PREDICTIONS
         try:
             with safe_open(path, framework="np") as tensors:
                 logits = tensors.get_tensor("zero_shot_validation")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.data.settings import DataOptions
@@ -13,6 +12,7 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, default_tuning
 from causalft.methods.estimators.settings import FitSettings
+from causalft.models.strata.zoo import has_manifest
 from causalft.models.tuning.choices import HEADS, LOSSES, optimum_of, own_spelling
 from causalft.runs import limits
 from causalft.runs.settings import Choice, check_settings, choices_of, documented, nested, setting
@@ -33,7 +33,7 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
         If the folder is no such zoo, has one stratum only, or no model was pre-trained often enough.
     """
     make = "`causalft zoo pretrain --data IMAGES --control-seeds {seeds} --out ZOO`"
-    if not (Path(folder) / "manifest.parquet").exists():
+    if not has_manifest(folder):
         raise CausalFTError(
             f"--zoo {folder} is not the folder of a zoo pre-trained on images; make one: {make.format(seeds=2)}"
         )
@@ -259,7 +259,7 @@ def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[st
     left_out: set[str] = set()
     if data == FitSettings.data:
         left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
-    elif (Path(zoo) / "manifest.parquet").exists():
+    elif has_manifest(zoo):
         left_out |= {"n_validation", "n_test"}
         left_out |= set() if config.get("order") in PRIOR_ORDERS else {"order"}
     if config.get("imbalance_factor") is None:

@@ -17,13 +17,14 @@ from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import PREDICTIONS, folder_name, pick_device
+from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
 from causalft.methods.estimators.fusion import nll
 from causalft.methods.estimators.gla import Untouched
 from causalft.methods.estimators.mixing import fit_mixing
+from causalft.methods.estimators.run_documents import PREDICTIONS, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import Zoo
@@ -210,7 +211,7 @@ def _line(
         )
     crops = Crops(splits.train, stratum, progress=progress) if tuning.head_start != "text" else None
     weight = start_of_head(stratum, crops, list(splits.class_names), tuning)
-    folder = run.path / "strata" / folder_name(name)
+    folder = stratum_folder(run.path, name)
     tuned = TunedStratum(stratum, weight, tuning_as_saved(folder, tuning))
     start = tuned.trained_state()
     end = tuned.load(folder).requires_grad_(False).trained_state()
