@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.analysis.diagnosis.conclusion import conclude, untold
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
-from causalft.analysis.diagnosis.no_conclusion import explain_missing, facts_of, groups_of, reasons
+from causalft.analysis.diagnosis.no_conclusion import (
+    PARTS,
+    explain_missing,
+    facts_of,
+    groups_of,
+    reasons,
+    statistic,
+)
 from causalft.analysis.diagnosis.parameter_imbalance import (
     PriorSlope,
     gap_vectors,
@@ -134,8 +141,8 @@ def diagnose(
     models: dict[str, Floats] = {f"stratum {name}": members[name] for name in names}
     models |= {"fused": fused, "logit_mean": logit_mean}
     for name, arrays in control_probs.items():
-        models |= {f"control {name}: {member}": p for member, p in arrays["members"].items()}
-        models[f"control {name}"] = arrays["fused"]
+        models |= {f"control {name}: {member}": p for member, p in arrays.members.items()}
+        models[f"control {name}"] = arrays.fused
     predicted = {name: p.argmax(axis=-1) for name, p in models.items()}
     correct = np.stack([classes == y for classes in predicted.values()])
     row = {name: index for index, name in enumerate(models)}
@@ -147,14 +154,17 @@ def diagnose(
     d_groups = data_groups(counts)
     p_groups = {name: prior_groups(prior) for name, prior in zip(names, q)}
     groups = np.stack([group_vectors(g, tested) for g in (d_groups, *p_groups.values())])
-    own = {name: names.index(arrays["prior_of"]) for name, arrays in control_probs.items()}
+    own = {name: names.index(arrays.prior_of) for name, arrays in control_probs.items()}
     control_rows = {
-        name: [row[f"control {name}: {member}"] for member in arrays["members"]]
+        name: [row[f"control {name}: {member}"] for member in arrays.members]
         for name, arrays in control_probs.items()
     }
     statistics = _Statistics(q, tested, shares, groups, row, own, control_rows)
     found = explain_missing(
-        bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed), names, fusion
+        bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed),
+        names,
+        fusion,
+        tuple(control_probs),
     )
 
     seed_accuracy = class_accuracy(correct, y, n_classes)
@@ -199,20 +209,19 @@ def diagnose(
     difficulty[tested] = PriorSlope(q, tested).difficulty(single_accuracy)
     done = {
         name: Control(
-            prior_of=arrays["prior_of"],
+            prior_of=arrays.prior_of,
             score=score(f"control {name}"),
             member_accuracy={
-                member: float(correct[row[f"control {name}: {member}"]].mean())
-                for member in arrays["members"]
+                member: float(correct[row[f"control {name}: {member}"]].mean()) for member in arrays.members
             },
-            gain=found[f"{name}/gain"],
-            P_gap=_before_after(found, f"{name}/P_gap"),
-            own_minus_off_gap=_before_after(found, f"{name}/own_minus_off_gap"),
-            prior_slope=_before_after(found, f"{name}/prior_slope"),
-            strata_minus_control=found[f"{name}/strata_minus_control"],
-            strata_gain_minus_control_gain=found[f"{name}/strata_gain_minus_control_gain"],
-            ensemble_share=found[f"{name}/ensemble_share"],
-            kind=arrays["kind"],
+            gain=found[statistic("gain", control=name)],
+            P_gap=_before_after(found, "P_gap", name),
+            own_minus_off_gap=_before_after(found, "own_minus_off_gap", name),
+            prior_slope=_before_after(found, "prior_slope", name),
+            strata_minus_control=found[statistic("strata_minus_control", control=name)],
+            strata_gain_minus_control_gain=found[statistic("strata_gain_minus_control_gain", control=name)],
+            ensemble_share=found[statistic("ensemble_share", control=name)],
+            kind=arrays.kind,
         )
         for name, arrays in control_probs.items()
     }
@@ -320,21 +329,23 @@ class _Statistics:
             rows, whole = self.control_rows[name], self.row[f"control {name}"]
             control_gain = accuracy[:, whole] - accuracy[:, rows].mean(axis=1)
             before, after = gap[:, rows, j].mean(axis=1), gap[:, whole, j]
-            found |= _pair(f"{name}/P_gap", before, after)
-            found |= _pair(f"{name}/own_minus_off_gap", before - baseline[:, j], after - baseline[:, j])
+            found |= _pair("P_gap", before, after, name)
+            found |= _pair("own_minus_off_gap", before - baseline[:, j], after - baseline[:, j], name)
             slopes = [self.slope.of_model(m, strata)[:, j] for m in (a[:, rows].mean(axis=1), a[:, whole])]
-            found |= _pair(f"{name}/prior_slope", slopes[0], slopes[1])
-            found |= {
-                f"{name}/gain": control_gain,
-                f"{name}/strata_minus_control": accuracy[:, fused] - accuracy[:, whole],
-                f"{name}/strata_gain_minus_control_gain": gain - control_gain,
-                f"{name}/ensemble_share": _ratio(control_gain, gain),
+            found |= _pair("prior_slope", slopes[0], slopes[1], name)
+            of_control = {
+                "gain": control_gain,
+                "strata_minus_control": accuracy[:, fused] - accuracy[:, whole],
+                "strata_gain_minus_control_gain": gain - control_gain,
+                "ensemble_share": _ratio(control_gain, gain),
             }
+            found |= {statistic(key, control=name): value for key, value in of_control.items()}
         return found
 
 
-def _pair(name: str, before: Floats, after: Floats) -> dict[str, Floats]:
-    return {f"{name}/before": before, f"{name}/after": after, f"{name}/fall": 1 - _ratio(after, before)}
+def _pair(measure: str, before: Floats, after: Floats, control: str = "") -> dict[str, Floats]:
+    values = (before, after, 1 - _ratio(after, before))
+    return {statistic(measure, part, control): value for part, value in zip(PARTS, values, strict=True)}
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -342,8 +353,8 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
-def _before_after(found: Mapping[str, Interval], name: str) -> BeforeAfter:
-    return BeforeAfter(*(found[f"{name}/{part}"] for part in ("before", "after", "fall")))
+def _before_after(found: Mapping[str, Interval], measure: str, control: str = "") -> BeforeAfter:
+    return BeforeAfter(*(found[statistic(measure, part, control)] for part in PARTS))
 
 
 def _loss(probs: Floats, labels: NDArray[np.int64]) -> float:
@@ -367,9 +378,19 @@ def _probs(values: ArrayLike, n_seeds: int | None, n: int, n_classes: int, name:
     return probs
 
 
+@dataclass(frozen=True)
+class _ControlProbs:
+    """Probabilities (S, n, K) of a control's members and of their fusion."""
+
+    members: dict[str, Floats]
+    fused: Floats
+    prior_of: str
+    kind: str | None
+
+
 def _control_probs(
     control: Mapping[str, Any], n_seeds: int, n: int, n_classes: int, name: str, strata: Sequence[str]
-) -> dict[str, Any]:
+) -> _ControlProbs:
     if control["prior_of"] not in strata:
         hint = nearest(control["prior_of"], strata)
         raise CausalFTError(
@@ -379,12 +400,8 @@ def _control_probs(
     if kind is not None and kind not in CONTROL_KINDS:
         raise CausalFTError(f"control '{name}' is of no kind '{kind}'; {nearest(kind, CONTROL_KINDS)}")
     members = {m: _probs(p, n_seeds, n, n_classes, m) for m, p in control["members"].items()}
-    return {
-        "members": members,
-        "fused": _probs(control["fused"], n_seeds, n, n_classes, name),
-        "prior_of": control["prior_of"],
-        "kind": kind,
-    }
+    fused = _probs(control["fused"], n_seeds, n, n_classes, name)
+    return _ControlProbs(members, fused, control["prior_of"], kind)
 
 
 def _prior(values: ArrayLike, n_classes: int, name: str) -> Floats:

@@ -14,6 +14,7 @@ from causalft.scm.intervals import interval_text
 
 __all__ = [
     "GroupFacts",
+    "MEASURES",
     "MIN_CLASSES",
     "MIN_IMAGES",
     "MOST_IN_ONE_CLASS",
@@ -25,6 +26,7 @@ __all__ = [
     "reasons",
     "reasons_of_groups",
     "reasons_of_models",
+    "statistic",
 ]
 
 
@@ -38,39 +40,56 @@ _NO_FALL = "the measure is not clearly above 0 before the fusion"
 _NO_SHARE = "the gain of the strata is not clearly above 0"
 
 
-def explain_missing(found: Mapping[str, Any], strata: Sequence[str], fusion: str) -> dict[str, Any]:
+MEASURES: dict[str, str] = {"P_gap": _NO_GAP, "own_minus_off_gap": _NO_GAP, "prior_slope": _NO_SLOPE}
+"""Measures of the single models and of their fusion, and why one does not exist."""
+
+PARTS = ("before", "after", "fall")
+"""What is estimated of each measure: in the single models, in their fusion, and the share that fusion removes."""
+
+
+def statistic(name: str, part: str = "", control: str = "") -> str:
+    """Name of a statistic of a diagnosis, with the part of a measure and the control it belongs to."""
+    return "/".join(word for word in (control, name, part) if word)
+
+
+def explain_missing(
+    found: Mapping[str, Any], strata: Sequence[str], fusion: str, controls: Sequence[str] = ()
+) -> dict[str, Any]:
     """Give every null of a diagnosis its reason.
 
-    A difference of a model from itself is 0 by construction and has no interval. A share of something that may be 0
-    has none either: its denominator cannot be told from 0.
+    A difference of a model from itself is 0 by construction and has no interval, and neither has a share of something
+    that may be 0.
 
     Parameters
     ----------
     found : mapping of str to Interval or object array of Interval
-        Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`, the statistics of
-        :func:`causalft.analysis.diagnosis.diagnose`.
+        Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`, named by `statistic`.
     strata : sequence of str
     fusion : str
-
-    Returns
-    -------
-    dict
-        The same with reasons.
+    controls : sequence of str
+        Names of the controls.
     """
     alone = len(strata) == 1
-    done = dict(found)
-    for name in ("groups", "gap"):
-        why = _NO_CLASS if name == "groups" else _NO_GAP
-        done[name] = _each(found[name], lambda value, why=why: value if value.exists else Interval.none(why))
-    for name, value in found.items():
-        if isinstance(value, Interval) and not value.exists:
-            done[name] = Interval.none(_absent(name, alone))
-    for name in found:
-        measure, _, part = name.rpartition("/")
-        if part == "fall" and done[name].exists and not done[f"{measure}/before"].low > 0:
-            done[name] = Interval.none(_NO_FALL, done[name].estimate)
-        if part == "ensemble_share" and done[name].exists and not done["gain"].low > 0:
-            done[name] = Interval.none(_NO_SHARE, done[name].estimate)
+    done = {
+        name: _or_none(value, _NO_GAP) if isinstance(value, Interval) else value
+        for name, value in found.items()
+    }
+    done["gap"] = _each(found["gap"], lambda value: _or_none(value, _NO_GAP))
+    done["groups"] = _each(found["groups"], lambda value: _or_none(value, _NO_CLASS))
+    for control in ("", *controls):
+        for measure, why in MEASURES.items():
+            if alone and measure == "own_minus_off_gap":
+                why = _ONE
+            names = [statistic(measure, part, control) for part in PARTS]
+            for name in names:
+                done[name] = _or_none(found[name], why)
+            before, _, fall = (done[name] for name in names)
+            if fall.exists and not before.low > 0:
+                done[names[-1]] = Interval.none(_NO_FALL, fall.estimate)
+        if control:
+            name = statistic("ensemble_share", control=control)
+            share = _or_none(found[name], _NO_SHARE)
+            done[name] = share if found["gain"].low > 0 else Interval.none(_NO_SHARE, share.estimate)
     if alone:
         for name in ("gain", "fused_minus_single", "fused_minus_logit_mean", "fused_minus_members_gap"):
             done[name] = _each(done[name], lambda value: _of_itself(value, _NOTHING_TO_FUSE))
@@ -79,14 +98,8 @@ def explain_missing(found: Mapping[str, Any], strata: Sequence[str], fusion: str
     return done
 
 
-def _absent(name: str, alone: bool) -> str:
-    if "slope" in name:
-        return _NO_SLOPE
-    if "own_minus_off" in name and alone:
-        return _ONE
-    if name.endswith("ensemble_share"):
-        return _NO_SHARE
-    return _NO_GAP
+def _or_none(value: Interval, why: str) -> Interval:
+    return value if value.exists else Interval.none(why)
 
 
 def _of_itself(value: Interval, why: str) -> Interval:
