@@ -23,7 +23,7 @@ CASES: dict[str, tuple[str, float | None, bool]] = {
 
 def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
     """Make ``seeds`` runs of each case."""
-    from causalft.data.decoding import usable_cores
+    from causalft.data.image_set import usable_cores
     from causalft.pipelines.workflows.verdict_rates import verdict_rates
     from causalft.pipelines.workflows.verify_confounder import plan_for
     from causalft.runs.folder import Run

@@ -60,7 +60,7 @@ def show(
     causalft data show ImageNet_LT/ --root imagenet/ --class-names synsets.txt
     causalft data show labels.csv --check
     """
-    from causalft.data.decoding import damaged_images
+    from causalft.data.image_set import damaged_images
     from causalft.data.summary import overview, plan_for_fit
 
     images = _open(path, drop_empty_classes, imbalance_factor, data_options.given())

@@ -281,7 +281,7 @@ def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
     Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
     pre-training goes on where it stopped when the command is repeated.
     """
-    from causalft.data.decoding import usable_cores
+    from causalft.data.image_set import usable_cores
 
     say = partial(console(as_json).print, soft_wrap=True)
     jobs = usable_cores() if settings.jobs is None else settings.jobs

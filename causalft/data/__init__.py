@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from causalft.runs.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from causalft.data.decoding import damaged_images, decode
     from causalft.data.duplicates import DuplicateReport, duplicate_groups
-    from causalft.data.image_set import ImageSet
+    from causalft.data.image_set import ImageSet, damaged_images, decode
     from causalft.data.images import fit_square, read_image
     from causalft.data.longtail import Orders, choose_orders, draw_longtail, order_against
     from causalft.data.opening import open_images
@@ -42,9 +41,8 @@ __all__ = [
 _HOMES = {
     name: f"{__name__}.{module}"
     for module, names in {
-        "decoding": ("damaged_images", "decode"),
         "duplicates": ("DuplicateReport", "duplicate_groups"),
-        "image_set": ("ImageSet",),
+        "image_set": ("ImageSet", "damaged_images", "decode"),
         "images": ("fit_square", "read_image"),
         "longtail": ("Orders", "choose_orders", "draw_longtail", "order_against"),
         "opening": ("open_images",),

@@ -1,4 +1,4 @@
-"""What the classes are called: names from a file (one a line, WordNet lines, JSON) brought to the classes of a set."""
+"""Class names from a file (one per line, WordNet lines, JSON), matched with the classes of a set."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class ClassNames:
     ordered : tuple of str, or None
     by_id : dict of str to str, or None
     by_folder : dict of str to str, or None
-        What the lines of ``ordered`` say if each of them is a folder and a name.
+        The lines of ``ordered``, read as folder and name.
     folders_first : bool
-        Whether they look like it by themselves: most names repeat the folder (LIFT's file of Places-LT).
+        Whether most names repeat the folder, as in LIFT's file of Places-LT.
     """
 
     where: str
@@ -48,7 +48,7 @@ class ClassNames:
 
 
 def is_wordnet_id(text: str) -> bool:
-    """Whether a text is a WordNet id of a noun, as ImageNet calls its folders.
+    """Whether a text is the WordNet id of a noun, like the folders of ImageNet.
 
     Examples
     --------
@@ -63,12 +63,12 @@ def read_class_names(
 ) -> ClassNames:
     """Read class names.
 
-    A text file holds one name per line in the order of the labels, or on each line a label or WordNet id and a name
-    (``n01440764 tench, Tinca tinca``: the first of the synonyms counts; ``0 tench``; ``/a/airfield 0``), or a folder
-    and a name (``amusement_park amusement park``, as in LIFT's files), which is recognised by the folders of the set,
-    or by names that repeat the folder. Labels that are numbers take the names in the order of the lines. A JSON file
-    holds a list of names, a list of categories with ``id`` and ``name`` (COCO, iNaturalist), or a map from label,
-    folder or WordNet id to the name; ``{"0": ["n01440764", "tench"]}`` is known too.
+    A text file holds one name per line in the order of the labels, or per line a label or WordNet id and a name
+    (``n01440764 tench, Tinca tinca``: the first synonym counts; ``0 tench``; ``/a/airfield 0``), or a folder and a name
+    (``amusement_park amusement park``, as LIFT has it), recognised by the folders of the set or by names that repeat
+    the folder; numeric labels take those names in the order of the lines. A JSON file holds a list of names, a list of
+    categories with ``id`` and ``name`` (COCO, iNaturalist), or a map from label, folder or WordNet id to name, also as
+    ``{"0": ["n01440764", "tench"]}``.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def read_class_names(
     Raises
     ------
     CausalFTError
-        If the file is missing, empty or of another shape.
+        If the file is missing, empty or different.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def read_class_names(
 def name_classes(
     ids: Sequence[str], names: ClassNames | None, where: str
 ) -> tuple[tuple[str, ...], NDArray[np.int64], list[str]]:
-    """Bring names to the classes that a reader found.
+    """Name the classes that a reader found.
 
     Parameters
     ----------
@@ -123,13 +123,13 @@ def name_classes(
     -------
     class_names : tuple of str, length K
     index : (len(ids),) array of int64
-        Place of each id in ``class_names``.
+        Index of each id in ``class_names``.
     notes : list of str
 
     Raises
     ------
     CausalFTError
-        If a label lies outside the list, or a class has no name in it.
+        If a label lies outside the list, or a class has no name.
 
     Examples
     --------
@@ -148,7 +148,7 @@ def name_classes(
     ):
         ordered, by_id = tuple(names.by_folder.values()), names.by_folder
     if numbered and by_id is not None and ordered is not None and not by_id.keys() & set(ids):
-        by_id = None  # the lines are in the order of the labels
+        by_id = None  # lines in the order of the labels
     if numbered and by_id is not None and set(by_id) == {str(k) for k in range(len(by_id))}:
         ordered, by_id = tuple(by_id[str(k)] for k in range(len(by_id))), None
     if by_id is not None:
@@ -172,7 +172,7 @@ def name_classes(
         if outside:
             raise CausalFTError(
                 f"label {short(outside[-1])} of {where} lies outside the {len(unique)} class names of {names.where} "
-                f"(0 to {len(unique) - 1}); give one name a label, counted from 0"
+                f"(0 to {len(unique) - 1}); give one name per label, counted from 0"
             )
         return unique, np.array(values, dtype=np.int64), notes
     place = {name: k for k, name in enumerate(unique)}
@@ -199,14 +199,14 @@ def _about_bare_ids(ids: Sequence[str]) -> list[str]:
     else:
         return []
     return [
-        f"the classes are called by their {what} ({ids[0]}, ...), which say nothing to a text encoder; "
+        f"the classes are called by their {what} ({ids[0]}, ...), which mean nothing to a text encoder; "
         f"give class names: a file with lines such as '{example}'"
     ]
 
 
 def _from_lines(lines: list[str], where: str) -> ClassNames:
     if not lines:
-        raise CausalFTError(f"{where} holds no class name; write one a line")
+        raise CausalFTError(f"{where} holds no class name; write one per line")
     fields = [line.split(None, 1) for line in lines]
     if all(is_wordnet_id(field[0].rstrip(",")) for field in fields) and any(len(f) > 1 for f in fields):
         bare = next((f[0] for f in fields if len(f) < 2), None)
@@ -229,7 +229,7 @@ def _from_lines(lines: list[str], where: str) -> ClassNames:
 
 
 def _folders_and_names(lines: list[str]) -> dict[str, Any]:
-    """What the lines say if each is a folder, then a tab or a space, and a name."""
+    """The fields of lines of folder, tab or space, and name."""
     sign = "\t" if all("\t" in line for line in lines) else None
     pairs = [line.split(sign, 1) for line in lines]
     if any(len(pair) < 2 for pair in pairs) or len({folder for folder, *_ in pairs}) < len(pairs):
@@ -279,7 +279,7 @@ def _from_mapping(names: Mapping[Any, Any], where: str) -> ClassNames:
 
 
 def _from_pairs(pairs: Sequence[tuple[Any, Any]], where: str) -> ClassNames:
-    """Pairs of label, folder or WordNet id and name; refuses two names for one."""
+    """From pairs of label, folder or WordNet id and name; refuses two names for one."""
     if not pairs:
         raise CausalFTError(f"{where} holds no class name; give one for each class")
     by_id: dict[str, str] = {}
@@ -306,10 +306,10 @@ def _from_pairs(pairs: Sequence[tuple[Any, Any]], where: str) -> ClassNames:
 
 
 def _distinct(names: list[str], ids: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Tell classes of one name apart by their ids (ImageNet has two cranes)."""
+    """Add ids to names that occur twice (ImageNet has two cranes)."""
     twice = {name for name, n in Counter(names).items() if n > 1}
     if not twice:
         return tuple(names), []
     first = sorted(twice)[0]
-    note = f"{len(twice)} class name(s) stand more than once and carry their id behind them: {first}"
+    note = f"{len(twice)} class name(s) occur more than once and are followed by their id: {first}"
     return tuple(f"{name} ({i})" if name in twice else name for name, i in zip(names, ids)), [note]

@@ -42,7 +42,7 @@ _NEEDLESS = re.compile(r"(?:(?<=/)|^)(?:\./)+|(?<=/)/+")
 
 
 class ImageStore(Protocol):
-    """Rows of image files. ``quick_key`` differs for files that differ in size (and checksum, where one is known)."""
+    """Rows of image files. ``quick_key`` starts with the size, and adds a checksum if one is known."""
 
     location: str
 
@@ -81,22 +81,21 @@ class FolderStore:
 
 
 class SliceStore:
-    """Image files that lie one after another in few large files (tars), or in blocks of memory.
+    """Image files inside large files (tars) or blocks of memory.
 
-    Twenty bytes an image, and nothing is held open: a file is opened for each read, so threads, forks and pickled
-    copies need no care.
+    A file is opened for each read, so the store is safe in threads and forks, and can be pickled.
 
     Parameters
     ----------
     location : str
-        What was opened, for messages.
+        For messages.
     blobs : sequence of path or bytes
     blob : (n,) array of int
-        Which of ``blobs`` holds each image.
+        Index of the blob of each image.
     offset, length : (n,) array of int
-        Where in it, in bytes.
+        In bytes.
     names : sequence of n str
-        What to call the images in errors.
+        For errors.
     """
 
     def __init__(
@@ -163,16 +162,16 @@ class ArrayStore:
 
 
 class Container(Protocol):
-    """Files with names relative to a place.
+    """Files by relative name.
 
     Attributes
     ----------
     kind : {"folder", "zip", "tar"}
     location : str
     name : str
-        Short, for people.
+        Short.
     notes : tuple of str
-        What they should know about it.
+        Remarks for the user.
     """
 
     kind: str
@@ -187,15 +186,15 @@ class Container(Protocol):
         ...
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of ``names`` that are not there, in order."""
+        """The ``names`` that are missing, in order."""
         ...
 
     def store(self, names: Sequence[str]) -> ImageStore:
-        """The images of these names, row by row."""
+        """The images of these names."""
         ...
 
     def text(self, name: str) -> str | None:
-        """A text file, or None if there is none of this name."""
+        """A text file; None if it is missing."""
         ...
 
 
@@ -214,7 +213,7 @@ class FolderContainer:
         return files, folders
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        # Reading a folder once is far cheaper than asking for each of its thousands of files.
+        # Listing a folder is far cheaper than asking for each of thousands of files.
         by_folder: dict[str, list[str]] = defaultdict(list)
         for name in names:
             by_folder[os.path.dirname(name)].append(name)
@@ -242,14 +241,14 @@ class FolderContainer:
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Regular files and folders below ``folder``, links followed, circles of links cut.
+    """Regular files and folders below ``folder``; links are followed, loops are cut.
 
     Returns
     -------
     files, folders : list of str
         Relative names.
     notes : list of str
-        What is neither: pipes, devices and sockets, links to nothing and links that lead back to themselves.
+        Pipes, devices, sockets and broken links that were left out.
 
     Raises
     ------
@@ -302,7 +301,7 @@ def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a path is hidden or one of the files that operating systems leave behind.
+    """Whether a path is hidden or left behind by an operating system.
 
     Examples
     --------
@@ -313,7 +312,7 @@ def is_ignored(name: str) -> bool:
 
 
 def typed_path(text: str) -> str:
-    r"""Return a path as it is written, without what says nothing (``./``, ``//``).
+    r"""Return a path as it is written, without needless ``./`` and ``//``.
 
     Examples
     --------
@@ -324,7 +323,7 @@ def typed_path(text: str) -> str:
 
 
 def _readings(path: str) -> Iterator[str]:
-    """What a path may mean beside itself, the likeliest first."""
+    """Other readings of a path, the likeliest first."""
     seen = {path}
     forms: list[Callable[[str], str]] = [
         lambda text: text,
@@ -347,27 +346,25 @@ def _readings(path: str) -> Iterator[str]:
 def find_files(container: Container, paths: Sequence[str], where: str) -> list[str]:
     r"""Return the names in a container of the files that a table or list names.
 
-    A path is relative to the container. Where nothing is there, it may be meant as Windows writes it
-    (``cat\1.png``), with a slash in front (``/cat/1.png``), with the escapes of `causalft.errors`, or with its
-    letters composed in another way.
+    Paths are relative to the container. If nothing is there, they are read as Windows paths (``cat\1.png``), without
+    a leading slash (``/cat/1.png``), with the escapes of `causalft.errors` undone, or in another Unicode composition.
 
     Parameters
     ----------
     container : Container
     paths : sequence of str
-        As they are written.
     where : str
         The table or list, for messages.
 
     Returns
     -------
     list of str
-        One a path, in order.
+        In order.
 
     Raises
     ------
     CausalFTError
-        If files are missing: how many, and the first three.
+        For missing files, with their number and the first three.
     """
     names = [typed_path(path) for path in paths]
     missing = dict.fromkeys(container.missing(names))

@@ -1,4 +1,4 @@
-"""creatures-lt: the built-in long-tailed set of the part world, drawn when it is asked for."""
+"""creatures-lt: the built-in long-tailed set of the part world, drawn on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NAME", "creatures_images", "creatures_longtail"]
 
 NAME = CREATURES
 ORDER_SEED = 110
-"""Seeds the downstream class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
+"""Seed of the class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
 
 
 @named("drawing creatures-lt")
@@ -36,11 +36,11 @@ def creatures_longtail(
         Training images of the largest class; the smallest has ``n_max / imbalance_factor``.
     imbalance_factor : float
     n_validation, n_test : int
-        Images a class, balanced.
+        Images per class.
     size : int
         Pixels.
     seed : int
-        Draws the training pictures. Validation and test are the same for every seed.
+        Draws the training images; validation and test are always the same.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def creatures_images() -> ImageSet:
 
 
 def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:
-    from synthetic.creatures import render_creatures  # PyTorch: the name of the set does without it
+    from synthetic.creatures import render_creatures  # imports PyTorch
 
     labels = np.repeat(np.arange(N_CLASSES), counts)
     factors = np.random.default_rng(seed).choice(len(FACTORS), size=len(labels), p=factor_law("uniform"))

@@ -1,4 +1,4 @@
-"""Which images of a set are the same picture, exactly or nearly, so that no picture stands on both sides of a split."""
+"""Duplicates: equal or nearly equal images of a set, which must not fall on both sides of a split."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from causalft.data.decoding import decode
-from causalft.data.image_set import ImageSet
+from causalft.data.image_set import ImageSet, decode
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.notebook import ShownAsTable
 
@@ -29,12 +28,12 @@ __all__ = [
 
 
 def in_memory(images: ImageSet) -> bool:
-    """Whether a set has pixels and no files: then only its pixels can be compared."""
+    """Whether a set has pixels but no files, so that only pixels can be compared."""
     return len(images) > 0 and images.format == "arrays"
 
 
 def pixels_digest(image: Image.Image) -> NDArray[np.uint8]:
-    """SHA-256 of size and pixels, (32,) uint8: the same for a file and its decoded, upright RGB picture."""
+    """SHA-256 of size and pixels, (32,) uint8; equal for a file and its decoded, upright RGB image."""
     return np.frombuffer(hashlib.sha256(str(image.size).encode() + image.tobytes()).digest(), dtype=np.uint8)
 
 
@@ -51,7 +50,7 @@ def pixels_hash(images: ImageSet, i: int) -> str:
 
 
 def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] = ()) -> NDArray[np.bool_]:
-    """Whether each image is one of those with these hashes, (n,).
+    """(n,) whether each image has one of these hashes.
 
     Parameters
     ----------
@@ -59,7 +58,7 @@ def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] 
     files : collection of str
         SHA-256 of files (`ImageSet.bytes_hash`).
     pixels : collection of str
-        SHA-256 of pixels (`pixels_hash`), for a set in memory.
+        SHA-256 of pixels (`pixels_hash`), for sets in memory.
     """
     if in_memory(images):
         return np.array(
@@ -69,9 +68,9 @@ def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] 
 
 
 def shared_images(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
-    """Whether each image is in another set too, (n,): the same file, or where a set is in memory the same pixels.
+    """(n,) whether each image is also in another set: equal files, or equal pixels if a set is in memory.
 
-    Only files that share their size with one of the other set are read.
+    Only files of a size that occurs in both sets are read.
 
     Examples
     --------
@@ -91,7 +90,7 @@ def shared_images(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
     return np.array([alike[i] and images.bytes_hash(i) in known for i in range(len(images))], dtype=bool)
 
 
-#: Same file; same pixels (sizes included); or alike (perceptual hash, confirmed on a thumbnail) as well.
+#: Equal files; equal pixels and sizes; or also alike (perceptual hash, confirmed on a thumbnail).
 DUPLICATE_KINDS = ("bytes", "pixels", "near")
 
 _THUMBNAIL = 16
@@ -106,13 +105,13 @@ class DuplicateReport(ShownAsTable):
     ----------
     kind : {"bytes", "pixels", "near"}
     group : (n,) array of int64
-        Number of the group of each image; an image without a duplicate is alone in its group.
+        Group number of each image; an image without a duplicate has a group of its own.
     groups : tuple of tuple of int
-        The images of each group of two or more, in order.
+        Images of each group of two or more, in order.
     conflicts : tuple of tuple of int
-        Those of `groups` that carry more than one label.
+        Groups with more than one label.
     examples : tuple of tuple of str
-        File names of the first few groups.
+        File names of the first groups.
     """
 
     kind: str
@@ -123,12 +122,12 @@ class DuplicateReport(ShownAsTable):
 
     @property
     def n_copies(self) -> int:
-        """How many images could go and leave one of each picture."""
+        """Number of images beyond one per group."""
         return sum(len(members) - 1 for members in self.groups)
 
     @property
     def alone(self) -> NDArray[np.bool_]:
-        """(n,) Whether an image has no duplicate."""
+        """(n,) whether an image has no duplicate."""
         mask = np.ones(len(self.group), dtype=bool)
         for members in self.groups:
             mask[list(members)] = False
@@ -138,11 +137,11 @@ class DuplicateReport(ShownAsTable):
         return f"DuplicateReport({self.summary()})"
 
     def summary(self) -> str:
-        """One sentence for a report or a manifest."""
+        """One sentence for a report."""
         what = {
             "bytes": "identical files",
-            "pixels": "identical pictures",
-            "near": "near-identical pictures",
+            "pixels": "identical images",
+            "near": "near-identical images",
         }[self.kind]
         if not self.groups:
             return f"no {what} among {len(self.group)} images"
@@ -164,22 +163,21 @@ def duplicate_groups(
 ) -> DuplicateReport:
     """Find groups of duplicates.
 
-    ``bytes`` compares files, and reads only those that share their size (in a zip: and checksum) with another.
-    ``pixels`` compares decoded pictures. ``near`` adds pairs whose 64-bit DCT hashes (imagehash's ``phash``) differ
-    in at most ``max_distance`` bits and whose grey 16 x 16 thumbnails correlate with at least ``min_correlation``:
-    the same photograph at another size, quality, brightness or a slightly different crop. Mirrored copies are not
-    found, and one-coloured pictures only if they are equal.
+    ``bytes`` compares files and reads only those that share their size (in a zip: and checksum). ``pixels`` compares
+    decoded images. ``near`` adds pairs whose 64-bit DCT hashes (``imagehash.phash``) differ in at most ``max_distance``
+    bits and whose grey 16 x 16 thumbnails correlate by at least ``min_correlation``: one photograph in another size,
+    quality, brightness or crop. Mirrored copies are not found, plain-coloured images only if equal.
 
     Parameters
     ----------
     images : ImageSet
     kind : {"bytes", "pixels", "near"}
     max_distance : int in [0, 16]
-        Bits of 64; random pictures differ in about 32.
+        Bits of 64; unrelated images differ in about 32.
     min_correlation : float in [-1, 1]
     threads : int, optional
     progress : bool, optional
-        As in `causalft.data.decoding.decode`.
+        As in `causalft.data.decode`.
 
     Returns
     -------
@@ -233,8 +231,8 @@ def _report(images: ImageSet, kind: str, pairs: NDArray[np.int64]) -> DuplicateR
 
 
 def _near_signature(image: Image.Image) -> NDArray[np.uint8]:
-    """(32 + 8 + 256,) digest of the pixels, perceptual hash, grey thumbnail."""
-    import imagehash  # brings SciPy; only this kind of comparison needs it
+    """(32 + 8 + 256,) pixel digest, perceptual hash, grey thumbnail."""
+    import imagehash  # imports SciPy
 
     grey = image.convert("L")
     bits = np.packbits(imagehash.phash(grey).hash.ravel())
@@ -263,13 +261,13 @@ def _equal_rows(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _chain(groups: object) -> NDArray[np.int64]:
-    """(p, 2) Pairs that join the members of each group."""
+    """(p, 2) pairs that join the members of each group."""
     pairs = [pair for rows in groups for pair in zip(rows, rows[1:])]  # type: ignore[attr-defined]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 def _alike(signatures: NDArray[np.uint8], max_distance: int, min_correlation: float) -> NDArray[np.int64]:
-    """(p, 2) Pairs with near hashes and correlated thumbnails."""
+    """(p, 2) pairs with close hashes and correlated thumbnails."""
     hashes = np.ascontiguousarray(signatures[:, 32:40]).view(np.uint64).ravel()
     thumbnails = signatures[:, 40:].astype(np.float32)
     thumbnails -= thumbnails.mean(axis=1, keepdims=True)
@@ -277,7 +275,7 @@ def _alike(signatures: NDArray[np.uint8], max_distance: int, min_correlation: fl
     textured = np.flatnonzero(spread > _THUMBNAIL)  # more than 1 grey level of standard deviation
     thumbnails /= np.maximum(spread, 1e-6)[:, None]
     found = [np.empty((0, 2), dtype=np.int64)]
-    # Two hashes that differ in d bits agree wholly on at least one of d + 1 bands of the 64 bits.
+    # Hashes that differ in d bits agree on at least one of d + 1 bands.
     edges = np.linspace(0, 64, max_distance + 2).round().astype(int)
     for low, high in zip(edges, edges[1:]):
         band = (hashes[textured] >> np.uint64(low)) & np.uint64(2 ** int(high - low) - 1)
@@ -311,7 +309,7 @@ def _near_pairs(
 
 
 def _components(n: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) Smallest member of the group of each image."""
+    """(n,) smallest member of the group of each image."""
     parent = list(range(n))
 
     def root(i: int) -> int:

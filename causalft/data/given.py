@@ -1,4 +1,4 @@
-"""Images given in Python (paths, PIL images, arrays, an ImageSet), labelled or not, as one `ImageSet` or a list."""
+"""Images given in Python (paths, PIL images, arrays, an ImageSet), with or without labels, as one `ImageSet`."""
 
 from __future__ import annotations
 
@@ -31,24 +31,23 @@ def unlabelled_images(
     Parameters
     ----------
     paths : sequence of path
-        The string ``"-"`` stands for the lines of ``listed``.
+        ``"-"`` stands for the lines of ``listed``.
     listed : iterable of str, optional
-        Lines as :func:`listed_paths` reads them, one image each; whether the files are there is seen when they are
-        read.
+        Lines for :func:`listed_paths`; whether the files exist is found on reading.
 
     Returns
     -------
     ImageSet
-        All under the one class ``unlabelled``; ``files`` are the paths as a person would type them, with escapes where
-        they cannot be printed (`causalft.errors`). Inside a zip: ``photos.zip/folder/1.jpg``.
+        One class, ``unlabelled``; ``files`` are printable paths (`causalft.errors.escape_name`), inside a zip
+        ``photos.zip/folder/1.jpg``.
 
     Raises
     ------
     CausalFTError
-        If a path does not exist or is neither a regular file nor a folder, a zip is damaged, or no image is found.
+        For a path that is missing or neither a regular file nor a folder, a damaged zip, or no image.
     """
     files: list[str] = []
-    # Runs of rows that one store holds: plain files by default, an archive where one was named.
+    # Runs of rows that lie in an archive; all other rows are plain files.
     archives: list[tuple[int, int, ZipStore]] = []
     notes: list[str] = []
     for path in paths:
@@ -89,14 +88,14 @@ def unlabelled_images(
 
 
 def listed_paths(lines: Iterable[str]) -> list[str]:
-    """Read a list of images: one path a line, or one JSON object with a ``path`` a line.
+    """Read a list of images: one path, or one JSON object with a ``path``, per line.
 
-    Empty lines are passed over, and so is a byte order mark.
+    Empty lines and a byte order mark are ignored.
 
     Raises
     ------
     CausalFTError
-        For a line that begins like a JSON object and is none with a ``path``; the message has its number.
+        For a line that starts like a JSON object but has no ``path``; the message gives its number.
 
     Examples
     --------
@@ -112,11 +111,11 @@ def listed_paths(lines: Iterable[str]) -> list[str]:
             path = _json_path(text, number)
             if not isinstance(path, str) or not path:
                 raise CausalFTError(
-                    f'line {number} of the list is no JSON object with a "path" (a string): {short(text, 60)}'
+                    f'line {number} of the list is not a JSON object with a string "path": {short(text, 60)}'
                 )
             text = path
         if "\0" in text:
-            raise CausalFTError(f"line {number} of the list holds a zero byte; give one path a line")
+            raise CausalFTError(f"line {number} of the list holds a zero byte; give one path per line")
         found.append(text)
     return found
 
@@ -130,7 +129,7 @@ def _json_path(text: str, number: int) -> Any:
 
 
 def _meant(path: str) -> str:
-    """A path as it stands, or with its escapes undone where nothing is there as it stands."""
+    """A path as written, or with its escapes undone if only that exists."""
     if "\\" not in path or os.path.lexists(path):
         return path
     meant = unescape_name(path)
@@ -138,12 +137,12 @@ def _meant(path: str) -> str:
 
 
 def _is_zip(path: Path) -> bool:
-    """A file that is named as a zip, or is one and is not named as an image."""
+    """A file named ``.zip``, or a zip that is not named like an image."""
     return path.suffix.lower() == ".zip" or (not is_image_name(path.name) and zipfile.is_zipfile(path))
 
 
 class _Joined:
-    """Plain files with archives among them: ``archives`` are (first row, number of rows, store)."""
+    """Plain files and archives; ``archives`` are (first row, number of rows, store)."""
 
     location = ""
 
@@ -185,25 +184,25 @@ def given_images(images: Any, name: str = "images") -> ImageSet:
     Parameters
     ----------
     images : ImageSet, path, PIL image, array, or a sequence of such
-        A path is an image file, or a folder or zip of images. An array is one image (H, W), (H, W, 3) or (H, W, 4), or
-        several (n, H, W, 3), of uint8.
+        A path is an image, or a folder or zip of images. An array of uint8 is one image (H, W), (H, W, 3) or
+        (H, W, 4), or several (n, H, W, 3).
     name : str
-        What they are called in messages.
+        For messages.
 
     Returns
     -------
     ImageSet
-        An ImageSet as it is; otherwise all under the one class ``unlabelled``.
+        An ImageSet unchanged; anything else with the single class ``unlabelled``.
 
     Raises
     ------
     CausalFTError
-        For anything else; the message says which item it is.
+        For anything else; the message names the item.
 
     Examples
     --------
     >>> given_images(np.zeros((8, 9, 3), np.uint8))
-    ImageSet('images': 1 images of 1 classes, 1 to 1 a class)
+    ImageSet('images': 1 images of 1 classes, 1 to 1 per class)
     >>> len(given_images([Image.new("L", (4, 4)), np.zeros((8, 8, 3), np.uint8)]))
     2
     """
@@ -221,29 +220,27 @@ def labelled_images(
     class_names: Sequence[str] | None = None,
     name: str = "images",
 ) -> tuple[ImageSet, NDArray[Any]]:
-    """Return images with their labels as one set, and the labels of its classes as they were given.
+    """Return labelled images as one set, and the label of each of its classes.
 
     Parameters
     ----------
     images : as `given_images`
-        Without ``labels``, an ImageSet, or the path of anything that `causalft.open_images` opens.
+        Without ``labels``: an ImageSet, or a path for `causalft.open_images`.
     labels : (n,) array of str or int, optional
     class_names : sequence of K str, optional
-        The classes, so that whole numbers from 0 to K - 1 in ``labels`` are places among them, and texts are members.
-        By default the classes are the different labels, sorted.
+        Then labels are class names, or whole numbers from 0 to K - 1. By default the classes are the sorted labels.
     name : str
 
     Returns
     -------
     images : ImageSet
-        Its class names are texts.
     classes : (K,) array
-        Class by class, the label: ``class_names`` where they were given, else the labels themselves.
+        ``class_names`` if given, else the labels.
 
     Raises
     ------
     CausalFTError
-        If labels and images do not agree in number, a label is missing or unknown, or there is one class only.
+        If the numbers of labels and images differ, a label is missing or unknown, or there is only one class.
 
     Examples
     --------
@@ -282,12 +279,12 @@ def labelled_images(
 
 
 def numbered_labels(labels: ArrayLike, class_names: Sequence[Any]) -> NDArray[np.int64]:
-    """Return the place of each label among the classes: texts by name, whole numbers by name or else as places.
+    """Return the index of each label among the classes: by name, or for whole numbers also by position.
 
     Raises
     ------
     CausalFTError
-        For a label that is no class; the nearest names are offered.
+        For an unknown label; the nearest names are offered.
 
     Examples
     --------
@@ -322,7 +319,7 @@ def _labelled_already(images: Any, class_names: Sequence[str] | None, name: str)
 
 
 def _classes_of(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The different labels, sorted, and the place of each label among them."""
+    """The sorted distinct labels, and the index of each label among them."""
     if labels.dtype.kind == "f":
         broken = np.flatnonzero(~np.isfinite(labels) | (labels % 1 != 0))
         if len(broken):
@@ -357,7 +354,7 @@ def _is_path(item: Any) -> bool:
 
 
 def _items(images: Any, name: str) -> Any:
-    """The images one by one; an array of several is cut into its rows."""
+    """The images one by one."""
     if _is_path(images) or isinstance(images, (Image.Image, bytes)):
         return [images]
     if isinstance(images, np.ndarray) and images.dtype.kind not in "OUS":
@@ -399,7 +396,7 @@ def _set_of(
 
 
 class _GivenStore:
-    """Images of several kinds, in memory or as paths; each is turned to RGB when it is asked for."""
+    """Images of several kinds, in memory or as paths, converted to RGB on access."""
 
     location = ""
 
@@ -416,9 +413,7 @@ class _GivenStore:
             return upright_rgb(item, name)
         except CausalFTError:
             raise
-        except (
-            Exception
-        ) as error:  # a lazily opened file is decoded here; decoders raise every kind of exception
+        except Exception as error:  # a lazily opened file is decoded here; decoders raise anything
             raise CausalFTError(
                 f"cannot read {name}: it is damaged ({' '.join(str(error).split())})"
             ) from None

@@ -1,8 +1,7 @@
-"""Class groups, imbalance measures and per-class accuracy tables of fixed length K.
+"""Class groups, imbalance measures and per-class accuracies; every table has K rows, also for classes without a sample.
 
-Two imbalances act on an adapted foundation model (Chen et al., ICML 2025, section 3): *data imbalance*, read
-from the training counts (D groups), and *parameter imbalance*, read from an estimate of the pre-training
-label prior (P groups). Every table here has one row per class, also for classes without a sample.
+Data imbalance is read from training counts (D groups), parameter imbalance from an estimate of the pre-training label
+prior (P groups): Chen et al., ICML 2025, section 3.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ def imbalance_factor(counts: ArrayLike) -> float:
     Parameters
     ----------
     counts : (K,) array of non-negative numbers
-        Samples per class (a prior works too).
+        Samples per class, or a prior.
 
     Returns
     -------
     float
-        At least 1; infinite if a class has no sample.
+        At least 1; infinite if a class has none.
 
     Examples
     --------
@@ -61,7 +60,7 @@ def imbalance_factor(counts: ArrayLike) -> float:
 def data_groups(counts: ArrayLike) -> NDArray[np.str_]:
     """D groups by training count: many (> 100), medium (20 to 100), few (< 20).
 
-    The limits are those of OLTR (Liu et al., CVPR 2019).
+    Limits of OLTR (Liu et al., CVPR 2019).
 
     Parameters
     ----------
@@ -84,14 +83,14 @@ def data_groups(counts: ArrayLike) -> NDArray[np.str_]:
 
 
 def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
-    """P groups by rank of the prior: top 30 % of the classes, next 30 %, last 40 %.
+    """P groups by rank of the prior: top 30 % of the classes, next 30 %, last 40 %, rounded.
 
-    Ties go by class index (the lower index ranks higher). Sizes are rounded to the nearest class.
+    The lower class index wins ties.
 
     Parameters
     ----------
     prior : (K,) array
-        Label prior, or anything that orders the classes alike.
+        Label prior, or anything with its order.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
 
 
 def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """Share of correct samples in each of the K classes.
+    """Fraction of correct samples of each class.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDA
         Leading axes (models, seeds) are kept.
     labels : (n,) array of int in [0, K)
     n_classes : int
-        K: the length of the table, whatever labels are present.
+        K, the length of the table.
 
     Returns
     -------
@@ -147,10 +146,9 @@ def class_accuracy(correct: ArrayLike, labels: ArrayLike, n_classes: int) -> NDA
 
 
 def balancing_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
-    """Weights under which every class that is present counts alike: ``n / (classes present * images of the class)``.
+    """Weights that give every class present the same total: ``n / (classes present * images of the class)``.
 
-    With them a weighted mean over the images is the mean over the classes of the class means: a set cut to a share of
-    each class is scored, and chosen on, as a balanced one would be, with fewer images behind the rare classes.
+    A weighted mean over images is then the mean over classes, so an imbalanced set is scored like a balanced one.
 
     Parameters
     ----------
@@ -161,7 +159,7 @@ def balancing_weights(labels: ArrayLike, n_classes: int) -> NDArray[np.float64]:
     Returns
     -------
     (n,) array
-        Sums to n; all 1 for a balanced set.
+        Sum n; all 1 for a balanced set.
 
     Examples
     --------
@@ -179,13 +177,13 @@ def group_accuracy(class_acc: ArrayLike, groups: Sequence[str] | NDArray[np.str_
     Parameters
     ----------
     class_acc : (K,) array
-        NaN marks a class without a test sample; it is left out.
+        NaN, for a class without a test sample, is ignored.
     groups : (K,) sequence of "many" | "medium" | "few"
 
     Returns
     -------
     dict
-        Keys `GROUPS`, values fractions or None.
+        Keys `GROUPS`; fractions or None.
 
     Examples
     --------
@@ -202,7 +200,7 @@ def cross_groups(
     d_groups: Sequence[str] | NDArray[np.str_],
     p_groups: Sequence[str] | NDArray[np.str_],
 ) -> dict[str, dict[str, float | None]]:
-    """The 3 x 3 table of accuracy by D group (outer key) and P group (inner key).
+    """Mean class accuracy by D group (outer key) and P group (inner key).
 
     Parameters
     ----------
@@ -213,7 +211,7 @@ def cross_groups(
     Returns
     -------
     dict of dict
-        ``table[d][p]``: mean class accuracy, or None for an empty cell.
+        ``table[d][p]``; None for an empty cell.
 
     Examples
     --------
@@ -227,7 +225,7 @@ def cross_groups(
 
 
 def gap(groups: Mapping[str, float | None]) -> float | None:
-    """Many minus few of a group table; None if either group is empty.
+    """Many minus few; None if either group is empty.
 
     Examples
     --------

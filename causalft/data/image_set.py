@@ -1,12 +1,14 @@
-"""A labelled set of images (`ImageSet`): the same face for every format that can be read."""
+"""A labelled set of images, the same for every format, and the reading of many of its images to one array."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,14 +22,18 @@ from causalft.data.reading import Reading, ReadOptions
 from causalft.errors import CausalFTError, as_bytes, nearest
 from causalft.runs.files import existing
 from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import phase
 
-__all__ = ["ImageSet"]
+__all__ = ["ImageSet", "damaged_images", "decode", "decode_threads", "to_pixels", "usable_cores"]
+
+_CHUNK = 64
+_Result = TypeVar("_Result")
 
 
 class ImageSet(ShownAsTable):
-    """Images with labels; pictures are read when asked for, from any thread or process.
+    """Images with labels; an image is read on access, from any thread or process.
 
-    Make one with `causalft.open_images` (every format), or `from_arrays`.
+    Made by `causalft.open_images` or `from_arrays`.
 
     Attributes
     ----------
@@ -35,16 +41,15 @@ class ImageSet(ShownAsTable):
     class_names : tuple of str, length K
     labels : (n,) array of int64 in [0, K)
     files : list of str, length n
-        Name of each image, relative to what was opened; with escapes where no encoding can print it
-        (`causalft.errors.escape_name`), so that a name can be written anywhere.
+        Names relative to what was opened, printable (`causalft.errors.escape_name`).
     factors : (n,) array or None
-        Semantic factor of each image, where it is known.
+        Semantic factor of each image, if known.
     splits : dict of str to (n_split,) array of int64
-        ``train``, ``validation``, ``test`` as row numbers, those that the data came with; empty if it came unsplit.
+        Row numbers of ``train``, ``validation``, ``test``, as the data came; empty if it came without splits.
     format : str
-        How it was read: a name of `causalft.data.formats`, or ``arrays``.
+        A name of `causalft.data.formats`, or ``arrays``.
     notes : tuple of str
-        What was left out while opening, in sentences.
+        Sentences about what was left out.
     """
 
     def __init__(
@@ -88,15 +93,13 @@ class ImageSet(ShownAsTable):
         path : path of a folder
         name : str, optional
             The folder's name by default.
-        drop_empty_classes : bool
-            Leave out classes without a (training) image instead of refusing them.
-        min_classes : int
-            Refuse fewer classes.
+        drop_empty_classes, min_classes
+            As in `causalft.open_images`.
 
         Raises
         ------
         CausalFTError
-            See `causalft.data.formats.folder.arrange`; also if the folder is missing or cannot be read.
+            As `causalft.data.formats.folder.arrange`; also if the folder is missing or cannot be read.
         """
         folder = existing(path)
         if not folder.is_dir():
@@ -113,7 +116,7 @@ class ImageSet(ShownAsTable):
         drop_empty_classes: bool = False,
         min_classes: int = 2,
     ) -> ImageSet:
-        """Open a zip of what `from_folder` takes. It is read in place and never unpacked to disk.
+        """Open a zip of what `from_folder` takes, in place.
 
         Raises
         ------
@@ -125,7 +128,7 @@ class ImageSet(ShownAsTable):
 
     @classmethod
     def from_reading(cls, reading: Reading, name: str | None = None) -> ImageSet:
-        """Take what a reader found (`causalft.data.reading`)."""
+        """Make a set of what a reader found."""
         return cls(
             reading.store,
             reading.rows,
@@ -150,7 +153,7 @@ class ImageSet(ShownAsTable):
         files: Sequence[str] | None = None,
         factors: ArrayLike | None = None,
     ) -> ImageSet:
-        """Take pixels in memory (not copied).
+        """Make a set of pixels in memory, which are not copied.
 
         Parameters
         ----------
@@ -159,19 +162,19 @@ class ImageSet(ShownAsTable):
         class_names : sequence of K str
         name : str
         files : sequence of n str, optional
-            Names for the images; ``class/000001`` by default.
+            Image names; ``class/000001`` by default.
         factors : (n,) array, optional
 
         Raises
         ------
         CausalFTError
-            If shapes, types or labels do not fit.
+            For unsuitable shapes, types or labels.
 
         Examples
         --------
         >>> images = ImageSet.from_arrays(np.zeros((3, 8, 8, 3), np.uint8), [0, 1, 1], ["lynx", "otter"])
         >>> images
-        ImageSet('arrays': 3 images of 2 classes, 1 to 2 a class)
+        ImageSet('arrays': 3 images of 2 classes, 1 to 2 per class)
         >>> images.subset([2]).files
         ['otter/000002']
         """
@@ -189,7 +192,7 @@ class ImageSet(ShownAsTable):
         for what, values in (("files", given), ("factors", factors)):
             if values is not None and len(np.asarray(values)) != len(array):
                 raise CausalFTError(
-                    f"{len(array)} images but {len(np.asarray(values))} {what}; give one an image"
+                    f"{len(array)} images but {len(np.asarray(values))} {what}; give one per image"
                 )
         return cls(
             ArrayStore(array, name), np.arange(len(array)), given, y, class_names, name=name, factors=factors
@@ -207,7 +210,7 @@ class ImageSet(ShownAsTable):
 
     def __repr__(self) -> str:
         counts = self.class_counts
-        spread = f"{counts.min()} to {counts.max()} a class" if len(counts) else "none"
+        spread = f"{counts.min()} to {counts.max()} per class" if len(counts) else "none"
         sizes = ", ".join(f"{split} {len(rows)}" for split, rows in self.splits.items())
         came = f"; splits {sizes}" if sizes else ""
         return (
@@ -216,8 +219,7 @@ class ImageSet(ShownAsTable):
 
     @property
     def location(self) -> str:
-        """Where the images lie; the name of a set in memory, or of a table or list beside its images."""
-        # A table beside its images lies in ".", which tells a reader nothing.
+        """Where the images are; the name of a set in memory, or of a table or list in the current folder."""
         return self.name if self._store.location in ("", ".") else self._store.location
 
     @property
@@ -227,12 +229,12 @@ class ImageSet(ShownAsTable):
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """(K,) images in each class."""
+        """(K,) number of images."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
     @property
     def pixels(self) -> NDArray[np.uint8] | None:
-        """(n, H, W, 3) uint8 for a set in memory, else None."""
+        """(n, H, W, 3) uint8 of a set in memory, else None."""
         return self._store.pixels[self._rows] if isinstance(self._store, ArrayStore) else None
 
     def image(self, i: int) -> Image.Image:
@@ -241,27 +243,27 @@ class ImageSet(ShownAsTable):
         Raises
         ------
         CausalFTError
-            If the file cannot be read; the message names it.
+            If it cannot be read; the message names the file.
         """
         return self._store.image(int(self._rows[i]))
 
     def read_bytes(self, i: int) -> bytes:
-        """Return the file of image ``i`` as it is (for a set in memory, its pixels)."""
+        """Return the file of image ``i``; its pixels for a set in memory."""
         return self._store.read(int(self._rows[i]))
 
     def bytes_hash(self, i: int) -> str:
-        """Return the SHA-256 of `read_bytes`, in hex."""
+        """SHA-256 of `read_bytes` (hex)."""
         return hashlib.sha256(self.read_bytes(i)).hexdigest()
 
     def quick_key(self, i: int) -> tuple[int | bytes, ...]:
-        """A cheap key that equal files share: size, and the checksum where the container stores one."""
+        """A cheap key, the same for equal files: size, and checksum if the container stores one."""
         return self._store.quick_key(int(self._rows[i]))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of class names, file names, sizes and labels; of the pixels too for a set in memory.
+        """SHA-256 (hex) of class names, file names, sizes and labels, and of pixels in memory.
 
-        It costs no reading, so it does not see a file edited in place at the same size: `content_fingerprint` does.
+        No file is read, so an edit that keeps the size goes unnoticed; see `content_fingerprint`.
         """
         digest = hashlib.sha256(as_bytes("\0".join(self.class_names)))
         for row, name, label in zip(self._rows.tolist(), self.files, self.labels.tolist()):
@@ -271,20 +273,14 @@ class ImageSet(ShownAsTable):
         return digest.hexdigest()
 
     def content_fingerprint(self) -> str:
-        """SHA-256 (hex) of class names, file names, labels and the bytes of every image. Reads all of them."""
+        """SHA-256 (hex) of class names, file names, labels and the bytes of every image."""
         digest = hashlib.sha256(as_bytes("\0".join(self.class_names)))
         for i, (name, label) in enumerate(zip(self.files, self.labels.tolist())):
             digest.update(as_bytes(f"\0{name}\0{label}\0{self.bytes_hash(i)}"))
         return digest.hexdigest()
 
     def subset(self, indices: ArrayLike, name: str | None = None) -> ImageSet:
-        """Return the images at ``indices`` (or under a boolean mask), in that order, with all class names kept.
-
-        Parameters
-        ----------
-        indices : (m,) array of int, or (n,) array of bool
-        name : str, optional
-        """
+        """Return the images at ``indices``, (m,) int in that order or (n,) bool, with all class names."""
         chosen = np.asarray(indices)
         if chosen.dtype == bool:
             if chosen.shape != (len(self),):
@@ -303,12 +299,12 @@ class ImageSet(ShownAsTable):
         )
 
     def align_classes(self, class_names: Sequence[str]) -> ImageSet:
-        """Return the set labelled by another list of classes, for example those a model knows.
+        """Return the set with another list of classes, for example those of a model.
 
         Raises
         ------
         CausalFTError
-            If a class with images is not in the list; the nearest names are offered.
+            If a class with images is missing; the nearest names are offered.
 
         Examples
         --------
@@ -347,6 +343,149 @@ class ImageSet(ShownAsTable):
         )
 
     def without_empty_classes(self) -> ImageSet:
-        """Return the same images with the classes that have none left out of the list."""
+        """Return the set without its empty classes."""
         counts = self.class_counts
         return self.align_classes([name for name, count in zip(self.class_names, counts) if count])
+
+
+def usable_cores() -> int:
+    """Number of processors that this process may use, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def decode_threads(threads: int | None = None) -> int:
+    """Number of threads that read images: ``threads``, or one per usable processor up to 8.
+
+    Pillow releases the interpreter's lock while it decodes and resizes.
+
+    Examples
+    --------
+    >>> decode_threads(3), decode_threads(0), decode_threads() <= 8
+    (3, 1, True)
+    """
+    return min(8, usable_cores()) if threads is None else max(1, threads)
+
+
+def to_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Pixels of an image, (H, W, 3) uint8."""
+    return np.asarray(image, dtype=np.uint8)
+
+
+def decode(
+    images: ImageSet,
+    indices: ArrayLike | None = None,
+    transform: Callable[[Image.Image], NDArray[Any]] = to_pixels,
+    progress_label: str = "reading images",
+    threads: int | None = None,
+    *,
+    progress: bool | None = None,
+) -> NDArray[Any]:
+    """Read images and stack their transforms.
+
+    Parameters
+    ----------
+    images : ImageSet
+    indices : (m,) array of int, optional
+        Images to read, in this order; all by default.
+    transform : callable, PIL image to array
+        Runs in several threads and must return one shape for all images.
+    progress_label : str
+    threads : int, optional
+        See :func:`decode_threads`.
+    progress : bool, optional
+        Show a bar on standard error; by default on a terminal.
+
+    Returns
+    -------
+    (m, ...) array
+        Row j is ``transform(images.image(indices[j]))``.
+
+    Raises
+    ------
+    CausalFTError
+        For the first image, in order, that cannot be read or has another shape.
+
+    Examples
+    --------
+    >>> images = ImageSet.from_arrays(np.arange(2 * 12, dtype=np.uint8).reshape(2, 2, 2, 3), [0, 1], ["a", "b"])
+    >>> decode(images, [1, 0])[:, 0, 0].tolist()
+    [[12, 13, 14], [0, 1, 2]]
+    """
+    chosen = np.arange(len(images)) if indices is None else np.asarray(indices, dtype=np.int64)
+    if chosen.ndim != 1 or len(chosen) == 0:
+        raise CausalFTError(f"no image of {images.location} was chosen; give at least one index")
+    first = np.asarray(transform(images.image(int(chosen[0]))))
+    out = np.empty((len(chosen), *first.shape), dtype=first.dtype)
+    out[0] = first
+    stop = threading.Event()
+
+    def work(start: int, end: int) -> int:
+        for j in range(start, end):
+            if stop.is_set():
+                break
+            value = np.asarray(transform(images.image(int(chosen[j]))))
+            if value.shape != first.shape:
+                name = images.files[int(chosen[j])]
+                raise CausalFTError(
+                    f"image {name} in {images.location} has shape {value.shape}, the first one {first.shape}; "
+                    "use a transform that brings all images to one size"
+                )
+            out[j] = value
+        return end - start
+
+    n_threads = decode_threads(threads)
+    bar = phase(progress_label, len(chosen), initial=1, unit="img", progress=progress)
+    with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
+        try:
+            for done in _in_order(pool, work, range(1, len(chosen)), 4 * n_threads):
+                bar.update(done)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return out
+
+
+def damaged_images(
+    images: ImageSet, *, threads: int | None = None, progress: bool | None = None
+) -> dict[str, str]:
+    """Read every image and return the files that cannot be read with their errors, in order.
+
+    ``threads`` and ``progress`` are those of `decode`.
+
+    Examples
+    --------
+    >>> damaged_images(ImageSet.from_arrays(np.zeros((2, 2, 2, 3), np.uint8), [0, 1], ["a", "b"]))
+    {}
+    """
+
+    def work(start: int, end: int) -> list[tuple[str, str]]:
+        found = []
+        for i in range(start, end):
+            try:
+                images.image(i)
+            except CausalFTError as error:
+                found.append((images.files[i], str(error)))
+        return found
+
+    n_threads = decode_threads(threads)
+    bar = phase("checking images", len(images), unit="img", progress=progress)
+    damaged: dict[str, str] = {}
+    with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="check") as pool:
+        for chunk in _in_order(pool, work, range(len(images)), 4 * n_threads):
+            damaged.update(chunk)
+            bar.update(min(_CHUNK, len(images) - bar.n))
+    return damaged
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[int, int], _Result], rows: range, ahead: int
+) -> Iterator[_Result]:
+    """Run ``work`` on chunks of ``rows`` and yield its results in order, with at most ``ahead`` pending."""
+    waiting: list[Future[_Result]] = []
+    for start in rows[::_CHUNK]:
+        waiting.append(pool.submit(work, start, min(start + _CHUNK, rows.stop)))
+        if len(waiting) >= ahead:
+            yield waiting.pop(0).result()
+    for future in waiting:
+        yield future.result()

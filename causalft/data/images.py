@@ -1,4 +1,4 @@
-"""One image file to one upright 8-bit RGB image, whatever its samples and shape, or one clear error that names it."""
+"""From an image file to an upright 8-bit RGB image, whatever its samples and shape, or an error that names it."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     """Return an image with 8 bits and three channels.
 
     - Grey, palette, CMYK, YCbCr and HSV become RGB; CIE L*a*b* becomes sRGB.
-    - What is transparent is laid on white.
-    - 16-bit samples keep their upper 8 bits: a file says that 65535 is white.
-    - 32-bit integers have no agreed white. Their largest value tells how many bits are in use: up to 255 they are taken
-      as they are, and up to 65535 the upper 8 of these bits are kept, so that no image becomes black.
+    - Transparency is blended with white.
+    - 16-bit samples keep their upper 8 bits.
+    - 32-bit integers have no agreed white: up to 255 they are kept; up to 65535 the upper 8 of the bits in use.
     - Floating-point samples in [0, 1] are scaled to [0, 255].
     - A TIFF in which white is zero is inverted.
 
@@ -51,12 +50,12 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     image : PIL.Image.Image
         Loaded.
     name : str
-        For an error.
+        For errors.
 
     Raises
     ------
     CausalFTError
-        For 32-bit integers outside [0, 65535], floats outside [0, 1] or NaN, and modes without a known meaning.
+        For 32-bit integers outside [0, 65535], floats outside [0, 1] or NaN, and unknown modes.
 
     Examples
     --------
@@ -79,7 +78,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _from_deep_samples(image: Image.Image, name: str) -> Image.Image:
-    """Grey samples of 16 or 32 bits; Pillow's own conversion would clip or blacken them."""
+    """Grey samples of 16 or 32 bits, which Pillow's own conversion clips or blackens."""
     tags = getattr(image, "tag_v2", {})
     samples = np.asarray(image)
     if image.mode == "F":
@@ -88,7 +87,7 @@ def _from_deep_samples(image: Image.Image, name: str) -> Image.Image:
                 f"cannot read {name}: its samples are not in [0, 1]; save it with 8 or 16 bits"
             )
         grey: NDArray[np.uint8] = np.rint(samples * 255).astype(np.uint8)
-    elif image.mode == "I" and image.format != "PPM":  # in PPM Pillow scales all deep samples to 16 bits
+    elif image.mode == "I" and image.format != "PPM":  # Pillow scales those of PPM to 16 bits
         if tags.get(_SAMPLE_FORMAT, (1,))[0] == 1:
             samples = samples.view(np.uint32)  # Pillow takes the highest bit for a sign
         if samples.min() < 0 or samples.max() > 65535:
@@ -122,15 +121,15 @@ def _from_lab(image: Image.Image, name: str) -> Image.Image:
     return found
 
 
-#: An image of more than this many squares in a row is a strip. All other images are left as they are, to the bit.
+#: An image more than this many times as long as wide is a strip.
 LONGEST = 64
 
 
 def middle_of_strip(image: Image.Image) -> Image.Image:
-    """Return the middle of a strip, `LONGEST` squares long; any other image as it is.
+    """Return the middle of a strip, `LONGEST` squares long; other images unchanged.
 
-    To scale the shorter side of 1 x 65,000 pixels to 224 and then cut the middle takes 9.8 GB; after this cut 10 MB.
-    The middle stays where it was, so the square that is cut is the same.
+    Scaling the shorter side of 1 x 65,000 pixels to 224 would take 9.8 GB, after this cut 10 MB. The central square
+    stays the same.
 
     Examples
     --------
@@ -140,12 +139,12 @@ def middle_of_strip(image: Image.Image) -> Image.Image:
     short, long = sorted(image.size)
     if long <= LONGEST * short:
         return image
-    kept = LONGEST * short + (long - LONGEST * short) % 2  # as much on either side
+    kept = LONGEST * short + (long - LONGEST * short) % 2  # equal on both sides
     return _cut(image, (long - kept) // 2, kept)
 
 
 def end_pieces(image: Image.Image) -> tuple[Image.Image, Image.Image] | None:
-    """Return the first and the last `LONGEST` squares of a strip (top and bottom, or left and right), else None.
+    """Return the first and last `LONGEST` squares of a strip; None for other images.
 
     Examples
     --------
@@ -164,12 +163,12 @@ def _cut(image: Image.Image, start: int, length: int) -> Image.Image:
     return image.crop((0, start, image.width, start + length))
 
 
-#: File endings that are taken for images; every other file is named and left out.
+#: Endings of image files; other files are left out and reported.
 IMAGE_SUFFIXES = frozenset(
     ".apng .avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .tga .webp".split()
 )
 
-#: Largest picture that is decoded, in pixels: a small file can claim a picture that fills the memory.
+#: Largest image that is decoded, in pixels: a small file can claim an image that fills the memory.
 MAX_PIXELS = 89_478_485
 
 _ORIENTATION_TAG = 0x0112
@@ -183,10 +182,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Text and colour profile: they change no pixel, and above a megabyte Pillow refuses the file for them.
+# Text and colour profile change no pixel, but above a megabyte Pillow refuses the file.
 _WORDY_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
-# Without a handler of its own the library's messages go to standard error.
+# Without a handler Pillow logs to standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
@@ -202,16 +201,16 @@ def is_image_name(name: str) -> bool:
 
 
 def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | None = None) -> Image.Image:
-    """Read an image as it is meant to be seen: upright, 8 bits, three channels.
+    """Read an image as upright 8-bit RGB.
 
-    The EXIF orientation is applied, and all samples become 8-bit RGB (`causalft.data.images.to_rgb`). Of an
-    animation or a multi-page file the first frame is read. Colour profiles are not applied.
+    The EXIF orientation is applied and samples are converted by `to_rgb`; colour profiles are not applied. Of an
+    animation or multi-page file the first frame is read.
 
     Parameters
     ----------
     source : path, bytes or binary file object
     name : str, optional
-        What to call the image in an error; the path itself by default.
+        For errors; the path by default.
 
     Returns
     -------
@@ -221,8 +220,7 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
     Raises
     ------
     CausalFTError
-        If the file is missing, empty, truncated, not an image, larger than `MAX_PIXELS`, or holds 32-bit samples
-        of unknown range. The message names the file.
+        If the file is missing, empty, damaged, not an image, larger than `MAX_PIXELS`, or of unknown sample range.
 
     Examples
     --------
@@ -266,7 +264,7 @@ def read_image(source: str | os.PathLike[str] | bytes | IO[bytes], name: str | N
         raise CausalFTError(
             f"cannot read {name}: more than {MAX_PIXELS} pixels; scale it down or remove it"
         ) from None
-    except Exception as error:  # decoders raise every kind of exception on damaged files
+    except Exception as error:  # decoders raise anything on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CausalFTError(
             f"cannot read {name}: it is damaged ({reason}); copy it again or remove it"
@@ -309,23 +307,22 @@ def _decoded(data: bytes, name: str) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """Return an image that PIL has loaded as `read_image` would: upright, 8 bits, three channels.
+    """Convert an image loaded by PIL to upright 8-bit RGB.
 
     Raises
     ------
     CausalFTError
-        If its samples have no agreed range, or its colours an unknown mode.
+        As `to_rgb`.
     """
     deep = image.mode.startswith("I") or image.mode == "F"
-    # Turned, an image loses the tags that say what its deep samples mean.
+    # A turned image loses the tags that explain its deep samples.
     return _upright(image, to_rgb(image, name)) if deep else to_rgb(_upright(image, image), name)
 
 
 def _silence_library() -> None:
-    """Ignore Pillow's warnings of corrupt metadata: the pixels are right, and an error says when they are not.
+    """Ignore Pillow's warnings about metadata; wrong pixels raise errors.
 
-    The filter is set again for each image, for the caller may have filters of its own by now; one that stands for a
-    while only, as in `warnings.catch_warnings`, would not be safe in threads.
+    Set for every image, because callers change filters; `warnings.catch_warnings` is not safe in threads.
     """
     filters = warnings.filters
     if not filters or filters[0][3] is None or getattr(filters[0][3], "pattern", "") != r"PIL\.":
@@ -333,7 +330,7 @@ def _silence_library() -> None:
 
 
 def _without_words(data: bytes) -> bytes:
-    """A PNG without its text and its colour profile; damaged bytes stay as they are."""
+    """A PNG without text and colour profile; damaged bytes are kept."""
     kept, place = [data[:8]], 8
     while place + 12 <= len(data):
         (length,) = struct.unpack(">I", data[place : place + 4])
@@ -345,9 +342,9 @@ def _without_words(data: bytes) -> bytes:
 
 
 def _upright(image: Image.Image, pixels: Image.Image) -> Image.Image:
-    """Turn the pixels by the EXIF orientation of the image; a damaged EXIF block says nothing and is passed over."""
+    """Turn the pixels by the EXIF orientation; a damaged EXIF block is ignored."""
     try:
         method = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # the parser raises whatever the damage causes; the pixels are whole
+    except Exception:  # the parser raises anything; the pixels are whole
         return pixels
     return pixels if method is None else pixels.transpose(method)

@@ -1,4 +1,4 @@
-"""Labels as files write them, to classes: what is certainly one class becomes one, what may be one is said."""
+"""Labels as files write them, to classes: certain duplicates become one class, doubtful ones are reported."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _WHOLE = re.compile(r"[+-]?[0-9]+(?:\.0*)?")
 _DECIMAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]*)?|[+-]?\.[0-9]+")
 _MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nat"})
 _TRUTH = frozenset({"true", "false"})
-# White space of any kind, and characters that take no room; only at the ends, where they say nothing.
+# White space and invisible characters at the ends, where they mean nothing.
 _ENDS = re.compile(r"^[\s\ufeff\u200b\u2060\u00ad]+|[\s\ufeff\u200b\u2060\u00ad]+$")
 _INVISIBLE = re.compile(r"[\ufeff\u200b-\u200f\u2060\u00ad\ufe0e\ufe0f]")
 _BYTES = re.compile("[\udc80-\udcff]")
-#: From here on two whole numbers can be one floating-point number.
+#: From here on different whole numbers can be the same float.
 _EXACT = 2**53
 
 
@@ -49,11 +49,11 @@ class Labels:
     Attributes
     ----------
     codes : (n,) array of int64
-        Place in ``ids`` of each label; -1 where a missing one was kept.
+        Index in ``ids`` of each label.
     ids : list of str
-        The classes: whole numbers by value, then other names by alphabet.
+        The classes, sorted by `class_order`.
     notes : list of str
-        What was taken for one class though written in several ways, and what looks like one class and was not.
+        Spellings that were merged, and similar classes that were not.
     """
 
     codes: NDArray[np.int64]
@@ -62,7 +62,7 @@ class Labels:
 
 
 def clean_text(text: str) -> str:
-    r"""Return a name in its one spelling: composed (NFC), printable, without white space at its ends.
+    r"""Return a name composed (NFC), printable and without white space at its ends.
 
     Examples
     --------
@@ -71,23 +71,21 @@ def clean_text(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return escape_name(text.strip())
-    if _BYTES.search(text):  # under LC_ALL=C the names of folders are read as bytes
+    if _BYTES.search(text):  # with LC_ALL=C folder names are read as bytes
         with suppress(UnicodeError):
             text = text.encode("utf-8", "surrogateescape").decode("utf-8")
     return escape_name(unicodedata.normalize("NFC", _ENDS.sub("", text)))
 
 
 def label_text(value: Any) -> str | None:
-    """Return a label as text, None where it is missing (None, NaN, empty).
+    """Return a label as text; None if it is missing (None, NaN, empty).
 
-    A whole number is written without a point, whether it came as integer, float or decimal; a truth value ``true`` or
-    ``false``.
+    Whole numbers of any type are written without a point, truth values as ``true`` and ``false``.
 
     Raises
     ------
     CausalFTError
-        For a floating-point number that is too large to tell whole numbers apart, and for what is no label at all (a
-        list, say).
+        For a float too large to tell whole numbers apart, and for values that are not labels, such as lists.
 
     Examples
     --------
@@ -126,7 +124,7 @@ def label_text(value: Any) -> str | None:
 
 
 def is_whole_number(text: str) -> bool:
-    """Whether a label is a whole number, in whatever way it is written.
+    """Whether a label is a whole number in any notation.
 
     Examples
     --------
@@ -148,7 +146,7 @@ def whole_number(text: str) -> int:
 
 
 def class_key(name: str) -> str:
-    """What two ways of writing one class share: the value of a number, or the clean text.
+    """What all spellings of a class share: the value of a number, or the clean text.
 
     Examples
     --------
@@ -159,7 +157,7 @@ def class_key(name: str) -> str:
 
 
 def class_order(ids: Iterable[str]) -> list[str]:
-    """Sort classes: numbers by value, then other names by alphabet.
+    """Sort classes: numbers by value, then names by alphabet.
 
     Examples
     --------
@@ -184,26 +182,24 @@ def encode(
 ) -> Labels:
     """Turn labels into classes.
 
-    Labels that are certainly one class become one: the same number (``1``, ``01``, ``1.0``), if all labels are whole
-    numbers; names that differ in white space at their ends or in how Unicode composes their letters; truth values that
-    differ in case. Names that differ in case, in invisible characters or in white space inside may be one class or
-    two: they stay two, and a note says so.
+    Merged are equal numbers (``1``, ``01``, ``1.0``) if all labels are whole numbers, names that differ in outer white
+    space or Unicode composition, and truth values that differ in case. Names that differ in case, invisible characters
+    or inner white space stay apart, with a note.
 
     Parameters
     ----------
     values : sequence of n str, int, float, bool, Decimal or None
     where, what : str
-        The file and what is read of it, for messages.
+        File and kind of value, for messages.
     places : sequence of n str, optional
-        What to call each row in a message; ``row 1``, ``row 2``, ... by default.
+        Names of the rows in messages; ``row 1``, ``row 2``, ... by default.
     words_are_names : bool
-        Take words such as ``nan`` and ``None`` among numbers for names, as of folders; by default such a label is
-        missing.
+        Among numbers, words such as ``nan`` and ``None`` are names (of folders) instead of missing labels.
 
     Raises
     ------
     CausalFTError
-        If a label is missing: how many are, and the row of the first. If one is what `label_text` refuses.
+        For missing labels, with their number and first row, and for labels that `label_text` refuses.
 
     Examples
     --------
@@ -216,7 +212,7 @@ def encode(
     Traceback (most recent call last):
     causalft.errors.CausalFTError: the set has no label in 1 of 2 rows (first: row 2); fill it in or remove the rows
     """
-    place: dict[Any, int] = {}  # a million labels are few different ones
+    place: dict[Any, int] = {}  # few distinct labels, even among a million
     raw = np.fromiter(
         (place.setdefault((type(v), v) if v == v else None, len(place)) for v in map(_hashable, values)),
         np.int64,
@@ -261,7 +257,7 @@ def _hashable(value: Any) -> Any:
 
 
 class _Odd:
-    """A list or dict where a label should be: refused later, with its row."""
+    """A list or dict in place of a label; refused later, with its row."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -275,7 +271,7 @@ def _row(places: Sequence[str] | None, row: int) -> str:
 
 
 def _one_spelling(texts: list[str], keys: list[Any], *, numbers: bool, notes: list[str]) -> list[str]:
-    """The class of each different label; adds a note where several ways of writing were taken for one class."""
+    """The class of each distinct label; adds a note if several spellings were merged."""
     if not numbers:
         if texts and all(text.lower() in _TRUTH for text in texts):
             return [text.lower() for text in texts]
@@ -301,13 +297,13 @@ def _one_spelling(texts: list[str], keys: list[Any], *, numbers: bool, notes: li
         notes.append(
             f"the same number is written in several ways and is one class: {spellings} are {first}{more}"
         )
-    # Zeros in front are kept where every number has them or could: they may be part of a code.
+    # Leading zeros may be part of a code, so they are kept if no number is written in two ways.
     padded = not several_numbers and all(text.isdigit() for text in texts)
     return [text if padded else str(whole_number(text)) for text in texts]
 
 
 def doubts(class_names: Iterable[str]) -> list[str]:
-    """What is to be said of classes that may be one, or none.
+    """Notes on classes that may be the same, or missing labels.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Long tails: profiles of class counts, and the draw of training images that follows one."""
+"""Long tails: class counts, orders of the classes, and the draw of training images."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ def profile_counts(
     n_max : int
         Count of the first class.
     imbalance_factor : float
-        First count over last count, at least 1. Counts are rounded and never fall below 1, so the factor reached is
-        smaller where ``n_max < imbalance_factor``.
+        First over last count, at least 1. Counts are rounded to at least 1, so the factor is not reached if
+        ``n_max < imbalance_factor``.
     profile : str
-        A name of `causalft.data.tails.PROFILES`. Beside "exponential", "pareto" falls faster at the head and slower in
-        the tail.
+        A name of `causalft.data.tails.PROFILES`.
 
     Returns
     -------
@@ -90,7 +89,7 @@ def benchmark_counts(n_classes: int, n_max: float, imbalance_factor: float) -> N
     ----------
     n_classes : int
     n_max : float
-        Images of each class in the balanced set.
+        Images per class of the balanced set.
     imbalance_factor : float
         At least 1.
 
@@ -121,9 +120,8 @@ def draw_longtail(
 ) -> ImageSet:
     """Draw a long-tailed part of a set, without replacement.
 
-    Parameters and errors are those of `causalft.data.cut_splits`. With ``repeat`` a class that has fewer images
-    than its place in the tail asks for gives some of them more than once, all about as often: for a set that is itself
-    long-tailed, of which any other order would leave next to nothing.
+    Parameters and errors are those of `causalft.data.cut_splits`. With ``repeat`` a class with too few images gives
+    them several times, about equally often: in another order, a long-tailed set would leave next to nothing.
 
     Examples
     --------
@@ -143,7 +141,7 @@ def draw_longtail(
 def class_order(
     images: ImageSet, order: Order, rng: np.random.Generator, prior: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Turn an order in words, names or numbers into class numbers, head first.
+    """Return class numbers, head first, from an order by name, class names or numbers.
 
     Parameters
     ----------
@@ -151,7 +149,7 @@ def class_order(
     order, prior
         As in `causalft.data.cut_splits`.
     rng : numpy.random.Generator
-        For "random" and "balance".
+        For orders that are drawn.
 
     Returns
     -------
@@ -160,7 +158,7 @@ def class_order(
     Raises
     ------
     CausalFTError
-        For an unknown word, or a list that does not name each class once.
+        For an unknown name, or a list without each class exactly once.
     """
     n_classes = images.n_classes
     if prior is not None and not (isinstance(order, str) and order in PRIOR_ORDERS):
@@ -169,7 +167,7 @@ def class_order(
         if order in PRIOR_ORDERS:
             if prior is None:
                 raise CausalFTError(
-                    f"order '{order}' stands against a label prior; give prior=, one number a class"
+                    f"order '{order}' stands against a label prior; give prior=, one number per class"
                 )
             if np.shape(prior) != (n_classes,):
                 raise CausalFTError(f"the prior has shape {np.shape(prior)} for {n_classes} classes")
@@ -205,7 +203,7 @@ def tail_rows(
     rng: np.random.Generator,
     repeat: bool = False,
 ) -> NDArray[np.int64]:
-    """Sorted rows of a long-tailed draw; class ``rank[r]`` gets the r-th count, if need be of repeated images."""
+    """Sorted rows of a long-tailed draw; class ``rank[r]`` gets the r-th count, with ``repeat`` of repeated images."""
     available = images.class_counts[rank]
     if n_max is None:
         n_max = largest_head(available, imbalance_factor, profile)
@@ -241,14 +239,14 @@ def usable(images: ImageSet, drop_empty_classes: bool) -> ImageSet:
 
 
 def by_class(images: ImageSet, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The rows of each of the K classes, in their order; one sort, also for thousands of classes."""
+    """The rows of each of the K classes, in order."""
     labels = images.labels[rows]
     ends = np.cumsum(np.bincount(labels, minlength=images.n_classes))[:-1]
     return np.split(rows[np.argsort(labels, kind="stable")], ends)
 
 
 def largest_head(available: NDArray[np.int64], imbalance_factor: float, profile: str) -> int:
-    """Largest head count whose whole tail fits the images at hand (counts rise with the head count)."""
+    """Largest head count whose tail fits the available images."""
     low, high = 1, int(available[0])
     while low < high:
         middle = (low + high + 1) // 2
@@ -266,11 +264,11 @@ class Orders(ShownAsTable):
     Attributes
     ----------
     orders : (n_orders, K) array of int64
-        Each row a permutation of the classes, head first.
+        Permutations of the classes, head first.
     fixed : (n_fixed, K) array of int64
-        The orders they had to differ from.
+        Orders from which they had to differ.
     correlation : (n_orders + n_fixed, n_orders + n_fixed) array
-        Spearman correlation of all of them, chosen ones first.
+        Spearman correlations, chosen orders first.
     """
 
     orders: NDArray[np.int64]
@@ -279,7 +277,7 @@ class Orders(ShownAsTable):
 
     @property
     def max_abs_correlation(self) -> float:
-        """Largest |Spearman correlation| that a chosen order has with any other order."""
+        """Largest |Spearman correlation| of a chosen order with any other."""
         off = np.abs(self.correlation - np.eye(len(self.correlation)))[: len(self.orders)]
         return float(off.max(initial=0.0))
 
@@ -322,10 +320,9 @@ def spearman(orders: ArrayLike) -> NDArray[np.float64]:
 def choose_orders(n_classes: int, n_orders: int, seed: int, fixed: Sequence[ArrayLike] = ()) -> Orders:
     """Choose class orders with low absolute Spearman correlation to each other and to the fixed ones.
 
-    Random permutations of few classes often correlate strongly by chance (ten classes: standard deviation 1/3), and
-    two label priors made from them would then be nearly one prior. From several random starts, swaps of two classes
-    that lower the sum of squared correlations are taken, until all are below 0.01 if they can be; the start with the
-    smallest largest |correlation| wins.
+    Random permutations of few classes often correlate by chance (ten classes: standard deviation 1/3). From several
+    random starts, swaps of two classes that lower the sum of squared correlations are taken until all are below 0.01;
+    the start with the smallest maximum wins.
 
     Parameters
     ----------
@@ -334,19 +331,18 @@ def choose_orders(n_classes: int, n_orders: int, seed: int, fixed: Sequence[Arra
     n_orders : int
         At least 1.
     seed : int
-        Same seed, same orders.
     fixed : sequence of (K,) permutations
-        Orders given beforehand, such as that of the downstream set.
+        Given orders, such as that of the downstream set.
 
     Returns
     -------
     Orders
-        How low it gets is in ``correlation``: with very few classes it cannot be low (K = 2: always 1).
+        With the correlations reached, which cannot be low for very few classes (K = 2: always 1).
 
     Raises
     ------
     CausalFTError
-        For numbers out of range or a fixed order that is no permutation.
+        For numbers out of range or a fixed order that is not a permutation.
 
     Examples
     --------
@@ -378,17 +374,17 @@ def choose_orders(n_classes: int, n_orders: int, seed: int, fixed: Sequence[Arra
 
 
 def order_against(prior: ArrayLike, kind: str, seed: int) -> NDArray[np.int64]:
-    """Order the classes of a downstream set against a label prior (Chen et al., ICML 2025, Fig. 7 and Tab. 13).
+    """Order classes against a label prior (Chen et al., ICML 2025, Fig. 7 and Tab. 13).
 
     Parameters
     ----------
     prior : (K,) array of finite numbers
-        Such as the estimated P_P of a pre-training; only its order counts.
+        Such as an estimate of P_P; only its order matters.
     kind : {"consistency", "reverse", "balance"}
-        The head is what the prior holds most of; what it holds least of; or the order has next to nothing to do with
-        the prior's (smallest |Spearman correlation| that `choose_orders` finds, below 0.01 from about ten classes).
+        See `causalft.data.tails.ORDERS`. For "balance" `choose_orders` reaches |correlation| < 0.01 from about ten
+        classes on.
     seed : int
-        Decides "balance", and the order of classes with equal prior.
+        For "balance" and for ties.
 
     Returns
     -------
@@ -398,7 +394,7 @@ def order_against(prior: ArrayLike, kind: str, seed: int) -> NDArray[np.int64]:
     Raises
     ------
     CausalFTError
-        For an unknown kind, or a prior that is no vector of at least two finite numbers.
+        For an unknown kind, or a prior that is not a vector of at least two finite numbers.
 
     Examples
     --------
@@ -412,7 +408,7 @@ def order_against(prior: ArrayLike, kind: str, seed: int) -> NDArray[np.int64]:
     values = np.asarray(prior, dtype=float)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise CausalFTError(
-            f"a prior must be a vector of finite numbers, one a class, not of shape {values.shape}"
+            f"a prior must be a vector of finite numbers, one per class, not of shape {values.shape}"
         )
     ties = np.random.default_rng(seed).permutation(len(values))
     falling = ties[np.argsort(-values[ties], kind="stable")].astype(np.int64)
@@ -425,7 +421,7 @@ def order_against(prior: ArrayLike, kind: str, seed: int) -> NDArray[np.int64]:
 
 
 def _descend(ranks: NDArray[np.int64], n_free: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Take swaps of two classes in a free row that lower the sum of squared correlations with the other rows."""
+    """Swap two classes in a free row while that lowers the sum of squared correlations with the other rows."""
     n_classes = ranks.shape[1]
     centred = ranks - (n_classes - 1) / 2
     products = centred @ centred.T
@@ -437,7 +433,7 @@ def _descend(ranks: NDArray[np.int64], n_free: int, rng: np.random.Generator) ->
             for a, b in _pairs(n_classes, rng).tolist():
                 if np.abs(products[row][others]).max(initial=0.0) < low_enough:
                     break
-                # Swapping ranks a and b of this row moves its product with every other row by this much.
+                # By how much swapping ranks a and b changes the products with the other rows.
                 move = (centred[row, b] - centred[row, a]) * (centred[:, a] - centred[:, b])
                 new = products[row] + move
                 if (new[others] ** 2).sum() < (products[row][others] ** 2).sum() - 1e-9:
@@ -450,14 +446,14 @@ def _descend(ranks: NDArray[np.int64], n_free: int, rng: np.random.Generator) ->
 
 
 def _pairs(n_classes: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """(p, 2) Pairs of classes in random order: all of them, or a sample where they are very many."""
+    """(p, 2) pairs of classes in random order: all, or a sample if there are very many."""
     if n_classes * (n_classes - 1) // 2 > _MAX_SWAPS:
         return rng.integers(0, n_classes, (_MAX_SWAPS, 2))
     return rng.permutation(np.stack(np.triu_indices(n_classes, 1), axis=1))
 
 
 def _ranks(orders: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Place of each class in each order."""
+    """Rank of each class in each order."""
     return np.argsort(orders, axis=1).astype(np.int64)
 
 

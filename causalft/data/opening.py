@@ -43,40 +43,39 @@ def open_images(
     imbalance_factor: float | None = None,
     seed: int | None = None,
 ) -> ImageSet:
-    """Open labelled images in any format (`causalft.data.formats`), which is recognised from the data.
+    """Open labelled images in any format of `causalft.data.formats`, recognised by its files.
 
     Parameters
     ----------
     path : path
-        A folder, zip or tar of class folders; a table; a list file; a JSON in the style of COCO; binary CIFAR; a folder
-        saved by Hugging Face `datasets`; a folder of webdataset shards. Also several list or JSON files of one set, a
-        split each, joined by commas, and a brace pattern of shards: ``shards/{000000..000004}.tar``.
+        A folder or file; several files of one set, joined by commas, such as list files with a split each; or a brace
+        pattern of shards, ``shards/{000000..000004}.tar``.
     name : str, optional
     drop_empty_classes : bool
-        Leave out classes without a (training) image instead of refusing them.
+        Leave out classes without a training image instead of refusing them.
     min_classes : int
         Refuse fewer classes.
     format : str, optional
-        Force one of the formats.
+        Force a format.
     root : path, optional
-        Folder, zip or tar that the paths of a table, list or JSON start from; by default the folder of that file.
+        Folder, zip or tar from which the paths of a table, list or JSON start; by default the folder of that file.
     class_names : path, sequence of str or mapping, optional
         See `causalft.data.class_names.read_class_names`.
     path_column, label_column, split_column, factor_column : str, optional
-        Columns of a table, ``path``, ``label``, ``split`` and ``factor`` by default; features of a Hugging Face set;
-        keys of the JSON in webdataset shards.
+        Columns of a table (``path``, ``label``, ``split``, ``factor`` by default) or Parquet file, features of a
+        Hugging Face set, or keys of the JSON in webdataset shards.
     split_as : dict of str to str, optional
-        Use a split as another: ``{"validation": "test"}`` where a benchmark tests on its validation images.
+        Use a split as another: ``{"validation": "test"}`` if a benchmark tests on its validation images.
     imbalance_factor : float, optional
-        CIFAR only: resample the training part to CIFAR-LT. `causalft.data.draw_longtail` draws from any set.
+        CIFAR only: draw the training part to CIFAR-LT. For other sets see `causalft.data.draw_longtail`.
     seed : int, optional
         Of that draw; 0 by default.
 
     Raises
     ------
     CausalFTError
-        If nothing is there (the nearest names are offered), an option does not belong to the format, or the reader
-        of the format refuses what it finds.
+        If nothing is there (the nearest names are offered), the format lacks an option, or its reader refuses the
+        files.
 
     Examples
     --------
@@ -87,7 +86,7 @@ def open_images(
     ...     (folder / kind).mkdir(parents=True)
     ...     Image.new("RGB", (4, 4), (k, 0, 0)).save(folder / kind / "1.png")
     >>> open_images(folder)
-    ImageSet('pets': 2 images of 2 classes, 1 to 1 a class)
+    ImageSet('pets': 2 images of 2 classes, 1 to 1 per class)
     >>> _ = (folder / "labels.csv").write_text("path,label,split\\ncat/1.png,A,train\\ndog/1.png,B,train\\n")
     >>> open_images(folder / "labels.csv").class_names
     ('A', 'B')
@@ -164,7 +163,7 @@ def _of_several(place: Place, forced: Format | None) -> Format:
 
 
 def _renamed(reading: Reading, split_as: Mapping[str, str], where: str) -> Reading:
-    """Use splits as others; two of one name become one."""
+    """Rename splits; splits of one name are joined."""
     names = {}
     for old, new in split_as.items():
         for word in (old, new):
@@ -196,14 +195,14 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 
 
 def find_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
-    """The files or the folder that a person named: one path, several joined by commas, or a brace pattern of shards.
+    """The files or folder in a text: one path, several joined by commas, or a brace pattern of shards.
 
-    A later file of several may be named without the folder of the first.
+    Later files may be named without the folder of the first.
 
     Raises
     ------
     CausalFTError
-        If one is missing; the nearest names are offered.
+        For a missing file; the nearest names are offered.
     """
     text = os.fspath(path)
     if os.path.lexists(os.path.expanduser(text)):
@@ -222,7 +221,7 @@ def find_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def absolute_path(path: str | os.PathLike[str]) -> str:
-    """The same path, files joined by commas or pattern, so that it can be opened from anywhere.
+    """The same path, comma-joined paths or pattern, valid from any working directory.
 
     Examples
     --------
@@ -240,7 +239,7 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
 
 
 def _existing_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path that a person named: as it stands, or with its escapes undone.
+    """Return a path as written, or with its escapes undone.
 
     Raises
     ------

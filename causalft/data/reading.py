@@ -1,4 +1,4 @@
-"""What every reader is given and returns, the rules for classes of every format, and the factor of each image."""
+"""What every reader takes and returns, and its rules for classes, splits, repeats and factors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-#: What people call the three splits, in lower case, and what they are called here.
+#: Names of the three splits, in lower case.
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -53,7 +53,7 @@ SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """The options of `causalft.open_images` that a reader may need; None where nothing was said."""
+    """Options of `causalft.open_images` for a reader; None if not given."""
 
     drop_empty_classes: bool = False
     min_classes: int = 2
@@ -79,11 +79,11 @@ class Reading:
     rows : (n,) array of int64
         Row of each image in the store.
     files : list of str, length n
-        Their names, printable (`causalft.errors.escape_name`); the store knows them as they are.
+        Printable names (`causalft.errors.escape_name`).
     labels : (n,) array of int64 in [0, K)
     class_names : tuple of str, length K
     splits : dict of str to array of int64
-        Numbers of the images in each split; empty if there are none.
+        Rows of each split; empty if there are none.
     factors : (n,) array or None
     notes : tuple of str
     """
@@ -114,24 +114,23 @@ def assemble(
     factors: NDArray[Any] | None = None,
     notes: Sequence[str] = (),
 ) -> Reading:
-    """Name the classes, refuse or drop those without a training image, and put the parts together.
+    """Name the classes, refuse or drop those without a training image, and return the reading.
 
     Parameters
     ----------
     where : str
-        What was opened, for messages.
+        For messages.
     files : sequence of n str
     codes : (n,) array of int
-        Place in ``ids`` of the label of each image.
+        Index in ``ids`` of the label of each image.
     ids : sequence of str
-        Labels as they were found, in order.
+        Labels in order.
     splits : dict, optional
 
     Raises
     ------
     CausalFTError
-        Names that do not match the classes, a class without a (training) image, or fewer classes than
-        ``options.min_classes``.
+        For names that do not match the classes, a class without a training image, or fewer than ``min_classes``.
     """
     for label in ids:
         if is_whole_number(label) and whole_number(label) < 0:
@@ -185,7 +184,7 @@ def assemble(
 
 
 def split_of_name(stem: str) -> str | None:
-    """The split that the name of a file speaks of; None if it names no split, or two.
+    """The split in the name of a file; None if it names no split, or two.
 
     Examples
     --------
@@ -198,12 +197,12 @@ def split_of_name(stem: str) -> str | None:
 
 
 def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:
-    """Turn a column of split names into the rows of each split.
+    """Return the rows of each split from a column of split names.
 
     Raises
     ------
     CausalFTError
-        For a name that is no split, and for rows without one.
+        For unknown or missing split names.
 
     Examples
     --------
@@ -236,7 +235,7 @@ def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]
 def without_repeats(
     files: Sequence[str], labels: NDArray[np.int64], ids: Sequence[str], splits: Sequence[int], where: str
 ) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """Find images that are named more than once.
+    """Find repeated images.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How images are opened and cut: the settings that every command with ``--data`` shares. Imports nothing heavy."""
+"""How images are opened and cut: the settings shared by every command with ``--data``. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DATA", "DataOptions", "SplitCounts", "split_size"]
 
 DATA = (
     "creatures-lt; a folder, zip or tar with one folder per class; a CSV, TSV or Parquet table; list files; "
-    "iNaturalist JSON; binary CIFAR; a saved Hugging Face set; webdataset shards."
+    "iNaturalist JSON; binary CIFAR; a saved Hugging Face set; Parquet with images; webdataset shards."
 )
 """What a path of labelled images can be."""
 

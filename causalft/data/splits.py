@@ -71,7 +71,7 @@ class Splits(ShownAsTable):
         counts = self.train.class_counts
         return (
             f"Splits('{self.train.name}': {self.train.n_classes} classes; train {len(self.train)} "
-            f"({counts.min()} to {counts.max()} a class, imbalance {measured_imbalance(counts):.3g}), "
+            f"({counts.min()} to {counts.max()} per class, imbalance {measured_imbalance(counts):.3g}), "
             f"validation {len(self.validation)}, test {len(self.test)})"
         )
 
@@ -132,9 +132,9 @@ def cut_splits(
     >>> pixels = np.random.default_rng(0).integers(0, 256, (60, 4, 4, 3)).astype(np.uint8)
     >>> images = ImageSet.from_arrays(pixels, np.arange(60) % 3, ["ant", "bee", "cow"])
     >>> cut_splits(images, n_validation=2, n_test=5, seed=0, imbalance_factor=10, order="class")
-    Splits('arrays': 3 classes; train 18 (1 to 13 a class, imbalance 13), validation 6, test 15)
+    Splits('arrays': 3 classes; train 18 (1 to 13 per class, imbalance 13), validation 6, test 15)
     >>> cut_splits(images, seed=0)
-    Splits('arrays': 3 classes; train 42 (14 to 14 a class, imbalance 1), validation 6, test 12)
+    Splits('arrays': 3 classes; train 42 (14 to 14 per class, imbalance 1), validation 6, test 12)
     """
     images = usable(images, drop_empty_classes)
     test_rng, draw_rng = (np.random.default_rng([seed, purpose]) for purpose in range(2))

@@ -1,4 +1,4 @@
-"""What a set was understood as, and what its splits mean for a fit: classes, sizes, groups, precision of the test."""
+"""A set in numbers, and what its splits mean for a fit: classes, sizes, groups, precision of the test."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Overview(ShownAsTable):
     name, format, location : str
     n_images, n_classes : int
     splits : dict of str to int
-        Images in each split; empty if the set came unsplit.
+        Images in each split; empty if the set has no splits.
     imbalance : float
-        Largest over smallest class, of the training split where there is one.
+        Largest over smallest class, of the training split if there is one.
     groups : dict of str to int
-        Classes that are many (more than 100 training images), medium, and few (fewer than 20).
+        Classes in each D group (`causalft.data.groups.data_groups`).
     class_counts : dict of str to (dict of str to int)
-        Images of each class in each split; under ``all`` in a set without splits.
+        Images of each class in each split, or in ``all``.
     factors : dict of str to int
-        Images with each value of the semantic factor; empty if it is not known.
+        Images with each value of the semantic factor; empty if unknown.
     notes : tuple of str
-        What was left out, and what else should be known.
+        What was left out, and other remarks.
     """
 
     name: str
@@ -76,14 +76,6 @@ class Overview(ShownAsTable):
 
 def overview(images: ImageSet) -> Overview:
     """Count what is in a set; no image is read.
-
-    Parameters
-    ----------
-    images : ImageSet
-
-    Returns
-    -------
-    Overview
 
     Examples
     --------
@@ -127,11 +119,11 @@ class GroupPlan:
     name : str
         ``many``, ``medium``, ``few`` (by training images) or ``all``.
     classes, train, validation, test : int
-        How many classes, and images of them in each part.
+        Number of classes, and of their images in each part.
     tested : int
         Classes with a test image.
     uncertainty : float or None
-        Half the 95 % interval of the group's accuracy, see :func:`uncertainty`; None without a test image.
+        Half-width of the 95 % interval of its accuracy (:func:`uncertainty`); None without a test image.
     """
 
     name: str
@@ -145,16 +137,16 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What :func:`plan_of` found.
+    """What a fit on some splits can know.
 
     Attributes
     ----------
     groups : tuple of GroupPlan
-        Those that have a class, and ``all`` last.
+        Groups with a class, and ``all``.
     not_tested, not_validated : tuple of str
-        Classes without a test image, and without a validation image.
+        Classes without a test, or validation, image.
     sentences : tuple of str
-        What that leaves uncertain.
+        What remains uncertain.
     """
 
     groups: tuple[GroupPlan, ...]
@@ -168,21 +160,20 @@ class SplitPlan:
 
 
 def uncertainty(test_counts: ArrayLike, accuracy: float = 0.5) -> float | None:
-    """Half the width of the 95 % interval that a mean of class accuracies will have, before anything is measured.
+    """Expected half-width of the 95 % interval of a mean of class accuracies, for planning.
 
-    ``1.96 / K * sqrt(sum_k a (1 - a) / n_k)`` for K tested classes of n_k test images and an accuracy a, at most 0.5:
-    a plan and no interval. It is widest for an accuracy of one half, and falls with the square root of the images.
+    ``1.96 / K * sqrt(sum_k a (1 - a) / n_k)``, at most 0.5, for K tested classes of n_k test images and accuracy a.
 
     Parameters
     ----------
     test_counts : (K,) array of int
-        Test images of each class; classes without one do not count.
+        Test images of each class; classes without one are ignored.
     accuracy : float in [0, 1]
 
     Returns
     -------
     float or None
-        A fraction; None if no class has a test image.
+        A fraction; None without a test image.
 
     Examples
     --------
@@ -198,7 +189,7 @@ def uncertainty(test_counts: ArrayLike, accuracy: float = 0.5) -> float | None:
 
 
 def plan_of(splits: Splits) -> SplitPlan:
-    """Say what a fit on these splits can know.
+    """Return what a fit on these splits can know.
 
     Examples
     --------

@@ -170,7 +170,10 @@ def test_folders_zips_files_and_lists_in_the_order_they_are_named(photos, tmp_pa
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [('{"file": "x"}', 'line 2 of the list is no JSON object with a "path"'), ('{"path": 3}', "line 2")],
+    [
+        ('{"file": "x"}', 'line 2 of the list is not a JSON object with a string "path"'),
+        ('{"path": 3}', "line 2"),
+    ],
 )
 def test_a_list_with_a_line_that_says_nothing_is_refused(line, message):
     with pytest.raises(CausalFTError, match=message):

@@ -7,8 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from causalft.data.decoding import decode, to_pixels
-from causalft.data.image_set import ImageSet
+from causalft.data.image_set import ImageSet, decode, to_pixels
 from causalft.data.images import fit_square
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError

@@ -135,7 +135,7 @@ def test_wrong_options() -> None:
 def test_report_in_words() -> None:
     images = ImageSet.from_arrays(np.zeros((3, 2, 2, 3), np.uint8), [0, 0, 1], ["a", "b"])
     assert repr(duplicate_groups(images, "pixels")) == (
-        "DuplicateReport(1 group of identical pictures among 3 images, 2 surplus copies; 1 with more than one label "
+        "DuplicateReport(1 group of identical images among 3 images, 2 surplus copies; 1 with more than one label "
         "(such as a/000000 = a/000001 = b/000002))"
     )
     assert (
@@ -147,5 +147,5 @@ def test_report_in_words() -> None:
             ),
             "near",
         ).summary()
-        == "no near-identical pictures among 1 images"
+        == "no near-identical images among 1 images"
     )

@@ -72,7 +72,7 @@ def test_long_tail_has_the_counts_asked_for() -> None:
     )
     assert splits.train.class_counts.tolist() == [100, 32, 10, 3, 1]
     assert repr(splits) == (
-        "Splits('arrays': 5 classes; train 146 (1 to 100 a class, imbalance 100), validation 50, test 100)"
+        "Splits('arrays': 5 classes; train 146 (1 to 100 per class, imbalance 100), validation 50, test 100)"
     )
 
 

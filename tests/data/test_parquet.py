@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from causalft.data.duplicates import shared_images
 from causalft.data.formats.parquet import ParquetStore
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
@@ -40,6 +41,7 @@ def test_a_file_gives_the_images_of_the_folder(pets: Path, tmp_path: Path, image
     assert images.labels.tolist() == [0, 0, 1, 2, 2] and images.splits == {}
     assert kit.contents(images) == kit.contents(open_images(pets))
     assert images.image(4).size == (8, 8)
+    assert shared_images(images, open_images(pets)).all()
 
 
 def test_groups_are_read_on_demand_and_copies_and_threads_read_the_same(pets: Path, tmp_path: Path) -> None:

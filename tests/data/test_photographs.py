@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalft.data.decoding import decode
 from causalft.data.duplicates import duplicate_groups
+from causalft.data.image_set import decode
 from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits, pool_splits
 

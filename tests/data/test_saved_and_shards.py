@@ -29,7 +29,7 @@ def test_saved_splits_of_unknown_names_and_columns(pets: Path) -> None:
         open_images(folder)
     with pytest.raises(CausalFTError, match="no column 'lable' for the label: did you mean 'label'"):
         open_images(folder / "train", label_column="lable")
-    with pytest.raises(CausalFTError, match="column 'factor' holds no pictures"):
+    with pytest.raises(CausalFTError, match="column 'factor' holds no images"):
         open_images(folder / "train", path_column="factor")
     with pytest.raises(CausalFTError, match=r"root is not for .* belongs to"):
         open_images(folder, root=pets)
@@ -76,7 +76,7 @@ def test_labels_in_json_and_text(pets: Path) -> None:
     files["x/c.txt"] = b"emu\n"
     assert open_images(kit.write_tar(pets.parent / "u.tar", files)).class_names == ("cat", "dog", "emu")
     files["x/c.jpg"] = picture
-    with pytest.raises(CausalFTError, match="sample x/c of .* holds two pictures"):
+    with pytest.raises(CausalFTError, match="sample x/c of .* holds two images"):
         open_images(kit.write_tar(pets.parent / "v.tar", files))
 
 

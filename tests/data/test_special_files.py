@@ -172,5 +172,5 @@ def test_deeply_nested_json_is_refused_in_one_line(tmp_path: Path, opening: str)
     assert "deep.json is nested too deeply" in said(run("data", "show", tmp_path / "deep.json"))
     (tmp_path / "number.json").write_text('{"images": ' + "9" * 10_000 + "}")
     assert "number.json is not valid JSON" in said(run("data", "show", tmp_path / "number.json"))
-    with pytest.raises(CausalFTError, match="line 1 of the list is no JSON object"):
+    with pytest.raises(CausalFTError, match="line 1 of the list is not a JSON object"):
         unlabelled_images(["-"], [json.dumps({"a": 1})[:-1] + "[" * 100_000])

@@ -110,7 +110,7 @@ def test_duplicates_never_stand_on_two_sides(tmp_path, pictures):
     for row, part in part_of.items():
         by_hash.setdefault(images.bytes_hash(row), set()).add(part)
     assert len(by_hash) == 48 and all(len(parts) == 1 for parts in by_hash.values())
-    assert zoo.duplicates.startswith("8 groups of near-identical pictures among 56 images, 8 surplus copies")
+    assert zoo.duplicates.startswith("8 groups of near-identical images among 56 images, 8 surplus copies")
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,18 @@ __all__ = ["FORMATS", "Format", "Place"]
 
 @dataclass(frozen=True)
 class Place:
-    """What a person named: a folder, a file, or several files of one set.
+    """What the user named: a folder, a file, or several files of one set.
 
     Attributes
     ----------
     written : str
-        As it was written.
+        As written.
     paths : tuple of Path
-        At least one; all exist.
+        Existing paths.
     forced : bool
-        The format was named, so weak signs are enough.
+        The format was named.
     rooted : bool
-        A root was given, so the files of a list need not lie beside it.
+        A root was given.
     """
 
     written: str
@@ -65,23 +65,23 @@ class Format:
     sign : str
         How it is recognised, as a phrase.
     order : int
-        Formats are asked in this order whether a place is theirs; the most specific come first.
+        Formats are asked in this order; the most specific come first.
     recognise : callable
-        The files of a place that hold the set, or None if the place is in another format.
+        From a place to the files that hold the set, or None if it is in another format.
     read : callable
-        Reads those files.
+        From a place, those files and options to a `Reading`.
     options : tuple of str
-        Options of `causalft.open_images` that it takes beyond those of every format.
+        Options of `causalft.open_images` that other formats may lack.
     reads : {"folder", "file", "either"}
-        What may be forced to it.
+        What can be forced to it.
     several : str
-        The format in which several such files are one set; empty if they cannot be opened together.
+        The format of several such files; empty if they cannot be opened together.
     looks_for : str
-        The files that it looks for in a folder, where those must be there.
+        Files that a folder must have, for a message.
     needs : str
-        The extra that must be installed.
+        Extra to install.
     source : str
-        Who defined the format.
+        Paper or address.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Format:
     source: str = ""
 
     def check(self, place: Place) -> None:
-        """Refuse to force a folder to a format of files, or a file to one of folders."""
+        """Refuse to force a folder to a file format, or a file to a folder format."""
         if self.reads == "file" and place.is_folder:
             raise CausalFTError(
                 f"{place.path} is a folder, and --format {self.name} reads a file; name the file, or leave --format out"
@@ -108,4 +108,4 @@ class Format:
 
 
 FORMATS = Records("causalft.data.formats", Format, "format")
-"""Every format by name, in the order in which they are asked whether a place is theirs."""
+"""Every format by name, in the order in which they are asked."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 in their binary version, and their long-tailed draws as the benchmarks make them."""
+"""CIFAR-10 and CIFAR-100 in their binary version, and the long-tailed draws of the benchmarks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class _Version:
-    """How one of the two sets lies in its folder."""
+    """The files of one of the two sets."""
 
     name: str
     folder: str
@@ -57,7 +57,7 @@ _VERSIONS = (
 
 
 class _PlaneStore(SliceStore):
-    """Records of 32 x 32 pixels: a plane of red, one of green, one of blue."""
+    """Records of 32 x 32 pixels in planes of red, green and blue."""
 
     def image(self, row: int) -> Image.Image:
         planes = np.frombuffer(self.read(row), dtype=np.uint8).reshape(3, 32, 32)
@@ -65,12 +65,12 @@ class _PlaneStore(SliceStore):
 
 
 def _cifar_folder(folder: Path) -> Path | None:
-    """The folder that holds the binary files: the one given, or one inside; None if there is none.
+    """The folder of the binary files, which is the given one or inside it; None if there is none.
 
     Raises
     ------
     CausalFTError
-        If both sets are inside, or only the version for Python, which is a pickle.
+        If both sets are inside, or only the pickled version.
     """
     if any((folder / version.names).is_file() and _has_batches(folder, version) for version in _VERSIONS):
         return folder
@@ -87,7 +87,7 @@ def _cifar_folder(folder: Path) -> Path | None:
 
 
 def _refuse_python_version(where: Path, name: str) -> None:
-    """Refuse pickles, which can run any code, and say what to get instead.
+    """Refuse pickles, which can run code, and say what to get instead.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def _refuse_python_version(where: Path, name: str) -> None:
 
 
 def _is_cifar_member(name: str) -> bool | None:
-    """Whether a file of a tar belongs to a binary CIFAR; None if it belongs to a pickled one.
+    """Whether a file of a tar belongs to a binary CIFAR; None for a pickled one.
 
     Examples
     --------
@@ -115,14 +115,14 @@ def _is_cifar_member(name: str) -> bool | None:
 
 
 def read_cifar(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
-    """Read the folder of binary files or its ``.tar.gz`` (which is then kept in memory, 180 MB).
+    """Read the folder of binary files, or its ``.tar.gz`` into memory (180 MB).
 
-    With ``options.imbalance_factor`` the training part is drawn to CIFAR-LT; the test part stays whole.
+    With ``options.imbalance_factor`` the training part is drawn to CIFAR-LT.
 
     Raises
     ------
     CausalFTError
-        If a file is missing or cut off, or a label lies outside the classes.
+        For a missing or truncated file, or a label outside the classes.
     """
     path, notes = files[0], []
     if path.is_dir():
@@ -178,16 +178,15 @@ def read_cifar(place: Place, files: Sequence[Path], options: ReadOptions) -> Rea
 
 
 def draw_benchmark(labels: ArrayLike, imbalance_factor: float, seed: int) -> NDArray[np.int64]:
-    """Rows of a CIFAR-LT draw: classes in their order, exponential counts rounded down, drawn class by class.
+    """Rows of a CIFAR-LT draw: exponential counts over the classes in order, rounded down, drawn class by class.
 
-    This is the draw that the benchmark's code makes (Cao et al., LDAM, NeurIPS 2019), with the generator it uses, so
-    the same seed draws the same images from the same file.
+    With the generator of the benchmark's code (Cao et al., LDAM, NeurIPS 2019), so equal seeds draw equal images.
 
     Parameters
     ----------
     labels : (n,) array of int
     imbalance_factor : float
-        At least 1: largest over smallest class.
+        Largest over smallest class, at least 1.
     seed : int
 
     Returns
@@ -210,7 +209,7 @@ def draw_benchmark(labels: ArrayLike, imbalance_factor: float, seed: int) -> NDA
             f"imbalance factor {imbalance_factor:g} asks {counts[k]} of the {totals[k]} images of class {k}; "
             "give a smaller one"
         )
-    rng = np.random.RandomState(words_of_seed(seed))  # noqa: NPY002 - the benchmark's draws are those of this generator
+    rng = np.random.RandomState(words_of_seed(seed))  # noqa: NPY002 - the benchmark's generator
     drawn = []
     for k, count in enumerate(counts):
         rows = np.flatnonzero(y == k)
@@ -226,7 +225,7 @@ def _has_batches(folder: Path, version: _Version) -> bool:
 def _records(
     path: Path, version: _Version, blobs: dict[str, str | bytes], batches: Sequence[tuple[str, str]]
 ) -> tuple[SliceStore, NDArray[np.int64], list[str], dict[str, NDArray[np.int64]]]:
-    """Where each record lies, and its label."""
+    """The store, labels, names and splits of all records."""
     record = version.label_bytes + _PIXELS
     number, offsets, labels, files = [], [], [], []
     members: dict[str, list[NDArray[np.int64]]] = {"train": [], "test": []}
@@ -261,7 +260,7 @@ def _records(
 
 
 def _longtailed(reading: Reading, options: ReadOptions) -> Reading:
-    """The same set with its training part drawn to the long tail."""
+    """The set with its training part drawn to the long tail."""
     assert options.imbalance_factor is not None
     train, test = reading.splits["train"], reading.splits["test"]
     drawn = train[draw_benchmark(reading.labels[train], options.imbalance_factor, options.seed or 0)]

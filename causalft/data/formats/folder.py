@@ -1,4 +1,4 @@
-"""A folder of images per class (ImageFolder), perhaps below train/, val/ and test/, and the traps of that rule."""
+"""One folder of images per class (ImageFolder), perhaps below train/, val/ and test/."""
 
 from __future__ import annotations
 
@@ -25,14 +25,12 @@ _SEVERAL_SETS = re.compile(r".+[_-](train|test|val|validation)$", re.IGNORECASE)
 
 
 def read_class_folders(container: Container, options: ReadOptions) -> Reading:
-    """Read classes and splits from the names of the files (`arrange`).
-
-    The factor of generated images is taken from the ``metadata.csv`` beside them.
+    """Read classes and splits from file names (`arrange`), and factors from a ``metadata.csv`` beside them.
 
     Raises
     ------
     CausalFTError
-        As `arrange`; also for class names that do not match the folders.
+        As `arrange`, and for class names that do not match the folders.
     """
     files, folders = container.listing()
     layout = arrange(
@@ -58,7 +56,7 @@ def read_class_folders(container: Container, options: ReadOptions) -> Reading:
 
 
 def _factors(container: Container, layout: Layout) -> NDArray[Any] | None:
-    """Look for metadata.csv on top, under the single top folder, and beside a folder (a set among several)."""
+    """From metadata.csv at the top, below a single top folder, or beside a folder that is one set of several."""
     for top in dict.fromkeys(("", layout.prefix)):
         table = f"{top}metadata.csv"
         text = container.text(table)
@@ -84,16 +82,16 @@ class Layout:
     Attributes
     ----------
     prefix : str
-        Top folder that held everything (``"photos/"``), or ``""``.
+        Top folder of everything (``"photos/"``), or ``""``.
     class_names : tuple of str, length K
-        Numbers by value, then other names by alphabet (`causalft.data.labels.encode`).
+        In the order of `causalft.data.labels.class_order`.
     files : tuple of str, length n
-        Names relative to the folder or zip, with ``/``.
+        Relative names with ``/``.
     labels : (n,) array of int64 in [0, K)
     splits : dict
-        ``train``, ``validation``, ``test`` to row numbers, where the sub-folders give splits; else empty.
+        Rows of ``train``, ``validation``, ``test``; empty without split folders.
     notes : tuple of str
-        What was left out, in sentences.
+        Sentences about what was left out.
     """
 
     prefix: str
@@ -114,25 +112,25 @@ def arrange(
 ) -> Layout:
     """Find classes and splits in the names of files and folders.
 
-    One folder per class, at any depth below it. One top folder that holds everything is looked through. ``train/``,
-    ``test/`` and optionally ``validation/`` (or ``val/``) on top, each with class folders, are splits.
+    Images of a class lie at any depth below its folder. A single top folder is skipped. Top folders ``train/``,
+    ``test/`` and ``validation/`` (or ``val/``) with class folders are splits.
 
     Parameters
     ----------
     files, folders : iterable of str
         Relative names with ``/``.
     where : str
-        The folder or zip, for messages.
+        For messages.
     drop_empty_classes : bool
-        Leave out classes without a (training) image instead of refusing them.
+        Leave out classes without a training image instead of refusing them.
     min_classes : int
         Refuse fewer classes than this.
 
     Raises
     ------
     CausalFTError
-        No image, images outside class folders only, an empty class, too few classes, a class in test or validation
-        that training lacks, or a folder of several sets.
+        For no image, images only outside class folders, an empty class, too few classes, a class without training
+        images, or a folder of several sets.
 
     Examples
     --------
@@ -179,7 +177,7 @@ def _collect(
     drop_empty_classes: bool,
     min_classes: int,
 ) -> Layout:
-    """Give every image its class and split; refuse or drop empty classes."""
+    """Assign classes and splits; refuse or drop empty classes."""
     members: dict[str, dict[str, list[str]]] = {}
     outside = []
     class_of, naming = _classes(folders, roots, where)
@@ -238,7 +236,7 @@ def _collect(
 
 
 def _classes(folders: set[str], roots: dict[str, str], where: str) -> tuple[dict[str, str], list[str]]:
-    """The class of each class folder, and what is to be said of their names."""
+    """The class of each class folder, and notes on their names."""
     tops = sorted({_top(name, root) for root in roots.values() for name in folders if _below(name, root)})
     found = encode(tops, where, "class name", [repr(top) for top in tops], words_are_names=True)
     return {top: found.ids[code] for top, code in zip(tops, found.codes.tolist())}, found.notes
@@ -249,7 +247,7 @@ def _top(name: str, root: str) -> str:
 
 
 def _common_top(images: list[str], folders: set[str]) -> str:
-    """The folder chain that holds everything and below which there are still class folders."""
+    """The chain of single folders above the class folders."""
     prefix = ""
     while True:
         tops = {name.removeprefix(prefix).split("/")[0] for name in folders if _below(name, prefix)}
@@ -259,7 +257,7 @@ def _common_top(images: list[str], folders: set[str]) -> str:
 
 
 def _split_folders(tops: list[str], inside: list[str], where: str) -> dict[str, str]:
-    """Map split to folder if the top folders are splits: train and at least one other, each with class folders."""
+    """Split to folder, if the top folders are train and another split, each with class folders."""
     named = [(top, SPLIT_NAMES[top.lower()]) for top in tops if top.lower() in SPLIT_NAMES]
     in_splits = [name for name in inside if name.split("/")[0].lower() in SPLIT_NAMES]
     if (

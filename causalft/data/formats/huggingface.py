@@ -1,4 +1,4 @@
-"""Sets of the Hugging Face library `datasets`, as `save_to_disk` writes them: one split, or a folder of splits."""
+"""Sets that `save_to_disk` of Hugging Face `datasets` wrote: one split, or a folder of splits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ __all__ = ["FORMAT", "class_labels", "read_saved_dataset"]
 
 
 class HuggingFaceStore:
-    """Images in the Arrow files of saved splits, read in place.
-
-    Every process, and every copy that was pickled, opens the files for itself.
-    """
+    """Images in the Arrow files of saved splits, read in place; every process and pickled copy opens them anew."""
 
     def __init__(self, location: str, parts: dict[str, tuple[str, int]], column: str) -> None:
         self.location, self._parts, self._column = location, parts, column
@@ -60,7 +57,7 @@ class HuggingFaceStore:
         except (OSError, IndexError, ValueError) as error:
             raise CausalFTError(f"cannot read {self._name(row)}: {' '.join(str(error).split())}") from None
         if cell is None or (cell["bytes"] is None and cell["path"] is None):
-            raise CausalFTError(f"cannot read {self._name(row)}: it holds no picture; remove that row")
+            raise CausalFTError(f"cannot read {self._name(row)}: it holds no image; remove that row")
         if cell["bytes"] is not None:
             return cell["bytes"]
         try:
@@ -70,7 +67,7 @@ class HuggingFaceStore:
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
-        """Bytes of every picture, from the offsets alone; 0 for one that lies in a file of its own."""
+        """Bytes of every image, from the offsets; 0 for images in files of their own."""
         import pyarrow.compute as pc
 
         sizes = []
@@ -91,7 +88,7 @@ class HuggingFaceStore:
 
 
 def _is_saved_dataset(folder: Path) -> bool:
-    """Whether `save_to_disk` wrote this folder: one split, or several."""
+    """Whether `save_to_disk` wrote this folder."""
     return (folder / "dataset_dict.json").is_file() or (
         (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()
     )
@@ -100,14 +97,13 @@ def _is_saved_dataset(folder: Path) -> bool:
 def read_saved_dataset(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read what `save_to_disk` wrote.
 
-    The picture is the one `Image` feature (or ``options.path_column``); the label a `ClassLabel`, whose names are
-    taken, a text or a number (the one `ClassLabel`, the column ``label``, or ``options.label_column``); the factor
-    the column ``factor``, if there is one (or ``options.factor_column``).
+    The image is the only `Image` feature or ``options.path_column``; the label the only `ClassLabel` (with its names),
+    the column ``label`` or ``options.label_column``; the factor the column ``factor`` or ``options.factor_column``.
 
     Raises
     ------
     CausalFTError
-        Without the library; for a folder of another kind, splits of other names, no or several columns to choose from.
+        Without the library, for another kind of folder, unknown split names, or an unclear choice of columns.
     """
     folder = paths[0]
     if not _is_saved_dataset(folder):
@@ -180,7 +176,7 @@ def class_labels(numbers: Sequence[int], names: Sequence[str], where: str) -> La
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """Split name to folder; one unnamed split for a plain dataset."""
+    """Split to folder; one unnamed split for a plain dataset."""
     if not (folder / "dataset_dict.json").is_file():
         return {"": folder}
     found: dict[str, Path] = {}
@@ -210,20 +206,20 @@ def _load(place: Path) -> Any:
         ) from None
     try:
         return datasets.load_from_disk(str(place))
-    except Exception as error:  # the library and Arrow raise every kind on damaged folders
+    except Exception as error:  # the library and Arrow raise anything on damaged folders
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise CausalFTError(f"cannot read {place}: {reason}; write it again with save_to_disk") from None
 
 
 def _encoded(data: Any, column: str) -> Any:
-    """The pictures of a split as files, not decoded."""
+    """The images of a split as files, not decoded."""
     import datasets
 
     return data.with_format(None).select_columns([column]).cast_column(column, datasets.Image(decode=False))
 
 
 def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, str, str | None]:
-    """Which columns hold picture, label and factor."""
+    """The columns of image, label and factor."""
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
     for role, given in (
         ("path", options.path_column),
@@ -238,9 +234,9 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
     images = [name for name, kind in kinds.items() if kind == "Image"]
     image = options.path_column or (images[0] if len(images) == 1 else None)
     if image is None or kinds[image] != "Image":
-        found = f"{len(images)} columns hold pictures" if images else "no column holds pictures"
+        found = f"{len(images)} columns hold images" if images else "no column holds images"
         if options.path_column is not None:
-            found = f"column '{image}' holds no pictures"
+            found = f"column '{image}' holds no images"
         raise CausalFTError(
             f"{folder}: {found} (it has {', '.join(kinds)}); choose one with path_column, "
             "or cast it to datasets.Image()"
@@ -259,7 +255,7 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
 
 
 def _values(data: Any, column: str, folder: Path) -> list[Any]:
-    """A column as it is; a `ClassLabel` gives its number."""
+    """The values of a column; numbers for a `ClassLabel`."""
     values = list(data.with_format(None)[column])
     empty = [row for row, value in enumerate(values) if value is None]
     if empty:

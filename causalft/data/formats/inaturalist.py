@@ -1,4 +1,4 @@
-"""iNaturalist's JSON (COCO style: images, annotations, categories), one file or train2018.json and val2018.json."""
+"""JSON in the style of COCO (images, annotations, categories), as iNaturalist has it: one file, or one per split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FORMAT", "read_inaturalist"]
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The JSON files of a folder that speak of a split and look like COCO's; empty unless one is for training."""
+    """The COCO files of a folder that name a split; empty unless one is for training."""
     named = [path for path in sorted(folder.glob("*.json")) if split_of_name(path.stem)]
     found = [path for path in named if _looks_like_coco(path)]
     splits = [split_of_name(path.stem) for path in found]
@@ -31,14 +31,14 @@ def _files_in(folder: Path) -> list[Path]:
 def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
     """Read JSON: ``images`` (``id``, ``file_name``), ``annotations`` (``image_id``, ``category_id``), ``categories``.
 
-    With several files their names tell the splits (``train2018.json``, ``val2018.json``); a file without annotations,
-    as the contest's ``test2018.json``, is left out. ``file_name`` is relative to ``options.root`` (a folder, zip or
-    tar), by default the folder of the first file. Classes are in the order of the category ids.
+    File names tell the splits (``train2018.json``, ``val2018.json``); a file without annotations, such as
+    ``test2018.json``, is left out. ``file_name`` is relative to ``options.root``, by default the folder of the first
+    file. Classes are in the order of the category ids.
 
     Raises
     ------
     CausalFTError
-        For a file of another shape, images without or with two categories, categories that differ, missing images.
+        For another kind of file, images without or with two categories, inconsistent categories, missing images.
     """
     files: list[str] = []
     labels: list[str] = []
@@ -99,7 +99,7 @@ def _document(path: Path) -> dict[str, Any]:
 
 
 def _entries(document: dict[str, Any], part: str, keys: tuple[str, ...], path: Path) -> list[dict[str, Any]]:
-    """The entries of a part of the document, each with the keys that it needs and no null in them."""
+    """The entries of a part of the document; each must have these keys, not null."""
     entries = document.get(part)
     if not isinstance(entries, list):
         kind = "null" if entries is None else type(entries).__name__
@@ -116,7 +116,7 @@ def _entries(document: dict[str, Any], part: str, keys: tuple[str, ...], path: P
 
 
 def _key(value: Any, what: str, path: Path) -> str:
-    """An id as text: 7, 7.0, "7" and "07" are one."""
+    """An id as text; 7, 7.0, "7" and "07" are the same."""
     try:
         found = label_text(value)
     except CausalFTError:

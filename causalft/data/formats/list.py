@@ -1,4 +1,4 @@
-"""List files with lines ``path label`` and a root, as ImageNet-LT and Places-LT come: one file, or one a split."""
+"""List files with lines ``path label``, as ImageNet-LT and Places-LT come: one file, or one per split."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PLACES_LETTER = re.compile(r"([a-z])/(?=\1)")
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """The list files of a folder, such as ``ImageNet_LT_train.txt``; empty unless one is for training.
+    """List files of a folder, such as ``ImageNet_LT_train.txt``; empty unless one is for training.
 
     Raises
     ------
@@ -55,17 +55,16 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Reading:
-    """Read one list, or one a split (told apart by ``train``, ``val``, ``test`` in their names).
+    """Read one list, or one per split, by ``train``, ``val``, ``test`` in their names.
 
-    Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the first list
-    (`causalft.data.containers.find_files`). Labels
-    are numbers from 0, named by ``options.class_names`` or, where each number has a folder of its own, by the
-    folders; or they are the class names themselves.
+    Paths are relative to ``options.root``, by default the folder of the first list
+    (`causalft.data.containers.find_files`). Labels are class names, or numbers from 0, which take their names from
+    ``options.class_names`` or from the folders if each number has a folder of its own.
 
     Raises
     ------
     CausalFTError
-        For a line that is not ``path label``, an empty list, missing images, images with two labels or in two splits.
+        For other lines, an empty list, missing images, images with two labels or in two splits.
     """
     parts = {path: split_of_name(path.stem) for path in paths}
     if len(paths) > 1:
@@ -117,7 +116,7 @@ def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Rea
 
 def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
     before = len(files)
-    seen: dict[str, str] = {}  # a million equal labels share one string
+    seen: dict[str, str] = {}  # equal labels share one string
     for number, line in enumerate(read_text(path, any_bytes=True).split("\n"), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -138,7 +137,7 @@ def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
 
 
 def _folder_names(files: list[str], codes: NDArray[np.int64], n: int) -> list[str] | None:
-    """Class names from the folders, if each label has one folder and each folder one label; else None."""
+    """Class names from the folders, if labels and folders correspond one to one; else None."""
     folder_of: dict[int, str] = {}
     for file, code in zip(files, codes.tolist()):
         folder = posixpath.dirname(file)
@@ -159,7 +158,7 @@ def _folder_names(files: list[str], codes: NDArray[np.int64], n: int) -> list[st
 
 
 def _first_image(path: Path) -> str | None:
-    """The path in the first line, if that reads ``path number`` (and not, say, the name of a class)."""
+    """The path in the first line, if that reads ``path number``."""
     if not is_regular(path):
         return None
     try:
@@ -185,7 +184,7 @@ def _recognise(place: Place) -> tuple[Path, ...] | None:
     lists = _files_in(place.path)
     if not lists or place.forced or place.rooted:
         return tuple(lists) or None
-    # Class folders may have some other set's lists beside them.
+    # Lists of another set may lie beside class folders.
     beside = (place.path / (_first_image(lists[0]) or "")).exists()
     return (
         tuple(lists)

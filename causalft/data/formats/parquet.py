@@ -110,7 +110,8 @@ class ParquetStore:
         return self._groups[self._find(row)[0]].n_bytes
 
     def quick_key(self, row: int) -> tuple[int | bytes, ...]:
-        return (sha256(self.read(row)).digest(),)
+        data = self.read(row)
+        return len(data), sha256(data).digest()
 
     def image(self, row: int) -> Image.Image:
         return read_image(self.read(row), self._name(row))

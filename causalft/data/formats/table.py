@@ -1,4 +1,4 @@
-"""Tables of images: CSV, TSV or Parquet with columns for path and label, and perhaps split and factor."""
+"""Tables of images: CSV, TSV or Parquet with columns for path and label, optionally split and factor."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _DEFAULTS = {"path": "path", "label": "label", "split": "split", "factor": "fact
 
 
 def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
-    """Read a table with a row for each image.
+    """Read a table with one row per image.
 
-    Columns are called ``path``, ``label``, ``split`` and ``factor`` unless the options name others; the last two may be
-    absent. Paths are relative to ``options.root`` (a folder, zip or tar), by default the folder of the table
-    (`causalft.data.containers.find_files`). Labels are class names, or numbers that ``options.class_names`` names
-    (`causalft.data.labels.encode`).
+    Columns are ``path``, ``label``, and optionally ``split`` and ``factor``, unless the options name others. Paths are
+    relative to ``options.root``, by default the folder of the table (`causalft.data.containers.find_files`). Labels are
+    class names, or numbers named by ``options.class_names``.
 
     Raises
     ------
@@ -75,13 +74,13 @@ def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) 
 
 
 def _meant(column: str, header: list[str]) -> str:
-    """The nearest columns, where some are near: all of them are named already."""
+    """The nearest columns, if any; the message lists all."""
     hint = nearest(column, header)
     return f": {hint}" if hint.startswith("did you mean") else ""
 
 
 def _columns(path: Path, given: dict[str, str | None]) -> tuple[Table, dict[str, str]]:
-    """The table, and which of its columns plays which role."""
+    """The table, and the column of each role."""
     table = read_table(path, [given[role] or default for role, default in _DEFAULTS.items()])
     found: dict[str, str] = {}
     for role, default in _DEFAULTS.items():
@@ -99,14 +98,14 @@ def _columns(path: Path, given: dict[str, str | None]) -> tuple[Table, dict[str,
         kind = str(table.arrow.column(column).type)
         if "struct" in kind or "list" in kind or (role == "path" and "binary" in kind):
             raise CausalFTError(
-                f"column '{column}' of {path} holds {kind[:80]}, not text or numbers; if it holds the pictures "
+                f"column '{column}' of {path} holds {kind[:80]}, not text or numbers; if it holds the images "
                 "themselves, load it with Hugging Face `datasets` and open what its save_to_disk wrote"
             )
     return table, found
 
 
 def _paths(table: Table, column: str) -> list[str]:
-    """The cells of the column of paths; refuses empty ones."""
+    """The paths; refuses empty cells."""
     paths = [str(cell).strip() if cell is not None else "" for cell in table.values(column)]
     empty = [row for row, path in enumerate(paths) if not path]
     if empty:

@@ -1,4 +1,4 @@
-"""Tars of class folders, compressed or not, read in place; and the walk over a tar that other formats use."""
+"""Tars of class folders, compressed or not, and the walk over a tar for other formats."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ class Member:
     name : str
         With ``/``, without a leading ``./``.
     offset : int
-        Where its bytes begin in the (uncompressed) tar.
+        Start of its bytes in the uncompressed tar.
     size : int
     kind : {"file", "folder", "link"}
-        A hard link is a "file" with the offset of what it stands for; a "link" leads elsewhere.
+        A hard link is a "file" with the offset of its target; a "link" leads elsewhere.
     read : callable
-        Gives the bytes, while the walk stands at this member.
+        Returns the bytes while the walk is at this member.
     """
 
     name: str
@@ -77,11 +77,11 @@ class TarIndex:
     Attributes
     ----------
     blob : str or bytes
-        The tar itself, or the images of a compressed one, one after another.
+        The tar, or the concatenated images of a compressed one.
     rows : dict of str to int
         File name to row.
     offset, length : (n,) array of int64
-        Where in ``blob``; -1 for a file of a compressed tar that was not kept.
+        In ``blob``; -1 for a file of a compressed tar that was not kept.
     folders : list of str
     notes : tuple of str
     """
@@ -100,7 +100,7 @@ def is_tar(path: Path) -> bool:
 
 
 def tar_compression(path: Path) -> str | None:
-    """Return how a file is compressed, by its first bytes: gzip, bzip2, xz, zstd; None if it is not.
+    """Return the compression of a file by its first bytes: gzip, bzip2, xz, zstd or None.
 
     Raises
     ------
@@ -115,19 +115,19 @@ def tar_compression(path: Path) -> str | None:
 
 
 def walk_tar(path: Path) -> Iterator[Member]:
-    """Yield the members of a tar in order; of an uncompressed one only the headers are read.
+    """Yield the members of a tar in order; only headers are read, unless it is compressed.
 
     Raises
     ------
     CausalFTError
-        If the file is not a whole tar, or holds a sparse file.
+        For a damaged tar or a sparse file.
     """
     places: dict[str, tuple[int, int]] = {}
     compressed = tar_compression(path) is not None
     end = os.path.getsize(path)
     with _readable(path) as archive:
         while (info := archive.next()) is not None:
-            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep an object for every member
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile keeps an object for every member
             name = info.name.replace("\\", "/").lstrip("/").removeprefix("./")
             if is_ignored(name):
                 continue
@@ -150,12 +150,12 @@ def walk_tar(path: Path) -> Iterator[Member]:
 
 
 def _index_tar(path: Path) -> TarIndex:
-    """Walk a tar once and return where its files are; the images of a compressed one are kept in memory.
+    """Walk a tar and return the places of its files; the images of a compressed one are kept in memory.
 
     Raises
     ------
     CausalFTError
-        As `walk_tar`; also if a name stands twice, or a compressed tar holds more than `MAX_UNPACKED_BYTES`.
+        As `walk_tar`, and for a repeated name or more than `MAX_UNPACKED_BYTES` of compressed images.
     """
     compression = tar_compression(path)
     rows: dict[str, int] = {}
@@ -220,11 +220,11 @@ def _reader(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], byt
 
 @contextmanager
 def _readable(path: Path) -> Iterator[tarfile.TarFile]:
-    """Open a tar for reading; whatever its damage raises, while it is walked too, becomes one clear error."""
+    """Open a tar; errors from damage, also during the walk, become one `CausalFTError`."""
     stream: IO[bytes] | Any = None
     try:
         if tar_compression(path) == "zstd":
-            import pyarrow as pa  # unpacks zstd, which the standard library of this Python does not
+            import pyarrow as pa  # unpacks zstd
 
             stream = pa.CompressedInputStream(pa.OSFile(str(path), "rb"), "zstd")
             archive = tarfile.open(fileobj=stream, mode="r|")

@@ -24,13 +24,13 @@ __all__ = ["FORMAT", "expand_shards", "read_shards"]
 _LABEL_KINDS = ("cls", "json", "txt")
 _JSON_LABELS = ("label", "cls", "class", "category")
 _RANGE = re.compile(r"\{([^{},]*?)\.\.([^{},]*?)(?:\.\.([^{},]*?))?\}")
-#: A pattern that stands for more shards is refused before it is expanded.
+#: A pattern of more shards is refused before it is expanded.
 MAX_SHARDS = 100_000
 _SAMPLE = re.compile(r"((?:.*/|)[^./]+)\.([^/]*)")
 
 
 def _sample_key(name: str) -> tuple[str, str] | None:
-    """Split the name of a member into the key of its sample and its kind, as webdataset does: at the first dot.
+    """Split the name of a member at the first dot into sample key and kind, as webdataset does.
 
     Examples
     --------
@@ -42,11 +42,11 @@ def _sample_key(name: str) -> tuple[str, str] | None:
 
 
 def _shards_in(folder: Path) -> list[Path]:
-    """The tars of a folder, or of its train/, val/ and test/; empty if it holds class folders or images beside them."""
+    """The tars of a folder, or of its train/, val/ and test/; empty if it also holds other folders or images."""
     shards: list[Path] = []
     try:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            is_folder = os.path.isdir(entry.path)  # also for a link that leads back to itself
+            is_folder = os.path.isdir(entry.path)  # does not fail for a link to itself
             if is_folder and entry.name.lower() in SPLIT_NAMES:
                 shards += sorted(filter(is_regular, Path(entry.path).glob("*.tar")))
             elif entry.name.endswith(".tar") and is_regular(entry.path):
@@ -59,13 +59,13 @@ def _shards_in(folder: Path) -> list[Path]:
 
 
 def expand_shards(pattern: str) -> list[Path]:
-    """Expand a brace pattern such as ``shards/{000000..000004}.tar`` with webdataset's own rules.
+    """Expand a brace pattern such as ``shards/{000000..000004}.tar`` by webdataset's rules.
 
     Raises
     ------
     CausalFTError
-        Without the library, if the pattern stands for more than `MAX_SHARDS` files, or if some of them are missing
-        (how many, and the first three).
+        Without the library, for more than `MAX_SHARDS` files, or for missing files, with their number and the first
+        three.
     """
     n_shards = _pattern_size(pattern)
     if n_shards > MAX_SHARDS:
@@ -90,16 +90,16 @@ def expand_shards(pattern: str) -> list[Path]:
 
 
 def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> Reading:
-    """Walk the headers of all shards once and give every sample its place.
+    """Walk the headers of all shards once and locate every sample.
 
-    The label is the text of ``.cls``; without one the value of ``label`` (``cls``, ``class``, ``category``) in
-    ``.json``; without one the text of ``.txt``. ``options.label_column`` and ``options.factor_column`` name other keys
-    of the JSON. Splits come from the names: ``train-000000.tar`` or ``train/000000.tar``.
+    The label is the text of ``.cls``, else ``label`` (``cls``, ``class``, ``category``) in ``.json``, else the text of
+    ``.txt``. ``options.label_column`` and ``options.factor_column`` name other keys of the JSON. Splits come from names
+    such as ``train-000000.tar`` or ``train/000000.tar``.
 
     Raises
     ------
     CausalFTError
-        For compressed or damaged shards, samples without a label or with several pictures, a key that stands twice.
+        For compressed or damaged shards, samples without a label or with several images, repeated keys.
     """
     where = place.written
     if not shards:
@@ -133,7 +133,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
             "or choose another key with label_column"
         )
     if not files:
-        raise CausalFTError(f"no sample with a picture in the {len(shards)} shard(s) of {where}")
+        raise CausalFTError(f"no sample with an image in the {len(shards)} shard(s) of {where}")
     named = sorted(set(splits))
     if "" in named and len(named) > 1:
         raise CausalFTError(
@@ -158,7 +158,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
 
 
 def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str, int, int], Any, Any]]:
-    """Yield (key, (picture name, offset, size), label, factor) of each sample; its members stand side by side."""
+    """Yield (key, (image name, offset, size), label, factor) of each sample, whose members are adjacent."""
     seen: set[str] = set()
     current: str | None = None
     picture: tuple[str, int, int] | None = None
@@ -173,14 +173,14 @@ def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str
                 yield current, picture, *_label(texts, options, shard, current)
             if key in seen:
                 raise CausalFTError(
-                    f"sample {key} stands twice in {shard}; write the shard again, sorted by key"
+                    f"sample {key} occurs twice in {shard}; write the shard again, sorted by key"
                 )
             seen.add(key)
             current, picture, texts = key, None, {}
         if is_image_name(member.name):
             if picture is not None:
                 raise CausalFTError(
-                    f"sample {key} of {shard} holds two pictures ({picture[0]}, {member.name}); keep one"
+                    f"sample {key} of {shard} holds two images ({picture[0]}, {member.name}); keep one"
                 )
             picture = (member.name, member.offset, member.size)
         elif kind in _LABEL_KINDS:
@@ -190,7 +190,7 @@ def _samples(shard: Path, options: ReadOptions) -> Iterator[tuple[str, tuple[str
 
 
 def _label(texts: dict[str, bytes], options: ReadOptions, shard: Path, key: str) -> tuple[Any, Any]:
-    """Label and factor of a sample as they are written, None where there is none."""
+    """Label and factor of a sample as written, or None."""
     where = f"the label of sample {short(key)} of {shard}"
     document: Any = parse_json(texts["json"], where) if "json" in texts else {}
     try:
@@ -214,7 +214,7 @@ def _label(texts: dict[str, bytes], options: ReadOptions, shard: Path, key: str)
 
 
 def _pattern_size(pattern: str) -> int:
-    """At least how many names a pattern of braces stands for, without making them."""
+    """A lower bound of the number of names in a brace pattern."""
     total = 1
     for first, last, step in _RANGE.findall(pattern):
         if len(first) == len(last) == 1 and not (first + last).isdigit():

@@ -25,10 +25,7 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile
 
 
 class ZipStore:
-    """Image files in a zip, read in place: nothing is unpacked to disk.
-
-    One handle a process is opened at the first read; it is never inherited by a forked or pickled copy.
-    """
+    """Image files in a zip, read in place with one handle per process, opened at the first read."""
 
     def __init__(self, path: str | os.PathLike[str], infos: tuple[zipfile.ZipInfo, ...]) -> None:
         self.location, self._infos = os.fspath(path), infos
@@ -38,7 +35,7 @@ class ZipStore:
         return {**self.__dict__, "_handle": None}
 
     def _open(self) -> zipfile.ZipFile:
-        # Two threads may both open it the first time; either handle serves, and the spare one is closed when dropped.
+        # Two threads may both open it; either handle serves.
         handle = self._handle
         if handle is None or handle[0] != os.getpid():
             handle = (os.getpid(), _open_zip(self.location))
@@ -100,12 +97,12 @@ class ZipContainer:
 
 
 def list_zip(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
-    """Files (name to entry) and folders that the directory of a zip names; nothing is unpacked.
+    """Files (name to entry) and folders in the directory of a zip.
 
     Raises
     ------
     CausalFTError
-        If the file is not a whole zip, holds a name twice, or has an encrypted or unsupported entry.
+        For a damaged zip, a repeated name, or an encrypted or unsupported entry.
     """
     files: dict[str, zipfile.ZipInfo] = {}
     folders: list[str] = []

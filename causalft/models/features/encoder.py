@@ -18,8 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.data.decoding import decode, decode_threads
-from causalft.data.image_set import ImageSet
+from causalft.data.image_set import ImageSet, decode, decode_threads
 from causalft.data.images import end_pieces, middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.models.strata.stratum import Stratum
@@ -237,7 +236,7 @@ def stream_crops(
     rows : iterable of int, optional
         Which pictures, in this order, read as they are needed; all by default.
     threads : int, optional
-        :func:`causalft.data.decoding.decode_threads` by default.
+        :func:`causalft.data.image_set.decode_threads` by default.
     ahead : int
         Batches that are prepared while the caller works.
     on_error : {"stop", "skip"}

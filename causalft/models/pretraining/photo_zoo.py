@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from causalft.data.decoding import decode
-from causalft.data.image_set import ImageSet
+from causalft.data.image_set import ImageSet, decode
 from causalft.data.images import middle_of_strip
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
 from causalft.data.splits import pool_splits

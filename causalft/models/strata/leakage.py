@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.decoding import decode
 from causalft.data.duplicates import pixels_digest, shared_images, with_hash
-from causalft.data.image_set import ImageSet
+from causalft.data.image_set import ImageSet, decode
 from causalft.data.longtail import draw_longtail
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
