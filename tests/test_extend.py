@@ -12,7 +12,10 @@ import pytest
 
 from causalft.data.formats import FORMATS
 from causalft.models.tuning.choices import LOSSES, TUNERS
+from causalft.models.weights.names import LIBRARIES
+from experiments import EXPERIMENTS
 
+REGISTRIES = (LOSSES, TUNERS, FORMATS, LIBRARIES, EXPERIMENTS)
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "extend").glob("[!i]*.md"))
 BLOCK = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 
@@ -36,7 +39,7 @@ def place(tmp_path, monkeypatch):
         importlib.invalidate_caches()
 
     known = set(sys.modules)
-    for records in (LOSSES, TUNERS, FORMATS):
+    for records in REGISTRIES:
         vars(records).pop("_found", None)
     yield add
     for folders, folder in added:
@@ -44,7 +47,7 @@ def place(tmp_path, monkeypatch):
     for name, module in list(sys.modules.items()):
         if name not in known and str(tmp_path) in (getattr(module, "__file__", None) or ""):
             del sys.modules[name]
-    for records in (LOSSES, TUNERS, FORMATS):
+    for records in REGISTRIES:
         vars(records).pop("_found", None)
 
 
