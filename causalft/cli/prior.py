@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.options import PATH, SEED, TEXT, Number, VerbGroup, console, print_json, refuse_given
+from causalft.cli.options import PATH, Number, VerbGroup, console, options_of, print_json, refuse_given
 from causalft.errors import CausalFTError
+from causalft.pipelines.workflows.settings import PriorSettings
 from causalft.runs import limits
 
 if TYPE_CHECKING:
@@ -25,54 +27,7 @@ def command() -> None:
 
 
 @command.command("estimate")
-@click.option("--run", type=PATH, help="A complete fit: its strata, on its validation images.")
-@click.option("--stratum", type=TEXT, help="Only this stratum of the run.")
-@click.option("--logits", type=PATH, help="npz, npy, safetensors, Parquet or CSV: (n, K) logits.")
-@click.option(
-    "--labels",
-    type=PATH,
-    help="Labels file (same formats, or .txt). Default: the file of the logits.",
-)
-@click.option(
-    "--logits-name",
-    type=TEXT,
-    default="logits",
-    show_default=True,
-    help="Name of the array, tensor or column of lists with the logits.",
-)
-@click.option(
-    "--labels-name",
-    type=TEXT,
-    default="label",
-    show_default=True,
-    help="Name of the array, tensor or column with the labels.",
-)
-@click.option("--classes", type=PATH, help="Class names, one per line, in the order of the logits.")
-@click.option(
-    "--target",
-    type=click.Choice(["auto", "balanced", "shares"]),
-    default="auto",
-    show_default=True,
-    help="Class prior of the labelled images: balanced, or their shares. auto: shares if significantly non-uniform.",
-)
-@click.option(
-    "--l2",
-    type=Number(limits.PENALTY, "cv"),
-    default="cv",
-    show_default=True,
-    help="Strength of the shrinkage towards a uniform prior: cv, 0 or a number.",
-)
-@click.option(
-    "--n-boot", type=Number(limits.BOOTSTRAP), default=500, show_default=True, help="Bootstrap draws."
-)
-@click.option(
-    "--seed", type=SEED, default=0, show_default=True, help="Seed of the bootstrap and of the folds."
-)
-@click.option(
-    "--pretraining-loss",
-    type=TEXT,
-    help="caption-bank, in-batch contrastive, no captions or unknown. Default: what is known of the model.",
-)
+@options_of(PriorSettings)
 @click.option(
     "--rows",
     type=Number(limits.ROWS),
@@ -82,32 +37,17 @@ def command() -> None:
 )
 @click.option("--out", type=PATH, help="Write one row per class: .csv or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def estimate(
-    run: Path | None,
-    stratum: str | None,
-    logits: Path | None,
-    labels: Path | None,
-    logits_name: str,
-    labels_name: str,
-    classes: Path | None,
-    target: str,
-    l2: float | str,
-    n_boot: int,
-    seed: int,
-    pretraining_loss: str | None,
-    rows: int,
-    out: Path | None,
-    as_json: bool,
-) -> None:
+def estimate(settings: PriorSettings, rows: int, out: Path | None, as_json: bool) -> None:
     """Estimate a label prior from labelled images: each class with its interval and P group."""
     from causalft.methods.estimators.run_documents import open_fit
     from causalft.methods.priors import prior_caveat
     from causalft.runs.folder import check_place
 
+    run, logits = settings.run, settings.file.logits
     if (run is None) == (logits is None):
         raise CausalFTError("give either --run RUNDIR or --logits FILE")
-    if pretraining_loss is not None:
-        prior_caveat(pretraining_loss)
+    if settings.pretraining_loss is not None:
+        prior_caveat(settings.pretraining_loss)
     if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
         raise CausalFTError(f"--out {out}: the ending decides the kind; use .csv or .parquet")
     if out is not None:
@@ -126,20 +66,14 @@ def estimate(
     found: dict[str, tuple[LabelledLogits, str]]
     if run is not None:
         refuse_given(("labels", "logits_name", "labels_name", "classes"), "belongs to --logits")
-        found = read_run_logits(run, stratum)
-        if target == "auto":  # the splits were cut so: nothing is left to chance
-            target = law_of_labels(next(iter(found.values()))[0])
+        found = read_run_logits(run, settings.stratum)
+        if settings.target == "auto":  # the splits were cut so: nothing is left to chance
+            settings = replace(settings, target=law_of_labels(next(iter(found.values()))[0]))
     else:
         refuse_given(("stratum",), "belongs to --run")
         assert logits is not None
-        data = read_labelled_logits(
-            logits, labels, logits_name=logits_name, labels_name=labels_name, classes=classes
-        )
-        found = {logits.stem: (data, "unknown")}
-    documents = [
-        describe_prior(name, data, target, l2, n_boot, seed, pretraining_loss or loss)
-        for name, (data, loss) in found.items()
-    ]
+        found = {logits.stem: (read_labelled_logits(settings.file), "unknown")}
+    documents = [describe_prior(name, data, settings, loss) for name, (data, loss) in found.items()]
     if out is not None:
         write_priors(out, documents)
     if as_json:

@@ -32,6 +32,7 @@ __all__ = [
     "one_of",
     "own_settings",
     "setting",
+    "values_of",
 ]
 
 
@@ -225,6 +226,28 @@ def made_of(cls: type[Made], given: Mapping[str, Any]) -> Made:
     made = cls(**own)
     changed = {name: dataclasses.replace(getattr(made, name), **inner) for name, inner in later.items() if inner}
     return dataclasses.replace(made, **changed) if changed else made  # type: ignore[type-var]
+
+
+def values_of(cls: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a dataclass that a JSON document holds: its lists as tuples, nested settings as objects.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Line:
+    ...     alphas: tuple[float, ...] = setting((0.0, 1.0))
+    ...     seed: int = setting(0)
+    >>> values_of(Line, {"alphas": [0.5]})
+    {'alphas': (0.5,)}
+    """
+    found = {each.name: document[each.name] for each in dataclasses.fields(cls) if each.name in document}
+    for each, about in own_settings(cls):
+        value = found.get(each.name)
+        if isinstance(about, Nested) and each.default_factory is not dict and value is not None:
+            found[each.name] = about.of(**values_of(about.of, value))
+        elif isinstance(value, list) and "tuple" in str(each.type):
+            found[each.name] = tuple(value)
+    return found
 
 
 def defaults(cls: type) -> dict[str, Any]:

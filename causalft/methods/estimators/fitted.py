@@ -19,12 +19,14 @@ from causalft.methods.adaptation.settings import Tuning, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.run_documents import CLASSIFIERS, open_classifier, stratum_folder
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.encoder import stream_crops
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
 from causalft.runs.documents import Document
 from causalft.runs.lifecycle import new_run
 from causalft.runs.progress import named
+from causalft.runs.settings import defaults, values_of
 
 __all__ = [
     "CLASSIFIERS",
@@ -84,16 +86,6 @@ def _written(model: _Fitted) -> Document:
     return config
 
 
-_TUPLES = ("strata", "learning_rates", "stratum_prior")
-_DEFAULTS: Document = {
-    "weights": None,
-    "offline": False,
-    "allow_pickle": False,
-    "gla": False,
-    "device": "auto",
-}
-
-
 @dataclass(frozen=True)
 class FittedStrata:
     """What a prediction needs of a fitted run.
@@ -141,7 +133,8 @@ def load_fitted(
     """
     run = open_classifier(folder)
     metrics = run.metrics
-    settings = {**_DEFAULTS, **stored_settings(run.config, [*_DEFAULTS, "strata", "zoo", "tuning"])}
+    usual = {"weights": None, **defaults(FitSettings)}
+    settings = {**usual, **stored_settings(run.config, list(usual))}
     tuning = settings["tuning"] or default_tuning(settings["zoo"])
     if precision is not None:
         tuning = replace(tuning, precision=precision)
@@ -176,14 +169,11 @@ def stored_settings(config: Mapping[str, Any], names: Sequence[str]) -> dict[str
     names : sequence of str
         Of the parameters.
     """
-    found = {name: config[name] for name in names if name in config}
-    if found.get("tuning") is not None:
-        found["tuning"] = Tuning(**found["tuning"])
-        if "seed" in config:  # a fit run trains its first repetition, the one that is kept, with its own seed
-            found["tuning"] = replace(found["tuning"], seed=config["seed"])
-    for name in _TUPLES:
-        if isinstance(found.get(name), list):
-            found[name] = tuple(found[name])
+    known = {**config, **values_of(FitSettings, config)}
+    found = {name: known[name] for name in names if name in config}
+    if found.get("tuning") is not None and "seed" in config:
+        # a fit run trains its first repetition, the one that is kept, with its own seed
+        found["tuning"] = replace(found["tuning"], seed=config["seed"])
     if "weights" in found:
         found["weights"] = found["weights"] or None
     if found.get("graph") is not None:

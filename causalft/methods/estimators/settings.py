@@ -14,7 +14,7 @@ from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, defau
 from causalft.methods.estimators import FUSIONS
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
-from causalft.runs.settings import check_settings, defaults, documented, nested, setting
+from causalft.runs.settings import check_settings, defaults, documented, nested, setting, values_of
 
 if TYPE_CHECKING:
     from causalft.models.strata.cards import MemberName
@@ -275,11 +275,7 @@ class FitSettings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:
         """Return the settings of a run from its ``config.json``."""
-        given = {key: value for key, value in config.items() if key != "data_fingerprint"}
-        given["tuning"] = Tuning(**given["tuning"])
-        for name in ("strata", "learning_rates", "stratum_prior"):
-            given[name] = tuple(given[name]) if isinstance(given[name], list) else given[name]
-        return cls(**given)
+        return cls(**values_of(cls, config))
 
 
 def at_first_rate(settings: FitSettings) -> FitSettings:

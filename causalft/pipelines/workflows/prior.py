@@ -28,6 +28,7 @@ from causalft.methods.priors import (
 )
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.settings import LogitsFile, PriorSettings
 from causalft.runs.files import read_text, require_regular
 from causalft.runs.folder import Run, atomic_path
 from causalft.runs.locks import writing
@@ -65,28 +66,24 @@ class LabelledLogits:
     true_prior: np.ndarray | None = None
 
 
-def read_labelled_logits(
-    logits: Path, labels: Path | None, *, logits_name: str, labels_name: str, classes: Path | None
-) -> LabelledLogits:
+def read_labelled_logits(file: LogitsFile) -> LabelledLogits:
     """Read logits and labels from one file or two.
 
     Parameters
     ----------
-    logits : pathlib.Path
-        ``.npz``, ``.npy``, ``.safetensors``: an array (n, K). ``.parquet``, ``.csv``: a column of lists, or one column
-        of numbers per class; text columns are skipped.
-    labels : pathlib.Path, optional
-        The same kinds, or ``.txt`` with a label a line. By default the labels are in the file of the logits.
-    logits_name, labels_name : str
-        Of the array, tensor or column.
-    classes : pathlib.Path, optional
-        Class names, one per line, in the order of the logits.
+    file : LogitsFile
+        ``logits``: an array (n, K) in ``.npz``, ``.npy``, ``.safetensors``; in ``.parquet``, ``.csv`` a column of
+        lists, or one column of numbers per class. Text columns are ignored. ``labels``: the same formats, or ``.txt``
+        with one label per line.
 
     Raises
     ------
     CausalFTError
         If a file is missing, damaged, of another kind, lacks the name, or does not fit the others.
     """
+    assert file.logits is not None
+    logits, labels, classes = file.logits, file.labels, file.classes
+    logits_name, labels_name = file.logits_name, file.labels_name
     names = _class_names(classes) if classes is not None else None
     values, columns = _logits(logits, logits_name, labels_name if labels is None else None, names)
     if values.ndim != 2:
@@ -276,10 +273,14 @@ def _validation_labels(run: Run) -> np.ndarray:
     return validation.labels
 
 
-def describe_prior(
-    name: str, data: LabelledLogits, target: str, l2: float | str, n_boot: int, seed: int, loss: str
-) -> dict[str, Any]:
+def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, loss: str) -> dict[str, Any]:
     """Everything the command says of one model."""
+    target, n_boot, seed, loss = (
+        settings.target,
+        settings.n_boot,
+        settings.seed,
+        settings.pretraining_loss or loss,
+    )
     n_classes = data.logits.shape[1]
     counts = np.zeros(n_classes)
     if (
@@ -295,7 +296,7 @@ def describe_prior(
     # Half an image more in each class where one has none, so that it is rare and not impossible.
     law = counts if counts.min() > 0 else counts + 0.5
     shares = law / law.sum() if target == "shares" else None
-    found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=l2)
+    found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=settings.l2)
     low, high = np.exp(found.log_prior).T
     rows = zip(
         data.classes, found.estimate.prior, low, high, found.n_labelled, found.groups, found.group_probability,

@@ -21,7 +21,15 @@ from synthetic.settings import DesignSettings, GeneratorSettings
 if TYPE_CHECKING:
     from causalft.models.strata.zoo import Zoo
 
-__all__ = ["ProbeSettings", "VerifySettings", "config_of", "fit_command", "strata_and_control"]
+__all__ = [
+    "LogitsFile",
+    "PriorSettings",
+    "ProbeSettings",
+    "VerifySettings",
+    "config_of",
+    "fit_command",
+    "strata_and_control",
+]
 
 
 def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -214,6 +222,46 @@ class VerifySettings:
         """Return the arguments of `verify_confounder` but the design and the open generator."""
         own = {name: value for name, value in vars(self).items() if name not in ("design", "source", "law")}
         return {**vars(self.law), **own}
+
+
+@dataclass(frozen=True)
+class LogitsFile:
+    """Labelled logits in a file: an array (n, K), or a table."""
+
+    logits: Path | None = setting(None, "npz, npy, safetensors, Parquet or CSV: (n, K) logits.")
+    labels: Path | None = setting(
+        None, "Labels file (same formats, or .txt). Default: the file of the logits."
+    )
+    logits_name: str = setting("logits", "Name of the array, tensor or column of lists with the logits.")
+    labels_name: str = setting("label", "Name of the array, tensor or column with the labels.")
+    classes: Path | None = setting(None, "Class names, one per line, in the order of the logits.")
+
+
+@dataclass(frozen=True)
+class PriorSettings:
+    """Everything that decides what ``prior estimate`` finds: in the strata of a run, or in logits of a file."""
+
+    run: Path | None = setting(None, "A complete fit: its strata, on its validation images.")
+    stratum: str | None = setting(None, "Only this stratum of the run.")
+    file: LogitsFile = nested(LogitsFile)
+    target: str = setting(
+        "auto",
+        "Class prior of the labelled images: balanced, or their shares. auto: shares if significantly "
+        "non-uniform.",
+        choices=("auto", "balanced", "shares"),
+    )
+    l2: float | str = setting(
+        "cv",
+        "Strength of the shrinkage towards a uniform prior: cv, 0 or a number.",
+        limits=limits.PENALTY,
+        words=("cv",),
+    )
+    n_boot: int = setting(500, "Bootstrap draws.", limits=limits.BOOTSTRAP)
+    seed: int = setting(0, "Seed of the bootstrap and of the folds.", limits=limits.SEED)
+    pretraining_loss: str | None = setting(
+        None,
+        "caption-bank, in-batch contrastive, no captions or unknown. Default: what is known of the model.",
+    )
 
 
 def fit_command(config: Mapping[str, Any], out: str) -> str:
