@@ -39,7 +39,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo:
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
-    from causalft.pipelines.pages.methods import method_table
+    from causalft.pipelines.pages.diagnosis import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
     from causalft.pipelines.workflows.settings import strata_and_control
 
@@ -131,7 +131,7 @@ def _compare(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy of every method (left); the P gap before and after, strata beside control (right)."""
-    from causalft.pipelines.pages.methods import error_bars, method_dots
+    from causalft.pipelines.pages.diagnosis import error_bars, method_dots
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(8.6, 3.8)
@@ -186,8 +186,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
 
 def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Methods and paired comparisons."""
-    from causalft.pipelines.pages.diagnosis import headline
-    from causalft.pipelines.pages.methods import method_table, paired_table
+    from causalft.pipelines.pages.diagnosis import headline, method_table, paired_table
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section
     from causalft.report.style import figure_style

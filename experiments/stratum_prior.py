@@ -70,7 +70,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
     from causalft.models.strata.zoo import open_zoo
-    from causalft.pipelines.pages.methods import method_table
+    from causalft.pipelines.pages.diagnosis import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
 
     run, zoo, cache = create(), open_zoo("mini"), FeatureCache()
@@ -133,7 +133,7 @@ def _conclusion(paired: Mapping[str, Any], prior: Mapping[str, Any]) -> list[str
 
 def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Methods, and their paired differences."""
-    from causalft.pipelines.pages.methods import method_dots, method_table, paired_table
+    from causalft.pipelines.pages.diagnosis import method_dots, method_table, paired_table
     from causalft.report.drawing import draw
     from causalft.report.html import Figure, Section
     from causalft.report.style import figure_style, new_figure

@@ -134,7 +134,7 @@ def analyse(
 
 def draw(metrics: Mapping[str, Any]) -> list[Axes]:
     """Accuracy (left) and own P gap beyond class difficulty (right) against M, strata beside seeds of one model."""
-    from causalft.pipelines.pages.methods import error_bars
+    from causalft.pipelines.pages.diagnosis import error_bars
     from causalft.report.style import PALETTE, new_figure
 
     figure = new_figure(7.2, 3.0)

@@ -8,7 +8,7 @@ import pytest
 from causalft.analysis.diagnosis.conclusion import interval_text
 from causalft.analysis.diagnosis.scores import compare_methods
 from causalft.errors import CausalFTError
-from causalft.pipelines.pages.methods import method_dots, method_table, paired_table
+from causalft.pipelines.pages.diagnosis import method_dots, method_table, paired_table
 from causalft.report.style import figure_style, new_figure
 
 LABELS = np.repeat(np.arange(4), 100)
