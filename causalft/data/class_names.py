@@ -26,18 +26,10 @@ _NUMBER_LAST = re.compile(r"(\S.*?)[\s,]+(\d+)")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Names as a file gives them: a list in the order of the labels, or a map from label, folder or WordNet id.
+    """Names as a file gives them: ``ordered`` by label, ``by_id`` from label, folder or WordNet id, or ``by_folder``.
 
-    Attributes
-    ----------
-    where : str
-        The file, for messages.
-    ordered : tuple of str, or None
-    by_id : dict of str to str, or None
-    by_folder : dict of str to str, or None
-        The lines of ``ordered``, read as folder and name.
-    folders_first : bool
-        Whether most names repeat the folder, as in LIFT's file of Places-LT.
+    ``by_folder`` reads the lines of ``ordered`` as folder and name; ``folders_first`` if most names repeat the folder,
+    as in LIFT's file of Places-LT. ``where`` is the file, for messages.
     """
 
     where: str
@@ -61,7 +53,7 @@ def is_wordnet_id(text: str) -> bool:
 def read_class_names(
     given: str | os.PathLike[str] | Sequence[str] | Mapping[Any, str] | ClassNames,
 ) -> ClassNames:
-    """Read class names.
+    """Read class names from a file, list or mapping.
 
     A text file holds one name per line in the order of the labels, or per line a label or WordNet id and a name
     (``n01440764 tench, Tinca tinca``: the first synonym counts; ``0 tench``; ``/a/airfield 0``), or a folder and a name
@@ -69,19 +61,6 @@ def read_class_names(
     the folder; numeric labels take those names in the order of the lines. A JSON file holds a list of names, a list of
     categories with ``id`` and ``name`` (COCO, iNaturalist), or a map from label, folder or WordNet id to name, also as
     ``{"0": ["n01440764", "tench"]}``.
-
-    Parameters
-    ----------
-    given : path, sequence of names, or mapping
-
-    Returns
-    -------
-    ClassNames
-
-    Raises
-    ------
-    CausalFTError
-        If the file is missing, empty or different.
 
     Examples
     --------
@@ -111,25 +90,8 @@ def name_classes(
 ) -> tuple[tuple[str, ...], NDArray[np.int64], list[str]]:
     """Name the classes that a reader found.
 
-    Parameters
-    ----------
-    ids : sequence of str
-        Labels, folders or WordNet ids, each once, in order.
-    names : ClassNames or None
-    where : str
-        The set, for messages.
-
-    Returns
-    -------
-    class_names : tuple of str, length K
-    index : (len(ids),) array of int64
-        Index of each id in ``class_names``.
-    notes : list of str
-
-    Raises
-    ------
-    CausalFTError
-        If a label lies outside the list, or a class has no name.
+    ``ids`` are distinct labels, folders or WordNet ids, in order. Returns K class names, the index among them of each
+    id, (len(ids),), and notes. Refused are labels outside the list and classes without a name.
 
     Examples
     --------

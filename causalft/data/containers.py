@@ -83,19 +83,8 @@ class FolderStore:
 class SliceStore:
     """Image files inside large files (tars) or blocks of memory.
 
-    A file is opened for each read, so the store is safe in threads and forks, and can be pickled.
-
-    Parameters
-    ----------
-    location : str
-        For messages.
-    blobs : sequence of path or bytes
-    blob : (n,) array of int
-        Index of the blob of each image.
-    offset, length : (n,) array of int
-        In bytes.
-    names : sequence of n str
-        For errors.
+    Image i is ``length[i]`` bytes of ``blobs[blob[i]]`` from ``offset[i]`` on. A file is opened for each read, so the
+    store is safe in threads and forks, and can be pickled.
     """
 
     def __init__(
@@ -162,17 +151,7 @@ class ArrayStore:
 
 
 class Container(Protocol):
-    """Files by relative name.
-
-    Attributes
-    ----------
-    kind : {"folder", "zip", "tar"}
-    location : str
-    name : str
-        Short.
-    notes : tuple of str
-        Remarks for the user.
-    """
+    """Files by relative name; ``name`` is short, ``notes`` are remarks for the user."""
 
     kind: str
     location: str
@@ -241,19 +220,9 @@ class FolderContainer:
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """Regular files and folders below ``folder``; links are followed, loops are cut.
+    """Return regular files and folders below ``folder``, as relative names, and notes on what was left out.
 
-    Returns
-    -------
-    files, folders : list of str
-        Relative names.
-    notes : list of str
-        Pipes, devices, sockets and broken links that were left out.
-
-    Raises
-    ------
-    CausalFTError
-        If a folder cannot be read.
+    Links are followed and loops cut; pipes, devices, sockets and broken links are left out.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -344,27 +313,11 @@ def _readings(path: str) -> Iterator[str]:
 
 
 def find_files(container: Container, paths: Sequence[str], where: str) -> list[str]:
-    r"""Return the names in a container of the files that a table or list names.
+    r"""Return the names in a container of the files that a table or list (``where``) names, in order.
 
-    Paths are relative to the container. If nothing is there, they are read as Windows paths (``cat\1.png``), without
-    a leading slash (``/cat/1.png``), with the escapes of `causalft.errors` undone, or in another Unicode composition.
-
-    Parameters
-    ----------
-    container : Container
-    paths : sequence of str
-    where : str
-        The table or list, for messages.
-
-    Returns
-    -------
-    list of str
-        In order.
-
-    Raises
-    ------
-    CausalFTError
-        For missing files, with their number and the first three.
+    If a path does not exist, it is read as a Windows path (``cat\1.png``), without a leading slash (``/cat/1.png``),
+    with the escapes of `causalft.errors` undone, or in another Unicode composition. Missing files are refused with
+    their number and the first three.
     """
     names = [typed_path(path) for path in paths]
     missing = dict.fromkeys(container.missing(names))

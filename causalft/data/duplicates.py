@@ -38,28 +38,12 @@ def pixels_digest(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def pixels_hash(images: ImageSet, i: int) -> str:
-    """SHA-256 (hex) of size and pixels of image ``i``.
-
-    Examples
-    --------
-    >>> images = ImageSet.from_arrays(np.zeros((2, 4, 4, 3), np.uint8), [0, 1], ["ant", "bee"])
-    >>> pixels_hash(images, 0) == pixels_hash(images, 1)
-    True
-    """
+    """SHA-256 (hex) of size and pixels of image ``i``."""
     return pixels_digest(images.image(i)).tobytes().hex()
 
 
 def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] = ()) -> NDArray[np.bool_]:
-    """(n,) whether each image has one of these hashes.
-
-    Parameters
-    ----------
-    images : ImageSet
-    files : collection of str
-        SHA-256 of files (`ImageSet.bytes_hash`).
-    pixels : collection of str
-        SHA-256 of pixels (`pixels_hash`), for sets in memory.
-    """
+    """(n,) whether each image has one of these SHA-256: of its file, or of its pixels if the set is in memory."""
     if in_memory(images):
         return np.array(
             [bool(pixels) and pixels_hash(images, i) in pixels for i in range(len(images))], dtype=bool

@@ -28,18 +28,8 @@ def unlabelled_images(
 ) -> ImageSet:
     """Return the images of files, folders (searched to any depth, sorted) and zips as one set.
 
-    Parameters
-    ----------
-    paths : sequence of path
-        ``"-"`` stands for the lines of ``listed``.
-    listed : iterable of str, optional
-        Lines for :func:`listed_paths`; whether the files exist is found on reading.
-
-    Returns
-    -------
-    ImageSet
-        One class, ``unlabelled``; ``files`` are printable paths (`causalft.errors.escape_name`), inside a zip
-        ``photos.zip/folder/1.jpg``.
+    The path ``"-"`` stands for the lines of ``listed`` (:func:`listed_paths`), whose files are checked on reading. The
+    only class is ``unlabelled``; ``files`` are printable paths, inside a zip ``photos.zip/folder/1.jpg``.
 
     Raises
     ------
@@ -91,11 +81,6 @@ def listed_paths(lines: Iterable[str]) -> list[str]:
     """Read a list of images: one path, or one JSON object with a ``path``, per line.
 
     Empty lines and a byte order mark are ignored.
-
-    Raises
-    ------
-    CausalFTError
-        For a line that starts like a JSON object but has no ``path``; the message gives its number.
 
     Examples
     --------
@@ -280,11 +265,6 @@ def labelled_images(
 
 def numbered_labels(labels: ArrayLike, class_names: Sequence[Any]) -> NDArray[np.int64]:
     """Return the index of each label among the classes: by name, or for whole numbers also by position.
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown label; the nearest names are offered.
 
     Examples
     --------

@@ -357,11 +357,6 @@ def decode_threads(threads: int | None = None) -> int:
     """Number of threads that read images: ``threads``, or one per usable processor up to 8.
 
     Pillow releases the interpreter's lock while it decodes and resizes.
-
-    Examples
-    --------
-    >>> decode_threads(3), decode_threads(0), decode_threads() <= 8
-    (3, 1, True)
     """
     return min(8, usable_cores()) if threads is None else max(1, threads)
 

@@ -36,7 +36,7 @@ _SAMPLE_FORMAT, _PHOTOMETRIC = 339, 262
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Return an image with 8 bits and three channels.
+    """Convert a loaded image to 8-bit RGB; ``name`` is for errors.
 
     - Grey, palette, CMYK, YCbCr and HSV become RGB; CIE L*a*b* becomes sRGB.
     - Transparency is blended with white.
@@ -45,17 +45,7 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
     - Floating-point samples in [0, 1] are scaled to [0, 255].
     - A TIFF in which white is zero is inverted.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Loaded.
-    name : str
-        For errors.
-
-    Raises
-    ------
-    CausalFTError
-        For 32-bit integers outside [0, 65535], floats outside [0, 1] or NaN, and unknown modes.
+    Other 32-bit integers and floats, and unknown modes, are refused.
 
     Examples
     --------
@@ -307,13 +297,7 @@ def _decoded(data: bytes, name: str) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """Convert an image loaded by PIL to upright 8-bit RGB.
-
-    Raises
-    ------
-    CausalFTError
-        As `to_rgb`.
-    """
+    """Convert an image loaded by PIL to upright 8-bit RGB, with the refusals of `to_rgb`."""
     deep = image.mode.startswith("I") or image.mode == "F"
     # A turned image loses the tags that explain its deep samples.
     return _upright(image, to_rgb(image, name)) if deep else to_rgb(_upright(image, image), name)

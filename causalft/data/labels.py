@@ -44,16 +44,9 @@ _EXACT = 2**53
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels as classes.
+    """Labels as classes: ``codes`` (n,) are indices in ``ids``, which `class_order` sorts.
 
-    Attributes
-    ----------
-    codes : (n,) array of int64
-        Index in ``ids`` of each label.
-    ids : list of str
-        The classes, sorted by `class_order`.
-    notes : list of str
-        Spellings that were merged, and similar classes that were not.
+    ``notes`` report spellings that were merged, and similar classes that were not.
     """
 
     codes: NDArray[np.int64]
@@ -80,12 +73,8 @@ def clean_text(text: str) -> str:
 def label_text(value: Any) -> str | None:
     """Return a label as text; None if it is missing (None, NaN, empty).
 
-    Whole numbers of any type are written without a point, truth values as ``true`` and ``false``.
-
-    Raises
-    ------
-    CausalFTError
-        For a float too large to tell whole numbers apart, and for values that are not labels, such as lists.
+    Whole numbers of any type are written without a point, truth values as ``true`` and ``false``. Refused are floats
+    too large to tell whole numbers apart, and other values, such as lists.
 
     Examples
     --------
@@ -180,26 +169,20 @@ def encode(
     *,
     words_are_names: bool = False,
 ) -> Labels:
-    """Turn labels into classes.
+    """Turn n labels (str, int, float, bool, Decimal, None) into classes.
 
     Merged are equal numbers (``1``, ``01``, ``1.0``) if all labels are whole numbers, names that differ in outer white
     space or Unicode composition, and truth values that differ in case. Names that differ in case, invisible characters
-    or inner white space stay apart, with a note.
+    or inner white space stay apart, with a note. Missing labels are refused, with their number and first row.
 
     Parameters
     ----------
-    values : sequence of n str, int, float, bool, Decimal or None
     where, what : str
         File and kind of value, for messages.
     places : sequence of n str, optional
         Names of the rows in messages; ``row 1``, ``row 2``, ... by default.
     words_are_names : bool
         Among numbers, words such as ``nan`` and ``None`` are names (of folders) instead of missing labels.
-
-    Raises
-    ------
-    CausalFTError
-        For missing labels, with their number and first row, and for labels that `label_text` refuses.
 
     Examples
     --------

@@ -38,7 +38,7 @@ _LOW_ENOUGH = 0.01
 def profile_counts(
     n_classes: int, n_max: int, imbalance_factor: float, profile: str = "exponential"
 ) -> NDArray[np.int64]:
-    """Class counts of a long tail, head first.
+    """Class counts of a long tail, (K,) int64, head first.
 
     Parameters
     ----------
@@ -47,19 +47,10 @@ def profile_counts(
     n_max : int
         Count of the first class.
     imbalance_factor : float
-        First over last count, at least 1. Counts are rounded to at least 1, so the factor is not reached if
-        ``n_max < imbalance_factor``.
+        First over last count, at least 1. Counts are rounded to at least 1, so it is not reached if it exceeds
+        ``n_max``.
     profile : str
         A name of `causalft.data.tails.PROFILES`.
-
-    Returns
-    -------
-    (K,) array of int64, never increasing
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown profile or numbers out of range.
 
     Examples
     --------
@@ -85,13 +76,7 @@ def profile_counts(
 def benchmark_counts(n_classes: int, n_max: float, imbalance_factor: float) -> NDArray[np.int64]:
     """Class counts of CIFAR-LT, head first: exponential, rounded down (Cao et al., NeurIPS 2019).
 
-    Parameters
-    ----------
-    n_classes : int
-    n_max : float
-        Images per class of the balanced set.
-    imbalance_factor : float
-        At least 1.
+    ``n_max`` is the number of images per class in the balanced set.
 
     Examples
     --------
@@ -141,25 +126,7 @@ def draw_longtail(
 def class_order(
     images: ImageSet, order: Order, rng: np.random.Generator, prior: ArrayLike | None = None
 ) -> NDArray[np.int64]:
-    """Return class numbers, head first, from an order by name, class names or numbers.
-
-    Parameters
-    ----------
-    images : ImageSet
-    order, prior
-        As in `causalft.data.cut_splits`.
-    rng : numpy.random.Generator
-        For orders that are drawn.
-
-    Returns
-    -------
-    (K,) array of int64
-
-    Raises
-    ------
-    CausalFTError
-        For an unknown name, or a list without each class exactly once.
-    """
+    """Return (K,) class numbers, head first, from an order as in `causalft.data.cut_splits`; ``rng`` draws it."""
     n_classes = images.n_classes
     if prior is not None and not (isinstance(order, str) and order in PRIOR_ORDERS):
         raise CausalFTError(f"a prior goes with the orders {', '.join(PRIOR_ORDERS)}, not with '{order}'")
@@ -298,16 +265,7 @@ class Orders(ShownAsTable):
 
 
 def spearman(orders: ArrayLike) -> NDArray[np.float64]:
-    """Spearman correlation of class orders.
-
-    Parameters
-    ----------
-    orders : (m, K) array of int
-        Permutations of the classes, head first.
-
-    Returns
-    -------
-    (m, m) array
+    """Spearman correlation, (m, m), of m class orders, (m, K), head first.
 
     Examples
     --------

@@ -181,13 +181,7 @@ def _renamed(reading: Reading, split_as: Mapping[str, str], where: str) -> Readi
 
 
 def open_container(path: str | os.PathLike[str]) -> Container:
-    """Open a folder, a zip or a tar.
-
-    Raises
-    ------
-    CausalFTError
-        If nothing is there, or something else.
-    """
+    """Open a folder, a zip or a tar."""
     found = existing(path)
     if found.is_dir():
         return FolderContainer(found)
@@ -197,12 +191,7 @@ def open_container(path: str | os.PathLike[str]) -> Container:
 def find_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """The files or folder in a text: one path, several joined by commas, or a brace pattern of shards.
 
-    Later files may be named without the folder of the first.
-
-    Raises
-    ------
-    CausalFTError
-        For a missing file; the nearest names are offered.
+    Later files may be named without the folder of the first. Missing files are refused; the nearest names are offered.
     """
     text = os.fspath(path)
     if os.path.lexists(os.path.expanduser(text)):
@@ -239,13 +228,7 @@ def absolute_path(path: str | os.PathLike[str]) -> str:
 
 
 def _existing_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path as written, or with its escapes undone.
-
-    Raises
-    ------
-    CausalFTError
-        As `causalft.runs.files.existing`.
-    """
+    """Return a path as written, or with its escapes undone."""
     text = os.fspath(path)
     plain = Path(text).expanduser()
     if "\\" in text and not os.path.lexists(plain):

@@ -69,23 +69,10 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found.
+    """What a reader found: n images in K classes.
 
-    Attributes
-    ----------
-    format : str
-    name : str
-    store : ImageStore
-    rows : (n,) array of int64
-        Row of each image in the store.
-    files : list of str, length n
-        Printable names (`causalft.errors.escape_name`).
-    labels : (n,) array of int64 in [0, K)
-    class_names : tuple of str, length K
-    splits : dict of str to array of int64
-        Rows of each split; empty if there are none.
-    factors : (n,) array or None
-    notes : tuple of str
+    ``rows`` (n,) are rows in the store, ``files`` printable names, ``labels`` (n,) numbers in [0, K), ``splits`` the
+    rows of each split (empty if there are none), ``factors`` (n,) or None.
     """
 
     format: str
@@ -116,21 +103,7 @@ def assemble(
 ) -> Reading:
     """Name the classes, refuse or drop those without a training image, and return the reading.
 
-    Parameters
-    ----------
-    where : str
-        For messages.
-    files : sequence of n str
-    codes : (n,) array of int
-        Index in ``ids`` of the label of each image.
-    ids : sequence of str
-        Labels in order.
-    splits : dict, optional
-
-    Raises
-    ------
-    CausalFTError
-        For names that do not match the classes, a class without a training image, or fewer than ``min_classes``.
+    ``codes`` (n,) are the indices in ``ids``, the labels in order; ``where`` is for messages.
     """
     for label in ids:
         if is_whole_number(label) and whole_number(label) < 0:
@@ -197,12 +170,7 @@ def split_of_name(stem: str) -> str | None:
 
 
 def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each split from a column of split names.
-
-    Raises
-    ------
-    CausalFTError
-        For unknown or missing split names.
+    """Return the rows of each split from a column of split names; unknown and missing names are refused.
 
     Examples
     --------
@@ -235,26 +203,10 @@ def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]
 def without_repeats(
     files: Sequence[str], labels: NDArray[np.int64], ids: Sequence[str], splits: Sequence[int], where: str
 ) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """Find repeated images.
+    """Return the rows of the first occurrence of each image, or None without repeats, and notes.
 
-    Parameters
-    ----------
-    files : sequence of n str
-    labels : (n,) array of int64
-        Places in ``ids``.
-    splits : sequence of n int
-        A number for the split of each row.
-
-    Returns
-    -------
-    rows : (m,) array of int64 or None
-        The first row of each image; None if none is repeated.
-    notes : list of str
-
-    Raises
-    ------
-    CausalFTError
-        If an image has two labels, or stands in two splits.
+    ``labels`` (n,) are indices in ``ids``, ``splits`` a number for the split of each row. An image with two labels, or
+    in two splits, is refused.
     """
     first: dict[str, int] = {}
     keep = np.ones(len(files), dtype=bool)
@@ -278,26 +230,10 @@ def without_repeats(
 
 
 def factors_from_csv(text: str, files: Sequence[str], where: str) -> NDArray[Any] | None:
-    """Read the column ``factor`` for the images in ``files``.
+    """Read the column ``factor`` of a CSV for the images in its column ``file_name``.
 
-    Parameters
-    ----------
-    text : str
-        A CSV with a header; only its columns ``file_name`` and ``factor`` are used.
-    files : sequence of str, length n
-        Image names as the CSV gives them.
-    where : str
-        The CSV, for messages.
-
-    Returns
-    -------
-    (n,) array of int64 (if every factor is a whole number) or of str, or None
-        None if the CSV has not both columns: it is then about something else.
-
-    Raises
-    ------
-    CausalFTError
-        If an image has no row, or a row no factor.
+    Returns (n,) int64 or str for the n ``files``; None if a column is missing, as the CSV is then about something else.
+    An image without a row or factor is refused.
 
     Examples
     --------
@@ -324,20 +260,7 @@ def factors_from_csv(text: str, files: Sequence[str], where: str) -> NDArray[Any
 def factor_values(
     values: Sequence[Any], where: str = "the set", places: Sequence[str] | None = None
 ) -> NDArray[Any]:
-    """Whole numbers as int64, if all are; else the texts.
-
-    Parameters
-    ----------
-    values : sequence of n str or numbers
-    where : str
-        For messages.
-    places : sequence of n str, optional
-        What to call the rows in a message.
-
-    Raises
-    ------
-    CausalFTError
-        If a factor is missing; the row is named.
+    """Return factors as int64 if all are whole numbers, else as text; missing ones are refused, naming the row.
 
     Examples
     --------

@@ -263,25 +263,17 @@ def choose_sizes(
     n_validation: int | str,
     caps: tuple[int, int] = _FIT_CAPS,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of test and of validation images of each class.
+    """Return the numbers of test and of validation images of each class, (K,) each.
 
     A fixed number is taken of every class, even if the class has fewer.
 
     Parameters
     ----------
-    counts : (K,) array of int
-        Images of each class.
-    alone : (K,) array of int
-        Those without a duplicate; only they can be cut.
-    reserve : (K,) array of int
-        Images of each class kept for training.
+    counts, alone, reserve : (K,) arrays of int
+        Images of each class, those without a duplicate (only they can be cut), and those kept for training.
     n_test, n_validation : int or "auto"
     caps : (int, int)
         Most test and validation images of a class under "auto".
-
-    Returns
-    -------
-    test, validation : (K,) arrays of int64
 
     Examples
     --------

@@ -112,18 +112,10 @@ def overview(images: ImageSet) -> Overview:
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """The classes of a group, or all of them.
+    """The classes of a group (``many``, ``medium``, ``few`` by training images) or ``all``.
 
-    Attributes
-    ----------
-    name : str
-        ``many``, ``medium``, ``few`` (by training images) or ``all``.
-    classes, train, validation, test : int
-        Number of classes, and of their images in each part.
-    tested : int
-        Classes with a test image.
-    uncertainty : float or None
-        Half-width of the 95 % interval of its accuracy (:func:`uncertainty`); None without a test image.
+    Numbers of classes, of their images in each part, and of classes with a test image; ``uncertainty`` is the expected
+    half-width of the 95 % interval of the accuracy, None without a test image.
     """
 
     name: str
@@ -137,17 +129,7 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """What a fit on some splits can know.
-
-    Attributes
-    ----------
-    groups : tuple of GroupPlan
-        Groups with a class, and ``all``.
-    not_tested, not_validated : tuple of str
-        Classes without a test, or validation, image.
-    sentences : tuple of str
-        What remains uncertain.
-    """
+    """What a fit on some splits can know: by group, the classes without test or validation images, and in sentences."""
 
     groups: tuple[GroupPlan, ...]
     not_tested: tuple[str, ...]
@@ -162,18 +144,8 @@ class SplitPlan:
 def uncertainty(test_counts: ArrayLike, accuracy: float = 0.5) -> float | None:
     """Expected half-width of the 95 % interval of a mean of class accuracies, for planning.
 
-    ``1.96 / K * sqrt(sum_k a (1 - a) / n_k)``, at most 0.5, for K tested classes of n_k test images and accuracy a.
-
-    Parameters
-    ----------
-    test_counts : (K,) array of int
-        Test images of each class; classes without one are ignored.
-    accuracy : float in [0, 1]
-
-    Returns
-    -------
-    float or None
-        A fraction; None without a test image.
+    ``1.96 / K * sqrt(sum_k a (1 - a) / n_k)``, at most 0.5, for K tested classes of n_k test images and accuracy a;
+    None without a test image.
 
     Examples
     --------
@@ -243,14 +215,7 @@ COMPARED = 20_000
 
 
 def plan_for_fit(images: ImageSet, n_validation: int | str, n_test: int | str) -> dict[str, Any]:
-    """Return what ``fit`` would cut of the set, as JSON; ``refused`` says why it could not.
-
-    Parameters
-    ----------
-    images : ImageSet
-    n_validation, n_test : int or "auto"
-        Images of each class, as for ``fit``.
-    """
+    """Return what ``fit`` would cut of the set, as JSON; ``refused`` says why it could not."""
     few = len(images) <= COMPARED
     options: dict[str, Any] = {"n_validation": n_validation, "n_test": n_test}
     try:

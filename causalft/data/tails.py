@@ -20,14 +20,8 @@ _PARETO_POWER = 6.0
 class Profile:
     """A shape of class counts.
 
-    Attributes
-    ----------
-    name : str
-    help : str
-        The count of class k of K, head first, in LaTeX.
-    shares : callable
-        From k (a (K,) array), K and the imbalance factor to the count of each class over that of the first.
-    source : str
+    ``help`` is the count of class k of K, head first, in LaTeX; ``shares`` maps k (K,), K and the imbalance factor to
+    the counts over that of the first class.
     """
 
     name: str
@@ -40,16 +34,8 @@ class Profile:
 class ClassOrder:
     """An order of the classes, head first.
 
-    Attributes
-    ----------
-    name : str
-    help : str
-        What the head of the tail is.
-    rank : callable or None
-        From class counts (K,) and a generator to class numbers; None for an order against a label prior.
-    correlation : int or None
-        Spearman correlation with the order of the prior: 1, -1 or 0; None for an order that needs no prior.
-    source : str
+    ``help`` describes the head. ``rank`` maps class counts (K,) and a generator to class numbers; an order against a
+    label prior has instead its Spearman ``correlation`` with the order of the prior: 1, -1 or 0.
     """
 
     name: str

@@ -22,18 +22,9 @@ __all__ = ["FORMATS", "Format", "Place"]
 
 @dataclass(frozen=True)
 class Place:
-    """What the user named: a folder, a file, or several files of one set.
+    """What the user named (``written``): a folder, a file, or several files of one set.
 
-    Attributes
-    ----------
-    written : str
-        As written.
-    paths : tuple of Path
-        Existing paths.
-    forced : bool
-        The format was named.
-    rooted : bool
-        A root was given.
+    ``forced``: the format was named. ``rooted``: a root was given.
     """
 
     written: str

@@ -67,10 +67,7 @@ class _PlaneStore(SliceStore):
 def _cifar_folder(folder: Path) -> Path | None:
     """The folder of the binary files, which is the given one or inside it; None if there is none.
 
-    Raises
-    ------
-    CausalFTError
-        If both sets are inside, or only the pickled version.
+    Refused are folders with both sets, or with only the pickled version.
     """
     if any((folder / version.names).is_file() and _has_batches(folder, version) for version in _VERSIONS):
         return folder
@@ -87,13 +84,7 @@ def _cifar_folder(folder: Path) -> Path | None:
 
 
 def _refuse_python_version(where: Path, name: str) -> None:
-    """Refuse pickles, which can run code, and say what to get instead.
-
-    Raises
-    ------
-    CausalFTError
-        Always.
-    """
+    """Refuse pickles, which can run code, and say what to get instead."""
     raise CausalFTError(
         f"{where} holds {name} as Python pickles, which are not read (a pickle can run code); get the binary version, "
         f"https://www.cs.toronto.edu/~kriz/{name}-binary.tar.gz, and open that file or its folder"
@@ -118,11 +109,6 @@ def read_cifar(place: Place, files: Sequence[Path], options: ReadOptions) -> Rea
     """Read the folder of binary files, or its ``.tar.gz`` into memory (180 MB).
 
     With ``options.imbalance_factor`` the training part is drawn to CIFAR-LT.
-
-    Raises
-    ------
-    CausalFTError
-        For a missing or truncated file, or a label outside the classes.
     """
     path, notes = files[0], []
     if path.is_dir():
@@ -178,20 +164,9 @@ def read_cifar(place: Place, files: Sequence[Path], options: ReadOptions) -> Rea
 
 
 def draw_benchmark(labels: ArrayLike, imbalance_factor: float, seed: int) -> NDArray[np.int64]:
-    """Rows of a CIFAR-LT draw: exponential counts over the classes in order, rounded down, drawn class by class.
+    """Rows (m,), sorted, of a CIFAR-LT draw: exponential counts over the classes in order, rounded down.
 
     With the generator of the benchmark's code (Cao et al., LDAM, NeurIPS 2019), so equal seeds draw equal images.
-
-    Parameters
-    ----------
-    labels : (n,) array of int
-    imbalance_factor : float
-        Largest over smallest class, at least 1.
-    seed : int
-
-    Returns
-    -------
-    (m,) array of int64, sorted
 
     Examples
     --------

@@ -25,13 +25,7 @@ _SEVERAL_SETS = re.compile(r".+[_-](train|test|val|validation)$", re.IGNORECASE)
 
 
 def read_class_folders(container: Container, options: ReadOptions) -> Reading:
-    """Read classes and splits from file names (`arrange`), and factors from a ``metadata.csv`` beside them.
-
-    Raises
-    ------
-    CausalFTError
-        As `arrange`, and for class names that do not match the folders.
-    """
+    """Read classes and splits from file names (`arrange`), and factors from a ``metadata.csv`` beside them."""
     files, folders = container.listing()
     layout = arrange(
         files,
@@ -79,19 +73,8 @@ def _factors(container: Container, layout: Layout) -> NDArray[Any] | None:
 class Layout:
     """Images sorted by class, then name.
 
-    Attributes
-    ----------
-    prefix : str
-        Top folder of everything (``"photos/"``), or ``""``.
-    class_names : tuple of str, length K
-        In the order of `causalft.data.labels.class_order`.
-    files : tuple of str, length n
-        Relative names with ``/``.
-    labels : (n,) array of int64 in [0, K)
-    splits : dict
-        Rows of ``train``, ``validation``, ``test``; empty without split folders.
-    notes : tuple of str
-        Sentences about what was left out.
+    ``prefix`` is the top folder of everything (``"photos/"``) or ``""``; ``files`` are relative names; ``labels`` (n,)
+    are in [0, K), in the order of `causalft.data.labels.class_order`; ``splits`` are rows, empty without split folders.
     """
 
     prefix: str
@@ -110,27 +93,16 @@ def arrange(
     drop_empty_classes: bool = False,
     min_classes: int = 2,
 ) -> Layout:
-    """Find classes and splits in the names of files and folders.
+    """Find classes and splits in the names of files and folders, relative and with ``/``.
 
     Images of a class lie at any depth below its folder. A single top folder is skipped. Top folders ``train/``,
     ``test/`` and ``validation/`` (or ``val/``) with class folders are splits.
 
-    Parameters
-    ----------
-    files, folders : iterable of str
-        Relative names with ``/``.
-    where : str
-        For messages.
-    drop_empty_classes : bool
-        Leave out classes without a training image instead of refusing them.
-    min_classes : int
-        Refuse fewer classes than this.
-
     Raises
     ------
     CausalFTError
-        For no image, images only outside class folders, an empty class, too few classes, a class without training
-        images, or a folder of several sets.
+        For no image, images only outside class folders, an empty class unless ``drop_empty_classes``, fewer than
+        ``min_classes``, a class without training images, or a folder of several sets.
 
     Examples
     --------

@@ -99,11 +99,6 @@ def read_saved_dataset(place: Place, paths: Sequence[Path], options: ReadOptions
 
     The image is the only `Image` feature or ``options.path_column``; the label the only `ClassLabel` (with its names),
     the column ``label`` or ``options.label_column``; the factor the column ``factor`` or ``options.factor_column``.
-
-    Raises
-    ------
-    CausalFTError
-        Without the library, for another kind of folder, unknown split names, or an unclear choice of columns.
     """
     folder = paths[0]
     if not _is_saved_dataset(folder):
@@ -150,12 +145,9 @@ def read_saved_dataset(place: Place, paths: Sequence[Path], options: ReadOptions
 
 
 def class_labels(numbers: Sequence[int], names: Sequence[str], where: str) -> Labels:
-    """Return the labels of a `ClassLabel`: places in its names, which keep their order.
+    """Return the labels of a `ClassLabel`: indices in its names, which keep their order.
 
-    Raises
-    ------
-    CausalFTError
-        For a number outside the names, such as -1 for an image without a label.
+    Numbers outside the names are refused, such as -1 for an image without a label.
 
     Examples
     --------

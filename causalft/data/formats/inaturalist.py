@@ -34,11 +34,6 @@ def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) 
     File names tell the splits (``train2018.json``, ``val2018.json``); a file without annotations, such as
     ``test2018.json``, is left out. ``file_name`` is relative to ``options.root``, by default the folder of the first
     file. Classes are in the order of the category ids.
-
-    Raises
-    ------
-    CausalFTError
-        For another kind of file, images without or with two categories, inconsistent categories, missing images.
     """
     files: list[str] = []
     labels: list[str] = []

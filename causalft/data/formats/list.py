@@ -28,13 +28,7 @@ _PLACES_LETTER = re.compile(r"([a-z])/(?=\1)")
 
 
 def _files_in(folder: Path) -> list[Path]:
-    """List files of a folder, such as ``ImageNet_LT_train.txt``; empty unless one is for training.
-
-    Raises
-    ------
-    CausalFTError
-        If two are for one split.
-    """
+    """List files of a folder, such as ``ImageNet_LT_train.txt``; empty unless one is for training."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if _SPLIT_LIST.fullmatch(entry.name))
     except OSError as error:
@@ -60,11 +54,6 @@ def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Rea
     Paths are relative to ``options.root``, by default the folder of the first list
     (`causalft.data.containers.find_files`). Labels are class names, or numbers from 0, which take their names from
     ``options.class_names`` or from the folders if each number has a folder of its own.
-
-    Raises
-    ------
-    CausalFTError
-        For other lines, an empty list, missing images, images with two labels or in two splits.
     """
     parts = {path: split_of_name(path.stem) for path in paths}
     if len(paths) > 1:

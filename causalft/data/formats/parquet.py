@@ -120,16 +120,9 @@ class ParquetStore:
 def read_parquet(place: Place, files: Sequence[Path], options: ReadOptions) -> Reading:
     """Read the labels of Parquet files; their images stay where they are.
 
-    An image is a cell of bytes, or of ``bytes`` and ``path`` (relative to the file). The column is the only one of
-    images, or ``options.path_column``; the label is the only `ClassLabel`, the column ``label``, or
-    ``options.label_column``; the factor ``factor`` or ``options.factor_column``. Names such as ``train-00000-of-00004``
-    tell the splits.
-
-    Raises
-    ------
-    CausalFTError
-        For a damaged file, files of different columns, columns that are missing or cannot be told apart, empty cells,
-        or files of which only some name a split.
+    An image is a cell of bytes, or of ``bytes`` and ``path`` (relative to the file). The image column is the only one,
+    or ``options.path_column``; the label the only `ClassLabel`, the column ``label`` or ``options.label_column``; the
+    factor ``factor`` or ``options.factor_column``. Names such as ``train-00000-of-00004`` tell the splits.
     """
     import pyarrow.parquet as pq
 

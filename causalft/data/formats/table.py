@@ -25,11 +25,6 @@ def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) 
     Columns are ``path``, ``label``, and optionally ``split`` and ``factor``, unless the options name others. Paths are
     relative to ``options.root``, by default the folder of the table (`causalft.data.containers.find_files`). Labels are
     class names, or numbers named by ``options.class_names``.
-
-    Raises
-    ------
-    CausalFTError
-        For a damaged table, a missing column, empty cells, missing images, images with two labels or in two splits.
     """
     path = files[0]
     given = {

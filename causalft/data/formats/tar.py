@@ -50,17 +50,8 @@ _PEEK = 64
 class Member:
     """A file or folder of a tar.
 
-    Attributes
-    ----------
-    name : str
-        With ``/``, without a leading ``./``.
-    offset : int
-        Start of its bytes in the uncompressed tar.
-    size : int
-    kind : {"file", "folder", "link"}
-        A hard link is a "file" with the offset of its target; a "link" leads elsewhere.
-    read : callable
-        Returns the bytes while the walk is at this member.
+    ``offset`` is the start of its bytes in the uncompressed tar. ``kind`` is "file", "folder" or "link"; a hard link is
+    a "file" with the offset of its target. ``read`` returns the bytes while the walk is at this member.
     """
 
     name: str
@@ -72,18 +63,9 @@ class Member:
 
 @dataclass(frozen=True)
 class TarIndex:
-    """The files of a tar.
+    """The files of a tar: ``blob`` (the tar, or the concatenated images of a compressed one) and row by name.
 
-    Attributes
-    ----------
-    blob : str or bytes
-        The tar, or the concatenated images of a compressed one.
-    rows : dict of str to int
-        File name to row.
-    offset, length : (n,) array of int64
-        In ``blob``; -1 for a file of a compressed tar that was not kept.
-    folders : list of str
-    notes : tuple of str
+    ``offset`` (n,) is -1 for a file of a compressed tar that was not kept.
     """
 
     blob: str | bytes
@@ -100,13 +82,7 @@ def is_tar(path: Path) -> bool:
 
 
 def tar_compression(path: Path) -> str | None:
-    """Return the compression of a file by its first bytes: gzip, bzip2, xz, zstd or None.
-
-    Raises
-    ------
-    CausalFTError
-        If the file cannot be read.
-    """
+    """Return the compression of a file by its first bytes: gzip, bzip2, xz, zstd or None."""
     try:
         with open(path, "rb") as file:
             return _COMPRESSIONS.get(file.read(2))
@@ -115,13 +91,7 @@ def tar_compression(path: Path) -> str | None:
 
 
 def walk_tar(path: Path) -> Iterator[Member]:
-    """Yield the members of a tar in order; only headers are read, unless it is compressed.
-
-    Raises
-    ------
-    CausalFTError
-        For a damaged tar or a sparse file.
-    """
+    """Yield the members of a tar in order; only headers are read, unless it is compressed. Sparse files are refused."""
     places: dict[str, tuple[int, int]] = {}
     compressed = tar_compression(path) is not None
     end = os.path.getsize(path)
@@ -152,10 +122,7 @@ def walk_tar(path: Path) -> Iterator[Member]:
 def _index_tar(path: Path) -> TarIndex:
     """Walk a tar and return the places of its files; the images of a compressed one are kept in memory.
 
-    Raises
-    ------
-    CausalFTError
-        As `walk_tar`, and for a repeated name or more than `MAX_UNPACKED_BYTES` of compressed images.
+    Refused are repeated names, and more than `MAX_UNPACKED_BYTES` of compressed images.
     """
     compression = tar_compression(path)
     rows: dict[str, int] = {}

@@ -61,11 +61,7 @@ def _shards_in(folder: Path) -> list[Path]:
 def expand_shards(pattern: str) -> list[Path]:
     """Expand a brace pattern such as ``shards/{000000..000004}.tar`` by webdataset's rules.
 
-    Raises
-    ------
-    CausalFTError
-        Without the library, for more than `MAX_SHARDS` files, or for missing files, with their number and the first
-        three.
+    Refused are more than `MAX_SHARDS` files, and missing ones, with their number and the first three.
     """
     n_shards = _pattern_size(pattern)
     if n_shards > MAX_SHARDS:
@@ -95,11 +91,6 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
     The label is the text of ``.cls``, else ``label`` (``cls``, ``class``, ``category``) in ``.json``, else the text of
     ``.txt``. ``options.label_column`` and ``options.factor_column`` name other keys of the JSON. Splits come from names
     such as ``train-000000.tar`` or ``train/000000.tar``.
-
-    Raises
-    ------
-    CausalFTError
-        For compressed or damaged shards, samples without a label or with several images, repeated keys.
     """
     where = place.written
     if not shards:

@@ -99,10 +99,7 @@ class ZipContainer:
 def list_zip(path: Path) -> tuple[dict[str, zipfile.ZipInfo], list[str]]:
     """Files (name to entry) and folders in the directory of a zip.
 
-    Raises
-    ------
-    CausalFTError
-        For a damaged zip, a repeated name, or an encrypted or unsupported entry.
+    Refused are damaged zips, repeated names, and encrypted or unsupported entries.
     """
     files: dict[str, zipfile.ZipInfo] = {}
     folders: list[str] = []
