@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from synthetic.gallery import Request as Request
 from synthetic.gallery import picture_seed as picture_seed
 from synthetic.objects import N_NUISANCE, PARTS, render
 
-__all__ = ["GENERATORS", "PictureSet", "Renderer", "generate", "make_set", "open_source"]
+__all__ = ["GENERATORS", "PictureSet", "Renderer", "generate", "make_set", "open_source", "time_drawing"]
 
 
 GENERATORS = {
@@ -431,3 +432,21 @@ def _csv(columns: Sequence[str], lines: Iterable[Mapping[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
+
+
+def time_drawing(source: PictureSource, design: Design, images: int) -> tuple[float, int]:
+    """Return seconds and bytes of so many images, from one batch after one that warms up."""
+    batch = min(source.batch_size, images)
+    requests = [Request(design.classes[k % len(design.classes)], k % 2, seed=k) for k in range(batch)]
+    if source.name == "renderer" or source.provenance().get("device", "cpu") != "cpu":
+        source.draw(requests)
+    started = time.perf_counter()
+    pictures = source.draw(requests)
+    seconds = time.perf_counter() - started
+    size = 0
+    for picture in pictures[:8]:
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, format="PNG")
+        size += len(content.getvalue()) + 500  # and its text
+    batches = -(-images // batch)
+    return seconds * batches, size * images // len(pictures[:8])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,6 @@ from synthetic.settings import GenerateSettings, GeneratorSettings
 
 if TYPE_CHECKING:
     from synthetic.design import Design
-    from synthetic.generate import PictureSource
 
 __all__ = ["command", "refuse_diffusion_options"]
 
@@ -72,7 +68,11 @@ def command(settings: GenerateSettings, out: Path | None, dry_run: bool, json_mo
     Run.check(out, kind="generate")
     refuse_diffusion_options(settings.source)
     source = settings.source.open(size=settings.size)
-    judge = None if check is None else _judge(check, settings.check_weights, source)
+    judge = None
+    if check is not None:
+        from causalft.pipelines.workflows.check_images import judge_for
+
+        judge = judge_for(check, source, weights=settings.check_weights)
     folder = generate(
         laws,
         out,
@@ -139,43 +139,10 @@ def _known_judge(check: str) -> None:
         )
 
 
-def _judge(check: str, weights: Path | None, source: PictureSource) -> Callable[..., Any]:
-    """The classifier that says whether a picture shows what was asked."""
-    from synthetic.prompts import default_prompts
-
-    if check != "renders":
-        from causalft.pipelines.workflows.check_images import open_judge
-
-        prompts = getattr(source, "prompts", None) or default_prompts()
-        return open_judge(check, prompts, weights=weights, device=_device(source))
-    from causalft.pipelines.workflows.check_images import name_cells, train_judge
-    from synthetic.objects import CLASSES
-
-    if weights is not None:
-        raise CausalFTError("--check renders trains its own classifier; drop --check-weights")
-    foreign = sorted(set(source.parts) - set(CLASSES))
-    if foreign:
-        raise CausalFTError(
-            f"--check renders knows the renderer's six classes, not {foreign[0]!r}; use --check clip"
-        )
-    networks: list[Any] = []
-
-    def judge(pictures: Any, looks: Sequence[str], parts: Sequence[int]) -> Any:
-        if not networks:  # trained when the first picture is there, and not for a run that is refused
-            networks.append(train_judge(source.size))
-        asked = [2 * CLASSES.index(look) + part for look, part in zip(looks, parts, strict=True)]
-        return name_cells(networks[0], pictures) == asked
-
-    return judge
-
-
-def _device(source: PictureSource) -> str:
-    return source.provenance().get("device", "cpu")
-
-
 def _plan(settings: GenerateSettings, laws: Design) -> dict[str, Any]:
     """What a run would do and cost. One batch is drawn and timed if the model is on this machine."""
     from synthetic.designs import SETS
+    from synthetic.generate import time_drawing
     from synthetic.pipelines import MissingModelError
 
     images = len(SETS) * len(laws.classes) * settings.n_per_class
@@ -200,7 +167,7 @@ def _plan(settings: GenerateSettings, laws: Design) -> dict[str, Any]:
     facts = source.provenance()
     names = ("model", "revision", "scheduler", "steps", "guidance", "precision", "device", "batch_size")
     plan |= {"size": source.size, **{name: facts[name] for name in names if name in facts}}
-    seconds, space = _time(source, laws, images)
+    seconds, space = time_drawing(source, laws, images)
     return {**plan, "seconds": seconds, "images_per_second": images / seconds, "bytes": space}
 
 
@@ -221,28 +188,6 @@ def _show_plan(screen: Any, plan: dict[str, Any]) -> None:
     for name, text in lines.items():
         screen.print(f"{name.replace('_', ' '):12s} {text}", soft_wrap=True)
     screen.print("nothing was written")
-
-
-def _time(source: PictureSource, laws: Design, images: int) -> tuple[float, int]:
-    """Seconds and bytes of all images, from one batch after one that warms up."""
-    from PIL import Image
-
-    from synthetic.generate import Request
-
-    batch = min(source.batch_size, images)
-    requests = [Request(laws.classes[k % len(laws.classes)], k % 2, seed=k) for k in range(batch)]
-    if source.name == "renderer" or _device(source) != "cpu":
-        source.draw(requests)
-    started = time.perf_counter()
-    pictures = source.draw(requests)
-    seconds = time.perf_counter() - started
-    size = 0
-    for picture in pictures[:8]:
-        content = io.BytesIO()
-        Image.fromarray(picture).save(content, format="PNG")
-        size += len(content.getvalue()) + 500  # and its text
-    batches = -(-images // batch)
-    return seconds * batches, size * images // len(pictures[:8])
 
 
 def _duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ from causalft.models.tuning.train import Recipe, train
 from causalft.runs.progress import steps
 from synthetic.gallery import Judge, PictureSource, Request
 from synthetic.objects import CLASSES, N_NUISANCE, PARTS, render
-from synthetic.prompts import Prompts
+from synthetic.prompts import Prompts, default_prompts
 
 __all__ = [
     "Cell",
@@ -30,6 +30,7 @@ __all__ = [
     "check_prompts",
     "clip_judge",
     "diversity",
+    "judge_for",
     "name_cells",
     "open_judge",
     "train_judge",
@@ -310,3 +311,42 @@ def open_judge(
         message = message.replace(", or use --zoo mini with the built-in data", ", or leave --check out")
         raise CausalFTError(f"--check {name}: {message}") from error
     return clip_judge(stratum, prompts)
+
+
+def judge_for(check: str, source: PictureSource, *, weights: Path | None = None) -> Judge:
+    """Return the judge that says whether the pictures of a source show what was asked.
+
+    Parameters
+    ----------
+    check : ``"renders"``, a classifier trained on renders; or a CLIP model as in :func:`open_judge`.
+    source : who draws the pictures.
+    weights : local file of the CLIP model's weights.
+
+    Raises
+    ------
+    CausalFTError
+        If ``renders`` does not know a class of the source, or as :func:`open_judge`.
+    """
+    if check != "renders":
+        prompts = getattr(source, "prompts", None) or default_prompts()
+        return open_judge(check, prompts, weights=weights, device=source.provenance().get("device", "cpu"))
+    if weights is not None:
+        raise CausalFTError("--check renders trains its own classifier; drop --check-weights")
+    foreign = sorted(set(source.parts) - set(CLASSES))
+    if foreign:
+        raise CausalFTError(
+            f"--check renders knows the renderer's six classes, not {foreign[0]!r}; use --check clip"
+        )
+    networks: list[nn.Module] = []
+
+    def judge(pictures: np.ndarray, looks: Sequence[str], parts: Sequence[int]) -> np.ndarray:
+        if not networks:  # trained when the first picture is there, and not for a run that is refused
+            networks.append(train_judge(source.size))
+        asked = [2 * CLASSES.index(look) + part for look, part in zip(looks, parts, strict=True)]
+        return name_cells(networks[0], pictures) == asked
+
+    return judge
+
+
+def _device(source: PictureSource) -> str:
+    return source.provenance().get("device", "cpu")
