@@ -1,4 +1,4 @@
-"""The small residual networks of He et al. (2016) for CIFAR-sized pictures, trained from scratch."""
+"""CIFAR ResNets of He et al. (2016), trained from scratch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BACKBONES = {"resnet32": 32, "resnet20": 20, "resnet8": 8}
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut without parameters (option A of the paper: stride and zero channels)."""
+    """Two 3 x 3 convolutions and a parameter-free shortcut (option A: stride and zero channels)."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class _Block(nn.Module):
 class ResNet(nn.Module):
     """CIFAR ResNet with ``6 * blocks + 2`` layers and 16, 32 and 64 channels; made by `resnet`.
 
-    Takes pictures of shape (n, 3, height, width) in [0, 1] and gives logits of shape (n, n_classes).
+    Takes images (n, 3, height, width) in [0, 1] and gives logits (n, n_classes).
     """
 
     def __init__(self, blocks: int, n_classes: int) -> None:
@@ -52,7 +52,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(64, n_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees of pictures: (n, 64)."""
+        """Input of the last layer, (n, 64)."""
         return self.stages(self.stem((x - 0.5) / 0.25)).mean((2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,9 +64,11 @@ def resnet(name: str, n_classes: int, seed: int) -> ResNet:
 
     Parameters
     ----------
-    name : ``"resnet32"`` (0.46 million parameters), ``"resnet20"`` or ``"resnet8"``.
-    n_classes : width of the output.
-    seed : decides the initial weights; the global random state is left alone.
+    name : {"resnet32", "resnet20", "resnet8"}
+        ``resnet32`` has 0.46 million parameters.
+    n_classes : int
+    seed : int
+        The global random state is not touched.
 
     Raises
     ------
@@ -93,8 +95,7 @@ def resnet(name: str, n_classes: int, seed: int) -> ResNet:
 
 
 def as_input(pixels: np.ndarray) -> Tensor:
-    """Pictures as the networks take them: uint8 (n, size, size, 3) to float (n, 3, size, size) in [0, 1], channels last
-    in memory, which makes convolutions faster.
+    """Convert uint8 images (n, size, size, 3) to floats in [0, 1], (n, 3, size, size), channels last in memory.
 
     Examples
     --------

@@ -159,7 +159,7 @@ def test_every_caption_word_is_one_token_and_other_words_are_spelt(tmp_path, tab
         assert tokenizer(text).input_ids == again(text).input_ids == older(text).input_ids
 
 
-# pictures
+# images
 
 
 def test_spoilt_pictures_are_spoilt():
@@ -245,7 +245,7 @@ def test_a_killed_training_ends_with_the_same_files(made, tmp_path, monkeypatch,
     steps, real = {"vae": 0, "decoder": 0, "unet": 0}, torch.optim.AdamW.step
 
     def step(self, *arguments, **keywords):
-        first = self.param_groups[0]["params"][0]  # of pictures, of latents, or the table of tokens
+        first = self.param_groups[0]["params"][0]  # of images, of latents, or the table of tokens
         now = "unet" if first.ndim < 4 else "vae" if first.shape[1] == 3 else "decoder"
         steps[now] += 1
         if now == stage and steps[now] == killed_at:
@@ -423,7 +423,7 @@ def test_the_shipped_folder_is_small_and_is_that_of_its_card(table):
 
 
 class Halved:
-    """The shipped pipeline at 16 pixels: a judge of small pictures is trained in seconds."""
+    """The shipped pipeline at 16 pixels: a judge of small images is trained in seconds."""
 
     name, size, batch_size, parts = "halved", 16, 48, PARTS
 

@@ -50,7 +50,7 @@ def images(photos):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How many pictures went through an encoder."""
+    """How many images went through an encoder."""
     seen = []
     image_features = Stratum.image_features
 

@@ -1,4 +1,4 @@
-"""The CLIP judge of generated pictures: it takes the prompt that is most similar, and says what it lacks."""
+"""The CLIP judge of generated images: it takes the prompt that is most similar, and says what it lacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from synthetic.prompts import default_prompts
 
 
 class Oracle:
-    """A stratum that reads a picture's cell from its first pixel; texts lie on the axes of feature space."""
+    """A stratum that reads an image's cell from its first pixel; texts lie on the axes of feature space."""
 
     def __init__(self):
         self.asked: list[str] = []

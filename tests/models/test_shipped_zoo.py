@@ -22,7 +22,7 @@ def zoo():
 
 @pytest.fixture(scope="module")
 def measured(zoo):
-    """The three strata and the in-batch member on 1,800 balanced pictures."""
+    """The three strata and the in-batch member on 1,800 balanced images."""
     test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=30).test
     return {n: check_member(zoo.load(n), test.pixels, test.labels) for n in (*STRATA, "clip-infonce")}
 

@@ -1,4 +1,4 @@
-"""Pictures stream in order, in bounded memory, in threads that stop when nobody listens."""
+"""Images stream in order, in bounded memory, in threads that stop when nobody listens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from causalft.models.strata.zoo import open_zoo
 
 @pytest.fixture
 def numbered():
-    """50 pictures; every pixel of picture i is i."""
+    """50 images; every pixel of image i is i."""
     pixels = np.broadcast_to(np.arange(50, dtype=np.uint8)[:, None, None, None], (50, 8, 8, 3))
     return ImageSet.from_arrays(pixels, np.arange(50) % 2, ["a", "b"])
 
 
 @pytest.fixture
 def broken(pictures, tmp_path):
-    """12 pictures of which rows 3 and 7 are no images."""
+    """12 images of which rows 3 and 7 are no images."""
     folder = pictures(tmp_path / "set", {"a": 6, "b": 6})
     images = open_images(folder)
     for row in (3, 7):

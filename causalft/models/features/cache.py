@@ -1,4 +1,4 @@
-"""Frozen features and zero-shot logits, computed once for each (weights, images, transform, precision) and kept."""
+"""Frozen features and zero-shot logits, computed once per (weights, images, transform, precision) and cached."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PROBE_SIZES = ((64, 64), (97, 61), (71, 160), (480, 300))
 
 
 def data_fingerprint(images: ImageSet, *, content: bool = False) -> str:
-    """Return a hash of the pictures and their order; labels and class names do not enter, features do not need them.
+    """Return a hash of the images and their order, without labels and class names.
 
     Parameters
     ----------
     images : ImageSet
     content : bool
-        Hash the bytes of every file. Without it nothing is read: names, sizes, checksums where the container keeps
-        them (zip), and times of change of files in a folder. Pixels in memory are hashed in any case.
+        Hash the bytes of every file. Otherwise no file is read: names, sizes, checksums of a zip and modification times
+        are hashed. Pixels in memory are hashed in any case.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def data_fingerprint(images: ImageSet, *, content: bool = False) -> str:
 
 
 def _changed(path: str) -> int | None:
-    """When a file was changed, in nanoseconds; None for what is no file."""
+    """Modification time in nanoseconds; None if it is no file."""
     try:
         return os.stat(path).st_mtime_ns
     except OSError:
@@ -73,7 +73,7 @@ def _changed(path: str) -> int | None:
 
 
 def transform_fingerprint(cut: Cut) -> str:
-    """Return a hash of what a cut DOES to fixed pictures of several shapes: size, interpolation, crop, all at once."""
+    """Return a hash of what a cut does to fixed images of several shapes."""
     rng = np.random.default_rng(0)
     digest = hashlib.sha256()
     for height, width in _PROBE_SIZES:
@@ -97,27 +97,25 @@ def cached_features(
     crops: Crops | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
-    """Return the frozen image features of a set, from the cache where they are there.
+    """Return the frozen image features of a set, from the cache if they are there.
 
     Parameters
     ----------
     cache : FeatureCache or None
-        None computes them in memory and keeps nothing.
+        None computes them in memory.
     stratum : Stratum
     images : ImageSet
     view : {"centre", "five-crop", "ten-crop"}
     batch_size : int
-        Pictures at a time.
     encode : callable, optional
-        uint8 pictures (b, s, s, 3) to unit features (b, d), in place of ``stratum.image_features``: a faster way to
-        the same numbers. ``precision`` must then name it.
+        uint8 images (b, s, s, 3) to unit features (b, d), instead of ``stratum.image_features``; ``precision`` must
+        name it.
     precision : str
-        In the key.
+        Part of the key.
     content : bool
-        Key the images by their bytes and not by names, sizes and times (see :func:`data_fingerprint`).
+        See :func:`data_fingerprint`.
     crops : Crops, optional
-        Of the same images and stratum: what they keep in memory is not read from the files once more. The view is then
-        the centre.
+        Of the same images and stratum, so that nothing is read twice; the view is then the centre.
     progress : bool, optional
 
     Returns
@@ -128,8 +126,8 @@ def cached_features(
     Raises
     ------
     CausalFTError
-        For an unknown view, a picture that cannot be read, features that are not finite, a folder that cannot be
-        written, or crops of something else.
+        For an unknown view, an unreadable image, non-finite features, a folder that cannot be written, or crops of
+        other images.
     """
     if crops is not None and (crops.images is not images or crops.stratum is not stratum or view != "centre"):
         raise CausalFTError(
@@ -167,7 +165,7 @@ def cached_features(
 def cached_text_features(
     cache: FeatureCache | None, stratum: Stratum, class_names: Sequence[str], template: str
 ) -> NDArray[np.float32]:
-    """Return the unit text features of the classes, shape (n_classes, d), from the cache where they are there.
+    """Return the unit text features of the classes, shape (n_classes, d), from the cache if they are there.
 
     Raises
     ------
@@ -210,13 +208,13 @@ def cached_zero_shot(
     content: bool = False,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
-    """Return the zero-shot logits of a set: scale times the cosine of image and caption, the mean over the crops.
+    """Return zero-shot logits: scale times the cosine of image and caption, the mean over the crops.
 
     Parameters
     ----------
     class_names : sequence of str
     template : str
-        With ``{}`` for the name of the class.
+        With ``{}`` for the class name.
     cache, stratum, images, view, batch_size, precision, encode, content, progress
         As in :func:`cached_features`.
 
@@ -259,7 +257,7 @@ def cached_zero_shot(
 
 
 def _image_key(stratum: Stratum, images: ImageSet, cut: Cut, precision: str, content: bool) -> dict[str, Any]:
-    """All that image features depend on, by content: another of anything is another key."""
+    """Everything that image features depend on."""
     return {
         "kind": "image features",
         **_model_key(stratum),
@@ -272,7 +270,7 @@ def _image_key(stratum: Stratum, images: ImageSet, cut: Cut, precision: str, con
 
 
 def _model_key(stratum: Stratum) -> dict[str, Any]:
-    """Weights and structure: one file of weights serves GELU and quick-GELU towers alike, which give other features."""
+    """Weights and structure: the same weights give other features in a GELU and a quick-GELU tower."""
     model = stratum.model
     types = sorted({str(parameter.dtype) for parameter in model.parameters()})
     structure = hashlib.sha256(f"{type(model).__qualname__}\n{model!r}\n{types}".encode()).hexdigest()
@@ -281,7 +279,7 @@ def _model_key(stratum: Stratum) -> dict[str, Any]:
 
 
 def _state_hash(model: torch.nn.Module) -> str:
-    """For a model that came from no file: the hash of its tensors."""
+    """Hash of the tensors, for a model without a file."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -51,17 +51,15 @@ IN_MEMORY_BYTES = 2 * 2**30
 class Crops:
     """Square uint8 crops of an image set, as one stratum takes them.
 
+    ``crops[torch.tensor([4, 2])]`` has shape (2, size, size, 3).
+
     Parameters
     ----------
     images : ImageSet
     stratum : Stratum
     progress : bool, optional
     in_memory_bytes : int
-        Sets up to this size are read once and kept; larger ones are read again for every batch.
-
-    Examples
-    --------
-    ``crops[torch.tensor([4, 2])]`` has shape (2, size, size, 3), uint8.
+        Sets up to this size are read once and kept; larger ones are read for every batch.
     """
 
     def __init__(
@@ -88,16 +86,16 @@ class Crops:
 
 
 def augment(pictures: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Mirror half of the pictures, or cut and mirror them as random resized crops.
+    """Mirror half of the images, or cut random resized crops and mirror them.
 
     Parameters
     ----------
     pictures : Tensor
         Shape (n, 3, size, size), normalised.
     kind : {"none", "flip", "crop-flip"}
-        ``crop-flip`` cuts 35 to 100 % of the area at an aspect of 3:4 to 4:3 out of the square that the model sees.
+        ``crop-flip`` cuts 35 to 100 % of the area, at an aspect of 3:4 to 4:3, out of the square that the model sees.
     generator : torch.Generator
-        On the CPU; the same state gives the same pictures.
+        On the CPU.
 
     Returns
     -------
@@ -127,7 +125,7 @@ _MARGIN = 24 / 224
 
 
 def resized_side(size: int) -> int:
-    """Return the shorter side, in pixels, of the picture that several squares of side ``size`` are cut from.
+    """Return the shorter side, in pixels, of the image that several crops of side ``size`` are cut from.
 
     Examples
     --------
@@ -138,10 +136,10 @@ def resized_side(size: int) -> int:
 
 
 def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], NDArray[np.uint8]]:
-    """Return the function from a picture to what the stratum sees of it.
+    """Return the function from a PIL image to what the stratum sees of it.
 
     ``five-crop`` is the test-time ensembling of LIFT (Shi et al., ICML 2024): the shorter side is resized to
-    s + 24 s / 224, then the four corners and the centre of size s are cut; ``ten-crop`` adds their mirror images.
+    s + 24 s / 224, then the corners and the centre of size s are cut. ``ten-crop`` adds their mirror images.
 
     Parameters
     ----------
@@ -151,7 +149,7 @@ def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], 
     Returns
     -------
     callable
-        PIL image in; uint8 array of shape (s, s, 3) for ``centre``, else (n_views, s, s, 3), out.
+        Gives uint8 of shape (s, s, 3) for ``centre``, else (n_views, s, s, 3).
 
     Raises
     ------
@@ -187,7 +185,7 @@ Squares = list[NDArray[np.uint8]]
 def _of_strip(
     image: Image.Image, first: Squares, last: Squares, five: Callable[[Image.Image], Squares], n_squares: int
 ) -> Squares:
-    """The corners of a strip from its ends, the centre from its middle; the rest of it is never scaled."""
+    """Corners from the ends of a strip, the centre from its middle; the rest is never scaled."""
     upright = image.height > image.width
     corners = [first[0], first[1] if upright else last[1], last[2] if upright else first[2], last[3]]
     squares = [*corners, five(middle_of_strip(image))[4]]
@@ -202,7 +200,7 @@ Cut = Callable[[Image.Image], NDArray[np.uint8]]
 
 @dataclass
 class _Batch:
-    """Rows on their way: the arrays that the threads fill, and what each thread could not read."""
+    """A batch in progress: the arrays that the threads fill, and what they could not read."""
 
     rows: NDArray[np.int64]
     arrays: list[NDArray[np.uint8]]
@@ -222,46 +220,44 @@ def stream_crops(
     label: str = "reading images",
     progress: bool | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], list[Tensor]]]:
-    """Read every picture once, cut it in one or more ways, and yield the batches in order.
+    """Read every image once, cut it in one or more ways, and yield batches in order.
 
-    While the caller works on one batch, the threads fill the next ``ahead`` batches and then wait: memory does not
-    grow with the number of pictures.
+    Threads fill the next ``ahead`` batches while the caller works on one, then wait: memory does not grow with the
+    number of images.
 
     Parameters
     ----------
     images : ImageSet
     cuts : sequence of callable
-        Each brings a picture of any size to an array of one shape; several strata share one decoding this way.
+        Each brings an image of any size to an array of one shape; strata share one decoding.
     batch_size : int
     rows : iterable of int, optional
-        Which pictures, in this order, read as they are needed; all by default.
+        Which images, in this order; all by default.
     threads : int, optional
         :func:`causalft.data.image_set.decode_threads` by default.
     ahead : int
-        Batches that are prepared while the caller works.
     on_error : {"stop", "skip"}
-        What a picture that cannot be read does: raise its one-line error, or be left out of its batch.
+        Raise the error of an unreadable image, or leave the image out.
     bad : callable, optional
-        ``bad(row, message)`` for each picture left out, in order, before its batch is yielded.
+        ``bad(row, message)`` per image left out, before its batch is yielded.
     label, progress
-        Of the bar on standard error; by default it is shown where that is a terminal.
+        Of the progress bar.
 
     Yields
     ------
-    (rows, pictures)
-        ``rows`` of shape (b,), b <= batch_size; one uint8 tensor of shape (b, ...) for each of ``cuts``. A batch of
-        which no picture can be read is not yielded.
+    (rows, images)
+        ``rows`` of shape (b,), b <= batch_size; one uint8 tensor (b, ...) per cut. Empty batches are not yielded.
 
     Raises
     ------
     CausalFTError
-        With ``on_error="stop"``, for the first picture (in order) that cannot be read.
+        With ``on_error="stop"``, for the first unreadable image.
 
     Examples
     --------
     >>> images = ImageSet.from_arrays(np.zeros((5, 8, 8, 3), np.uint8), [0, 1, 0, 1, 0], ["a", "b"])
-    >>> for rows, (pictures,) in stream_crops(images, [np.asarray], 2, progress=False):
-    ...     print(rows, tuple(pictures.shape))
+    >>> for rows, (pixels,) in stream_crops(images, [np.asarray], 2, progress=False):
+    ...     print(rows, tuple(pixels.shape))
     [0 1] (2, 8, 8, 3)
     [2 3] (2, 8, 8, 3)
     [4] (1, 8, 8, 3)
@@ -343,14 +339,14 @@ def batches(
     label: str | None = None,
     progress: bool | None = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (rows, pixels) of a set of crops in order; what is not kept in memory is read while the model works.
+    """Yield (rows, pixels) of crops in order; what is not in memory is read while the model works.
 
     Parameters
     ----------
     crops : Crops
     batch_size : int
     start : int
-        The first row.
+        First row.
     threads, label, progress
         As in :func:`stream_crops`.
 
@@ -381,7 +377,7 @@ def batches(
 
 
 def _shapes(images: ImageSet, cuts: Sequence[Cut], first: int) -> list[tuple[int, ...]]:
-    """What the cuts make of the first picture; one that cannot be read is stood in for by a blank one."""
+    """Shapes that the cuts make of the first image, or of a blank one if it is unreadable."""
     try:
         picture = images.image(first)
     except CausalFTError:  # it is met again, and reported, when its batch is read
@@ -401,16 +397,16 @@ def _fitting(
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Half precision on a GPU; a CPU's layers carry their own."""
+    """Half precision on a GPU; on a CPU the layers have their own precision."""
     if device.type == "cpu" or precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
-    """Return the image tower, opened and not tuned, and the precision to run it in.
+    """Return the frozen image tower and the precision to run it in.
 
-    In bf16 on a CPU its linear layers are copies; else every weight is shared with the stratum.
+    In bf16 on a CPU its linear layers are copies; otherwise every weight is shared with the stratum.
     """
     tower = open_tower(stratum.visual)
     chosen, _ = settle_precision(tower, precision, stratum.device)
@@ -418,7 +414,7 @@ def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
 
 
 def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[[Tensor], Tensor], str]:
-    """Return uint8 pictures (n, s, s, 3) -> unit features (n, d), and the precision it runs in.
+    """Return uint8 images (n, s, s, 3) -> unit features (n, d), and its precision.
 
     In fp32 the numbers are those of ``stratum.image_features``, up to the order of sums.
     """
@@ -432,5 +428,5 @@ def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[
 
 
 def encode_all(encode: Callable[[Tensor], Tensor], crops: Crops) -> np.ndarray:
-    """Unit features of all pictures, shape (n, d), float32."""
+    """Unit features of all images, shape (n, d), float32."""
     return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()

@@ -1,4 +1,4 @@
-"""The feature cache on disk: arrays under a key of their content, memory-mapped, safe from a kill, resumed."""
+"""The feature cache on disk: arrays under a key of their content, memory-mapped, safe from a kill, resumable."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DTYPE = np.dtype("<f4")
 
 
 def file_size(shape: tuple[int, ...]) -> int:
-    """Return the bytes of an .npy file of float32 of this shape.
+    """Return the bytes of a float32 .npy file of this shape.
 
     Examples
     --------
@@ -50,18 +50,17 @@ def write_rows(
     checkpoint_seconds: float,
     about: dict[str, Any],
 ) -> tuple[tuple[int, ...], str, float]:
-    """Write ``n_rows`` rows to ``part``, going on where an interrupted call stopped.
+    """Write ``n_rows`` rows to ``part``, resuming an interrupted call.
 
-    Rows are appended and not written through a memory map: a full disk is then an error that names itself, and not
-    a crash of the process.
+    Rows are appended, not written through a memory map: a full disk is then an error and not a crash.
 
     Parameters
     ----------
     part, progress : pathlib.Path
-        The growing file, and the record of the rows in it that are safe, with the hash of the file up to there.
+        The growing file, and the record of its safe rows and their hash.
     n_rows : int
     fill : callable
-        ``fill(start)`` yields the rows from ``start`` on, in consecutive blocks of shape (b, ...).
+        ``fill(start)`` yields the rows from ``start`` on, in blocks of shape (b, ...).
     checkpoint_seconds : float
     about : dict
         Goes into the record.
@@ -69,12 +68,12 @@ def write_rows(
     Returns
     -------
     (shape, sha256, made)
-        Of the whole file, and when it was begun, in seconds since the epoch. Both files are left for the caller.
+        Of the whole file, and its start in seconds since the epoch. Both files are left for the caller.
 
     Raises
     ------
     CausalFTError
-        If rows are missing, change their shape or are not finite, or the disk has no room for all of them.
+        If rows are missing, change shape or are not finite, or the disk has no room for all.
     """
     shape, done, digest, made = _resume(part, progress, n_rows)
 
@@ -117,12 +116,12 @@ def write_rows(
 
 
 def _end(shape: tuple[int, ...], rows: int) -> int:
-    """Where the first so many rows end in the file, in bytes."""
+    """Byte at which that many rows end."""
     return len(_header(shape)) + rows * int(np.prod(shape[1:])) * _DTYPE.itemsize
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of the file, in NumPy's own format."""
+    """The header of the file, in NumPy's format."""
     head = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(_DTYPE), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(head, described)
@@ -148,7 +147,7 @@ def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def _resume(part: Path, progress: Path, n_rows: int) -> tuple[tuple[int, ...], int, Any, float]:
-    """Shape, safe rows, running hash of the file up to there, and the time of the start; or nothing at all."""
+    """Shape, safe rows, running hash and start time; or nothing."""
     try:
         record = read_json(progress)
         shape, rows = tuple(record["shape"]), int(record["rows"])
@@ -179,14 +178,13 @@ class CacheEntry:
     key : str
         40 hexadecimal digits.
     about : dict
-        What it is, in words: kind, stratum, data, view.
+        Kind, stratum, data, view.
     shape : tuple of int
     n_bytes : int
-        On disk.
     made, used : float
         Seconds since the epoch.
     complete : bool
-        False for an encoding that was interrupted and can go on.
+        False for an interrupted encoding, which can be resumed.
     """
 
     key: str
@@ -201,16 +199,15 @@ class CacheEntry:
 class FeatureCache:
     """A folder of float32 arrays, each under the hash of everything that it depends on.
 
-    An entry is ``KEY.npy`` (NumPy's own format) beside ``KEY.json``, which is written last and says what the array is
-    and its SHA-256. Two processes that want the same entry wait for each other (a file lock that the system takes
-    back from a dead process); the second one finds it made.
+    An entry is ``KEY.npy`` beside ``KEY.json``, which is written last and holds the description and the SHA-256. Of two
+    processes that want the same entry, one waits (a file lock that the system releases when a process dies).
 
     Parameters
     ----------
     folder : path, optional
-        :func:`default_cache_folder` by default. It is made when something is written.
+        :func:`default_cache_folder` by default; created on first write.
     checkpoint_seconds : float
-        How often an encoding in progress is made safe on disk; at most this much is lost by a kill.
+        A kill loses at most this much of an encoding.
 
     Examples
     --------
@@ -247,7 +244,7 @@ class FeatureCache:
         fill: Callable[[int], Iterable[NDArray[Any]]],
         about: dict[str, Any] | None = None,
     ) -> NDArray[np.float32]:
-        """Return an array from the cache, made if it is not there.
+        """Return an array from the cache, computed if it is missing.
 
         Parameters
         ----------
@@ -255,9 +252,9 @@ class FeatureCache:
             Everything the array depends on; it makes the key.
         n_rows : int
         fill : callable
-            ``fill(start)`` yields the rows from ``start`` on, in consecutive blocks of shape (b, ...).
+            ``fill(start)`` yields the rows from ``start`` on, in blocks of shape (b, ...).
         about : dict, optional
-            What it is, for people; not in the key.
+            Description for people; not in the key.
 
         Returns
         -------
@@ -301,7 +298,7 @@ class FeatureCache:
             return self._open(key)
 
     def entries(self) -> list[CacheEntry]:
-        """Return what is in the cache, interrupted encodings included, oldest first."""
+        """Return all entries, interrupted ones included, oldest first."""
         found = []
         for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []:
             key, complete = path.stem, not path.name.startswith(".")
@@ -319,9 +316,7 @@ class FeatureCache:
         return sorted(found, key=lambda entry: entry.made)
 
     def clear(self, unused_seconds: float = 0.0) -> tuple[int, int]:
-        """Remove entries that were not used for so long (all by default).
-
-        An entry that another process is writing is left alone.
+        """Remove entries that were not used for this long (all by default), except those being written.
 
         Returns
         -------
@@ -338,7 +333,7 @@ class FeatureCache:
         return count, size
 
     def verify(self) -> dict[str, str | None]:
-        """Read every complete entry and return, by key, what is wrong with it, or None."""
+        """Read every complete entry and return its problem, or None, by key."""
         self._checked.clear()
         return {entry.key: self._problem(entry.key, None) for entry in self.entries() if entry.complete}
 
@@ -393,7 +388,7 @@ class FeatureCache:
         return np.lib.format.open_memmap(self._file(key), mode="r")
 
     def _problem(self, key: str, n_rows: int | None) -> str | None:
-        """What is wrong with a complete entry; the whole file is read once in the life of this object."""
+        """What is wrong with a complete entry; the file is read once per object."""
         path = self._file(key)
         try:
             described = read_json(self._json(key))

@@ -52,9 +52,9 @@ _ROUND = 100  # steps between two checkpoints
 
 
 def rounds(recipe: Recipe, steps: int) -> tuple[Recipe, int]:
-    """Cut a number of steps into epochs of about 100, after each of which there is a checkpoint.
+    """Cut a number of steps into epochs of about 100, each followed by a checkpoint.
 
-    Returns the recipe with its epochs, and the samples of an epoch. Steps are rounded up to whole epochs.
+    Returns the recipe with its epochs, and the samples per epoch. Steps are rounded up to whole epochs.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def rounds(recipe: Recipe, steps: int) -> tuple[Recipe, int]:
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pictures (n, size, size, 3) to floats in [-1, 1], (n, 3, size, size)."""
+    """Convert uint8 images (n, size, size, 3) to floats in [-1, 1], (n, 3, size, size)."""
     return (pixels.float() / 127.5 - 1).permute(0, 3, 1, 2).contiguous()
 
 
@@ -87,7 +87,7 @@ def train_vae(
     progress: bool | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Any, History]:
-    """Train the autoencoder; its ``scaling_factor`` is set to one over the spread of the latents.
+    """Train the autoencoder; its ``scaling_factor`` becomes one over the spread of the latents.
 
     Loss: L1 + squared error + L1 of the gradients (sharp edges) + 0.001 KL divergence from N(0, 1).
 
@@ -129,10 +129,10 @@ def sharpen_decoder(
     progress: bool | None = None,
     checkpoint: Path | None = None,
 ) -> History:
-    """Train the decoder alone until its pictures are as rough as the real ones; the latents stay what they are.
+    """Train the decoder alone until its images are as rough as the real ones; the latents do not change.
 
-    A decoder that is trained for small errors leaves out what it cannot place: grain, stripes, whiskers. Here the
-    local strength of the edges (root mean square of the Laplacian over 4 x 4 pixels) has to agree as well.
+    A decoder trained for small errors leaves out grain, stripes and whiskers. Here the local edge strength (root mean
+    square of the Laplacian over 4 x 4 pixels) has to agree as well.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def _edges(error: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def encode(vae: Any, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the latents of uint8 pictures, each (n, channels, side, side), not scaled."""
+    """Mean and spread of the latents of uint8 images, each (n, channels, side, side), not scaled."""
     laws = [vae.encode(to_unit(part)).latent_dist for part in torch.from_numpy(pixels).split(256)]
     return torch.cat([law.mean for law in laws]), torch.cat([law.std for law in laws])
 
@@ -194,9 +194,9 @@ _AVERAGE = 0.999  # decay of the running mean of the weights (EMA)
 
 
 class Denoiser(nn.Module):
-    """Text encoder and U-Net with the running mean (EMA) of their weights, kept as buffers of one module.
+    """Text encoder and U-Net with the running mean (EMA) of their weights, kept as buffers.
 
-    The mean is brought up to date by :meth:`update`, before each step of the loop; so a checkpoint holds it.
+    :meth:`update` is called before each step of the loop, so a checkpoint holds the mean.
     """
 
     text_encoder: nn.Module
@@ -212,7 +212,7 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of now into the running mean; the first ones weigh little."""
+        """Add the current weights to the running mean; the first ones weigh little."""
         done = int(self.updates)
         decay = min(_AVERAGE, (1 + done) / (10 + done))
         means, weights = zip(
@@ -223,7 +223,7 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def take_mean(self) -> None:
-        """Put the running mean in the place of the weights."""
+        """Replace the weights by their running mean."""
         for name, parameter in self.named_parameters():
             parameter.copy_(self.get_buffer(_mean_name(name)))
 
@@ -246,13 +246,13 @@ def train_denoiser(
 ) -> tuple[Any, Any, History]:
     """Train text encoder and U-Net to predict v from noisy latents and captions; return both and the history.
 
-    The weights are kept in float32; each step computes with a copy in bfloat16, and with the plain attention
-    of diffusers: both are the faster choice on a processor.
+    Weights are float32; each step computes with a bfloat16 copy and the plain attention of diffusers, the faster
+    choice on a CPU.
 
     References
     ----------
-    Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022; v-prediction: Salimans
-    and Ho, Progressive Distillation for Fast Sampling of Diffusion Models, 2022.
+    Rombach et al., High-Resolution Image Synthesis with Latent Diffusion Models, 2022; v-prediction: Salimans and Ho,
+    Progressive Distillation for Fast Sampling of Diffusion Models, 2022.
 
     Raises
     ------
@@ -303,7 +303,7 @@ def _half(module: nn.Module, *arguments: Any, **keywords: Any) -> Any:
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str]) -> Tensor:
-    """Token numbers as the pipeline makes them, int64 (n, context length)."""
+    """Token ids as the pipeline makes them, int64 (n, context length)."""
     return tokenizer(
         list(texts),
         padding="max_length",

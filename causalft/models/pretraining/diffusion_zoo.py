@@ -1,4 +1,4 @@
-"""The folder of a mini Stable Diffusion: made from a seed, described by a card, checked by its hashes."""
+"""The folder of a mini Stable Diffusion: made from a seed, described by a card, verified by its hashes."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ def pretrain_diffusion(
     n_per_cell: int = N_PER_CELL,
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Train a mini Stable Diffusion on rendered pictures and write it into ``folder`` as diffusers does, in float16.
+    """Train a mini Stable Diffusion on rendered images and write it in diffusers' format, in float16.
 
-    A killed training goes on from its last checkpoint when it is called again, and ends with the same weights.
-    One thread computes, so that the weights do not depend on how many cores the machine has.
+    A killed training resumes from its last checkpoint and ends with the same weights. One thread computes, so that the
+    weights do not depend on the number of cores.
 
     Parameters
     ----------
     folder : pathlib.Path
     seed : int
-        Draws pictures, captions, first weights and noise.
+        Of images, captions, initial weights and noise.
     steps_vae, steps_decoder, steps_unet : int
-        Steps of the autoencoder, of its decoder alone, and of text encoder and U-Net.
+        Of the autoencoder, its decoder alone, and text encoder with U-Net.
     config : DiffusionConfig, optional
     n_per_cell : int
-        Pictures of each part of each class.
+        Images per part and class.
     progress : bool, optional
 
     Returns
@@ -189,7 +189,7 @@ def pretrain_diffusion(
 def _autoencoder(
     folder: Path, name: str, config: DiffusionConfig, stage: Callable[[Path], tuple[Any, History]]
 ) -> tuple[Any, dict[str, Any]]:
-    """Do one stage of its training, or read it where it is done; either way the weights are rounded to float16."""
+    """Train one stage, or read it if it is done; either way the weights are rounded to float16."""
     weights, notes = folder / f".{name}.safetensors", folder / f".{name}.json"
     if not notes.exists():
         trained, history = stage(folder / f".{name}.checkpoint.safetensors")
@@ -221,7 +221,7 @@ def _save(folder: Path, networks: dict[str, Any], tokenizer: Any) -> None:
 
 
 def check_plan(seed: int, n_per_cell: int, *steps: int) -> None:
-    """Refuse a plan that cannot be trained, before a folder is made.
+    """Refuse an invalid plan before a folder is made.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def check_plan(seed: int, n_per_cell: int, *steps: int) -> None:
 
 
 def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_decoder: int, steps_unet: int) -> float:
-    """Time three steps of each stage on throw-away networks; return the seconds of the whole training."""
+    """Time three steps of each stage on throw-away networks; return the seconds of the training."""
     with _one_thread(), tempfile.TemporaryDirectory() as name:
         pool = rendered_pool(8, config.image_size, 0)
         captions = caption_table(CLASSES, PARTS)
@@ -247,12 +247,12 @@ def estimate_seconds(config: DiffusionConfig, steps_vae: int, steps_decoder: int
 
 
 def check_files(folder: Path) -> dict[str, Any]:
-    """Return the card of a folder whose weights are those of the card.
+    """Return the card of a folder whose weights match it.
 
     Raises
     ------
     CausalFTError
-        If there is no card, a file is missing, or its hash is another.
+        If the card or a file is missing, or a hash differs.
     """
     if not (folder / "card.json").exists():
         raise CausalFTError(

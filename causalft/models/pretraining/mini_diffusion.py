@@ -1,4 +1,4 @@
-"""The mini Stable Diffusion: its networks, small enough to train on one core, and its training images and captions."""
+"""The mini Stable Diffusion: its networks, small enough to train on one core, its training images and captions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class DiffusionConfig:
     image_size : int
         Pixels; a multiple of four times two to the number of U-Net levels less one.
     vae_channels : tuple of int
-        One level each; every level but the last halves the side.
+        One per level; every level but the last halves the side.
     latent_channels : int
     text_width, text_layers, text_heads : int
     context_length : int
@@ -83,7 +83,7 @@ class DiffusionConfig:
 
     @property
     def latent_size(self) -> int:
-        """Side of the latent picture."""
+        """Side of the latent image."""
         return self.image_size // 2 ** (len(self.vae_channels) - 1)
 
 
@@ -167,7 +167,7 @@ def build_scheduler() -> Any:
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
-    """Return every word of some texts once, in alphabetical order; ``'s`` and punctuation count as words.
+    """Return the words of some texts in alphabetical order; ``'s`` and punctuation count as words.
 
     Examples
     --------
@@ -178,10 +178,9 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 
 def save_tokenizer(texts: Iterable[str], context_length: int, folder: Path) -> Any:
-    """Write and return a ``CLIPTokenizer`` that has one token for each word of ``texts``.
+    """Write and return a ``CLIPTokenizer`` with one token per word of ``texts``; other words are spelt in bytes.
 
-    Other words are spelt in bytes, as byte-pair encoding does, so that any prompt can be encoded.
-    ``vocab.json`` and ``merges.txt`` are written beside ``tokenizer.json`` for older versions of transformers.
+    ``vocab.json`` and ``merges.txt`` are written too, for older versions of transformers.
 
     Raises
     ------
@@ -209,13 +208,13 @@ def save_tokenizer(texts: Iterable[str], context_length: int, folder: Path) -> A
 
 
 def _visible(byte: int) -> str:
-    """The printable character that stands for a byte in a byte-level vocabulary (GPT-2's and CLIP's)."""
+    """The printable character of a byte in a byte-level vocabulary (GPT-2's and CLIP's)."""
     hidden = [b for b in range(256) if not (33 <= b <= 126 or 161 <= b <= 172 or 174 <= b)]
     return chr(256 + hidden.index(byte)) if byte in hidden else chr(byte)
 
 
 def _encode(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """Byte-pair encoding: join the pair of the earliest merge until no pair has one."""
+    """Byte-pair encoding: join the pair of the earliest merge until none is left."""
     pieces = [_visible(byte) for byte in word.encode()]
     pieces[-1] += "</w>"
     rank = {pair: number for number, pair in enumerate(merges)}
@@ -234,7 +233,7 @@ def _encode(word: str, merges: list[tuple[str, str]]) -> list[str]:
 
 
 def count_parameters(model: torch.nn.Module) -> int:
-    """Number of weights of a network."""
+    """Number of parameters of a network."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -254,26 +253,26 @@ EMPTY = 0.10
 
 @dataclass(frozen=True)
 class CaptionTable:
-    """All captions, and how likely each is for a picture of each kind.
+    """All captions, and how likely each is for an image of each kind.
 
     Attributes
     ----------
     texts : list of str
     law : torch.Tensor
-        Shape (cells, 1 + faults, texts), float32; each row over texts sums to 1. Cell ``c * parts + p`` is part
-        ``p`` of class ``c``; fault 0 is none.
+        Shape (cells, 1 + faults, texts), float32; rows over texts sum to 1. Cell ``c * parts + p`` is part ``p`` of
+        class ``c``; fault 0 is none.
     """
 
     texts: list[str]
     law: Tensor
 
     def draw(self, cells: Tensor, faults: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw a caption for each picture: its number in ``texts``, int64 (n,)."""
+        """Draw a caption for each image: its index in ``texts``, int64 (n,)."""
         return torch.multinomial(self.law[cells, faults], 1, generator=generator)[:, 0]
 
 
 def part_words(part: str) -> list[str]:
-    """Return what a part may be called, the usual name first.
+    """Return the names of a part, the usual one first.
 
     Examples
     --------
@@ -289,14 +288,14 @@ def part_words(part: str) -> list[str]:
 def caption_table(class_names: Sequence[str], parts: Mapping[str, Sequence[str]]) -> CaptionTable:
     """List the captions of a world of classes and parts.
 
-    Half of the pictures carry the usual prompt. The rest: another template, a class without a part, a part
-    without a class, a word for what spoils the picture, or nothing.
+    Half of the images have the usual prompt. The rest: another template, a class without a part, a part without a
+    class, the word for a fault, or nothing.
 
     Parameters
     ----------
     class_names : sequence of str
     parts : mapping
-        Class name to the names of its parts; as many for each class.
+        Class name to its parts, equally many for each class.
 
     Raises
     ------
@@ -354,7 +353,7 @@ def _spoilt(name: str, part: str, fault: str) -> dict[str, float]:
 
 
 def _add(row: dict[str, float], template: str, name: str, part: str, weight: float) -> None:
-    """Add a caption; before a vowel half of the time with "an", for templates are written with "a"."""
+    """Add a caption; before a vowel half of the time with "an", because templates say "a"."""
     text = template.replace("{class}", name).replace("{part}", part)
     with_an = template.replace("a {class}", "an {class}").replace("{class}", name).replace("{part}", part)
     both = [text, with_an] if name[:1] in "aeiou" and with_an != text else [text]
@@ -364,7 +363,7 @@ def _add(row: dict[str, float], template: str, name: str, part: str, weight: flo
 
 @dataclass(frozen=True)
 class Pool:
-    """The pictures to train on.
+    """The training images.
 
     Attributes
     ----------
@@ -373,7 +372,7 @@ class Pool:
     cells : numpy.ndarray
         Shape (n,), int64: class times the number of parts, plus part.
     faults : numpy.ndarray
-        Shape (n,), int64: 0 for a good picture, else 1 + the number of what spoils it in ``FAULTS``.
+        Shape (n,), int64: 0 for none, else 1 + its index in ``FAULTS``.
     """
 
     pixels: np.ndarray
@@ -385,7 +384,7 @@ class Pool:
 
 
 def rendered_pool(n_per_cell: int, size: int, seed: int, *, spoilt: float = 0.08) -> Pool:
-    """Draw pictures of every class and part, and spoil some more of them.
+    """Draw images of every class and part, and spoil some more of them.
 
     Parameters
     ----------
@@ -394,7 +393,7 @@ def rendered_pool(n_per_cell: int, size: int, seed: int, *, spoilt: float = 0.08
         Pixels.
     seed : int
     spoilt : float
-        Spoilt pictures, as a share of the good ones.
+        Spoilt images, as a share of the good ones.
 
     Raises
     ------
@@ -426,7 +425,7 @@ def rendered_pool(n_per_cell: int, size: int, seed: int, *, spoilt: float = 0.08
 
 
 def spoil(pixels: np.ndarray, fault: str, rng: np.random.Generator) -> np.ndarray:
-    """Blur, coarsen or darken pictures: uint8 (n, size, size, 3), as they came."""
+    """Blur, coarsen or darken uint8 images (n, size, size, 3)."""
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
     strength = torch.from_numpy(rng.random((len(x), 1, 1, 1))).float()
     if fault == "blurry":

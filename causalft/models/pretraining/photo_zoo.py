@@ -1,4 +1,4 @@
-"""A zoo of minis from the user's own images: priors, incomplete views and splits, and the pre-training of a member."""
+"""A zoo of minis from the user's own images: priors, incomplete views, splits, and the pre-training of a member."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _GREY = (128, 128, 128)
 
 
 def _masked(image: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
-    """Keep the part of a picture inside ``box`` (fractions left, top, right, bottom), mid-grey elsewhere."""
+    """Keep the part of an image inside ``box`` (fractions left, top, right, bottom), mid-grey elsewhere."""
     width, height = image.size
     left, top, right, bottom = box
     corner = (round(left * width), round(top * height))
@@ -58,7 +58,7 @@ def _masked(image: Image.Image, box: tuple[float, float, float, float]) -> Image
 
 
 def _grey_low_pass(image: Image.Image) -> Image.Image:
-    """Brightness only, blurred with a radius of a sixteenth of the shorter side."""
+    """Brightness only, blurred with a radius of 1/16 of the shorter side."""
     radius = min(image.size) / 16
     return image.convert("L").filter(ImageFilter.GaussianBlur(radius)).convert("RGB")
 
@@ -75,7 +75,7 @@ VIEWS: dict[str, View] = {
 
 
 def find_view(name: str) -> View:
-    """Return a view by name, or the user's own as ``package.module:function`` (PIL image in, PIL image out).
+    """Return a view by name, or a function ``package.module:function`` (PIL image to PIL image).
 
     Raises
     ------
@@ -104,7 +104,7 @@ def find_view(name: str) -> View:
 
 
 def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Show a share of the pictures through a view and the others whole.
+    """Show a share of the images through a view and the others whole.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Gener
         Shape (n, size, size, 3), uint8.
     view : str
     share : float
-        Between 0 and 1.
+        In [0, 1].
     rng : numpy.random.Generator
 
     Returns
@@ -123,7 +123,7 @@ def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Gener
     Raises
     ------
     CausalFTError
-        If a view of the user's returns something else than a picture, or one of another size.
+        If a user's view returns no image, or one of another size.
     """
     shown, function = pixels.copy(), find_view(view)
     for row in np.flatnonzero(rng.random(len(pixels)) < share):
@@ -152,11 +152,11 @@ class PhotoMember:
     ----------
     name : str
     view : str
-        See :mod:`causalft.models.pretraining.photo_zoo`.
+        See :func:`find_view`.
     order : tuple of int
         Class numbers from the head to the tail of its prior.
     seed : int
-        Draws its images, its weights and its batches.
+        Of its images, weights and batches.
     loss : {"caption-bank", "in-batch"}
     """
 
@@ -169,19 +169,18 @@ class PhotoMember:
 
 @dataclass(frozen=True)
 class PhotoZoo:
-    """The plan of a zoo: who is pre-trained on what, and which images are kept for later.
+    """The plan of a zoo: its members, and the images that are kept for later.
 
     Attributes
     ----------
     members : tuple of PhotoMember
     parts : dict of str to numpy.ndarray
-        Row numbers of ``pool``, ``downstream``, ``validation`` and ``test``: disjoint, no duplicates across.
+        Row numbers of ``pool``, ``downstream``, ``validation`` and ``test``: disjoint, without duplicates.
     downstream_order : tuple of int
-        Class order of the downstream long tail, chosen together with the members' orders.
+        Class order of the downstream long tail.
     correlation : numpy.ndarray
-        Spearman correlations of all orders, members with distinct orders first, downstream last.
+        Spearman correlations of all orders, downstream last.
     duplicates : str
-        What was found, in words.
     settings : dict
     """
 
@@ -210,8 +209,8 @@ def plan_photo_zoo(
     Raises
     ------
     CausalFTError
-        If a view or a name cannot be used, a number is out of range, a class has too few images, or the number of
-        order seeds is wrong.
+        If a view or a name is invalid, a number is out of range, a class has too few images, or the number of order
+        seeds is wrong.
     """
     for view in views.values():
         find_view(view)
@@ -282,17 +281,17 @@ def plan_photo_zoo(
 def head_count(
     pool_counts: NDArray[np.int64], order: Sequence[int], imbalance_factor: float, profile: str
 ) -> tuple[int, bool]:
-    """Pre-training images of a member's most frequent class, and whether images have to be repeated for it.
+    """Return the images of a member's most frequent class, and whether images have to be repeated for it.
 
-    The largest head that the pool can serve without repeating an image. Where the largest class of the pool is twice
-    the smallest or more, that would be next to nothing for most orders: then as many images are drawn as the pool
-    holds, and rare classes that come early in the member's order are repeated.
+    The largest head that the pool serves without repeats. If the largest class of the pool is at least twice the
+    smallest, that would be very few for most orders: then as many images are drawn as the pool holds, with repeats of
+    rare classes.
 
     Parameters
     ----------
     pool_counts : (K,) array of int
     order : sequence of K int
-        Class numbers, the most frequent one first.
+        Class numbers, the most frequent first.
     imbalance_factor : float
     profile : str
 
@@ -319,7 +318,7 @@ def head_count(
 def _default_epochs(
     pool_counts: NDArray[np.int64], orders: Sequence[Sequence[int]], imbalance_factor: float, profile: str
 ) -> int:
-    """20 epochs, or of few images as many as make 400 steps of the member that has the fewest."""
+    """20 epochs, or as many as make 400 steps of the member with the fewest images."""
     fewest = min(
         profile_counts(
             len(pool_counts),
@@ -333,7 +332,7 @@ def _default_epochs(
 
 
 def _check_name(name: str) -> None:
-    """A member's name is that of its files, which stand beside those of the zoo's own."""
+    """A member's name is that of its files, beside those of the zoo."""
     if not re.fullmatch(r"\w[\w.-]*", name) or name in ("config", "manifest", "metrics", "zoo"):
         raise CausalFTError(
             f"{name!r} cannot name a member: use letters, digits, '-', '_' and '.', and not config, manifest, metrics "
@@ -344,7 +343,7 @@ def _check_name(name: str) -> None:
 def member_pixels(
     images: ImageSet, member: PhotoMember, zoo: PhotoZoo, progress: bool | None
 ) -> tuple[Any, ...]:
-    """Draw a member's long-tailed pre-training pictures through its view: (pixels, labels, prior)."""
+    """Draw a member's long-tailed pre-training images through its view: (pixels, labels, prior)."""
     settings = zoo.settings
     pool = images.subset(zoo.parts["pool"])
     head, repeat = head_count(
@@ -375,7 +374,7 @@ def member_pixels(
 
 
 def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
-    """The settings of the training loop for a member."""
+    """Training recipe of a member."""
     return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=BATCH_SIZE, seed=member.seed)
 
 
@@ -415,7 +414,7 @@ def pretrain_photo_member(
 
 
 def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
-    """Time 8 steps of the first member on one thread and scale up: seconds for all members."""
+    """Time 8 steps of the first member on one thread; return the seconds for all members."""
     member = zoo.members[0]
     recipe = member_recipe(member, zoo)
     rng = np.random.default_rng(0)

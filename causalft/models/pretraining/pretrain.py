@@ -1,4 +1,4 @@
-"""Pre-training of a mini foundation model: images and captions in, weights and a card out; the embedded zoo."""
+"""Pre-training of mini foundation models, from images and captions to weights and a card; the embedded zoo."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ __all__ = [
 
 
 def caption_bank_loss(image: Tensor, bank: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """Contrast each picture with the captions of ALL classes, and each class in the batch with all pictures in it.
+    """Contrast each image with the captions of ALL classes, and each class in the batch with its images.
 
-    The bank does not follow the class frequencies of the batch, so the optimum of the first term is log p(y|x): the
-    class prior of the pre-training data stays in the logits. Compare :func:`in_batch_contrastive_loss`.
+    The bank does not follow the class frequencies of the batch, so the first term is optimal at log p(y|x): the class
+    prior of the pre-training data stays in the logits.
 
     Parameters
     ----------
     image : Tensor
         Shape (batch, d), unit rows.
     bank : Tensor
-        Shape (n_classes, d), unit rows: one caption a class.
+        Shape (n_classes, d), unit rows: one caption per class.
     labels : Tensor
         Shape (batch,), int64.
     scale : Tensor
@@ -67,10 +67,10 @@ def caption_bank_loss(image: Tensor, bank: Tensor, labels: Tensor, scale: Tensor
 
 
 def in_batch_contrastive_loss(image: Tensor, bank: Tensor, labels: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's own loss: each picture against the captions of its batch (InfoNCE), in both directions.
+    """CLIP's own loss: each image against the captions of its batch (InfoNCE), in both directions.
 
-    A class's captions enter the denominator as often as the class enters the batch, so the optimum is
-    log p(y|x) - log p(y) + const: the class prior cancels, and a prior estimated from such logits is not P_P(Y).
+    A class's captions are in the denominator as often as the class is in the batch, so the optimum is
+    log p(y|x) - log p(y) + const: the class prior cancels, and an estimate from such logits is not P_P(Y).
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ _LARGEST_SCALE = 100.0  # CLIP's own bound on the inverse temperature
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained mini with the words and settings that belong to it.
+    """A trained mini with its words and settings.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class Pretrained:
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """uint8 pictures (n, size, size, 3) to normalised float pictures (n, 3, size, size)."""
+    """Convert uint8 images (n, size, size, 3) to normalised floats (n, 3, size, size)."""
     mean, std = torch.tensor(MEAN), torch.tensor(STD)
     return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
 
@@ -141,30 +141,30 @@ def pretrain_mini(
     progress: bool | None = None,
     checkpoint: Path | None = None,
 ) -> Pretrained:
-    """Train a mini CLIP on pictures and the captions "a photo of a {class}".
+    """Train a mini CLIP on images and the captions "a photo of a {class}".
 
     Parameters
     ----------
     pixels : numpy.ndarray
-        Shape (n, size, size, 3), uint8, drawn from the label prior the model shall carry.
+        Shape (n, size, size, 3), uint8, drawn from the label prior that the model learns.
     labels : numpy.ndarray
         Shape (n,), int64.
     class_names : list of str
     loss : {"caption-bank", "in-batch"}
-        Whether the class prior stays in the logits; see :mod:`causalft.models.tuning.losses`.
+        Whether the class prior stays in the logits.
     recipe : Recipe
-        ``recipe.seed`` also draws the first weights.
+        ``recipe.seed`` also draws the initial weights.
     config : MiniConfig, optional
         Words and context length are set from the class names.
     flip : bool
-        Mirror half of the pictures (photographs).
+        Mirror half of the images (photographs).
     label, progress, checkpoint
         As in :func:`causalft.models.tuning.train.train`.
 
     Raises
     ------
     CausalFTError
-        If a label is out of range or the pictures do not have the size of ``config``.
+        If a label is out of range or the images do not have the size of ``config``.
     """
     config = config or MiniConfig(image_size=pixels.shape[1])
     if pixels.shape[1:] != (config.image_size, config.image_size, 3):
@@ -256,12 +256,12 @@ class Member:
     ----------
     name : str
     order_seed : int
-        Seeds the class order of its long-tailed prior. The three orders and the downstream one were chosen for
-        Spearman correlations within 0.006 of zero.
+        Seeds the class order of its long-tailed prior. The orders, with the downstream one, have Spearman correlations
+        within 0.006 of zero.
     favourite : {"head", "body", "tail"}
-        The part it sees in 80 % of its pictures.
+        The part it sees in 80 % of its images.
     seed : int
-        Seeds weights, pictures and the order of training.
+        Of weights, images and the order of training.
     loss : {"caption-bank", "in-batch"}
     role : str
     """
@@ -327,10 +327,10 @@ def pretrain_member(
         A key of :data:`MEMBERS`.
     folder : pathlib.Path
     n_images, epochs : int
-        The shipped minis have the defaults.
+        The defaults made the shipped minis.
     progress : bool, optional
     checkpoint : bool
-        Keep a checkpoint after each epoch, so that a killed pre-training goes on where it stopped.
+        Keep a checkpoint, so that a killed pre-training resumes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What is known of a model before it is loaded: the name of a member, and the card of a mini."""
+"""What is known of a model before it is loaded: the identity of a member, and the card of a mini."""
 
 from __future__ import annotations
 
@@ -84,25 +84,25 @@ class ModelCard:
     ----------
     name : str
     world : str
-        What it was pre-trained on: ``"creatures"`` or the images' name.
+        Pre-training images: ``"creatures"`` or their name.
     loss : {"caption-bank", "in-batch"}
-        Only the caption bank leaves the class prior in the logits (see the losses).
+        Only the caption bank leaves the class prior in the logits.
     class_names : list of str
     prior : list of float
-        The known label prior P_P(Y) of its pre-training data, shape (n_classes,), sums to 1.
+        Label prior P_P(Y) of the pre-training data, shape (n_classes,), sums to 1.
     view : dict
-        The known incomplete semantic factor: the factor law of the part world, or the incomplete view of photographs.
+        The incomplete semantic factor: the factor law of the part world, or the view of photographs.
     vocabulary : list of str
     architecture : dict
         Fields of :class:`causalft.models.strata.mini.MiniConfig`.
     mean, std : list of float
-        Normalisation of the pixels, per channel.
+        Of the pixels, per channel.
     recipe : dict
         Optimiser settings, images seen, seeds, threads.
     sha256 : str
-        Of the weights file beside the card.
+        Of the weights file.
     measured : dict
-        What was measured when it was made: zero-shot accuracy and so on.
+        Measured at pre-training, such as zero-shot accuracy.
     """
 
     name: str
@@ -134,7 +134,7 @@ class ModelCard:
         return cls(**{key: value for key, value in found.items() if key in wanted})
 
     def prior_of(self, class_names: Sequence[str]) -> NDArray[np.float64] | None:
-        """Return the known prior of these classes, (n_classes,), sums to 1; None where one of them is not known."""
+        """Return the prior of these classes, (n_classes,), sums to 1; None if one is unknown."""
         known = dict(zip(self.class_names, self.prior, strict=True))
         if any(name not in known for name in class_names):
             return None

@@ -1,4 +1,4 @@
-"""Images that a model has seen: those of a zoo's pre-training pool, and those a classifier was fitted on."""
+"""Images that a model has seen: of a zoo's pre-training pool, and of a run's training and validation sets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SEEN = "images.parquet"
 
 @dataclass(frozen=True, repr=False)
 class Pool:
-    """The images that the members of a zoo were pre-trained on.
+    """Images that the members of a zoo were pre-trained on.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Pool:
     files : frozenset of str
         SHA-256 of the files.
     pixels : frozenset of str
-        SHA-256 of size and pixels; empty for a zoo from before they were kept.
+        SHA-256 of size and pixels; empty for zoos without it.
     """
 
     zoo: str
@@ -58,14 +58,14 @@ class Pool:
         return len(self.files)
 
     def holds(self, images: ImageSet) -> NDArray[np.bool_]:
-        """Whether each image is in the pool, (n,); every image is read for it, unless the pool is empty."""
+        """Whether each image is in the pool, (n,); reads every image, unless the pool is empty."""
         if not self.files:
             return np.zeros(len(images), dtype=bool)
         return with_hash(images, self.files, self.pixels)
 
 
 def pretraining_pool(zoo: Zoo) -> Pool:
-    """Return the pool of a zoo that ``causalft zoo pretrain --data`` made; an empty one for any other zoo."""
+    """Return the pool of a zoo made by ``causalft zoo pretrain --data``; empty for any other zoo."""
     if not isinstance(zoo, MiniZoo) or not has_manifest(zoo.folder):
         return Pool(zoo.label)
     import pandas as pd
@@ -77,7 +77,7 @@ def pretraining_pool(zoo: Zoo) -> Pool:
 
 
 def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet | None) -> ImageSet:
-    """Return the training images without those that the zoo was pre-trained on, and say what else overlaps.
+    """Return the training images that the zoo was not pre-trained on, and warn of other overlaps.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet |
 
 
 def warn_of_seen(images: ImageSet, zoo: Zoo, train: ImageSet) -> None:
-    """Warn where images to be scored are training images, or in the pre-training pool of the zoo."""
+    """Warn of images to be scored that are training images or in the pre-training pool."""
     _warn_of_repeats("images", images, "training", train)
     pool = pretraining_pool(zoo)
     seen = int(pool.holds(images).sum())
@@ -137,7 +137,7 @@ def warn_of_seen(images: ImageSet, zoo: Zoo, train: ImageSet) -> None:
 
 
 def write_seen(run: Run, splits: Splits) -> None:
-    """Write ``images.parquet`` into a run: file, label, split and SHA-256 of every image that decided something."""
+    """Write ``images.parquet`` into a run: file, label, split and SHA-256 of every image used."""
     import pandas as pd
 
     names = np.asarray(splits.class_names)
@@ -158,14 +158,14 @@ def write_seen(run: Run, splits: Splits) -> None:
 
 
 def seen_in_run(images: ImageSet, folder: Path, zoo: Zoo | None) -> list[str]:
-    """Say which images a run has seen: in training, in validation, or in the pre-training pool of its zoo.
+    """Say which images a run has seen: in training, validation, or the pre-training pool of its zoo.
 
     Parameters
     ----------
     images : ImageSet
-        All of them are read, if the run or the zoo says what it has seen.
+        All are read, if the run or the zoo records its images.
     folder : pathlib.Path
-        The run; one from before it kept its images, or one that was pulled, says nothing.
+        The run.
     zoo : Zoo, optional
     """
     found = {}
@@ -203,7 +203,7 @@ def _warn(message: str) -> None:
 def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
     """Write ``manifest.parquet`` and ``zoo.json`` into the zoo.
 
-    The manifest has one row per image: file, label, split, SHA-256 of the file, and for the pool that of the pixels.
+    The manifest has one row per image: file, label, split, SHA-256 of the file and, for the pool, of the pixels.
     """
     import pandas as pd
 
@@ -246,7 +246,7 @@ def downstream_splits(
     seed: int = 0,
     profile: str = "exponential",
 ) -> Splits:
-    """Return the downstream part of the images a zoo was made from: what its members never saw.
+    """Return the downstream part of the images that a zoo was made from: what its members never saw.
 
     Parameters
     ----------
@@ -264,8 +264,7 @@ def downstream_splits(
     Raises
     ------
     CausalFTError
-        If the images are not exactly those of the manifest: one is new, one is missing, or its bytes have changed.
-        Every image is read once for this.
+        If an image is new, missing or changed since the manifest; every image is read for this.
     """
     import pandas as pd
 

@@ -32,17 +32,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MiniConfig:
-    """Size of a mini CLIP; the defaults give about half a million parameters.
+    """Size of a mini CLIP; the defaults give half a million parameters.
 
     Attributes
     ----------
     image_size, patch_size : int
-        Pixels; the stem halves the picture ``log2(patch_size)`` times.
+        Pixels.
     width, layers, heads : int
-        Image tower. The text tower has width 64, 2 layers, 2 heads.
+        Of the image tower. The text tower has width 64, 2 layers, 2 heads.
     embed_dim : int
     context_length, vocab_size : int
-        Tokens of a caption, and words known.
 
     Raises
     ------
@@ -72,7 +71,7 @@ TEXT_WIDTH, TEXT_LAYERS, TEXT_HEADS = 64, 2, 2
 
 
 class Block(nn.Module):
-    """A transformer block: attention and MLP, each behind a norm and beside an identity."""
+    """A transformer block, with the module names of open_clip."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -117,7 +116,7 @@ class MiniVision(nn.Module):
     ----------
     config : MiniConfig
     stem : torch.nn.Module
-        From pictures (n, 3, size, size) to patches (n, width, rows, columns).
+        Images (n, 3, size, size) to patches (n, width, rows, columns).
     """
 
     pool_type = "tok"
@@ -146,18 +145,18 @@ class MiniVision(nn.Module):
         return x[:, 0], x[:, 1:]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Pictures (n, 3, size, size) to features (n, embed_dim)."""
+        """Images (n, 3, size, size) to features (n, embed_dim)."""
         return self._pool(self.transformer(self._embeds(x)))[0] @ self.proj
 
 
 class MiniCLIP(nn.Module):
-    """Both towers and the temperature; parameters are not initialised, they are loaded.
+    """Both towers and the temperature, uninitialised.
 
     Parameters
     ----------
     config : MiniConfig
     stem : torch.nn.Module
-        As :class:`MiniVision` takes it.
+        As in :class:`MiniVision`.
     """
 
     attn_mask: Tensor
@@ -175,11 +174,11 @@ class MiniCLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.zeros([]))
 
     def encode_image(self, pictures: Tensor) -> Tensor:
-        """Features (n, embed_dim) of normalised pictures (n, 3, size, size)."""
+        """Features (n, embed_dim) of normalised images (n, 3, size, size)."""
         return self.visual(pictures)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Features (n, embed_dim) of token ids (n, context_length); the end token has the highest id."""
+        """Features (n, embed_dim) of token ids (n, context_length)."""
         x = self.token_embedding(tokens) + self.positional_embedding
         x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask))
         return x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)] @ self.text_projection
@@ -189,14 +188,14 @@ TEMPLATE = "a photo of a {}"
 
 
 class WordTokenizer:
-    """A tokenizer with one token a word: 0 pads, 1 starts, words follow, and the end token is the highest.
+    """A tokenizer with one token per word: 0 pads, 1 starts, words follow, and the end token is the highest.
 
-    ``open_clip`` pools the text at the highest token id, which is why the end token must have it.
+    ``open_clip`` pools the text at the highest token id.
 
     Parameters
     ----------
     words : sequence of str
-        The vocabulary in order; :func:`vocabulary_of` makes it from class names.
+        The vocabulary, as :func:`vocabulary_of` makes it.
     context_length : int
 
     Examples
@@ -213,7 +212,7 @@ class WordTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """Tokens in all: padding, start, the words, end."""
+        """Number of tokens: padding, start, words, end."""
         return len(self.words) + 3
 
     def __call__(self, texts: str | Sequence[str]) -> Tensor:
@@ -222,7 +221,7 @@ class WordTokenizer:
         Raises
         ------
         CausalFTError
-            For a word this model was never trained on, or a caption that is too long.
+            For an unknown word, or a caption that is too long.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
@@ -246,7 +245,7 @@ def _words(text: str) -> list[str]:
 
 
 def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
-    """Return the words that captions of these classes need, and the context length that fits the longest caption.
+    """Return the words of the captions of these classes, and the context length of the longest.
 
     Examples
     --------
@@ -267,7 +266,7 @@ def vocabulary_of(class_names: Sequence[str]) -> tuple[list[str], int]:
 
 
 def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
-    """Return an untrained mini CLIP with weights drawn from ``seed``: the model that is pre-trained.
+    """Return an untrained mini CLIP with weights drawn from ``seed``.
 
     Examples
     --------
@@ -301,9 +300,9 @@ def build_mini(config: MiniConfig, seed: int = 0) -> CLIP:
 
 
 def empty_mini(config: MiniConfig) -> MiniCLIP:
-    """Return the model that the weights of a mini are loaded into; nothing in it is of use before that.
+    """Return an uninitialised mini to load weights into.
 
-    It has the tensors of :func:`build_mini` by the same names, computes the same, and does not need ``open_clip``.
+    Tensor names and results are those of :func:`build_mini`, without importing ``open_clip``.
 
     Examples
     --------
@@ -316,7 +315,7 @@ def empty_mini(config: MiniConfig) -> MiniCLIP:
 
 
 def _stem(config: MiniConfig) -> nn.Sequential:
-    """Convolutions of stride 2 in place of the one patch convolution: small models learn much faster with them."""
+    """Convolutions of stride 2 instead of one patch convolution: small models learn much faster."""
     stages = config.patch_size.bit_length() - 1
     layers: list[nn.Module] = []
     channels = 3

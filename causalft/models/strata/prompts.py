@@ -1,4 +1,4 @@
-"""What is said of a class to start its head from text: one template, an ensemble, or descriptors from a file."""
+"""Prompts of a class that a head starts from: one template, an ensemble, or descriptors from a file."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SUFFIXES = (".json", ".yaml", ".yml", ".txt")
 
 
 def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path = "default") -> Tensor:
-    """Return where a head starts from text: for each class, the direction of the mean of its unit text features.
+    """Return where a head starts from text: the direction of the mean unit text feature of each class.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
         With a text tower.
     class_names : sequence of str
     spec : str or pathlib.Path
-        A set of :data:`TEMPLATES` (``classname``, ``default``, ``ensemble``), a template of your own with ``{}`` for
-        the class name, or a file of descriptors (:func:`read_descriptors`).
+        A set of :data:`TEMPLATES` (``classname``, ``default``, ``ensemble``), a template with ``{}`` for the class
+        name, or a file of descriptors (:func:`read_descriptors`).
 
     Returns
     -------
@@ -63,8 +63,8 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
     Raises
     ------
     CausalFTError
-        If ``spec`` is none of these, the file lacks a class or cannot be read, a mini does not know a word, or the
-        texts of two classes are the same for the model, as when a long template is cut.
+        If ``spec`` is invalid, the file lacks a class or cannot be read, a mini does not know a word, or two classes
+        have the same texts for the model.
 
     Warns
     -----
@@ -85,7 +85,7 @@ def check_template(spec: str | Path) -> None:
     Raises
     ------
     CausalFTError
-        If ``spec`` is no set, no template and no file of descriptors, or the file cannot be read.
+        If ``spec`` is no set, template or file of descriptors, or the file cannot be read.
 
     Examples
     --------
@@ -105,12 +105,11 @@ def _is_file(spec: str | Path) -> bool:
 
 
 def read_descriptors(path: Path, class_names: Sequence[str]) -> dict[str, list[str]]:
-    """Read what a file says of each class, as prompts.
+    """Read the prompts of each class from a file.
 
-    JSON or YAML: a mapping from class name to a phrase or a list of phrases. Text: a line ``class: phrase; phrase`` for
-    each class; empty lines and lines that start with ``#`` are skipped. A phrase with ``{}`` is a template; any other
-    is put behind the name: ``a photo of a lynx, tufts on its ears.`` Capitals and underscores in class names do not
-    matter, and classes that were not asked for are left out.
+    JSON or YAML: class name to a phrase or a list of phrases. Text: one line ``class: phrase; phrase`` per class; empty
+    lines and lines that start with ``#`` are skipped. A phrase with ``{}`` is a template; any other follows the name:
+    ``a photo of a lynx, tufts on its ears.`` Case and underscores in class names are ignored, other classes left out.
 
     Parameters
     ----------
@@ -121,12 +120,12 @@ def read_descriptors(path: Path, class_names: Sequence[str]) -> dict[str, list[s
     Returns
     -------
     dict of str to list of str
-        The prompts of each class, in the order of ``class_names``.
+        In the order of ``class_names``.
 
     Raises
     ------
     CausalFTError
-        If the file cannot be read, is no such mapping, or says nothing of a class (the first three are named).
+        If the file cannot be read, is no such mapping, or lacks a class (the first three are named).
     """
     found = {_key(name): phrases for name, phrases in _read(path).items()}
     missing = [name for name in class_names if not found.get(_key(name))]
@@ -146,7 +145,7 @@ def _unit(sums: Tensor) -> Tensor:
 
 
 def _prompt(name: str, phrase: str) -> str:
-    """The whole sentence; ``replace`` and not ``format``, because a phrase may hold other braces."""
+    """The sentence; ``replace`` and not ``format``, because a phrase may hold other braces."""
     name = name.replace("_", " ")
     return phrase.replace("{}", name) if "{}" in phrase else f"a photo of a {name}, {phrase.rstrip('.')}."
 

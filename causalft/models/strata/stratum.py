@@ -43,20 +43,18 @@ def class_tokens(
     Parameters
     ----------
     tokenizer : callable
-        Texts to padded token ids; one that cuts takes ``context_length``, as those of open_clip do.
+        Texts to padded token ids; one that cuts takes ``context_length``, as those of open_clip.
     texts : sequence of str
     owner : sequence of int
-        Whose each text is: a place in ``class_names``.
+        Index in ``class_names`` of each text.
     class_names : sequence of str
-    template : str
-        Where the texts come from, for messages.
-    model : str
-        Whose tokenizer it is, for messages.
+    template, model : str
+        Source of the texts and owner of the tokenizer, for messages.
 
     Warns
     -----
     CausalFTWarning
-        If texts are cut: the first class is named, and how many there are.
+        If texts are cut: the first class, and how many.
 
     Raises
     ------
@@ -91,7 +89,7 @@ def class_tokens(
 
 
 def check_different(features: Tensor, class_names: Sequence[str], *, template: str, model: str) -> Tensor:
-    """Return text features (n_classes, d) as they are, or refuse two classes with the same ones."""
+    """Return text features (n_classes, d) unchanged; two equal rows raise a :class:`CausalFTError`."""
     values = features.detach().double().cpu().numpy()
     # Equal rows have equal projections, so only neighbours in that order need a look.
     direction = np.random.default_rng(0).normal(size=values.shape[1])
@@ -108,7 +106,7 @@ def check_different(features: Tensor, class_names: Sequence[str], *, template: s
 
 
 def _short(text: str) -> str:
-    """A text in quotes, without its middle where it is long."""
+    """A text in quotes, cut in the middle if it is long."""
     return repr(text if len(text) <= 80 else f"{text[:50]}...{text[-25:]}")
 
 
@@ -166,13 +164,13 @@ _ACTIVATIONS = {
 
 
 def square_crop(size: int, interpolation: str = "bicubic") -> Callable[[Image.Image], Image.Image]:
-    """Return the geometry of CLIP: the shorter side resized to ``size``, then the square in the middle."""
+    """Return the geometry of CLIP: the shorter side resized to ``size``, then the centre square."""
     return SquareCrop(size, interpolation)
 
 
 @dataclass(frozen=True)
 class SquareCrop:
-    """What :func:`square_crop` returns: torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, pixel for pixel.
+    """torchvision's ``Resize`` and ``CenterCrop`` on Pillow images, pixel for pixel.
 
     Examples
     --------
@@ -195,7 +193,7 @@ class SquareCrop:
 
 
 def _scales_shorter_side(step: object) -> bool:
-    """Whether a step of torchvision, open_clip or timm leaves a strip as long, in squares, as it was."""
+    """Whether a step of torchvision, open_clip or timm keeps the aspect ratio of a strip."""
     if isinstance(step, SquareCrop):
         return True
     if is_a(step, Family.TORCHVISION_RESIZE):
@@ -213,12 +211,11 @@ class Stratum:
     name : str
         ``clip``, ``openclip``, ``metaclip``, ...
     zoo : str
-        Where it comes from: ``mini``, ``pretrained``, or a zoo folder.
+        ``mini``, ``pretrained``, or a zoo folder.
     model : torch.nn.Module
-        An ``open_clip`` CLIP, or an image-only backbone with ``visual`` and ``encode_image``, in eval mode; its
-        parameters do not require a gradient.
+        An ``open_clip`` CLIP, or an image-only backbone with ``visual`` and ``encode_image``, frozen and in eval mode.
     geometry : callable
-        PIL image in, square RGB PIL image of the model's size out.
+        PIL image to a square RGB PIL image of the model's size.
     image_size : int
     mean, std : tuple of float
     tokenizer : callable, optional
@@ -228,9 +225,9 @@ class Stratum:
     source : str
         The weights in words.
     card : ModelCard, optional
-        What is known of a mini: its true prior and its favourite view.
+        Of a mini: its true prior and its favourite view.
     resize_mode, interpolation : str
-        What the geometry does, in words: ``shortest`` (then the middle) or ``squash``; ``bicubic``, ``bilinear``.
+        What the geometry does: ``shortest`` (then the centre) or ``squash``; ``bicubic``, ``bilinear``.
     """
 
     name: str
@@ -263,7 +260,7 @@ class Stratum:
         return self.model.visual
 
     def release(self) -> None:
-        """Let go of the model: a tuned tower in lower precision has its own weights, and needs no second copy."""
+        """Drop the model, where a tuned tower in lower precision has weights of its own."""
         self.model = None
 
     @property
@@ -273,15 +270,14 @@ class Stratum:
 
     @property
     def pretraining_loss(self) -> str:
-        """As :func:`causalft.methods.priors.prior_caveat` takes it: from a mini's card; else ``unknown`` or
-        ``no captions``."""
+        """From a mini's card, else ``unknown`` or ``no captions``; see :func:`causalft.methods.priors.prior_caveat`."""
         if self.card is not None:
             return self.card.loss
         return "unknown" if self.has_text else "no captions"
 
     @property
     def activation(self) -> str:
-        """The activation in the image tower, read from its modules: ``gelu``, ``quick_gelu``, ``relu``, ``silu``."""
+        """The activation of the image tower: ``gelu``, ``quick_gelu``, ``relu``, ``silu``, ..."""
         for module in self.visual.modules():
             kind = type(module).__name__
             if kind in _ACTIVATIONS:
@@ -290,7 +286,7 @@ class Stratum:
 
     @property
     def logit_scale(self) -> float:
-        """The inverse temperature of the zero-shot logits; an image-only backbone raises as `text_features` does."""
+        """Inverse temperature of the zero-shot logits; an image-only backbone raises as `text_features`."""
         self.needs_text()
         scale = self.model.logit_scale.exp()
         # CLIP clamps its temperature in training; a sigmoid loss (its model has a bias) does not.
@@ -305,13 +301,13 @@ class Stratum:
             )
 
     def crop(self, image: Image.Image) -> np.ndarray:
-        """Return what the model sees of a picture before normalisation: (size, size, 3), uint8."""
+        """Return what the model sees of an image before normalisation: (size, size, 3), uint8."""
         if any(map(_scales_shorter_side, getattr(self.geometry, "transforms", [self.geometry]))):
             image = middle_of_strip(image)
         return np.asarray(self.geometry(image.convert("RGB")), dtype=np.uint8)
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 pictures (n, size, size, 3) to the model's input (n, 3, size, size) on its device."""
+        """Convert uint8 images (n, size, size, 3) to the model's input (n, 3, size, size) on its device."""
         mean = torch.tensor(self.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.std, device=self.device)[:, None, None]
         planes = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float()
@@ -323,8 +319,8 @@ class Stratum:
         Raises
         ------
         CausalFTError
-            If the template has no ``{}``, a mini does not know a class name, the texts of two classes are the same for
-            the model, or the stratum has no text tower.
+            If the template has no ``{}``, a mini does not know a class name, two classes have the same texts, or the
+            stratum has no text tower.
         """
         tokens = self.prompt_tokens(class_names, template)
         return check_different(
@@ -332,7 +328,7 @@ class Stratum:
         )
 
     def prompt_tokens(self, class_names: Sequence[str], template: str = "a photo of a {}.") -> Tensor:
-        """Return the tokens of one prompt per class; warns and refuses as `class_tokens` does."""
+        """Return the tokens of one prompt per class; warns and raises as `class_tokens`."""
         self.needs_text()
         assert self.tokenizer is not None
         if "{}" not in template:
@@ -351,7 +347,7 @@ class Stratum:
         ----------
         prompts : mapping of class name to texts
         source : str
-            Where they come from, for messages.
+            Of the prompts, for messages.
 
         Raises
         ------
@@ -370,7 +366,7 @@ class Stratum:
         return check_different(F.normalize(sums, dim=1).float(), names, template=source, model=model)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Return unit text features, shape (n, d), of token ids (n, context length)."""
+        """Return unit text features (n, d) of token ids (n, context length)."""
         features = []
         with torch.inference_mode():
             for part in tokens.split(256):
@@ -378,7 +374,7 @@ class Stratum:
         return torch.cat(features).clone()
 
     def image_features(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
-        """Return unit image features, shape (n, d), of cropped pictures (n, size, size, 3), uint8."""
+        """Return unit image features (n, d) of cropped uint8 images (n, size, size, 3)."""
         features = []
         with torch.inference_mode():
             for start in range(0, len(pixels), batch_size):

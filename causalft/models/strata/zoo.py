@@ -1,4 +1,4 @@
-"""Zoos, or what a stratum's name loads: ``mini`` ships here, ``pretrained`` is real weights, a folder is yours."""
+"""Zoos give strata by name: ``mini`` ships with the package, ``pretrained`` is real weights, a folder is your own."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class Zoo(ABC):
     Attributes
     ----------
     label : str
-        What headers and ``metrics.json`` call it.
+        Its name in headers and ``metrics.json``.
     """
 
     label: str
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Names that can be loaded without further options."""
+        """Names that load without further options."""
 
     @abstractmethod
     def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
@@ -95,7 +95,7 @@ class MiniZoo(Zoo):
         super().check(name)
 
     def expected(self) -> list[str]:
-        """Names of all members that have a card, their weights being there or not."""
+        """Names of all members that have a card, with or without weights."""
         found = []
         for path in sorted(self.folder.glob("[!.]*.json")):
             if "sha256" in read_json(path):
@@ -150,7 +150,7 @@ class MiniZoo(Zoo):
 
 
 def _check_finished(folder: Path) -> None:
-    """Refuse what an interrupted `causalft zoo pretrain` left: its members are whole, but they are not all there."""
+    """Refuse an interrupted `causalft zoo pretrain`: some of its members are missing."""
     if not (folder / "config.json").is_file() or (folder / "metrics.json").exists():
         return
     found = read_json(folder / "config.json")
@@ -163,19 +163,19 @@ def _check_finished(folder: Path) -> None:
 class PretrainedZoo(Zoo):
     """Real weights: the three of the paper by name, any other of open_clip as ``ARCH/TAG``, of timm as ``timm:NAME``.
 
-    Weights are looked for in ``weights``, then in the local folder (``causalft weights import``), then in the hub's
-    cache; only when they are in none of them is the network asked.
+    Weights are looked for in ``weights``, the local folder (``causalft weights import``), the hub's cache, and last on
+    the network.
 
     Parameters
     ----------
     weights : mapping of str to path, optional
         Local files for names (``--weights openclip=FILE.safetensors``).
     offline : bool
-        Never ask the network.
+        Never use the network.
     allow_pickle : bool
-        Read the tensors, and nothing else, of a pickle.
+        Read a pickle, tensors only.
     folder : path, optional
-        The local folder; by default :func:`causalft.models.weights.store.weights_folder`.
+        By default :func:`causalft.models.weights.store.weights_folder`.
     """
 
     label = "pretrained"
@@ -203,7 +203,7 @@ class PretrainedZoo(Zoo):
             self.source.weights(what)  # said before the first stratum is trained, not after the second
 
     def describe(self, name: str) -> WeightName:
-        """Return what a name stands for; unknown ones raise a :class:`CausalFTError` with the nearest.
+        """Return what a name stands for; an unknown one raises a :class:`CausalFTError` with the nearest.
 
         Examples
         --------
@@ -224,7 +224,7 @@ class PretrainedZoo(Zoo):
         return what.architecture, what.tag
 
     def find(self, name: str) -> Path | None:
-        """Return the file that a name loads if it is on this machine; the network is not asked."""
+        """Return the file that a name loads, if it is on this machine."""
         what = self.describe(name)
         return self.weights[name] if name in self.weights else self.source.find(what)
 
@@ -234,8 +234,8 @@ class PretrainedZoo(Zoo):
         Raises
         ------
         CausalFTError
-            For an unknown name; weights that are not here and may not or cannot be fetched; a hash that is not the
-            expected one; a pickle that was not allowed; tensors of another architecture.
+            For an unknown name, missing weights that cannot or may not be fetched, a wrong hash, a pickle that is not
+            allowed, or tensors of another architecture.
         """
         import torch
 
@@ -271,7 +271,7 @@ class PretrainedZoo(Zoo):
 
 @contextmanager
 def _about(subject: str) -> Iterator[None]:
-    """Put the subject before what went wrong with it."""
+    """Prefix an error with its subject."""
     try:
         yield
     except CausalFTError as error:
@@ -286,7 +286,7 @@ def _existing_file(name: str, file: Path) -> None:
 
 
 def _safetensors_of(what: WeightName) -> str:
-    """Where a name's weights are as safetensors."""
+    """Where the weights of a name are as safetensors."""
     if not what.safe_filenames:
         return ""
     return f"{what.repository}, {what.safe_filenames[0]} (`causalft weights fetch {what.name}`)"
@@ -299,7 +299,7 @@ def open_zoo(
     offline: bool = False,
     allow_pickle: bool = False,
 ) -> Zoo:
-    """Return a zoo: ``"mini"``, ``"pretrained"``, or the folder that ``causalft zoo pretrain`` wrote.
+    """Return a zoo: ``"mini"``, ``"pretrained"``, or a folder of ``causalft zoo pretrain``.
 
     Parameters
     ----------
@@ -307,13 +307,12 @@ def open_zoo(
     weights : mapping of str to path, optional
         With ``pretrained``: local files for names.
     offline, allow_pickle : bool
-        With ``pretrained``: never ask the network; read the tensors, and nothing else, of a pickle. A mini zoo does
-        neither in any case.
+        With ``pretrained``: never use the network; read a pickle, tensors only.
 
     Raises
     ------
     CausalFTError
-        If there is no such zoo, or weights are given to a zoo that has its own.
+        If there is no such zoo, or weights are given to a mini zoo.
 
     Examples
     --------
@@ -345,16 +344,16 @@ def open_zoo(
 
 
 def pretraining_losses(metrics: Mapping[str, Any], zoo: str | None = None) -> dict[str, str]:
-    """Return stratum to pre-training loss, as :func:`causalft.methods.priors.prior_caveats` takes them.
+    """Return stratum to pre-training loss, for :func:`causalft.methods.priors.prior_caveats`.
 
-    A document that does not say it is asked for its zoo: the card of a mini of the same weights says it.
+    Where the document lacks it, the card of the mini with the same weights is asked.
 
     Parameters
     ----------
     metrics : mapping
         ``metrics.json`` of a ``fit`` run.
     zoo : str, optional
-        Where the minis are now; by default the place that the document names.
+        Where the minis are now; by default as in the document.
 
     Examples
     --------
@@ -382,7 +381,7 @@ def _of_card(zoo: str | None, name: str, sha256: str | None) -> str:
 
 
 def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
-    """Refuse strata that are empty, named twice or not in the zoo, and weights of no stratum.
+    """Refuse no strata, a stratum named twice or missing from the zoo, and weights of no stratum.
 
     Raises
     ------

@@ -46,7 +46,7 @@ class WeightRow:
     weights : str
         The full name.
     repository, file : str
-        Where the weights are on the hub; the file on this machine, or the one that would be fetched.
+        On the hub; on this machine, or what would be fetched.
     here : {"given", "folder", "hub cache", "no"}
     bytes : int, optional
     sha256 : str, optional
@@ -64,7 +64,7 @@ class WeightRow:
 
 
 def describe_names(names: Sequence[str], zoo: PretrainedZoo) -> list[WeightRow]:
-    """Return what names load, and whether it is on this machine; nothing is read, and no network is asked.
+    """Return what names load, and whether it is on this machine; no file and no network is read.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def fetch(
 ) -> list[Path]:
     """Fetch the weights of names, and the files of their text towers, into the hub's cache and a folder to carry.
 
-    What is in the cache or in the folder already is not fetched again, so a broken fetch is repeated to go on.
+    What is there is not fetched again; repeat a broken fetch to resume it.
 
     Parameters
     ----------
@@ -119,18 +119,17 @@ def fetch(
     allow_pickle : bool
         Take a pickle where a repository has nothing better.
     say : callable
-        Receives a line for every file.
+        Receives one line per file.
 
     Returns
     -------
     list of path
-        The files, in the folder if there is one and otherwise in the cache.
+        The files, in the folder or else in the cache.
 
     Raises
     ------
     CausalFTError
-        For an unknown name, a folder that cannot be made or written, no network, no space, or a file whose hash is
-        not the hub's.
+        For an unknown name, a folder that cannot be written, no network, no space, or a hash that is not the hub's.
     """
     wanted = [resolve_name(name) for name in names]
     if to is not None:
@@ -179,12 +178,12 @@ def fetch(
 def import_folder(
     folder: Path, *, into: WeightStore | None = None, allow_pickle: bool = False, say: Say = lambda line: None
 ) -> list[Path]:
-    """Copy a carried folder into the local one, each file checked by its hash; a broken import is repeated to go on.
+    """Copy a carried folder into the local one and verify each hash; repeat a broken import to resume it.
 
     Raises
     ------
     CausalFTError
-        If the folder has no manifest, lacks a file of it, holds a changed one, or a pickle that was not allowed.
+        If the folder has no manifest, lacks one of its files, holds a changed one, or a pickle that is not allowed.
     """
     store = into or WeightStore()
     with writing(store.folder):
@@ -223,9 +222,9 @@ def _import_folder(folder: Path, store: WeightStore, allow_pickle: bool, say: Sa
 def import_file(
     file: Path, name: str, *, into: WeightStore | None = None, allow_pickle: bool = False
 ) -> Path:
-    """Put one file of weights into the local folder for a name; the tensors of a pickle are kept as safetensors.
+    """Import one file of weights for a name; the tensors of a pickle are kept as safetensors.
 
-    The file is loaded once, so that one that does not fit is refused here.
+    The file is loaded once, so that one that does not fit is refused.
 
     Parameters
     ----------
@@ -243,7 +242,7 @@ def import_file(
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.models.strata.zoo.PretrainedZoo.load` does.
+        As :meth:`causalft.models.strata.zoo.PretrainedZoo.load`.
     """
     store = into or WeightStore()
     with writing(store.folder):
@@ -288,7 +287,7 @@ def _imported(what: WeightName, sha256: str, size: int, converted_from: str | No
 
 
 def _already_carried(store: WeightStore, what: WeightName) -> HubFile | None:
-    """The weights in a folder to carry, if they came there whole."""
+    """The weights in a folder to carry, if they are complete."""
     path = store.find(what)
     if path is None or not path.is_relative_to(store.folder / what.repository.replace("/", "--")):
         return None
@@ -299,7 +298,7 @@ def _already_carried(store: WeightStore, what: WeightName) -> HubFile | None:
 
 
 def _licence(repository: str) -> str | None:
-    """The licence on the model's card, if the hub says it."""
+    """The licence on the model's card, if the hub has it."""
     import huggingface_hub
 
     if huggingface_hub.constants.HF_HUB_OFFLINE:
@@ -315,12 +314,12 @@ def _licence(repository: str) -> str | None:
 def check_names(
     names: Sequence[str], zoo: PretrainedZoo, say: Say = lambda line: None
 ) -> list[dict[str, str]]:
-    """Load each name from what is on this machine, and run it once; return one row a name.
+    """Load each name from this machine and run it once; return one row per name.
 
     Returns
     -------
     list of dict
-        ``name``, ``sha256`` (empty if it was not reached), ``problem`` (empty if all is well).
+        ``name``, ``sha256`` (empty if it was not reached), ``problem`` (empty if none).
     """
     rows = []
     for name in names:
@@ -335,7 +334,7 @@ def check_names(
 def check_folder(
     folder: Path, *, allow_pickle: bool = False, say: Say = lambda line: None
 ) -> list[dict[str, str]]:
-    """Compare each file of a folder with its manifest, and load what is weights; return one row a file.
+    """Compare each file of a folder with its manifest, and load weights; return one row per file.
 
     Raises
     ------
@@ -366,7 +365,7 @@ def check_folder(
 
 
 def _runs(name: str, zoo: PretrainedZoo) -> str:
-    """Load a stratum and ask it about one picture and one word; return the hash of its weights."""
+    """Load a stratum, run it on one image and one word, and return the hash of its weights."""
     stratum = zoo.load(name)
     size = stratum.image_size
     import torch  # a listing of names does without

@@ -1,4 +1,4 @@
-"""A file of weights: its kind from its first bytes, read without running it, its tensors put into a model."""
+"""A file of weights: its kind by content, its tensors read without running it, and put into a model."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _LARGEST_HEADER = 1 << 27  # bytes; safetensors itself refuses larger ones
 
 
 def file_kind(path: str | os.PathLike[str]) -> str:
-    """Return what a file is by its content, whatever it is called.
+    """Return what a file is by its content.
 
     Returns
     -------
     str
-        ``safetensors``, ``pickle`` (what ``torch.save`` writes), ``torchscript`` (a program with its weights),
-        ``git lfs pointer``, ``web page``, ``empty`` or ``unknown``.
+        ``safetensors``, ``pickle`` (of ``torch.save``), ``torchscript`` (a program with its weights), ``git lfs
+        pointer``, ``web page``, ``empty`` or ``unknown``.
     """
     with open(path, "rb") as file:
         head = file.read(64)
@@ -54,7 +54,7 @@ def file_kind(path: str | os.PathLike[str]) -> str:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is read only with ``--allow-pickle``, or not at all."""
+    """Whether a file needs ``--allow-pickle``, or cannot be read at all."""
     return file_kind(path) in ("pickle", "torchscript")
 
 
@@ -66,17 +66,17 @@ def read_state_dict(
     Parameters
     ----------
     path : path
-        safetensors, or a state dict written by ``torch.save``, perhaps inside a checkpoint of a training.
+        safetensors, or a state dict written by ``torch.save``, alone or in a checkpoint.
     allow_pickle : bool
-        Whether a pickle may be read. It is read with ``weights_only=True``, which makes tensors and nothing else.
+        Read a pickle, with ``weights_only=True``, which makes tensors only.
     instead : str
-        Where the same weights are as safetensors; messages name it.
+        Where the same weights are as safetensors, for messages.
 
     Raises
     ------
     CausalFTError
-        For a pickle that was not allowed or that holds more than tensors, for a TorchScript archive (to read it is
-        to run it), and for anything that is no file of weights. The message does not name the file.
+        For a pickle that is not allowed or holds more than tensors, a TorchScript archive (reading runs it), or no
+        file of weights. The message does not name the file.
     """
     kind = file_kind(path)
     way_out = f"; take the same weights as safetensors: {instead}" if instead else "; take a safetensors file"
@@ -141,7 +141,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "state_dict.", "model_state_dict
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same without the prefixes of wrappers, in any order and number, that all names have in common."""
+    """Names without the wrapper prefixes that all have in common."""
     found = dict(tensors)
     while prefix := next((p for p in _PREFIXES if found and all(name.startswith(p) for name in found)), None):
         found = {name.removeprefix(prefix): value for name, value in found.items()}
@@ -149,7 +149,7 @@ def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """Say how tensors differ from those a model has: the first of another shape, the first missing, the first too many.
+    """Say how tensors differ from a model's: the first of another shape, the first missing, the first unknown.
 
     Returns
     -------
@@ -179,14 +179,14 @@ def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 
 def load_all(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put tensors into a model, in place, and make sure that nothing of its random start is left.
+    """Put tensors into a model, in place, and check that nothing of its random start is left.
 
-    Every floating-point tensor of the model is first made NaN, so that one that is not overwritten shows.
+    Every floating-point tensor of the model is made NaN first, so that one that is not overwritten is found.
 
     Raises
     ------
     CausalFTError
-        If names or shapes differ, or a tensor of the file is not a number. The message does not name the file.
+        If names or shapes differ, or a tensor of the file is not finite. The message does not name the file.
     """
     import torch
 

@@ -27,7 +27,7 @@ FindTextFiles = Callable[..., Path]
 
 @dataclass
 class BuiltModel:
-    """What a stratum needs of an architecture with its weights loaded."""
+    """A model with its weights loaded, and what a stratum needs beside it."""
 
     model: nn.Module
     geometry: Callable[[Image.Image], Image.Image]
@@ -40,29 +40,27 @@ class BuiltModel:
 
 
 class ImageOnly(nn.Module):
-    """A backbone without text, with the two names of a CLIP that strata use."""
+    """A backbone without text, with the attributes of a CLIP that strata use."""
 
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()
         self.visual = visual
 
     def encode_image(self, pictures: Tensor) -> Tensor:
-        """Return pooled features, shape (n, d), of pictures (n, 3, size, size)."""
+        """Return pooled features (n, d) of images (n, 3, size, size)."""
         return self.visual(pictures)
 
 
 class HubTokenizer:
-    """A tokenizer of ``transformers`` whose files are looked for when the first text comes.
-
-    A stratum whose head starts from images never needs them.
-    """
+    """A ``transformers`` tokenizer whose files are loaded with the first text: a head that starts from images needs
+    none."""
 
     def __init__(self, what: WeightName, config: Mapping[str, Any], find: FindTextFiles) -> None:
         self._what, self._config, self._find = what, config, find
         self._tokenizer: Callable[[list[str], int | None], Tensor] | None = None
 
     def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
-        """Return token ids, shape (n_texts, context_length), by default of the length that the model reads."""
+        """Return token ids, shape (n_texts, context_length); by default the length that the model reads."""
         if self._tokenizer is None:
             self._tokenizer = self._load()
         return self._tokenizer([texts] if isinstance(texts, str) else list(texts), context_length)
@@ -93,7 +91,7 @@ class HubTokenizer:
 
 
 def build_open_clip(what: WeightName, tensors: Mapping[str, Tensor], find: FindTextFiles) -> BuiltModel:
-    """Return a model of open_clip with the tensors of a file, and the transform that they were trained with.
+    """Return a model of open_clip with the tensors of a file, and the transform of its training.
 
     Parameters
     ----------
@@ -151,7 +149,7 @@ def build_open_clip(what: WeightName, tensors: Mapping[str, Tensor], find: FindT
 
 
 class _NoRandomStart(TorchFunctionMode):
-    """Leaves parameters as the memory was: a random start takes longer than loading, which overwrites all of it."""
+    """Skips the random start of parameters, which loading overwrites and which takes longer."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -180,7 +178,7 @@ def _unfilled() -> Iterator[None]:
 
 
 def _as_open_clip(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring tensors to open_clip's names, as its own loader does; no tensor is resized."""
+    """Convert tensors to open_clip's names, as its own loader does; none is resized."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
@@ -238,7 +236,7 @@ def resolve_open_clip(name: str, has_file: bool) -> WeightName:
 
 
 def _settings(architecture: str, tag: str) -> Mapping[str, Any]:
-    """Settings of a tag; of one's own weights, those on which all tags of the architecture agree."""
+    """Settings of a tag; of your own weights, those that all tags of the architecture share."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -394,7 +392,7 @@ TIMM = Library(
 
 
 def _geometry(transform: transforms.Compose) -> Callable[[Image.Image], Image.Image]:
-    """The steps of a library's transform that make a picture of a picture, and not yet a tensor."""
+    """The steps of a library's transform from image to image, before it becomes a tensor."""
     kept = []
     for step in transform.transforms:
         if "ToTensor" in type(step).__name__:

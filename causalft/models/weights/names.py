@@ -80,22 +80,21 @@ class WeightName:
     Attributes
     ----------
     name : str
-        As the user wrote it: ``clip``, ``ViT-L-14/datacomp_xl_s13b_b90k``, ``timm:resnet50``.
+        As written: ``clip``, ``ViT-L-14/datacomp_xl_s13b_b90k``, ``timm:resnet50``.
     library : str
         A name in :data:`LIBRARIES`.
     architecture, tag : str
     repository : str
-        On the hub; empty where the weights are not there.
+        On the hub; empty if the weights are not there.
     filenames : tuple of str
-        Of the weights in the repository, best first: safetensors before pickles.
+        Candidates in the repository, safetensors before pickles.
     settings : mapping
-        Of open_clip: mean, std, interpolation, resize mode and activation that the weights were trained with.
+        Of open_clip: mean, std, interpolation, resize mode and activation of the training.
     url : str
-        Of the first publication; its name may carry a hash.
+        Of the first publication; its name may contain a hash.
     licence : str, optional
     tokenizer_repository, text_repository : str
-        Where the tokenizer's files, and the configuration of a text tower of ``transformers``, are; empty where
-        open_clip brings its own.
+        Of the tokenizer's files and of the configuration of a ``transformers`` text tower; empty if open_clip has them.
     """
 
     name: str
@@ -112,7 +111,7 @@ class WeightName:
 
     @property
     def full_name(self) -> str:
-        """The name without short cuts: ``ARCH/TAG`` or ``timm:ARCH.TAG``."""
+        """The full name, ``ARCH/TAG`` or ``timm:ARCH.TAG``."""
         library = LIBRARIES[self.library]
         return f"{library.prefix}{self.architecture}{library.separator if self.tag else ''}{self.tag}"
 
@@ -147,12 +146,12 @@ def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
     name : str
         ``clip``, ``openclip``, ``metaclip``; ``ARCH/TAG`` of open_clip; or ``timm:NAME``, an image-only backbone.
     has_file : bool
-        Whether the weights are given as a file; then the tag may be any word.
+        The weights are given as a file; then the tag may be any word.
 
     Raises
     ------
     CausalFTError
-        With the nearest names, architectures or tags.
+        For an unknown name, with the nearest.
 
     Examples
     --------
@@ -181,7 +180,7 @@ def resolve_name(name: str, *, has_file: bool = False) -> WeightName:
 
 
 def names_like(pattern: str) -> list[str]:
-    """Return the full names of all weights that open_clip and timm know and that match a shell pattern.
+    """Return the full names of all known weights that match a shell pattern.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where weights are found: a given file, the local store and its manifest, the hub's cache, then the network."""
+"""Where weights are looked for: a given file, the local store and its manifest, the hub's cache, then the network."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def weights_folder() -> Path:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A line of the manifest.
+    """An entry of the manifest.
 
     Attributes
     ----------
     repository, filename, revision : str
-        Where the file is on the hub; empty for one that was given by hand.
+        On the hub; empty for a file given by hand.
     sha256 : str
     bytes : int
     names : list of str
-        Full names of what the weights are for; empty for a tokenizer's file.
+        Full names that load the weights; empty for a tokenizer's file.
     licence : str, optional
     converted_from : str, optional
-        SHA-256 of the pickle whose tensors these are.
+        SHA-256 of the pickle that these tensors come from.
     """
 
     repository: str
@@ -68,10 +68,10 @@ class StoredFile:
 
 
 class WeightStore:
-    """A folder of weights: ``REPOSITORY/FILE`` with ``--`` for the slash of the repository, and ``manifest.json``.
+    """A folder of weights: ``REPOSITORY/FILE``, with ``--`` for the slash of the repository, and ``manifest.json``.
 
-    The folder that ``causalft weights fetch --to`` writes and the one that ``causalft weights import`` fills are the
-    same, so a carried folder can also be used where it lies, through ``$CAUSALFT_WEIGHTS``.
+    ``causalft weights fetch --to`` and ``causalft weights import`` write the same layout, so a carried folder can be
+    used directly through ``$CAUSALFT_WEIGHTS``.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class WeightStore:
         return self.folder / "manifest.json"
 
     def files(self) -> dict[str, StoredFile]:
-        """Return the manifest: path in the folder to its line; empty where there is none.
+        """Return the manifest: path in the folder to its entry; empty if there is none.
 
         Raises
         ------
@@ -120,11 +120,11 @@ class WeightStore:
         return lines
 
     def path(self, repository: str, filename: str) -> Path:
-        """Return where a file of the hub lies, or would lie."""
+        """Return where a file of the hub is, or would be."""
         return self.folder / repository.replace("/", "--") / filename
 
     def find(self, what: WeightName) -> Path | None:
-        """Return the weights of a name: a file of its repository (safetensors first), or one imported for it."""
+        """Return the weights of a name: a file of its repository (safetensors first), or an imported one."""
         for filename in what.filenames:
             path = self.path(what.repository, filename)
             if path.is_file():
@@ -139,12 +139,12 @@ class WeightStore:
         return any(full_name in line.names for line in self.files().values())
 
     def add(self, source: Path, relative: str, line: StoredFile) -> bool:
-        """Copy a file into the folder, checked by its hash, and write its line; return False if it was there already.
+        """Copy a file into the folder, verify its hash, and write its entry; return False if it was there.
 
         Raises
         ------
         CausalFTError
-            If the copy has another hash than the line; then nothing is left of it.
+            If the copy has another hash; it is removed.
         """
         target = self.folder / relative
         already = target.is_file() and sha256_file(target) == line.sha256
@@ -165,7 +165,7 @@ class WeightStore:
 
 
 def copy_checked(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file so that the target appears only whole and with the right hash."""
+    """Copy a file so that the target appears only complete and with the right hash."""
     digest = hashlib.sha256()
     with atomic_path(target) as temporary:
         with open(source, "rb") as read, open(temporary, "wb") as written:
@@ -180,10 +180,10 @@ def copy_checked(source: Path, target: Path, sha256: str) -> None:
 
 
 def expected_sha256(path: Path, url: str = "") -> tuple[str, str] | None:
-    """Return the SHA-256 that a file should have, or its beginning, and who says so; None if nobody knows.
+    """Return the expected SHA-256 of a file, or its beginning, and its source; None if unknown.
 
-    Who may know: a manifest in whose folder the file lies, the hub cache (large files are named by their hash), or
-    the address of the first publication if the file still has its name.
+    Sources: a manifest of the file's folder, the hub cache (large files are named by their hash), or the address of the
+    first publication if the file still has its name.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def check_sha256(path: Path, url: str = "") -> str:
     Raises
     ------
     CausalFTError
-        If someone knows another one. The message does not name the file.
+        If another one is expected. The message does not name the file.
     """
     found = sha256_file(path)
     expected = expected_sha256(path, url)
@@ -249,7 +249,7 @@ _BESIDE_TOKENIZER = (
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a hub repository that is on this machine."""
+    """A file of a hub repository on this machine."""
 
     repository: str
     filename: str
@@ -257,7 +257,7 @@ class HubFile:
 
     @property
     def revision(self) -> str:
-        """The commit of the repository, if the hub's cache says it."""
+        """The commit of the repository, if the hub's cache has it."""
         for folder in self.path.parents:
             if folder.parent.name == "snapshots":
                 return folder.name
@@ -266,16 +266,15 @@ class HubFile:
 
 @dataclass
 class WeightSource:
-    """Finds the files of names, asking the network last or never.
+    """Finds the files of names, the network last or never.
 
     Attributes
     ----------
     store : WeightStore
-        The local folder.
     offline : bool
-        Whether the network is forbidden; it also is where ``HF_HUB_OFFLINE`` is set.
+        The network is forbidden, as it is with ``HF_HUB_OFFLINE``.
     allow_pickle : bool
-        Whether a pickle may be fetched where a repository has no safetensors.
+        A pickle may be fetched where a repository has no safetensors.
     """
 
     store: WeightStore
@@ -294,7 +293,7 @@ class WeightSource:
         return None
 
     def weights(self, what: WeightName) -> Path:
-        """Return the weights of a name, fetched if need be.
+        """Return the weights of a name, fetched if needed.
 
         Raises
         ------
@@ -329,7 +328,7 @@ class WeightSource:
         return found
 
     def text_files(self, repository: str, name: str, *, configuration_only: bool = False) -> Path:
-        """Return the folder with a tokenizer's files, or a text tower's configuration, fetched if need be.
+        """Return the folder with a tokenizer's files, or a text tower's configuration, fetched if needed.
 
         Raises
         ------
@@ -434,7 +433,7 @@ def _download_first(repository: str, filenames: tuple[str, ...]) -> HubFile | No
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Keep the retries of the hub's client to itself: they are not news, and one message follows."""
+    """Silence the retries of the hub's client; one message follows."""
     from huggingface_hub.utils import logging
 
     verbosity = logging.get_verbosity()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from causalft.models.pretraining.pretrain import caption_bank_loss, in_batch_contrastive_loss
 from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 
-# A world of four kinds of pictures x and three classes y: balanced p(x|y), and a long-tailed class prior.
+# A world of four kinds of images x and three classes y: balanced p(x|y), and a long-tailed class prior.
 LIKELIHOOD = torch.tensor([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.1, 0.1, 0.6]]).double()
 PRIOR = torch.tensor([0.7, 0.25, 0.05]).double()
 JOINT = (PRIOR[:, None] * LIKELIHOOD).T  # (x, y)
@@ -68,7 +68,7 @@ def test_la_is_cross_entropy_of_shifted_logits(seed):
 
 
 def test_caption_bank_by_hand():
-    """Two pictures of class 0, one of class 1, three captions; unit vectors in the plane."""
+    """Two images of class 0, one of class 1, three captions; unit vectors in the plane."""
     image, bank = torch.tensor([[1.0, 0], [0, 1], [0, 1]]), torch.tensor([[1.0, 0], [0, 1], [-1, 0]])
     labels = torch.tensor([0, 0, 1])
 
@@ -76,7 +76,7 @@ def test_caption_bank_by_hand():
         return -math.log(math.exp(own) / sum(map(math.exp, (own, *others))))
 
     to_text = (minus_log_softmax(2, 0, -2) + minus_log_softmax(0, 2, 0) + minus_log_softmax(2, 0, 0)) / 3
-    # a class's caption against the pictures of the batch, averaged over its own pictures; the absent class has none
+    # a class's caption against the images of the batch, averaged over its own images; the absent class has none
     class_0 = (minus_log_softmax(2, 0, 0) + minus_log_softmax(0, 2, 0)) / 2
     class_1 = minus_log_softmax(2, 0, 2)
     expected = (to_text + (class_0 + class_1) / 2) / 2
@@ -93,7 +93,7 @@ def test_in_batch_by_hand_counts_a_repeated_caption_as_a_negative():
 
 
 def population_batch(n=2000):
-    """Pictures and labels in their exact frequencies: (n,) and (n,)."""
+    """Images and labels in their exact frequencies: (n,) and (n,)."""
     counts = (JOINT * n).round().long()
     x, y = (grid.flatten() for grid in torch.meshgrid(torch.arange(4), torch.arange(3), indexing="ij"))
     repeats = counts.flatten()
@@ -101,7 +101,7 @@ def population_batch(n=2000):
 
 
 def free_logits(criterion):
-    """Optimise free logits s(x, y) under a contrastive loss: a picture is e_x, the caption of y is column y of s."""
+    """Optimise free logits s(x, y) under a contrastive loss: an image is e_x, the caption of y is column y of s."""
     x, y = population_batch()
     pictures, one = torch.eye(4).double()[x], torch.tensor(1.0).double()
     return minimise(lambda s: criterion(pictures, s.T, y, one), torch.zeros(4, 3).double())

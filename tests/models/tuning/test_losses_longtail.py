@@ -160,7 +160,7 @@ def test_weights_have_mean_one_over_the_training_set(name):
 
 # --- what they converge to ---
 
-# Four kinds of pictures x, three classes y: p(x|y) and a long-tailed prior, as 1,000 rows.
+# Four kinds of images x, three classes y: p(x|y) and a long-tailed prior, as 1,000 rows.
 LIKELIHOOD = torch.tensor([[0.6, 0.2, 0.1, 0.1], [0.1, 0.6, 0.2, 0.1], [0.2, 0.1, 0.1, 0.6]]).double()
 PRIOR = torch.tensor([0.7, 0.25, 0.05]).double()
 

@@ -38,7 +38,7 @@ class Tuned:
         The tuners in their own order, such as ``adaptformer+bias``.
     bottleneck, seed : int
     first_tuned_block : int
-        Blocks before it, and the embedding, are frozen: what they give for a picture never changes. The number of
+        Blocks before it, and the embedding, are frozen: what they give for an image never changes. The number of
         blocks where nothing of the tower is trained.
     trains_head : bool
         False for ``zero-shot`` only.
