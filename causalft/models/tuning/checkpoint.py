@@ -1,4 +1,4 @@
-"""A training in the middle: its losses and log, the stop at one that is not finite, and checkpoints to go on from."""
+"""A training in progress: its losses and log, the stop at a non-finite loss, checkpoints."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ _SPEED_EVERY = 10  # steps over which a speed is taken
 
 
 class TrainingLog:
-    """Writes the curves of one training.
+    """Writes the curves of one training for TensorBoard.
 
     Parameters
     ----------
     folder : pathlib.Path
-        For ``tensorboard --logdir``; a resumed training goes on in it.
     first_step : int
-        Where this call begins: what an earlier, interrupted call wrote from there on is hidden.
+        Where this call begins: later events of an interrupted call are hidden.
 
     Raises
     ------
@@ -61,10 +60,7 @@ class TrainingLog:
         self._images, self._steps, self._since = 0, 0, time.perf_counter()
 
     def steps(self, first: int, losses: list[float], rates: list[float], n_images: int) -> None:
-        """Note some steps in a row: loss and learning rate of each, and the images of all.
-
-        They are noted when their losses are known, which on a GPU is many at a time; so the speed is that of the whole.
-        """
+        """Log consecutive steps: loss and learning rate of each, and the speed over all of them."""
         for step, (loss, rate) in enumerate(zip(losses, rates), first):
             self._writer.add_scalar("loss", loss, step)
             self._writer.add_scalar("learning rate", rate, step)
@@ -78,12 +74,12 @@ class TrainingLog:
             self._images, self._steps, self._since = 0, 0, now
 
     def validation(self, step: int, value: float, seconds: float) -> None:
-        """Note a validation value after a step; the seconds it took do not count into the speed."""
+        """Log a validation value after a step; its seconds do not count into the speed."""
         self._writer.add_scalar("validation", value, step)
         self._since += seconds
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close."""
         self._writer.close()
 
 
@@ -91,13 +87,13 @@ _EVERY_ON_GPU = 50  # steps between two looks, each of which waits for the GPU
 
 
 class LossWatch:
-    """Takes the loss of every step, and reads it at once on a CPU and in blocks on a GPU.
+    """Reads the loss of every step, at once on a CPU and in blocks on a GPU.
 
     Parameters
     ----------
     recipe : Recipe
     label : str
-        Stands before a message.
+        Prefix of messages.
     steps_per_epoch : int
     device : torch.device
 
@@ -106,9 +102,8 @@ class LossWatch:
     seen : int
         Steps whose loss has been read.
     log : TrainingLog, optional
-        Told of every loss.
     kept : (path, int), optional
-        The last checkpoint and its step, for the message.
+        The last checkpoint and its step, for messages.
     """
 
     def __init__(self, recipe: Recipe, label: str, steps_per_epoch: int, device: torch.device) -> None:
@@ -126,7 +121,7 @@ class LossWatch:
         Raises
         ------
         CausalFTError
-            If one of them is NaN or infinite; see :meth:`stopped`.
+            If one is not finite.
         """
         self._pending.append(loss)
         self._images += n_images
@@ -138,7 +133,7 @@ class LossWatch:
         Raises
         ------
         CausalFTError
-            If one of them is NaN or infinite.
+            If one is not finite.
         """
         if not self._pending:
             return 0.0
@@ -175,17 +170,17 @@ class Progress:
     Attributes
     ----------
     epoch, batch : int
-        Whole epochs done, and steps done in the next one.
+        Complete epochs, and steps of the next one.
     summed : float
-        The losses of these steps.
+        Sum of the losses of these steps.
     parts : int
-        Micro-batches of a step; grows where memory runs out.
+        Micro-batches per step; grows when memory runs out.
     losses, validation, best_epoch, notes
         As in :class:`causalft.models.tuning.recipe.History`.
     best : dict of Tensor
-        The weights of the best epoch; empty without early stop.
+        Weights of the best epoch; empty without early stopping.
     generator : Tensor, optional
-        State of the epoch's generator in the middle of an epoch, uint8.
+        State of the epoch's generator within an epoch, uint8.
     """
 
     epoch: int = 0
@@ -204,14 +199,14 @@ _TENSORS = ("best", "generator")
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return trained parameters and all buffers, by name: what training can change."""
+    """Return trained parameters and all buffers by name: everything that training can change."""
     state: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
     state.update(model.named_buffers())
     return state
 
 
 def all_finite(parameters: list[nn.Parameter]) -> bool:
-    """Whether no weight is NaN or infinite."""
+    """Whether all weights are finite."""
     with torch.no_grad():
         return all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
 
@@ -224,15 +219,14 @@ def save_checkpoint(
     progress: Progress,
     scaler: Any = None,
 ) -> None:
-    """Write a checkpoint; a crash in the middle leaves the one before.
+    """Write a checkpoint; a crash in between leaves the previous one.
 
     Parameters
     ----------
     path : pathlib.Path
     identity : mapping
-        What tells this training from another; a JSON document.
+        Tells this training from another; a JSON document.
     model, optimizer, progress, scaler
-        What is saved.
     """
     tensors = {f"model/{name}": value for name, value in trained_state(model).items()}
     tensors |= {f"best/{name}": value for name, value in progress.best.items()}
@@ -262,12 +256,12 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     scaler: Any = None,
 ) -> Progress:
-    """Read a checkpoint into model, optimiser and scaler, and return how far it was.
+    """Read a checkpoint into model, optimiser and scaler, and return its progress.
 
     Raises
     ------
     CausalFTError
-        If the file is damaged or belongs to another training.
+        If the file is damaged or of another training.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Classifier heads, and where a head starts: class means, k images per class, or a linear probe."""
+"""Classifier heads, and where a head starts: class means, k shots, or a linear probe."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = [
 
 
 class CosineHead(nn.Module):
-    """Logits are ``scale`` times the cosine between the image feature and each class weight.
+    """Logits are ``scale`` times the cosine between feature and class weight.
 
     Parameters
     ----------
     weight : Tensor
-        Shape (n_classes, d): where training starts, the text features of the classes.
+        Initial value, shape (n_classes, d).
     scale : float
         25 in the paper's recipe.
 
@@ -64,14 +64,14 @@ COSINE = Head(
 
 
 class LinearHead(nn.Module):
-    """Logits are ``features @ weight.T + bias``, of the features as they come.
+    """Logits are ``features @ weight.T + bias``.
 
     Parameters
     ----------
     weight : Tensor
         Shape (n_classes, d).
     scale : float
-        Not used: the length of a feature is its own scale.
+        Ignored: the length of a feature is its own scale.
 
     Examples
     --------
@@ -100,7 +100,7 @@ LINEAR = Head(
 class L2Head(LinearHead):
     """Logits are linear in the feature's direction: ``scale * unit(features) @ weight.T + bias``.
 
-    With unit weights it starts as the cosine head; then each weight has a length of its own.
+    With unit weights it starts as the cosine head.
 
     Parameters
     ----------
@@ -134,8 +134,8 @@ L2 = Head(
 class LayerNormHead(LinearHead):
     """Logits are linear in the layer-normed feature: ``scale / sqrt(d) * LN(features) @ weight.T + bias``.
 
-    LN(x) / sqrt(d) is the direction of x after its mean over the d entries is taken out, so the logits start as
-    large as those of the L2-normed head. LN has no gain of its own: the weight would take it up.
+    LN(x) / sqrt(d) is a direction, so the logits start as large as those of the L2-normed head. LN has no gain: the
+    weight would absorb it.
 
     Parameters
     ----------
@@ -174,18 +174,17 @@ def make_head(kind: str, weight: Tensor, *, scale: float = 25.0) -> nn.Module:
 
     Parameters
     ----------
-    kind : {"cosine", "linear", "l2", "layernorm"}
+    kind : str
+        A name of :data:`causalft.models.tuning.choices.HEADS`.
     weight : Tensor
-        Shape (n_classes, d): text features, class means, or the weights of a linear probe
-        (:mod:`causalft.models.tuning.heads`). Copied.
+        Shape (n_classes, d): text features, class means, or the weights of a linear probe. Copied.
     scale : float
-        Positive: the inverse temperature. The linear head takes features as they come and has none.
+        Positive, the inverse temperature; the linear head ignores it.
 
     Returns
     -------
     torch.nn.Module
-        Features (n, d) to logits (n, n_classes). The state of the cosine head is ``weight``, that of the others
-        ``weight`` and ``bias``, which starts at 0.
+        Features (n, d) to logits (n, n_classes). Its state is ``weight`` and, except for the cosine head, ``bias``.
 
     Raises
     ------
@@ -222,12 +221,12 @@ def class_means(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return the unit vector along the mean unit feature of each class.
+    """Return the direction of the mean unit feature of each class.
 
     Parameters
     ----------
     features : (n, d) array or Tensor
-        Any length of rows; a memory-mapped array is read in parts.
+        A memory-mapped array is read in parts.
     labels : (n,) array or Tensor of int in [0, n_classes)
     n_classes : int
     class_names : sequence of str, optional
@@ -241,7 +240,7 @@ def class_means(
     Raises
     ------
     CausalFTError
-        If a class has no image (the first three are named), the shapes do not agree, or a feature is not finite.
+        If a class has no image, shapes do not agree, or a feature is not finite.
 
     Examples
     --------
@@ -264,14 +263,14 @@ def k_shot(
     *,
     class_names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return :func:`class_means` of ``k`` images of each class, drawn without replacement.
+    """Return :func:`class_means` of ``k`` images per class, drawn without replacement.
 
     Parameters
     ----------
     features, labels, n_classes, class_names
         As in :func:`class_means`.
     k : int
-        At least 1 (1, 10 and 100 are usual). A class with fewer images gives all it has.
+        At least 1. A class with fewer images gives all of them.
     seed : int
 
     Returns
@@ -314,13 +313,12 @@ def probe_weights(
     max_iter: int = 200,
     class_names: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return the weights of a linear probe: multinomial logistic regression of the unit features, without intercept.
+    """Return the weights of a linear probe: multinomial logistic regression of unit features, without intercept.
 
-    With V = scale * weight, it minimises ``C * sum_i w_i CE(V x_i, y_i) + |V|^2 / 2`` by L-BFGS: what scikit-learn's
-    ``LogisticRegression(C=C, fit_intercept=False, class_weight="balanced")`` minimises, here in single precision, on
-    the device of the features, over parts of the rows, so that memory does not grow with n times n_classes.
-
-    A head of kind ``l2`` with the same ``scale`` starts as this probe; a cosine head keeps the directions only.
+    With V = scale * weight, it minimises ``C * sum_i w_i CE(V x_i, y_i) + |V|^2 / 2`` by L-BFGS, as scikit-learn's
+    ``LogisticRegression(C=C, fit_intercept=False, class_weight="balanced")``, but in single precision, on the device
+    of the features, and in parts. An ``l2`` head with the same ``scale`` starts as this probe; a cosine head keeps the
+    directions.
 
     Parameters
     ----------
@@ -330,11 +328,10 @@ def probe_weights(
         Positive, the inverse strength of the penalty. Features are of unit length, so weights are long: at 10 images
         per class, weights of length 25 cost 31 / C nats per image.
     scale : float
-        Positive: that of the head.
+        Positive, that of the head.
     balanced : bool
-        Weigh each sample by n / (n_classes * n_class), so that a long tail does not enter the start.
+        Weigh each sample by n / (n_classes * n_class).
     max_iter : int
-        Iterations at most; the probe is a start, and need not be solved to the last digit.
 
     Returns
     -------
@@ -371,7 +368,7 @@ def probe_weights(
     )
 
     def mean_risk() -> float:
-        """The convex risk at V; its gradient, which has a closed form, goes into V.grad."""
+        """The convex risk at V; its gradient goes into V.grad."""
         risk = V.square().sum().item() / (2 * C * n)
         V.grad = V / (C * n)
         for rows, unit in _unit_parts(features):
@@ -388,7 +385,7 @@ def probe_weights(
 
 
 def _unit_parts(features: NDArray[np.floating] | Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Unit rows in float32, part by part."""
+    """Unit rows in float32, in parts."""
     for start in range(0, len(features), _ROWS):
         rows = slice(start, start + _ROWS)
         part = features[rows]
@@ -407,7 +404,7 @@ def _checked(
     n_classes: int,
     class_names: Sequence[str] | None,
 ) -> Tensor:
-    """The labels as int64 on the CPU, once everything fits together and no class is empty."""
+    """The labels as int64 on the CPU, if everything fits together and no class is empty."""
     y = torch.as_tensor(np.asarray(labels.cpu() if isinstance(labels, Tensor) else labels))
     if features.ndim != 2 or y.shape != features.shape[:1]:
         raise CausalFTError(

@@ -1,4 +1,4 @@
-"""WiSE-FT: the straight line in weight space from the zero-shot model to the tuned one."""
+"""WiSE-FT: interpolation between the zero-shot and the tuned weights."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
     ----------
     wanted : {"auto", "fp32", "bf16", "fp16"}
         ``auto`` on a CPU: bf16 if the processor has matrix units for it and one linear layer of this width, timed once
-        in a process, is `WORTH` times faster with them. On CUDA: bf16 where the device has it, else fp16.
+        per process, is `WORTH` times faster. On CUDA: bf16 if supported, else fp16.
     width : int
         Of the tower's tokens.
     device : torch.device or str
@@ -72,7 +72,7 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
 
 @cache
 def speedup(width: int, rows: int = 512) -> float:
-    """How many times faster one frozen layer (width to 4 width) is in bf16 than in fp32 on this CPU, measured."""
+    """Measured speed-up of one frozen layer (width to 4 width) in bf16 over fp32 on this CPU."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         linear = nn.Linear(width, 4 * width)
         x = torch.randn(rows, width)
@@ -91,9 +91,9 @@ def _seconds(layer: nn.Module, x: torch.Tensor, repeats: int = 3) -> float:
 
 
 def lay_out_convolutions(visual: nn.Module | None) -> None:
-    """Put the weights of a ResNet in channels-last order, in place: its convolutions are faster so.
+    """Store the weights of a ResNet channels-last, in place, which is faster.
 
-    What it computes is the same up to the order of sums. Call it before a tower is opened from it: all share one copy.
+    Results agree up to the order of sums. Call it before a tower is opened from it.
     """
     trunk = getattr(visual, "trunk", None) if is_a(visual, Family.OPEN_CLIP_TIMM) else visual
     if visual is not None and is_a(trunk, Family.OPEN_CLIP_RESNET, Family.TIMM_RESNET):
@@ -101,14 +101,12 @@ def lay_out_convolutions(visual: nn.Module | None) -> None:
 
 
 def settle_precision(tower: Tower, wanted: str, device: torch.device) -> tuple[str, int]:
-    """Choose the precision of a tower and lower its frozen layers where that is bf16 on a CPU.
-
-    Call it after a tuner.
+    """Choose the precision of a tuned tower, and lower its frozen layers if that is bf16 on a CPU.
 
     Returns
     -------
     (str, int)
-        The precision in use (fp32 where nothing can be lowered: only a ViT can), and how many layers were.
+        The precision in use (fp32 if nothing can be lowered: only a ViT can), and the number of lowered layers.
     """
     chosen = choose_precision(wanted, tower.width, device)
     if chosen != "bf16" or device.type != "cpu":
@@ -118,15 +116,15 @@ def settle_precision(tower: Tower, wanted: str, device: torch.device) -> tuple[s
 
 
 def lower_frozen_layers(tower: Tower) -> int:
-    """Put bfloat16 layers in the place of frozen linear layers, patch embedding and attention; return how many.
+    """Replace frozen linear layers, patch embedding and attention by bfloat16 ones; return how many.
 
-    Call it after a tuner. From the first block to the last activations are bfloat16. Trained weights stay as they are,
-    in fp32; linear ones compute in bfloat16, as under autocast. A tower that is no ViT is left alone: 0.
+    Call it after a tuner. Activations become bfloat16; trained weights stay in fp32 and compute in bfloat16, as under
+    autocast. A tower that is no ViT is left alone.
 
     Parameters
     ----------
     tower : Tower
-        Changed in place; the tower that it was opened from is not.
+        Changed in place, without changing the original model.
     """
     if not tower.kind.endswith("ViT"):
         return 0
@@ -148,7 +146,7 @@ def lower_frozen_layers(tower: Tower) -> int:
 
 
 def _lower_patches(visual: nn.Module) -> int:
-    """Lower the embedding of the patches, where it is a frozen convolution whose kernels lie side by side."""
+    """Lower the patch embedding, if it is a frozen convolution with adjacent kernels."""
     for place, name in (("", "conv1"), ("patch_embed", "proj"), ("trunk.patch_embed", "proj")):
         try:
             parent = visual.get_submodule(place)
@@ -182,7 +180,7 @@ def _is_frozen(module: nn.Module) -> bool:
 
 
 def _frozen_mlp(module: nn.Module) -> FrozenMLP | None:
-    """The module in one piece, if it is a frozen MLP of two linear layers with GELU or quick-GELU and nothing else."""
+    """A frozen MLP of two linear layers with GELU or quick-GELU in one piece, if the module is one."""
     layers = [child for child in module.children() if not isinstance(child, nn.Identity | nn.Dropout)]
     if len(layers) != 3 or not _is_frozen(module) or [type(layers[0]), type(layers[2])] != [nn.Linear] * 2:
         return None
@@ -206,7 +204,7 @@ _IMAGES = 4
 
 
 def has_bf16_matrices() -> bool:
-    """Whether oneDNN multiplies matrices in bfloat16 on this CPU; how fast, only a clock can tell."""
+    """Whether oneDNN multiplies matrices in bfloat16 on this CPU."""
     try:
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):
@@ -264,7 +262,7 @@ class FrozenPatches(nn.Module):
     Parameters
     ----------
     convolution : torch.nn.Conv2d
-        With kernels that neither overlap nor leave a gap. Its weights are copied; it is not kept.
+        Its kernels neither overlap nor leave a gap.
 
     Examples
     --------
@@ -316,8 +314,8 @@ class _Linear(torch.autograd.Function):
 class FrozenMLP(nn.Module):
     """Two frozen linear layers with an activation between them, in bfloat16.
 
-    Rows go through both layers some hundred at a time, and the backward makes the wide intermediate result again: it is
-    never in memory as a whole.
+    Rows go through both in small groups, and the backward recomputes the wide intermediate result: it is never in
+    memory as a whole.
 
     Parameters
     ----------
@@ -393,7 +391,7 @@ def attention_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> T
 
 
 class _Attention(torch.autograd.Function):
-    """Keeps queries, keys and values; the backward computes the weights again, which is cheaper than to store them."""
+    """Saves queries, keys and values; the backward recomputes the attention weights, which is cheaper."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, n_heads: int, n_queries: int) -> Tensor:

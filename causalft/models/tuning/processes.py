@@ -1,8 +1,8 @@
-"""The processes of a training: device, precision, each one's share of a batch, and gradients summed over all.
+"""The processes of a training: device, precision, shares of a batch, and gradients summed over all.
 
-Set up by accelerate, so that ``accelerate launch`` and ``torchrun`` start a training on several GPUs, machines or CPU
-processes. The model is not wrapped: gradients are summed after the backward pass, weighted by the samples that each
-process saw, which is exact for a last batch that does not divide evenly, and lets a loss call any method of the model.
+accelerate sets them up, so that ``accelerate launch`` and ``torchrun`` can start a training. The model is not wrapped:
+gradients are summed after the backward pass, weighted by each process's samples, which is exact for an uneven last
+batch and lets a loss call any method of the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SETTING_UP = threading.Lock()
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes and prints; true where there is only one.
+    """Whether this process writes and prints; true if there is only one.
 
     Examples
     --------
@@ -43,7 +43,7 @@ def is_main_process() -> bool:
 
 
 def local_device() -> torch.device:
-    """Return the device on which this process should put its model: its own GPU where there are GPUs, else the CPU."""
+    """Return the device of this process's model: its own GPU, or the CPU if there is none."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     return torch.device("cpu")
@@ -56,9 +56,7 @@ class Processes:
     Attributes
     ----------
     device : torch.device
-        Where the model of this process is.
     rank, count : int
-        This process and how many there are.
     autocast : context manager
         Around every forward pass.
     scaler : torch.amp.GradScaler, optional
@@ -78,15 +76,14 @@ class Processes:
         return self.rank == 0
 
     def share(self, indices: Tensor) -> Tensor:
-        """Return this process's part of a global batch: contiguous, sizes differ by one at most, possibly empty."""
+        """Return this process's part of a batch: contiguous, sizes differ by at most one, possibly empty."""
         return indices if self.count == 1 else indices.tensor_split(self.count)[self.rank]
 
     def generator(self, shared: torch.Generator, recipe: Recipe, step: int) -> torch.Generator:
-        """Return what the loss of this process draws from at a step.
+        """Return the generator of the loss at a step.
 
-        The first process draws on from the epoch's generator, as a single one does, so that its state is all that a
-        checkpoint must hold. The others are seeded anew at each step: were all states equal, the first samples of all
-        shares would be augmented alike.
+        The first process uses the epoch's generator, as a single one does, so that its state is all that a checkpoint
+        needs. The others are seeded at each step, so that augmentation differs between shares.
         """
         if self.rank == 0:
             return shared
@@ -131,7 +128,7 @@ class Processes:
         return total[0]
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the tensors of the first, in place."""
+        """Copy the tensors of the first process to all, in place."""
         if self.count == 1:
             return
         for tensor in tensors:
@@ -142,7 +139,7 @@ class Processes:
                 tensor.copy_(flat.view(tensor.shape))
 
     def from_main(self, value: float) -> float:
-        """Return the first process's value, so that all take the same decision."""
+        """Return the first process's value, so that all decide alike."""
         if self.count == 1:
             return value
         held = torch.tensor(value, dtype=torch.float64, device=self.device)
@@ -150,7 +147,7 @@ class Processes:
         return held.item()
 
     def all_equal(self, value: int) -> bool:
-        """Whether all processes have the same number; they also wait for each other here."""
+        """Whether all processes have the same number; also a barrier."""
         if self.count == 1:
             return True
         ends = torch.tensor([value, -value], dtype=torch.int64, device=self.device)
@@ -171,23 +168,23 @@ def _buckets(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
 
 
 def join_processes(device: torch.device, precision: str = "fp32") -> Processes:
-    """Join the processes that a launcher started, or stand alone where there was none.
+    """Join the processes that a launcher started, or run alone.
 
-    accelerate keeps its state in classes that can be set once in a process. They are borrowed here and given back at
-    once, so that trainings with other settings, in other threads too, and a user's own ``Accelerator`` stay possible.
+    accelerate keeps its state in classes that can be set once per process. It is saved and restored here, so that
+    trainings with other settings, in other threads too, and a user's own ``Accelerator`` still work.
 
     Parameters
     ----------
     device : torch.device
-        Where the model is.
+        Of the model.
     precision : {"fp32", "bf16", "fp16"}
-        Has an effect on a GPU only.
+        On a GPU only.
 
     Raises
     ------
     CausalFTError
-        If the processes cannot find each other, the device cannot do the precision, the launch asks for another kind of
-        training than data-parallel, or the model is not on this process's own GPU.
+        If the processes cannot find each other, the device lacks the precision, the launch is not data-parallel, or
+        the model is not on this process's GPU.
 
     Examples
     --------
@@ -257,7 +254,7 @@ def _leave() -> None:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA where there is one (under a launcher, this process's own).
+    """Return the device of a name; ``auto`` is CUDA if available (under a launcher, this process's own).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A recipe of a training: its length, its learning rate at every step, its optimiser; and what it leaves, a history."""
+"""A recipe of a training: length, learning rate at every step, optimiser; and its result, a history."""
 
 from __future__ import annotations
 
@@ -41,33 +41,32 @@ class Recipe:
     ----------
     epochs : int
     batch_size : int
-        Samples of one step, over all processes and micro-batches together.
+        Samples per step, over all processes and micro-batches.
     lr : float
         Peak learning rate.
     optimizer : {"sgd", "adamw"}
     momentum, weight_decay : float
-        ``momentum`` is SGD's; weight decay is left out for parameters with fewer than two dimensions under AdamW.
+        ``momentum`` is SGD's; under AdamW parameters with fewer than two dimensions are not decayed.
     schedule : str
-        The learning rate of every step, by the name of a :data:`SCHEDULES`.
+        A name of :data:`SCHEDULES`.
     nesterov : bool
     grad_clip : float, optional
         Largest norm of the gradient.
     seed : int
-        Seeds the order of the samples and whatever the loss draws.
+        Of the sample order and of the loss.
     warmup_steps, warmup_epochs : int, float
-        The learning rate rises linearly for so many steps or epochs (give one of the two); the schedule takes the rest.
+        Linear rise of the learning rate (give one of the two); the schedule takes the rest.
     milestones : tuple of int
-        Epochs (the first is 0) at whose start ``schedule="step"`` lowers the learning rate.
+        Epochs (from 0) at whose start ``schedule="step"`` lowers the learning rate.
     decay : float
-        The factor of each milestone.
+        Factor of each milestone.
     accumulation : int
-        Micro-batches into which a step is cut, for batches that do not fit into memory at once. The step is the same
-        up to rounding wherever the loss is a mean over samples (batch norm and in-batch contrast see less at a time).
+        Micro-batches per step. The result is the same up to rounding if the loss is a mean over samples (batch norm and
+        in-batch contrast see less at a time).
     precision : {"fp32", "bf16", "fp16"}
-        Autocast on a GPU, with a gradient scaler for ``fp16``. On a CPU layers compute as they are.
+        Autocast on a GPU, with a gradient scaler for ``fp16``; no effect on a CPU.
     patience : int, optional
-        Epochs without a better validation value after which training stops; the best weights are kept. None: train to
-        the end and keep the last.
+        Stop after this many epochs without a better validation value, and keep the best weights.
     """
 
     epochs: int
@@ -89,12 +88,12 @@ class Recipe:
     patience: int | None = None
 
     def check(self) -> None:
-        """Refuse what is no training.
+        """Refuse an invalid recipe.
 
         Raises
         ------
         CausalFTError
-            For an unknown name, a number out of its range, or settings that exclude each other.
+            For an unknown name, a number out of range, or settings that exclude each other.
 
         Examples
         --------
@@ -133,20 +132,20 @@ class Recipe:
 
 @dataclass(frozen=True)
 class History:
-    """What a training run leaves beside its weights.
+    """The result of a training, beside its weights.
 
     Attributes
     ----------
     losses : list of float
         Mean loss of each epoch.
     seconds : float
-        What this call took.
+        Of this call.
     validation : list of float
-        What ``validate`` gave after each epoch, lower is better; empty without it.
+        Result of ``validate`` after each epoch, lower is better; empty without it.
     best_epoch : int, optional
-        Index of the best value in ``validation``. With ``Recipe.patience`` the weights are those of this epoch.
+        Index of the best value in ``validation``; with ``Recipe.patience`` the weights are those of this epoch.
     notes : list of str
-        What happened on the way that the caller should know, such as a batch that did not fit into memory.
+        What the caller should know, such as a batch that did not fit into memory.
     """
 
     losses: list[float]
@@ -164,12 +163,12 @@ class Schedule:
     ----------
     name, help : str
     factor : callable
-        ``factor(recipe, progress, epoch) -> float``: on the peak learning rate. ``progress`` is the share of the steps
-        after the warm-up, in [0, 1); epochs count from 0.
+        ``factor(recipe, progress, epoch) -> float`` on the peak learning rate; ``progress`` is the share of steps
+        after the warm-up, in [0, 1).
     warms_up : bool
-        It has a warm-up of its own, so that none can be added.
+        It has its own warm-up, so no other can be given.
     has_milestones : bool
-        It uses ``Recipe.milestones``, which the others refuse.
+        It needs ``Recipe.milestones``, which the others refuse.
     source : str
     """
 
@@ -223,7 +222,7 @@ def warmup_length(recipe: Recipe, steps_per_epoch: int) -> int:
     Raises
     ------
     CausalFTError
-        If nothing is left of the training after it.
+        If nothing is left after it.
     """
     length = recipe.warmup_steps or round(recipe.warmup_epochs * steps_per_epoch)
     total = steps_per_epoch * recipe.epochs
@@ -233,7 +232,9 @@ def warmup_length(recipe: Recipe, steps_per_epoch: int) -> int:
 
 
 def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the factor on the peak learning rate at a step.
+    """Return the factor on the peak learning rate at a step, in [0, 1].
+
+    The warm-up is linear (Goyal et al., Accurate, Large Minibatch SGD, 2017).
 
     Parameters
     ----------
@@ -241,11 +242,6 @@ def lr_factor(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     step : int
         From 0, over all epochs.
     steps_per_epoch : int
-
-    Returns
-    -------
-    float
-        In [0, 1].
 
     Examples
     --------
@@ -278,13 +274,12 @@ def make_optimizer(
         All that are trained.
     recipe : Recipe
     groups : sequence of (parameters, factor), optional
-        Factors on the learning rate, such as 10 for a new head; trained parameters in no group have factor 1, frozen
-        ones are passed over.
+        Factors on the learning rate, such as 10 for a new head; 1 for the others. Frozen parameters are ignored.
 
     Raises
     ------
     CausalFTError
-        If a parameter stands in two groups or belongs to another model, or a factor is not positive.
+        If a parameter is in two groups or of another model, or a factor is not positive.
 
     Examples
     --------
@@ -323,20 +318,20 @@ def make_optimizer(
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its share of a learning rate."""
+    """Set the learning rate of every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
 
 
 def shape_of_groups(optimizer: torch.optim.Optimizer) -> list[list[float]]:
-    """Return size and factor of each group: what a checkpoint's state must fit."""
+    """Return size and factor of each group, which the state of a checkpoint must match."""
     return [[len(group["params"]), float(group["lr_factor"])] for group in optimizer.param_groups]
 
 
 def _partition(
     parameters: list[nn.Parameter], groups: ParameterGroups
 ) -> list[tuple[list[nn.Parameter], float]]:
-    """Cut the trained parameters into groups; what no group names comes last, in the model's order."""
+    """Cut the trained parameters into groups; ungrouped ones come last, in the model's order."""
     left = {id(parameter): parameter for parameter in parameters}
     found: list[tuple[list[nn.Parameter], float]] = []
     seen: set[int] = set()

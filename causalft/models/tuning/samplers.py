@@ -1,4 +1,4 @@
-"""In which proportions an epoch shows the classes: uniform, class-balanced, square-root."""
+"""How often an epoch shows each class: uniform, class-balanced, square-root."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ SQUARE_ROOT = Sampler(name="square-root", help="between the two, images with rep
 
 
 def expected_counts(name: str, class_counts: ArrayLike) -> NDArray[np.float64]:
-    """Return how many images of each class an epoch of a sampler shows on average.
+    """Return the expected images of each class in an epoch of a sampler.
 
-    This, and not the counts themselves, is what a re-balancing loss must be told when a sampler is used with it;
-    otherwise the imbalance is corrected twice.
+    Give these to a re-balancing loss instead of the class counts; otherwise the imbalance is corrected twice.
 
     Parameters
     ----------
@@ -52,11 +51,10 @@ def expected_counts(name: str, class_counts: ArrayLike) -> NDArray[np.float64]:
 
 
 def make_sampler(name: str, labels: ArrayLike | Tensor) -> Callable[[torch.Generator], Tensor] | None:
-    """Make the order of an epoch: first a class is drawn, then one of its images, with replacement.
+    """Make the order of an epoch: draw a class, then one of its images, with replacement.
 
     P(class) is proportional to n_class^q with q = 0 (class-balanced) or 1/2 (square-root): Kang et al., "Decoupling
-    Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Eq. 1. A class without an image is never
-    drawn.
+    Representation and Classifier for Long-Tailed Recognition", ICLR 2020, Eq. 1.
 
     Parameters
     ----------
@@ -66,8 +64,8 @@ def make_sampler(name: str, labels: ArrayLike | Tensor) -> Callable[[torch.Gener
     Returns
     -------
     callable or None
-        ``sampler(generator) -> (n,) int64 indices`` of one epoch, as many as there are samples. None for uniform: the
-        training loop then visits each image once, without replacement.
+        ``sampler(generator) -> (n,) int64 indices`` of one epoch. None for uniform: the training loop then visits each
+        image once.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The one training loop of the project: everything that trains calls :func:`train`."""
+"""The only training loop of the project."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ __all__ = ["cut", "free_memory", "out_of_memory", "train"]
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, of a GPU or of PyTorch's CPU allocator says that memory ran out.
+    """Whether an error of Python, a GPU or PyTorch's CPU allocator means that memory ran out.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what the failed try held; call it when its exception is gone, for that holds its tensors."""
+    """Free the memory of a failed attempt; call it outside its ``except``, because the exception holds its tensors."""
     from accelerate.utils.memory import clear_device_cache
 
     gc.collect()
@@ -75,7 +75,7 @@ def free_memory() -> None:
 
 
 def cut(indices: Tensor, parts: int) -> tuple[Tensor, ...]:
-    """Cut a batch into at most so many micro-batches, none empty, whose sizes differ by one at most.
+    """Cut a batch into at most ``parts`` non-empty micro-batches, whose sizes differ by at most one.
 
     Examples
     --------
@@ -114,45 +114,41 @@ def train(
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
 
-    Under ``accelerate launch`` or ``torchrun`` each process takes its share of every batch, and all end with the same
-    weights: up to rounding those of a single process, wherever the loss is a mean over samples that draws nothing from
-    its generator.
+    Under ``accelerate launch`` or ``torchrun`` each process takes its share of every batch, and all end with the
+    weights of a single process up to rounding, if the loss is a mean over samples and draws nothing from its generator.
 
     Parameters
     ----------
     model : torch.nn.Module
-        On the device where it is trained. Put it into train or eval mode before: the loop does not touch the mode (a
-        frozen backbone stays in eval).
+        On its device, in train or eval mode: the loop does not change the mode.
     n_samples : int
-        Samples are the indices ``0 .. n_samples - 1``; every epoch visits each once, in an order drawn from
-        ``(recipe.seed, epoch)``, unless a ``sampler`` says otherwise.
+        Samples are the indices ``0 .. n_samples - 1``; without a ``sampler`` every epoch visits each once, in an order
+        drawn from ``(recipe.seed, epoch)``.
     batch_loss : callable
-        ``batch_loss(model, indices, generator) -> scalar loss``, the mean over the samples; ``indices`` has shape
-        (batch,); ``generator`` is seeded by the epoch, for augmentation.
+        ``batch_loss(model, indices, generator) -> scalar loss``, a mean over the samples; ``indices`` has shape
+        (batch,), ``generator`` is seeded by the epoch.
     recipe : Recipe
     label : str
-        Stands before the progress bar and every message.
+        Prefix of the progress bar and of messages.
     progress : bool, optional
-        Show the bar; by default where standard error is a terminal.
+        Show the bar; by default if standard error is a terminal.
     checkpoint : pathlib.Path, optional
-        A safetensors file written after every epoch and in between, and removed at the end. If it is there at the
-        start, training goes on from it and ends with the weights of an uninterrupted run (on a CPU to the last bit).
+        A safetensors file, written after every epoch and in between, removed at the end. If it exists, training
+        resumes from it and ends with the weights of an uninterrupted run (on a CPU to the last bit).
     checkpoint_every_seconds : float
-        Between two checkpoints inside an epoch; longer where writing would take more than a twentieth of the time. 0
-        writes one after every step.
+        Within an epoch; longer if writing takes more than a twentieth of the time. 0 writes after every step.
     sampler : callable, optional
-        ``sampler(generator) -> indices`` of one epoch, shape (n_samples,), repeats allowed; all its randomness comes
-        from the generator.
+        ``sampler(generator) -> indices`` of one epoch, shape (n_samples,), repeats allowed.
     validate : callable, optional
         ``validate(model) -> float``, lower is better, called after every epoch, without gradients, in every process;
-        the modes of the modules are put back afterwards. ``recipe.patience`` makes an early stop of it.
+        ``recipe.patience`` stops early by it.
     log_dir : pathlib.Path, optional
         Folder for TensorBoard.
     parameter_groups : sequence of (parameters, factor), optional
-        Factors on the learning rate of some parameters, such as those of a new head.
+        Factors on the learning rate, such as of a new head.
     say : callable
-        Takes one line when the loop had to change something, such as a batch that did not fit into memory; by default a
-        warning. ``History.notes`` holds the same lines.
+        Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
+        warning. Also in ``History.notes``.
 
     Returns
     -------
@@ -161,9 +157,8 @@ def train(
     Raises
     ------
     CausalFTError
-        If there are no samples, epochs or parameters to train, a setting is not one, the loss is not finite, one sample
-        alone does not fit into memory, the checkpoint is damaged or of another training, or the processes do not find
-        each other.
+        If there is nothing to train, the recipe is invalid, the loss is not finite, one sample does not fit into
+        memory, the checkpoint is damaged or of another training, or the processes do not find each other.
 
     Examples
     --------
@@ -186,7 +181,7 @@ def train(
 
 
 class _Loop:
-    """One training: what stays the same during it, and ``state``, which a checkpoint holds."""
+    """One training: its constants, and ``state``, which a checkpoint holds."""
 
     def __init__(
         self,
@@ -252,7 +247,7 @@ class _Loop:
         return self.state.epoch * self.steps + self.state.batch
 
     def _start(self) -> None:
-        """Go on from the checkpoint, if there is one, and give all processes the same weights."""
+        """Resume from the checkpoint, if there is one, and give all processes the same weights."""
         self.identity = {
             "format": 2,
             "recipe": asdict(self.recipe),
@@ -310,7 +305,7 @@ class _Loop:
         return order
 
     def _gradient(self, indices: Tensor) -> Tensor:
-        """Fill the gradients with those of a batch and return its loss; halve what does not fit into memory."""
+        """Compute the gradients of a batch and return its loss; halve what does not fit into memory."""
         share = self.processes.share(indices)
         generator = self.processes.generator(self.generator, self.recipe, self.done)
         drawn = generator.get_state()
@@ -327,7 +322,7 @@ class _Loop:
         return self.processes.sum_gradients(self.parameters, loss)
 
     def _accumulate(self, share: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Sum the gradients of the micro-batches of a share, each weighted by its part of the ``n`` samples."""
+        """Sum the gradients of the micro-batches of a share, weighted by their part of the ``n`` samples."""
         scaler = self.processes.scaler
         self.optimizer.zero_grad(set_to_none=True)
         losses = []

@@ -45,28 +45,27 @@ def make_loss(
     Parameters
     ----------
     name : str
-        One of :data:`causalft.models.tuning.choices.LOSSES`; each function has its formula and source.
+        One of :data:`causalft.models.tuning.choices.LOSSES`.
     class_counts : (K,) array or Tensor
-        Training images of each class; where a sampler changes how often a class is seen, what it makes of them
-        (:func:`causalft.models.tuning.samplers.expected_counts`).
+        Training images of each class, or :func:`causalft.models.tuning.samplers.expected_counts`.
     model_log_prior : (K,) array or Tensor, optional
-        log q, the label prior of the foundation model. GLA-Train needs it; the other losses ignore it.
+        log q, the label prior of the foundation model, for GLA-Train.
     class_names : sequence of str, optional
         For messages.
     **settings
-        As :attr:`causalft.models.tuning.choices.Loss.settings` lists them.
+        As in :attr:`causalft.models.tuning.choices.Loss.settings`.
 
     Returns
     -------
     callable
-        ``loss(logits (n, K), labels (n,) int64) -> scalar``, a mean over the batch, on the device of the logits and
-        in single precision at least.
+        ``loss(logits (n, K), labels (n,) int64) -> scalar``, a mean over the batch, on the device of the logits and in
+        at least single precision.
 
     Raises
     ------
     CausalFTError
-        For an unknown loss or setting, a setting out of its range, counts that are no counts, a class without an
-        image where the loss is then undefined, or GLA-Train without ``model_log_prior``.
+        For an unknown loss or setting, a setting out of range, invalid counts, a class without an image where the loss
+        is then undefined, or GLA-Train without ``model_log_prior``.
 
     Examples
     --------
@@ -96,12 +95,13 @@ def make_loss(
 
 
 class Counts:
-    """Training images of each class, and the way to name a class that has none.
+    """Training images of each class.
 
     Parameters
     ----------
     values : (K,) array of non-negative numbers
     names : sequence of str, optional
+        For messages.
     """
 
     def __init__(self, values: NDArray[np.float64], names: Sequence[str] | None = None) -> None:
@@ -117,7 +117,7 @@ class Counts:
         return np.log(self.values / self.values.sum())
 
     def need_every_class(self, loss: str) -> None:
-        """Raise a :class:`CausalFTError` if a class has no image, where ``loss`` is then undefined."""
+        """Raise a :class:`CausalFTError` if a class has no image: ``loss`` is then undefined."""
         empty = np.flatnonzero(self.values == 0)
         if len(empty):
             first = repr(self.names[empty[0]]) if self.names is not None else str(empty[0])
@@ -134,13 +134,11 @@ def class_counts_of(values: ArrayLike | Tensor, names: Sequence[str] | None = No
     ----------
     values : (K,) array or Tensor of non-negative numbers
     names : sequence of str, optional
-        Class names, for messages.
 
     Raises
     ------
     CausalFTError
-        If they are no vector of two or more finite, non-negative numbers with a positive sum, or the names are not
-        as many.
+        Unless they are two or more finite, non-negative numbers with a positive sum, as many as the names.
     """
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float)
     if array.ndim != 1 or len(array) < 2:
@@ -173,7 +171,7 @@ class Vector:
 
 
 def wide(logits: Tensor, counts: Counts) -> Tensor:
-    """Logits in single precision at least, checked for their number of classes."""
+    """Logits in at least single precision, checked for their number of classes."""
     if logits.ndim != 2 or logits.shape[1] != len(counts):
         raise CausalFTError(
             f"the loss was made for {len(counts)} classes, the logits have the shape {tuple(logits.shape)}"
@@ -182,7 +180,7 @@ def wide(logits: Tensor, counts: Counts) -> Tensor:
 
 
 def shifted(counts: Counts, shift: NDArray[np.float64]) -> Criterion:
-    """CE of the logits plus a constant for each class."""
+    """CE of the logits plus one constant per class."""
     constant = Vector(shift)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -193,7 +191,7 @@ def shifted(counts: Counts, shift: NDArray[np.float64]) -> Criterion:
 
 
 def weighted(counts: Counts, weights: NDArray[np.float64]) -> Criterion:
-    """CE with class weights, scaled to a mean of 1 over the training set; divided by n, not by the batch's weights."""
+    """CE with class weights of mean 1 over the training set; divided by n, not by the batch's weights."""
     constant = Vector(weights * counts.values.sum() / (weights @ counts.values))
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:

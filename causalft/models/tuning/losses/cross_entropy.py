@@ -17,7 +17,7 @@ __all__ = ["class_balanced", "cross_entropy", "focal", "generalised_reweighting"
 
 
 def cross_entropy(counts: Counts) -> Criterion:
-    """CE: the mean of -log softmax(f)_y. Its optimum is log P_S(y|x): head classes win ties."""
+    """CE: the mean of -log softmax(f)_y, optimal at log P_S(y|x): frequent classes win ties."""
     return shifted(counts, np.zeros(len(counts)))
 
 
@@ -32,7 +32,7 @@ CE = Loss(
 
 
 def focal(counts: Counts, *, gamma: float = 2.0) -> Criterion:
-    """Focal: the mean of -(1 - p_y)^gamma log p_y, which plays down samples that are already right.
+    """Focal: the mean of -(1 - p_y)^gamma log p_y, which down-weights samples that are already right.
 
     Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, Eq. 4 (without the class weight alpha).
 
@@ -66,15 +66,14 @@ FOCAL = Loss(
 def class_balanced(counts: Counts, *, beta: float = 0.9999) -> Criterion:
     """CB: CE weighted by one over the effective number of samples, (1 - beta) / (1 - beta^n_y).
 
-    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, section 4. The weights are scaled
-    to a mean of 1 over the training set (in the paper: over the classes): a learning rate for CE serves here too.
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, section 4. Weights have mean 1
+    over the training set (in the paper: over the classes), so a learning rate for CE works.
 
     Parameters
     ----------
     counts : Counts
-        Every class needs an image.
     beta : float
-        In [0, 1). At 0 it is CE; towards 1 the weights go to 1 / n_y.
+        In [0, 1). At 0 it is CE; towards 1 the weights approach 1 / n_y.
     """
     if not 0 <= beta < 1:
         raise CausalFTError(f"beta of the loss CB is {beta}; give a number from 0 up to, but not, 1")
@@ -96,15 +95,13 @@ def generalised_reweighting(counts: Counts, *, rho: float = 1.0) -> Criterion:
     """GRW: CE weighted by P_S(y)^-rho.
 
     Zhang et al., "Distribution Alignment: A Unified Framework for Long-tail Visual Recognition" (DisAlign), CVPR 2021,
-    where it calibrates the head. Weights are scaled to a mean of 1 over the training set (in the paper: a sum of 1 over
-    the classes): a learning rate for CE serves here too.
+    where it calibrates the head. Weights have mean 1 over the training set (in the paper: sum 1 over the classes).
 
     Parameters
     ----------
     counts : Counts
-        Every class needs an image.
     rho : float
-        At least 0. At 0 it is CE, at 1 every class weighs the same.
+        At least 0. At 0 it is CE, at 1 every class has the same weight.
     """
     at_least(rho, 0, "rho", "GRW")
     return weighted(counts, (counts.values / counts.values.max()) ** -rho)

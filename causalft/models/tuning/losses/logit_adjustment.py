@@ -22,13 +22,11 @@ def ldam(counts: Counts, *, max_margin: float = 0.5, scale: float = 25.0) -> Cri
 
     margin_y = max_margin * (min_k n_k / n_y)^(1/4). Cao et al., "Learning Imbalanced Datasets with
     Label-Distribution-Aware Margin Loss", NeurIPS 2019, Eq. 12-13. The margin is one of cosines, so ``scale`` must be
-    the scale of the head. The paper's second part, deferred re-weighting (DRW: from some epoch on, weights as in CB),
-    is a change of loss in the middle of training and is not part of this function.
+    that of the head. The paper's deferred re-weighting (DRW) is not part of it: it changes the loss during training.
 
     Parameters
     ----------
     counts : Counts
-        Every class needs an image.
     max_margin : float
         At least 0: the margin of the rarest class; at 0 it is CE.
     scale : float
@@ -62,11 +60,6 @@ def balanced_softmax(counts: Counts) -> Criterion:
     """BS: CE of f + log n_y; it has the gradient of LA with tau = 1.
 
     Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, Theorem 1.
-
-    Parameters
-    ----------
-    counts : Counts
-        Every class needs an image.
     """
     return shifted(counts, np.log(counts.values))
 
@@ -82,14 +75,13 @@ BS = Loss(
 
 
 def logit_adjusted(counts: Counts, *, tau: float = 1.0) -> Criterion:
-    """LA: CE of f + tau log P_S(y); with tau = 1 the optimum is the log posterior under a balanced prior.
+    """LA: CE of f + tau log P_S(y); with tau = 1 it is optimal at the log posterior under a balanced prior.
 
     Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021, Eq. 10.
 
     Parameters
     ----------
     counts : Counts
-        Every class needs an image.
     tau : float
         At least 0; at 0 it is CE.
     """
@@ -108,24 +100,23 @@ LA = Loss(
 
 
 def lade(counts: Counts, *, alpha: float = 0.1, lam: float = 0.1) -> Criterion:
-    """LADE: BS plus ``alpha`` times a regulariser that draws f to log p(x|y) / p_u(x), p_u being balanced.
+    """LADE: BS plus ``alpha`` times a regulariser that draws f to log p(x|y) / p_u(x), with p_u balanced.
 
     The regulariser is sum_y P_S(y) (-E[f_y(x) | y] + L_y + lam L_y^2) with L_y = log E_u exp f_y(x), the
-    Donsker-Varadhan bound; E_u, the mean over a balanced world, weighs a sample by 1 / (K P_S(y_i)). Hong et al.,
-    "Disentangling Label Distribution for Long-tailed Visual Recognition", CVPR 2021.
+    Donsker-Varadhan bound; E_u weighs a sample by 1 / (K P_S(y_i)). Hong et al., "Disentangling Label Distribution for
+    Long-tailed Visual Recognition", CVPR 2021.
 
-    In a batch, sum_y P_S(y) E[f_y | y] is estimated by the mean of f_(y_i)(x_i), which needs no image of every class.
-    (Code in circulation divides by the class counts of the batch, and weighs by column, not by sample.) L_y is a
-    statistic of the batch: cutting a batch into parts for accumulation changes it.
+    In a batch, sum_y P_S(y) E[f_y | y] is the mean of f_(y_i)(x_i), which needs no image of every class. (Code in
+    circulation divides by the class counts of the batch, and weighs columns instead of samples.) L_y is a batch
+    statistic, so accumulation changes it.
 
     Parameters
     ----------
     counts : Counts
-        Every class needs an image.
     alpha : float
         At least 0; at 0 it is BS.
     lam : float
-        At least 0: what pins the level of each logit, which the bound leaves free.
+        At least 0: pins the level of each logit, which the bound leaves free.
     """
     at_least(alpha, 0, "alpha", "LADE")
     at_least(lam, 0, "lam", "LADE")
@@ -159,17 +150,15 @@ def gla_train(
 ) -> Criterion:
     """GLA-Train: CE of f + data_tau log P_S(y) + tau log q(y), q the label prior of the foundation model.
 
-    LA taken one prior further: training is asked to undo the prior of the pre-training, too. Chen et al. (ICML 2025,
-    arXiv 2501.15955) find that this hardly helps; GLA takes log q out after training
-    (:mod:`causalft.methods.priors`). With
-    a uniform q it is LA.
+    LA that also trains the prior of the pre-training out. Chen et al. (ICML 2025, arXiv 2501.15955) find that this
+    hardly helps; GLA removes log q after training (:mod:`causalft.methods.priors`). With a uniform q it is LA.
 
     Parameters
     ----------
     counts : Counts
         Every class needs an image, unless ``data_tau`` is 0.
     model_log_prior : (K,) array or Tensor
-        log q; a constant added to it changes nothing. The log of :attr:`causalft.methods.priors.PriorEstimate.prior`.
+        log q, up to a constant: the log of :attr:`causalft.methods.priors.PriorEstimate.prior`.
     tau : float
         At least 0; at 0 it is LA.
     data_tau : float

@@ -27,9 +27,7 @@ __all__ = [
 
 
 class Tuned:
-    """A tower with its tuners: what is trained, saved and loaded, and how it is folded away.
-
-    Made by :func:`apply_tuner`.
+    """A tower with its tuners, made by :func:`apply_tuner`.
 
     Attributes
     ----------
@@ -38,8 +36,8 @@ class Tuned:
         The tuners in their own order, such as ``adaptformer+bias``.
     bottleneck, seed : int
     first_tuned_block : int
-        Blocks before it, and the embedding, are frozen: what they give for an image never changes. The number of
-        blocks where nothing of the tower is trained.
+        Everything before it is frozen, so its output for an image never changes; the number of blocks if nothing of the
+        tower is trained.
     trains_head : bool
         False for ``zero-shot`` only.
     """
@@ -61,7 +59,7 @@ class Tuned:
         return f"Tuned({self.tower.kind}, {self.spec!r}, {self.n_parameters:,} trained parameters)"
 
     def parameters(self) -> list[nn.Parameter]:
-        """What is trained of the tower (the head is not part of it)."""
+        """Trained parameters of the tower, without the head."""
         return [self.tower.get_parameter(name) for name in self._names]
 
     @property
@@ -70,12 +68,12 @@ class Tuned:
         return sum(parameter.numel() for parameter in self.parameters())
 
     def state(self) -> dict[str, Tensor]:
-        """Return the trained tensors by name: copies on the CPU, contiguous, without the backbone.
+        """Return copies of the trained tensors by name, on the CPU, without the backbone.
 
         Raises
         ------
         CausalFTError
-            After :meth:`merge`, when there are none any more.
+            After :meth:`merge`.
         """
         self._refuse_merged("saved")
         return {
@@ -89,7 +87,7 @@ class Tuned:
         Raises
         ------
         CausalFTError
-            If a tensor is missing, is not trained here, or has another shape; then nothing is changed.
+            If a tensor is missing, unknown, or of another shape; then nothing is changed.
         """
         self._refuse_merged("loaded into")
         own = {_name_in_file(name): self.tower.get_parameter(name) for name in self._names}
@@ -112,15 +110,12 @@ class Tuned:
         return self
 
     def merge(self) -> tuple[str, ...]:
-        """Fold into the weights what can be, and freeze; the tower gives the same features.
-
-        LoRA and SSF are folded; the backbone's own tensors have nothing to fold. Adapters and prompts have no place in
-        the weights of the backbone and stay.
+        """Fold the tuners into the weights where possible, and freeze; the features stay the same.
 
         Returns
         -------
         tuple of str
-            Tuners that still cost something at inference; empty where the tower is the plain backbone again.
+            Tuners that still cost something at inference, such as adapters and prompts.
         """
         left = []
         for choice in reversed(self.choices):  # what was put in last stands inside what was put in first
@@ -140,21 +135,19 @@ class Tuned:
 
 
 def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned:
-    """Make the parameters of a tower trainable that ``spec`` names, and add those that it brings.
+    """Make the parameters of a tower trainable that ``spec`` names, and add new ones.
 
-    Except with prompts, the tower gives the same features as before until it is trained. All else stays frozen and in
-    eval mode; batch norms keep the statistics of the pre-training under every tuner.
+    Except with prompts, the features are unchanged until it is trained. Everything else stays frozen and in eval mode.
 
     Parameters
     ----------
     tower : Tower
-        Of :func:`~causalft.models.tuning.towers.open_tower`; changed in place. The model it was opened from is not.
+        Of :func:`~causalft.models.tuning.towers.open_tower`; changed in place, without changing the original model.
     spec : str
-        A name of :data:`TUNERS` or several joined by "+", each with ``@last-K`` or without; the order does not matter.
+        Names of :data:`TUNERS` joined by "+" in any order, each with or without ``@last-K``.
     bottleneck : int
-        Width of adapters, rank of LoRA: :func:`~causalft.models.tuning.tuners.adapters.bottleneck_width` gives it.
+        Width of adapters, rank of LoRA (:func:`~causalft.models.tuning.tuners.adapters.bottleneck_width`).
     seed : int
-        Of everything that is drawn.
 
     Returns
     -------
@@ -164,7 +157,7 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
     ------
     CausalFTError
         For an unknown or unsupported tuner, more blocks than there are, a bottleneck below 1, or a tower that is
-        tuned already.
+        already tuned.
 
     Examples
     --------
@@ -203,7 +196,7 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
 
 
 def supported_tuners(tower: Tower) -> list[str]:
-    """Return the names of the tuners that are defined for a tower.
+    """Return the names of the tuners that fit a tower.
 
     Examples
     --------
@@ -243,12 +236,12 @@ def has_blocks(tower: Tower) -> bool:
 
 
 def names_in(names: list[str], blocks: range, confined: bool) -> list[str]:
-    """Of these names in the tower, those in the blocks (all, where not confined to them)."""
+    """Of these names in the tower, those in the blocks (all, if not confined to them)."""
     places = tuple(f"blocks.{number}." for number in blocks)
     return [name for name in names if not confined or name.startswith(places)]
 
 
 def replace_module(tower: Tower, name: str, module: nn.Module) -> None:
-    """Put a module in the place of the one of this name."""
+    """Replace the module of this name."""
     parent, _, leaf = name.rpartition(".")
     setattr(tower.get_submodule(parent), leaf, module)

@@ -25,11 +25,9 @@ SCALE = 1.0
 
 
 def bottleneck_width(n_classes: int, n_blocks: int, least: int = 1) -> int:
-    """Return the bottleneck 2^floor(log2(K / (2 L))) of LIFT for K classes and L blocks, at least ``least``.
+    """Return LIFT's bottleneck 2^floor(log2(K / (2 L))) for K classes and L blocks, at least ``least``.
 
-    References
-    ----------
-    Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts" (LIFT), ICML 2024.
+    Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts", ICML 2024.
 
     Examples
     --------
@@ -44,8 +42,8 @@ def bottleneck_width(n_classes: int, n_blocks: int, least: int = 1) -> int:
 class AdaptedMLP(nn.Module):
     """A frozen MLP with a trained bottleneck in parallel: ``mlp(h) + s * up(relu(down(h)))``.
 
-    ``h`` is the block's layer-normed input, as in AdaptFormer (Chen et al., NeurIPS 2022, Eq. 3). The up-projection
-    starts at zero, so that before training the adapted model is the frozen one.
+    ``h`` is the block's layer-normed input (AdaptFormer: Chen et al., NeurIPS 2022, Eq. 3). The up-projection starts at
+    zero, so the adapted model starts as the frozen one.
 
     Parameters
     ----------
@@ -67,10 +65,10 @@ class AdaptedMLP(nn.Module):
 
 
 class ResidualBottleneck(nn.Module):
-    """A trained bottleneck behind a frozen layer: ``x + up(relu(down(x)))``, the identity before training.
+    """A trained bottleneck after a frozen layer: ``x + up(relu(down(x)))``, initially the identity.
 
-    The Adapter of Houlsby et al. (ICML 2019, Fig. 2); on the map of a convolutional network its two layers are 1x1
-    convolutions (Rebuffi et al., CVPR 2018).
+    The Adapter of Houlsby et al. (ICML 2019, Fig. 2); in a convolutional network its layers are 1x1 convolutions
+    (Rebuffi et al., CVPR 2018).
 
     Parameters
     ----------
@@ -99,7 +97,7 @@ def _start(down: Any, up: Any) -> None:
 
 
 def add_beside(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
-    """Put an :class:`AdaptedMLP` in the place of every block's MLP; draws from torch's default generator."""
+    """Replace every block's MLP by an :class:`AdaptedMLP`; draws from torch's default generator."""
     trained: list[nn.Parameter] = []
     for number in blocks:
         block: Any = tower.blocks[number]
@@ -109,7 +107,7 @@ def add_beside(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> 
 
 
 def add_behind(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
-    """Put a :class:`ResidualBottleneck` behind every stage, or every block's MLP, inside its AdaptFormer if any."""
+    """Add a :class:`ResidualBottleneck` after every stage or MLP, inside an AdaptFormer if there is one."""
     trained: list[nn.Parameter] = []
     for number in blocks:
         block: Any = tower.blocks[number]

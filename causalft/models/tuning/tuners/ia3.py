@@ -63,7 +63,7 @@ class ScaledLinear(nn.Module):
 
 
 def add_factors(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
-    """Put a :class:`ScaledLinear` in the place of the layers of keys and values, and of the last one of each MLP."""
+    """Wrap the layers of keys and values, and the last one of each MLP, in a :class:`ScaledLinear`."""
     names = {id(module): name for name, module in tower.named_modules()}
     trained: list[nn.Parameter] = []
     for number in blocks:
@@ -88,7 +88,7 @@ def merge_factors(tower: Tower) -> bool:
     Raises
     ------
     CausalFTError
-        If the layers below are in bfloat16, and so have no exact weights to multiply.
+        If the layers are in bfloat16, without exact weights to multiply.
     """
     for name, module in list(tower.named_modules()):
         if isinstance(module, ScaledLinear):

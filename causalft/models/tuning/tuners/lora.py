@@ -18,7 +18,7 @@ __all__ = ["add_lora", "add_lora_to_attention", "add_lora_to_mlp", "merge_lora"]
 def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Parameter]:
     """Give the linear layers of these names an update ``up(down(x))`` of rank ``rank`` that starts at zero.
 
-    The update has factor 1 (``lora_alpha = r``; Hu et al., "LoRA", ICLR 2022, Section 4.1). Draws from torch's default
+    Its factor is 1 (``lora_alpha = r``; Hu et al., "LoRA", ICLR 2022, Section 4.1). Draws from torch's default
     generator.
 
     Parameters
@@ -64,12 +64,12 @@ def _linear_layers(tower: Tower, blocks: range, part: str) -> list[str]:
 
 
 def merge_lora(tower: Tower) -> bool:
-    """Add every update to its weights, which become the tower's own, and take the update away.
+    """Add every update to new weights of the tower, and remove it.
 
     Raises
     ------
     CausalFTError
-        If the layers below are in bfloat16, and so have no exact weights to add to.
+        If the layers are in bfloat16, without exact weights to add to.
     """
     from peft.tuners.lora import LoraLayer
 

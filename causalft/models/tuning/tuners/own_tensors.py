@@ -14,14 +14,13 @@ __all__ = ["is_batch_norm", "is_layer_norm", "release"]
 
 
 def release(tower: Tower, names: Iterable[str]) -> list[nn.Parameter]:
-    """Replace these parameters by trainable copies; what is trained already is left alone.
+    """Replace these parameters by trainable copies; skip those that are trained already.
 
     Parameters
     ----------
     tower : Tower
-        Changed in place.
+        Changed in place; the frozen model keeps its tensors.
     names : iterable of str
-        Of its parameters.
 
     Returns
     -------

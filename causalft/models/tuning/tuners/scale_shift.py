@@ -1,4 +1,4 @@
-"""SSF: a trained scale and shift behind every linear layer, convolution and norm; folds into the weights afterwards."""
+"""SSF: a trained scale and shift after every linear layer, convolution and norm, which fold into the weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ __all__ = ["ScaleShift", "add_scale_shift", "merge_scale_shift"]
 
 
 class ScaleShift(nn.Module):
-    """A frozen layer with ``scale * y + shift`` behind it, one of each a channel (Lian et al., NeurIPS 2022, Eq. 3).
+    """A frozen layer followed by ``scale * y + shift``, one of each per channel (Lian et al., NeurIPS 2022, Eq. 3).
 
-    Scale starts at 1 and shift at 0, so that before training nothing changes (the paper draws both with a standard
-    deviation of 0.02 around that).
+    Scale starts at 1 and shift at 0 (the paper adds noise).
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ class ScaleShift(nn.Module):
         return self.inner(x) * self.scale.view(shape) + self.shift.view(shape)
 
     def folded(self) -> nn.Module | None:
-        """The layer with scale and shift in its own weights; None for a norm that has no bias to hold the shift."""
+        """The layer with scale and shift in its weights; None for a norm without a bias."""
         inner = self.inner
         if not hasattr(inner, "bias"):
             return None
@@ -71,7 +70,7 @@ def _channels(layer: Any) -> int:
 
 
 def add_scale_shift(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
-    """Put a :class:`ScaleShift` in the place of convolutions, norms, and the linear layers of blocks."""
+    """Wrap convolutions, norms, and the linear layers of blocks in a :class:`ScaleShift`."""
     names = [
         name
         for name, module in tower.named_modules()
@@ -90,12 +89,12 @@ def add_scale_shift(tower: Tower, blocks: range, confined: bool, bottleneck: int
 
 
 def merge_scale_shift(tower: Tower) -> bool:
-    """Fold every scale and shift into its layer; returns whether all could be (a norm without a bias takes no shift).
+    """Fold every scale and shift into its layer; return whether all could be (a norm without a bias takes no shift).
 
     Raises
     ------
     CausalFTError
-        If the layers below are in bfloat16, and so have no exact weights to multiply.
+        If the layers are in bfloat16, without exact weights to multiply.
     """
     left = False
     for name, module in list(tower.named_modules()):

@@ -1,4 +1,4 @@
-"""Visual prompts (VPT): trained tokens that enter before a block and leave before the features are pooled."""
+"""Visual prompts (VPT): trained tokens that enter before a block and leave before pooling."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ N_PROMPTS = 10
 
 
 class Prompts(nn.Module):
-    """Prompts of some consecutive blocks, behind the class token and before the patches.
+    """Prompts of consecutive blocks, after the class token and before the patches.
 
-    Shallow prompts enter before the first of the blocks and leave behind the last. Deep prompts are new in every
-    block: what a block makes of them is dropped (Jia et al., "Visual Prompt Tuning", ECCV 2022, Eq. 4-7). They start
-    uniform in ``+-sqrt(6 / (3 p^2 + width))`` for patches of p pixels, as there. They take part in attention from the
-    start, so a prompted tower is *not* the frozen one before training.
+    Shallow prompts enter before the first block and leave after the last. Deep prompts are new in every block (Jia et
+    al., "Visual Prompt Tuning", ECCV 2022, Eq. 4-7). They start uniform in ``+-sqrt(6 / (3 p^2 + width))`` for patches
+    of p pixels and take part in attention at once, so a prompted tower does *not* start as the frozen one.
 
     Parameters
     ----------
@@ -32,7 +31,7 @@ class Prompts(nn.Module):
     width : int
     deep : bool
     n_prefix : int
-        Tokens that stay before the prompts: class token and registers.
+        Tokens before the prompts: class token and registers.
     patch_size : int
     n_prompts : int
 
@@ -64,14 +63,14 @@ class Prompts(nn.Module):
         self.tokens = nn.Parameter(torch.empty(len(self.entries), n_prompts, width).uniform_(-limit, limit))
 
     def enter(self, number: int, tokens: Tensor) -> Tensor:
-        """Add the prompts of block ``number``, if it has any: (n, n_tokens, width) to (n, n_tokens + p, width)."""
+        """Add the prompts of block ``number``, if any: (n, n_tokens, width) to (n, n_tokens + p, width)."""
         if number not in self.entries:
             return tokens
         prompts = self.tokens[self.entries.index(number)].to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat([tokens[:, : self.n_prefix], prompts, tokens[:, self.n_prefix :]], dim=1)
 
     def leave(self, number: int, tokens: Tensor) -> Tensor:
-        """Take the prompts out behind block ``number``, if they leave there."""
+        """Remove the prompts after block ``number``, if they leave there."""
         if number not in self.exits:
             return tokens
         after = self.n_prefix + self.tokens.shape[1]
