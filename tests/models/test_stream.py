@@ -129,7 +129,7 @@ def test_pictures_of_several_sizes_are_refused(pictures, tmp_path):
 def test_wrong_settings_are_refused(numbered):
     with pytest.raises(CausalFTError, match="use stop or skip"):
         next(stream_crops(numbered, [np.asarray], 2, on_error="ignore"))
-    with pytest.raises(CausalFTError, match="at least one picture"):
+    with pytest.raises(CausalFTError, match="at least one image"):
         next(stream_crops(numbered, [np.asarray], 0))
 
 

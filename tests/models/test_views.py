@@ -94,7 +94,7 @@ def test_a_view_of_the_user(own_views):
         (":f", "cannot be imported"),
         (".views:f", "cannot be imported"),
         ("my_views:number", "is not a function"),
-        ("my_views:cut", "changed the size of a picture"),
+        ("my_views:cut", "changed the size of an image"),
         ("my_views:array", "returned a ndarray, not a PIL image"),
     ],
 )

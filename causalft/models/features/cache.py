@@ -181,7 +181,7 @@ def cached_text_features(
     stratum.prompt_tokens(
         class_names, template
     )  # warns and refuses also where the features are there already
-    # What the tokenizer does to some of the names stands for it: there is no file to hash.
+    # A tokenizer has no file to hash: hash what it makes of some names.
     sample = stratum.tokenizer([template.replace("{}", name) for name in class_names[:64]])
     what = {
         "kind": "text features",

@@ -85,12 +85,12 @@ class Crops:
         return torch.from_numpy(decode(self.images, np.asarray(indices), self.stratum.crop, progress=False))
 
 
-def augment(pictures: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     """Mirror half of the images, or cut random resized crops and mirror them.
 
     Parameters
     ----------
-    pictures : Tensor
+    images : Tensor
         Shape (n, 3, size, size), normalised.
     kind : {"none", "flip", "crop-flip"}
         ``crop-flip`` cuts 35 to 100 % of the area, at an aspect of 3:4 to 4:3, out of the square that the model sees.
@@ -103,12 +103,12 @@ def augment(pictures: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         The same shape.
     """
     if kind == "none":
-        return pictures
-    n = len(pictures)
+        return images
+    n = len(images)
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     if kind == "flip":
-        flipped = pictures.clone()
-        flipped[mirror < 0] = pictures[mirror < 0].flip(-1)
+        flipped = images.clone()
+        flipped[mirror < 0] = images[mirror < 0].flip(-1)
         return flipped
     area = 0.35 + 0.65 * torch.rand(n, generator=generator)
     aspect = torch.exp((2 * torch.rand(n, generator=generator) - 1) * math.log(4 / 3))
@@ -117,8 +117,8 @@ def augment(pictures: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     y = (2 * torch.rand(n, generator=generator) - 1) * (1 - height)
     zero = torch.zeros(n)
     window = torch.stack([torch.stack([width * mirror, zero, x], 1), torch.stack([zero, height, y], 1)], 1)
-    grid = F.affine_grid(window.to(pictures.device), list(pictures.shape), align_corners=False)
-    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    grid = F.affine_grid(window.to(images.device), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 _MARGIN = 24 / 224
@@ -195,7 +195,7 @@ def _of_strip(
 
 
 Cut = Callable[[Image.Image], NDArray[np.uint8]]
-"""A picture of any size in, an array of one fixed shape out (for example :meth:`Stratum.crop`)."""
+"""From an image of any size to an array of one fixed shape, such as :meth:`Stratum.crop`."""
 
 
 @dataclass
@@ -265,7 +265,7 @@ def stream_crops(
     if on_error not in ("stop", "skip"):
         raise CausalFTError(f"unknown on_error {on_error!r}; use stop or skip")
     if batch_size < 1 or ahead < 1:
-        raise CausalFTError("batches need at least one picture, and at least one batch ahead")
+        raise CausalFTError("batches need at least one image, and at least one batch ahead")
     n_threads = decode_threads(threads)
     chosen = iter(range(len(images)) if rows is None else rows)
     total = len(images) if rows is None else len(rows) if isinstance(rows, Sequence) else None
@@ -283,9 +283,9 @@ def stream_crops(
                 break
             row = int(batch.rows[place])
             try:
-                picture = images.image(row)
+                image = images.image(row)
                 for array, cut in zip(batch.arrays, cuts):
-                    array[place] = _fitting(cut(picture), array.shape[1:], images, row)
+                    array[place] = _fitting(cut(image), array.shape[1:], images, row)
             except CausalFTError as error:
                 if on_error == "stop":
                     raise
@@ -324,7 +324,7 @@ def stream_crops(
                 yield found, [torch.from_numpy(array) for array in arrays]
             bar.update(len(batch.rows))
     finally:
-        # Also when the caller stops early: no thread goes on reading for nobody.
+        # Also when the caller stops early, so that no thread goes on reading.
         stop.set()
         bar.close()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -379,10 +379,10 @@ def batches(
 def _shapes(images: ImageSet, cuts: Sequence[Cut], first: int) -> list[tuple[int, ...]]:
     """Shapes that the cuts make of the first image, or of a blank one if it is unreadable."""
     try:
-        picture = images.image(first)
+        image = images.image(first)
     except CausalFTError:  # it is met again, and reported, when its batch is read
-        picture = Image.new("RGB", (64, 64))
-    return [np.asarray(cut(picture)).shape for cut in cuts]
+        image = Image.new("RGB", (64, 64))
+    return [np.asarray(cut(image)).shape for cut in cuts]
 
 
 def _fitting(
@@ -391,7 +391,7 @@ def _fitting(
     if pixels.shape != shape:
         raise CausalFTError(
             f"image {images.files[row]} comes out in shape {pixels.shape}, the first one in {shape}; use a cut that "
-            "brings all pictures to one size"
+            "brings all images to one size"
         )
     return pixels
 

@@ -229,7 +229,7 @@ def check_plan(seed: int, n_per_cell: int, *steps: int) -> None:
         If a number is out of range.
     """
     limits.SEED.check(seed, "seed")
-    limits.PICTURES_PER_CLASS.check(n_per_cell, "the number of pictures of a cell")
+    limits.PICTURES_PER_CLASS.check(n_per_cell, "the number of images per cell")
     for number in steps:
         limits.TRAINING_STEPS.check(number, "the number of steps")
 

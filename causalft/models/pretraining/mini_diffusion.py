@@ -39,7 +39,7 @@ __all__ = [
 
 BETA_START, BETA_END, TRAIN_STEPS = 0.00085, 0.02, 1000
 """Noise schedule of Stable Diffusion (scaled linear) with a higher end: on 8 x 8 latents its own end, 0.012, leaves the
-mean colour of a picture visible in the last step, and pictures that start from pure noise then come out less varied."""
+mean colour of an image visible in the last step, and images that start from pure noise then come out less varied."""
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _PIECES = re.compile(r"'s|[a-z]+|[0-9]|[^\sa-z0-9]+")
@@ -77,7 +77,7 @@ class DiffusionConfig:
         step = 2 ** (len(self.vae_channels) + len(self.unet_channels) - 2)
         if self.image_size < 2 * step or self.image_size % step:
             raise CausalFTError(
-                f"pictures of {self.image_size} pixels do not fit the networks; use a multiple of {step}, "
+                f"images of {self.image_size} pixels do not fit the networks; use a multiple of {step}, "
                 f"at least {2 * step}"
             )
 
@@ -245,10 +245,10 @@ TEMPLATES = (
 """The prompt of the A/B experiment (paper, section on A/B sets) and the other two that ship with the prompts file."""
 
 FAULTS = ("blurry", "low quality", "dark")
-"""What spoils a picture, and its name in a caption: with them a negative prompt means something."""
+"""What spoils an image, as named in captions: they give a negative prompt its meaning."""
 
 EMPTY = 0.10
-"""Share of pictures without a caption, for classifier-free guidance (Ho and Salimans, 2022)."""
+"""Share of images without a caption, for classifier-free guidance (Ho and Salimans, 2022)."""
 
 
 @dataclass(frozen=True)

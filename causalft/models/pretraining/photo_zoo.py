@@ -71,7 +71,7 @@ VIEWS: dict[str, View] = {
     "grey": _grey_low_pass,
     "full": lambda image: image,
 }
-"""Views by name: halves, grey low-pass, and the full picture."""
+"""Views by name: halves, grey low-pass, and the full image."""
 
 
 def find_view(name: str) -> View:
@@ -130,12 +130,12 @@ def apply_view(pixels: np.ndarray, view: str, share: float, rng: np.random.Gener
         found = function(Image.fromarray(pixels[row]))
         if not isinstance(found, Image.Image):
             raise CausalFTError(f"view {view!r} returned a {type(found).__name__}, not a PIL image")
-        picture = np.asarray(found.convert("RGB"))
-        if picture.shape != pixels.shape[1:]:
+        seen = np.asarray(found.convert("RGB"))
+        if seen.shape != pixels.shape[1:]:
             raise CausalFTError(
-                f"view {view!r} changed the size of a picture from {pixels.shape[1:]} to {picture.shape}"
+                f"view {view!r} changed the size of an image from {pixels.shape[1:]} to {seen.shape}"
             )
-        shown[row] = picture
+        shown[row] = seen
     return shown
 
 

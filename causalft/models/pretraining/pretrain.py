@@ -93,7 +93,7 @@ PRETRAINING = Recipe(
     schedule="onecycle",
     grad_clip=1.0,
 )
-"""The measured recipe for 30,000 pictures of the part world."""
+"""The measured recipe for 30,000 images of the part world."""
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _LARGEST_SCALE = 100.0  # CLIP's own bound on the inverse temperature
@@ -169,7 +169,7 @@ def pretrain_mini(
     config = config or MiniConfig(image_size=pixels.shape[1])
     if pixels.shape[1:] != (config.image_size, config.image_size, 3):
         raise CausalFTError(
-            f"pictures have shape {pixels.shape[1:]}, the model takes {config.image_size} pixels square"
+            f"images have shape {pixels.shape[1:]}, the model takes {config.image_size} pixels square"
         )
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise CausalFTError(f"labels must lie in 0..{len(class_names) - 1}")
@@ -183,11 +183,11 @@ def pretrain_mini(
 
     def batch_loss(model: torch.nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
         assert isinstance(model, CLIP)
-        pictures = normalise(all_pixels[indices])
+        batch = normalise(all_pixels[indices])
         if flip:
             mirrored = torch.rand(len(indices), generator=generator) < 0.5
-            pictures[mirrored] = pictures[mirrored].flip(-1)
-        image = F.normalize(model.encode_image(pictures), dim=-1)
+            batch[mirrored] = batch[mirrored].flip(-1)
+        image = F.normalize(model.encode_image(batch), dim=-1)
         bank = F.normalize(model.encode_text(captions), dim=-1)
         return criterion(image, bank, all_labels[indices], model.logit_scale.exp().clamp(max=_LARGEST_SCALE))
 
@@ -331,10 +331,6 @@ def pretrain_member(
     progress : bool, optional
     checkpoint : bool
         Keep a checkpoint, so that a killed pre-training resumes.
-
-    Returns
-    -------
-    ModelCard
 
     Raises
     ------

@@ -79,12 +79,6 @@ def pretraining_pool(zoo: Zoo) -> Pool:
 def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet | None) -> ImageSet:
     """Return the training images that the zoo was not pre-trained on, and warn of other overlaps.
 
-    Parameters
-    ----------
-    zoo : Zoo
-    train, validation : ImageSet
-    test : ImageSet, optional
-
     Raises
     ------
     CausalFTError

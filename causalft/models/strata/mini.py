@@ -173,9 +173,9 @@ class MiniCLIP(nn.Module):
         self.register_buffer("attn_mask", later, persistent=False)
         self.logit_scale = nn.Parameter(torch.zeros([]))
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
+    def encode_image(self, images: Tensor) -> Tensor:
         """Features (n, embed_dim) of normalised images (n, 3, size, size)."""
-        return self.visual(pictures)
+        return self.visual(images)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Features (n, embed_dim) of token ids (n, context_length)."""

@@ -381,12 +381,7 @@ def _of_card(zoo: str | None, name: str, sha256: str | None) -> str:
 
 
 def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
-    """Refuse no strata, a stratum named twice or missing from the zoo, and weights of no stratum.
-
-    Raises
-    ------
-    CausalFTError
-    """
+    """Refuse no strata, a stratum named twice or missing from the zoo, and weights of no stratum."""
     if not strata:
         raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
     if len(set(strata)) != len(strata):

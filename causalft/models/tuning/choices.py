@@ -111,7 +111,7 @@ class Tuner:
     trains : str
         What it trains.
     order : int
-        Tuners are put into a tower in this order: later ones stand around, or leave out, what earlier ones added.
+        Tuners are put into a tower in this order: later ones wrap, or leave out, what earlier ones added.
     fits : callable
         ``fits(tower) -> bool``: whether it is defined for a tower.
     apply : callable
@@ -239,10 +239,6 @@ def parse_tuner(spec: str) -> tuple[Choice, ...]:
     spec : str
         ``@last-K`` confines a tuner to the last K blocks. ``last-K`` alone is a tuner of its own: those blocks whole.
 
-    Returns
-    -------
-    tuple of Choice
-
     Raises
     ------
     CausalFTError
@@ -281,7 +277,7 @@ def _choice(part: str, spec: str) -> Choice:
     confined = re.fullmatch(r"last-([1-9]\d*)", place)
     if not confined:
         raise CausalFTError(
-            f"tuner {part!r}: after '@' stands last-K, the last K blocks (such as {name}@last-4)"
+            f"tuner {part!r}: after '@' write last-K for the last K blocks (such as {name}@last-4)"
         )
     if TUNERS[name].alone:
         instead = f"; write last-{confined[1]}" if name == "full" else ""

@@ -22,7 +22,7 @@ def interpolate(
     """Return the state ``(1 - alpha) * zero_shot + alpha * tuned``, the head included.
 
     Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. Exact at both ends. It is meant for
-    weights that act as they stand (full, bias, LayerNorm, last blocks, heads). Of a product such as LoRA's, both
+    weights that are used directly (full, bias, LayerNorm, last blocks, heads). Of a product such as LoRA's, both
     factors are interpolated and not their product: interpolate the merged weights for that.
 
     Parameters
@@ -40,7 +40,7 @@ def interpolate(
     Raises
     ------
     CausalFTError
-        If alpha lies outside [0, 1], or a name or a shape stands in one state only.
+        If alpha lies outside [0, 1], or the names or shapes of the states differ.
 
     Examples
     --------

@@ -331,7 +331,7 @@ class FrozenMLP(nn.Module):
         return _MLP.apply(x, self)
 
     def activated(self, rows: Tensor) -> Tensor:
-        """The first layer and the activation, in one kernel where there is one."""
+        """The first layer and the activation, in one kernel if possible."""
         if self.activation == "gelu":
             return self.fc1.product(rows, "gelu")
         found = self.fc1.product(rows)
@@ -448,7 +448,7 @@ def _weights(q: Tensor, k: Tensor) -> Tensor:
 
 
 def _laid_out(weight: Tensor) -> Tensor:
-    """The weight as oneDNN wants it; where this build of PyTorch has no such operation, as it is."""
+    """The weight in oneDNN's layout, if this build of PyTorch has the operation."""
     if _has_layout():
         return torch.ops.mkldnn._reorder_linear_weight(weight, None)
     return weight

@@ -344,7 +344,7 @@ def _partition(
         for parameter in chosen:
             if id(parameter) in seen:
                 raise CausalFTError(
-                    f"parameter group {number}: a parameter stands in two groups; give it one factor"
+                    f"parameter group {number}: a parameter is in two groups; give it one factor"
                 )
             if left.pop(id(parameter), None) is None:
                 raise CausalFTError(f"parameter group {number}: a parameter is not one of the model")

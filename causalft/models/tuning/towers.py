@@ -140,7 +140,7 @@ class OpenedAttention(nn.Module):
 
 
 def open_attention(attention: nn.Module) -> nn.Module:
-    """Return an attention whose linear layers are modules of its own; one that has them already is given back."""
+    """Return an attention whose linear layers are modules of its own; unchanged if they are already."""
     if isinstance(attention, nn.MultiheadAttention) and attention._qkv_same_embed_dim:
         qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
         proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
@@ -203,7 +203,7 @@ class Tower(nn.Module):
     n_prefix : int
         Tokens before those of the patches: class token and registers.
     patch_size : int
-        Pixels; 0 where there are no patches.
+        Pixels; 0 without patches.
     dtype : torch.dtype, optional
         Of the activations between blocks, where it is not that of the embedding.
     blocks : torch.nn.ModuleList
@@ -280,7 +280,7 @@ class Tower(nn.Module):
         raise CausalFTError(f"a block of this image tower ({self.kind}) has no attention and no MLP")
 
     def reaches(self, name: str) -> int:
-        """Return the first block whose input or weights depend on the tensor ``name``; behind all: their number."""
+        """Return the first block whose input or weights depend on the tensor ``name``; their number if none does."""
         head, _, rest = name.partition(".")
         if head == "blocks":
             return int(rest.partition(".")[0])

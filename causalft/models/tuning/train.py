@@ -150,10 +150,6 @@ def train(
         Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
         warning. Also in ``History.notes``.
 
-    Returns
-    -------
-    History
-
     Raises
     ------
     CausalFTError
@@ -412,7 +408,7 @@ class _Loop:
             self.every = max(self.every, (self.saved - began) / _SAVING_SHARE)
 
     def _finish(self) -> None:
-        """Take the best weights where there was an early stop, and remove the checkpoint."""
+        """Take the best weights after an early stop, and remove the checkpoint."""
         state = self.state
         if state.best and state.best_epoch != len(state.validation) - 1:
             with torch.no_grad():
@@ -422,7 +418,7 @@ class _Loop:
             raise self.watch.stopped("the weights are not finite", self.done - 1)
         if self.checkpoint is not None and self.processes.is_main:
             remove_for_good(self.checkpoint)
-        self.processes.all_equal(0)  # nobody goes on before the file is gone
+        self.processes.all_equal(0)  # wait until the file is gone
 
 
 def _n_batches(n_samples: int, batch_size: int) -> int:

@@ -160,7 +160,7 @@ def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
     --------
     >>> import torch
     >>> first_mismatch({"a": torch.zeros(2), "b": torch.zeros(3)}, {"a": torch.zeros(4), "c": torch.zeros(3)})
-    'a is (4,) in the file and (2,) in the model; it lacks b; it has c, which the model has not'
+    'a is (4,) in the file and (2,) in the model; it lacks b; it has c, which the model lacks'
     >>> first_mismatch({"a": torch.zeros(2)}, {"a": torch.ones(2)}) is None
     True
     """
@@ -174,7 +174,7 @@ def first_mismatch(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
         said.append(f"it lacks {missing[0]}{_and_more(missing)}")
     unexpected = [name for name in found if name not in wanted]
     if unexpected:
-        said.append(f"it has {unexpected[0]}{_and_more(unexpected)}, which the model has not")
+        said.append(f"it has {unexpected[0]}{_and_more(unexpected)}, which the model lacks")
     return "; ".join(said) or None
 
 

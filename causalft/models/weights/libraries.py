@@ -46,9 +46,9 @@ class ImageOnly(nn.Module):
         super().__init__()
         self.visual = visual
 
-    def encode_image(self, pictures: Tensor) -> Tensor:
+    def encode_image(self, images: Tensor) -> Tensor:
         """Return pooled features (n, d) of images (n, 3, size, size)."""
-        return self.visual(pictures)
+        return self.visual(images)
 
 
 class HubTokenizer:
@@ -405,5 +405,5 @@ def _geometry(transform: transforms.Compose) -> Callable[[Image.Image], Image.Im
 def _square(size: Any) -> int:
     height, width = (size, size) if isinstance(size, int) else size
     if height != width:
-        raise CausalFTError(f"it wants pictures of {height} x {width}; only square ones are supported")
+        raise CausalFTError(f"it takes images of {height} x {width}; only square ones are supported")
     return int(height)

@@ -135,7 +135,7 @@ _SHORT: dict[str, dict[str, Any]] = {
         "url": "https://dl.fbaipublicfiles.com/MMPT/metaclip/b16_400m.pt",
     },
 }
-"""What open_clip knows of the short names. It stands here so that they are listed without it; a test compares them."""
+"""What open_clip knows of the short names, so that they are listed without importing it; a test compares them."""
 
 
 def resolve_name(name: str, *, has_file: bool = False) -> WeightName:

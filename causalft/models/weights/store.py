@@ -398,12 +398,7 @@ def _cached(repository: str, filename: str) -> Path | None:
 
 @named("fetching weights")
 def _download_first(repository: str, filenames: tuple[str, ...]) -> HubFile | None:
-    """Fetch the first of some files that a repository has; None if it has none of them.
-
-    Raises
-    ------
-    _Unreachable
-    """
+    """Fetch the first of some files that a repository has; None if it has none of them."""
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 

@@ -275,7 +275,7 @@ def test_a_state_that_does_not_fit_is_refused_whole():
         ("", "unknown tuner ''"),
         ("last-K", "unknown tuner 'last-k'"),
         ("last-0", "unknown tuner 'last-0': did you mean 'last-K'"),
-        ("lora@4", "after '@' stands last-K"),
+        ("lora@4", "after '@' write last-K"),
         ("lora+lora@last-1", "names 'lora' twice"),
         ("full+bias", "full trains the whole tower already; give it alone"),
         ("zero-shot+lora", "zero-shot leaves the tower frozen; give it alone"),

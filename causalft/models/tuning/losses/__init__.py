@@ -130,11 +130,6 @@ class Counts:
 def class_counts_of(values: ArrayLike | Tensor, names: Sequence[str] | None = None) -> Counts:
     """Check class counts.
 
-    Parameters
-    ----------
-    values : (K,) array or Tensor of non-negative numbers
-    names : sequence of str, optional
-
     Raises
     ------
     CausalFTError

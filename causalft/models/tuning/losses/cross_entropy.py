@@ -55,7 +55,7 @@ def focal(counts: Counts, *, gamma: float = 2.0) -> Criterion:
 
 FOCAL = Loss(
     name="Focal",
-    help="many easy samples; it does not know the class counts",
+    help="many easy samples; ignores the class counts",
     formula=r"$-(1 - p_y)^\gamma \log p_y$",
     make=focal,
     needs_every_class=False,
@@ -76,7 +76,7 @@ def class_balanced(counts: Counts, *, beta: float = 0.9999) -> Criterion:
         In [0, 1). At 0 it is CE; towards 1 the weights approach 1 / n_y.
     """
     if not 0 <= beta < 1:
-        raise CausalFTError(f"beta of the loss CB is {beta}; give a number from 0 up to, but not, 1")
+        raise CausalFTError(f"beta of the loss CB is {beta}; give a number from 0 to below 1")
     effective = np.ones(len(counts)) if beta == 0 else -np.expm1(counts.values * math.log(beta))
     return weighted(counts, 1 / effective)
 

@@ -29,7 +29,7 @@ def equalization(counts: Counts, *, gamma: float = 0.9, tail: float = 0.3) -> Cr
         At least 0. A class is rare below this multiple of the uniform share: n_k / n < tail / K (lambda in the paper).
     """
     if not 0 <= gamma < 1:
-        raise CausalFTError(f"gamma of the loss EQL is {gamma}; give a number from 0 up to, but not, 1")
+        raise CausalFTError(f"gamma of the loss EQL is {gamma}; give a number from 0 to below 1")
     at_least(tail, 0, "tail", "EQL")
     rare = counts.values / counts.values.sum() < tail / len(counts)
     log_weight = Vector(np.where(rare, np.log1p(-gamma), 0.0))
@@ -45,7 +45,7 @@ def equalization(counts: Counts, *, gamma: float = 0.9, tail: float = 0.3) -> Cr
 
 EQL = Loss(
     name="EQL",
-    help="rare classes lose to frequent ones only where they are wrong themselves",
+    help="samples of other classes should not push the logits of rare classes down",
     formula=r"CE of $f_k + \log(1 - \gamma)$ for each class $k \ne y$ with $P_S(k) < \lambda / K$",
     make=equalization,
     needs_every_class=False,

@@ -136,7 +136,7 @@ def lade(counts: Counts, *, alpha: float = 0.1, lam: float = 0.1) -> Criterion:
 
 LADE = Loss(
     name="LADE",
-    help=r"logits that are to be $\log p(x \mid y) / p_u(x)$ themselves, for any test prior",
+    help=r"logits that equal $\log p(x \mid y) / p_u(x)$, for any test prior",
     formula=r"BS $+\ \alpha \sum_y P_S(y)\,\left(-\mathbb E[f_y \mid y] + L_y + \lambda L_y^2\right)$, "
     r"$L_y = \log \mathbb E_u\, e^{f_y}$",
     make=lade,
@@ -184,7 +184,7 @@ def gla_train(
 
 GLA_TRAIN = Loss(
     name="GLA-Train",
-    help="to see that the pre-training prior $q$ is not undone in training; GLA takes it out afterwards",
+    help="to compare with GLA, which removes the pre-training prior $q$ after training",
     formula=r"CE of $f + \tau_S \log P_S(y) + \tau \log q(y)$",
     make=gla_train,
     needs_every_class=False,

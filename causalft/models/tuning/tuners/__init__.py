@@ -118,7 +118,7 @@ class Tuned:
             Tuners that still cost something at inference, such as adapters and prompts.
         """
         left = []
-        for choice in reversed(self.choices):  # what was put in last stands inside what was put in first
+        for choice in reversed(self.choices):  # from the inside out
             tuner = TUNERS[choice.name]
             whole = tuner.merge is None or tuner.merge(self.tower)
             if tuner.stays or not whole:
@@ -148,10 +148,6 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
     bottleneck : int
         Width of adapters, rank of LoRA (:func:`~causalft.models.tuning.tuners.adapters.bottleneck_width`).
     seed : int
-
-    Returns
-    -------
-    Tuned
 
     Raises
     ------

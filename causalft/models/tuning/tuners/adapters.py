@@ -44,12 +44,6 @@ class AdaptedMLP(nn.Module):
 
     ``h`` is the block's layer-normed input (AdaptFormer: Chen et al., NeurIPS 2022, Eq. 3). The up-projection starts at
     zero, so the adapted model starts as the frozen one.
-
-    Parameters
-    ----------
-    mlp : torch.nn.Module
-    width, bottleneck : int
-    scale : float
     """
 
     def __init__(self, mlp: nn.Module, width: int, bottleneck: int, scale: float = SCALE) -> None:

@@ -28,10 +28,6 @@ def add_lora(tower: Tower, layers: Sequence[str], rank: int) -> list[nn.Paramete
     layers : sequence of str
         Names of ``torch.nn.Linear`` in the tower.
     rank : int
-
-    Returns
-    -------
-    list of torch.nn.Parameter
     """
     # Late: seconds of import that other tuners need not pay.
     from peft import LoraConfig, inject_adapter_in_model
