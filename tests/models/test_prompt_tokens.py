@@ -160,6 +160,6 @@ def test_a_warning_is_one_line_of_the_command(monkeypatch):
     module = types.ModuleType("warns")
     module.command = command
     monkeypatch.setitem(sys.modules, "warns", module)
-    monkeypatch.setitem(VERBS, "warns", ("warns", "Warn."))
+    monkeypatch.setitem(VERBS, "warns", ("warns:command", "Warn."))
     result = CliRunner().invoke(main, ["warns"])
     assert result.stdout == "done\n" and result.stderr == "causalft: warning: the prompt is cut\n"
