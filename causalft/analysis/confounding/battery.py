@@ -44,13 +44,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Refutation:
-    """What the refuters found. All effects are differences of probabilities, P(O=1 | T=1) - P(O=1 | T=0).
+    """What the refuters found. Effects are differences of probabilities, P(O=1 | T=1) - P(O=1 | T=0).
 
     Attributes
     ----------
     naive : without adjustment.
-    adjusted : adjusted for C by DoWhy's linear regression with the product T C: saturated, so it is stratification.
-    truth : the exact effect, where the model is known, else None.
+    adjusted : adjusted for C by DoWhy's linear regression with the product T C, which is saturated: stratification.
+    truth : the exact effect if the model is known, else None.
     tests : ``placebo_treatment``, ``dummy_outcome``, ``random_common_cause``, ``subset_stability`` -> Evidence.
     """
 
@@ -70,7 +70,7 @@ class Refutation:
 
 
 def groups_of(majority: Sequence[int]) -> np.ndarray:
-    """Which classes form group 1: those whose own part is part 1, or every second class where all have the same part.
+    """Group 1: the classes whose own part is part 1, or every second class if all have the same part.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def effect(t: np.ndarray, o: np.ndarray, c: np.ndarray | None = None) -> float:
     Raises
     ------
     CausalFTError
-        If some stratum lacks a value of T; it is named.
+        If a stratum lacks a value of T.
 
     Examples
     --------
@@ -118,10 +118,10 @@ def effect(t: np.ndarray, o: np.ndarray, c: np.ndarray | None = None) -> float:
 
 
 def true_effect(scm: DiscreteSCM, majority: Sequence[int]) -> float:
-    """The exact effect of T on O in a model over C, X and Y, by pgmpy in the model with T put between C and X.
+    """The exact effect of T on O in a model over C, X and Y, by pgmpy in the model with T between C and X.
 
-    T is a property of X, so do(T=1) leaves open which picture of group 1 is shown: here it is one that C would have
-    shown, P(x | T, c). Under this reading C blocks every path into T that it blocks into X.
+    T is a property of X, so do(T=1) leaves open which image of group 1 is shown: here one that C would have shown, P(x
+    | T, c). Then C blocks every path into T that it blocks into X.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def _fit(columns: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
 
 
 def _summary(values: np.ndarray, expected: float, what: str, where: str) -> Evidence:
-    """Mean and central 95 % of the simulations, and twice the tail that the expected value cuts off (normal law)."""
+    """Mean and central 95 % of the simulations, and the two-sided p-value of the expected value (normal law)."""
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     off = abs(mean - expected)
     p = 1.0 if off < 1e-9 else float(2 * stats.norm.sf(off / spread)) if spread > 0 else 0.0
@@ -264,7 +264,7 @@ def _summary(values: np.ndarray, expected: float, what: str, where: str) -> Evid
 
 @contextmanager
 def _quiet(seed: int) -> Iterator[None]:
-    """Keep DoWhy's log and warnings out, and lend it a seeded global random state, from which one refuter draws."""
+    """Silence DoWhy, and seed the global random state, from which one refuter draws."""
     kept = np.random.get_state()  # noqa: NPY002
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -280,13 +280,13 @@ def _quiet(seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Battery:
-    """What the rows of B say, whatever the pictures look like.
+    """What the rows of B say, without the images.
 
     Attributes
     ----------
     path : ``c_to_x``, ``c_to_y``, ``open_backdoor_path``, ``placebo_c``, ``unobserved_confounder`` -> Evidence
-    refutation : of the effect of the class drawn on the label, by DoWhy's refuters; None where it has no overlap
-    why_not : the reason, then
+    refutation : of the effect of the class drawn on the label; None without overlap
+    why_not : the reason, if it is None
     """
 
     path: dict[str, Evidence]
@@ -320,7 +320,7 @@ def run_battery(design: Design, rows: Rows, *, seed: int = 0) -> Battery:
 
 
 def path_evidence(rows: Rows, *, seed: int = 0) -> dict[str, Evidence]:
-    """The three tests of the path X <- C -> Y on the rows of B; ``seed`` is of permutations and bootstraps."""
+    """The three tests of the path X <- C -> Y on the rows of B."""
     path = {}
     for name, test in (("c_to_x", c_to_x), ("c_to_y", c_to_y), ("open_backdoor_path", open_backdoor_path)):
         try:
@@ -331,7 +331,7 @@ def path_evidence(rows: Rows, *, seed: int = 0) -> dict[str, Evidence]:
 
 
 def all_rows(design: Design, n_per_class: int, seeds: Sequence[int]) -> Rows:
-    """The training rows of B of all replications, one after the other."""
+    """The training rows of B of all replications, concatenated."""
     parts = [design.rows("B_train", n_per_class, seed) for seed in seeds]
     return Rows(
         **{
@@ -344,7 +344,7 @@ def all_rows(design: Design, n_per_class: int, seeds: Sequence[int]) -> Rows:
 def e_value(risk_ratio: float) -> float:
     """The least risk ratio that an unobserved U needs with both treatment and outcome to explain a ratio away.
 
-    ``RR + sqrt(RR (RR - 1))`` for RR >= 1, and that of 1 / RR below. 1 means that nothing needs explaining.
+    ``RR + sqrt(RR (RR - 1))`` for RR >= 1, and that of 1 / RR below; 1 if nothing needs explaining.
 
     Raises
     ------
@@ -370,7 +370,7 @@ def e_value(risk_ratio: float) -> float:
 
 
 def e_value_of_ratio(estimate: float, ci95: tuple[float, float]) -> tuple[float, float]:
-    """E-values of a risk ratio and of the limit of its interval that is nearest to 1 (1 if the interval holds 1).
+    """E-values of a risk ratio and of the limit of its interval nearest to 1 (1 if the interval holds 1).
 
     Parameters
     ----------
@@ -394,10 +394,10 @@ def e_value_of_ratio(estimate: float, ci95: tuple[float, float]) -> tuple[float,
 def unobserved_confounder(
     c: np.ndarray, t: np.ndarray, o: np.ndarray, *, seed: int = 0, resamples: int = 2000
 ) -> Evidence:
-    """E-value of the effect of T on O that is left after adjustment for C: how strong must a further U be?
+    """E-value of the effect of T on O after adjustment for C: how strong must a further U be?
 
-    The risk ratio is P(O=1 | do(T=1)) / P(O=1 | do(T=0)), stratified by C; the interval of its logarithm and the
-    p-value of a ratio of 1 come from a multinomial bootstrap.
+    The risk ratio P(O=1 | do(T=1)) / P(O=1 | do(T=0)) is stratified by C; the interval of its logarithm and the p-value
+    of a ratio of 1 come from a multinomial bootstrap.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The truth of a discrete causal model, and bias and coverage of the estimators against the number of rows."""
+"""The truth of a discrete causal model, and bias and coverage of the estimators by number of rows."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ class Truth(ShownAsTable):
 def truth(scm: DiscreteSCM, *, selected: bool = False, treatment: str = "X", outcome: str = "Y") -> Truth:
     """Work out the truth of a model by variable elimination (`causalft.scm.exact`).
 
-    P(Y | do(X)) is that of the population, also when only selected rows are seen: selection is a way of looking, and
-    the question is what the picture does to the label.
+    P(Y | do(X)) is that of the population even when only selected rows are seen: the question is what the image does to
+    the label.
 
     Parameters
     ----------
@@ -119,9 +119,9 @@ def truth(scm: DiscreteSCM, *, selected: bool = False, treatment: str = "X", out
     Raises
     ------
     CausalFTError
-        If a node is unknown, or ``selected`` is asked of a model without S.
+        If a node is unknown, or ``selected`` is set for a model without S.
     PositivityError
-        If some value of the treatment is never seen; it is named.
+        If some value of the treatment never occurs.
 
     Examples
     --------
@@ -172,25 +172,25 @@ MIN_RUNS = 20
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One estimator at one number of rows, over all repetitions. Everything is about P(Y = look | do(X = x)), the
-    probability of the class that is drawn, and is a fraction.
+    """One estimator at one number of rows, over all repetitions: about P(Y = look | do(X = x)), the probability of the
+    class that is drawn, as a fraction.
 
     Attributes
     ----------
     estimator, n : which, and how many rows.
-    bias : signed, the mean over codes weighted by P(x) (over the codes that have an estimate), averaged over runs.
+    bias : signed, weighted by P(x) over the codes with an estimate, averaged over runs.
     bias_ci95 : its Monte-Carlo interval.
     bias_per_code : (M,), NaN where no run has an estimate.
     bias_size : mean over P(x) of the absolute biases of the codes, which do not cancel as signed ones may (in
-        ``selection`` they do); Monte-Carlo noise keeps it a little above 0.
-    rmse : root of the mean square error, codes weighted alike.
+    ``selection`` they do); Monte-Carlo noise keeps it a little above 0.
+    rmse : root of the mean square error, weighted likewise.
     tv_to_truth : mean total variation between the estimate and P(Y | do(x)), all labels.
     coverage : share of the nominal 95 % intervals that hold the truth, over runs and codes with an estimate.
-    coverage_ci95 : its binomial (Wilson) interval, for the effective number of intervals: those of a run go together.
-    failures : share of runs in which some code has no estimate for lack of overlap.
+    coverage_ci95 : its Wilson interval for the effective number of intervals, which are clustered by run.
+    failures : share of runs in which some code lacks overlap.
     undefined : share of codes without an estimate, over all runs.
 
-    Where fewer than `MIN_RUNS` runs have an estimate, all but the last two are NaN: a lucky few are no sample.
+    Where fewer than `MIN_RUNS` runs have an estimate, all but the last two are NaN.
     """
 
     estimator: str
@@ -308,7 +308,7 @@ def label_of_code(n_codes: int, n_labels: int) -> np.ndarray:
 
 
 def law_and_truth(source: Any, which: str = "B") -> tuple[np.ndarray, Truth]:
-    """P(C, X, B, Y) of a design's set, or of a model, as its rows show it (given selection), and its `Truth`.
+    """P(C, X, B, Y) of a design's set or of a model (given selection), and its `Truth`.
 
     Parameters
     ----------
@@ -338,10 +338,10 @@ def curve(
     source : a design or a DiscreteSCM, as in `law_and_truth`.
     ns : numbers of rows, each 1 or more.
     repetitions : tables for each number of rows, 2 or more.
-    seed : of the draws; every number of rows has its own stream, so that leaving one out changes no other.
+    seed : of the draws; every number of rows has its own stream.
     which : set of the design.
     estimators : names in `causalft.analysis.confounding.estimates.ESTIMATORS`.
-    progress : show a bar; by default where standard error is a terminal.
+    progress : show a bar; by default on a terminal.
 
     Raises
     ------

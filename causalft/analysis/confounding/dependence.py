@@ -1,15 +1,13 @@
-"""Tests of the two arrows and of the path they make, on rows (c, x, y): C -> X, C -> Y, and X <- C -> Y as a whole.
+"""Tests of the arrows C -> X and C -> Y and of the path X <- C -> Y, on rows (c, x, y).
 
-Method. The rows are counted into a table. A statistic (conditional mutual information, or a total variation) is never
-negative, so by chance alone it is above zero; a permutation of C within the strata that the null hypothesis names says
-by how much. For a table such a permutation is a draw of cell counts with both margins fixed (multivariate
-hypergeometric), so a thousand of them cost milliseconds and no row is moved. The p-value is
-``(1 + #{permuted >= seen}) / (1 + R)``, which is valid in finite samples (Phipson and Smyth 2010).
+The rows are counted into a table. A statistic (conditional mutual information, or a total variation) is never negative,
+so chance alone makes it positive; permuting C within the strata of the null hypothesis says by how much. On a table
+such a permutation is a draw of cell counts with both margins fixed (multivariate hypergeometric), so a thousand cost
+milliseconds. The p-value ``(1 + #{permuted >= seen}) / (1 + R)`` is valid in finite samples (Phipson and Smyth 2010).
 
-Estimates are corrected for that chance part, intervals come from a multinomial bootstrap of the table (quantiles about
-the bootstrap's own mean, put about the corrected estimate), and both are cut at zero. An information loses its mean
-over permutations: right where there is none, a little too much where there is plenty. A distance is corrected in
-squares, in which noise adds to it: ``seen^2 - (mean permuted)^2``.
+Estimates are corrected for that chance part; intervals come from a multinomial bootstrap of the table (quantiles about
+the bootstrap's mean, moved to the corrected estimate); both are cut at zero. An information loses its mean over
+permutations; a distance is corrected in squares, ``seen^2 - (mean permuted)^2``, in which noise adds.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ def permute_within(counts: np.ndarray, size: int, rng: np.random.Generator) -> n
 
     Parameters
     ----------
-    counts : (..., C, V), for each stratum how often each value of C comes with each value of the other variable V.
+    counts : (..., C, V), counts of C and another variable V in each stratum.
     size : number of permutations.
 
     Returns
@@ -118,7 +116,7 @@ def c_to_x(
     Raises
     ------
     CausalFTError
-        If the columns do not fit together, or C or X takes one value only.
+        If the columns do not fit together, or C or X has one value only.
 
     Examples
     --------
@@ -142,8 +140,7 @@ def c_to_y(
 ) -> Evidence:
     """Does C carry label information beyond X? I(C; Y | X) in nats, with C permuted within each code.
 
-    A selected sample shows this dependence too: it says that C goes with Y, not in which way. Parameters as in
-    `c_to_x`.
+    A selected sample shows this dependence too: it does not say which way it came about. Parameters as in `c_to_x`.
 
     Examples
     --------
@@ -167,13 +164,12 @@ def open_backdoor_path(
 ) -> Evidence:
     """Does adjusting for C change P(Y | X)? Total variation between P(y | x) and sum_c P(y | x, c) P(c), over P(x).
 
-    The two agree if C is independent of Y given X, or if C is independent of X: the path X <- C -> Y needs both arrows.
-    So there are two null hypotheses, each with its permutation: C within each code (statistic: this distance), and C
-    over all rows (statistic: I(C; X)). The p-value is the larger of the two (an intersection-union test, Berger 1982):
-    it is below 5 % only where both arrows are seen.
+    The two agree if C is independent of Y given X, or of X: the path X <- C -> Y needs both arrows. So two null
+    hypotheses are tested by permuting C: within each code (statistic: this distance), and over all rows (statistic:
+    I(C; X)). The p-value is the larger of the two (an intersection-union test, Berger 1982).
 
-    Codes without overlap are left out, and counted in the words. Where C is a function of X no code has overlap: the
-    estimate is NaN, p is 1, and the words say that the rows cannot tell. Parameters as in `c_to_x`.
+    Codes without overlap are left out and counted in the words. If no code has overlap (C is a function of X), the
+    estimate is NaN and p is 1. Parameters as in `c_to_x`.
 
     Examples
     --------
@@ -215,10 +211,10 @@ def open_backdoor_path(
 def placebo_c(
     c: np.ndarray, x: np.ndarray, y: np.ndarray, *, seed: int = 0, shuffles: int = 100, resamples: int = 50
 ) -> Evidence:
-    """The statistic of `open_backdoor_path` with C shuffled over all rows, many times: it must be about 0.
+    """The statistic of `open_backdoor_path` with C shuffled over all rows, many times: it should be about 0.
 
-    Each shuffle is corrected for chance by permutations of its own. The interval holds 95 % of the shuffles, and p is
-    twice the smaller share of shuffles on either side of 0: it is small if the test finds a path where there is none.
+    Each shuffle is corrected for chance by its own permutations. The interval holds 95 % of the shuffles; p, twice the
+    smaller share of shuffles on either side of 0, is small if the test finds a path where there is none.
 
     Parameters
     ----------
@@ -287,7 +283,7 @@ def _information(strata: np.ndarray, seed: int, resamples: int) -> Evidence:
 
 
 def _p_value(permuted: np.ndarray, seen: float) -> float:
-    """Share of permutations that reach what was seen; rounding is no reason to be smaller."""
+    """Share of permutations that reach what was seen, up to rounding."""
     return float((1 + np.sum(permuted >= seen - 1e-12)) / (1 + len(permuted)))
 
 

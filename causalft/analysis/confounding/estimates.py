@@ -77,7 +77,7 @@ def count_table(
 
 
 def resample(table: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Multinomial bootstrap of a table of counts: ``size`` tables ``(size, *table.shape)`` with as many rows each."""
+    """Multinomial bootstrap of a table of counts: (size, *table.shape)."""
     n = int(table.sum())
     return rng.multinomial(n, table.ravel() / n, size=size).reshape(size, *table.shape).astype(float)
 
@@ -89,7 +89,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def naive(counts: np.ndarray) -> np.ndarray:
-    """P^(y | x): consistent for P(Y | X), and for P(Y | do(X)) only where nothing confounds X and Y.
+    """P^(y | x): consistent for P(Y | X), and for P(Y | do(X)) only without confounding.
 
     Parameters
     ----------
@@ -128,10 +128,9 @@ def backdoor(counts: np.ndarray) -> np.ndarray:
 def ipw(counts: np.ndarray) -> np.ndarray:
     """Hajek's weighted mean: rows with X = x and Y = y over rows with X = x, each weighing P^(c) / P^(c | x).
 
-    Consistent under the conditions of `backdoor`. With the weights estimated by frequencies, it is the backdoor
-    estimate: P^(c) / P^(c | x) = N_c N_x / (N N_cx), so the numerator is (N_x / N) sum_c N_c N_cxy / N_cx and the
-    denominator (N_x / N) sum_c N_c = N_x, and their ratio is sum_c (N_c / N) N_cxy / N_cx. (Weights that are known, or
-    smoothed by a model, would give another estimate.)
+    Consistent under the conditions of `backdoor`. With weights estimated by frequencies it equals the backdoor
+    estimate: P^(c) / P^(c | x) = N_c N_x / (N N_cx), so numerator over denominator is sum_c (N_c / N) N_cxy / N_cx.
+    (Known or smoothed weights would give another estimate.)
 
     Parameters
     ----------
@@ -139,8 +138,8 @@ def ipw(counts: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (..., X, Y); NaN at a code that lacks one of the values of C that occur. Without that rule the weighted mean would
-    quietly leave the stratum out.
+    (..., X, Y); NaN at a code that lacks one of the values of C that occur, where the weighted mean would silently drop
+    the stratum.
 
     References
     ----------
@@ -156,7 +155,7 @@ def ipw(counts: np.ndarray) -> np.ndarray:
 
 
 def frontdoor(counts: np.ndarray) -> np.ndarray:
-    """sum_b P^(b | x) sum_x' P^(y | b, x') P^(x'): C is not used at all.
+    """sum_b P^(b | x) sum_x' P^(y | b, x') P^(x'): C is not used.
 
     Consistent for P(Y | do(X)) if all of the effect of X on Y runs through B, nothing confounds X and B, X blocks every
     backdoor path from B to Y (`causalft.scm.check_frontdoor_set`), and every (x', b) has positive probability: B must
@@ -260,11 +259,11 @@ PSEUDO_ROWS = 2.0
 
 
 def interval(name: str, counts: np.ndarray, z: float = Z95) -> tuple[np.ndarray, np.ndarray]:
-    """Limits of the interval of an estimator, as the module's opening says.
+    """Limits of the interval of an estimator: Wilson's, or a combination of Wilson's over cells.
 
     Parameters
     ----------
-    name : one of `causalft.analysis.confounding.estimates.ESTIMATORS`.
+    name : one of `ESTIMATORS`.
     counts : (..., C, X, B, Y)
     z : 1.96 for 95 %.
 

@@ -1,4 +1,4 @@
-"""Figures of the A/B experiment: accuracies, sample images, truth beside estimates, bias curves."""
+"""Figures of the A/B experiment: accuracies, sample images, estimates beside the truth, bias curves."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ _LOOK = {
 def draw_curve(curve: Curve) -> Figure:
     """Draw bias (left) and coverage (right) against the number of rows, on a logarithmic axis.
 
-    The truth is the line at 0, the exact difference between seeing and doing the dotted line. Bars are Monte-Carlo
-    (bias) and binomial (coverage) 95 % intervals. A hollow marker says that some codes had no estimate, for lack of
-    overlap; a point is absent where hardly any run had one.
+    The truth is the line at 0, the exact difference between seeing and doing the dotted line. Bars are 95 % intervals,
+    Monte-Carlo for bias and binomial for coverage. A hollow marker: some codes had no estimate, for lack of overlap.
 
     Parameters
     ----------
@@ -180,12 +179,12 @@ class Pictures(Protocol):
 
 
 def draw_cells(cells: Mapping[str, Mapping[str, Any]], best: Mapping[str, float] | None = None) -> Figure:
-    """Bars of the accuracies with 95 % intervals and one dot a seed (after the paper's Fig. 12).
+    """Bars of the accuracies with 95 % intervals and one dot per seed (after the paper's Fig. 12).
 
     Parameters
     ----------
-    cells : ``"A->B"`` (trained on -> tested on) -> {mean, ci95, per_seed}; the adjusted model is drawn if it is there.
-    best : the highest accuracy that is possible in each cell, drawn as a line.
+    cells : ``"A->B"`` (trained on -> tested on) -> {mean, ci95, per_seed}; the adjusted model is drawn if present.
+    best : the highest accuracy possible in each cell, drawn as a line.
     """
     models = [name for name in _MODELS if f"{name}->A" in cells]
     width = 0.8 / len(models)
@@ -219,11 +218,11 @@ def draw_cells(cells: Mapping[str, Mapping[str, Any]], best: Mapping[str, float]
 
 
 def draw_samples(samples: Mapping[str, Pictures], classes: list[str]) -> Figure:
-    """Ten pictures of each label in the proportions of A and of B; the frame's colour is C.
+    """Ten images of each label in the proportions of A and of B; the frame's colour is C.
 
     Parameters
     ----------
-    samples : set name -> pictures with labels and factors.
+    samples : set name -> images with labels and factors.
     classes : class names.
     """
     colours = [tuple(int(PALETTE[name][k : k + 2], 16) for k in (1, 3, 5)) for name in ("blue", "vermillion")]
@@ -257,8 +256,7 @@ def draw_samples(samples: Mapping[str, Pictures], classes: list[str]) -> Figure:
 
 
 def draw_estimates(estimates: Mapping[str, Mapping[str, Any]], truth: Mapping[str, Any]) -> Figure:
-    """Each estimator's total variation to P(Y|do(X)), with its interval over seeds; the line is P(Y|X)'s own
-    distance."""
+    """Each estimator's total variation to P(Y|do(X)), with its interval over seeds; the line is that of P(Y|X)."""
     figure = new_figure(6.4, 0.45 * len(estimates) + 1.3)
     axes = figure.add_subplot()
     names = [name for name in _ESTIMATORS if name in estimates]

@@ -1,4 +1,4 @@
-"""What one A/B experiment gives: accuracies, tests, truth, estimates, verdict, and the document of metrics.json."""
+"""The result of one A/B experiment, and its document in metrics.json."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PictureEstimate(ShownAsTable):
     Attributes
     ----------
     tv_to_do : distance to P(Y | do(X)), mean over seeds.
-    ci95 : its 95 % interval over the seeds (Student's t); NaN with one seed, or where all seeds are equal.
+    ci95 : its 95 % interval over the seeds (Student's t); NaN with one seed, or if all seeds are equal.
     tv_to_seen : distance to P(Y | X).
     per_seed : ``tv_to_do`` of each seed.
     p_y : (2 K, K), the estimate, mean over seeds.
@@ -64,7 +64,7 @@ def estimate_from_pictures(by_code: Mapping[str, np.ndarray], exact: Truth) -> d
 
     Parameters
     ----------
-    by_code : estimator -> (S, 2 K, K); codes that no picture shows are NaN and left out.
+    by_code : estimator -> (S, 2 K, K); codes without an image are NaN and left out.
     exact : the truth of B.
     """
     found = {}
@@ -240,14 +240,14 @@ class Verification(ShownAsTable):
 
 
 def _bootstrap(found: Estimate) -> Document:
-    """The interval that stands beside as a check; null, with the reason, where its draws do not vary."""
+    """The bootstrap interval as a check; null, with the reason, if its draws do not vary."""
     if found.bootstrap95 is not None:
         return {"bootstrap95": found.bootstrap95}
     return {"bootstrap95": None, "bootstrap95_reason": "no draw differs from another"}
 
 
 def tables_of(design: Design, which: str) -> Document:
-    """The tables of a set's model, for print and for telling two designs apart."""
+    """The tables of a set's model."""
     model = design.models[which]
     return {
         node: {"given": list(model.parents(node)), "table": np.round(model.tables[node], 6).tolist()}

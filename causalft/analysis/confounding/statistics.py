@@ -40,7 +40,7 @@ class Evidence(ShownAsTable):
     estimate : float; its unit is named in ``words``.
     ci95 : (low, high)
     p : p-value of the hypothesis that ``words`` name.
-    words : one sentence or two, with numbers.
+    words : one or two sentences, with numbers.
     """
 
     estimate: float
@@ -53,7 +53,7 @@ class Evidence(ShownAsTable):
         return f"{self.estimate:.3f} [{low:.3f}, {high:.3f}], p {p_relation(self.p)}: {self.words}"
 
     def to_metrics(self) -> Document:
-        """A JSON document; what is not finite is null, and ``reason`` then says why."""
+        """A JSON document; null for what is not finite, with a ``reason``."""
         found = {"estimate": self.estimate, "ci95": self.ci95, "p": self.p, "words": self.words}
         return plain(found if all(map(isfinite, self.ci95)) else {**found, "reason": self.words})
 
@@ -108,14 +108,14 @@ def estimate(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """Estimate a weighted sum of cell accuracies, as the module's opening says.
+    """Estimate a weighted sum of cell accuracies with a 95 % interval over seeds and images.
 
     Parameters
     ----------
-    correct : cell name -> bool (S, n): whether each test picture of each seed was classified right.
-        Cells with the same test set (the letter after the arrow) are paired by picture.
-    weights : cell name -> weight.
-    strata : test set (``"A"``, ``"B"``) -> int (n,): number of the class-and-factor group of each picture.
+    correct : cell -> bool (S, n): whether each test image of each seed was classified right. Cells with the same test
+    set (the letter after the arrow) are paired by image.
+    weights : cell -> weight.
+    strata : test set (``"A"``, ``"B"``) -> int (n,): the class-and-factor group of each image.
     n_boot : resamples of the hierarchical bootstrap.
     seed : of the bootstrap.
 
@@ -155,7 +155,7 @@ def estimate(
 def image_variance(
     correct: Mapping[str, np.ndarray], weights: Contrast, strata: Mapping[str, np.ndarray]
 ) -> float:
-    """Mean over seeds of the variance of one seed's contrast that is due to its finite number of test pictures.
+    """Mean over seeds of the variance of one seed's contrast that is due to its finite number of test images.
 
     Parameters as in `estimate`.
     """
@@ -164,7 +164,7 @@ def image_variance(
 
 
 def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[str, np.ndarray]]:
-    """Test set -> weighted sum (S, n) of the cells with that test set, picture by picture."""
+    """Test set -> weighted sum (S, n) of the cells with that test set, by image."""
     by_test: dict[str, np.ndarray] = {}
     for cell, weight in weights.items():
         test = cell[-1]
@@ -173,7 +173,7 @@ def _scores(correct: Mapping[str, np.ndarray], weights: Contrast) -> list[tuple[
 
 
 def _image_variance(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Variance of each seed's mean over its test pictures, (S,); never less than that of one picture."""
+    """Variance of each seed's mean over its test images, (S,); at least that of one image."""
     n = values.shape[1]
     total = np.zeros(len(values))
     for group in np.unique(groups):
@@ -190,7 +190,7 @@ def _bootstrap(
     n_boot: int,
     rng: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """Percentile interval: resample seeds, then pictures within each seed, test set and group."""
+    """Percentile interval: resample seeds, then images within each seed, test set and group."""
     n_seeds = len(scores[0][1])
     chosen = rng.integers(n_seeds, size=(n_boot, n_seeds))
     draws = np.zeros((n_boot, n_seeds))
@@ -211,9 +211,9 @@ def _bootstrap(
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Exact two-sided McNemar test of two classifiers on the same pictures: the p-value of equal accuracy.
+    """Exact two-sided McNemar test of two classifiers on the same images: the p-value of equal accuracy.
 
-    Takes the classifiers as fixed: it says whether the difference is more than the choice of test pictures.
+    The classifiers are taken as fixed: only the choice of test images varies.
 
     Examples
     --------
@@ -230,9 +230,9 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float, float]]:
     """Share of the gap on A that adjustment closes: (adjusted->A - B->A) / (A->A - B->A), with its 95 % interval.
 
-    The interval is Fieller's: all shares r for which a Student's t test over the seeds does not reject that
-    ``(adjusted->A - B->A) - r (A->A - B->A)`` has mean zero. It is unbounded where the gap itself could be zero, since
-    then any share could be, and with one seed, or seeds that do not differ: they say nothing of their spread.
+    The interval is Fieller's: all shares r for which a t-test over the seeds does not reject that ``(adjusted->A -
+    B->A) - r (A->A - B->A)`` has mean zero. It is unbounded if the gap could be zero, with one seed, and if the seeds
+    do not differ.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def closed_share(correct: Mapping[str, np.ndarray]) -> tuple[float, tuple[float,
 
 
 def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Evidence:
-    """The test of ``adjusted->A`` minus ``B->A``, with the share of the gap in its words."""
+    """The test of ``adjusted->A`` minus ``B->A``, with the share of the gap in words."""
     part, limits = share
     of_gap = (
         f"{100 * part:.0f} % of the gap [{100 * limits[0]:.0f}, {100 * limits[1]:.0f}]"
@@ -284,11 +284,11 @@ def gap_closed(gained: Estimate, share: tuple[float, tuple[float, float]]) -> Ev
 
 @dataclass(frozen=True)
 class Power:
-    """What a run needs to see an effect of the size that its pilot saw.
+    """What a run needs to see an effect of the pilot's size.
 
     Attributes
     ----------
-    images_needed : test images for each seed, at the pilot's number of seeds; None if no number is enough.
+    images_needed : test images per seed, at the pilot's number of seeds; None if no number is enough.
     seeds_needed : seeds, at the pilot's number of images; None if more than `MOST` are needed.
     power : of the pilot itself, in [0, 1].
     standardised_effect : effect over the standard deviation between seeds.
@@ -300,7 +300,7 @@ class Power:
     standardised_effect: float
 
     def to_metrics(self) -> dict[str, float | int | None]:
-        """A JSON document; what is not finite is null."""
+        """A JSON document; null for what is not finite."""
         return plain(vars(self))
 
 
@@ -318,16 +318,15 @@ def power(
 ) -> Power:
     """Plan a run from a pilot, for the two-sided one-sample t-test of an effect over seeds.
 
-    Assumptions. Seeds are independent and alike. The variance of one seed's effect is a part of training, which more
-    test images do not lower, plus ``image_variance``, which falls as 1 / images; the part of training is what the
-    variance between seeds leaves, and at least 0. The effect is as large as the pilot's mean, which is itself
-    uncertain: read the numbers as orders of magnitude.
+    Seeds are taken as independent and alike. The variance of one seed's effect is a part due to training, which more
+    test images do not lower (at least 0), plus ``picture_variance``, which falls as 1 / images. The effect is taken to
+    be the pilot's mean, itself uncertain: read the numbers as orders of magnitude.
 
     Parameters
     ----------
     per_seed : the effect in each seed of the pilot, two or more.
     n_images : test images behind each of them.
-    image_variance : the part of one seed's variance that is due to its finite number of test images.
+    picture_variance : the part of one seed's variance that is due to its finite number of test images.
     target : power wanted.
     level : of the two-sided test.
 
@@ -381,7 +380,7 @@ def power(
 
 
 def _smallest(enough: Callable[[int], bool], low: int, high: int) -> int | None:
-    """The smallest whole number from low to high that is enough: doubling, then bisection; None if none is."""
+    """The smallest number from low to high that is enough, by doubling and bisection; None if none is."""
     top = low
     while not enough(top):
         if top == high:

@@ -79,14 +79,14 @@ class Trial:
 
     Attributes
     ----------
-    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``)
-        -> bool (S, n)
-    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each picture, the same for every seed
+    correct : cell (``"A->B"``: trained on -> tested on; also ``"adjusted->A"``, ``"ipw->A"``, ``"frontdoor->A"``) ->
+    bool (S, n)
+    strata : test set (``"A"``, ``"B"``) -> int (n,), 2 * class + factor of each image, the same for every seed
     by_code : estimator (``naive``, ``backdoor``, ``ipw``, ``frontdoor``) -> (S, 2 K, K), mean predicted distribution
-        over the pictures of A's test set that show each code; NaN for a code that no picture shows
+    over the images of A's test set that show each code; NaN for a code without an image
     weights : for each seed, effective share and largest of the inverse probability weights
     table : columns of predictions.parquet
-    seconds_before : seconds of training done by an earlier, interrupted call
+    seconds_before : seconds of training in an earlier, interrupted call
     """
 
     correct: dict[str, np.ndarray]

@@ -1,4 +1,4 @@
-"""Which classes a model does worst on: their groups, accuracy before and after fusion, and what they are taken for."""
+"""The classes that a model does worst on: groups, accuracy before and after fusion, confusions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_l
 
 @dataclass(frozen=True)
 class Confusion:
-    """A wrong class and the share of a class's test images that are taken for it."""
+    """A wrong class and the share of a class's test images predicted as it."""
 
     name: str
     share: float
@@ -28,7 +28,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Miss:
-    """A test image (its row), the class it is taken for, and with which probability."""
+    """A misclassified test image (its row), the predicted class and its probability."""
 
     row: int
     taken_for: str
@@ -49,12 +49,12 @@ class ClassReport:
     P : dict of str to str
         Stratum to the group by its estimated prior.
     zero_shot, single, fused : Interval
-        Accuracy of the best single stratum before tuning and tuned, and of the fusion, with 95 % intervals over
-        test images; NaN where there is no such model.
+        Accuracy of the best single stratum before and after tuning, and of the fusion, with 95 % intervals over test
+        images; NaN where there is no such model.
     confused_with : tuple of Confusion
-        The wrong classes that the fusion gives most often, most frequent first.
+        The fusion's most frequent wrong classes, most frequent first.
     misses : tuple of Miss
-        Test images that the fusion takes for another class, the surest first.
+        Test images that the fusion gets wrong, the most confident first.
     examples : tuple of int
         Rows of training images of the class.
     """
@@ -72,7 +72,7 @@ class ClassReport:
     examples: tuple[int, ...] = ()
 
     def to_json(self) -> Document:
-        """The entry of ``worst_classes`` in ``metrics.json``: nothing that names an image."""
+        """The entry of ``worst_classes`` in ``metrics.json``; it names no image."""
         return {
             "class": self.name,
             "n_train": self.n_train,
@@ -108,8 +108,8 @@ def worst_classes(
 ) -> list[ClassReport]:
     """The classes with the lowest accuracy of the fused model, lowest first.
 
-    Equal ones go by the number of test images (more first), then by class index. Classes without a test image, and
-    those of which every test image is recognised, are left out.
+    Ties go to the class with more test images, then by index. Classes without a test image, or with none wrong, are
+    left out.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def worst_classes(
     class_counts : (K,) array of int
         Training images per class.
     fused_probs, single_probs : (S, n, K) or (n, K) arrays
-        Probabilities, or anything that orders classes alike, of S seeds: the fused model, and the best single stratum.
-        Accuracies and confusions are means over seeds; misses are those of the first, whose classifier is saved.
+        Scores of S seeds: the fused model, and the best single stratum. Accuracies and confusions are means over seeds;
+        misses are those of the first, whose classifier is saved.
     priors : mapping of str to (K,) arrays
         Estimated label prior of each stratum.
     zero_shot : (n, K) array, optional
@@ -128,11 +128,7 @@ def worst_classes(
     train_labels : (n_train,) array of int, optional
         To choose examples from.
     n_classes, n_confusions, n_misses, n_examples : int
-        How many at most.
-
-    Returns
-    -------
-    list of ClassReport
+        Maximum numbers.
 
     Raises
     ------
@@ -180,7 +176,7 @@ def worst_classes(
 
 
 def worst_classes_line(reports: Sequence[ClassReport], most: int = 3) -> str:
-    """One short line that names the worst classes; empty where every test image is recognised.
+    """One line that names the worst classes; empty if every test image is right.
 
     Examples
     --------
@@ -211,7 +207,7 @@ def _accuracy(probs: NDArray[Any], y: NDArray[Any], n_test: NDArray[Any]) -> NDA
 
 
 def _with_interval(share: float | None, n: int) -> Interval:
-    """Accuracy over n images with its mid-p interval, which is never of width zero."""
+    """Accuracy over n images with its mid-p interval, whose width is never zero."""
     if share is None:
         return Interval.none("no test image of this class")
     low, high = share_interval(share, n)

@@ -1,4 +1,4 @@
-"""The conclusion in words: parameter imbalance before and after fusion, its control, then the accuracy."""
+"""The conclusion in sentences: parameter imbalance before and after fusion, its control, the accuracy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["change", "conclude", "interval_text", "p_text", "points", "untold"]
 
 
 def change(measure: BeforeAfter) -> str:
-    """The relative change by fusion, ``-55 % [-80, -34]``; empty unless the measure is clearly above 0 before it.
+    """The relative change by fusion, ``-55 % [-80, -34]``; empty unless the measure is clearly above 0 before.
 
     Examples
     --------
@@ -27,16 +27,16 @@ def change(measure: BeforeAfter) -> str:
 
 
 def conclude(found: Diagnosis, *, doubted: bool, mention_missing_control: bool = True) -> list[str]:
-    """Sentences that a person reads after ``fit``; the first ones answer the question of parameter imbalance.
+    """Write the sentences that ``fit`` prints, parameter imbalance first.
 
     Parameters
     ----------
     found : Diagnosis
     doubted : bool
-        Whether the models or groups allow no conclusion: then ``found.no_conclusion`` replaces what would follow from a
+        Whether models or groups allow no conclusion: then ``found.no_conclusion`` replaces what would follow from a
         gap.
     mention_missing_control : bool
-        Whether to say that no control was run, where there is none.
+        Whether to say that no control was run.
     """
     if doubted:
         return [
@@ -173,7 +173,7 @@ def _accuracy(found: Diagnosis) -> str:
 
 
 def _test_set(found: Diagnosis) -> list[str]:
-    """What accuracy means where the classes have unequal numbers of test images, and what that leaves unknown."""
+    """What accuracy means where the classes have unequal numbers of test images."""
     if found.balanced_test or found.test_counts is None:
         return []
     counts = found.test_counts[found.test_counts > 0]
@@ -200,7 +200,7 @@ def _limits(found: Diagnosis) -> list[str]:
 
 
 def interval_text(value: Mapping[str, Any] | None) -> str:
-    """An interval as JSON, in percent or points, as :func:`causalft.scm.intervals.interval_text` writes it.
+    """An interval in JSON, in percent or points, as :func:`causalft.scm.intervals.interval_text` writes it.
 
     Examples
     --------

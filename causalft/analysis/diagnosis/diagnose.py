@@ -72,27 +72,23 @@ def diagnose(
     class_counts : (K,) array of int
         Training images per class.
     member_probs : mapping of M names to (S, n, K) arrays
-        P(y|b,c) of each stratum for S downstream seeds; (n, K) is taken as one seed.
+        P(y|b,c) of each stratum for S seeds; (n, K) is one seed.
     fused_probs : (S, n, K) array
-        The adjusted (and calibrated) probabilities; seed s fuses seed s of each member.
+        Fused (and calibrated) probabilities; seed s fuses seed s of each member.
     priors : mapping of the M names to (K,) arrays
         Estimated label prior of each stratum.
     controls : mapping, optional
         Name to ``{"members": {name: (S, n, K)}, "fused": (S, n, K), "prior_of": stratum}``: the same fusion over
-        members that all have the prior of one stratum. An optional ``"kind"`` says what was seeded: "pre-training", or
-        "tuning" of the same weights, which is a weaker control.
+        members that share one stratum's prior. An optional ``"kind"`` says what differs between them: "pre-training",
+        or "tuning" of the same weights, a weaker control.
     fusion, stratum_prior, temperature
         How ``fused_probs`` was made (recorded; P(c) also weighs the control ``logit_mean``).
     best_single : str, optional
-        The stratum that validation data chose. Default: the best on the test set, said to be so.
+        The stratum that validation data chose. Default: the best on the test set.
     mention_missing_control : bool
-        Whether the conclusion says that no control was run, where ``controls`` has none.
+        Whether the conclusion says that no control was run.
     n_boot, seed : int
         Bootstrap draws and their seed.
-
-    Returns
-    -------
-    Diagnosis
 
     Raises
     ------
@@ -102,12 +98,12 @@ def diagnose(
     Notes
     -----
     ``accuracy`` is the share of right images. Everything else (``class_mean``, groups, gains, paired differences, NLL,
-    calibration error) counts every class that has a test image alike: a test set cut to a share of each class would
-    else tell of its head alone. On a balanced test set both are the same.
+    calibration error) weighs all tested classes alike, since an unbalanced test set is mostly head. On a balanced test
+    set both agree.
 
     ``own_minus_off_gap``: mean over j of gap[j, j] - mean over i != j of gap[i, j], where gap[i, j] is the accuracy of
-    model i on the P-many classes of prior j minus that on its P-few classes (means of class accuracies). After
-    fusion the first term is the fused model's gap; the baseline stays.
+    model i on the P-many classes of prior j minus that on its P-few classes. After fusion the first term is the fused
+    model's gap; the baseline stays.
 
     Examples
     --------

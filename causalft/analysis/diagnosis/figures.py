@@ -34,11 +34,7 @@ def imbalance_before_after(metrics: Metrics) -> Axes:
     Parameters
     ----------
     metrics : mapping
-        Of ``fit`` (``own_minus_off_gap`` and ``controls``). A control without the measure is left out.
-
-    Returns
-    -------
-    matplotlib Axes
+        Of ``fit``. A control without the measure is left out.
     """
     rows = [("strata:\n" + "\n".join(metrics["strata"]), metrics["own_minus_off_gap"])]
     for name, control in metrics["controls"].items():
@@ -70,7 +66,7 @@ _WHEN = {"before": "single models", "after": "fused"}
 
 
 def cross_gap_heat(metrics: Metrics) -> Axes:
-    """Table of P gaps: model i (row) on the groups of prior j (column); the diagonal is each model's own prior."""
+    """P gap of each model (row) on the groups of each prior (column); the diagonal is a model's own prior."""
     gap = metrics["cross_gap"]
     models, priors = list(gap), list(metrics["strata"])
     values = np.array([[_points(gap[m][p]) for p in priors] for m in models])
@@ -101,7 +97,7 @@ def cross_gap_heat(metrics: Metrics) -> Axes:
 
 
 def data_group_bars(metrics: Metrics) -> Axes:
-    """Accuracy by training count (D groups), one bar a stratum and one for the fusion."""
+    """Accuracy by training count (D groups), one bar per stratum and one for the fusion."""
     models = {name: metrics["strata"][name] for name in metrics["strata"]} | {"fused": metrics["fused"]}
     axes = new_axes(6.4, 3.1)
     width = 0.8 / len(models)
@@ -191,10 +187,9 @@ def class_profiles(metrics: Metrics) -> list[Axes]:
 
 
 def slope_plot(metrics: Metrics) -> list[Axes]:
-    """Class accuracy with class difficulty taken out against the estimated prior, before and after fusion.
+    """Class accuracy less class difficulty against the estimated prior, before and after fusion.
 
-    Each point is one class under one stratum's prior; the line has the fitted slope. Empty where the slope does not
-    exist.
+    A point is one class under one stratum's prior; the line has the fitted slope. Empty where the slope does not exist.
     """
     names = list(metrics["strata"])
     figure = new_figure(7.2, 3.2)
@@ -274,7 +269,7 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """A centred mean over about a fifth of the classes, shorter at the ends: a guide to the eye."""
+    """A centred mean over about a fifth of the classes, shorter at the ends."""
     half = max(1, len(values) // 10)
     windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
     return np.array([np.nanmean(w) if np.isfinite(w).any() else np.nan for w in windows])

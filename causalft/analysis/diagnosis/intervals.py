@@ -1,22 +1,20 @@
-"""Intervals of anything computed from class accuracies: over test images within their class, and over seeds as a whole.
+"""Intervals of statistics of class accuracies: over test images within their class, and over seeds.
 
 A linear statistic (accuracy, group accuracy, gap, slope, difference) has a closed form. V is its unbiased variance over
-test images and V0 what the toss of a coin by each model would give (`weights.py`); N is
-the number of images that it looks at, and S the number of seeds.
+test images, V0 that of coin tosses (`weights.py`), N the number of images behind it, S the number of seeds.
 
-- A share (a mean of accuracies) p has the mid-p interval of an effective number of images N / D, where
-  D = (N^2 V + 2) / (N p (1 - p) + 2) is what its classes differ by (at most 1 where images count alike); Student's t
-  widens it where D is below 1. At 0 and at 1 it is the exact interval of N images.
+- A share (a mean of accuracies) p has the mid-p interval of an effective number of images N / D, with D = (N^2 V + 2) /
+  (N p (1 - p) + 2), at most 1 where images count alike; Student's t widens it where D is below 1. At 0 and 1 it is the
+  exact interval of N images.
 - A difference has Student's t with the variance w^2 V + (1 - w^2) V0, w = N / (N + 2): as if two more images had been
-  judged by coins. So it has a width where nothing was seen to vary, and none of it is left with many images.
-- Seeds add V_seed = (variance of the S values) / S, and Satterthwaite's degrees of freedom: few seeds widen.
+  judged by coins. So its width is never zero, and the correction vanishes with many images.
+- Seeds add V_seed = (variance of the S values) / S, with Satterthwaite's degrees of freedom.
 
-Any other statistic (a ratio) is resampled: images within class, seeds as a whole, deviations stretched by
-sqrt(n / (n - 1)), for n images drawn from n show (n - 1) / n of their variance. Resampled seeds likewise show
-(S - 1) / S of theirs; so each statistic is drawn twice on the same images, with the S seeds as they are (V_images) and
-with seeds resampled (V_total), and its percentile interval is stretched around the estimate.
+Other statistics (ratios) are resampled: images within class, seeds as a whole, with deviations stretched by sqrt(n / (n
+- 1)) to make their variance unbiased. For seeds, each statistic is drawn twice on the same images, with the S seeds as
+they are (V_images) and with seeds resampled (V_total), and its percentile interval is stretched around the estimate.
 
-The coverage of all of them is measured by ``bench/coverage.py``; docs/intervals.md has the table.
+Coverage is measured by ``bench/coverage.py``; docs/intervals.md has the table.
 """
 
 from __future__ import annotations
@@ -51,16 +49,16 @@ _BLOCK = BLOCK
 
 @dataclass(frozen=True, repr=False)
 class Interval(ShownAsTable):
-    """An estimate with its 95 % interval, as fractions unless its user says otherwise.
+    """An estimate with its 95 % interval, as fractions unless stated otherwise.
 
     Attributes
     ----------
     estimate, low, high : float
-        NaN where the quantity does not exist (an empty group); the limits alone where there is no interval.
+        NaN where the quantity does not exist (an empty group); only the limits where there is no interval.
     p : float
-        Two-sided p-value of "it is 0": below 0.05 where the interval excludes 0.
+        Two-sided p-value of zero: below 0.05 where the interval excludes 0.
     reason : str
-        Why there is no interval, where there is none.
+        Why there is no interval, if there is none.
     """
 
     estimate: float
@@ -93,9 +91,8 @@ class Interval(ShownAsTable):
         samples : (n_boot,) array
             Test images and seeds resampled.
         fixed_seeds : (n_boot,) array, optional
-            Test images resampled only. Needed with several seeds.
+            Only test images resampled. Needed with several seeds.
         n_seeds : int
-            S.
         """
         drawn = np.asarray(samples, dtype=float)
         fixed = drawn if fixed_seeds is None else np.asarray(fixed_seeds, dtype=float)
@@ -137,7 +134,7 @@ class Interval(ShownAsTable):
         return [self.low, self.high] if self.bounded else None
 
     def to_json(self) -> Document:
-        """``{estimate, ci95: [low, high], p}``; without an interval the last two are null and a ``reason`` follows."""
+        """``{estimate, ci95: [low, high], p}``; without an interval the last two are null, with a ``reason``."""
         if self.bounded:
             return {"estimate": self.estimate, "ci95": self.ci95, "p": self.p}
         return {"estimate": self.estimate, "ci95": None, "p": None, "reason": self.reason}
@@ -148,7 +145,7 @@ class Interval(ShownAsTable):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any] | None) -> Interval:
-        """Read what `to_json` wrote; null, whole or in part, is NaN."""
+        """Read what `to_json` wrote; null becomes NaN."""
         if value is None:
             return cls.none("")
         parts = (value["estimate"], *(value["ci95"] or (None, None)), value.get("p"))
@@ -162,7 +159,7 @@ class Interval(ShownAsTable):
 
 
 def points(value: Interval, sign: bool = False, missing: str = "not measurable") -> str:
-    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``; why there is none where it has no bounds.
+    """An interval of fractions as percentage points: ``12.3 [11.0, 13.6]``, or why it has no bounds.
 
     Examples
     --------
@@ -175,7 +172,7 @@ def points(value: Interval, sign: bool = False, missing: str = "not measurable")
 def _few_seeds(
     drawn: NDArray[np.float64], fixed: NDArray[np.float64], n_seeds: int
 ) -> tuple[float, tuple[float, float]]:
-    """Return the factor that widens the interval for S seeds, and (t, df): see the head of this file."""
+    """Return the factor that widens the interval for S seeds, and (t, df); see the head of this file."""
     # A ratio whose denominator comes near 0 has no variance: the tails are cut to the interval.
     bounds = np.quantile(drawn, _BOUNDS)
     whole, still = np.clip(drawn, *bounds), np.clip(fixed, *bounds)
@@ -192,11 +189,10 @@ def resampled_accuracies(
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Yield blocks of bootstrapped class accuracies.
 
-    One draw resamples the test images of each class (the same images for every model: paired) and, where there are
-    several, the seeds (the same seeds for every model). Classes are fixed. The deviation of a class of n images
-    from what was seen is stretched by sqrt(n / (n - 1)), so that its variance is unbiased: a draw may leave [0, 1]. A
-    class with one image takes the deviation of another such class from their mean; where it is the only one, plus or
-    minus a half.
+    One draw resamples the test images of each class and, if there are several, the seeds; both are the same for every
+    model (paired). Classes are fixed. The deviation of a class of n images is stretched by sqrt(n / (n - 1)) to make
+    its variance unbiased, so a draw may leave [0, 1]. A class with one image takes the deviation of another such class
+    from their mean, or plus or minus a half if it is the only one.
 
     Parameters
     ----------
@@ -204,7 +200,6 @@ def resampled_accuracies(
         R models, S seeds, n test images.
     labels : (n,) array of int in [0, K)
     n_classes : int
-        K.
     n_boot, seed : int
 
     Yields
@@ -269,16 +264,13 @@ def bootstrap(
     Parameters
     ----------
     statistics : callable
-        Maps class accuracies (b, R, K) to named arrays (b, ...). What is linear in them has a closed form, the rest is
-        resampled: see the head of this file.
+        Maps class accuracies (b, R, K) to named arrays (b, ...). Linear ones have a closed form, others are resampled.
     correct : (R, S, n) array of bool
     labels : (n,) array of int in [0, K)
     n_classes : int
-        K.
     n_boot : int
-        Draws of what is resampled, at least 100.
+        Draws, at least 100.
     seed : int
-        Of these draws.
 
     Returns
     -------
@@ -287,9 +279,8 @@ def bootstrap(
 
     Notes
     -----
-    With one seed the intervals tell how far other test images would move the numbers, not how far another training
-    run would. With several they are widened to what so few seeds can tell, by Student's t with Satterthwaite's degrees
-    of freedom; two or three seeds that differ much give wide intervals.
+    With one seed the intervals cover other test images, not other training runs. With several, they are widened by
+    Student's t with Satterthwaite's degrees of freedom; two or three seeds that differ much give wide intervals.
 
     References
     ----------
@@ -339,7 +330,7 @@ def bootstrap(
 
 
 def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]:
-    """Intervals of the linear numbers among ``found`` (T,); ``of_seeds`` (S, T) are their values seed by seed."""
+    """Intervals of the linear numbers among ``found`` (T,); ``of_seeds`` (S, T) are their values by seed."""
     n_seeds = len(of_seeds)
     exists = np.isfinite(found) & weighed.linear & (weighed.n_images > 0)
     n = np.where(exists, weighed.n_images, 1.0)

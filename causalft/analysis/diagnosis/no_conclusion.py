@@ -1,4 +1,4 @@
-"""When nothing may be concluded, and why a number does not exist: facts in, reasons in words out."""
+"""When nothing may be concluded, and why a number does not exist: from facts to reasons."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ MIN_CLASSES = 2
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is asked of a model before its accuracies are read as more than accidents.
+    """What decides whether a model's accuracies mean anything.
 
     Attributes
     ----------
@@ -143,15 +143,14 @@ class ModelFacts:
         As a sentence names it.
     accuracy : Interval
     n_classes : int
-        A guess is right in 1 of so many.
     largest_prediction : float
-        Share of the test images that the model puts into the class it names most.
+        Share of the test images predicted as the most frequent prediction.
     largest_label : float
         Share of the test images that are of that class.
     loss : float, optional
         Mean negative log-likelihood, nats.
     temperatures : tuple of float
-        That were fitted, if any.
+        Fitted ones, if any.
     """
 
     name: str
@@ -165,7 +164,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class GroupFacts:
-    """A group whose accuracy is compared with another's: its tested classes and their test images."""
+    """A group whose accuracy is compared with another's: tested classes and test images."""
 
     name: str
     n_classes: int
@@ -191,7 +190,6 @@ def facts_of(
         Of all seeds.
     labels : (n,) array of int in [0, K)
     n_classes : int
-        K.
     accuracy : Interval
     loss, temperatures
         As in `ModelFacts`.
@@ -266,7 +264,7 @@ def reasons_of_groups(groups: Sequence[GroupFacts]) -> tuple[str, ...]:
 
 
 def reasons(models: Sequence[ModelFacts], groups: Sequence[GroupFacts] = ()) -> tuple[str, ...]:
-    """All reasons, those of the models first: the entries of ``no_conclusion`` in ``metrics.json``."""
+    """All reasons, those of the models first: ``no_conclusion`` in ``metrics.json``."""
     return (*reasons_of_models(models), *reasons_of_groups(groups))
 
 
@@ -275,7 +273,7 @@ def _count(n: int, one: str, more: str) -> str:
 
 
 def groups_of(names: NDArray[np.str_], counts: NDArray[np.int64], by: str) -> list[GroupFacts]:
-    """The two groups of a gap, many and few: ``names`` (K,) of every class, ``counts`` (K,) of its test images."""
+    """The groups of a gap, many and few; ``names`` (K,) are the classes' groups, ``counts`` (K,) their test images."""
     return [
         GroupFacts(
             f"P-{group} by {by}",

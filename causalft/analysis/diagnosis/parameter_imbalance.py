@@ -1,4 +1,4 @@
-"""Parameter imbalance told from class difficulty: the cross-table of models and priors, and the slope on log prior."""
+"""Parameter imbalance apart from class difficulty: cross-table of models and priors, and slope on log prior."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def own_gap(gap: Floats) -> Floats:
 def off_gap(gap: Floats) -> Floats:
     """Difficulty baseline of prior j: mean gap of the models i != j on its groups, (..., M, M) to (..., M).
 
-    NaN for M = 1: with one model nothing separates its prior from class difficulty.
+    NaN for M = 1: one model cannot separate its prior from class difficulty.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class PriorSlope:
     Attributes
     ----------
     identified : bool
-        False with one stratum, with equal priors, or with fewer than two tested classes: then every slope is NaN.
+        False with one stratum, equal priors, or fewer than two tested classes: then every slope is NaN.
 
     Examples
     --------
@@ -145,7 +145,7 @@ class PriorSlope:
         model : (..., K) array
             Class accuracies of the fused model, or of a control.
         accuracy : (..., M, K) array
-            Class accuracies of the strata, from which the difficulty comes.
+            Class accuracies of the strata, which give the difficulty.
 
         Returns
         -------

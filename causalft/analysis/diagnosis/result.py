@@ -1,4 +1,4 @@
-"""What a diagnosis found: scores of each model, imbalance before and after fusion, controls, paired comparisons."""
+"""The result of a diagnosis: scores of each model, imbalance before and after fusion, controls, comparisons."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class DiagnosisPlots:
 
 
 def _figures() -> Any:
-    """Late, for matplotlib is slow to import and a diagnosis is mostly read."""
+    """Late: matplotlib is slow to import and most diagnoses are never drawn."""
     from causalft.analysis.diagnosis import figures
 
     return figures
@@ -108,7 +108,7 @@ class BeforeAfter:
         return cls(*(Interval.from_json(value[name]) for name in ("before", "after", "fall")))
 
     def to_json(self) -> Document:
-        """``{before, after, fall}``; what does not exist is null, and a ``reason`` then says why."""
+        """``{before, after, fall}``; null for what does not exist, with a ``reason``."""
         found: Document = {
             name: getattr(self, name).to_json_or_null() for name in ("before", "after", "fall")
         }
@@ -118,14 +118,14 @@ class BeforeAfter:
 
 @dataclass(frozen=True, repr=False)
 class ModelScore(ShownAsTable):
-    """Accuracy of one model, over all and by group.
+    """Accuracy of one model, overall and by group.
 
     Attributes
     ----------
     accuracy : Interval
         Share of the test images that are right.
     class_mean : Interval
-        Mean over the classes that have a test image; the same as ``accuracy`` on a balanced test set.
+        Mean over the classes with a test image; equals ``accuracy`` on a balanced test set.
     per_seed : tuple of float
         ``accuracy`` of each seed.
     class_accuracy : (K,) array
@@ -133,11 +133,11 @@ class ModelScore(ShownAsTable):
     D : Groups
         By training count.
     P : dict of str to Groups
-        Name of a prior to groups by that prior.
+        Prior to groups by that prior.
     DxP : dict of str to dict of str to Groups
-        Name of a prior to the 3 x 3 table, D group first.
+        Prior to the 3 x 3 table, D group first.
     D_interval, P_interval : as D and P
-        With an `Interval` for each group; one that does not exist where the group is empty.
+        Intervals, which do not exist for empty groups.
     """
 
     accuracy: Interval
@@ -151,7 +151,7 @@ class ModelScore(ShownAsTable):
     P_interval: dict[str, dict[str, Interval]]
 
     def to_json(self, prior: str | None = None) -> Document:
-        """Metrics of the model; with ``prior``, P and DxP are those of that prior alone."""
+        """Metrics of the model; with ``prior``, P and DxP are those of that prior only."""
         return {
             "accuracy": self.accuracy.estimate,
             "ci95": self.accuracy.ci95,
@@ -201,9 +201,9 @@ class Control(ShownAsTable):
         Accuracy (mean over classes) of the fused strata minus that of the fused control.
     strata_gain_minus_control_gain : Interval
     ensemble_share : Interval
-        Gain of the control over gain of the strata: what an ordinary ensemble gives too.
+        Gain of the control over gain of the strata.
     kind : {"pre-training", "tuning"}, optional
-        What the seeds of the members seeded; None where it was not said.
+        What differs between the members; None if not stated.
     """
 
     prior_of: str
@@ -219,7 +219,7 @@ class Control(ShownAsTable):
     kind: str | None = None
 
     def to_json(self) -> Document:
-        """Metrics of the control; its P and DxP are by the prior that its members share."""
+        """Metrics of the control; P and DxP are by the prior that its members share."""
         return {
             "prior_of": self.prior_of,
             "kind": self.kind,
@@ -253,26 +253,25 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
         Estimated label prior of each stratum.
     strata : dict of str to ModelScore
     fused, logit_mean : ModelScore
-        The fusion that was asked for, and the mean of log-probabilities as a control.
+        The chosen fusion, and the mean of log-probabilities as a control.
     fusion : str
     stratum_prior : dict of str to float
         P(c).
     temperature : tuple of float
         One per seed.
     nll, ece : float
-        Of the fused probabilities (nats; fraction), every tested class counting alike, mean over seeds.
+        Of the fused probabilities (nats; fraction), classes weighted alike, mean over seeds.
     gap : dict of str to dict of str to Interval
         Model to prior to P gap (many minus few); the fused model is ``"fused"``.
     P_gap, own_minus_off_gap, prior_slope : BeforeAfter
         Own P gap, mean over strata; the same minus the difficulty baseline; accuracy per factor 100 of the prior.
     class_difficulty : (K,) array
-        Accuracy of a class net of the strata's priors, up to a constant; NaN where it is not identified.
+        Accuracy of a class net of the strata's priors, up to a constant; NaN where not identified.
     fused_minus_members_gap : Interval
         Mean over priors of the fused gap minus the mean of the members' gaps on the same groups.
     best_single : str
-        The stratum chosen on validation data if one was named, else the best on the test set.
+        The stratum chosen on validation data if given, else the best on the test set.
     best_on_test : str
-        The oracle's choice.
     chosen_on : {"validation", "test"}
     controls : dict of str to Control
     paired : dict of str to Interval
@@ -280,9 +279,7 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
     sentences : tuple of str
         What `conclusion` returns.
     no_conclusion : tuple of str
-        Why nothing may be concluded on parameter imbalance
-        (:mod:`causalft.analysis.diagnosis.no_conclusion`); empty where it
-        may.
+        Why nothing may be concluded on parameter imbalance (:mod:`causalft.analysis.diagnosis.no_conclusion`), if so.
     test_counts : (K,) array, optional
         Test images.
     """
@@ -321,11 +318,11 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
         return self.test_counts is None or bool((self.test_counts == self.test_counts[0]).all())
 
     def conclusion(self) -> list[str]:
-        """Sentences for people: parameter imbalance first, then its control, then the accuracy."""
+        """Sentences for people: parameter imbalance, its control, the accuracy."""
         return list(self.sentences)
 
     def to_metrics(self) -> Document:
-        """The part of ``fit``'s ``metrics.json`` that a diagnosis knows (NaN becomes null when it is written)."""
+        """The diagnosis in ``fit``'s ``metrics.json`` (NaN is written as null)."""
         single = self.strata[self.best_single]
         best = self.strata[self.best_on_test]
         oracle = {

@@ -55,7 +55,7 @@ def compare_methods(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """Score methods on the same test images and the same seeds, and compare them in pairs.
+    """Score methods on the same test images and seeds, and compare them in pairs.
 
     Parameters
     ----------
@@ -64,16 +64,12 @@ def compare_methods(
     class_counts : (K,) array of int
         Training images per class, for the D groups.
     models : mapping of method to sequence of (S, n, K) arrays
-        Scores of S seeds, the largest is the prediction. A method of several arrays (one a stratum) is scored by their
-        mean accuracy.
+        Scores of S seeds, the largest is the prediction. Several arrays (one per stratum) are scored by their mean
+        accuracy.
     comparisons : mapping of words to (method, other method, measure)
         Differences to estimate; the measure is ``accuracy``, ``many``, ``medium`` or ``few``.
     n_boot, seed : int
         Of :func:`causalft.analysis.diagnosis.intervals.bootstrap`.
-
-    Returns
-    -------
-    Comparison
 
     Raises
     ------
@@ -132,7 +128,7 @@ def compare_methods(
 
 
 def _same(one: Sequence[ArrayLike], other: Sequence[ArrayLike]) -> bool:
-    """Whether two methods are one: the same scores of every image."""
+    """Whether two methods give every image the same scores."""
     return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 

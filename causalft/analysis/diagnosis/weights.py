@@ -1,9 +1,9 @@
-"""What a statistic of class accuracies weighs: its linear weights, found by asking it, and the variance they give.
+"""The weights of a statistic of class accuracies, found by evaluating it, and the variance that follows.
 
-Almost every statistic of a diagnosis (accuracy, group accuracy, gap, slope, paired difference) is linear in the class
-accuracies: ``base + sum_rk w_rk a_rk``. Its value where one accuracy is 1 and all others are 0 gives one weight. With
-the weights the variance over test images is exact algebra, where a bootstrap would add noise and, for a class with n
-images, lack the factor n / (n - 1): all of it for n = 1.
+Almost every statistic of a diagnosis (accuracy, group accuracy, gap, slope, paired difference) is linear: ``base +
+sum_rk w_rk a_rk``. Its value where one accuracy is 1 and all others are 0 gives one weight. With the weights, the
+variance over test images is exact; a bootstrap would add noise and, for a class of n images, lack the factor n / (n -
+1).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ BLOCK = 20_000_000
 
 @dataclass(frozen=True)
 class Weighed:
-    """Facts of the T numbers of a statistic, (T,) arrays; only ``linear`` is of use where that is False.
+    """Facts of the T numbers of a statistic, (T,) arrays; where ``linear`` is False the others are meaningless.
 
     Attributes
     ----------
     linear : bool
-        Whether the number is linear in the class accuracies.
+        Linear in the class accuracies.
     share : bool
-        Whether it is itself a mean of accuracies: base 0, no negative weight, weights that sum to 1.
+        A mean of accuracies: base 0, weights that are not negative and sum to 1.
     even : bool
-        Whether every image counts alike, so that fixing the number of images of each class can only lower the variance.
+        Every image counts alike, so that a fixed number of images per class can only lower the variance.
     low, high : float
-        The least and the largest value it can have.
+        Least and largest possible value.
     variance : float
-        Over test images, the hits averaged over the seeds; unbiased within each class.
+        Over test images, hits averaged over the seeds; unbiased within each class.
     of_coins : float
-        What ``variance`` would be if each model were right on each image by the toss of a coin.
+        ``variance`` if each model were right on each image by the toss of a coin.
     n_images : float
-        The number of images, of those that it looks at, that would tell as much if all counted alike.
+        Number of equally weighted images that would tell as much.
     df : float
         Degrees of freedom of ``variance`` (Satterthwaite 1946).
     """
@@ -59,11 +59,11 @@ class Weighed:
 
 
 def image_covariance(hits: Floats, labels: NDArray[np.int64], n_classes: int) -> Floats:
-    """Covariance over the images of a class of what R models make of one image, unbiased: (K, R, R).
+    """Unbiased covariance over the images of a class of the hits of R models: (K, R, R).
 
-    Classes with one image each have no spread of their own. They are taken together, and their spread about their
-    common mean serves each of them (collapsed strata: too large rather than too small where such classes differ). One
-    such class alone is given that of independent coins, the largest there is.
+    Classes with one image have no spread of their own: their spread about their common mean serves each of them
+    (collapsed strata: rather too large where such classes differ). A single such class gets the covariance of
+    independent coins, the largest possible.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def weigh(
     statistics : callable
         Maps class accuracies (b, R, K) to named arrays (b, ...).
     accuracy : (R, K) array
-        As seen, averaged over the seeds; NaN for a class without a test image.
+        Averaged over the seeds; NaN for a class without a test image.
     covariance : (K, R, R) array
         Of :func:`image_covariance`.
     counts : (K,) array of int
@@ -187,7 +187,7 @@ class _Sums:
         self.lightest = np.minimum(self.lightest, seen.min(axis=0))
 
     def weighed(self, at_points: Floats) -> Weighed:
-        """What follows from the sums; ``at_points`` (3, T) are the values at 0 and at the points."""
+        """The facts that follow from the sums; ``at_points`` (3, T) are the values at 0 and at the points."""
         base = at_points[0]
         size = self.positive - self.negative
         with np.errstate(invalid="ignore", divide="ignore"):
