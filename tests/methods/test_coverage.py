@@ -92,7 +92,7 @@ def test_unequal_counts_weigh_classes_alike_and_leave_out_the_untested_one() -> 
         "estimate": pytest.approx(float("nan"), nan_ok=True),
         "ci95": None,
         "p": None,
-        "reason": "no test image says anything of it",
+        "reason": "no test image bears on it",
     }
 
 

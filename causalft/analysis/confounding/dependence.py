@@ -130,8 +130,8 @@ def c_to_x(
     return _worded(
         found,
         "nats of C are visible in X beyond what the class shows",
-        "C leaves a trace in the picture",
-        "no trace of C in the picture was found",
+        "C leaves a trace in the image",
+        "no trace of C in the image was found",
     )
 
 
@@ -154,8 +154,8 @@ def c_to_y(
     return _worded(
         found,
         "nats of the label are known to C beyond what X shows",
-        "C goes with the label, given the picture",
-        "no link of C with the label, given the picture, was found",
+        "C goes with the label, given the image",
+        "no link of C with the label, given the image, was found",
     )
 
 

@@ -149,7 +149,7 @@ def _draw_estimator(curve: Curve, name: str, nudge: float, left: Axes, right: Ax
 
 
 PER_CLASS = 10
-"""Pictures of each class on the sheet of samples."""
+"""Images of each class on the sheet of samples."""
 
 _MODELS = {
     "A": ("trained on A", PALETTE["blue"]),

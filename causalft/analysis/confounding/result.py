@@ -94,9 +94,9 @@ class Verification(ShownAsTable):
     ----------
     design : Design
     generator, backbone : str
-    provenance : what the generator says of its pictures (model, revision, steps, ...).
+    provenance : what the generator says of its images (model, revision, steps, ...).
     seeds : the replications that were run.
-    n_per_class : pictures of each class in each set.
+    n_per_class : images of each class in each set.
     cells : ``"A->B"`` (trained on -> tested on), ``"adjusted->A"`` and so on -> Estimate of the accuracy.
     gaps : name of a contrast (`causalft.analysis.confounding.statistics.CONTRASTS`) -> Estimate.
     evidence : name of every further test -> Evidence.
@@ -106,8 +106,8 @@ class Verification(ShownAsTable):
     share_closed : share of the gap on A that adjustment closes, with its interval; None without an adjusted model.
     power : what would be needed for the effect seen.
     curve : bias against the number of rows, if asked for.
-    mcnemar_p : exact paired test of the two models on the pictures of A, the models taken as fixed.
-    parts : trained on -> accuracy on A's pictures with each class's majority and minority part (of B), and
+    mcnemar_p : exact paired test of the two models on the images of A, the models taken as fixed.
+    parts : trained on -> accuracy on A's images with each class's majority and minority part (of B), and
     with C=0 and C=1.
     verdict : a `causalft.analysis.confounding.verdict.Verdict`.
     reason : the same in words, with numbers.

@@ -198,7 +198,7 @@ def _bootstrap(
         groups, n = strata[test], values.shape[1]
         for group in np.unique(groups):
             members = values[:, groups == group]
-            # resampling pictures with few distinct scores is a multinomial draw of how often each score comes
+            # resampling images with few distinct scores is a multinomial draw of how often each score comes
             levels = np.unique(members)
             shares = np.stack([(members == level).mean(1) for level in levels], 1)
             counts = rng.multinomial(members.shape[1], shares[chosen])

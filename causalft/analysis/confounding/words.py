@@ -32,14 +32,14 @@ class VerdictWords:
 VERDICT_WORDS: dict[str, VerdictWords] = {
     Verdict.VERIFIED: VerdictWords(
         headline="Verified: the factor C confounds.",
-        meaning="C confounds: it acts on the picture, it goes with the label, and training on B pays for it on A",
-        would_change="A drop of B->A that vanishes with more seeds or pictures; a path test that fails on other "
+        meaning="C confounds: it acts on the image and on the label, and training on B costs accuracy on A",
+        would_change="A drop of B->A that vanishes with more seeds or images; a path test that fails on other "
         "rows; a graph in which C does not lie on a backdoor path.",
     ),
     Verdict.SHIFT: VerdictWords(
         headline="No confounder: only the law of C changes between the sets.",
         meaning="C is independent of the label in B: what hurts is that its law changes between training and test",
-        would_change="A dependence of C and Y in B: then the path X <- C -> Y could be open. More pictures of the "
+        would_change="A dependence of C and Y in B: then the path X <- C -> Y could be open. More images of the "
         "rare part close a gap that is a mere shift.",
     ),
     Verdict.SELECTION: VerdictWords(
@@ -57,7 +57,7 @@ VERDICT_WORDS: dict[str, VerdictWords] = {
     Verdict.INCONCLUSIVE: VerdictWords(
         headline="Inconclusive: these data cannot tell.",
         meaning="the data cannot tell",
-        would_change="More seeds or more pictures, as the power table says.",
+        would_change="More seeds or more images, as the power table says.",
     ),
 }
 """Each `Verdict` and its words."""
@@ -68,8 +68,8 @@ TEST_NAMES = {
     "A_minus_B_on_A": "A->A minus B->A: what training on B costs on the balanced set",
     "gap_B_minus_gap_A": "the first minus the second: what the B-trained model loses beyond what the A-trained "
     "one loses too",
-    "c_to_x": "C -> X: is C visible in the picture, given the class?",
-    "c_to_y": "C -> Y: does C carry label information beyond the picture?",
+    "c_to_x": "C -> X: is C visible in the image, given the class?",
+    "c_to_y": "C -> Y: does C carry label information beyond the image?",
     "open_backdoor_path": "X <- C -> Y: does adjusting for C change P(Y|X)?",
     "gap_closed": "adjusted->A minus B->A: does adjustment close the gap?",
     "placebo_c": "placebo: the same with C shuffled",
@@ -89,7 +89,7 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     --------
     >>> print("\\n".join(explain_sets({"design": "null", "classes": ["cat", "dog"], "ratio": 0.9,
     ...                               "class_parts": [["head", "body"]] * 2, "design_meaning": ""})))
-    Y: the label of a picture (cat, dog).
+    Y: the label of an image (cat, dog).
     C: the part in view, the factor in question: C=0 or C=1, such as cat head or cat body.
     A: C is balanced and says nothing of the label.
     B: C follows the object (90 % of a class has one value of it), but this is a control: the images ignore C and
@@ -99,7 +99,7 @@ def explain_sets(metrics: Mapping[str, Any]) -> list[str]:
     first = metrics["classes"][0]
     share = 100 * metrics["ratio"]
     return [
-        f"Y: the label of a picture ({', '.join(metrics['classes'])}).",
+        f"Y: the label of an image ({', '.join(metrics['classes'])}).",
         "C: the part in view, the factor in question: C=0 or C=1, such as "
         + " or ".join(f"{first} {part}" for part in metrics["class_parts"][0])
         + ".",
@@ -123,8 +123,8 @@ def estimand(metrics: Mapping[str, Any]) -> str:
     """The question as a formula, with the two exact laws and their distance in this design."""
     truth = metrics["truth"]
     return (
-        "The estimand is P(Y | do(X)): the label that a picture would get if pictures were shown by lot, so "
-        "that C has its share P(C) whatever the picture. What a classifier learns from B is P(Y | X). In this "
+        "The estimand is P(Y | do(X)): the label that an image would get if images were drawn at random, so "
+        "that C has its share P(C) whatever the image. What a classifier learns from B is P(Y | X). In this "
         f"design, exactly: the two are {100 * truth['tv']:.1f} points of total variation apart"
         + (f" (KL {truth['kl']:.3f} nats)." if truth["kl"] is not None else ".")
     )

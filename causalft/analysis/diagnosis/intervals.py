@@ -366,8 +366,8 @@ def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]
     ]
 
 
-_WHY_NOT = "no test image says anything of it"
-_CONSTANT = "it is the same whatever the predictions are"
+_WHY_NOT = "no test image bears on it"
+_CONSTANT = "it does not depend on the predictions"
 
 
 def _degrees(of_images: Floats, of_seeds: Floats, df: Floats, n_seeds: int) -> Floats:

@@ -1,1 +1,1 @@
-"""A stratum before and after tuning: settings, tuning, predictions of each member of a fusion."""
+"""A stratum before and after tuning: settings, tuning, the members of a fusion."""

@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class MemberPrediction(ShownAsTable):
-    """What one stratum says of the validation and test images, before and after tuning.
+    """What one stratum predicts for the validation and test images, before and after tuning.
 
     Attributes
     ----------
@@ -57,27 +57,25 @@ class MemberPrediction(ShownAsTable):
     zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
         Logits, shape (n, n_classes), float64; n is 0 without test images.
     prior : PriorEstimate
-        GLA's estimate of P_P(Y) from the zero-shot logits on the balanced validation set.
+        GLA's estimate of P_P(Y) from the zero-shot logits on the validation set.
     true_prior : numpy.ndarray, optional
         Shape (n_classes,): known for minis, in the order of the data's classes.
     sha256, source : str
         Of the weights.
     lr : float
-        The learning rate used (chosen on validation if there were several).
+        The learning rate used.
     n_tuned : int
         Trained parameters.
     seconds : float
-        To make it, in the call that finished it.
+        In the call that finished it.
     precision : str
-        In which the tower ran.
     anchors : {"captions", "class means"}
-        What the zero-shot logits compare a picture with; image-only backbones know no captions.
+        The class prototypes; image-only backbones have no captions.
     pretraining_loss : str
-        That of the stratum.
     gla : bool
-        Whether the tuned logits are those of GLA-FT: zero-shot ones, debiased, are added.
+        Whether the tuned logits are those of GLA-FT.
     read_back : bool
-        Whether it was found complete in its folder and not made in this call.
+        Whether it was read from its folder.
     """
 
     name: str
@@ -117,7 +115,7 @@ TIMING = "timing.json"
 
 
 def _seconds(path: Path) -> float:
-    """What a member took; 0 if its file was lost, which loses nothing else."""
+    """Seconds that a member took; 0 if the file is lost."""
     if not path.is_file():
         return 0.0
     return float(check_shape(read_json(path), dict[str, float], path).get("seconds", 0.0))
@@ -129,7 +127,7 @@ _ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_
 def write_prediction(
     path: Path, prediction: MemberPrediction, made_with: Document, validation_labels: np.ndarray
 ) -> None:
-    """Write a prediction with the settings it was made with; the labels are there for `causalft prior`."""
+    """Write a prediction with its settings, and the labels for `causalft prior`."""
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
     arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
@@ -201,28 +199,23 @@ def fit_member(
     Parameters
     ----------
     splits : Splits
-        Long-tailed train; validation and test, balanced or not. The test images are only predicted, if there are any.
+        Long-tailed train; validation and test. Test images are only predicted.
     name : str
     zoo : causalft.models.strata.zoo.Zoo
     tuning : Tuning
     learning_rates : tuple of float
-        With two or more, each is tried and the one with the lowest validation risk (NLL, every class of the
-        validation set counting alike) is kept.
+        With two or more, the one with the lowest validation risk (NLL, classes weighted alike) is kept.
     gla : bool
-        GLA-FT: the tuned stratum adds the debiased zero-shot logits to its own. Training and the
-        choice of a learning rate go without them.
+        GLA-FT: the tuned stratum adds the debiased zero-shot logits to its own. Training and the choice of a learning
+        rate do without.
     device : str
     folder : pathlib.Path, optional
-        Adapter, head and predictions are written here; if they are complete, nothing is trained again.
+        For adapter, head and predictions; if complete, nothing is trained again.
     cache : causalft.models.features.cache.FeatureCache, optional
         Keeps the frozen features of validation and test images beyond this run.
     log_dir : pathlib.Path, optional
-        Folder for TensorBoard.
+        For TensorBoard.
     progress : bool, optional
-
-    Returns
-    -------
-    (MemberPrediction, TunedStratum)
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From a stratum as it is, with its zero-shot prototypes and logits, to a tuned one: head start, loss, training."""
+"""From a stratum to a tuned one: zero-shot prototypes and logits, start of the head, loss, training."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ __all__ = ["ZeroShot", "encode_zero_shot", "start_of_head", "tune"]
 
 @dataclass(frozen=True, repr=False)
 class ZeroShot:
-    """What an untouched stratum makes of some sets of images.
+    """What a stratum makes of sets of images before tuning.
 
     Attributes
     ----------
     anchors : (n_classes, d) array
-        Unit rows, float32: captions, or for an image-only backbone the class means of the training images.
+        Class prototypes, unit rows, float32: captions, or the class means of the training images for an image-only
+        backbone.
     scale : float
-        The inverse temperature: the stratum's own, or for an image-only backbone that of the head.
+        The inverse temperature: the stratum's, or that of the head for an image-only backbone.
     features : tuple of (n, d) arrays
-        Unit rows, float32, one array a set of images.
+        Unit rows, float32, one array per set.
     train : (n, d) array, optional
-        The same of the training images, where they were given.
+        Those of the training images, if given.
     precision : str
-        In which the tower ran.
     """
 
     anchors: NDArray[np.float32]
@@ -59,7 +59,7 @@ class ZeroShot:
 
     @property
     def logits(self) -> tuple[NDArray[np.float64], ...]:
-        """Logits of the zero-shot model, one (n, n_classes) array per set of images."""
+        """Zero-shot logits, one (n, n_classes) array per set of images."""
         return tuple((self.scale * found @ self.anchors.T).astype(np.float64) for found in self.features)
 
 
@@ -76,7 +76,7 @@ def encode_zero_shot(
 ) -> ZeroShot:
     """Encode sets of images, and the captions of the classes, with the stratum as it is.
 
-    The frozen encoder may hold a second copy of the weights; it ends with this call, before a tuning starts.
+    The frozen encoder may hold a second copy of the weights; it is released with this call.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ def encode_zero_shot(
     tuning : Tuning
         Its template, precision and (for an image-only backbone) temperature of the head.
     parts : sequence of ImageSet or Crops
-        Crops that are kept in memory are not read from the files once more.
+        Crops in memory are not read again.
     train : ImageSet or Crops, optional
-        Training images; an image-only backbone needs them, because it has no captions.
+        Training images, required for an image-only backbone.
     cache : causalft.models.features.cache.FeatureCache, optional
     keep_train : bool
-        Whether the features of the training images go to the cache too.
+        Whether to cache the features of the training images too.
     progress : bool, optional
 
     Raises
@@ -145,9 +145,8 @@ def start_of_head(
         Training images; not needed for a start from text.
     class_names : sequence of str
     tuning : Tuning
-        Features of images are computed in its precision.
     features : (n, d) array, optional
-        Those of the training images, where they are known already.
+        Of the training images, if known.
 
     Raises
     ------
@@ -198,13 +197,13 @@ def tune(
     class_names : sequence of str
     tuning : Tuning
     validation : Crops, optional
-        Its risk (NLL, every class counting alike) decides an early stop, if ``tuning.patience`` asks for one.
+        Its risk (NLL, classes weighted alike) decides an early stop, if ``tuning.patience`` is set.
     model_prior : (n_classes,) array, optional
         Label prior of the foundation model, for GLA-Train.
     weight : (n_classes, d) Tensor, optional
-        Where the head starts; by default :func:`causalft.methods.adaptation.tune.start_of_head`. Not changed.
+        Start of the head; by default :func:`start_of_head`. Not changed.
     release : bool
-        The stratum is not needed for anything else: let go of its fp32 weights where the tower has its own.
+        Release the stratum's fp32 weights if the tower has its own.
     progress, checkpoint, log_dir
         As in :func:`causalft.models.tuning.train.train`.
 
@@ -231,7 +230,7 @@ def tune(
         **({"scale": tuning.head_scale} if LOSSES[tuning.loss].uses_head_scale else {}),
     )
     start = tuned.trained_state() if tuning.wise_ft < 1 else {}
-    # Without augmentation the frozen prefix of a picture never changes: compute it once.
+    # Without augmentation the frozen prefix of an image never changes: compute it once.
     cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
@@ -268,7 +267,7 @@ def tune(
 
 
 def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Tensor | None:
-    """Tokens of all pictures, or None where they would not fit."""
+    """Tokens of all images, or None if they would not fit."""
     found: list[Tensor] = []
     for rows, pixels in batches(crops, batch_size):
         found.append(tuned.tokens(tuned.stratum.normalise(pixels)))

@@ -92,7 +92,7 @@ class TunedStratum(nn.Module):
 
     @property
     def cut(self) -> Callable[[Image.Image], np.ndarray]:
-        """From a picture to what is seen of it: (s, s, 3), or (n_views, s, s, 3) with test-time ensembling."""
+        """From an image to its crop: (s, s, 3), or (n_views, s, s, 3) with test-time ensembling."""
         return view_cut(self.stratum, self.view)
 
     def tokens(self, pictures: Tensor) -> Tensor:
@@ -115,24 +115,24 @@ class TunedStratum(nn.Module):
         return self.head(self.features(tokens))
 
     def predict(self, pictures: Tensor) -> Tensor:
-        """Logits (n, n_classes) of normalised images, with those of the zero-shot model added for GLA-FT."""
+        """Logits (n, n_classes) of normalised images, with GLA-FT the zero-shot ones added."""
         tuned = self(self.tokens(pictures))
         return tuned if self.untouched is None else tuned + self.untouched(pictures)
 
     def logits_of(self, pixels: Tensor) -> Tensor:
-        """Logits of uint8 pictures as :attr:`cut` gives them, the mean over the views: (n, n_classes), float64."""
+        """Logits of uint8 images as :attr:`cut` gives them, mean over the views: (n, n_classes), float64."""
         with torch.inference_mode():
             flat = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
             found = self.predict(self.stratum.normalise(flat)).double().cpu()
             return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
 
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
-        """Logits of a set of images, shape (n, n_classes), float64; large sets are read while the model works.
+        """Logits of a set of images, shape (n, n_classes), float64; large sets are streamed.
 
         Raises
         ------
         CausalFTError
-            If one is not finite: a loss may be finite at the last step and the weights beyond use.
+            If one is not finite: the loss may be finite at the last step and the weights useless.
         """
         found = torch.cat([self.logits_of(pixels) for pixels in self._pictures(crops, batch_size)]).numpy()
         if not np.isfinite(found).all():
@@ -153,9 +153,8 @@ class TunedStratum(nn.Module):
             yield pixels
 
     def save(self, folder: Path) -> None:
-        """Write ``adapter.safetensors`` and, last, ``head.safetensors``; the backbone is not saved.
-
-        With GLA-FT ``gla.safetensors`` comes first.
+        """Write ``gla.safetensors`` (with GLA-FT), ``adapter.safetensors`` and, last, ``head.safetensors``; no
+        backbone.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if self.untouched is not None:
@@ -173,7 +172,7 @@ class TunedStratum(nn.Module):
             save_file(head, temporary)
 
     def load(self, folder: Path) -> TunedStratum:
-        """Read what :meth:`save` wrote; a missing, damaged or foreign file raises a :class:`CausalFTError`."""
+        """Read what :meth:`save` wrote; raises :class:`CausalFTError` for a missing, damaged or foreign file."""
         return self._take(folder, *_read(folder))
 
     def _take(
@@ -222,9 +221,9 @@ def load_tuned(
     gla: bool = False,
     release: bool = False,
 ) -> TunedStratum:
-    """Read a stratum that was tuned and saved; no text and no image is encoded.
+    """Load a tuned stratum; no text and no image is encoded.
 
-    ``release`` as in :func:`causalft.methods.adaptation.tune.tune`; ``gla`` for one that was saved with GLA-FT.
+    ``release`` as in :func:`causalft.methods.adaptation.tune.tune`; ``gla`` for one saved with GLA-FT.
     """
     adapters, head, about = _read(folder)
     weight = head.get("weight")
@@ -245,10 +244,7 @@ def load_tuned(
 
 
 def tuning_as_saved(folder: Path, tuning: Tuning) -> Tuning:
-    """Return the tuning of a stratum that :meth:`TunedStratum.save` wrote, with the bottleneck that its files have.
-
-    A run keeps its own width when the default rule changes.
-    """
+    """Return the tuning with the bottleneck of the saved files, which stays if the default rule changes."""
     adapters, _, about = _read(folder)
     return _with_width(tuning, adapters, about)
 

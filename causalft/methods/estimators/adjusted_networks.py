@@ -1,4 +1,4 @@
-"""Classifiers of pictures that are trained on the confounded B set and adjusted for C: they estimate P(Y | do(X))."""
+"""Image classifiers trained on the confounded B set and adjusted for C: they estimate P(Y | do(X))."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RIDGE = 0.1
 
 @dataclass(frozen=True)
 class Adjusted:
-    """P(Y | do(X = picture)) for some pictures, by each estimator.
+    """P(Y | do(X = image)) for some images, by each estimator.
 
     Attributes
     ----------
@@ -63,26 +63,26 @@ def adjust_pictures(
     log_prior: np.ndarray,
     seed: int,
 ) -> Adjusted:
-    """Estimate P(Y | do(X)) of pictures with a network that was trained with the LA loss of each stratum of C.
+    """Estimate P(Y | do(X)) of images with a network that was trained with the LA loss of each stratum of C.
 
-    The network's logits f(x) are the balanced representation of the paper: they were trained with
-    cross-entropy of ``f(x) + log P(y | c)``, so that the class prior of the stratum is not in them.
+    The network's logits f(x) are the balanced representation of the paper: trained with cross-entropy of ``f(x) + log
+    P(y | c)``, they do not contain the class prior of the stratum.
 
     - ``backdoor`` (Eq. 7): ``sum_c softmax((f(x) + log P(y | c)) / T) P(c)``, with one temperature T fitted on other
-      pictures of B. Logits alone cannot make ``f(x) + log P(y | c)`` every law P(y | x, c): where contents are misread
-      a little is left that no number of pictures takes away (1.5 to 4 points of total variation in ``confounded``, by
-      the exact law), which the two others do not have.
-    - ``ipw``: a multinomial logistic head on the network's features, each row weighted with P(c) / P(c | x) (Hajek;
-      P(c | x) is a logistic head too).
-    - ``frontdoor``: ``sum_b P(b | x) sum_x' P(y | b, x') P(x')``: a head for B, and for each content b a head
-      for Y whose predictions are averaged over all training pictures x'. It uses B and not C.
+      images of B. Logits alone cannot make ``f(x) + log P(y | c)`` every law P(y | x, c): if contents are misread, a
+      bias stays that no number of images removes (1.5 to 4 points of total variation in ``confounded``, by the exact
+      law). The other two do not have it.
+    - ``ipw``: a multinomial logistic head on the network's features, each row weighted with P(c) / P(c | x) (Hajek; P(c
+      | x) is a logistic head too).
+    - ``frontdoor``: ``sum_b P(b | x) sum_x' P(y | b, x') P(x')``: a head for B, and for each content b a head for Y
+      whose predictions are averaged over all training images x'. It uses B and not C.
 
     Parameters
     ----------
     model : network in eval mode.
-    train : pictures (n, 3, h, w) of B, labels, factors and contents, each (n,).
-    calibrate : other pictures of B, labels and factors, for the temperature.
-    pictures : (m, 3, h, w), what to predict.
+    train : images (n, 3, h, w) of B, labels, factors and contents, each (n,).
+    calibrate : other images of B, labels and factors, for the temperature.
+    images : (m, 3, h, w), the images to predict.
     log_prior : (2, K), of `log_stratum_prior`.
     seed : of the heads' solver.
 
@@ -124,7 +124,7 @@ def adjust_pictures(
 
 
 def outputs(model: ResNet, pictures: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, K) and features (n, 64) of pictures."""
+    """Logits (n, K) and features (n, 64) of images."""
     with torch.inference_mode():
         features = torch.cat([model.features(part) for part in pictures.split(256)])
         return model.head(features).double().numpy(), features.double().numpy()

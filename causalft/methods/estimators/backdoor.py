@@ -40,20 +40,20 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     estimator : classifier with ``predict_proba``, optional
         Cloned and fitted once per stratum, to P(y|x,c). Default: logistic regression.
     stratum_prior : None, "uniform", mapping or (M,) array
-        P(C=c). None: the (weighted) shares of the strata in the training data; "uniform": 1/M; a mapping from
-        stratum to probability, or numbers in the order of ``strata_``.
+        P(C=c). None: the (weighted) shares of the strata in the training data; "uniform": 1/M; a mapping from stratum
+        to probability, or numbers in the order of ``strata_``.
     graph : networkx DiGraph, optional
         The causal assumption. Default: the paper's graph, ``causalft.scm.causal_graph()``.
     treatment, outcome, stratum_node : str
         The nodes of the graph that X, y and ``stratum`` stand for.
     calibrate : {None, "temperature"}
         "temperature": one temperature for all P(y|x,c), fitted on ``cv`` held-out folds, each sample under its own
-        stratum. (After mixing would be wrong here: observed labels follow P(y|x), not P(y|do(x)).)
+        stratum. (Not after mixing: observed labels follow P(y|x), not P(y|do(x)).)
     cv : int, splitter or iterable of (train, test) rows
-        Folds for ``calibrate``. A number stratifies by (stratum, class); a splitter of scikit-learn is given these
-        cells as its y. Samples that are held out several times count as often.
+        Folds for ``calibrate``. A number stratifies by (stratum, class); a scikit-learn splitter gets these cells as y.
+        Samples that are held out several times count as often.
     positivity : {"raise", "warn"}
-        What to do where a stratum has no sample of a class. "warn" goes on with P(y|x,c) = 0 for that class.
+        What to do if a stratum has no sample of a class. "warn" goes on with P(y|x,c) = 0 for that class.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     stratum_prior_ : (M,) array
         P(c), sums to 1.
     cell_weights_ : (M, K) array
-        Sample weight in each cell (stratum, class); counts without weights.
+        Sample weight in each cell (stratum, class).
     temperature_ : float
         1 without calibration.
     estimand_ : str or None
@@ -74,9 +74,9 @@ class BackdoorClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Eq. 7 of Chen et al. (ICML 2025); Pearl, *Causality* (2009), section 3.3.1. Without ``stratum`` there is one
-    stratum, so nothing is adjusted for and the graph is not asked. P(y|x,c) exists only where P(x,c) > 0; empty
-    (stratum, class) cells are named, but a gap of overlap *within* the feature space is for the user to look at.
+    Eq. 7 of Chen et al. (ICML 2025); Pearl, *Causality* (2009), section 3.3.1. Without ``stratum`` nothing is adjusted
+    for and the graph is not asked. P(y|x,c) exists only where P(x,c) > 0; empty (stratum, class) cells are named, but
+    overlap *within* the feature space is not checked.
 
     Examples
     --------

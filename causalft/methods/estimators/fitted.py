@@ -1,4 +1,4 @@
-"""A fitted run ready to predict: its tuned strata, their fusion, and predictions in a stream."""
+"""A fitted run that is ready to predict: tuned strata, fusion, and predictions in a stream."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class FittedStrata:
     members_ : dict of str to TunedStratum
     mixing_ : Mixing
     tuning : Tuning
-        Of the run, in the precision asked for.
+        In the precision asked for.
     config : dict
         All settings, as :func:`stored_settings` reads them.
     """
@@ -160,7 +160,7 @@ def load_fitted(
 
 
 def stored_settings(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the parameters of a classifier that a configuration has; those it lacks keep their defaults.
+    """Return the parameters of a classifier that a configuration has; missing ones keep their defaults.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def stored_settings(config: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 
 def _is_here(device: str) -> bool:
-    """Whether this machine has the device that a classifier was fitted on."""
+    """Whether this machine has the device."""
     import torch
 
     return not str(device).startswith("cuda") or torch.cuda.is_available()
@@ -255,5 +255,5 @@ def predict_stream(
 
 
 def _look(tuned: TunedStratum) -> tuple[str, int, str]:
-    """What decides the crop; a geometry that is no named transform is only equal to itself (its address is shown)."""
+    """What decides the crop; an unnamed geometry equals only itself."""
     return tuned.view, tuned.stratum.image_size, repr(tuned.stratum.geometry)

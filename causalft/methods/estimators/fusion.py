@@ -1,4 +1,4 @@
-"""Fuse strata: Eq. 7 as a mixture of probabilities and two geometric variants; logits and probabilities told apart."""
+"""Fuse strata into P(Y|do(x)), and calibrate; probabilities, log-probabilities and logits are told apart."""
 
 from __future__ import annotations
 
@@ -49,19 +49,18 @@ def log_probabilities(
     ----------
     values : (..., K) array
     kind : {"probabilities", "log-probabilities", "logits"}, optional
-        Without it, rows that are non-negative and sum to 1 are probabilities, and rows whose exponentials sum to 1 are
-        log-probabilities (no array is both). Logits must be named as such: non-negative ones, or ones with a negative
-        entry, cannot be told from damaged probabilities.
+        Without it, non-negative rows that sum to 1 are probabilities, and rows whose exponentials sum to 1 are
+        log-probabilities. Logits must be named: they cannot be told from damaged probabilities.
     what : str
         Whose they are, for messages, such as ``"member 1"``.
     argument : str
-        The argument that says the kind, for messages.
+        The argument that names the kind, for messages.
 
     Raises
     ------
     CausalFTError
-        If a row is not what ``kind`` says, no kind is given and the rows are neither, or an entry is not finite
-        (-inf is the log-probability of an event that cannot happen, and is allowed there).
+        If a row does not fit ``kind``, or without it fits neither, or an entry is not finite (-inf is allowed as a
+        log-probability).
 
     Examples
     --------
@@ -140,7 +139,7 @@ def member_log_probabilities(
 
 
 def _only_reading(array: NDArray[np.float64], whose: str, argument: str) -> str:
-    """The kind of rows that can be one kind only."""
+    """The kind of rows that fit exactly one kind."""
     sums = array.sum(axis=-1)
     if array.min() >= 0 and (np.abs(sums - 1) <= _TOLERANCE).all():
         return "probabilities"
@@ -216,24 +215,22 @@ def fuse(
     probs : (M, ..., K) array
         P(Y|b,c) per stratum, as ``kind`` says.
     stratum_prior : (M,) array, optional
-        P(C=c), sums to 1. Default: uniform, 1/M.
+        P(C=c), sums to 1. Default: uniform.
     fusion : {"mixture", "logit", "product"}
         Name in `FUSIONS`. ``product`` with uniform P(c) is the product of the probabilities, and ``logit`` at
         temperature 1/M: both decide alike.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
-        What ``probs`` holds. Without it, each member must be one or the other of the first two, by the sums of its
-        rows; logits are never guessed (:func:`causalft.methods.estimators.fusion.log_probabilities`).
+        What ``probs`` holds; if omitted, see :func:`log_probabilities`.
 
     Returns
     -------
     (..., K) array
-        Each row sums to 1.
+        Rows sum to 1.
 
     Raises
     ------
     CausalFTError
-        For an unknown fusion or kind, rows that are not of their kind (member and row are named), or a prior that does
-        not fit.
+        For an unknown fusion or kind, rows that are not of their kind, or a prior that does not fit.
 
     Examples
     --------
@@ -278,9 +275,9 @@ def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[n
 def fit_temperature(
     probs: ArrayLike, labels: ArrayLike, weights: ArrayLike | None = None, *, kind: str | None = None
 ) -> float:
-    """Find the one temperature T that makes softmax(log p / T) likeliest (Guo et al., ICML 2017).
+    """Find the temperature T that makes softmax(log p / T) likeliest (Guo et al., ICML 2017).
 
-    Strata that are each calibrated give an under-confident mixture, so the temperature is fitted after fusion.
+    Calibrated strata give an under-confident mixture, so the temperature is fitted after fusion.
 
     Parameters
     ----------
@@ -289,7 +286,7 @@ def fit_temperature(
     labels : (n,) array of int in [0, K)
         Of samples that were not trained on, from the target population.
     weights : (n,) array, optional
-        How often each sample counts; default: once.
+        Sample weights.
     kind : {"probabilities", "log-probabilities", "logits"}, optional
         As in :func:`fuse`.
 
@@ -364,8 +361,8 @@ def fit_stratum_temperatures(
 ) -> NDArray[np.float64]:
     """Find the temperature of each stratum by itself: (M,).
 
-    This puts members of different sharpness on one scale before they are fused. The mixture of calibrated members is
-    under-confident, so :func:`fit_temperature` is still needed after the fusion.
+    This puts members of different sharpness on one scale before they are fused; :func:`fit_temperature` is still needed
+    afterwards.
 
     Parameters
     ----------
@@ -373,7 +370,7 @@ def fit_stratum_temperatures(
         Probabilities, log-probabilities or logits per stratum; see ``kind``.
     labels : (n,) array of int in [0, K)
     weights : (n,) array, optional
-        How often each sample counts; default: once.
+        Sample weights.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
         As in :func:`fuse`.
 
@@ -419,7 +416,7 @@ def nll(
 ) -> float:
     """Mean negative log-likelihood in nats; a probability of 0 counts as the smallest float.
 
-    With ``weights`` (n,) each sample counts so often.
+    ``weights`` (n,) are sample weights.
 
     Examples
     --------
@@ -442,7 +439,7 @@ def expected_calibration_error(
 ) -> float:
     """Mean |accuracy - confidence| over equal-width bins of the top probability, weighted by bin size.
 
-    With ``weights`` (n,) each sample counts so often.
+    ``weights`` (n,) are sample weights.
 
     Examples
     --------

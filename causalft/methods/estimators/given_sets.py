@@ -1,4 +1,4 @@
-"""What a classifier of images is given in Python, as the sets it learns from and is scored on."""
+"""The image sets of a classifier, from what Python code passes to fit and score."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def fit_sets(
     images, y, class_names
         As :func:`causalft.data.given.labelled_images`.
     validation : ImageSet, path or (images, labels), optional
-        Without it, the validation split that the images came with, or a share of each class cut from them.
+        Default: the validation split of the images, or a share of each class cut from them.
     test : ImageSet, path or (images, labels), optional
-        Without it, the test split that the images came with, if any.
+        Default: the test split of the images, if any.
     seed : int
         Of the cut.
     zoo : Zoo
-        Images that a home-made one was pre-trained on are left out before the cut.
+        Images that a home-made zoo was pre-trained on are left out before the cut.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def fit_sets(
 def scored_images(
     images: Any, y: ArrayLike | None, classes: NDArray[Any]
 ) -> tuple[ImageSet, NDArray[np.int64]]:
-    """Return images and the place of each label among the classes of a fitted classifier."""
+    """Return images and the index of each label among the classes of a fitted classifier."""
     names = [str(label) for label in classes.tolist()]
     if y is None:
         found = labelled_images(images)[0].align_classes(names)

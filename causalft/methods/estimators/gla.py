@@ -1,10 +1,10 @@
-"""Generalised logit adjustment as a classifier: zero-shot logits without their prior, alone or with tuned ones.
+"""Generalised logit adjustment: zero-shot logits without their prior, alone (GLA-ZS) or with tuned ones (GLA-FT).
 
     GLA-ZS   f_zs - log q
     GLA-FT   f_zs - log q  +  f_ft - log P_S                                   (Zhu et al., NeurIPS 2023)
 
-Both say log P(y|x) of a balanced target, up to a constant; another target adds its log prior. GLA-FT is the Bayes
-classifier where the two models see independent things of an image of class y: P(x1, x2|y) = P(x1|y) P(x2|y).
+Both are log P(y|x) of a balanced target, up to a constant; another target adds its log prior. GLA-FT is the Bayes
+classifier if the two models see independent things of an image of class y: P(x1, x2|y) = P(x1|y) P(x2|y).
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def gla_finetuned(
     prior : (K,) array
         q of the zero-shot model.
     train_prior : (K,) array, optional
-        P_S, the class shares of the training set, for a model that was tuned with plain cross-entropy. None for
-        one tuned with logit adjustment (LA): its logits are without P_S, and taking it out again would overshoot.
-        Of some losses neither is right (:func:`causalft.models.tuning.losses.optimum_of`).
+        P_S, the class shares of the training set, for a model tuned with plain cross-entropy; None for one tuned with
+        logit adjustment (LA), whose logits are without P_S. Some losses allow neither
+        (:func:`causalft.models.tuning.choices.optimum_of`).
     target_prior : (K,) array, optional
 
     Returns
@@ -130,35 +130,35 @@ def gla_finetuned(
 
 
 class GLAClassifier(ClassifierMixin, BaseEstimator):
-    """Classify by GLA-ZS, or by GLA-FT where tuned logits are given too.
+    """Classify by GLA-ZS, or by GLA-FT if tuned logits are given too.
 
-    The features are logits: column k of ``X`` belongs to class k, so there are as many features as classes. The checks
-    of scikit-learn that need other features are named in :data:`EXPECTED_FAILED_CHECKS`; all others pass.
+    The features are logits: column k of ``X`` belongs to class k. The checks of scikit-learn that need other features
+    are named in :data:`EXPECTED_FAILED_CHECKS`; all others pass.
 
     Parameters
     ----------
     train_prior : (K,) array, optional
         P_S of tuned logits; see :func:`gla_finetuned`.
     target_prior : (K,) array, optional
-        Class prior of the labelled images that ``fit`` sees and of those to classify. Default: balanced.
+        Class prior of the labelled images and of those to classify. Default: balanced.
     l2 : float or "cv"
-        See :func:`causalft.methods.priors.estimate_prior`. 0 refuses a class without a labelled sample.
+        See :func:`causalft.methods.priors.estimate_prior`.
     seed : int
         Of the cross-validation.
     classes : (K,) array of labels, optional
-        The class of each column. By default the columns are 0 to K - 1 where ``y`` holds such numbers, and the sorted
-        labels where ``y`` has K different ones.
+        The class of each column. Default: 0 to K - 1 if ``y`` holds such numbers, else the sorted labels if there are
+        K.
 
     Attributes
     ----------
     estimate_ : PriorEstimate
         q.
     classes_ : (K,) array
-        The class of each column of the logits.
+        The class of each column.
     n_features_in_ : int
         K.
     feature_names_in_ : (K,) array of str
-        Where ``X`` is a table with names.
+        If ``X`` is a table with names.
 
     References
     ----------
@@ -202,7 +202,7 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         CausalFTError
-            If the labels do not say which column is whose, or a class has no labelled sample and ``l2`` is 0.
+            If the labels do not determine the columns, or a class has no labelled sample and ``l2`` is 0.
         """
         logits, labels = validate_data(
             self, X, y, dtype=[np.float64, np.float32], ensure_min_features=2, ensure_min_samples=2
@@ -239,7 +239,7 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
         return classes, np.array([place[label] for label in y.tolist()], dtype=np.int64)
 
     def decision_function(self, X: ArrayLike, tuned: ArrayLike | None = None) -> NDArray[np.float64]:
-        """Debiased zero-shot logits, added to tuned ones where given.
+        """Debiased zero-shot logits, plus tuned ones if given.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class GLAClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         (n, K) array, or (n,) for K = 2
-            Of two classes, as everywhere in scikit-learn, the log odds of the second.
+            For two classes, the log odds of the second, as in scikit-learn.
         """
         logits = self._debiased(X, tuned)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
@@ -280,16 +280,16 @@ def _for_target(logits: NDArray[np.float64], target_prior: ArrayLike | None) -> 
 
 
 class Untouched(nn.Module):
-    """Zero-shot logits of a stratum plus a constant a class.
+    """Zero-shot logits of a stratum plus a constant per class.
 
     Parameters
     ----------
     stratum : Stratum
-        Not changed; the frozen weights are shared where the precision allows it.
+        Not changed; its frozen weights are shared if the precision allows it.
     anchors : (n_classes, d) Tensor
-        What a unit feature is compared with, times the inverse temperature.
+        Class prototypes, times the inverse temperature.
     shift : (n_classes,) Tensor
-        What is added: ``- log q``, and ``- log P_S`` where the tuned logits still contain it (GLA-FT).
+        ``- log q``, and for GLA-FT ``- log P_S`` if that is in the tuned logits.
     precision : {"auto", "fp32", "bf16", "fp16"}
     """
 
@@ -305,7 +305,7 @@ class Untouched(nn.Module):
         self.eval().requires_grad_(False).to(stratum.device)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n, n_classes) of normalised pictures."""
+        """Logits (n, n_classes) of normalised images."""
         with autocast(self._device, self._precision):
             features = self.tower(pictures)
         return F.normalize(features.float(), dim=-1) @ self.anchors.T + self.shift
@@ -335,7 +335,7 @@ class Untouched(nn.Module):
 
 
 def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
-    """Return the class prior still present in tuned logits, (K,): what the sampler showed; None if the loss undid it.
+    """Return the class prior still present in tuned logits, (K,): that of the sampler. None if the loss removes it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The fusion of a fitted classifier, learnt on validation images: P(c), temperatures, one calibration at the end."""
+"""The fusion of a fitted classifier, learnt on validation images: P(c), temperatures, calibration."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class StratumPrior(ShownAsTable):
     n_iter : int
         EM steps.
     loglik : float
-        Of the labelled images at the estimate, in nats, without the smoothing.
+        Of the labelled images, in nats, without the smoothing.
     gap : float
-        Nats a sample by which the (smoothed) likelihood can still rise, at most.
+        Upper bound on what the (smoothed) likelihood can still gain, nats per sample.
     path : tuple of float
         The (smoothed) log-likelihood before each step and at the end: it never falls.
     """
@@ -99,18 +99,13 @@ def estimate_stratum_prior(
     seed : int
         Of the bootstrap.
     weights : (n,) array of positive numbers, optional
-        How often each image counts; default: once. They are scaled to sum to n.
+        Weight of each image; scaled to sum to n.
     n_boot : int
         Draws, at least 20.
     concentration : float
-        Of a symmetric Dirichlet prior on P(C), 1 or more: 1 is plain maximum likelihood, a larger one keeps every
-        stratum in (as if each had explained ``concentration - 1`` images more).
+        Of a symmetric Dirichlet prior on P(C), 1 or more: 1 is maximum likelihood, a larger one keeps every stratum in.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
         As in :func:`causalft.methods.estimators.fusion.fuse`.
-
-    Returns
-    -------
-    StratumPrior
 
     Raises
     ------
@@ -170,9 +165,8 @@ def _em(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """EM for B weightings (n, B) of the images at once: P(c) as (M, B), and the gaps (B,).
 
-    Two EM steps are extrapolated along their line (SQUAREM, Varadhan and Roland, 2008), and the extrapolation is taken
-    where the likelihood is higher there: plain EM creeps towards a stratum that is of no use. The log-likelihoods of
-    the first weighting are appended to ``path``.
+    Two EM steps are extrapolated along their line (SQUAREM, Varadhan and Roland, 2008) if that raises the likelihood:
+    plain EM creeps towards a useless stratum. The log-likelihoods of the first weighting are appended to ``path``.
     """
     found, gaps = start.copy(), np.full(start.shape[1], np.inf)
     running = np.arange(start.shape[1])
@@ -218,7 +212,7 @@ def _em(
 def _stratified_counts(
     labels: NDArray[np.int64], n_boot: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """How often each image is drawn, class sizes kept: (n, n_boot). Classes with one image are taken together."""
+    """How often each image is drawn, class sizes kept: (n, n_boot). Classes with one image are pooled."""
     counts = np.zeros((len(labels), n_boot))
     _, place, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     of_group = np.where(sizes[place] == 1, -1, place)
@@ -278,7 +272,7 @@ class Mixing(ShownAsTable):
 
 
 def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, n_strata: int) -> None:
-    """Refuse an unknown fusion or a P(c) that does not fit, before anything is trained."""
+    """Refuse an unknown fusion or a P(c) that does not fit."""
     FUSIONS.get_or_refuse(fusion)
     if isinstance(stratum_prior, str):
         if stratum_prior not in ("uniform", "em"):
@@ -311,18 +305,13 @@ def fit_mixing(
     stratum_prior : sequence of M floats, ``"uniform"`` or ``"em"``, optional
         P(c); uniform by default. ``"em"`` estimates it, with an interval.
     calibrate_strata : bool
-        Fit one temperature per stratum before the fusion.
+        Fit a temperature for each stratum before the fusion.
     seed : int
         Of the bootstrap behind the interval.
     weights : (n,) array of positive numbers, optional
-        How often each image counts; default: once. Validation images of unequal classes take
-        :func:`causalft.data.groups.balancing_weights`.
+        Weight of each image; :func:`causalft.data.groups.balancing_weights` for images of unequal classes.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member
         As in :func:`causalft.methods.estimators.fusion.fuse`.
-
-    Returns
-    -------
-    Mixing
 
     Examples
     --------

@@ -37,20 +37,20 @@ _VOTES = ("uniform", "softmax")
 class FeatureKNN(ClassifierMixin, BaseEstimator):
     """Classify by the labels of the nearest features under the cosine.
 
-    A head that is re-balanced can hide what its features are like; neighbours cannot. (Table 4 of Chen et al., ICML
-    2025, arXiv 2501.15955: logit adjustment hardly changes the kNN accuracy of rare classes, so it mends the head.)
+    A re-balanced head can hide what its features are like; neighbours cannot. (Table 4 of Chen et al., ICML 2025: logit
+    adjustment hardly changes the kNN accuracy of rare classes, so it mends the head.)
 
     Parameters
     ----------
     n_neighbors : int
-        Neighbours that vote; all of them where the training set has fewer.
+        Neighbours that vote, at most the training set.
     weights : {"uniform", "softmax"}
         A neighbour's vote: 1, or exp(cosine / temperature).
     temperature : float
         Of the softmax votes; 0.07 in Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
         Discrimination", CVPR 2018, section 3.4.
     chunk_size : int
-        Rows that are classified at once: memory grows with ``chunk_size * n_classes``, not with the test set.
+        Rows classified at once: memory grows with ``chunk_size * n_classes``.
     n_jobs : int, optional
         Threads, as in scikit-learn.
 
@@ -58,13 +58,12 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : (K,) array
     n_neighbors_ : int
-        Neighbours that vote.
     n_features_in_ : int
 
     Notes
     -----
-    Rows are brought to unit length; among those the Euclidean order is that of the cosine, and scikit-learn's exact
-    brute-force search finds it without a matrix of all distances. Ties between classes go to the first class.
+    Rows are scaled to unit length, where the Euclidean order is that of the cosine; the search is scikit-learn's exact
+    brute force. Ties go to the first class.
 
     Examples
     --------
@@ -131,18 +130,17 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
         return self.classes_[np.concatenate(best)]
 
     def predict_each(self, X: ArrayLike, n_neighbors: Sequence[int]) -> dict[int, NDArray[Any]]:
-        """Return what fewer neighbours would say too, from one search.
+        """Predict with several numbers of neighbours from one search.
 
         Parameters
         ----------
         X : (m, d) array
         n_neighbors : sequence of int
-            Each from 1 to ``n_neighbors_``: more than there are training rows would be fewer under a larger name.
+            Each from 1 to ``n_neighbors_``.
 
         Returns
         -------
         dict of int to (m,) array of labels
-            For each number k what :meth:`predict` of a model with ``n_neighbors=k`` gives.
 
         Raises
         ------
@@ -213,17 +211,16 @@ Labelled = tuple[NDArray[np.floating], ArrayLike]
 
 @dataclass(frozen=True, repr=False)
 class Sweep(ShownAsTable):
-    """What a sweep found.
+    """The trainings of a sweep.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        One row a training: ``head``, ``loss``, ``lr``, ``seed``, ``train_loss`` (of the last epoch), ``seconds``, and
-        for each evaluated set NAME its size ``NAME_n``, ``NAME_accuracy``, ``NAME_balanced_accuracy``,
-        ``NAME_many``, ``NAME_medium``, ``NAME_few`` (fractions), ``NAME_nll`` and ``NAME_balanced_nll`` (the mean
-        over the classes).
+        One row per training: ``head``, ``loss``, ``lr``, ``seed``, ``train_loss`` (of the last epoch), ``seconds``, and
+        for each evaluated set NAME its size ``NAME_n``, ``NAME_accuracy``, ``NAME_balanced_accuracy``, ``NAME_many``,
+        ``NAME_medium``, ``NAME_few`` (fractions), ``NAME_nll`` and ``NAME_balanced_nll`` (mean over the classes).
     heads : dict of (head, loss, lr, seed) to torch.nn.Module
-        The trained heads; empty unless they were asked for.
+        The trained heads, with ``keep_heads``.
     """
 
     table: pd.DataFrame
@@ -236,14 +233,14 @@ class Sweep(ShownAsTable):
         return f"Sweep({len(self.table)} heads in {self.table['seconds'].sum():.1f} s)"
 
     def summary(self, measure: str) -> pd.DataFrame:
-        """Mean of a column over the seeds, with a 95 % t interval, best first by the mean.
+        """Mean of a column over the seeds, with a 95 % t interval, best mean first.
 
-        The limits are NaN for one seed, and for seeds that are all equal: they tell nothing of how much seeds differ.
+        The limits are NaN for one seed, or if all seeds are equal.
 
         Parameters
         ----------
         measure : str
-            A column of ``table``, ``test_accuracy`` for example.
+            A column of ``table``, such as ``test_accuracy``.
 
         Returns
         -------
@@ -283,9 +280,8 @@ def sweep_heads(
 ) -> Sweep:
     """Train a head on cached features for every combination of the choices.
 
-    Each training goes through :func:`causalft.models.tuning.train.train` on its own: a seed is an order of
-    the samples, so
-    seeds cannot share their batches. Nothing is encoded: a sweep costs matrix products of (batch, d) by (d, K).
+    Each training goes through :func:`causalft.models.tuning.train.train` on its own, since a seed is an order of the
+    samples. Nothing is encoded: a sweep costs matrix products of (batch, d) by (d, K).
 
     Parameters
     ----------
@@ -293,33 +289,26 @@ def sweep_heads(
         Of the training images, for example from :func:`causalft.models.features.cache.cached_features`.
     labels : (n,) array of int in [0, K)
     class_counts : (K,) array, optional
-        Training images of each class; counted from the labels by default.
+        Training images per class; counted from the labels by default.
     losses, seeds, heads : sequences
-        Names in :data:`causalft.models.tuning.losses.LOSSES`, seeds, names in
-        :data:`causalft.models.tuning.heads.HEADS`.
+        Losses and heads by name (:mod:`causalft.models.tuning.choices`).
     recipe : Recipe, optional
-        By default 10 epochs of SGD in batches of 128 with a learning rate of 0.01, as in the paper; its seed is
-        replaced.
+        Default: 10 epochs of SGD in batches of 128 with a learning rate of 0.01, as in the paper; its seed is replaced.
     learning_rates : sequence of float
-        Each is tried; that of the recipe by default.
+        Default: that of the recipe.
     start : (K, d) array or Tensor, optional
         Where the heads start: text features, or class means by default.
     scale : float
         Inverse temperature of the heads.
     evaluate : mapping of str to (features, labels), optional
-        Sets to score: features of shape (n, d), or (n_views, n, d), whose logits are averaged over the views.
+        Sets to score: features (n, d), or (n_views, n, d), whose logits are averaged.
     sampler : str
-        Name in :data:`causalft.models.tuning.samplers.SAMPLERS`; the losses are told the counts that it makes.
+        The losses get the class counts that it makes.
     model_log_prior : (K,) array, optional
         log q for the loss GLA-Train.
     loss_settings : mapping of loss to settings, optional
     keep_heads : bool
-        Return the trained heads too.
     progress : bool, optional
-
-    Returns
-    -------
-    Sweep
 
     Raises
     ------
@@ -406,7 +395,7 @@ def head_logits(head: nn.Module, features: NDArray[np.floating], rows: int = 819
     ----------
     head : torch.nn.Module
     features : array
-        Read in parts, so that a memory-mapped one need not fit into memory.
+        Read in parts; may be memory-mapped.
     rows : int
         Rows at a time.
     """
@@ -421,7 +410,7 @@ def head_logits(head: nn.Module, features: NDArray[np.floating], rows: int = 819
 
 
 def _taker(features: NDArray[np.floating]) -> Callable[[Tensor], Tensor]:
-    """Rows by index: from one copy in memory, or, where that would be large, from the memory map itself."""
+    """Rows by index: from one copy in memory, or from the memory map if that would be large."""
     if features.size * 4 <= _KEPT_BYTES:
         copied = torch.from_numpy(np.array(features, dtype=np.float32))
         return lambda indices: copied[indices]

@@ -1,9 +1,8 @@
 """The label prior that a model carries in its logits: estimate it (GLA), with intervals, and take it out.
 
-Bayes: P_T(y|x) is proportional to P_T(y) / P_P(y) * P_P(y|x). Generalised logit adjustment (GLA, Zhu et al.,
-NeurIPS 2023) turns this around: of all priors q, the one that explains labelled data from a known target prior
-best is the estimate of P_P(Y). It is only ever an estimate: a contrastive loss with in-batch negatives cancels
-the prior in the logits, and then q tells of something else (:func:`prior_caveat`).
+Bayes: P_T(y|x) is proportional to P_T(y) / P_P(y) * P_P(y|x). Generalised logit adjustment (GLA, Zhu et al., NeurIPS
+2023) estimates P_P(Y) by the prior q that best explains labelled data from a known target prior. A contrastive loss
+with in-batch negatives cancels the prior in the logits; then q is something else (:func:`prior_caveat`).
 """
 
 from __future__ import annotations

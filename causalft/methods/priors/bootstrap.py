@@ -1,10 +1,10 @@
 """How sure an estimated prior is: intervals, probabilities of P groups, and the imbalance behind a noisy estimate.
 
-The largest of K noisy numbers over the smallest overstates: with 20 labelled images in each of 100 classes and a true
-imbalance of 100, the estimate's own ratio is about 360. What is estimated here is the *profile*, the sorted log prior
-as a function of the rank: a sum of monotone curves (straight, as an exponential long tail; steep at either end, as
-Zipf's law; a step) with weights that are not negative, such that its order statistics, pulled and blurred as those of
-the estimate were, match the estimate's. No class is told from another, so K noisy classes pin down the few weights.
+The largest of K noisy numbers over the smallest overstates the imbalance: with 20 labelled images in each of 100
+classes and a true imbalance of 100, the estimate's own ratio is about 360. `imbalance_of` estimates the *profile*, the
+sorted log prior as a function of the rank: a sum of monotone curves (straight, as an exponential long tail; steep at
+either end, as Zipf's law; a step) with non-negative weights whose order statistics, pulled and blurred as the
+estimate's were, match the estimate's. K noisy classes pin down the few weights.
 """
 
 from __future__ import annotations
@@ -42,24 +42,23 @@ _WEAK = 2.0  # standard deviation of log q that a weak pull believes; an exponen
 
 @dataclass(frozen=True, repr=False)
 class PriorIntervals(ShownAsTable):
-    """An estimated prior with what the labelled sample leaves open.
+    """An estimated prior with intervals.
 
     Attributes
     ----------
     estimate : PriorEstimate
     log_prior : (K, 2) array
-        Interval of log q of each class: the estimate and as many root mean squares of the draws about it as the level
-        asks of a normal law (without a penalty: of Student's t with 2 n + 1 degrees of freedom, n images of the
-        class); never above 0.
+        Interval of log q of each class: the estimate plus and minus normal quantiles times the root mean square of the
+        draws about it (without a penalty: Student's t with 2 n + 1 degrees of freedom, n images of the class); at most
+        0.
     group_probability : (K, 3) array
         Share of the draws in which the class is in P-Many, P-Medium, P-Few (:data:`causalft.data.groups.GROUPS`); rows
         sum to 1.
     imbalance : (2,) array
-        Interval of largest over smallest prior, of the classes that have a labelled sample; NaN where the samples say
-        next to nothing of it.
+        Interval of largest over smallest prior of the classes with a labelled sample; NaN if the samples say too
+        little.
     imbalance_estimate : float
-        Largest over smallest prior, corrected for the noise that raises it in the estimate
-        (`imbalance_of`); NaN with the interval.
+        Largest over smallest prior, corrected for noise (`imbalance_of`); NaN with the interval.
     n_labelled : (K,) array of int
         Labelled samples of each class. With none, the interval is what the penalty believes.
     n_boot, seed : int
@@ -123,33 +122,27 @@ def bootstrap_prior(
     level: float = 0.95,
     folds: int = 5,
 ) -> PriorIntervals:
-    """Estimate the label prior with an interval for each class and the probability of its P group.
+    """Estimate the label prior with an interval and the probability of the P group for each class.
 
-    The bootstrap draws samples within classes, since the labelled set has its class sizes by design. Of a class
-    of n samples n - 1 are drawn and counted n / (n - 1) times, which makes the variance unbiased (Rao, Wu and Yue
-    1992); the sample of a class of one varies by an exponential weight. With a penalty, each draw also moves what
-    the penalty pulls to, by as much as the penalty believes (``1 / (n l2)`` is the variance of log q), so that an
-    interval is not narrow merely because the estimate was pulled. Draws are weights on one table, solved together
-    from the estimate on.
+    The bootstrap draws samples within classes. Of a class of n samples n - 1 are drawn and counted n / (n - 1) times,
+    which makes the variance unbiased (Rao, Wu and Yue 1992); a single sample gets an exponential weight. With a
+    penalty, each draw also moves what the penalty pulls to, by as much as the penalty believes (``1 / (n l2)`` is the
+    variance of log q), so that a strong pull does not make intervals narrow.
 
     Parameters
     ----------
     logits, labels, target_prior, weights, l2, folds
-        See :func:`causalft.methods.priors.estimate_prior`. A strength chosen by cross-validation is chosen once.
+        See :func:`causalft.methods.priors.estimate_prior`. A cross-validated strength is chosen once.
     n_boot : int
         Draws, at least 20.
     seed : int
     level : float
         Between 0 and 1.
 
-    Returns
-    -------
-    PriorIntervals
-
     Raises
     ------
     CausalFTError
-        As :func:`causalft.methods.priors.estimate_prior`; or for too few draws, or an invalid level.
+        As :func:`causalft.methods.priors.estimate_prior`; or for too few draws, or a level outside (0, 1).
 
     Examples
     --------
@@ -229,7 +222,7 @@ def _draw(
 
 
 def _imbalance(table: Table, weights: NDArray[np.float64], level: float, seed: int) -> Imbalance | None:
-    """Of the classes with a sample, with a weak pull: what the strength of the pull does not decide."""
+    """Of the classes with a sample, under a weak pull, so that its strength does not decide the result."""
     rng = np.random.default_rng(seed)
     n_effective = effective_size(weights)
     l2 = np.full(_COLUMNS, 1 / (n_effective * _WEAK**2))
@@ -323,7 +316,7 @@ def imbalance_of(
     deviation : float
         Standard deviation of log q that the pull believes; ``inf`` for no pull.
     n_per_class : float
-        Images that each class's noise was told from: the fewer, the less sure is the noise, and the wider the interval.
+        Images behind each class's noise estimate: fewer make the interval wider.
     level : float
     seed, n_boot : int
         Of the simulations that give the interval.
@@ -331,7 +324,7 @@ def imbalance_of(
     Returns
     -------
     Imbalance or None
-        None where the images say too little: the pull alone decides.
+        None if the pull alone decides.
 
     Examples
     --------

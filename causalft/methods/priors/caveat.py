@@ -1,4 +1,4 @@
-"""When GLA's estimate can NOT be the pre-training prior, and what it then is: one sentence for pages and tables."""
+"""What GLA's estimate is, by pre-training loss, and when it is NOT the pre-training prior."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def prior_caveat(loss: str = "unknown") -> str:
     Parameters
     ----------
     loss : {"caption-bank", "in-batch contrastive", "no captions", "unknown"}
-        ``in-batch contrastive`` for every CLIP-like model, be its loss InfoNCE or sigmoid: the sigmoid loss too has its
-        optimum at the pointwise mutual information plus a constant. ``in-batch``, as cards have it, is the same.
+        ``in-batch contrastive`` (or ``in-batch``) for every CLIP-like model: the sigmoid loss, like InfoNCE, has its
+        optimum at the pointwise mutual information plus a constant.
 
     Returns
     -------
@@ -71,12 +71,12 @@ def prior_caveat(loss: str = "unknown") -> str:
 
 
 def prior_caveats(losses: Mapping[str, str]) -> list[str]:
-    """Say it of several models, once for each loss among them.
+    """`prior_caveat` of several models, once per loss.
 
     Parameters
     ----------
     losses : mapping
-        Model to its pre-training loss, as :func:`prior_caveat` takes it.
+        Model to its pre-training loss.
 
     Examples
     --------
@@ -98,8 +98,8 @@ def prior_caveats(losses: Mapping[str, str]) -> list[str]:
 def few_images_caveat(found: PriorIntervals) -> str | None:
     """Say that the labelled images do not settle which classes have a high prior; None if they do.
 
-    They do not where, for half the classes or more, the P group of the estimate has a probability below 50 %, or where
-    the interval of the imbalance reaches 1.
+    They do not if half the classes or more have a P group of less than 50 % probability, or if the interval of the
+    imbalance reaches 1.
 
     Examples
     --------

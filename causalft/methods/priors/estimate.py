@@ -42,13 +42,12 @@ class PriorEstimate(ShownAsTable):
     loss : float
         Mean negative log-likelihood (nats) at the estimate, without the penalty.
     converged : bool
-        Whether the minimum was reached.
     n : int
         Labelled samples used.
     l2 : float
-        Strength of the pull towards a uniform prior; 0 is none.
+        Strength of the pull towards a uniform prior.
     l2_path : tuple of (l2, held-out risk in nats)
-        What cross-validation tried; empty if the strength was given.
+        What cross-validation tried.
     """
 
     prior: NDArray[np.float64] = field(compare=False)
@@ -60,8 +59,7 @@ class PriorEstimate(ShownAsTable):
 
     @property
     def imbalance(self) -> float:
-        """Largest over smallest prior of the estimate; the noise of few images raises it
-        (:func:`causalft.methods.priors.bootstrap_prior` corrects for that)."""
+        """Largest over smallest prior; noise raises it (:func:`causalft.methods.priors.bootstrap_prior` corrects)."""
         return float(self.prior.max() / self.prior.min())
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:
@@ -91,36 +89,30 @@ def estimate_prior(
 ) -> PriorEstimate:
     """Estimate the label prior in a model's logits from labelled samples (GLA).
 
-    Minimises over the simplex the risk of ``softmax(logits - log q + log target_prior)``. The problem is
-    convex in log q and solved by Newton's method without a dense Hessian, for ten thousand classes and more.
+    Minimises over the simplex the risk of ``softmax(logits - log q + log target_prior)``. The problem is convex in log
+    q and solved by Newton's method without a dense Hessian, for ten thousand classes and more.
 
     Parameters
     ----------
     logits : (n, K) array
-        Zero-shot logits. A constant added to a row changes nothing. float32 and float64 are read in place.
+        Zero-shot logits, float32 or float64. A constant added to a row changes nothing.
     labels : (n,) array of int in [0, K)
     target_prior : (K,) array, optional
-        Class prior of the labelled samples (after weighting). Default: uniform, that is, a balanced set.
+        Class prior of the labelled samples (after weighting). Default: uniform.
     weights : (n,) array of non-negative numbers, optional
-        Sample weights, for instance target prior over class share where the sample is not balanced.
+        Sample weights, for instance target prior over class share.
     l2 : float or "cv"
-        Weight of the penalty ``l2 / 2 * sum_k (log q_k - mean log q)^2``: pulls towards a uniform q. It is the belief
-        that log q has the variance ``1 / (n l2)``. ``"cv"``, the default, takes the strongest pull whose held-out
-        likelihood is within one standard error of the best; the choice is in the result. 0 is GLA as published, which
-        from few images is worse than a uniform prior. A class without a labelled sample gets the geometric mean of
-        the others: it is left out of the softmax, since samples of some classes say nothing certain of one that was
-        not looked for.
+        Weight of the penalty ``l2 / 2 * sum_k (log q_k - mean log q)^2``, the belief that log q has the variance ``1 /
+        (n l2)``. ``"cv"`` takes the strongest pull whose held-out likelihood is within one standard error of the best.
+        0 is GLA as published, which from few images is worse than a uniform prior. A class without a labelled sample is
+        left out of the softmax and gets the geometric mean of the others.
     folds, seed : int
-        Of the cross-validation: folds are stratified by class, and the seed decides who goes where.
-
-    Returns
-    -------
-    PriorEstimate
+        Of the cross-validation, stratified by class.
 
     Raises
     ------
     CausalFTError
-        If a class has no labelled sample and l2 is 0 (its prior has no estimate), or the shapes do not agree.
+        If a class has no labelled sample and l2 is 0, or the shapes do not agree.
 
     References
     ----------
@@ -147,7 +139,7 @@ def estimate_prior(
 def fit_table(
     table: Table, weights: NDArray[np.float64], l2: float | str, *, folds: int, seed: int
 ) -> PriorEstimate:
-    """Estimate the prior of a table that is there already; see :func:`estimate_prior`."""
+    """Estimate the prior of an existing table; see :func:`estimate_prior`."""
     found = choose_strength(table, weights, folds=folds, seed=seed) if isinstance(l2, str) else None
     strength = float(l2) if found is None else found.l2
     absent = table.class_sums(weights[:, None]) == 0
@@ -185,14 +177,14 @@ def debias(logits: ArrayLike, prior: ArrayLike) -> NDArray[np.float64]:
 
 @named("estimating the label prior")
 def prior_on_validation(logits: ArrayLike, labels: ArrayLike, **options: object) -> PriorEstimate:
-    """Estimate the label prior in a model's logits on labelled images whose class law is their own shares.
+    """Estimate the label prior in a model's logits on labelled images whose class prior is their own shares.
 
     Parameters
     ----------
     logits : (n, K) array
         Zero-shot logits.
     labels : (n,) array of int in [0, K)
-        Two classes or more; otherwise there is nothing to compare, and the estimate is uniform, ``converged`` false.
+        With fewer than two classes the estimate is uniform and ``converged`` false.
     **options
         ``l2``, ``folds``, ``seed`` of :func:`causalft.methods.priors.estimate_prior`.
 
@@ -259,7 +251,7 @@ _ROWS = 4096
 
 
 def check_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return logits (n, K), float32 or float64 as they came, and labels (n,); a large array is not copied.
+    """Return logits (n, K), float32 or float64 as given, and labels (n,); a large array is not copied.
 
     Examples
     --------
@@ -320,7 +312,7 @@ def check_simplex(values: ArrayLike, n_classes: int, name: str) -> NDArray[np.fl
 
 
 def check_strength(l2: float | str) -> None:
-    """Refuse a strength of the penalty that is neither a number from 0 on nor "cv"."""
+    """Refuse a penalty strength that is neither "cv" nor a number of 0 or more."""
     if isinstance(l2, str):
         if l2 != "cv":
             raise CausalFTError(f"l2 is {l2!r}; give 'cv', 0 or a positive number")
@@ -329,7 +321,7 @@ def check_strength(l2: float | str) -> None:
 
 
 def check_classes(labels: NDArray[np.int64], weights: NDArray[np.float64], n_classes: int) -> None:
-    """Refuse a class without a sample of positive weight, which only a penalty can give an estimate."""
+    """Refuse a class without a sample of positive weight: only a penalty can give it an estimate."""
     empty = np.flatnonzero(np.bincount(labels, weights=weights, minlength=n_classes) == 0)
     if len(empty):
         raise CausalFTError(

@@ -1,14 +1,13 @@
 """The convex core of GLA: offsets o = -log q for many sample weights at once, by Newton's method on one table.
 
 For fixed logits f the risk of ``softmax(f + o)`` is convex in o. The table E holds exp(f + reference - row maximum) of
-every class but a sample's own, whose logit is kept apart: then a = E @ exp(o - reference) is the odds against the
-label, and the gradient, what a class takes from others less what it loses to them, is free of cancellation also where
-the model is nearly always right. B weightings of one sample (bootstrap draws, folds, strengths of a penalty) share
-the table: an iteration is two matrix products, with no exponential of the table and no Hessian. A large table is
-float32; sums over samples and every vector are float64.
+every class but a sample's own, whose logit is kept apart: a = E @ exp(o - reference) is the odds against the label, and
+the gradient is free of cancellation even if the model is nearly always right. B weightings of one sample (bootstrap
+draws, folds, strengths) share the table: an iteration is two matrix products. A large table is float32; sums over
+samples and all vectors are float64.
 
-No line search: the risk is generalised self-concordant. Along a Newton direction d its third derivative is at most
-R = max(d) - min(d) times its second, so a step of ln(1 + R) / R never raises the risk (Sun and Tran-Dinh, Mathematical
+No line search: the risk is generalised self-concordant. Along a Newton direction d its third derivative is at most R =
+max(d) - min(d) times its second, so a step of ln(1 + R) / R never raises the risk (Sun and Tran-Dinh, Mathematical
 Programming 2019); near the minimum that is the full step.
 """
 
