@@ -291,8 +291,7 @@ def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
         refuse_given(only_images, "goes with --data: the members of the embedded zoo have their own settings")
         from causalft.pipelines.workflows.zoo import pretrain_creatures
 
-        plan = {"epochs": photos.epochs, "n_images": settings.n_images}
-        metrics = pretrain_creatures(out, settings.members, jobs=jobs, say=say, **plan)
+        metrics = pretrain_creatures(out, settings, jobs=jobs, say=say)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
         views = name_value_pairs(settings.members, "--member", "VIEW") or VIEWS

@@ -145,7 +145,7 @@ def _load(settings: FitSettings, seed: int) -> Splits:
     images = open_images(
         settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
     )
-    if has_manifest(settings.zoo):
+    if settings.zoo is not None and has_manifest(settings.zoo):
         return downstream_splits(
             Path(settings.zoo),
             images,

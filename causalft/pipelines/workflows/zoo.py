@@ -30,7 +30,7 @@ from causalft.models.pretraining.photo_zoo import (
     pretrain_photo_member,
 )
 from causalft.models.pretraining.pretrain import MEMBERS, PRETRAINING, pretrain_member
-from causalft.models.pretraining.settings import DiffusionSettings, PhotoZooSettings
+from causalft.models.pretraining.settings import DiffusionSettings, PhotoZooSettings, PretrainSettings
 from causalft.models.strata.cards import ModelCard
 from causalft.models.strata.leakage import write_manifest
 from causalft.models.strata.stratum import Stratum
@@ -200,21 +200,13 @@ Tasks = dict[str, Callable[..., object]]
 """Name of a member and what makes it; takes ``progress``."""
 
 
-def pretrain_creatures(
-    out: Path,
-    members: Sequence[str],
-    *,
-    jobs: int,
-    say: Say,
-    n_images: int,
-    epochs: int | None,
-) -> dict[str, Any]:
+def pretrain_creatures(out: Path, settings: PretrainSettings, *, jobs: int, say: Say) -> dict[str, Any]:
     """Pre-train members of the embedded zoo on the part world; return the metrics document."""
-    names = list(members) or list(MEMBERS)
+    names = list(settings.members) or list(MEMBERS)
     for name in names:
         if name not in MEMBERS:
             raise CausalFTError(f"the embedded zoo has no member {name!r}; {nearest(name, MEMBERS)}")
-    epochs = PRETRAINING.epochs if epochs is None else epochs
+    epochs, n_images = settings.photos.epochs or PRETRAINING.epochs, settings.n_images
     with new_run(out, "zoo") as new:
         new.create({"data": None, "n_images": n_images, "epochs": epochs, "members": names})
         say(f"pre-training {len(names)} minis on the part world, {n_images} pictures each, into {out}")
