@@ -82,7 +82,7 @@ class DesignSettings:
 @documented()
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """What draws the images: the renderer, or Stable Diffusion, which takes all the other settings.
+    """What draws the images: the renderer, or Stable Diffusion, to which all other settings belong.
 
     Attributes
     ----------
@@ -97,16 +97,16 @@ class GeneratorSettings:
     )
     model: str = setting(
         "mini",
-        "Pipeline: the embedded mini, a folder of diffusers, a .safetensors file, or a model of the hub.",
+        "Pipeline: the embedded mini, a diffusers folder, a .safetensors file, or a model on the hub.",
         group=_DIFFUSION,
         metavar="mini|FOLDER|FILE|OWNER/NAME",
     )
     revision: str | None = setting(
-        None, "Branch, tag or commit of a model of the hub.", group=_DIFFUSION, metavar="NAME"
+        None, "Branch, tag or commit of a model on the hub.", group=_DIFFUSION, metavar="NAME"
     )
     model_config: str | None = setting(
         None,
-        "For a .safetensors file: where its networks are described.",
+        "For a .safetensors file: description of its networks.",
         group=_DIFFUSION,
         metavar="FOLDER|OWNER/NAME",
     )
@@ -118,7 +118,7 @@ class GeneratorSettings:
     )
     templates: tuple[str, ...] = setting(
         (),
-        "Template of the prompts; several may be given.",
+        "Prompt template; repeatable.",
         group=_DIFFUSION,
         option="--template",
         metavar="NAME",
@@ -160,7 +160,7 @@ class GeneratorSettings:
         "auto", "on: less memory, slower.", group=_DIFFUSION, metavar="auto|on|off"
     )
     safety_checker: bool = setting(
-        True, "Run the pipeline's safety checker where it has one.", group=_DIFFUSION, usual="run it"
+        True, "Run the safety checker of the pipeline, if it has one.", group=_DIFFUSION, usual="run it"
     )
 
     def open(self, *, size: int | None = None, fetch: bool = True) -> PictureSource:
@@ -169,14 +169,14 @@ class GeneratorSettings:
         Parameters
         ----------
         size : int, optional
-            Side of the images in pixels; 48 for the renderer, the model's own for a pipeline by default.
+            Side of the images in pixels; By default 48 for the renderer, the model's own for a pipeline.
         fetch : bool
-            Whether the hub may be asked for a model that is not here.
+            Whether a missing model may be fetched from the hub.
 
         Raises
         ------
         CausalFTError
-            For whatever keeps the generator from opening.
+            If the generator cannot be opened.
         """
         from synthetic.generate import open_source
 
@@ -189,11 +189,11 @@ class GeneratorSettings:
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """Everything that decides what ``generate`` writes."""
+    """The settings of ``generate``."""
 
     design: str = setting(
         "confounded",
-        "Law of the factor, or a YAML file with a design of your own.",
+        "Design, or a YAML file with your own.",
         group=_FIRST,
         metavar="paper|confounded|selection|null|label-noise|FILE",
     )
@@ -217,16 +217,16 @@ class GenerateSettings:
         None,
         "CLIP model that must recognise class and part of each image, or a classifier trained on renders (for mini); "
         "rejected images are kept aside and replaced.",
-        group="Checking what was drawn",
+        group="Checking the images",
         metavar="clip|ARCH/TAG|renders",
     )
     check_weights: Path | None = setting(
-        None, "Local weights of the --check model.", group="Checking what was drawn"
+        None, "Local weights of the --check model.", group="Checking the images"
     )
     max_rejects: float = setting(
         0.25,
         "Abort above this many rejected images (fraction or count).",
-        group="Checking what was drawn",
+        group="Checking the images",
         metavar="SHARE|N",
         read=_max_rejects,
     )

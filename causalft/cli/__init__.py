@@ -1,4 +1,4 @@
-"""The ``causalft`` command: verbs are imported when used, and a user's mistake never shows a traceback."""
+"""The ``causalft`` command. Verbs are imported when used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["VERBS", "main"]
 VERBS: dict[str, tuple[str, str]] = {
     "verify-confounder": (
         "causalft.cli.verify_confounder:command",
-        "Test whether a semantic factor is a confounder: train on A/B sets and see.",
+        "Test whether a semantic factor is a confounder, by training on A/B sets.",
     ),
     "fit": (
         "causalft.cli.fit:command",
@@ -26,17 +26,17 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "probe": (
         "causalft.cli.probe:command",
-        "Ask what frozen features can do: neighbours, and heads of several losses.",
+        "Evaluate frozen features: nearest neighbours, and heads of several losses.",
     ),
     "predict": ("causalft.cli.predict:command", "Classify images with a fitted run."),
     "evaluate": ("causalft.cli.evaluate:command", "Score a fitted run on labelled images."),
     "wise-ft": (
         "causalft.cli.wise_ft:command",
-        "Evaluate a fitted run between where it started and where it ended.",
+        "Evaluate a fitted run between its initial and its tuned weights.",
     ),
     "data": (
         "causalft.cli.data:command",
-        "Show what a set of images was understood as, and what is damaged.",
+        "Show how a set of images is read, and which images are damaged.",
     ),
     "prior": (
         "causalft.cli.prior:command",
@@ -49,7 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "zoo": ("causalft.cli.zoo:command", "List, show, check and pre-train the models of a zoo."),
     "graph": (
         "causalft.cli.graph:command",
-        "Draw a causal graph, identify its effects, test what it implies.",
+        "Draw a causal graph, identify effects, test its implications.",
     ),
     "generate": ("causalft.cli.generate:command", "Write the A/B image sets of a design."),
     "experiment": ("causalft.cli.experiment:command", "Make a table or figure of the paper."),
@@ -57,15 +57,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "card": ("causalft.cli.share:card", "Write the model card of a fitted run."),
     "push": ("causalft.cli.share:push", "Send a fitted run to a model hub, or into a folder."),
     "pull": ("causalft.cli.share:pull", "Fetch a fitted run from a model hub, or from a folder."),
-    "cache": ("causalft.cli.cache:command", "List, verify and clear the frozen features that are kept."),
+    "cache": ("causalft.cli.cache:command", "List, verify and clear cached features."),
 }
 
 
-# Their warnings of a first import are not for users of a command.
+# Hide their warnings at import.
 for _library in ("HF_HUB_VERBOSITY", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_library, "error")
 
-# PyTorch reads it once, when it is loaded: large buffers on huge pages (Linux; elsewhere it means nothing)
+# Read by PyTorch when it is loaded: large buffers on huge pages (Linux only)
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 

@@ -1,4 +1,4 @@
-"""What a person sees when a command fails: one line and the right exit code, a traceback only with --debug."""
+"""How a command fails: one line and an exit code, a traceback only with --debug."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ __all__ = [
 ]
 
 LONGEST = 1_000
-"""Characters of an error line; of a longer one the middle is left out."""
+"""Characters of an error line; a longer one loses its middle."""
 
-# Something else stands where a file or folder should go (a dangling link is "there" as well).
+# Something else is in the place of a file or folder.
 _NO_PLACE = (
     errno.ENOTDIR,
     errno.EISDIR,
@@ -46,9 +46,9 @@ _NO_PLACE = (
 )
 
 VERB = "causalft.verb"
-"""Key of a context's ``meta``: the words of a command that belongs to a group of verbs."""
+"""Key of a context's ``meta``: the words of a nested command."""
 
-# Verbs whose command, repeated, goes on where it stopped; the others start again.
+# Verbs that resume when repeated.
 _RESUME = (
     "fit",
     "generate",
@@ -80,21 +80,20 @@ def shorten(message: str) -> str:
 
 @contextmanager
 def failures_in_one_line(context: click.Context) -> Iterator[None]:
-    """Turn what goes wrong inside into one line on standard error and an exit code.
+    """Turn exceptions into one line on standard error and an exit code.
 
-    2 for what the user can mend, 130 for an interrupt, 1 for a fault of this program: the last resort. With --debug
-    the exception goes through.
+    2: the user can fix it. 130: interrupted. 1: a bug. With --debug the exception is raised.
     """
     debug = bool(context.params.get("debug"))
     try:
         with quiet_libraries(debug):
             yield
             if not debug:
-                sys.stdout.flush()  # a full disk is found here, and not after the last line
+                sys.stdout.flush()  # finds a full disk now
     except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):
         raise
     except BrokenPipeError:
-        raise  # the reader went away, as in `| head`: click leaves quietly
+        raise  # the reader closed, as in `| head`: click exits quietly
     except click.UsageError as error:
         if debug:
             raise
@@ -135,8 +134,8 @@ def _said_of(error: BaseException, context: click.Context) -> tuple[str, int]:
 
 
 def _said_of_system(error: OSError, resumed: bool) -> str | None:
-    """The line of what the system refused; None where it says nothing of a file that a person could mend."""
-    place = error.filename2 or error.filename  # of a replacement, where it should have gone
+    """The line of a system error; None if it is not about a file."""
+    place = error.filename2 or error.filename  # of a rename, its target
     if isinstance(place, bytes):
         place = os.fsdecode(place)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -159,7 +158,7 @@ def _said_of_system(error: OSError, resumed: bool) -> str | None:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python says so by a kind, PyTorch in words."""
+    """Whether memory ran out; PyTorch says so only in the message."""
     words = str(error)
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
@@ -186,7 +185,7 @@ def _say(message: str) -> None:
 
 
 def _give_up_standard_output() -> None:
-    """Send what is left in the buffer to nowhere: the interpreter would try, and complain, once more at its end."""
+    """Discard the buffer: the interpreter would fail again at exit."""
     with open(os.devnull, "wb") as nowhere:
         try:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -195,7 +194,7 @@ def _give_up_standard_output() -> None:
 
 
 class _Refused(click.ClickException):
-    """A command line that click refuses, said like every other mistake."""
+    """A command line that click refuses."""
 
     exit_code = 2
 
@@ -204,11 +203,11 @@ class _Refused(click.ClickException):
 
 
 def one_line(error: click.UsageError) -> click.ClickException:
-    """Say what click has to say in one line, with the nearest choice or where the help is."""
+    """Shorten an error of click to one line, with the nearest choice or a pointer to the help."""
     from causalft.errors import nearest
 
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        return error  # nothing was typed: the help is the answer
+        return error  # shows the help
     message = " ".join(error.format_message().split()).removeprefix("Invalid value for ").rstrip(".")
     message = message[:1].lower() + message[1:]
     parameter = error.param if isinstance(error, click.BadParameter) else None
@@ -222,7 +221,7 @@ def one_line(error: click.UsageError) -> click.ClickException:
 
 
 def full_output(error: OSError) -> Exception:
-    """What a help that could not be printed becomes: one line, unless its reader went away."""
+    """The error for help that could not be printed."""
     return (
         error if isinstance(error, BrokenPipeError) else _Refused(_said_of_system(error, False) or str(error))
     )
@@ -234,14 +233,14 @@ _PACKAGES = tuple(str(Path(__file__).resolve().parents[2] / name) + os.sep for n
 
 @contextmanager
 def quiet_libraries(debug: bool) -> Iterator[None]:
-    """Keep the warnings of libraries off the terminal; those of this project are a line each.
+    """Hide warnings of libraries; print those of this project in one line each.
 
-    With --debug, or with filters of the user's own (``python -W``, ``PYTHONWARNINGS``), everything is shown.
+    With --debug or warning filters of the user (``python -W``, ``PYTHONWARNINGS``) everything is shown.
     """
     if debug or sys.warnoptions:
         yield
         return
-    nothing = logging.NullHandler()  # a logger without a handler would print to standard error
+    nothing = logging.NullHandler()  # without a handler, it would print to standard error
     logging.getLogger().addHandler(nothing)
     try:
         with warnings.catch_warnings():
@@ -257,15 +256,15 @@ def _show_own(message: Any, category: Any, filename: str, *_: Any, **__: Any) ->
 
 
 def open_standard_streams() -> None:
-    """Open a standard stream that was closed at the start (``<&-``) as an empty one, and let any text be printed.
+    """Reopen standard streams that were closed at start (``<&-``) as empty ones, and make any text printable.
 
-    Otherwise the next file that is opened takes its number, and what is printed is written into that file.
+    Otherwise the next file opened would take the number of the stream and receive what is printed.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             stream = open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -20,13 +20,12 @@ from causalft.data.settings import DataOptions
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
-from causalft.models.strata.zoo import has_manifest
 from causalft.runs.progress import phase
 
 __all__ = ["DATA_FIRST", "command", "refuse_idle_splits"]
 
 DATA_FIRST = (*vars(DataOptions()), "n_validation", "n_test")
-"""The order of the data's options in ``--help``."""
+"""Data options that ``--help`` lists first."""
 
 _GROUPS = {
     FIRST: (
@@ -68,13 +67,11 @@ _GROUPS = {
     type=PATH,
     default=Path("runs/fit"),
     show_default=True,
-    help="Folder of the run; an interrupted one is resumed by the same command.",
+    help="Folder of the run; the same command resumes an interrupted one.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print only metrics.json on standard output.")
 def command(settings: FitSettings, out: Path, as_json: bool) -> None:
-    """Tune each stratum, fuse them by backdoor adjustment, and say what that did to parameter imbalance.
+    """Tune each stratum, fuse them by backdoor adjustment, and report the effect on parameter imbalance.
 
     \b
     causalft fit --strata clip,openclip,metaclip --control seeds
@@ -86,17 +83,17 @@ def command(settings: FitSettings, out: Path, as_json: bool) -> None:
     if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     settings = at_first_rate(settings)
-    if os.environ.get("RANK", "0") == "0":  # under a launcher, the process that writes
+    if os.environ.get("RANK", "0") == "0":  # of several processes, the one that writes
         Run.check(out, kind="fit")
     settings.check()
-    settings.check_names()  # mistakes are said before PyTorch is imported
+    settings.check_names()  # before PyTorch is imported
 
     with phase("loading libraries"):
         from causalft.cli.evaluate import print_diagnosis
         from causalft.models.tuning.processes import is_main_process
         from causalft.pipelines.workflows.fit import run_fit
 
-    if not is_main_process():  # a launcher started several: the others train along in silence
+    if not is_main_process():  # of several processes, the silent ones
         run_fit(settings, out, progress=False)
         return
     screen = console(as_json)
@@ -127,7 +124,9 @@ _OF_TRAINING = (
 
 
 def refuse_idle_splits(settings: FitSettings) -> None:
-    """Refuse options of the data and of its splits that would do nothing beside the others."""
+    """Refuse options of data and splits that would have no effect."""
+    from causalft.models.strata.zoo import has_manifest
+
     against_a_prior = settings.order in PRIOR_ORDERS
     if settings.data == "creatures-lt":
         own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_FIRST)

@@ -1,4 +1,4 @@
-"""``causalft generate``: writes the image sets of an A/B design as folders of pictures."""
+"""``causalft generate``: the image sets of an A/B design as folders."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ __all__ = ["command", "refuse_diffusion_options"]
 _GROUPS = {
     FIRST: ("design", "n_per_class", "size", "seed", "out", "generator", "dry_run", "json_mode"),
     "Design": (),
-    "Checking what was drawn": (),
+    "Checking the images": (),
     "Stable Diffusion (with --generator stable-diffusion)": (),
 }
 
 
 @click.command("generate", cls=GroupedCommand, groups=_GROUPS)
 @options_of(GenerateSettings)
-@click.option("--out", type=PATH, help="Folder to write; needed but for --dry-run.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and what it costs; write nothing.")
+@click.option("--out", type=PATH, help="Output folder; required except with --dry-run.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and its cost; write nothing.")
 @click.option(
     "--json",
     "json_mode",
     is_flag=True,
-    help="Print metrics.json (or the plan), and nothing else, on standard output.",
+    help="Print only metrics.json (or the plan) on standard output.",
 )
 def command(settings: GenerateSettings, out: Path | None, dry_run: bool, json_mode: bool) -> None:
     """Write the four image sets of an A/B design.
 
-    OUT gets A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and one
-    metadata.csv over all. A killed run goes on when the command is repeated, and ends with the same bytes.
+    OUT receives A_train, A_test, B_train and B_test, each an ImageFolder (CLASS/00000.png) with a metadata.csv, and a
+    metadata.csv of all. Repeating an interrupted command resumes it and gives the same bytes.
     """
     from causalft.runs.folder import Run
     from synthetic.designs import SETS
@@ -64,7 +64,7 @@ def command(settings: GenerateSettings, out: Path | None, dry_run: bool, json_mo
         return
     if out is None:
         raise CausalFTError("--out is missing: name the folder to write, or ask for the plan with --dry-run")
-    # a model takes long to load: what is wrong with the folder is said before
+    # before a model is loaded, which takes long
     Run.check(out, kind="generate")
     refuse_diffusion_options(settings.source)
     source = settings.source.open(size=settings.size)
@@ -125,7 +125,7 @@ def _design(settings: GenerateSettings) -> Design:
 
 
 def _known_judge(check: str) -> None:
-    """Refuse a word that is neither ``renders`` nor a name of CLIP weights; what these lack is said on loading."""
+    """Refuse a name that is neither ``renders`` nor known CLIP weights."""
     from causalft.errors import nearest
     from causalft.models.weights.names import PRETRAINED
 
@@ -140,7 +140,7 @@ def _known_judge(check: str) -> None:
 
 
 def _plan(settings: GenerateSettings, laws: Design) -> dict[str, Any]:
-    """What a run would do and cost. One batch is drawn and timed if the model is on this machine."""
+    """What a run would do and cost; times one batch if the model is on this machine."""
     from synthetic.designs import SETS
     from synthetic.generate import time_drawing
     from synthetic.pipelines import MissingModelError

@@ -1,4 +1,4 @@
-"""Options that several commands share: types, groups in --help, output."""
+"""Options made from settings, their types and headings in --help, and output."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def name_value_pairs(values: tuple[str, ...], option: str, what: str = "FILE") -
 
 
 def given_options(*names: str) -> list[str]:
-    """Return the options of the running command that were given, of the parameters with these names, in their order."""
+    """Return which of these parameters were given to the running command, as their options."""
     context = click.get_current_context()
     flags = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     return [
@@ -76,13 +76,13 @@ def given_options(*names: str) -> list[str]:
 
 
 def refuse_given(names: Iterable[str], reason: str) -> None:
-    """Refuse options of the running command that were given but would do nothing: no option is ignored silently."""
+    """Refuse options that were given but would have no effect."""
     for flag in given_options(*names):
         raise CausalFTError(f"{flag} {reason}")
 
 
 class VerbGroup(click.Group):
-    """A click group that wraps what its verbs do where click would cut it off with three dots."""
+    """A click group that wraps long descriptions of its verbs instead of truncating them."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         found = super().resolve_command(ctx, args)
@@ -100,7 +100,7 @@ class VerbGroup(click.Group):
 
 
 class Checked(click.ParamType):
-    """A value that a function reads from its text; the function raises `CausalFTError` for what it does not take."""
+    """A value read by a function, which raises `CausalFTError` for invalid text."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
         self.name, self._read = name, read
@@ -110,7 +110,7 @@ class Checked(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
-            return value  # a default, or what was converted before
+            return value  # a default, or already converted
         try:
             return self._read(value)
         except CausalFTError as error:
@@ -118,7 +118,7 @@ class Checked(click.ParamType):
 
 
 class Number(Checked):
-    """A number within the limits of its setting; ``words`` are texts that stand for themselves, as in ``auto``."""
+    """A number within limits, or one of ``words``, such as ``auto``."""
 
     def __init__(self, within: limits.Limits, *words: str) -> None:
         self.limits, self.words = within, words
@@ -155,23 +155,23 @@ NAMES = Checked("names", limits.read_names)
 PATH = Checked("path", lambda text: Path(limits.check_text(text)))
 """A path, received as `pathlib.Path`."""
 FILE = Checked("path", lambda text: limits.check_text(text))
-"""A path or a pattern of paths, received as it was typed."""
+"""A path or a pattern of paths, received as typed."""
 DEVICE = Checked("device", lambda text: limits.check_device(text, ""))
 SEED = Number(limits.SEED)
 
 
 def console(json_mode: bool = False) -> Console:
-    """Return the console for people: standard output, or standard error when standard output carries JSON.
+    """Return the console: standard output, or standard error if standard output carries JSON.
 
-    Text is printed as it is: a class or a folder may be called ``[red]`` or ``:dog:``.
+    Text is printed without markup: a class or folder may be called ``[red]`` or ``:dog:``.
     """
-    from rich.console import Console  # a refusal does without
+    from rich.console import Console  # not needed for a refusal
 
     return Console(stderr=json_mode, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_json(obj: Any) -> None:
-    """Print ``obj`` as one strict JSON document on standard output, in ASCII where its encoding lacks a character."""
+    """Print ``obj`` as strict JSON on standard output, escaping characters that its encoding lacks."""
     text = to_json(obj)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
@@ -191,8 +191,8 @@ class GroupedCommand(click.Command):
     Parameters
     ----------
     groups : mapping of str to sequence of str
-        Heading to the parameters that come first under it, in the order of the help. Those of options whose setting
-        names the heading follow; what has no heading comes last.
+        Heading to the parameters listed first under it; other options of that group follow. Options without a group
+        come last.
     """
 
     def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **settings: Any) -> None:
@@ -222,7 +222,7 @@ class GroupedCommand(click.Command):
             for title, names in self.groups.items()
         ]
         sections.append((_OTHER, list(records.values())))
-        # One column for all sections, so that they can be read as one table.
+        # One width for all sections.
         wide = max((len(name) for _, rows in sections for name, _ in rows if len(name) <= 28), default=0)
         for title, rows in sections:
             if rows:
@@ -231,7 +231,7 @@ class GroupedCommand(click.Command):
 
 
 class SpelledOption(click.Option):
-    """An option with a heading, and other spellings that work and are not shown.
+    """An option with a group, and hidden alternative spellings.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ class SpelledOption(click.Option):
             self.opts = shown
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """All spellings, so that the one that was typed is among them."""
+        """All spellings, because any may have been typed."""
         return " / ".join(f"'{name}'" for name in (*self.opts, *self.former))
 
 
@@ -262,9 +262,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def options_of(cls: type, into: str = "settings") -> Callable[[Command], Command]:
-    """Give a command the options of a settings dataclass (`causalft.runs.settings`); it receives one object of it.
+    """Give a command the options of a settings dataclass (`causalft.runs.settings`), and pass it an instance.
 
-    Only what was given is passed to the dataclass, so that its defaults are those of the options.
+    Only options that were given are passed on; the others keep the defaults of the dataclass.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def _option(choice: Choice) -> Callable[[Any], Any]:
 
 
 def _help(choice: Choice, flag: str) -> str:
-    """The help with the default, as click shows one."""
+    """The help with the default in brackets."""
     usual = choice.about.usual
     if usual is None:
         usual = _shown(choice.default) if choice.default is not True else flag[2:].partition("/")[0]
@@ -349,12 +349,12 @@ def _type(choice: Choice) -> click.ParamType:
 
 
 def repeat_command(*left_out: str) -> str:
-    """Return the running command as it was given, as a line that makes the same run again.
+    """Return the running command as a line that repeats the run.
 
     Parameters
     ----------
     left_out : str
-        Names of parameters that do not change the run: how it prints, say.
+        Parameters that do not change the run, such as those of printing.
     """
     context = click.get_current_context()
     words = ["causalft", str(context.info_name)]

@@ -1,4 +1,4 @@
-"""``causalft probe``: how good frozen features are, by their neighbours and by heads trained on them."""
+"""``causalft probe``: how good frozen features are, by nearest neighbours and trained heads."""
 
 from __future__ import annotations
 
@@ -40,16 +40,13 @@ _GROUPS = {
 @click.option(
     "--out",
     type=PATH,
-    help="Folder for metrics.json and the report; without it, only shown.",
+    help="Folder for metrics.json and the report. Default: print only.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print only the metrics on standard output.")
 def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
-    """Ask what the frozen features of each stratum can do before anything of the towers is tuned.
+    """Evaluate the frozen features of each stratum: nearest neighbours, and heads of several losses and seeds.
 
-    Neighbours by cosine need no head, so they show the features themselves; heads are trained for every loss and seed.
-    All choices are made on validation images, the test images are scored once, and D groups go by training images.
+    Validation images make all choices; the test images are scored once. D groups: by number of training images.
 
     \b
     causalft probe --losses CE,LA,BS,LDAM

@@ -1,4 +1,4 @@
-"""``causalft verify-confounder``: the A/B experiment, its tests, the truth beside it and its verdict."""
+"""``causalft verify-confounder``: the A/B experiment, its tests, the exact truth and the verdict."""
 
 from __future__ import annotations
 
@@ -31,15 +31,13 @@ _GROUPS = {
     type=PATH,
     help="Folder of the run.  [default: runs/verify-confounder-DESIGN, numbered if taken]",
 )
-@click.option(
-    "--json", "json_mode", is_flag=True, help="Print metrics.json, and nothing else, on standard output."
-)
+@click.option("--json", "json_mode", is_flag=True, help="Print only metrics.json on standard output.")
 def command(settings: VerifySettings, out: Path | None, json_mode: bool) -> None:
     """Is a semantic factor a confounder?
 
-    Draws balanced (A) and unbalanced (B) image sets, trains a network from scratch on each and one adjusted for the
-    factor, tests all on both over several seeds, puts the exact truth of the design beside them, and judges: verified,
-    shift of C, selection, not detected or inconclusive.
+    Draws balanced (A) and unbalanced (B) image sets, trains a network on each and one adjusted for the factor, tests
+    all on both over several seeds, compares them with the exact truth of the design, and concludes: verified, shift of
+    C, selection, not detected or inconclusive.
     """
     repeat = repeat_command("out", "json_mode")
     screen = console(json_mode)
@@ -136,7 +134,7 @@ def _show_all(screen: Any, rows: list[list[str]], paragraph: str) -> None:
 
 
 def _free_folder(parent: Path, name: str) -> Path:
-    """The first of name, name-2, name-3, ... that holds no complete run (an interrupted one is resumed)."""
+    """The first of name, name-2, ... without a complete run (an interrupted one is resumed)."""
     number = 1
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")

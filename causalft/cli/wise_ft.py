@@ -1,4 +1,4 @@
-"""``causalft wise-ft``: a fitted run at every point between where its training started and where it ended."""
+"""``causalft wise-ft``: a fitted run at points between its initial and its tuned weights."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["command"]
     "--alphas",
     type=Numbers(limits.WISE_FT_LINE),
     metavar="A,A,...",
-    help="Points of the line, from 0 (the start of training) to 1 (the tuned weights); both ends are always there.  "
+    help="Positions from 0 (initial weights) to 1 (tuned weights); both ends are always included.  "
     "[default: 0,0.1,...,1]",
 )
-@click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device", type=DEVICE, default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."
+)
 @click.option(
     "--out",
     type=PATH,
-    help="Folder for metrics.json, the figure and the report; without it, only shown.",
+    help="Folder for metrics.json, figure and report. Default: print only.",
 )
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
-)
+@click.option("--json", "as_json", is_flag=True, help="Print only the metrics on standard output.")
 def command(
     run: Path, alphas: tuple[float, ...] | None, device: str, out: Path | None, as_json: bool
 ) -> None:
-    """Walk the line in weight space from the start of RUN, the folder of a fit, to its tuned weights (WiSE-FT).
+    """Interpolate between the initial and tuned weights of RUN, the folder of a fit (WiSE-FT).
 
-    Every stratum and their fusion are evaluated at each alpha on the validation and test images of the run. Validation
-    chooses alpha; the test images decide nothing.
+    Evaluates every stratum and the fusion at each alpha on the validation and test images of the run. Validation
+    chooses alpha.
 
     \b
     causalft wise-ft runs/fit
@@ -46,7 +46,7 @@ def command(
     """
     from causalft.methods.estimators.run_documents import open_fit
 
-    fitted = open_fit(run)  # refused before PyTorch is imported
+    fitted = open_fit(run)  # before PyTorch is imported
 
     with phase("loading libraries"):
         from causalft.pipelines.workflows.wise_ft import ALPHAS, wise_ft_curve

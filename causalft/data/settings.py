@@ -26,7 +26,7 @@ def _absolute(path: str) -> str:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """How :func:`causalft.open_images` opens a path; what is None is found from what is there."""
+    """How :func:`causalft.open_images` opens a path; None is detected."""
 
     format: str | None = setting(
         None,
@@ -57,10 +57,10 @@ class DataOptions:
         None, "Column of the labels.", group="Data", metavar="NAME", usual="label"
     )
     split_column: str | None = setting(
-        None, "Column of the splits.", group="Data", metavar="NAME", usual="split, if there"
+        None, "Column of the splits.", group="Data", metavar="NAME", usual="split, if present"
     )
     factor_column: str | None = setting(
-        None, "Column of a factor.", group="Data", metavar="NAME", usual="factor, if there"
+        None, "Column of a factor.", group="Data", metavar="NAME", usual="factor, if present"
     )
     split_as: Mapping[str, str] = setting(
         help="Use a split as another, as in validation=test. Repeatable.",
@@ -70,18 +70,18 @@ class DataOptions:
     )
 
     def given(self) -> dict[str, Any]:
-        """Return what was given and nothing else, as ``config.json`` stores it."""
+        """Return only what was given, as ``config.json`` stores it."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 def split_size(what: str, share: str, cap: int, group: str = "Data") -> Any:
-    """Return the setting of how many images of each class go to a split.
+    """Return the setting for the number of images per class in a split.
 
     Parameters
     ----------
     what : {"validation", "test"}
     share, cap : str, int
-        What ``auto`` takes of each class, at most ``cap`` images.
+        The share of each class that ``auto`` takes, at most ``cap`` images.
     """
     return setting(
         limits.AUTO,
@@ -95,7 +95,7 @@ def split_size(what: str, share: str, cap: int, group: str = "Data") -> Any:
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """Images of each class that go to validation and test."""
+    """Images per class for validation and test."""
 
     n_validation: int | str = split_size("validation", "a tenth", 10)
     n_test: int | str = split_size("test", "a fifth", 50)

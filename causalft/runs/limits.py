@@ -1,4 +1,4 @@
-"""What a single value may be: one table of limits for the options of every command and the settings in Python."""
+"""The limits of every setting, for the command line and Python."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SHOWN = 60  # characters of a wrong value that a message repeats
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that a setting takes; NaN and infinity never belong to them.
+    """The range of a number; NaN and infinity are never in it.
 
     Attributes
     ----------
     least, most : float
-        Both belong to the range.
+        Inclusive bounds.
     above : float, optional
-        Instead of ``least``: does not belong to the range.
+        Exclusive lower bound, instead of ``least``.
     whole : bool
         Whole numbers only.
     why : str
-        Why there is an upper bound, for the message.
+        Reason for the upper bound, for the message.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Limits:
     why: str = ""
 
     def words(self) -> str:
-        """Say the range.
+        """Describe the range.
 
         Examples
         --------
@@ -64,7 +64,7 @@ class Limits:
         return f"{kind} from {_number(self.least)} to {_number(self.most)}{why}"
 
     def problem(self, value: Any) -> str | None:
-        """Say what is wrong with ``value``; None if it may be used."""
+        """Return what is wrong with ``value``, or None."""
         if isinstance(value, bool) or not isinstance(value, numbers.Real):
             return "is not a number"
         if isinstance(value, numbers.Integral):
@@ -79,7 +79,7 @@ class Limits:
         return "is out of range" if too_small or finite > self.most else None
 
     def check(self, value: Any, what: str) -> Any:
-        """Return ``value`` if it may be used.
+        """Return ``value`` if it is in range.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Limits:
         return value
 
     def read(self, text: Any) -> Any:
-        """Return the number that a text on the command line stands for.
+        """Parse a number from the command line.
 
         Raises
         ------
@@ -122,7 +122,7 @@ def _number(value: float) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a wrong value as a message repeats it: the middle of a long one is cut."""
+    """Return a wrong value for a message, shortened."""
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]}...{text[-10:]}"
 
@@ -169,7 +169,7 @@ TOP = Limits(1, 1_000_000_000, whole=True)
 
 
 def check_text(value: str, what: str = "it") -> str:
-    """Return a name or path if there is something in it.
+    """Return a name or path if it is not empty.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def read_names(text: str) -> tuple[str, ...]:
 
 
 def check_device(name: str, what: str = "device") -> str:
-    """Return the name of a device that a model may run on; whether it is there is found when it is opened.
+    """Return the name of a device if it is valid; it need not be present.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def check_device(name: str, what: str = "device") -> str:
 
 
 def torch_seed(number: int) -> int:
-    """Return ``number`` as PyTorch's generators take it; what was computed from a large seed is folded.
+    """Return ``number`` modulo 2^63, as PyTorch's generators need it.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def torch_seed(number: int) -> int:
 
 
 def words_of_seed(number: int) -> int | list[int]:
-    """Return a seed as NumPy's old generators take it: itself below 2^32, else its words of 32 bits.
+    """Return a seed for NumPy's legacy generators: itself below 2^32, else its 32-bit words.
 
     Examples
     --------

@@ -48,18 +48,18 @@ class Setting:
     Attributes
     ----------
     help : str
-        One phrase that stands alone, for ``--help`` and the documentation.
+        A phrase that stands alone.
     group : str
         Heading in ``--help``.
     option : str, optional
         ``""``: ``--`` and the field's name with dashes. None: the command line does not have it.
     former : tuple of str
-        Other spellings of the option, which work and are not shown.
+        Hidden alternative spellings.
     metavar : str
     usual : str, optional
-        What help calls the default, where that is not its value; ``""`` to leave it out.
+        The default as help shows it; ``""`` to leave it out.
     limits : Limits, optional
-        Of the number, or of each number of a tuple.
+        Range of the number, or of each number of a tuple.
     words : tuple of str
         Texts that are allowed instead of a number.
     choices : collection of str
@@ -71,7 +71,7 @@ class Setting:
     check : callable, optional
         Refuses a value by raising `CausalFTError`.
     noun : str
-        What messages call it; by default the field's name.
+        Its name in messages; by default that of the field.
     """
 
     help: str = ""
@@ -100,7 +100,7 @@ class Nested:
     only : tuple of str
         Its fields that are options here; all by default.
     changes : dict of str to dict
-        What is different here: field to attributes of `Setting`, or ``default``.
+        Field to attributes of `Setting`, or ``default``, that differ here.
     """
 
     of: type
@@ -195,7 +195,7 @@ def choices_of(
 
 
 def made_of(cls: type[Made], given: Mapping[str, Any]) -> Made:
-    """Return the settings that differ from their defaults in what is given, by name, also of nested settings.
+    """Make settings from given values by name, including those of nested settings.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def defaults(cls: type) -> dict[str, Any]:
 
 
 def check_settings(values: Any) -> None:
-    """Refuse the first value that its setting does not allow; nested settings are not looked at.
+    """Refuse the first invalid value; nested settings are not checked.
 
     Raises
     ------

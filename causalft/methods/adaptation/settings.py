@@ -1,4 +1,4 @@
-"""How a stratum is tuned: every choice by name, and the measured recipe of each zoo."""
+"""How a stratum is tuned, and the default recipe of each zoo."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Tuning:
 
     loss: str = setting(
         "LA",
-        f"{one_of(LOSSES)}; LA adjusts the logits by the class counts.",
+        f"Loss: {one_of(LOSSES)}. LA adjusts the logits by the class counts.",
         group=FIRST,
         metavar="NAME",
         choices=LOSSES,
@@ -70,11 +70,13 @@ class Tuning:
     lr: float = setting(
         0.01, "Peak learning rate.", option=None, limits=limits.LEARNING_RATE, noun="learning rate"
     )
-    epochs: int = setting(10, group=FIRST, limits=limits.EPOCHS)
+    epochs: int = setting(10, "Passes over the training images.", group=FIRST, limits=limits.EPOCHS)
     batch_size: int = setting(
         128, "Images per step.", group="Tuning", limits=limits.BATCH_SIZE, noun="batch size"
     )
-    weight_decay: float = setting(5e-4, group="Tuning", limits=limits.WEIGHT_DECAY, noun="weight decay")
+    weight_decay: float = setting(
+        5e-4, "Weight decay of SGD.", group="Tuning", limits=limits.WEIGHT_DECAY, noun="weight decay"
+    )
     momentum: float = setting(0.9, "Momentum of SGD.", option=None, limits=limits.MOMENTUM)
     bottleneck: int | None = setting(
         None,
@@ -98,7 +100,7 @@ class Tuning:
     )
     augmentation: str = setting(
         "none",
-        f"{one_of(AUGMENTATIONS)}.",
+        f"Augmentation of training images: {one_of(AUGMENTATIONS)}.",
         group="Tuning",
         metavar="NAME",
         usual="none for mini, flip for your own minis, crop-flip for pretrained",
@@ -111,7 +113,9 @@ class Tuning:
         group=FIRST,
         metavar="NAME[+NAME...]",
     )
-    head: str = setting("cosine", f"{one_of(HEADS)}.", group="Tuning", metavar="NAME", choices=HEADS)
+    head: str = setting(
+        "cosine", f"Kind of head: {one_of(HEADS)}.", group="Tuning", metavar="NAME", choices=HEADS
+    )
     head_start: str = setting(
         "text",
         "Where the head starts: text, class-mean, K-shot or linear-probe.",
@@ -121,37 +125,35 @@ class Tuning:
     )
     sampler: str = setting(
         "uniform",
-        f"{one_of(SAMPLERS)}.",
+        f"How training images are sampled: {one_of(SAMPLERS)}.",
         group="Tuning",
         metavar="NAME",
         choices=SAMPLERS,
     )
     precision: str = setting(
         "auto",
-        "auto: bf16 in frozen layers where this machine is faster with it, half precision on CUDA.",
+        "auto: bf16 in frozen layers where it is faster on this machine, half precision on CUDA.",
         group="Tuning",
         metavar="|".join(PRECISIONS),
         choices=PRECISIONS,
     )
     patience: int | None = setting(
         None,
-        "Stop after so many epochs without a lower validation risk, and keep the best.",
+        "Stop after this many epochs without a lower validation risk, and keep the best.",
         group="Tuning",
         usual="train to the end",
         limits=limits.PATIENCE,
     )
-    accumulation: int = setting(
-        1, "Micro-batches into which a step is cut.", group="Tuning", limits=limits.ACCUMULATION
-    )
+    accumulation: int = setting(1, "Micro-batches per step.", group="Tuning", limits=limits.ACCUMULATION)
     wise_ft: float = setting(
         1.0,
-        "How far to go from the start to the tuned weights, above 0 to 1 (WiSE-FT).",
+        "WiSE-FT: position between initial (0) and tuned (1) weights.",
         group="Tuning",
         limits=limits.WISE_FT,
     )
     test_view: str = setting(
         "centre",
-        f"{one_of(TEST_VIEWS)}: test-time ensembling.",
+        f"Crops of a test image whose logits are averaged: {one_of(TEST_VIEWS)}.",
         group="Strata",
         metavar="NAME",
         check=n_views,
@@ -174,12 +176,12 @@ class Tuning:
 
     @property
     def uses_bottleneck(self) -> bool:
-        """Whether one of the tuners has an inner width."""
+        """Whether one of the tuners has a bottleneck."""
         return any(TUNERS[choice.name].uses_bottleneck for choice in parse_tuner(self.tuner))
 
     @property
     def trains_nothing(self) -> bool:
-        """Whether the tuner is ``zero-shot``, which leaves tower and head as they are."""
+        """Whether the tuner is ``zero-shot``, which changes neither tower nor head."""
         return [choice.name for choice in parse_tuner(self.tuner)] == ["zero-shot"]
 
     def shots(self) -> int | None:
@@ -187,9 +189,7 @@ class Tuning:
         return shots_of(self.head_start)
 
     def check(self) -> None:
-        """Refuse what has no meaning, before anything is loaded.
-
-        As :meth:`check_choices`, and the template, which may be a file.
+        """Check choices as :meth:`check_choices`, and the template, which may be a file.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class Tuning:
         check_template(self.template)
 
     def check_choices(self) -> None:
-        """Refuse names and numbers that have no meaning; no file is looked at.
+        """Check names and numbers; reads no file.
 
         Raises
         ------
@@ -224,7 +224,7 @@ class Tuning:
 
 
 def default_tuning(zoo: str) -> Tuning:
-    """Return the measured recipe of a zoo: minis on renders, minis on photographs, or ViT-B/16 as in the paper.
+    """Return the default recipe of a zoo, as measured on it.
 
     Parameters
     ----------
@@ -244,13 +244,13 @@ def default_tuning(zoo: str) -> Tuning:
 
 
 def check_gla(tuning: Tuning) -> None:
-    """Refuse a tuning whose logits GLA-FT cannot be made of.
+    """Refuse a tuning that GLA-FT cannot be combined with.
 
     Raises
     ------
     CausalFTError
-        Where nothing is tuned, where the tuned logits are no posterior with a prior that can be taken off (Focal,
-        LDAM), or where log q is off already (GLA-Train).
+        If nothing is tuned, if the tuned logits are not a posterior with a known prior (Focal, LDAM), or if log q is
+        already subtracted (GLA-Train).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The settings of ``fit``, checked before anything long. Imports no PyTorch."""
+"""The settings of ``fit``. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class FitSettings:
         metavar="NAME=FILE",
     )
     offline: bool = setting(False, "Never ask the network for weights.", group="Strata")
-    allow_pickle: bool = setting(False, "Read weights that are a pickle, as tensors only.", group="Strata")
+    allow_pickle: bool = setting(False, "Read pickled weights, as tensors only.", group="Strata")
     data_options: Mapping[str, Any] = nested(DataOptions, factory=dict)
     tuning: Tuning = nested(Tuning, default=None)  # the recipe of the zoo, after __post_init__
     learning_rates: tuple[float, ...] = setting(
@@ -155,7 +155,7 @@ class FitSettings:
     )
     control: Literal["none", "seeds"] = setting(
         "none",
-        "seeds: also fuse seeds of ONE model, to see what an ordinary ensemble gives.",
+        "seeds: also fuse seeds of ONE model, an ordinary ensemble, for comparison.",
         group=FIRST,
         choices=CONTROLS,
     )
@@ -164,7 +164,7 @@ class FitSettings:
     )
     imbalance_factor: float | None = setting(
         None,
-        "Resample the training images to a long tail. creatures-lt has 100.",
+        "Resample the training images to a long tail. creatures-lt: 100.",
         group="Data",
         limits=limits.IMBALANCE_FACTOR,
     )
@@ -185,21 +185,21 @@ class FitSettings:
     )
     n_validation: int | str = split_size("validation", "a tenth", 10)
     n_test: int | str = split_size("test", "a fifth", 50)
-    drop_empty_classes: bool = setting(False, "Leave classes without an image out.", group="Data")
-    split_seed: int = setting(0, "Cuts validation and test.", option=None, limits=limits.SEED)
-    seed: int = setting(0, "Draws the long tail and seeds the training.", group="Tuning", limits=limits.SEED)
+    drop_empty_classes: bool = setting(False, "Leave out classes without images.", group="Data")
+    split_seed: int = setting(0, "Seed of the validation and test split.", option=None, limits=limits.SEED)
+    seed: int = setting(0, "Seed of the long tail and of the training.", group="Tuning", limits=limits.SEED)
     n_seeds: int = setting(
         1, "Repetitions with seeds SEED, SEED+1, ...", group=FIRST, option="--seeds", limits=limits.SEEDS
     )
     device: str = setting(
         "auto",
-        "auto, cpu, cuda or cuda:N.",
+        "Device: auto, cpu, cuda or cuda:N.",
         group=FIRST,
         metavar="DEVICE",
         check=limits.check_device,
     )
     cache: bool = setting(
-        True, "Keep frozen features of validation and test images for later runs.", group="Output"
+        True, "Cache frozen features of validation and test images for later runs.", group="Output"
     )
     tensorboard: bool = setting(False, "Log the training to the run's tensorboard/.", group="Output")
 
@@ -209,12 +209,12 @@ class FitSettings:
 
     @property
     def zoo_name(self) -> str:
-        """The zoo in use: there is no silent fallback from one to another."""
+        """The zoo in use; there is no silent fallback."""
         return self.zoo or ("mini" if self.data == CREATURES else "pretrained")
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Return the default of every setting: that of settings absent from older configs, too.
+        """Return the default of every setting, which also holds for settings absent from older configs.
 
         Examples
         --------
@@ -224,7 +224,7 @@ class FitSettings:
         return defaults(cls)
 
     def check(self) -> None:
-        """Refuse numbers and a device that have no meaning, before anything is opened.
+        """Check numbers and the device.
 
         Raises
         ------
@@ -240,20 +240,18 @@ class FitSettings:
         check_settings(self)
 
     def absolute(self) -> FitSettings:
-        """The same with absolute paths: a run is repeatable from anywhere."""
+        """Return the settings with absolute paths, so that a run can be repeated from anywhere."""
         weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in self.weights.items()}
         return replace(self, data=data_name(self.data), zoo=zoo_path(self.zoo), weights=weights)
 
     def open_zoo(self) -> Zoo:
-        """Open the zoo in use, as these settings allow."""
+        """Open the zoo."""
         from causalft.models.strata.zoo import open_zoo  # NumPy, which --help does without
 
         return open_zoo(self.zoo_name, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
 
     def check_names(self) -> None:
-        """Refuse names that stand for nothing: of the tuning, the zoo, its strata, the control and the data.
-
-        Nothing is loaded and PyTorch is not imported, so that a mistake is said at once.
+        """Check the names of tuning, zoo, strata, control and data; loads nothing and imports no PyTorch.
 
         Raises
         ------
@@ -279,7 +277,7 @@ class FitSettings:
 
 
 def at_first_rate(settings: FitSettings) -> FitSettings:
-    """Return settings of the command line, tuned at the first learning rate; a single one is not chosen."""
+    """Set the learning rate of the tuning to the first of ``learning_rates``, and drop these if there is only one."""
     if not settings.learning_rates:
         return settings
     tuning = replace(settings.tuning, lr=settings.learning_rates[0])
@@ -288,12 +286,12 @@ def at_first_rate(settings: FitSettings) -> FitSettings:
 
 
 def data_name(data: str) -> str:
-    """Return the built-in data's name as it is, any other (also a list or a pattern of paths) as absolute.
+    """Return ``creatures-lt`` unchanged, and any other path, list or pattern of paths as absolute.
 
     Raises
     ------
     CausalFTError
-        If there is no name, or nothing has it and it is nearly that of the built-in data.
+        If the name is empty, or a missing path that resembles ``creatures-lt``.
     """
     if not data.strip():
         raise CausalFTError("--data is empty; name a folder, a file or creatures-lt")
@@ -309,5 +307,5 @@ def data_name(data: str) -> str:
 
 
 def zoo_path(zoo: str | None) -> str | None:
-    """Return the name of a built-in zoo as it is, any other as an absolute path."""
+    """Return the name of a built-in zoo unchanged, any other as an absolute path."""
     return zoo if zoo in (None, "mini", "pretrained") else os.path.abspath(os.path.expanduser(zoo))

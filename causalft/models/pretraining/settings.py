@@ -26,16 +26,19 @@ class PhotoZooSettings:
 
     n_control_seeds: int = setting(
         0,
-        "Further seeds of the first stratum.",
+        "Additional pre-training seeds of the first stratum.",
         option="--control-seeds",
         limits=limits.CONTROL_SEEDS,
         noun="control seeds",
     )
-    pool_fraction: float = setting(0.5, "Share of each class for pre-training.", limits=limits.SHARE)
+    pool_fraction: float = setting(0.5, "Share of each class used for pre-training.", limits=limits.SHARE)
     n_validation: int | str = split_size("validation", "a tenth", 50)
     n_test: int | str = split_size("test", "a fifth", 1000)
     imbalance_factor: float = setting(
-        100.0, "Of each pre-training prior.", limits=limits.IMBALANCE_FACTOR, noun="imbalance factor"
+        100.0,
+        "Imbalance factor of each pre-training prior.",
+        limits=limits.IMBALANCE_FACTOR,
+        noun="imbalance factor",
     )
     profile: str = setting(
         "exponential", "Shape of each pre-training prior.", choices=("exponential", "zipf")
@@ -43,7 +46,7 @@ class PhotoZooSettings:
     view_share: float = setting(
         0.8, "Share of images seen through the view.", limits=limits.SHARE, noun="view share"
     )
-    image_size: int = setting(32, "Pixels.", limits=limits.IMAGE_SIZE, noun="image size")
+    image_size: int = setting(32, "Image side in pixels.", limits=limits.IMAGE_SIZE, noun="image size")
     epochs: int | None = setting(
         None,
         "Default: 20 on images (400 steps if these are more), 6 on the part world.",
@@ -55,7 +58,7 @@ class PhotoZooSettings:
         choices=get_args(PretrainingLoss),
     )
     order_seed: int = setting(
-        0, "Seeds the search for uncorrelated class orders.", limits=limits.SEED, noun="order seed"
+        0, "Seed of the search for uncorrelated class orders.", limits=limits.SEED, noun="order seed"
     )
     order_seeds: tuple[int, ...] = setting(
         (),
@@ -64,7 +67,7 @@ class PhotoZooSettings:
         limits=limits.SEED,
         noun="order seed",
     )
-    seed: int = setting(0, "Cuts the splits and seeds the members.", limits=limits.SEED)
+    seed: int = setting(0, "Seed of the splits and members.", limits=limits.SEED)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class PretrainSettings:
 class DiffusionSettings:
     """The options of ``zoo pretrain-diffusion``; None is the value of the shipped pipeline."""
 
-    seed: int = setting(0, "Seeds pictures, captions, weights and noise.", limits=limits.SEED)
+    seed: int = setting(0, "Seed of images, captions, weights and noise.", limits=limits.SEED)
     steps_vae: int | None = setting(
         None,
         "Steps of the autoencoder. Default: as for the shipped pipeline.",
@@ -108,7 +111,7 @@ class DiffusionSettings:
         "Steps of text encoder and U-Net. Default: as for the shipped pipeline.",
         limits=limits.TRAINING_STEPS,
     )
-    size: int = setting(32, "Pixels; a multiple of 8.", limits=limits.PICTURE_SIZE)
+    size: int = setting(32, "Image side in pixels; a multiple of 8.", limits=limits.PICTURE_SIZE)
     n_per_cell: int | None = setting(
-        None, "Pictures of each part of each class. Default: 2000.", limits=limits.PICTURES_PER_CLASS
+        None, "Images per class and part. Default: 2000.", limits=limits.PICTURES_PER_CLASS
     )

@@ -67,10 +67,10 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
 @documented()
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Everything that decides what ``probe`` does.
+    """The settings of ``probe``.
 
-    Strata, zoo and data are those of ``fit``. Of its tuning count epochs, batch size, learning rate, head scale,
-    template and precision. ``fit.seed`` draws the long tail; the heads have the seeds ``seed, seed + 1, ...``.
+    Of the tuning it uses epochs, batch size, learning rate, head scale, template and precision. The heads have the
+    seeds ``fit.seed``, ``fit.seed + 1``, ...
 
     Attributes
     ----------
@@ -101,21 +101,21 @@ class ProbeSettings:
             "head_scale": {"help": "Inverse temperature of the heads."},
             "template": {"help": "Prompt of a class, as for `fit`."},
             "precision": {"help": "Of the frozen tower, as for `fit`."},
-            "seed": {"help": "Draws the long tail."},
+            "seed": {"help": "Seed of the long tail."},
             "n_seeds": {"default": 5, "help": "Trainings of each head, with seeds SEED, SEED+1, ..."},
-            "cache": {"help": "Keep the features for later runs."},
+            "cache": {"help": "Cache the features for later runs."},
         },
     )
     k: tuple[int, ...] = setting(
         (1, 5, 20),
-        "Numbers of neighbours, none above that of the training images; one is chosen on validation.",
+        "Numbers of neighbours, at most the number of training images; validation chooses one.",
         group=FIRST,
         limits=limits.NEIGHBOURS,
         noun="the number of neighbours",
     )
     losses: tuple[str, ...] = setting(
         ("CE", "LA"),
-        f"Losses of the heads: {', '.join(LOSSES)}; none for neighbours alone.",
+        f"Losses of the heads: {', '.join(LOSSES)}; none: neighbours only.",
         group=FIRST,
         former=("--loss",),
     )
@@ -128,11 +128,11 @@ class ProbeSettings:
         object.__setattr__(self, "losses", () if none else tuple(map(own_spelling, self.losses)))
 
     def absolute(self) -> ProbeSettings:
-        """The same with absolute paths: it is repeatable from anywhere."""
+        """Return the settings with absolute paths."""
         return replace(self, fit=self.fit.absolute())
 
     def check(self) -> None:
-        """Refuse what has no meaning, before anything is loaded.
+        """Check names and numbers before anything is loaded.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class ProbeSettings:
 
 
 def config_of(settings: ProbeSettings) -> dict[str, Any]:
-    """Everything needed to repeat it, for ``config.json``."""
+    """Return the settings that matter, for ``config.json``."""
     fit = asdict(settings.fit)
     names = ("fusion", "stratum_prior", "calibrate_strata", "control", "control_of", "tensorboard")
     for unused in names:
@@ -178,7 +178,7 @@ class VerifySettings:
 
     design: str = setting(
         "confounded",
-        "confounded, paper, selection, null, label-noise, a .yaml file of your own, or all of the five side by side.",
+        "confounded, paper, selection, null, label-noise, a .yaml file of your own, or all five side by side.",
         group=FIRST,
         metavar="NAME|FILE|all",
     )
@@ -213,9 +213,9 @@ class VerifySettings:
         metavar="resnet32|resnet20|resnet8",
         usual="resnet32 for paper, else resnet8",
     )
-    adjust: bool = setting(True, "Train the adjusted network on B as well.", group="Training")
+    adjust: bool = setting(True, "Also train the adjusted network on B.", group="Training")
     curve: bool = setting(
-        False, "Measure bias and coverage of the estimators against the number of rows.", group=FIRST
+        False, "Measure bias and coverage of the estimators by number of rows.", group=FIRST
     )
     quick: bool = setting(False, "A smaller experiment.", group=FIRST)
 
@@ -240,7 +240,7 @@ class LogitsFile:
 
 @dataclass(frozen=True)
 class PriorSettings:
-    """Everything that decides what ``prior estimate`` finds: in the strata of a run, or in logits of a file."""
+    """The settings of ``prior estimate``: the strata of a run, or logits in a file."""
 
     run: Path | None = setting(None, "A complete fit: its strata, on its validation images.")
     stratum: str | None = setting(None, "Only this stratum of the run.")
