@@ -399,7 +399,7 @@ def _without_leaks(
         if leaks.any():
             first = images.files[int(given[name][leaks][0])]
             notes.append(
-                f"left {int(leaks.sum())} {name} images out because test or validation holds the same picture: {first}"
+                f"left {int(leaks.sum())} {name} images out because test or validation holds the same image: {first}"
             )
             given[name] = given[name][~leaks]
         taken = np.concatenate([taken, report.group[given[name]]])

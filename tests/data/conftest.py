@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def png(seed: int, size: tuple[int, int] = (8, 8)) -> bytes:
-    """A PNG of noise, another one for each seed."""
+    """A PNG of noise, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
@@ -27,7 +27,7 @@ def png(seed: int, size: tuple[int, int] = (8, 8)) -> bytes:
 
 @pytest.fixture
 def write_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write ``{name: bytes or None}`` below a new folder (None: a noise picture of its own; ``x/``: a folder)."""
+    """Write ``{name: bytes or None}`` below a new folder (None: a noise image of its own; ``x/``: a folder)."""
 
     def write(files: dict[str, bytes | None] | Iterable[str], name: str = "photos") -> Path:
         root = tmp_path / name
@@ -66,7 +66,7 @@ def write_zip(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The zip of real photographs, wherever the tester keeps it."""
+    """The zip of real photographs."""
     folder = Path(os.environ.get("CAUSALFT_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     path = folder / "cifar10-train.zip"
     if not path.is_file():
@@ -84,5 +84,5 @@ def picture() -> Callable[..., bytes]:
 
 @pytest.fixture
 def pets(write_folder: Callable[..., Path]) -> Path:
-    """A folder of the five pictures of `tests.data.kit`."""
+    """A folder of the five images of `tests.data.kit`."""
     return write_folder(PETS)

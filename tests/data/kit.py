@@ -1,4 +1,4 @@
-"""Writes the same five pictures in every format."""
+"""Writes the same five images in every format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write_tar(path: Path, files: dict[str, bytes], mode: str = "w", kind: int = 
 
 
 def write_lists(folder: Path, stem: str = "ImageNet_LT_") -> Path:
-    """Three lists over the pets: train has all but the last two pictures."""
+    """Three lists over the pets: train has all but the last two images."""
     for split, rows in {"train": [0, 2, 3], "val": [1], "test": [4]}.items():
         names = sorted(["cat", "dog", "emu"])
         lines = [f"{PETS[i]} {names.index(PETS[i].split('/')[0])}" for i in rows]
@@ -51,7 +51,7 @@ def write_coco(path: Path, files: list[str], names: dict[int, str], extra: dict 
 
 
 def contents(images: ImageSet) -> dict[str, str]:
-    """Hash of each picture's file to the name of its class."""
+    """Hash of each image file to the name of its class."""
     return {images.bytes_hash(i): images.class_names[k] for i, k in enumerate(images.labels)}
 
 

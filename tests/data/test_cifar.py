@@ -1,4 +1,4 @@
-"""Binary CIFAR is read in place, its pickles are refused, and the long-tailed draw is that of the benchmark."""
+"""Binary CIFAR: read in place, pickles refused, long-tailed draw of the benchmark."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ten(tmp_path_factory) -> Path:
     return write_cifar(tmp_path_factory.mktemp("c") / "cifar-10-batches-bin")
 
 
-def test_the_two_sets(ten: Path, tmp_path) -> None:
+def test_both_sets_are_read(ten: Path, tmp_path) -> None:
     images = open_images(ten)
     assert images.format == "cifar" and images.name == "cifar-10" and images.class_names[3] == "kind3"
     assert {k: len(v) for k, v in images.splits.items()} == {"train": 5 * 10 * N, "test": 20}
@@ -57,7 +57,7 @@ def test_the_two_sets(ten: Path, tmp_path) -> None:
     assert np.asarray(hundred.image(105))[0, 0].tolist() == [5, 105, 0]
 
 
-def test_the_folder_above_and_the_archive(ten: Path, tmp_path) -> None:
+def test_parent_folder_and_archive_are_recognised(ten: Path, tmp_path) -> None:
     images = open_images(ten)
     assert open_images(ten.parent).fingerprint == images.fingerprint
     archive = tmp_path / "cifar-10-binary.tar.gz"
@@ -78,7 +78,9 @@ def test_the_folder_above_and_the_archive(ten: Path, tmp_path) -> None:
     ("name", "file", "folder"),
     [("cifar-10", "data_batch_1", "cifar-10-batches-py"), ("cifar-100", "train", "cifar-100-python")],
 )
-def test_pickles_are_refused_with_the_way_out(tmp_path, name: str, file: str, folder: str) -> None:
+def test_pickles_are_refused_with_the_address_of_the_binary_version(
+    tmp_path, name: str, file: str, folder: str
+) -> None:
     (tmp_path / folder).mkdir()
     (tmp_path / folder / file).write_bytes(b"\x80\x02}q\x01.")
     archive = tmp_path / "python.tar.gz"
@@ -89,7 +91,7 @@ def test_pickles_are_refused_with_the_way_out(tmp_path, name: str, file: str, fo
             open_images(path)
 
 
-def test_damage_is_named(tmp_path) -> None:
+def test_damaged_batches_are_refused(tmp_path) -> None:
     folder = write_cifar(tmp_path / "cifar-10-batches-bin")
     batch = folder / "data_batch_3.bin"
     whole = batch.read_bytes()
@@ -126,7 +128,7 @@ def test_the_long_tailed_draw_keeps_the_test_part(ten: Path) -> None:
         open_images(ten, imbalance_factor=500)
 
 
-def test_the_draw_is_that_of_the_benchmarks_code() -> None:
+def test_draw_matches_the_code_of_the_benchmark() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 500))
     np.random.seed(0)  # noqa: NPY002 - what the benchmark's code does, written out
     wanted = []

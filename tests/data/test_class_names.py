@@ -1,4 +1,4 @@
-"""Names reach the classes they belong to, from every kind of file, and names that do not fit are refused."""
+"""Class names from every kind of file."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_numbers_get_their_names(write_folder, tmp_path, name: str, content: obj
     assert [images.class_names[k] for k in images.labels] == ["cow", "bee", "ant"]
 
 
-def test_a_number_that_belongs_to_the_name_stays(tmp_path) -> None:
+def test_trailing_numbers_are_part_of_the_name(tmp_path) -> None:
     assert read_class_names(write(tmp_path / "a.txt", "grade 0\ngrade 1\n")).ordered == ("grade 0", "grade 1")
     assert read_class_names(write(tmp_path / "b.txt", "001.Auk\n002.Bee\n")).ordered == ("001.Auk", "002.Bee")
 
 
-def test_a_list_of_the_folder_names_gives_their_order(write_folder) -> None:
+def test_list_of_folder_names_sets_the_order_of_classes(write_folder) -> None:
     folder = write_folder(["ant/1.png", "bee/1.png", "cow/1.png"])
     images = open_images(folder, class_names=["cow", "ant", "bee"])
     assert images.class_names == ("cow", "ant", "bee") and images.labels.tolist() == [1, 2, 0]
@@ -107,13 +107,13 @@ def test_classes_of_one_name_are_told_apart(write_folder) -> None:
         ("a.txt", "n01440764 tench\nn02012849\n", "no name for n02012849"),
     ],
 )
-def test_names_that_do_not_fit(write_folder, tmp_path, name: str, content: object, words: str) -> None:
+def test_mismatched_names_are_refused(write_folder, tmp_path, name: str, content: object, words: str) -> None:
     folder = write_folder(["ant/1.png", "bee/1.png", "cow/1.png"])
     with pytest.raises(CausalFTError, match=words):
         open_images(folder, class_names=write(tmp_path / name, content))
 
 
-def test_names_that_are_not_there(write_folder, tmp_path) -> None:
+def test_missing_name_files_are_refused(write_folder, tmp_path) -> None:
     folder = write_folder(["ant/1.png", "bee/1.png"])
     write(tmp_path / "synsets.txt", "x")
     with pytest.raises(CausalFTError, match="did you mean 'synsets.txt'"):
@@ -161,7 +161,7 @@ def test_numbers_take_the_names_in_the_order_of_the_lines(write_folder, tmp_path
     assert images.class_names == names and images.labels.tolist() == [2, 0, 1]
 
 
-def test_names_of_two_words_are_no_folders(write_folder, tmp_path) -> None:
+def test_two_word_names_are_not_read_as_folders(write_folder, tmp_path) -> None:
     folder = write_folder(["sea otter/1.png", "red panda/1.png"])
     images = open_images(folder, class_names=write(tmp_path / "a.txt", "sea otter\nred panda\n"))
     assert images.class_names == ("sea otter", "red panda")

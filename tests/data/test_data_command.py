@@ -1,4 +1,4 @@
-"""`causalft data show` says what was understood, in words and in JSON, and finds what is damaged."""
+"""`causalft data show`: text, JSON and damaged images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def show(*arguments: object, code: int = 0) -> str:
     return result.stdout
 
 
-def test_what_a_person_sees(split_pets: Path, monkeypatch) -> None:
+def test_output_for_people(split_pets: Path, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     lines = show(split_pets).splitlines()
     assert lines[0] == "photos: 35 images of 3 classes"
@@ -49,7 +49,7 @@ def test_what_a_person_sees(split_pets: Path, monkeypatch) -> None:
     assert "note       left out 1 file that is not an image: train/cat/notes.txt" in lines
 
 
-def test_json_alone_on_standard_output(split_pets: Path) -> None:
+def test_standard_output_is_json_only(split_pets: Path) -> None:
     found = json.loads(show(split_pets, "--json"))
     assert found["format"] == "folder" and found["splits"] == {"train": 29, "test": 6}
     assert found["class_counts"]["emu"] == {"train": 1, "test": 2} and found["imbalance"] == 25
@@ -109,7 +109,7 @@ def test_the_built_in_set(monkeypatch) -> None:
         CliRunner().invoke(command, ["show", "creatures-lt", "--root", "."], catch_exceptions=False)
 
 
-def test_the_options_come_as_one_dict_with_absolute_paths(monkeypatch, tmp_path) -> None:
+def test_options_are_passed_as_one_dict_with_absolute_paths(monkeypatch, tmp_path) -> None:
     received = {}
 
     @click.command()

@@ -1,4 +1,4 @@
-"""The same picture is found again under other names, sizes and qualities; other pictures are not."""
+"""Copies are found under other names, sizes and qualities; different images are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from causalft.errors import CausalFTError
 
 
 def scene(seed: int, side: int = 64) -> Image.Image:
-    """Blobs of colour: smooth like a photograph, another one for each seed."""
+    """Blobs of colour, smooth like a photograph, different for each seed."""
     noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
     return Image.fromarray(noise).resize((side, side), Image.Resampling.BICUBIC)
 
@@ -81,7 +81,7 @@ def test_bytes_reads_only_what_could_be_equal(write_folder) -> None:
     assert duplicate_groups(images, "bytes").groups == ()
 
 
-def test_flat_pictures_are_duplicates_only_if_equal() -> None:
+def test_plain_coloured_images_are_duplicates_only_if_equal() -> None:
     pixels = np.zeros((40, 16, 16, 3), np.uint8)
     pixels += np.arange(40, dtype=np.uint8)[:, None, None, None]
     pixels[39] = pixels[5]
@@ -89,14 +89,14 @@ def test_flat_pictures_are_duplicates_only_if_equal() -> None:
     assert duplicate_groups(images, "near").groups == ((5, 39),)
 
 
-def test_size_belongs_to_the_picture(write_folder) -> None:
+def test_images_of_different_size_are_not_duplicates(write_folder) -> None:
     files = {f"{kind}/1.png": saved(Image.new("RGB", size)) for kind, size in (("a", (2, 8)), ("b", (8, 2)))}
     assert duplicate_groups(open_images(write_folder(files)), "pixels").groups == ()
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=40))
-def test_groups_are_exactly_the_equal_pictures(which: list[int]) -> None:
+def test_groups_are_exactly_the_equal_images(which: list[int]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (13, 16, 16, 3)).astype(np.uint8)
     images = ImageSet.from_arrays(pixels[which], np.arange(len(which)) % 2, ["a", "b"])
     expected = {tuple(i for i, w in enumerate(which) if w == value) for value in set(which)}
@@ -124,7 +124,7 @@ def test_the_search_by_bands_misses_no_pair(distance: int) -> None:
     assert reachable.sum() > 240  # the search had something to find
 
 
-def test_wrong_options() -> None:
+def test_unknown_kinds_and_limits_are_refused() -> None:
     images = ImageSet.from_arrays(np.zeros((2, 2, 2, 3), np.uint8), [0, 1], ["a", "b"])
     with pytest.raises(CausalFTError, match="'nears': did you mean 'near'"):
         duplicate_groups(images, "nears")
@@ -132,7 +132,7 @@ def test_wrong_options() -> None:
         duplicate_groups(images, max_distance=40)
 
 
-def test_report_in_words() -> None:
+def test_report_is_summarised() -> None:
     images = ImageSet.from_arrays(np.zeros((3, 2, 2, 3), np.uint8), [0, 0, 1], ["a", "b"])
     assert repr(duplicate_groups(images, "pixels")) == (
         "DuplicateReport(1 group of identical images among 3 images, 2 surplus copies; 1 with more than one label "

@@ -1,4 +1,4 @@
-"""Every format gives the same set of the same pictures; options go where they belong."""
+"""Every format gives the same set of the same images; records, options and tables agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.data import kit
 
 
 @pytest.mark.parametrize("kind", kit.KINDS)
-def test_every_format_gives_the_pictures_of_the_folder(kind: str, pets: Path) -> None:
+def test_every_format_gives_the_images_of_the_folder(kind: str, pets: Path) -> None:
     folder, images = open_images(pets), open_images(kit.KINDS[kind](pets))
     assert images.format == kind.split()[0] and folder.format == "folder"
     assert images.class_names == ("cat", "dog", "emu")
@@ -49,7 +49,7 @@ def test_the_same_names_and_sizes_have_one_fingerprint_in_folder_zip_and_tar(pet
     assert len(prints) == 1
 
 
-def test_options_that_do_not_belong_and_formats_that_do_not_exist(pets: Path) -> None:
+def test_unsupported_options_and_unknown_formats_are_refused(pets: Path) -> None:
     with pytest.raises(
         CausalFTError, match="split_column is not for .*, which is a folder with one folder of images"
     ):

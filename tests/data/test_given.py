@@ -1,4 +1,4 @@
-"""Images as a person has them in Python become the same set as the folder they lie in."""
+"""Images given in Python become the same set as their folder."""
 
 from __future__ import annotations
 
@@ -89,12 +89,12 @@ def test_images_are_turned_upright_and_to_rgb():
         ([np.zeros((0, 4, 3), np.uint8)], r"shape \(0, 4, 3\)"),
     ],
 )
-def test_what_is_no_image_is_named(images, message):
+def test_values_that_are_not_images_are_refused(images, message):
     with pytest.raises(CausalFTError, match=message):
         given_images(images)
 
 
-def test_damage_is_named_when_it_is_read(tmp_path):
+def test_damaged_images_are_reported_on_reading(tmp_path):
     path = tmp_path / "cut.png"
     Image.fromarray(PIXELS[0]).save(path)
     path.write_bytes(path.read_bytes()[:60])
@@ -153,7 +153,7 @@ def test_labels_of_a_set_or_folder_are_its_own(files, photos):
         ([0, 1, 0], {"class_names": ["a", "a"]}, "class_names holds 'a' twice"),
     ],
 )
-def test_labels_that_do_not_fit_are_named(labels, options, message):
+def test_mismatched_labels_are_refused(labels, options, message):
     with pytest.raises(CausalFTError, match=message):
         labelled_images(PIXELS, labels, **options)
 
@@ -163,6 +163,6 @@ def test_a_folder_among_labelled_paths_is_refused(files):
         labelled_images([files[0], files[0].parent], ["a", "b"])
 
 
-def test_a_number_is_a_name_if_all_are():
+def test_numbers_are_names_only_if_all_labels_are_names():
     assert numbered_labels([2, 1], ["1", "2"]).tolist() == [1, 0]
     assert numbered_labels([0, 1], ["1", "2"]).tolist() == [0, 1]

@@ -1,4 +1,4 @@
-"""Every kind of image file becomes the upright RGB picture it was meant to be, or one error that names it."""
+"""Every kind of image file becomes an upright RGB image, or an error that names it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from causalft.data import images as images_module
 from causalft.data.images import fit_square, read_image
 from causalft.errors import CausalFTError
 
-# Asymmetric, so that every turn and mirror of it is another picture.
+# Asymmetric, so that every turn and mirror image of it differs.
 UPRIGHT = np.array(
     [[[10, 0, 0], [20, 0, 0], [30, 0, 0]], [[40, 0, 0], [50, 0, 0], [60, 0, 0]]], dtype=np.uint8
 )
 
-# How a camera held in each of the eight ways stores the upright picture.
+# How a camera held in each of the eight ways stores the upright image.
 STORED = {
     1: UPRIGHT,
     2: UPRIGHT[:, ::-1],
@@ -66,7 +66,7 @@ def test_exif_orientation_of_a_jpeg_photo() -> None:
     assert read.getpixel((8, 4))[2] > 200 and read.getpixel((8, 44))[0] > 200
 
 
-def test_damaged_exif_does_not_cost_the_picture() -> None:
+def test_damaged_exif_is_ignored() -> None:
     whole = encode(Image.new("RGB", (8, 8), "red"), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xffgarbage")
     assert pixels_of(whole)[0, 0, 0] > 240
 
@@ -197,7 +197,7 @@ def test_samples_of_unknown_range_are_refused() -> None:
             read_image(encode(image, "TIFF"), "deep.tif")
 
 
-def test_a_picture_over_the_pixel_limit_is_refused_before_it_is_decoded(monkeypatch) -> None:
+def test_image_over_the_pixel_limit_is_refused_before_decoding(monkeypatch) -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = png_chunks((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b""))
     with pytest.raises(CausalFTError, match=r"bomb\.png: .*pixels"):
@@ -213,7 +213,7 @@ def test_a_picture_over_the_pixel_limit_is_refused_before_it_is_decoded(monkeypa
     cut=st.floats(0, 1),
     damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
 )
-def test_damage_gives_a_picture_or_a_named_error(
+def test_damaged_bytes_give_an_image_or_a_clear_error(
     kind: str, cut: float, damage: list[tuple[float, int]]
 ) -> None:
     data = bytearray(encode(noise(16), kind))

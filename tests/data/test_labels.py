@@ -56,7 +56,7 @@ def test_labels_of_one_class_get_one_code(values, ids, codes) -> None:
         (["0", "1", "2", "--1"], "'--1' is no number among 3 numbers"),
     ],
 )
-def test_what_was_merged_or_may_be_one_class_is_said_once(values, note) -> None:
+def test_merged_and_similar_classes_are_reported_once(values, note) -> None:
     notes = encode(values).notes
     assert [bool(re.search(note, each)) for each in notes].count(True) == 1, notes
 
@@ -76,7 +76,7 @@ def test_ordinary_labels_need_no_note(values) -> None:
         ([["a"], "b"], "row 1 of .*a label is \\['a'\\]"),
     ],
 )
-def test_labels_that_are_missing_or_none_are_refused_with_their_row(values, words) -> None:
+def test_missing_and_invalid_labels_are_refused_with_their_row(values, words) -> None:
     with pytest.raises(CausalFTError, match=words):
         encode(values, "t.csv")
 
@@ -200,7 +200,7 @@ def test_classes_are_aligned_by_number_and_by_composed_letters() -> None:
     assert exact.align_classes(["07", "7"]).labels.tolist() == [1, 0]
 
 
-def test_names_of_any_origin_that_look_alike_are_said(pets: Path) -> None:
+def test_similar_class_names_are_reported(pets: Path) -> None:
     images = open_images(pets, class_names={"cat": "Lynx", "dog": "lynx", "emu": "emu"})
     assert any("'Lynx' and 'lynx' are spelt almost alike" in note for note in images.notes)
 

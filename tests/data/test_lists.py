@@ -76,7 +76,7 @@ def test_places_folders_become_names(write_folder) -> None:
         ("cat/1.png 0\ndog/1.png -1\n", "has label -1"),
     ],
 )
-def test_bad_lists(pets: Path, text: str, words: str) -> None:
+def test_malformed_lists_are_refused(pets: Path, text: str, words: str) -> None:
     (pets / "all.txt").write_text(text)
     with pytest.raises(CausalFTError, match=words):
         open_images(pets / "all.txt")
@@ -120,7 +120,7 @@ def test_inaturalist_train_and_val_and_the_unlabelled_test(pets: Path) -> None:
         ({"images": 3}, "not a JSON of images, annotations and categories"),
     ],
 )
-def test_bad_json(pets: Path, change: dict, words: str) -> None:
+def test_malformed_json_is_refused(pets: Path, change: dict, words: str) -> None:
     with pytest.raises(CausalFTError, match=words):
         open_images(kit.write_coco(pets / "all.json", kit.PETS, KINDS_OF, change))
 

@@ -32,7 +32,7 @@ def folder(tmp_path_factory, pictures):
 
 @pytest.fixture(scope="module")
 def fitted(folder, tiny_zoo, tmp_path_factory):
-    """A fit by default but for one epoch, and what it said."""
+    """A default fit of one epoch, and its output."""
     out = tmp_path_factory.mktemp("runs") / "fit"
     words = [
         "fit",
@@ -135,7 +135,7 @@ def sizes(offer: str) -> dict[str, int | str]:
     }
 
 
-def test_what_cannot_be_fitted_is_shown_and_refused_alike(tmp_path, pictures, tiny_zoo):
+def test_show_and_fit_refuse_the_same_sets(tmp_path, pictures, tiny_zoo):
     small = pictures(tmp_path / "small", {"ant": 2, "bee": 2, "cow": 2, "doe": 1})
     plan = json.loads(run("data", "show", small, "--json").stdout)["fit"]
     assert "no size works here: add images" in plan["refused"]
@@ -176,7 +176,7 @@ def test_a_zoo_of_a_long_tailed_folder_is_made_and_fitted(folder, tmp_path):
     assert "is an unfinished zoo; repeat its `causalft zoo pretrain` command" in refused
 
 
-def test_a_zoo_that_cannot_be_made_leaves_nothing(tmp_path, pictures):
+def test_failed_pretraining_leaves_no_folder(tmp_path, pictures):
     data = pictures(tmp_path / "data", {"ant": 9, "bee": 1})
     message = said(run("zoo", "pretrain", "--data", data, "--out", tmp_path / "zoo"))
     assert "class 'bee' has 1 image in" in message and "leave the class out" in message
@@ -203,7 +203,7 @@ def test_a_member_of_a_long_tailed_pool_has_the_prior_that_it_claims(folder):
 
 
 def test_settings_of_older_runs_keep_their_meaning(folder, fitted, tmp_path):
-    """A run that names whole numbers is cut as it was."""
+    """A run with whole numbers is cut as before."""
     config = read_json(fitted[0] / "config.json")["config"]
     assert config["n_test"] == config["n_validation"] == "auto"
     write_json(tmp_path / "config.json", {**config, "n_test": 1, "n_validation": 1})

@@ -1,4 +1,4 @@
-"""Splits are disjoint, balanced where they must be, long-tailed where they shall be, and share no picture."""
+"""Splits are disjoint, balanced or long-tailed as requested, and share no image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from causalft.errors import CausalFTError
 
 
 def numbered(counts: list[int], side: int = 4) -> ImageSet:
-    """Distinct pictures, so many of each class."""
+    """A set of these counts, of different images."""
     labels = np.repeat(np.arange(len(counts)), counts)
     pixels = np.zeros((len(labels), side, side, 3), np.uint8)
     pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = np.arange(len(labels)) % 256, np.arange(len(labels)) // 256
@@ -38,7 +38,9 @@ def assert_disjoint(indices: dict[str, np.ndarray]) -> None:
     profile=st.sampled_from(["exponential", "zipf"]),
     order=st.sampled_from(["random", "class", "size"]),
 )
-def test_any_cut(counts, n_validation, n_test, seed, imbalance, profile, order) -> None:
+def test_any_cut_is_disjoint_and_balanced(
+    counts, n_validation, n_test, seed, imbalance, profile, order
+) -> None:
     images = numbered(counts)
     options = {
         "n_validation": n_validation,
@@ -66,7 +68,7 @@ def test_any_cut(counts, n_validation, n_test, seed, imbalance, profile, order) 
     assert all(np.array_equal(again.indices[part], rows) for part, rows in splits.indices.items())
 
 
-def test_long_tail_has_the_counts_asked_for() -> None:
+def test_long_tail_has_the_requested_counts() -> None:
     splits = cut_splits(
         numbered([130] * 5), n_validation=10, n_test=20, seed=0, imbalance_factor=100, order="class"
     )
@@ -132,7 +134,7 @@ def test_splits_of_the_folder_are_kept(write_folder) -> None:
 
 
 def with_copies(counts: list[int], copies: list[tuple[int, int]]) -> ImageSet:
-    """Distinct pictures, but ``second`` shows what ``first`` shows."""
+    """Different images, except that ``second`` repeats ``first``."""
     images = numbered(counts)
     pixels = images.pixels.copy()
     for first, second in copies:
@@ -141,7 +143,7 @@ def with_copies(counts: list[int], copies: list[tuple[int, int]]) -> ImageSet:
 
 
 def sides(images: ImageSet, indices: dict[str, np.ndarray]) -> dict[bytes, set[str]]:
-    """Where each picture stands."""
+    """The split of each image."""
     found: dict[bytes, set[str]] = {}
     for part, rows in indices.items():
         for i in rows:
@@ -151,7 +153,7 @@ def sides(images: ImageSet, indices: dict[str, np.ndarray]) -> dict[bytes, set[s
 
 @pytest.mark.parametrize("kind", ["bytes", "pixels"])
 @pytest.mark.parametrize("seed", range(10))
-def test_no_picture_on_two_sides(kind: str, seed: int) -> None:
+def test_no_image_is_in_two_splits(kind: str, seed: int) -> None:
     images = with_copies([30, 30], [(0, 5), (0, 45), (1, 2), (33, 44), (44, 50)])
     splits = cut_splits(images, n_validation=8, n_test=10, seed=seed, duplicates=kind)
     assert all(len(where) == 1 for where in sides(images, splits.indices).values())
@@ -163,14 +165,14 @@ def test_no_picture_on_two_sides(kind: str, seed: int) -> None:
     assert len(parts["pool"]) == 30
 
 
-def test_looking_away_lets_copies_through() -> None:
+def test_copies_are_kept_without_a_search_for_duplicates() -> None:
     images = with_copies([30, 30], [(i, i + 15) for i in range(15)])
     splits = cut_splits(images, n_validation=0, n_test=15, seed=0, duplicates=None)
     assert splits.duplicates is None
     assert any(len(where) == 2 for where in sides(images, splits.indices).values())
 
 
-def test_a_report_made_before_is_used() -> None:
+def test_earlier_duplicate_report_is_used() -> None:
     images = with_copies([30, 30], [(0, 5)])
     report = duplicate_groups(images, "pixels")
     splits = cut_splits(images, n_validation=4, n_test=9, seed=0, duplicates=report)
@@ -179,7 +181,7 @@ def test_a_report_made_before_is_used() -> None:
         cut_splits(images.subset(range(59)), n_validation=4, n_test=9, seed=0, duplicates=report)
 
 
-def test_training_copies_of_given_test_pictures_are_left_out(write_folder, picture) -> None:
+def test_training_copies_of_existing_test_images_are_left_out(write_folder, picture) -> None:
     files = {
         f"{split}/{kind}/{i}.png": None
         for split in ("train", "val", "test")
@@ -207,7 +209,7 @@ def test_training_copies_of_given_test_pictures_are_left_out(write_folder, pictu
     fraction=st.floats(0.1, 0.6),
     seed=st.integers(0, 1000),
 )
-def test_any_pool(counts: list[int], fraction: float, seed: int) -> None:
+def test_any_pool_is_disjoint(counts: list[int], fraction: float, seed: int) -> None:
     images = numbered(counts)
     parts, _ = pool_splits(
         images, n_test=2, n_validation=1, pool_fraction=fraction, seed=seed, duplicates="bytes"
@@ -230,7 +232,7 @@ def test_a_group_too_large_for_the_pool_goes_downstream_whole() -> None:
     assert set(range(14)) <= set(parts["downstream"].tolist())
 
 
-def test_a_class_of_one_picture_cannot_be_pooled() -> None:
+def test_class_of_one_image_cannot_be_pooled() -> None:
     images = with_copies([10, 10], [(0, i) for i in range(1, 10)])
     with pytest.raises(CausalFTError, match="class 'class0' has so many duplicates .* for the pool part"):
         pool_splits(images, n_test=0, n_validation=0, seed=0, duplicates="bytes")
@@ -253,8 +255,8 @@ def test_class_with_too_few_images_is_named() -> None:
         pool_splits(images, n_validation=2, n_test=4, seed=0, duplicates="pixels")
 
 
-def test_where_the_first_class_fails_the_smallest_is_named_too() -> None:
-    """Splits that are made to fit the class that was named should not fail at the next one."""
+def test_smallest_class_is_named_beside_the_first_that_fails() -> None:
+    """Sizes that suit the named class should suit the smallest as well."""
     with pytest.raises(
         CausalFTError, match=r"class 'class0' has 12 images in arrays \('class2' 3\); 10 for test"
     ):
@@ -267,7 +269,7 @@ def test_too_few_images_because_of_duplicates() -> None:
         cut_splits(images, n_validation=2, n_test=4, seed=0)
 
 
-def test_head_that_a_class_cannot_serve() -> None:
+def test_head_too_large_for_a_class_is_refused() -> None:
     with pytest.raises(
         CausalFTError, match=r"class 'class1' has 10 images left .* place 2 .* needs 50; lower n_max to 21"
     ):
@@ -300,14 +302,14 @@ def test_empty_class_is_named_or_dropped() -> None:
         ({"duplicates": "exact"}, "no kind of duplicate named 'exact'"),
     ],
 )
-def test_wrong_options(change: dict, words: str) -> None:
+def test_unknown_kinds_and_limits_are_refused(change: dict, words: str) -> None:
     options = {"n_validation": 1, "n_test": 2, "seed": 0, "imbalance_factor": 2, **change}
     with pytest.raises(CausalFTError, match=words):
         cut_splits(numbered([9, 9]), **options)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -1.0])
-def test_wrong_pool_fraction(fraction: float) -> None:
+def test_invalid_pool_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(CausalFTError, match="pool_fraction"):
         pool_splits(numbered([9, 9]), n_test=1, n_validation=1, seed=0, pool_fraction=fraction)
 

@@ -1,4 +1,4 @@
-"""Deep, inverted and odd samples become the right 8-bit pixels, and metadata never costs or colours an image."""
+"""Deep, inverted and unusual samples become the right 8-bit pixels; metadata changes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 
 
 def tiff(samples: np.ndarray, sample_format: int = UNSIGNED, photometric: int = 1) -> bytes:
-    """A grey TIFF by hand, for Pillow writes few of the kinds that it reads."""
+    """A grey TIFF written by hand: Pillow writes few of the kinds that it reads."""
     data = samples.astype(samples.dtype.newbyteorder("<")).tobytes()
     height, width = samples.shape[:2]
     channels = samples.shape[2] if samples.ndim == 3 else 1
@@ -141,12 +141,12 @@ def png_with(*chunks: bytes, behind: bool = False) -> bytes:
     ],
     ids=["text", "many", "compressed", "international", "profile"],
 )
-def test_a_png_with_megabytes_of_words_is_whole(chunks: list[bytes], behind: bool) -> None:
+def test_png_with_megabytes_of_text_is_read(chunks: list[bytes], behind: bool) -> None:
     image = read_image(png_with(*chunks, behind=behind), "wordy.png")
     assert np.asarray(image).tolist() == [[[1, 2, 3], [1, 2, 3]]]
 
 
-def test_words_do_not_excuse_damage() -> None:
+def test_damaged_png_with_text_is_refused() -> None:
     wordy = png_with(chunk(b"tEXt", b"Comment\0" + b"a" * 3_000_000))
     broken = wordy.replace(b"IDAT", b"IDAX")
     with pytest.raises(CausalFTError, match=r"cannot read wordy\.png"):
@@ -159,7 +159,7 @@ def jpeg_with_corrupt_exif() -> bytes:
     return file.getvalue()
 
 
-def test_corrupt_metadata_makes_no_noise_and_no_other_pixel() -> None:
+def test_corrupt_metadata_changes_no_pixel_and_prints_nothing() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
@@ -167,7 +167,7 @@ def test_corrupt_metadata_makes_no_noise_and_no_other_pixel() -> None:
     assert [str(each.message) for each in caught] == []
 
 
-def test_nothing_of_the_library_is_printed() -> None:
+def test_messages_of_pillow_are_not_printed() -> None:
     code = textwrap.dedent(
         """
         import sys
@@ -182,13 +182,13 @@ def test_nothing_of_the_library_is_printed() -> None:
 
 
 def ramp(width: int, height: int) -> Image.Image:
-    """An image whose pixels tell where they were."""
+    """An image whose pixels encode their place."""
     y, x = np.mgrid[:height, :width]
     return Image.fromarray(np.stack([x % 251, y % 251, (x + y) // 251 % 251], axis=2).astype(np.uint8))
 
 
 @pytest.mark.parametrize("size", [(1, 64), (64, 1), (90, 60), (3, 100)])
-def test_an_ordinary_image_is_left_as_it_is(size: tuple[int, int]) -> None:
+def test_ordinary_images_are_unchanged(size: tuple[int, int]) -> None:
     image = ramp(*size)
     assert middle_of_strip(image) is image and end_pieces(image) is None
 

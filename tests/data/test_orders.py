@@ -1,4 +1,4 @@
-"""Chosen class orders are permutations, repeatable, and as unrelated as the number of classes allows."""
+"""Chosen class orders are permutations, repeatable, and nearly uncorrelated."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_correlation_is_low(n_classes: int, n_orders: int, limit: float, seed: i
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 4, 5])
-def test_few_classes_reach_the_best_there_is(n_classes: int) -> None:
+def test_few_classes_reach_the_optimum(n_classes: int) -> None:
     permutations = list(itertools.permutations(range(n_classes)))
     best = min(abs(spearman([permutations[0], other])[0, 1]) for other in permutations)
     chosen = choose_orders(n_classes, 1, seed=1, fixed=[range(n_classes)])
@@ -52,12 +52,12 @@ def test_seeds_differ() -> None:
     assert len({choose_orders(10, 1, seed).orders.tobytes() for seed in range(10)}) > 5
 
 
-def test_spearman_is_of_places_not_of_names() -> None:
+def test_spearman_correlates_ranks_of_classes() -> None:
     # Head first: class 2 leads the first order and ends the second.
     assert spearman([[2, 0, 1], [0, 1, 2]])[0, 1] == pytest.approx(-0.5)
 
 
-def test_wrong_numbers() -> None:
+def test_invalid_sizes_and_orders_are_refused() -> None:
     for arguments, words in (
         ((1, 1, 0), "at least 2 classes"),
         ((5, 0, 0), "at least 1 order"),
@@ -68,7 +68,7 @@ def test_wrong_numbers() -> None:
             choose_orders(*arguments)
 
 
-def test_repr_tells_the_largest_correlation() -> None:
+def test_repr_shows_the_largest_correlation() -> None:
     assert (
         repr(choose_orders(2, 1, 0, [[0, 1]]))
         == "Orders(1 of 2 classes beside 1 fixed, largest |Spearman| 1.00)"

@@ -1,4 +1,4 @@
-"""One rule for the paths of tables, lists and JSON: slashes, escapes and composed letters lead to a file."""
+"""Paths in tables, lists and JSON: slashes, escapes and Unicode composition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRITTEN = ["/cat/1.png", "cat\\2.png", "./dog//1.png", "\\emu\\1.png", "emu/./2.
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
-def test_written_paths_lead_to_files(pets: Path, write_zip, tmp_path: Path, kind: str) -> None:
+def test_written_paths_find_their_files(pets: Path, write_zip, tmp_path: Path, kind: str) -> None:
     files = {name: (pets / name).read_bytes() for name in kit.PETS}
     place = {"folder": lambda: pets, "zip": lambda: write_zip(files)}.get(
         kind, lambda: kit.write_tar(tmp_path / "p.tar", files)
@@ -23,7 +23,7 @@ def test_written_paths_lead_to_files(pets: Path, write_zip, tmp_path: Path, kind
     assert find_files(open_container(place), WRITTEN, "t.csv") == kit.PETS
 
 
-def test_places365_writes_a_slash_in_front(pets: Path) -> None:
+def test_leading_slash_of_places365_is_the_root(pets: Path) -> None:
     (pets / "places365_train_standard.txt").write_text(
         "/cat/1.png 0\n/cat/2.png 0\n/dog/1.png 1\n/emu/1.png 2\n"
     )
@@ -33,7 +33,7 @@ def test_places365_writes_a_slash_in_front(pets: Path) -> None:
     assert [len(rows) for rows in images.splits.values()] == [4, 1]
 
 
-def test_an_absolute_path_that_is_there_is_taken_as_it_stands(pets: Path, tmp_path: Path) -> None:
+def test_existing_absolute_path_is_used_unchanged(pets: Path, tmp_path: Path) -> None:
     (tmp_path / "away").mkdir()
     table = tmp_path / "away" / "t.csv"
     table.write_text(f"path,label\n{pets}/cat/1.png,A\n{pets}/dog/1.png,B\n")
@@ -43,7 +43,7 @@ def test_an_absolute_path_that_is_there_is_taken_as_it_stands(pets: Path, tmp_pa
 @pytest.mark.parametrize(
     "name", ["caf\u00e9.png", "cafe\u0301.png", "caf\udce9.png", "two\nlines.png", "a\\x41.png"]
 )
-def test_names_lead_to_their_file_by_every_spelling(write_folder, name: str) -> None:
+def test_every_spelling_of_a_name_finds_the_file(write_folder, name: str) -> None:
     folder = write_folder(["cat/" + name, "dog/1.png"])
     (folder / "t.csv").write_text(f"path,label\ncat/{escape_name(name)},A\ndog/1.png,B\n")
     other = {"caf\u00e9.png": "cafe\u0301.png", "cafe\u0301.png": "caf\u00e9.png"}.get(

@@ -1,4 +1,4 @@
-"""Long tails have exactly the counts that were asked for, and stand to a prior as they were told."""
+"""Long tails have the requested counts and order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from causalft.errors import CausalFTError
     factor=st.integers(1, 300),
     profile=st.sampled_from(sorted(PROFILES)),
 )
-def test_first_and_last_count_are_exact(n_classes: int, tail: int, factor: int, profile: str) -> None:
+def test_first_and_last_counts_are_exact(n_classes: int, tail: int, factor: int, profile: str) -> None:
     counts = profile_counts(n_classes, tail * factor, factor, profile)
     assert counts[0] == tail * factor and counts[-1] == tail
     assert (np.diff(counts) <= 0).all() and len(counts) == n_classes
@@ -50,7 +50,7 @@ def test_benchmark_sizes_are_the_published_ones(n_classes: int, n_max: int, fact
     assert counts.sum() == total and counts[0] == n_max and counts[-1] == n_max // factor
 
 
-def test_profiles_out_of_range() -> None:
+def test_invalid_profiles_are_refused() -> None:
     with pytest.raises(CausalFTError, match="no long-tail profile named 'paretto': did you mean 'pareto'"):
         profile_counts(3, 10, 2, "paretto")
     with pytest.raises(CausalFTError, match="below 1"):

@@ -1,4 +1,4 @@
-"""Validation and test sizes chosen from the data: a share of each class, and refusals that name sizes that work."""
+"""Validation and test sizes: a share of each class, and refusals that name sizes that work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNTS = st.lists(st.integers(1, 400), min_size=2, max_size=12)
 
 
 def numbered(counts) -> ImageSet:
-    """A set of these counts whose pictures all differ."""
+    """A set of these counts, of different images."""
     labels = np.repeat(np.arange(len(counts)), counts)
     pixels = np.arange(len(labels), dtype=np.uint32)[:, None] >> np.array([0, 8, 16])
     return ImageSet.from_arrays(

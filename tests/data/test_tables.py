@@ -1,4 +1,4 @@
-"""Tables bring labels, splits and factors; what is wrong with one is said in one line."""
+"""Tables give labels, splits and factors, or an error of one line."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_labels_that_are_numbers_keep_their_order_and_take_names(pets: Path, tmp
         open_images(path, class_names=[f"k{i}" for i in range(10)])
 
 
-def test_many_files_of_one_folder_are_looked_for_at_once(write_folder) -> None:
+def test_many_files_of_one_folder_are_checked_by_listing(write_folder) -> None:
     data = (names := [f"cat/{i}.png" for i in range(80)]) and dict.fromkeys(names, b"x")
     folder = write_folder({**data, "dog/1.png": b"x"})
     rows = "".join(f"{name},cat\n" for name in [*names, "cat/80.png", "cat/81.png"]) + "dog/1.png,dog\n"
@@ -107,7 +107,7 @@ def test_bad_tables_are_refused_in_one_line(pets: Path, rows: str, words: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_repeated_rows_are_left_out_and_said(pets: Path) -> None:
+def test_repeated_rows_are_left_out_and_reported(pets: Path) -> None:
     images = open_images(kit.table(pets, GOOD + "cat/1.png,A,train,0\n"))
     assert len(images) == 4 and images.splits["train"].tolist() == [0, 1]
     assert images.notes == ("left out 1 repeated row: cat/1.png",)
@@ -121,7 +121,7 @@ def test_a_dropped_class_leaves_all_splits(pets: Path) -> None:
     assert images.bytes_hash(2) == open_images(pets).bytes_hash(1)
 
 
-def test_pictures_inside_a_parquet_have_a_way_out(tmp_path) -> None:
+def test_bytes_in_the_path_column_are_refused_with_the_way_out(tmp_path) -> None:
     path = tmp_path / "p.parquet"
     pq.write_table(pa.table({"path": [b"x", b"y"], "label": [0, 1]}), path)
     with pytest.raises(CausalFTError, match="save_to_disk"):
@@ -131,7 +131,7 @@ def test_pictures_inside_a_parquet_have_a_way_out(tmp_path) -> None:
         open_images(path)
 
 
-def test_a_table_beside_its_images_is_named_and_not_a_dot(pets: Path, monkeypatch) -> None:
+def test_table_in_the_current_folder_gives_its_name(pets: Path, monkeypatch) -> None:
     table = kit.table(pets, GOOD)
     monkeypatch.chdir(table.parent)
     images = open_images(table.name)

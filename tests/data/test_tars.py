@@ -1,4 +1,4 @@
-"""Tars are read in place, compressed ones from memory, damaged ones not at all."""
+"""Tars: read in place, compressed ones from memory, damaged ones refused."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from causalft.errors import CausalFTError
 from tests.data import kit
 
 
-def test_a_compressed_tar_says_what_it_costs_and_is_refused_when_it_is_too_much(
-    pets: Path, monkeypatch
-) -> None:
+def test_compressed_tar_reports_its_memory_and_is_refused_above_the_limit(pets: Path, monkeypatch) -> None:
     path = kit.as_tgz(pets)
     [note] = open_images(path).notes
     assert "pets.tgz is compressed by gzip: its images" in note and "in memory" in note
@@ -69,7 +67,7 @@ def test_factors_come_with_a_compressed_tar_too(pets: Path) -> None:
     assert images.factors is not None and images.factors.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_tar_that_changed_under_the_reader_is_named(pets: Path) -> None:
+def test_tar_changed_after_opening_is_reported(pets: Path) -> None:
     path = kit.as_tar(pets)
     images = open_images(path)
     path.write_bytes(path.read_bytes()[:600])

@@ -1,4 +1,4 @@
-"""Decoding keeps the order, stops at the first bad image and says which it is."""
+"""Decoding keeps the order and stops at the first unreadable image, which it names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_first_bad_image_stops_everything(write_folder) -> None:
     assert threading.active_count() == before
 
 
-def test_bad_first_image(write_folder) -> None:
+def test_unreadable_first_image(write_folder) -> None:
     images = open_images(write_folder({"a/0.png": b"broken", "a/1.png": None, "b/0.png": None}))
     with pytest.raises(CausalFTError, match=r"a/0\.png"):
         decode(images)
@@ -65,12 +65,12 @@ def test_shapes_that_differ_are_named(write_folder, picture) -> None:
     assert decode(images, transform=lambda image: to_pixels(fit_square(image, 4))).shape == (3, 4, 4, 3)
 
 
-def test_nothing_chosen() -> None:
+def test_empty_selection_is_refused() -> None:
     with pytest.raises(CausalFTError, match="no image of arrays was chosen"):
         decode(numbered(3), [])
 
 
-def test_error_of_the_transform_comes_through() -> None:
+def test_errors_of_the_transform_are_raised() -> None:
     def fail(image):
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Folders, zips and arrays are read as one and the same set; what cannot be a set is refused by name."""
+"""Folders, zips and arrays give the same set; what cannot be a set is refused."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def test_folder_and_zip_of_it_are_the_same_set(write_folder, write_zip) -> None:
 
 
 @pytest.mark.parametrize("maker", ["write_folder", "write_zip"])
-def test_what_systems_leave_behind_is_ignored_in_silence(maker: str, request) -> None:
+def test_files_left_by_operating_systems_are_ignored(maker: str, request) -> None:
     images = open_images(request.getfixturevalue(maker)({**dict.fromkeys(PETS), **JUNK}))
     assert images.files == sorted(PETS) and images.notes == ()
 
 
 @pytest.mark.parametrize("maker", ["write_folder", "write_zip"])
-def test_other_files_are_left_out_and_named(maker: str, request) -> None:
+def test_other_files_are_left_out_and_reported(maker: str, request) -> None:
     files = {**dict.fromkeys(PETS), "cat/notes.txt": b"x", "README.md": b"x", "stray.png": None}
     images = open_images(request.getfixturevalue(maker)(files))
     assert images.files == sorted(PETS)
@@ -65,18 +65,18 @@ def test_other_files_are_left_out_and_named(maker: str, request) -> None:
 
 
 @pytest.mark.parametrize("maker", ["write_folder", "write_zip"])
-def test_one_top_folder_is_looked_through(maker: str, request) -> None:
+def test_single_top_folder_is_skipped(maker: str, request) -> None:
     inner = [f"data/v1/{name}" for name in PETS]
     images = open_images(request.getfixturevalue(maker)({**dict.fromkeys(inner), "__MACOSX/data/._x": b""}))
     assert images.class_names == ("cat", "dog", "emu") and images.files == sorted(inner)
 
 
-def test_zip_in_the_hands_of_windows(write_zip) -> None:
+def test_zip_with_backslashes(write_zip) -> None:
     path = write_zip([name.replace("/", "\\") for name in PETS])
     assert open_images(path).class_names == ("cat", "dog", "emu")
 
 
-def test_zip_without_the_ending_is_still_a_zip(write_zip) -> None:
+def test_zip_is_recognised_without_its_ending(write_zip) -> None:
     assert len(open_images(write_zip(PETS, name="photos.data"))) == 5
 
 
@@ -125,7 +125,7 @@ def test_split_and_class_folders_side_by_side_are_refused(write_folder) -> None:
         open_images(path)
 
 
-def test_classes_that_are_called_like_splits(write_folder) -> None:
+def test_class_named_like_a_split(write_folder) -> None:
     images = open_images(write_folder(["bus/1.png", "car/1.png", "train/1.png"]))
     assert images.class_names == ("bus", "car", "train") and not images.splits
 
@@ -188,7 +188,7 @@ def test_missing_path_offers_the_nearest(write_zip, tmp_path) -> None:
         open_images(tmp_path / "photo" / "train")
 
 
-def test_file_of_another_kind(tmp_path) -> None:
+def test_unknown_kind_of_file_is_refused(tmp_path) -> None:
     path = tmp_path / "labels.xyz"
     path.write_text("file,label\n")
     with pytest.raises(CausalFTError, match="labels.xyz is in no known format; give a folder with one"):
@@ -250,8 +250,8 @@ def test_name_twice_in_a_zip(write_zip, picture) -> None:
         open_images(path)
 
 
-def test_file_that_vanished_or_is_damaged_is_named(write_folder) -> None:
-    path = write_folder({**dict.fromkeys(PETS), "emu/2.png": b"not a picture"})
+def test_deleted_and_damaged_files_are_reported(write_folder) -> None:
+    path = write_folder({**dict.fromkeys(PETS), "emu/2.png": b"not an image"})
     images = open_images(path)
     with pytest.raises(CausalFTError, match=r"emu/2\.png"):
         images.image(5)
@@ -260,7 +260,7 @@ def test_file_that_vanished_or_is_damaged_is_named(write_folder) -> None:
         images.image(0)
 
 
-def test_zip_that_vanished(write_zip) -> None:
+def test_deleted_zip_is_reported(write_zip) -> None:
     path = write_zip(PETS)
     images = open_images(path)
     path.unlink()
@@ -268,7 +268,7 @@ def test_zip_that_vanished(write_zip) -> None:
         images.image(0)
 
 
-def test_links_are_followed_and_circles_cut(write_folder, tmp_path) -> None:
+def test_links_are_followed_and_loops_cut(write_folder, tmp_path) -> None:
     path = write_folder(PETS)
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(path / "emu", elsewhere)
@@ -383,7 +383,7 @@ def test_fingerprint_sees_pixels_labels_and_order() -> None:
         ({"factors": [0]}, "6 images but 1 factors"),
     ],
 )
-def test_arrays_that_do_not_fit(change: dict, words: str) -> None:
+def test_mismatched_arrays_are_refused(change: dict, words: str) -> None:
     given = {
         "pixels": np.zeros((6, 4, 5, 3), np.uint8),
         "labels": np.zeros(6, int),
