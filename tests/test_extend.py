@@ -12,7 +12,7 @@ import pytest
 
 from causalft.data.formats import FORMATS
 from causalft.models.tuning.choices import LOSSES, TUNERS
-from causalft.models.weights.names import LIBRARIES
+from causalft.models.weights import LIBRARIES
 from experiments import EXPERIMENTS
 
 REGISTRIES = (LOSSES, TUNERS, FORMATS, LIBRARIES, EXPERIMENTS)

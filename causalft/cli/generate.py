@@ -127,7 +127,7 @@ def _design(settings: GenerateSettings) -> Design:
 def _known_judge(check: str) -> None:
     """Refuse a name that is neither ``renders`` nor known CLIP weights."""
     from causalft.errors import nearest
-    from causalft.models.weights.names import PRETRAINED
+    from causalft.models.weights import PRETRAINED
 
     if check in ("renders", *PRETRAINED) or "/" in check:
         return

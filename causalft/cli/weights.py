@@ -44,8 +44,8 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     from dataclasses import asdict
 
     from causalft.models.strata.zoo import PretrainedZoo
+    from causalft.models.weights import names_like
     from causalft.models.weights.carry import describe_names
-    from causalft.models.weights.names import names_like
 
     zoo = PretrainedZoo(offline=True)
     wanted: list[str] = []
@@ -180,7 +180,7 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
 
 
 def _is_name(text: str) -> bool:
-    from causalft.models.weights.names import resolve_name
+    from causalft.models.weights import resolve_name
 
     try:
         resolve_name(text)

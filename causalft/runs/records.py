@@ -94,11 +94,6 @@ class Records(Mapping[str, T], Generic[T]):
             raise CausalFTError(f"no {self.what} is named {name!r}; {nearest(name, self)}")
         return self[name]
 
-    def listed(self) -> str:
-        """Return the names as words of a sentence: ``uniform, class-balanced or square-root``."""
-        *others, last = self
-        return f"{', '.join(others)} or {last}" if others else last
-
 
 def _value(node: ast.expr, module: str) -> Any:
     return LateFunction(module, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)

@@ -10,8 +10,8 @@ from dataclasses import replace
 import open_clip
 import pytest
 
-from causalft.models.weights import names as weight_names
-from causalft.models.weights.names import PRETRAINED, resolve_name
+from causalft.models import weights as weight_names
+from causalft.models.weights import PRETRAINED, resolve_name
 from tests.command_line import run
 
 HEAVY = (

@@ -283,7 +283,7 @@ import socket
 def refuse(*arguments, **_): raise SystemExit(f"asked the network for {{arguments}}")
 socket.socket.connect = socket.getaddrinfo = refuse
 from causalft.models.weights.libraries import HubTokenizer
-from causalft.models.weights.names import WeightName
+from causalft.models.weights import WeightName
 from pathlib import Path
 what = WeightName("x/y", "open_clip", "x", "y", tokenizer_repository="maker/tiny-words")
 tokenizer = HubTokenizer(what, {{"context_length": 4}}, lambda repository, name: Path({str(folder)!r}))

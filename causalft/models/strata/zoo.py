@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
 from causalft.models.strata.cards import ModelCard, sha256_file
-from causalft.models.weights.names import LIBRARIES, PRETRAINED, WeightName, resolve_name
+from causalft.models.weights import LIBRARIES, PRETRAINED, WeightName, resolve_name
 from causalft.models.weights.store import WeightSource, WeightStore, check_sha256
 from causalft.runs.folder import read_json
 

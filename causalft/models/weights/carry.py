@@ -8,8 +8,8 @@ from pathlib import Path
 
 from causalft.errors import CausalFTError
 from causalft.models.strata.zoo import PretrainedZoo
+from causalft.models.weights import WeightName, resolve_name
 from causalft.models.weights.file import file_kind, is_pickle
-from causalft.models.weights.names import WeightName, resolve_name
 from causalft.models.weights.store import (
     HubFile,
     StoredFile,

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torchvision import transforms
 
 from causalft.errors import CausalFTError, nearest
+from causalft.models.weights import Library, WeightName, candidate_files
 from causalft.models.weights.file import load_all
-from causalft.models.weights.names import Library, WeightName, candidate_files
 
 __all__ = ["BuiltModel", "HubTokenizer", "ImageOnly"]
 

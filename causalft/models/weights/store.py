@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from causalft.errors import CausalFTError
-from causalft.models.weights.names import WeightName
+from causalft.models.weights import WeightName
 from causalft.runs.documents import check_shape
 from causalft.runs.files import cache_folder, sha256_file
 from causalft.runs.folder import atomic_path, read_json, write_json

@@ -10,7 +10,7 @@ import pytest
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS
-from causalft.models.weights.names import LIBRARIES
+from causalft.models.weights import LIBRARIES
 from causalft.runs.records import LateFunction, Records
 
 KINDS = {records.what: records for records in (LOSSES, TUNERS, HEADS, SAMPLERS, LIBRARIES)}
@@ -62,10 +62,6 @@ def test_a_folder_is_searched_and_a_new_file_is_a_new_record(tmp_path, monkeypat
     assert found["rare-first"].power == -1.0 and found["rare-first"].help == "a word"
     with pytest.raises(CausalFTError, match="no sampler is named 'rare'; did you mean 'rare-first'"):
         found.get_or_refuse("rare")
-
-
-def test_names_are_listed_as_words_of_a_sentence():
-    assert SAMPLERS.listed() == "uniform, class-balanced or square-root"
 
 
 def test_tables_of_the_documentation_have_a_row_per_record(tables):

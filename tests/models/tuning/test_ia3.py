@@ -10,7 +10,7 @@ from causalft.errors import CausalFTError
 from causalft.models.tuning.precision import lower_frozen_layers
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners import apply_tuner
-from causalft.models.tuning.tuners.ia3 import ScaledLinear
+from causalft.models.tuning.tuners.scaling import ScaledLinear
 from tests.models.tuning.test_tuners import BLOCKS, WIDTH, features, model, two_steps
 
 
