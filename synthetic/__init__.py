@@ -1,1 +1,1 @@
-"""Pictures whose causes are known: the part world, its renderer and the A/B designs."""
+"""Images whose causes are known: the part world, its renderer and the A/B designs."""

@@ -1,4 +1,4 @@
-"""The part world: 60 creatures with head, body and tail, the laws of who is seen how, and their renderer."""
+"""The part world: 60 creatures with head, body and tail, who is seen how often and how, and their renderer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N_CLASSES = 60
 PARTS = ("head", "body", "tail")
 
 FACTORS = ("head", "body", "tail", "whole")
-"""Values of the semantic factor C: the part that dominates the picture, or none of them (``whole``)."""
+"""Values of the semantic factor C: the part that dominates the image, or ``whole``."""
 
 _ROOTS = "ara bel cor dru eri fen gal hor ika jun kol lum mir nol ori".split()
 _ENDINGS = "dax mon pix vor".split()
@@ -41,15 +41,10 @@ CLASS_NAMES = tuple(_ROOTS[k % N_TYPES] + _ENDINGS[k // N_TYPES] for k in range(
 
 
 def part_table() -> np.ndarray:
-    """Return the part types of every class.
+    """Return the part types of every class, shape (60, 3): head, body, tail in 0..14.
 
     With ``j = k // 15``: head ``k mod 15``, body ``(head + j) mod 15``, tail ``(head + 3 j + 5) mod 15``. One part
     leaves four candidate classes; any two parts identify the class.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (60, 3), columns head, body, tail, values in 0..14.
 
     Examples
     --------
@@ -62,7 +57,7 @@ def part_table() -> np.ndarray:
 
 
 def exponential_prior(n_classes: int, imbalance_factor: float, order: np.ndarray) -> np.ndarray:
-    """Return a label prior that falls exponentially along ``order``.
+    """Return a label prior that falls exponentially along ``order``, shape (n_classes,), sum 1.
 
     Parameters
     ----------
@@ -71,11 +66,6 @@ def exponential_prior(n_classes: int, imbalance_factor: float, order: np.ndarray
         Largest over smallest probability, at least 1.
     order : numpy.ndarray
         Shape (n_classes,): the classes from head to tail.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n_classes,), sums to 1.
 
     Examples
     --------
@@ -91,19 +81,14 @@ def exponential_prior(n_classes: int, imbalance_factor: float, order: np.ndarray
 
 
 def factor_law(favourite: str, share: float = 0.8) -> np.ndarray:
-    """Return P(C | D) over head, body, tail for a stratum that favours one part.
+    """Return P(C | D) over :data:`FACTORS` for a stratum that favours one part, shape (4,), sum 1.
 
     Parameters
     ----------
     favourite : {"head", "body", "tail", "uniform"}
-        ``"uniform"`` spreads over head, body, tail and whole alike: the downstream law.
+        ``"uniform"`` is the downstream law: head, body, tail and whole alike.
     share : float
         Probability of the favourite part; the other two share the rest, ``whole`` gets none.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (4,), over :data:`FACTORS`, sums to 1.
 
     Examples
     --------
@@ -120,7 +105,7 @@ def factor_law(favourite: str, share: float = 0.8) -> np.ndarray:
     return law
 
 
-# Five hues that stay apart under light and noise (red, amber, green, blue, violet).
+# Five hues that stay distinct under light and noise: red, amber, green, blue, violet.
 _HUES = torch.tensor(
     [[0.86, 0.24, 0.22], [0.93, 0.74, 0.20], [0.25, 0.66, 0.33], [0.22, 0.46, 0.88], [0.65, 0.32, 0.75]]
 )
@@ -128,7 +113,7 @@ _HUES = torch.tensor(
 
 @dataclass(frozen=True)
 class _PartTypes:
-    """Looks of the 3 x 15 part types; every tensor has shape (3, 15) or (3, 15, k)."""
+    """Looks of the 3 x 15 part types; tensors of shape (3, 15) or (3, 15, k)."""
 
     aspect: Tensor  # (3, 15, 2) half axes
     power: Tensor  # p of the p-norm: 1 a diamond, 2 an ellipse, 6 nearly a box
@@ -139,7 +124,7 @@ class _PartTypes:
 
 
 def _part_types() -> _PartTypes:
-    """Type t of a part: hue t mod 5, silhouette t // 5, texture a pairing of both; bodies are long, tails slender."""
+    """Type t has hue t mod 5, silhouette t // 5 and a texture that pairs both; bodies are long, tails slender."""
     t = torch.arange(N_TYPES)
     hue, silhouette = t % 5, t // 5
     power = torch.tensor([[2.0, 4.0, 1.2], [2.2, 6.0, 1.5], [2.0, 3.0, 1.1]])
@@ -168,31 +153,30 @@ def _part_types() -> _PartTypes:
 
 
 _TYPES = _part_types()
-# Where head, body and tail sit when the whole creature is seen, in units of half the picture.
+# Centres of head, body and tail of a whole creature, in units of half the image.
 _LAYOUT = torch.tensor([[-0.44, -0.22], [0.0, 0.08], [0.50, -0.12]])
 
 
 def render_creatures(
     parts: np.ndarray, factors: np.ndarray, *, size: int = 40, seed: int = 0, batch_size: int = 256
 ) -> np.ndarray:
-    """Draw one picture for each row of ``parts``.
+    """Draw one image for each row of ``parts``.
 
-    The part named by the factor is zoomed 1.45 to 1.9 times and nearly always visible (0.97); the others are drawn
-    at 0.7 of their size and visible with probability 0.7 each. Under ``whole`` all three have their own size and are
-    visible with probability 0.9. At least one part is always visible, and every non-empty set of parts has a positive
-    probability under every factor. Nuisance: pose, mirror, place, background gradient, clutter, an occluder, light,
-    contrast and sensor noise.
+    The part that the factor names is zoomed 1.45 to 1.9 times and visible with probability 0.97; the others have 0.7 of
+    their size and probability 0.7. Under ``whole`` all three have their own size and probability 0.9. At least one
+    part is always visible, and every non-empty set of parts has positive probability under every factor. Nuisance:
+    pose, mirror, place, background, clutter, an occluder, light, contrast, sensor noise.
 
     Parameters
     ----------
     parts : numpy.ndarray
-        Shape (n, 3), part types of head, body and tail, 0..14.
+        Shape (n, 3): types of head, body and tail, 0..14.
     factors : numpy.ndarray
-        Shape (n,), indices into :data:`synthetic.creatures.FACTORS`.
+        Shape (n,): indices into :data:`FACTORS`.
     size : int
         Side in pixels, at least 16.
     seed : int
-        The same seed draws the same bytes at any batch size on the same machine.
+        The same seed gives the same bytes at any batch size on the same machine.
     batch_size : int
 
     Returns
@@ -203,7 +187,7 @@ def render_creatures(
     Raises
     ------
     CausalFTError
-        If a part type or a factor is out of range or no whole number, or the shapes do not match.
+        If a type, factor, shape or size is invalid.
 
     Examples
     --------
@@ -234,7 +218,7 @@ def render_creatures(
 
 
 def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
-    """Draw all that varies from picture to picture, before a pixel is painted. First dimension: pictures."""
+    """Draw all random numbers of each image, before a pixel is painted. First dimension: images."""
     n = len(parts)
     generator = torch.Generator().manual_seed(seed % 2**63)
 
@@ -261,7 +245,7 @@ def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
     centre = centre + uniform(-0.14, 0.14, 1, 2) + uniform(-0.05, 0.05, 3, 2)
 
     kind = torch.arange(3).expand(n, 3)
-    # Draw tail, body, head, but the dominant part last so that nothing hides it.
+    # Draw tail, body, head, and the dominant part last, so that nothing hides it.
     order = torch.argsort((2 - kind) + 10 * dominant.long(), dim=1, stable=True)
 
     def in_order(value: Tensor) -> Tensor:
@@ -300,7 +284,7 @@ def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.ndarray:
-    """Paint the pictures of one batch of scenes: background, clutter, parts, occluder, light, noise."""
+    """Paint a batch of scenes: background, clutter, parts, occluder, light, noise."""
     n = len(scene["scale"])
     axis = (torch.arange(size) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -330,7 +314,7 @@ def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.nda
 
     lit = scene["light"][:, :, None] * (1 + scene["light_slope"][:, None, None] * along(scene["light_angle"]))
     image = image * lit[:, None]
-    # One generator per picture: its noise does not depend on the batch it is painted in.
+    # One generator per image, so that its noise does not depend on the batch.
     for row in range(n):
         generator = torch.Generator().manual_seed((seed * 2_147_483_659 + start + row) % (2**63))
         image[row] += scene["noise"][row] * torch.randn(image.shape[1:], generator=generator)
@@ -340,7 +324,7 @@ def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.nda
 def _paint_part(
     image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float
 ) -> Tensor:
-    """Lay one part of each creature over the pictures ``image`` (n, 3, size, size)."""
+    """Paint one part of each creature over the images (n, 3, size, size)."""
 
     def of(name: str, *index: int) -> Tensor:
         value = scene[name][:, slot]

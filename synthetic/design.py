@@ -1,4 +1,4 @@
-"""One A/B design: a causal model with explicit tables for each image set, and the rows that its pictures follow."""
+"""One A/B design: a causal model with explicit tables for each image set, and the rows that its images follow."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ MEANING = {
 """What each node is."""
 
 SETS = ("A_train", "A_test", "B_train", "B_test")
-"""The image sets of every design: in A the factor is independent of the label, and balanced; in B it is not."""
+"""The image sets of every design: in A the factor is balanced and independent of the label, in B not."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What each picture of a set is, ordered by label and then by factor; integer arrays of shape (n,).
+    """What each image of a set is, ordered by label and factor; integer arrays of shape (n,).
 
     Attributes
     ----------
-    labels : Y, the class number that the picture is filed under.
+    labels : Y, the class that the image is filed under.
     factors : C, 0 or 1.
     looks : the class that is drawn.
     parts : the part of it that is drawn, 0 or 1.
@@ -71,13 +71,13 @@ class Rows:
 
     @property
     def codes(self) -> np.ndarray:
-        """X, the picture codes ``2 * look + part``."""
+        """X, the image codes ``2 * look + part``."""
         return 2 * self.looks + self.parts
 
 
 @dataclass(frozen=True)
 class Design:
-    """Two causal models, one for the A sets and one for the B sets; made by `synthetic.designs.make_design`.
+    """Two causal models, of the A sets and of the B sets; made by `synthetic.designs.make_design`.
 
     Attributes
     ----------
@@ -85,10 +85,10 @@ class Design:
     meaning : what the design is, in words.
     classes : K class names.
     parts : K pairs, the names of the two parts of each class.
-    strength : 0 (C says nothing of the label) to 1 (all it can).
-    majority : K integers, the factor (0 or 1) that is the majority of each class in the B sets.
-    models : ``"A"`` and ``"B"`` -> `DiscreteSCM` over C, U, X, B, Y and, where rows are selected, S.
-    default_n : pictures of each class in each set unless the user says otherwise.
+    strength : 0 (C does not predict the label) to 1 (as well as it can).
+    majority : K integers, the majority factor (0 or 1) of each class in the B sets.
+    models : ``"A"`` and ``"B"`` -> `DiscreteSCM` over C, U, X, B, Y and, with selection, S.
+    default_n : default number of images per class and set.
     """
 
     name: str
@@ -108,12 +108,12 @@ class Design:
 
     @property
     def selected(self) -> bool:
-        """Whether the rows of B are those with S = yes only."""
+        """Whether the rows of B are those with S = yes."""
         return "S" in self.graph
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """Names of the 2 K picture codes, ``"cat head"`` and so on; code = 2 * class + part."""
+        """Names of the 2 K image codes, such as ``"cat head"``; code = 2 * class + part."""
         return codes(self.classes, self.parts)
 
     @property
@@ -122,19 +122,15 @@ class Design:
         return float(self.law("B_train").max())
 
     def scm(self, which: str) -> DiscreteSCM:
-        """The causal model of a set (``"B_train"``) or of its letter (``"B"``)."""
+        """The causal model of a set (``"B_train"``) or its letter (``"B"``)."""
         return self.models[_letter(which)]
 
     def factor_name(self, look: int, part: int) -> str:
-        """The part of class number ``look`` that is drawn, such as ``"cat head"``."""
+        """Name of a part, such as ``"cat head"``."""
         return self.codes[2 * look + part]
 
     def joint(self, which: str) -> np.ndarray:
-        """P(C, X, B, Y) of a set, exactly, given S = yes where rows are selected.
-
-        Returns
-        -------
-        array of shape (2, 2 K, K, K) that sums to 1.
+        """P(C, X, B, Y) of a set, given S = yes with selection: shape (2, 2 K, K, K), sum 1. Exact.
 
         Examples
         --------
@@ -150,7 +146,7 @@ class Design:
         return self._joints[letter]
 
     def law(self, which: str) -> np.ndarray:
-        """P(C | Y) of one set, array of shape (K, 2); rows sum to 1.
+        """P(C | Y) of a set, shape (K, 2); rows sum to 1.
 
         Examples
         --------
@@ -162,7 +158,7 @@ class Design:
         return table / table.sum(1, keepdims=True)
 
     def dependence(self, which: str) -> float:
-        """Mutual information of C and Y in one set in nats; 0 means independent.
+        """Mutual information of C and Y in a set in nats; 0 means independent.
 
         Examples
         --------
@@ -176,19 +172,15 @@ class Design:
         return abs(float(np.sum(joint[seen] * np.log(joint[seen] / product[seen]))))
 
     def counts(self, which: str, n_per_class: int) -> np.ndarray:
-        """Number of pictures of each class and factor in one set.
+        """Number of images of each class and factor in a set, shape (K, 2).
 
-        The set has ``K * n_per_class`` images, shared among labels and factors as the law says, rounded. Every class
-        and factor of positive probability has at least one image, however rare it is.
+        The ``K * n_per_class`` images are shared out as the law says, rounded; a cell of positive probability has at
+        least one.
 
         Parameters
         ----------
         which : one of `SETS`.
         n_per_class : at least 4.
-
-        Returns
-        -------
-        integer array of shape (K, 2).
 
         Examples
         --------
@@ -210,7 +202,7 @@ class Design:
         table = np.empty((len(self.classes), 2), dtype=int)
         for k, n in enumerate(labels):
             first = round(n * share[k, 0] / share[k].sum(), 9)
-            # an odd picture goes to the two factors in turn, so that neither gains over the classes
+            # an odd image goes to the two factors in turn
             up = first % 1 > 0.5 or (first % 1 == 0.5 and k % 2 == 1)
             table[k, 0] = int(first) + up
             if share[k].all():
@@ -219,15 +211,15 @@ class Design:
         return table
 
     def rows(self, which: str, n_per_class: int, seed: int) -> Rows:
-        """What each picture of a set is.
+        """What each image of a set is.
 
-        Within each class and factor the pictures are shared among codes and contents as the law says (systematic
-        sampling: every cell gets its expected number, rounded up or down).
+        Within each class and factor images are shared among codes and contents by systematic sampling: every cell gets
+        its expected number, rounded up or down.
 
         Parameters
         ----------
         which : one of `SETS`.
-        n_per_class : pictures of each class, at least 4.
+        n_per_class : images per class, at least 4.
         seed : 0 or larger; decides the rounding.
 
         Examples
@@ -257,8 +249,7 @@ class Design:
         return Rows(labels=labels, factors=factors, looks=code // 2, parts=code % 2, contents=contents)
 
     def best_accuracy(self) -> dict[str, float]:
-        """The highest accuracy that any classifier of pictures can reach, by cell: who knows P(Y | X) of the set it is
-        trained on, tested on each set; exact.
+        """Highest possible accuracy of a classifier that knows P(Y | X) of its training set, by cell. Exact.
 
         Examples
         --------
@@ -278,7 +269,7 @@ class Design:
 
 
 def codes(classes: Sequence[str], parts: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Names of the 2 K picture codes, code = 2 * class + part.
+    """Names of the 2 K image codes, code = 2 * class + part.
 
     Examples
     --------
@@ -311,7 +302,7 @@ def _letter(which: str) -> str:
 
 
 def _apportion(share: np.ndarray, total: int, least: np.ndarray) -> np.ndarray:
-    """Share ``total`` out by largest remainder, ``least`` or more to each; (K,) integers that sum to ``total``."""
+    """Share ``total`` out by largest remainder with ``least`` or more each: (K,) integers that sum to ``total``."""
     exact = share / share.sum() * total
     raised = exact < least
     while (exact[raised] != least[raised]).any():  # what the raised ones take, the others give in proportion
@@ -326,7 +317,7 @@ def _apportion(share: np.ndarray, total: int, least: np.ndarray) -> np.ndarray:
 
 
 def design_tables(design: Design, which: str = "B") -> list[dict[str, Any]]:
-    """List the tables of one set of a design, a row for each node and each combination of its causes.
+    """List the tables of a set of a design, a row per node and combination of its causes.
 
     Parameters
     ----------
@@ -336,8 +327,8 @@ def design_tables(design: Design, which: str = "B") -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``{"node", "meaning", "given": {cause: value}, "p": {value: probability}}`` in the order of the graph's nodes;
-        values of probability 0 are left out of ``p``.
+        ``{"node", "meaning", "given": {cause: value}, "p": {value: probability}}`` in graph order; ``p`` leaves out
+        zeros.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-"""The built-in A/B designs, one record each, and the way to a design: by name, or from a user's own file.
+"""The built-in A/B designs, one record each, and the way to a design: by name, or from a user's file.
 
-The models are small and discrete. C is the semantic factor, U the object, X the image code (which class is drawn and
-which of its two parts), B what a reader makes of the image, Y the label it is filed under, and S, in ``selection``,
-whether the row is kept.
+Their models have the nodes C (semantic factor), U (object), X (image code: the class drawn and its part), B (what a
+reader makes of the image), Y (the label it is filed under) and, in ``selection``, S (whether the row is kept).
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ __all__ = [
 ]
 
 AMBIGUITY, SLIP, MISREAD, FLIP = 0.2, 0.05, 0.05, 0.25
-"""Shares of look-alikes, of pictures that show the other part, of misread contents, and of wrong labels in B of
-``label-noise``; see `visible`."""
+"""Shares of look-alikes, of images of the other part, of misread contents, and of wrong labels in ``label-noise``."""
 
 
 def own_part(n_classes: int) -> np.ndarray:
@@ -47,7 +45,7 @@ def own_part(n_classes: int) -> np.ndarray:
 
 
 def mates(n_classes: int) -> np.ndarray:
-    """The class that each class is taken for when it is misjudged, (K,); a mate's own part is the other one.
+    """The class that each class is mistaken for, (K,); a mate's own part is the other one.
 
     Examples
     --------
@@ -75,16 +73,15 @@ def visible(
 
     - ``P(C) = p_c`` and U is uniform.
     - X draws the object, or its mate with probability ``strength * (1 - 2 ambiguity)`` if C is not the object's own
-      part (a collector of heads meets more of the classes that are known by their heads), and shows the part that C
-      names with probability ``1 - slip``.
-    - B is the class drawn, with probability ``misread`` one of the others.
-    - Y settles what B may be: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is taken for its mate
-      with probability ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own
-      part is c or not. With strength 0, Y does not depend on C.
-    - Last, with probability ``flip`` the label becomes one of the others.
+    part,
+      and shows the part that C names with probability ``1 - slip``.
+    - B is the class drawn, or another one with probability ``misread``.
+    - Y: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is mistaken for its mate with probability
+      ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own part is c or not.
+    - Finally the label becomes another one with probability ``flip``.
 
-    Then P(C = own part of y | Y = y) is close to ``(1 + strength) / 2`` (exactly so with ``misread`` 0 and an even
-    number of classes), while P(Y | do(X)) gives both values of C their share P(C).
+    Then P(C = own part of y | Y = y) is about ``(1 + strength) / 2`` (exactly, for ``misread`` 0 and an even number of
+    classes), while P(Y | do(X)) weighs both values of C by P(C).
 
     Returns
     -------
@@ -126,10 +123,10 @@ def visible(
 
 
 def invisible(classes: Sequence[str], parts: Sequence[tuple[str, str]], *, strength: float) -> DiscreteSCM:
-    """A model in which C follows the object and leaves no trace in the picture: U -> C, U -> X -> B -> Y.
+    """A model in which C follows the object but leaves no trace in the image: U -> C, U -> X -> B -> Y.
 
-    P(C = own part of u | U = u) is ``(1 + strength) / 2``; both parts are drawn equally often whatever C is, and the
-    picture decides the label.
+    P(C = own part of u | U = u) is ``(1 + strength) / 2``; both parts are drawn equally often, and the image decides
+    the label.
     """
     n, own = len(classes), own_part(len(classes))
     c = np.empty((n, 2))
@@ -142,9 +139,9 @@ def invisible(classes: Sequence[str], parts: Sequence[tuple[str, str]], *, stren
 
 
 def selected(model: DiscreteSCM, strength: float) -> DiscreteSCM:
-    """The model with a node S: a row is kept for certain if C is the label's own part, else with (1 - s) / (1 + s).
+    """The model with a node S: a row is kept if C is the label's own part, else with probability (1 - s) / (1 + s).
 
-    Among the kept rows (S = yes) P(C = own part of y | Y = y) is about ``(1 + s) / 2`` although C is no cause of Y.
+    Among the kept rows P(C = own part of y | Y = y) is about ``(1 + s) / 2`` although C is no cause of Y.
     """
     n = model.n_states("Y")
     keep = np.where(own_part(n) == np.arange(2)[:, None], 1.0, (1 - strength) / (1 + strength))  # (c, y)
@@ -297,21 +294,21 @@ def make_design(
     strength: float | None = None,
     parts: Mapping[str, tuple[str, str]] | None = None,
 ) -> Design:
-    """Make one of the `DESIGNS`, or read a user's own from a YAML file.
+    """Make a built-in design, or read a user's from a YAML file.
 
     Parameters
     ----------
     name : one of `DESIGNS`, or the path of a ``.yaml`` file (`synthetic.own_design.read_design`).
-    classes : at least two of the classes of ``parts``; all of them by default.
-    ratio : share of the majority factor within a class in the B sets, above 0.5 (B would be A) and below 1; 0.9 by
-        default. The same as ``strength = 2 * ratio - 1``: give one of them.
-    strength : 0 (C says nothing of the label) to 1 (all it can); 0.8 by default. ``paper`` takes it as the shift of C.
-    parts : class name -> names of its two parts, for generators that can draw other classes than the renderer's six.
+    classes : at least two of the classes of ``parts``; all by default.
+    ratio : the majority factor's share within a class in B, above 0.5 and below 1; 0.9 by default. The same as
+        ``strength = 2 * ratio - 1``: give one of them.
+    strength : 0 (C does not predict the label) to 1; 0.8 by default. In ``paper`` it is the shift of C.
+    parts : class name -> names of its two parts, for generators with other classes than the renderer.
 
     Raises
     ------
     CausalFTError
-        For an unknown design or class, a class named twice, fewer than two classes, or a number out of range.
+        For an unknown design or class, a repeated class, fewer than two classes, or a number out of range.
 
     Examples
     --------

@@ -24,16 +24,16 @@ __all__ = ["DiffusionSource", "PRECISIONS", "SCHEDULERS", "open_diffusion"]
 
 
 class DiffusionSource:
-    """A loaded pipeline that draws `Request`\\ s; made by `synthetic.diffusion.open_diffusion`.
+    """A loaded pipeline that draws `Request`\\ s; made by `open_diffusion`.
 
-    Every picture starts from noise of its own generator, on the CPU. Batches have one fixed size, and the last is
-    filled up, so that a picture does not depend on its neighbours.
+    Each image starts from noise of its own CPU generator. Batches have a fixed size and are filled up, so that an image
+    does not depend on the others.
 
     Attributes
     ----------
     size, steps : int
     guidance : float
-    batch_size : pictures at once; halved, and said, when memory runs out.
+    batch_size : images at once; halved, and reported, when memory runs out.
     """
 
     name = "stable-diffusion"
@@ -66,11 +66,11 @@ class DiffusionSource:
         return f"DiffusionSource({self.found.model!r}, {self.size} px, {self.steps} steps, guidance {self.guidance:g})"
 
     def prompt(self, request: Request) -> str | None:
-        """The prompt of one picture."""
+        """The prompt of one image."""
         return self.prompts.text(request.look, request.part, request.seed)
 
     def provenance(self) -> dict[str, str]:
-        """Model, settings and versions; ``batch_size`` is the one of the last draw."""
+        """Model, settings and versions; ``batch_size`` is that of the last draw."""
         return {
             "model": self.found.model,
             "revision": self.found.revision,
@@ -85,14 +85,14 @@ class DiffusionSource:
         }
 
     def draw(self, requests: Sequence[Request]) -> np.ndarray:
-        """Draw pictures, uint8 (n, size, size, 3), in the order of the requests.
+        """Draw images, uint8 (n, size, size, 3), in the order of the requests.
 
-        A picture of one colour is what a safety checker or an overflow leaves; whoever asks must ask again.
+        An image of one colour (a safety checker, an overflow) is returned as it is.
 
         Raises
         ------
         CausalFTError
-            If memory does not suffice for one picture, or the pipeline fails.
+            If memory does not suffice for one image, or the pipeline fails.
         """
         if not requests:
             return np.empty((0, self.size, self.size, 3), np.uint8)
@@ -111,17 +111,17 @@ class DiffusionSource:
                     raise CausalFTError(
                         f"{self.found.model} failed to draw {self.size} px: {reason}"
                     ) from error
-            # Outside of the except block: the error holds the frames, and these the tensors.
+            # Outside of the except block, where the error would keep the tensors alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             if self.batch_size == 1:
                 raise CausalFTError(
-                    f"no memory for one picture of {self.size} px; use --attention-slicing on, --precision fp16, "
+                    f"no memory for one image of {self.size} px; use --attention-slicing on, --precision fp16, "
                     "a smaller --size or a smaller model"
                 )
             self.batch_size //= 2
             self._say(
-                f"no memory for the batch: {self.batch_size} pictures at once from here on (recorded with each: "
+                f"no memory for the batch: {self.batch_size} images at once from here on (recorded with each: "
                 "another batch size may change a grey level)"
             )
 
@@ -145,7 +145,7 @@ class DiffusionSource:
             images = np.asarray(self.pipeline(**options).images)
         if images.shape != (len(filled), self.size, self.size, 3):
             raise CausalFTError(
-                f"{self.found.model} gave pictures of shape {images.shape[1:]} where {self.size} x {self.size} in "
+                f"{self.found.model} gave images of shape {images.shape[1:]} where {self.size} x {self.size} in "
                 "colour was asked; choose a --size that it can draw"
             )
         finite = np.nan_to_num(images[: len(requests)].astype(np.float32), nan=0.0)
@@ -208,12 +208,12 @@ def open_diffusion(
     negative_prompt : in place of the prompts' own; ``""`` for none.
     revision : branch, tag or commit of a model of the hub.
     model_config : for one file, a folder or a model of the hub that describes its networks.
-    size : side of the pictures in pixels; the model's own by default.
+    size : side of the images in pixels; the model's own by default.
     steps, guidance : those of the pipeline by default, and for ``mini`` those it was measured with.
     scheduler : name in `SCHEDULERS`, a class of diffusers, or ``"auto"`` for the pipeline's own.
     precision : name in `PRECISIONS` or ``"auto"``.
     device : ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-    batch_size : pictures at once, or ``"auto"``.
+    batch_size : images at once, or ``"auto"``.
     attention_slicing : ``"on"`` (less memory, slower), ``"off"``, or ``"auto"``.
     safety_checker : whether the pipeline's safety checker runs, where it has one.
     fetch : whether the hub may be asked for what is not on this disk.
@@ -300,14 +300,14 @@ def _prompts(prompts: Prompts | str | None, templates: Sequence[str], negative_p
 
 
 def _card(found: Found) -> dict[str, Any]:
-    """What `causalft zoo pretrain-diffusion` wrote about its pipeline: its sampler, and the words it knows."""
+    """Read the sampler and the vocabulary of a pipeline of `causalft zoo pretrain-diffusion`."""
     card = found.path / "card.json"
     known = read_json(card) if card.is_file() else {}
     return known if isinstance(known, dict) else {}
 
 
 def _check_prompts(pipeline: Any, prompts: Prompts, model: str, words: Sequence[str] | None) -> None:
-    """Refuse what the model cannot read: a prompt that would be cut, as its part stands last, or an untrained word."""
+    """Refuse prompts that the model would cut, which loses the part, or words that it was not trained on."""
     tokenizer = getattr(pipeline, "tokenizer", None)
     limit = getattr(tokenizer, "model_max_length", None)
     texts = [
@@ -356,7 +356,7 @@ def _precision(name: str, device: torch.device) -> str:
 
 
 def _scheduler(pipeline: Any, name: str) -> Any:
-    """The scheduler of that name with the configuration of the pipeline's own."""
+    """Return the scheduler of that name with the pipeline's configuration."""
     diffusers = import_diffusers()
     fitting = {kind.__name__ for kind in pipeline.scheduler.compatibles} | {type(pipeline.scheduler).__name__}
     class_name = SCHEDULERS.get(name, name)
@@ -385,7 +385,7 @@ def _little_memory(device: torch.device) -> bool:
 
 
 def _automatic_batch(device: torch.device, size: int) -> int:
-    """From the device and the size alone, so that the same machine always takes the same."""
+    """Return a batch size from device and image size alone, so that a machine always takes the same."""
     if device.type != "cuda":
         return 16 if size <= 64 else 4 if size <= 128 else 1
     gibibytes = torch.cuda.get_device_properties(device).total_memory / 2**30

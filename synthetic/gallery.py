@@ -1,4 +1,4 @@
-"""Requested images drawn into a folder, one file at a time: resumed after a crash, checked, rejects replaced."""
+"""Requested images drawn into a folder, file by file: resumable, checked, rejects replaced."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Request:
-    """One picture of the A/B world.
+    """One image of the A/B world.
 
     Attributes
     ----------
     look : class that is drawn.
     part : 0 or 1, which of the class's two parts dominates.
-    seed : 63-bit, of `picture_seed`: the same request gives the same picture, alone or among others.
+    seed : 63-bit, from `picture_seed`: the same request gives the same image, alone or among others.
     """
 
     look: str
@@ -47,14 +47,14 @@ class Request:
 
 @runtime_checkable
 class PictureSource(Protocol):
-    """Who draws the pictures; opened by `synthetic.generate.open_source`.
+    """What draws the images; opened by `synthetic.generate.open_source`.
 
     Attributes
     ----------
     name : ``"renderer"`` or ``"stable-diffusion"``.
-    size : side of the pictures in pixels.
+    size : side of the images in pixels.
     parts : class name -> names of its parts under C=0 and C=1.
-    batch_size : pictures that are best asked for at once.
+    batch_size : preferred number of images per call.
     """
 
     name: str
@@ -63,34 +63,30 @@ class PictureSource(Protocol):
     batch_size: int
 
     def draw(self, requests: Sequence[Request]) -> np.ndarray:
-        """Return uint8 pictures (n, size, size, 3) in the order of the requests."""
+        """Return uint8 images (n, size, size, 3) in the order of the requests."""
         ...
 
     def provenance(self) -> dict[str, str]:
-        """Facts that hold for all pictures: model, settings, versions. ``batch_size`` is the one of the last draw."""
+        """Model, settings and versions of all images; ``batch_size`` is that of the last draw."""
         ...
 
     def prompt(self, request: Request) -> str | None:
-        """The text that the picture is made from; None where there is none."""
+        """The prompt of an image; None if there is none."""
         ...
 
 
 def picture_seed(
     seed: int, design: str, split: str, label: str, factor: int, index: int, attempt: int = 0
 ) -> int:
-    """The seed of one picture: a stable hash, so that any picture can be made again without the others.
+    """The seed of one image, 0 to 2^63 - 1: a stable hash, so that any image can be drawn again alone.
 
     Parameters
     ----------
     seed : of the whole set.
-    design, split, label : names of the design, of the image set and of the class.
+    design, split, label : names of the design, image set and class.
     factor : 0 or 1.
-    index : number of the picture among those of its class and factor in the set, from 0.
-    attempt : 0, or how many pictures were rejected in its place before.
-
-    Returns
-    -------
-    integer from 0 to 2^63 - 1.
+    index : number of the image within its class and factor, from 0.
+    attempt : how many images were rejected in its place before.
 
     Examples
     --------
@@ -107,22 +103,22 @@ def picture_seed(
 
 
 Judge = Callable[[np.ndarray, Sequence[str], Sequence[int]], np.ndarray]
-"""Function of pictures (n, size, size, 3), classes and parts that says, as bool (n,), which show what was asked."""
+"""``judge(images (n, size, size, 3), classes, parts) -> bool (n,)``: which show what was requested."""
 
 REJECTED = "rejected"
-"""Folder in which rejected pictures are kept."""
+"""Folder of rejected images."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One picture to be made.
+    """One image to be drawn.
 
     Attributes
     ----------
     path : of the file, relative to the folder.
     look, part : what it shows.
-    seed : number of the attempt (0, 1, ...) -> seed of the picture.
-    facts : what its text says of it beside seed, prompt and provenance: design, split, label, ...
+    seed : attempt (0, 1, ...) -> seed.
+    facts : further text of the file: design, split, label, ...
     """
 
     path: str
@@ -132,17 +128,17 @@ class Wanted:
     facts: dict[str, str] = field(default_factory=dict)
 
     def request(self, attempt: int = 0) -> Request:
-        """What the generator is asked."""
+        """The request of an attempt."""
         return Request(self.look, self.part, self.seed(attempt))
 
     def rejected(self, attempt: int) -> str:
-        """Path of the picture if the attempt is rejected."""
+        """Path of the image if the attempt is rejected."""
         stem = self.path.removesuffix(".png")
         return f"{REJECTED}/{stem}-{attempt}.png"
 
 
 def reject_limit(limit: float, images: int) -> int:
-    """How many rejects are too many: a share of the images below 1, a number from 1 on.
+    """Return the most rejects allowed: a fraction of the images below 1, a count from 1 on.
 
     Examples
     --------
@@ -154,15 +150,11 @@ def reject_limit(limit: float, images: int) -> int:
     return int(limit * images) if limit < 1 else int(limit)
 
 
-@named("drawing pictures")
+@named("drawing images")
 def draw_accepted(
     source: PictureSource, wanted: Sequence[Wanted], *, judge: Judge | None = None, max_rejects: float = 0.25
 ) -> np.ndarray:
-    """Draw pictures into memory; those that are rejected are replaced by the next seed's.
-
-    Returns
-    -------
-    uint8 (n, size, size, 3)
+    """Draw images into memory, uint8 (n, size, size, 3); rejected ones are replaced by the next seed's.
 
     Raises
     ------
@@ -194,31 +186,30 @@ def fill(
     progress: bool | None = None,
     label: str = "pictures",
 ) -> dict[str, dict[str, str]]:
-    """Draw into a folder what is not there yet.
+    """Draw into a folder the images that are missing.
 
-    A file appears whole or not at all. Pictures are drawn in rounds: first every place, then the places whose picture
-    was rejected, with the next seed, and so on. Batches are cut at fixed places of a round, and one that is not
-    complete on the disk is drawn again as a whole: a killed run that is repeated ends with the bytes of one that ran
-    through.
+    A file appears whole or not at all. Images are drawn in rounds: first all, then the rejected ones with the next
+    seed, and so on. Batches have fixed places in a round, and an incomplete one is drawn again as a whole, so an
+    interrupted run ends with the same bytes.
 
     Parameters
     ----------
     source : PictureSource
-    wanted : the pictures, no path twice.
+    wanted : the images; no path twice.
     folder : files go to ``folder/path``, rejected ones to ``folder/rejected/``.
-    judge : says which pictures show what was asked; a picture of one colour is always rejected.
-    max_rejects : a share of the pictures below 1, a number from 1 on.
-    progress : show a bar with pictures per second and time left; by default where standard error is a terminal.
-    label : what the bar says.
+    judge : which images show what was requested; one of a single colour is always rejected.
+    max_rejects : a fraction of the images below 1, a count from 1 on.
+    progress : show a bar; by default on a terminal.
+    label : text of the bar.
 
     Returns
     -------
-    path -> what the file says of itself, in the order of ``wanted``.
+    path -> text of the file, in the order of ``wanted``.
 
     Raises
     ------
     CausalFTError
-        For more rejects than the limit; what was drawn stays. Or if a picture in the folder is another generator's.
+        For more rejects than the limit (drawn images stay), or an image of another generator in the folder.
     """
     limit = reject_limit(max_rejects, len(wanted))
     attempt, rejects, round_ = 0, 0, list(wanted)
@@ -257,12 +248,7 @@ def fill(
 
 
 def read_picture(path: Path) -> tuple[np.ndarray, dict[str, str]] | None:
-    """A picture and its text; None if there is none, or not a whole one.
-
-    Returns
-    -------
-    uint8 (size, size, 3), and name -> value.
-    """
+    """An image, uint8 (size, size, 3), and its text; None if the file is missing or damaged."""
     try:
         with Image.open(path) as image:
             image.load()
@@ -273,7 +259,7 @@ def read_picture(path: Path) -> tuple[np.ndarray, dict[str, str]] | None:
 
 
 def _known(source: PictureSource, wanted: Sequence[Wanted], folder: Path) -> dict[str, dict[str, str]]:
-    """What is there already, path -> text. The batch size goes on as the last run left it."""
+    """Return what is there, path -> text, and continue with the smallest batch size found."""
     there: dict[str, dict[str, str]] = {}
     sizes: set[int] = set()
     constant = source.provenance()
@@ -301,7 +287,7 @@ def _known(source: PictureSource, wanted: Sequence[Wanted], folder: Path) -> dic
 
 
 def _good(pictures: np.ndarray, wanted: Sequence[Wanted], judge: Judge | None) -> np.ndarray:
-    # one colour alone: what a safety checker leaves, or an overflow in half precision
+    # one colour: a safety checker, or an overflow in half precision
     flat = pictures.reshape(len(pictures), -1, 3)
     good = (flat.max(1) > flat.min(1)).any(1)
     if judge is not None:
@@ -312,7 +298,7 @@ def _good(pictures: np.ndarray, wanted: Sequence[Wanted], judge: Judge | None) -
 
 
 def _text(source: PictureSource, wanted: Wanted, attempt: int) -> dict[str, str]:
-    """What a file says of itself, beside what holds for all pictures."""
+    """Text of a file beside the provenance."""
     request = wanted.request(attempt)
     prompt = source.prompt(request)
     return {
@@ -326,7 +312,7 @@ def _text(source: PictureSource, wanted: Wanted, attempt: int) -> dict[str, str]
 
 
 def _write(path: Path, picture: np.ndarray, text: dict[str, str]) -> None:
-    """Write a PNG in one step. Not synced to the disk, which costs more than drawing: a torn file is drawn again."""
+    """Write a PNG in one step. Not synced, which costs more than drawing: a torn file is drawn again."""
     info = PngImagePlugin.PngInfo()
     for name, value in text.items():
         info.add_text(name, value)
@@ -341,6 +327,6 @@ def _write(path: Path, picture: np.ndarray, text: dict[str, str]) -> None:
 def _too_many(rejects: int, limit: int, images: int, folder: Path | None = None) -> str:
     kept = f"look at {folder / REJECTED}, then " if folder else ""
     return (
-        f"{rejects} rejected pictures, and {limit} of {images} are allowed: {kept}raise --max-rejects or change model, "
+        f"{rejects} rejected images, and {limit} of {images} are allowed: {kept}raise --max-rejects or change model, "
         f"prompts or --check{'; with a higher --max-rejects the run goes on where it stopped' if folder else ''}"
     )

@@ -1,4 +1,4 @@
-"""Makes the image sets of a design: as arrays in memory, or as ImageFolders with metadata.csv on disk."""
+"""The image sets of a design: as arrays, or as ImageFolders with metadata.csv."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def _versions() -> dict[str, str]:
 
 
 class Renderer:
-    """Draws with `synthetic.objects.render`; a picture's nuisance numbers come from its seed.
+    """Draws with `synthetic.objects.render`; an image's nuisance numbers come from its seed.
 
     Parameters
     ----------
-    size : side of the pictures in pixels, at least 8.
+    size : side in pixels, at least 8.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class Renderer:
         self.size = int(size)
 
     def draw(self, requests: Sequence[Request]) -> np.ndarray:
-        """Return uint8 pictures (n, size, size, 3) in the order of the requests."""
+        """Return uint8 images (n, size, size, 3) in the order of the requests."""
         pictures = np.empty((len(requests), self.size, self.size, 3), np.uint8)
         nuisance = np.empty((len(requests), N_NUISANCE))
         for row, request in zip(nuisance, requests, strict=True):
@@ -136,21 +136,21 @@ COLUMNS = (
     "image_seed",
     "generator",
 )
-"""First columns of every metadata.csv; what the generator tells of its pictures follows."""
+"""First columns of every metadata.csv; the generator's own follow."""
 
 
 @dataclass(frozen=True)
 class PictureSet:
-    """One image set in memory, ordered by class and then by factor.
+    """One image set in memory, ordered by class and factor.
 
     Attributes
     ----------
     pixels : uint8 (n, size, size, 3)
-    labels : int (n,), class numbers 0 .. K-1
-    factors : int (n,), the label of the factor C
-    parts : int (n,), the part that dominates the picture
-    looks : int (n,), number of the class that is drawn
-    contents : int (n,), number of the class that a reader takes it for
+    labels : int (n,), classes 0 .. K-1
+    factors : int (n,), the factor C
+    parts : int (n,), the part that dominates
+    looks : int (n,), the class that is drawn
+    contents : int (n,), the class that a reader takes it for
     """
 
     pixels: np.ndarray
@@ -177,27 +177,27 @@ def make_set(
     max_rejects: float = 0.25,
     progress: bool | None = None,
 ) -> PictureSet:
-    """Make one image set of a design.
+    """Draw one image set of a design.
 
-    Every picture depends only on what it shows and on (seed, design, set, class, factor, its number), so the same
-    arguments give the same bytes, and any picture can be made again alone. No picture is in two sets.
+    An image depends only on what it shows and on (seed, design, set, class, factor, its number): the same arguments
+    give the same bytes. No image is in two sets.
 
     Parameters
     ----------
     design : Design
     which : ``"A_train"``, ``"A_test"``, ``"B_train"`` or ``"B_test"``.
-    n_per_class : pictures of each class, at least 4.
+    n_per_class : images per class, at least 4.
     seed : 0 or larger.
     generator : ``"renderer"``, or an open `PictureSource`.
-    size : side of the pictures in pixels; a source's own pictures are scaled to it.
-    cache : folder in which the source's pictures are kept, so that each is drawn once and a killed call goes on.
-    judge, max_rejects : which pictures to replace, and up to how many (`synthetic.gallery.fill`).
+    size : side in pixels; images of a source are scaled to it.
+    cache : folder that keeps the source's images, so that an interrupted call resumes.
+    judge, max_rejects : as in `synthetic.gallery.fill`.
     progress : show a bar while drawing into ``cache``.
 
     Raises
     ------
     CausalFTError
-        For an unknown set or generator, a negative seed, too few pictures, or too many rejects.
+        For an unknown set or generator, a negative seed, too few images, or too many rejects.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def make_set(
     if cache is None:
         pixels = draw_accepted(source, wanted, judge=judge, max_rejects=max_rejects)
     else:
-        # the number of a picture in its cell names it, so that larger sets share the files of smaller ones
+        # named by the number in the cell, so that larger sets share the files of smaller ones
         fill(
             source,
             wanted,
@@ -247,12 +247,11 @@ def generate(
     max_rejects: float = 0.25,
     progress: bool | None = None,
 ) -> Path:
-    """Write the four image sets of a design as ImageFolders.
+    """Write the four image sets of a design as ImageFolders; return the folder.
 
-    The folder gets ``A_train/<class>/00000.png`` and so on for each of the sets, a ``metadata.csv`` in each set (paths
-    relative to the set) and one above them (paths relative to ``out``), with what is known of every picture; the PNG
-    files carry the same as text. Pictures are written one by one, and ``metrics.json`` last: a killed run goes on where
-    it stopped and ends with the same bytes.
+    Each set gets ``A_train/<class>/00000.png`` and so on and a ``metadata.csv`` (paths relative to the set); one more
+    stands above them. The PNG files carry the same facts as text. ``metrics.json`` is written last: an interrupted run
+    resumes and ends with the same bytes.
 
     Parameters
     ----------
@@ -260,15 +259,11 @@ def generate(
     out : folder that is new, empty, or holds the same run interrupted.
     n_per_class, seed : as in `make_set`.
     generator : ``"renderer"``, or an open `PictureSource`, whose size counts.
-    size : of the renderer's pictures.
-    judge : says which pictures show what was asked; the others go to ``rejected/`` and are replaced.
+    size : of the renderer's images.
+    judge : which images show what was requested; the others go to ``rejected/`` and are replaced.
     check : name of the judge, for the record.
-    max_rejects : a share of all pictures below 1, a number from 1 on.
-    progress : show a bar; by default where standard error is a terminal.
-
-    Returns
-    -------
-    The folder.
+    max_rejects : a fraction of all images below 1, a count from 1 on.
+    progress : show a bar; by default on a terminal.
 
     Raises
     ------
@@ -293,7 +288,7 @@ def generate(
         "size": source.size,
         "check": check,
         **({} if prompts is None else {"prompts": prompts.config()}),
-        # Chosen by the user, or by the program from the device alone. What memory made of it, each picture says.
+        # As chosen; each image records the batch size that memory allowed.
         **({} if batch_size is None else {"batch_size": int(batch_size)}),
     }
     wanted = {which: _wanted(design, which, seed, design.rows(which, n_per_class, seed)) for which in SETS}
@@ -345,7 +340,7 @@ def _write_tables(run: Run, wanted: Mapping[str, list[Wanted]], texts: Mapping[s
 
 
 def _fingerprint(design: Design, n_per_class: int, seed: int) -> str:
-    """Of all rows of all sets, by which two designs are told apart, also one whose tables were edited."""
+    """Hash all rows of all sets, which identifies a design even if its tables were edited."""
     digest = hashlib.sha256()
     for which in SETS:
         rows = design.rows(which, n_per_class, seed)
@@ -371,7 +366,7 @@ def _check(design: Design, n_per_class: int, seed: int, source: PictureSource) -
 
 
 def _wanted(design: Design, which: str, seed: int, rows: Rows, by_seed: bool = False) -> list[Wanted]:
-    """The pictures of a set in order, named by their number in the class, or in the cell of class and factor."""
+    """List the images of a set, named by their number in the class, or in the cell of class and factor."""
     wanted = []
     of_class: Counter[int] = Counter()
     of_cell: Counter[tuple[int, int]] = Counter()
@@ -391,7 +386,7 @@ def _wanted(design: Design, which: str, seed: int, rows: Rows, by_seed: bool = F
                 facts={
                     "label": name,
                     "factor": str(factor),
-                    # no property of the picture: the same one may be read differently in a larger set
+                    # not a property of the image: a larger set may read it differently
                     **({} if by_seed else {"content": design.classes[content]}),
                     "design": design.name,
                     "split": which,
@@ -405,7 +400,7 @@ def _wanted(design: Design, which: str, seed: int, rows: Rows, by_seed: bool = F
 
 
 def _scaled(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Pictures (n, s, s, 3) at another size: averaged down, or interpolated up."""
+    """Scale images (n, s, s, 3) to another size."""
     if pixels.shape[1] == size:
         return pixels
     return np.stack(
@@ -421,7 +416,7 @@ def _read(path: Path) -> tuple[np.ndarray, dict[str, str]]:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove the pictures that a killed process left half written; of other files, :meth:`Run.finish` does."""
+    """Remove half-written images of a killed process."""
     for path in [path for path in folder.rglob(".*.png.part") if path.is_file()]:
         path.unlink(missing_ok=True)
 

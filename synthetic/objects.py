@@ -1,8 +1,7 @@
-"""Draws the twelve close-ups of the A/B experiment (six classes, two parts each; paper section on A/B sets) in batches.
+"""Draws the twelve close-ups of the A/B experiment (six classes, two parts each) in batches.
 
-A picture is a deterministic function of its class, of the part that dominates it (the semantic factor C)
-and of a vector of
-nuisance numbers in [0, 1] (U: pose, scale, colour, background, light, clutter, occlusion, grain).
+An image is a function of its class, of the part that dominates it (the semantic factor C), and of a vector of nuisance
+numbers in [0, 1] (U: pose, scale, colour, background, light, clutter, occlusion, grain).
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ NUISANCE = (
 """Names of the nuisance numbers, in the order of their columns."""
 N_NUISANCE = len(NUISANCE)
 
-# One list of coat and paint colours for all classes: colour says nothing about the class.
+# One list of colours for all classes: colour does not predict the class.
 _COATS = torch.tensor(
     [
         [0.93, 0.92, 0.90],
@@ -84,7 +83,7 @@ _BEAK = (0.95, 0.66, 0.12)
 
 @dataclass(frozen=True)
 class Paint:
-    """Colours of one batch of objects, each of shape (n, 3, 1, 1)."""
+    """Colours of a batch of objects, each of shape (n, 3, 1, 1)."""
 
     main: Tensor
     dark: Tensor
@@ -324,24 +323,20 @@ PARTS: dict[str, tuple[str, str]] = {name: (parts[0][0], parts[1][0]) for name, 
 
 
 def render(class_name: str, part: int, nuisance: np.ndarray, size: int = 48, batch: int = 64) -> np.ndarray:
-    """Draw close-ups of one part of one class.
+    """Draw close-ups of one part of one class, uint8 (n, size, size, 3).
 
     Parameters
     ----------
     class_name : one of `CLASSES`.
     part : 0 or 1, the factor C: which of the class's `PARTS` dominates.
-    nuisance : array of shape (n, N_NUISANCE), numbers in [0, 1].
-    size : side of the picture in pixels, at least 8.
-    batch : pictures drawn at once; does not change them.
-
-    Returns
-    -------
-    uint8 array of shape (n, size, size, 3).
+    nuisance : array of shape (n, N_NUISANCE), in [0, 1].
+    size : side in pixels, at least 8.
+    batch : images drawn at once; does not change them.
 
     Raises
     ------
     CausalFTError
-        For an unknown class, another part than 0 or 1, or a size under 8.
+        For an unknown class or part, or a size below 8.
 
     Examples
     --------
@@ -354,9 +349,7 @@ def render(class_name: str, part: int, nuisance: np.ndarray, size: int = 48, bat
     if part not in (0, 1):
         raise CausalFTError(f"part must be 0 or 1, got {part!r}")
     if size < 8:
-        raise CausalFTError(
-            f"pictures of {size} pixels are too small to show a part; use a size of at least 8"
-        )
+        raise CausalFTError(f"images of {size} pixels are too small to show a part; use a size of at least 8")
     draw = _DRAWINGS[class_name][part][1]
     pictures = np.empty((len(nuisance), size, size, 3), np.uint8)
     with torch.no_grad():
@@ -439,7 +432,7 @@ def _hue(u: Tensor) -> Tensor:
 
 
 def _grain_at(gx: Tensor, gy: Tensor, size: int) -> Tensor:
-    """Film grain: for each picture another window of one fixed tile of white noise, (n, size, size)."""
+    """Film grain: each image gets another window of one tile of white noise, (n, size, size)."""
     rows = ((gy.view(-1, 1) * len(_GRAIN)).long() + torch.arange(size)) % len(_GRAIN)
     columns = ((gx.view(-1, 1) * len(_GRAIN)).long() + torch.arange(size)) % len(_GRAIN)
     return _GRAIN[rows.unsqueeze(2), columns.unsqueeze(1)]

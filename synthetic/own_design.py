@@ -1,4 +1,4 @@
-"""A design of the user's own: its classes and the tables of both sets, read from a YAML file and checked row by row."""
+"""A user's design: classes and tables of both sets, read from YAML and checked row by row."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["NODES", "SetTables", "read_design"]
 
 
 NODES = ("C", "U", "look", "part", "content", "Y", "S")
-"""Nodes of a set in a file: C, look (the class drawn) and part (the part of it drawn) must be there. ``look`` and
-``part`` together are X of the graph, ``content`` is B."""
+"""Nodes of a set in a file. C, look (the class drawn) and part (its part) are needed. ``look`` and ``part`` together
+are X of the graph, ``content`` is B."""
 
 _NODE_OF = {"look": "X", "part": "X", "content": "B"}
 _FORM = "{given: [parents], rows: {'parent values': [probabilities]}}"
@@ -93,7 +93,7 @@ class SetTables:
         return KEPT if name == "S" else ("0", "1") if name in ("C", "part") else self.classes
 
     def _node(self, name: str, table: Any, tables: Mapping[str, Any]) -> tuple[tuple[str, ...], np.ndarray]:
-        """The causes of a node as the file names them, and its table with an axis for each of them."""
+        """Return the causes of a node, as the file names them, and its table with an axis for each."""
         if isinstance(table, list):
             return (), self._row(name, "the table", table)
         if not isinstance(table, dict) or not set(table) <= {"given", "rows"} or "rows" not in table:
@@ -170,7 +170,7 @@ class SetTables:
         return value
 
     def _merge(self, found: Mapping[str, tuple[tuple[str, ...], np.ndarray]]) -> DiscreteSCM:
-        """The model over C, U, X, B, Y, S: look and part become X, whose causes are those of both."""
+        """The model over C, U, X, B, Y, S: look and part become X, with the causes of both."""
         states = {"C": FACTORS, "U": self.classes, "X": codes(self.classes, self.parts)}
         states |= {"B": self.classes, "Y": self.classes, "S": KEPT}
         nodes = [
@@ -210,7 +210,7 @@ class SetTables:
 
     @staticmethod
     def _known(cell: Mapping[str, int]) -> dict[str, int]:
-        """Values of the graph's nodes by the names that the file uses."""
+        """Values of the graph's nodes by the names in the file."""
         known = dict(cell)
         if "X" in known:
             known["look"], known["part"] = divmod(known["X"], 2)
@@ -229,25 +229,23 @@ _KEYS = ("name", "meaning", "classes", "sets")
 def read_design(path: str | os.PathLike[str], known_parts: Mapping[str, tuple[str, str]]) -> Design:
     """Read a design from a YAML file.
 
-    For each of the sets A and B the file gives a table for each of `synthetic.own_design.NODES`: a list of
-    probabilities for a node without causes, else ``{given: [causes], rows: {"values of the causes": [...]}}``. A list
-    follows the order of the values: 0 and 1 for ``C`` and ``part``; the classes for ``U``, ``look``, ``content`` and
-    ``Y``; no and yes for ``S``. A row may also be written ``{cat: 0.9, dog: 0.1}`` with the zeros left out, and a
-    probability as ``1/3``. Without a table, ``content`` is the class drawn and ``Y`` is the content; ``U`` and ``S``
-    are left out. ``docs/designs/own.yaml`` is an example with comments.
+    For the sets A and B the file gives a table for each of `NODES`: a list of probabilities for a node without causes,
+    else ``{given: [causes], rows: {"values of the causes": [...]}}``. Lists follow the order of the values: 0 and 1
+    for ``C`` and ``part``; the classes for ``U``, ``look``, ``content`` and ``Y``; no and yes for ``S``. A row may be
+    written ``{cat: 0.9, dog: 0.1}``, zeros left out, and a probability ``1/3``. By default ``content`` is the class
+    drawn and ``Y`` the content; ``U`` and ``S`` are left out. ``docs/designs/own.yaml`` is an example with comments.
 
     Parameters
     ----------
     path : str or PathLike
     known_parts : dict of str to (str, str)
-        The classes that the generator draws, and their two parts.
+        Classes that the generator draws, and their two parts.
 
     Raises
     ------
     CausalFTError
-        One line with file, set, node and row: no such file, not YAML, a key given twice, a missing set or node, an
-        unknown class, node or value, a missing or extra row, a row that is no distribution, causes in a circle, a class
-        that no row is filed under.
+        One line with file, set, node and row: a missing file, set, node or row, invalid YAML, a repeated key, an
+        unknown name, a row that is not a distribution, a cycle of causes, a class without a row.
 
     Examples
     --------
@@ -286,7 +284,7 @@ def read_design(path: str | os.PathLike[str], known_parts: Mapping[str, tuple[st
     name, meaning = content.get("name", file.stem), content.get("meaning", f"tables of {file.name}")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         raise CausalFTError(
-            f"{file}: name {name!r}: pictures are filed under it; use letters, digits, '-', '_' and '.'"
+            f"{file}: name {name!r}: images are filed under it; use letters, digits, '-', '_' and '.'"
         )
     if not isinstance(meaning, str):
         raise CausalFTError(f"{file}: meaning {meaning!r} is not a sentence; quote it")
@@ -331,7 +329,7 @@ def _classes(file: Path, names: Any, known: Mapping[str, tuple[str, str]]) -> tu
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that a mapping has twice; YAML would silently keep the last."""
+    """Refuses repeated keys, of which YAML would keep the last."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         seen: set[str] = set()

@@ -8,28 +8,28 @@ from torch import Tensor
 __all__ = ["Pen", "Number", "Colour"]
 
 Number = float | Tensor
-"""A length or coordinate: one for all pictures, or a tensor of shape (n, 1, 1)."""
+"""A length or coordinate: one number, or a tensor of shape (n, 1, 1)."""
 
 Colour = tuple[float, float, float] | Tensor
-"""RGB in [0, 1]: one triple for all pictures, or a tensor of shape (n, 3, 1, 1)."""
+"""RGB in [0, 1]: one triple, or a tensor of shape (n, 3, 1, 1)."""
 
 
 def as_colour(colour: Colour) -> Tensor:
-    """Give any colour the shape (1 or n, 3, 1, 1)."""
+    """Return a colour with shape (1 or n, 3, 1, 1)."""
     if isinstance(colour, Tensor):
         return colour
     return torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1)
 
 
 class Pen:
-    """Paints anti-aliased shapes in local coordinates (x to the right, y down, the frame is about [-1, 1]).
+    """Paints anti-aliased shapes in local coordinates (x right, y down, the frame is about [-1, 1]).
 
-    Only element-wise operations are used, so a picture does not depend on the pictures beside it.
+    All operations are element-wise, so an image does not depend on the others in the batch.
 
     Parameters
     ----------
     x, y : tensors of shape (n, size, size)
-        Local coordinates of every pixel of every picture.
+        Local coordinates of every pixel.
     pixel : tensor of shape (n, 1, 1)
         Side of a pixel in local units: the width of the soft edge.
     canvas : tensor of shape (n, 3, size, size)

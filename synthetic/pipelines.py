@@ -1,4 +1,4 @@
-"""Text-to-image pipelines on this disk: found and loaded, nothing fetched, no pickle opened."""
+"""Text-to-image pipelines on disk: found and loaded; no pickle is opened."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class MissingModelError(CausalFTError):
 
 @dataclass(frozen=True)
 class Found:
-    """A pipeline on this disk.
+    """A pipeline on disk.
 
     Attributes
     ----------
     model : as the user named it.
     path : folder, or one safetensors file.
-    revision : commit of a model of the hub, else ``sha256:`` of the files' content.
-    config : for one file, the folder with the configuration of its networks and its tokenizer.
+    revision : commit of a hub model, else ``sha256:`` of the content.
+    config : for one file, the folder that describes its networks and tokenizer.
     """
 
     model: str
@@ -88,21 +88,21 @@ def mini_pipeline_folder() -> Path:
 def find_pipeline(
     model: str, *, revision: str | None = None, config: str | None = None, fetch: bool = True
 ) -> Found:
-    """Find the files of a model; the hub is asked only for what is not here.
+    """Find the files of a model; the hub is asked only for what is missing.
 
     Parameters
     ----------
-    model : ``"mini"``, a folder, a ``.safetensors`` file, or a model of the hub as OWNER/NAME.
-    revision : branch, tag or commit of a model of the hub.
-    config : for one file, a folder or a model of the hub with the same networks.
+    model : ``"mini"``, a folder, a ``.safetensors`` file, or a hub model OWNER/NAME.
+    revision : branch, tag or commit of a hub model.
+    config : for one file, a folder or hub model with the same networks.
     fetch : whether the hub may be asked.
 
     Raises
     ------
     MissingModelError
-        If the files are not here and cannot be fetched.
+        If the files are missing and cannot be fetched.
     CausalFTError
-        For a pickle, a folder that is no pipeline, or a name that can be nothing of these.
+        For a pickle, a folder that is not a pipeline, or an impossible name.
     """
     path = Path(model).expanduser()
     if model != "mini" and path.suffix.lower() in PICKLES:
@@ -147,7 +147,7 @@ def find_pipeline(
 
 
 def _of_the_hub(model: str, revision: str | None, fetch: bool) -> Path:
-    """The snapshot of a model of the hub: the one that is here and whole, else fetched."""
+    """Return the snapshot of a hub model: a complete local one, else fetched."""
     import huggingface_hub
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -190,7 +190,7 @@ def _of_the_hub(model: str, revision: str | None, fetch: bool) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether every network that the index names has its folder here, and its weights where it has any."""
+    """Whether every network of the index has a non-empty folder."""
     try:
         index = pipeline_index(folder, str(folder))
     except CausalFTError:
@@ -219,7 +219,7 @@ def pipeline_index(folder: Path, model: str) -> dict[str, Any]:
 
 
 def _config_of_file(path: Path, config: str | None, fetch: bool) -> Path:
-    """The folder that describes the networks of one file."""
+    """Return the folder that describes the networks of one file."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -276,7 +276,7 @@ def _config_of_file(path: Path, config: str | None, fetch: bool) -> Path:
 
 
 def _content_hash(path: Path) -> str:
-    """SHA-256 over the weights and descriptions, which says the same of the same files anywhere."""
+    """Return the SHA-256 of weights and descriptions; the same files give the same hash anywhere."""
     digest = hashlib.sha256()
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     for file in files:
@@ -297,7 +297,7 @@ def _content_hash(path: Path) -> str:
 
 @contextmanager
 def quiet_libraries(diffusers: Any) -> Iterator[list[str]]:
-    """Silence the libraries' bars and chatter; collect what they say about weights that are missing."""
+    """Silence bars and log messages of the libraries; collect what they report about missing weights."""
     import transformers
 
     complaints: list[str] = []
@@ -336,7 +336,7 @@ def first_line(error: BaseException, length: int = 200) -> str:
     return shorten(line, length, placeholder=" ...")
 
 
-# A pipeline with one of these arguments starts from a picture or makes something else, whatever else it takes.
+# A pipeline with one of these arguments does not draw from text alone.
 _NOT_FROM_TEXT = {
     "image",
     "mask_image",
@@ -351,7 +351,7 @@ _NOT_FROM_TEXT = {
 def load_pipeline(
     found: Found, *, dtype: torch.dtype, device: torch.device, safety_checker: bool = True
 ) -> Any:
-    """Load a pipeline from this disk; nothing is fetched, and no pickle is opened.
+    """Load a pipeline from disk; nothing is fetched, and no pickle is opened.
 
     Raises
     ------
@@ -391,7 +391,7 @@ def load_pipeline(
 
 
 def _text_to_image_class(diffusers: Any, found: Found) -> Any:
-    """The class that the index names, if it makes pictures from text alone."""
+    """Return the class that the index names, if it draws from text alone."""
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING as FROM_TEXT
 
     name = pipeline_index(found.config or found.path, found.model)["_class_name"]
@@ -406,14 +406,14 @@ def _text_to_image_class(diffusers: Any, found: Found) -> Any:
     listed = kind in FROM_TEXT.values() and "Control" not in name and "num_frames" not in takes
     if not listed and ("prompt" not in takes or takes & _NOT_FROM_TEXT or not {"height", "width"} <= takes):
         raise CausalFTError(
-            f"{found.model} is a {name}, which does not make pictures from text alone; use a text-to-image pipeline "
+            f"{found.model} is a {name}, which does not make images from text alone; use a text-to-image pipeline "
             "such as StableDiffusionPipeline"
         )
     return kind
 
 
 def _refuse_pickles(found: Found) -> None:
-    """Name the network whose weights are missing, or are there as a pickle only."""
+    """Refuse a network whose weights are missing or pickled."""
     for name in component_names(pipeline_index(found.path, found.model)):
         folder = found.path / name
         if not folder.is_dir():
@@ -430,7 +430,7 @@ def _refuse_pickles(found: Found) -> None:
 
 
 def _variant(folder: Path) -> str | None:
-    """``"fp16"`` where a network's weights are there in that variant only."""
+    """Return ``"fp16"`` if a network has only that variant."""
     for part in (path for path in folder.iterdir() if path.is_dir()):
         weights = [path.name for path in part.glob("*.safetensors")]
         if weights and all(".fp16." in name or ".fp16-" in name for name in weights):

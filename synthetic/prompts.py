@@ -1,4 +1,4 @@
-"""Prompts of the Stable Diffusion generator: classes, parts and templates, read from YAML and checked line by line."""
+"""Prompts of the Stable Diffusion generator: classes, parts and templates, read from YAML and checked."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PLACEHOLDERS = ("class", "part")
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is asked of a text-to-image model.
+    """Prompts for a text-to-image model.
 
     Attributes
     ----------
     classes : class name -> names of its parts under C=0 and C=1.
     templates : template name -> text with ``{class}`` and ``{part}``.
-    use : names of the templates in use; with several, the seed of a picture chooses.
-    negative_prompt : what the images should not show, or ``""``.
+    use : templates in use; with several, the image's seed chooses.
+    negative_prompt : or ``""``.
 
     Examples
     --------
@@ -44,12 +44,12 @@ class Prompts:
     negative_prompt: str
 
     def text(self, look: str, part: int, seed: int = 0) -> str:
-        """The prompt of one picture.
+        """The prompt of one image.
 
         Raises
         ------
         CausalFTError
-            For a class that the prompts do not have, or a part other than 0 or 1.
+            For an unknown class, or a part other than 0 or 1.
         """
         if look not in self.classes:
             raise CausalFTError(f"the prompts have no class {look!r}; {nearest(look, self.classes)}")
@@ -59,18 +59,18 @@ class Prompts:
         return template.replace("{class}", look).replace("{part}", self.classes[look][part])
 
     def using(self, names: Sequence[str]) -> Prompts:
-        """The same with other templates in use.
+        """The same prompts with other templates in use.
 
         Raises
         ------
         CausalFTError
-            For a template that is not there, or one named twice.
+            For an unknown or repeated template.
         """
         _check_use(names, self.templates, "--template")
         return replace(self, use=tuple(names))
 
     def config(self) -> dict[str, Any]:
-        """A JSON document from which the prompts can be told apart."""
+        """A JSON document that identifies the prompts."""
         return {
             "classes": {name: list(parts) for name, parts in self.classes.items()},
             "templates": [self.templates[name] for name in self.use],
@@ -84,13 +84,13 @@ def default_prompts() -> Prompts:
 
 
 def read_prompts(path: str | os.PathLike[str]) -> Prompts:
-    """Read a YAML file of prompts; ``classes`` must be there, the other keys default to those of the paper.
+    """Read prompts from YAML; ``classes`` is required, other keys default to the paper's.
 
     Raises
     ------
     CausalFTError
         One line with file, line and what is allowed: no such file, not YAML, an unknown or repeated key, a value of the
-        wrong type, a class without its two parts, a template with an unknown or missing placeholder.
+        wrong type, a class without two parts, an unknown or missing placeholder.
     """
     file = Path(path)
     if not file.is_file():
@@ -148,7 +148,7 @@ def _check_use(names: Sequence[str], templates: Iterable[str], where: str) -> No
 
 
 class _Reader:
-    """Turns YAML nodes into checked values; a message names file and line."""
+    """Turns YAML nodes into checked values; messages name file and line."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

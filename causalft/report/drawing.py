@@ -1,4 +1,4 @@
-"""A figure for a page: SVGs whose colours follow light and dark mode, one for a wide screen and one for a phone."""
+"""Figures for a page: SVGs whose colours follow light and dark mode, for wide screens and phones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Drawing", "SIDE", "dark_colour", "draw", "svg_uri", "thumbnail_uri",
 
 
 NARROW_INCHES = 4.3
-"""Width of a figure for a phone: its 9-point text comes out at about 11 pixels on a screen of 375."""
+"""Width of a figure for a phone: 9-point text becomes about 11 pixels on a screen of 375."""
 
-_WIDE_ENOUGH = 4.6  # a figure no wider than this is shown as it is on a phone
+_WIDE_ENOUGH = 4.6  # a figure no wider than this is shown unchanged on a phone
 
-# Page text and page of dark mode, as in report.html.j2; greys lie between them as they lay between black and white.
+# Text and background of dark mode, as in report.html.j2; greys lie between them.
 _DARK_TEXT, _DARK_PAGE = (0xE6, 0xE9, 0xEC), (0x15, 0x18, 0x1B)
 
-# Colours that would be too dark on a dark page, and the pale fills of a graph, whose names become pale instead.
+# Colours too dark for a dark page, and the pale fills of graphs.
 _DARK: dict[str, str] = {
     "#0072b2": "#2f8fd0",
     "#b07a00": "#e0a526",
@@ -40,14 +40,14 @@ _DARK: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure in the forms that a page and a person need.
+    """A figure in the forms that a page needs.
 
     Attributes
     ----------
     path : Path
-        The PNG of it, for slides and other documents.
+        The PNG, for other documents.
     wide, narrow : str
-        SVG for a wide screen and for a phone; the same text where the figure is narrow enough for both.
+        SVG for a wide screen and for a phone; equal if the figure fits both.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Drawing:
 
 
 def draw(figure: Figure, path: Path, *, narrow: Figure | None = None) -> Drawing:
-    """Write the PNG of a figure and return it with its SVGs. The figure is laid out anew for the phone, so use it last.
+    """Write the PNG of a figure and return it with its SVGs. Use the figure last: it is laid out anew for the phone.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def draw(figure: Figure, path: Path, *, narrow: Figure | None = None) -> Drawing
     path : Path
         Of the PNG.
     narrow : matplotlib Figure, optional
-        What to show on a phone instead.
+        Shown on a phone instead.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def draw(figure: Figure, path: Path, *, narrow: Figure | None = None) -> Drawing
 
 
 def svg_text(figure: Figure) -> str:
-    """The figure as SVG with its text as text; the same figure gives the same bytes, light and dark in one file."""
+    """The figure as SVG with text as text, light and dark in one; the same figure gives the same bytes."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -105,7 +105,7 @@ def svg_uri(svg: str) -> str:
 
 
 def dark_colour(colour: str) -> str:
-    """What a colour of a figure becomes on a dark page: greys change places, other colours stay readable.
+    """Return a colour for a dark page: greys are inverted, other colours stay readable.
 
     Examples
     --------
@@ -132,7 +132,7 @@ _POINT = re.compile(r'<use xlink:href="#(\w+)" x="([^"]*)" y="([^"]*)" style="([
 
 
 def _together(points: re.Match[str]) -> str:
-    """Markers of one look as a group that names the look once: a scatter of thousands takes a third of the bytes."""
+    """Group markers of one look, which saves two thirds of the bytes of a scatter plot."""
     found = _POINT.findall(points[0])
     looks = {(name, style) for name, _, _, style in found}
     if len(looks) != 1 or len(found) != points[0].count("<use "):
@@ -143,7 +143,7 @@ def _together(points: re.Match[str]) -> str:
 
 
 def _recolour(svg: str) -> str:
-    """Name every colour that changes in dark mode by a variable, and shorten coordinates to hundredths of a point."""
+    """Replace colours that change in dark mode by variables, and round coordinates to hundredths of a point."""
     head, rest = svg.split("<defs>", 1)
     rest = _POINTS.sub(_together, rest)
     rest = _TAG.sub(lambda tag: _LONG_NUMBER.sub(r"\1", tag[0]), rest)
@@ -164,10 +164,9 @@ def _recolour(svg: str) -> str:
 
 
 def to_narrow(figure: Figure) -> None:
-    """Lay a figure out for a phone: panels side by side come one below the other, long labels are wrapped.
+    """Lay a figure out for a phone: a grid of R x C panels becomes C x R, long labels wrap.
 
-    A grid of R x C panels becomes C x R; each panel keeps its height. Titles of a single panel go, since the caption
-    says it.
+    Panels keep their height. The title of a single panel goes, since the caption repeats it.
     """
     from matplotlib.gridspec import GridSpec
 
@@ -222,7 +221,7 @@ def to_narrow(figure: Figure) -> None:
 
 
 def _shared_label(axes: Any, labelled: list[Any]) -> str:
-    """The label of a panel's y axis: its own, or that of the panel with which it shares the axis."""
+    """The y label of a panel, or of the panel that shares its axis."""
     if axes.get_ylabel():
         return str(axes.get_ylabel())
     return next(
@@ -231,7 +230,7 @@ def _shared_label(axes: Any, labelled: list[Any]) -> str:
 
 
 def _turn_crowded_names(axes: Any, width: float) -> int:
-    """Turn the names below a panel where they would touch; return the lines of text that this takes."""
+    """Turn tick names that would touch; return the lines of text that this takes."""
     from matplotlib.ticker import FixedLocator
 
     if not isinstance(axes.xaxis.get_major_locator(), FixedLocator):  # numbers find their own places
@@ -246,7 +245,7 @@ def _turn_crowded_names(axes: Any, width: float) -> int:
 
 
 def _image_height(axes: Any, width: float) -> float | None:
-    """Height in inches of a panel that shows an image in its own proportions; None for any other."""
+    """Height in inches of a panel that shows an image; None for other panels."""
     if not axes.images or axes.get_aspect() == "auto":
         return None
     rows, columns = axes.images[0].get_array().shape[:2]
@@ -266,14 +265,14 @@ SIDE = 96
 
 
 def thumbnail_uri(image: Image.Image, side: int = SIDE) -> str:
-    """Shrink an upright RGB image until neither side is longer than ``side``; return a JPEG as a ``data:`` address.
+    """Shrink an RGB image to sides of at most ``side`` pixels; return a JPEG as a ``data:`` address.
 
-    The image keeps its shape and is never enlarged. Nothing of its metadata (EXIF, colour profile) comes along.
+    It is never enlarged, and no metadata (EXIF, colour profile) is kept.
 
     Parameters
     ----------
     image : PIL.Image.Image
-        Mode RGB, as :meth:`causalft.data.ImageSet.image` gives it. It is left as it is.
+        Mode RGB; not changed.
     side : int
         In pixels.
 

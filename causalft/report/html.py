@@ -1,4 +1,4 @@
-"""One self-contained HTML page for a run: verdict first, then facts, tables and figures, then how to repeat it."""
+"""A self-contained HTML page for a run: verdict, facts, tables and figures, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Table:
     Attributes
     ----------
     columns : sequence of str
-        Header. Columns of numbers, with their units and intervals, are set to the right, all others to the left.
+        Header. Columns of numbers are right-aligned.
     rows : list of list of str
-        Each as long as ``columns``. A table without rows is left out of the page, and so is a column without an entry.
+        Each as long as ``columns``. Empty tables and columns are left out of the page.
     caption : str
         One sentence above the table.
     """
@@ -62,7 +62,7 @@ class Table:
 
     @property
     def filled(self) -> Table:
-        """The table without the columns in which no row has an entry.
+        """The table without empty columns.
 
         Examples
         --------
@@ -76,7 +76,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers and nothing else.
+        """Which columns hold only numbers.
 
         Examples
         --------
@@ -92,7 +92,7 @@ class Table:
 
     @property
     def width(self) -> int:
-        """About how wide the table is, in units of 2 rem: on a narrower screen it scrolls, and says so."""
+        """Approximate width in units of 2 rem; on a narrower screen the table scrolls, with a note."""
         first, *others = self._longest
         rest = sum((longest if longest <= _PROSE else 34) + 2 for longest in others)
         # On a phone the first column is at most 20 characters wide, else 50.
@@ -101,7 +101,7 @@ class Table:
 
     @property
     def _longest(self) -> list[int]:
-        """Characters of the longest cell of each column, the header's included."""
+        """Characters of the longest cell of each column, header included."""
         return [
             max(
                 len(line)
@@ -113,28 +113,27 @@ class Table:
 
     @property
     def long_names(self) -> bool:
-        """Whether the first column holds so much text that it wraps on a phone."""
+        """Whether the first column wraps on a phone."""
         return self._longest[0] > 20
 
     @property
     def prose(self) -> list[bool]:
-        """Which columns hold cells so long that they wrap."""
+        """Which columns hold cells that wrap."""
         return [any(len(row[place]) > _PROSE for row in self.rows) for place in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that the page will carry inside.
+    """A figure inside the page.
 
     Attributes
     ----------
     source : Drawing or Path
-        What :func:`causalft.report.drawing.draw` gave, which fits light and dark mode and a phone; or a PNG, JPEG or
-        SVG on disk, shown as it is.
+        From :func:`causalft.report.drawing.draw`, which fits dark mode and phones; or a PNG, JPEG or SVG file.
     caption : str
         What to see in it.
     alt : str
-        The same for who cannot see it.
+        The same for readers who cannot see it.
     """
 
     source: Drawing | Path
@@ -162,7 +161,7 @@ class Figure:
 
     @property
     def narrow_uri(self) -> str:
-        """The figure for a phone, where it is another one; else empty."""
+        """The figure for a phone, if it differs; else empty."""
         if isinstance(self.source, Drawing) and self.source.narrow != self.source.wide:
             return svg_uri(self.source.narrow)
         return ""
@@ -179,7 +178,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small image in a card: its ``data:`` address, or empty where it cannot be read, and what to know of it."""
+    """A small image in a card: its ``data:`` address (empty if unreadable), caption and alternative text."""
 
     uri: str
     caption: str
@@ -188,7 +187,7 @@ class Thumbnail:
 
 @dataclass(frozen=True)
 class Card:
-    """One thing among several alike, with its facts and rows of small images.
+    """One of several alike things, with facts and rows of small images.
 
     Attributes
     ----------
@@ -196,7 +195,7 @@ class Card:
     lines : sequence of str
         Plain text.
     rows : sequence of (str, sequence of Thumbnail)
-        A heading and its images; left out where there are none.
+        A heading and its images.
     """
 
     title: str
@@ -206,7 +205,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs (plain text), then tables, cards and figures. One without any of them is left out."""
+    """A heading with paragraphs (plain text), tables, cards and figures; left out if empty."""
 
     title: str
     paragraphs: list[str] = field(default_factory=list)
@@ -221,7 +220,7 @@ class Section:
 
 
 def place_name(place: str) -> str:
-    """The name of a set, file or folder for a title: the last part of a path, the first of several paths.
+    """Short name of a set, file or folder for a title.
 
     Examples
     --------
@@ -233,7 +232,7 @@ def place_name(place: str) -> str:
 
 
 def made_line(metrics: Mapping[str, Any]) -> str:
-    """When, by which version and in what time a run was made, from its ``metrics.json``; no clock is asked.
+    """When, with which version and in what time a run was made, from its ``metrics.json``.
 
     Examples
     --------
@@ -265,27 +264,23 @@ def render_report(
     details: Sequence[str] = (),
     made: str = "",
 ) -> str:
-    """Return the page: one HTML text with style and images inside, without any address to fetch and without scripts.
+    """Return the page: one HTML text with style and images inside, no scripts, no address to fetch.
 
     Parameters
     ----------
     title : str
         A name, never a path.
     verdict : str
-        The answer in one short sentence; it stands first.
+        The answer in one short sentence; it comes first.
     facts : dict of str to str
-        What was run on what: data, zoo, seeds. An empty one is left out.
+        Data, zoo, seeds; empty ones are left out.
     sections : sequence of Section
     command : str
-        The command that makes the run again.
+        Repeats the run.
     details : sequence of str
         Paragraphs under the verdict.
     made : str
-        Date, version and duration, from :func:`made_line`: the last line of the page.
-
-    Returns
-    -------
-    str
+        From :func:`made_line`; the last line of the page.
 
     Examples
     --------
@@ -317,7 +312,7 @@ def render_report(
 
 
 def without_images(page: str) -> str:
-    """Return a page without its thumbnails, which show the user's own images: for a page that leaves the machine.
+    """Return a page without thumbnails of the user's images, for a page that leaves the machine.
 
     Examples
     --------

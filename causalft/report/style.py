@@ -1,4 +1,4 @@
-"""How every figure looks: one palette that colour-blind readers can tell apart, one set of sizes, one way to save."""
+"""The style of every figure: one colour-blind-safe palette, one set of sizes, one way to save."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ PALETTE: dict[str, str] = {
     "grey": "#777777",
 }
 
-# The order in which the series of a figure take their colours; the fused model is always black.
+# Colours of series, in order; the fused model is always black.
 SERIES: tuple[str, ...] = tuple(
     PALETTE[name] for name in ("blue", "orange", "green", "purple", "vermillion", "sky", "yellow")
 )
 
 ON_LIGHT, ON_DARK = "#010101", "#fefefe"
-"""Text on a pale and on a dark patch of colour: unlike black and white, they stay as they are in dark mode."""
+"""Text on pale and on dark colour: unlike black and white, unchanged in dark mode."""
 
 _RC: dict[Any, Any] = {
     "figure.facecolor": "white",
@@ -77,7 +77,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Apply the house style to every figure drawn in the block, and to nothing else.
+    """Apply the house style to figures drawn in the block.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def figure_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that size in inches, bound to no window and to no global state."""
+    """Return an empty figure of that size in inches, bound to no window or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -103,18 +103,18 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Return the one Axes of a new figure of that size in inches."""
+    """Return the Axes of a new figure of that size in inches."""
     return new_figure(width, height).add_subplot()
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 150) -> Path:
-    """Write a figure as PNG, atomically, and return the path.
+    """Write a figure as PNG, atomically; return the path.
 
     Parameters
     ----------
     figure : matplotlib Figure
     path : Path
-        Ends in ``.png``; parent folders are made.
+        Ends in ``.png``; parent folders are created.
     dpi : int
         Pixels per inch.
     """

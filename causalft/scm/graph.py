@@ -92,7 +92,7 @@ def truth_value(value: object, what: str) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise CausalFTError(f"{what} is {str(value)[:40]!r}, which says neither yes nor no; write yes or no")
+    raise CausalFTError(f"{what} is {str(value)[:40]!r}, which is neither yes nor no; write yes or no")
 
 
 def latency(attributes: Mapping[str, Any], where: str) -> bool | None:
@@ -165,7 +165,9 @@ def edge_marks(
         if said is None or (said not in _DIRECTIONS and key.endswith("type")):
             continue  # a type may mean something else
         if said not in _DIRECTIONS:
-            raise CausalFTError(f"{where}: {key}={said} is no direction; write forward, back, both or none")
+            raise CausalFTError(
+                f"{where}: {key}={said} is not a direction; write forward, back, both or none"
+            )
         left, right = _DIRECTIONS[said]
     if "directed" in plain and not truth_value(plain["directed"], f"{where}: directed"):
         left, right = TAIL, TAIL
@@ -178,7 +180,7 @@ def edge_marks(
 
 def _shape(name: str, key: str, where: str) -> str:
     if name not in _SHAPES:
-        raise CausalFTError(f"{where}: {key}={name} is no arrow that is known here; write normal or none")
+        raise CausalFTError(f"{where}: {key}={name} is not a known arrow; write normal or none")
     return _SHAPES[name]
 
 

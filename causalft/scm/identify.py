@@ -245,7 +245,7 @@ def check_frontdoor_set(
     "P(y | do(x)) = sum_b P(b | x) sum_x' P(y | b, x') P(x')"
     >>> check_frontdoor_set(causal_graph(), "X", "Y", ["C"])
     Traceback (most recent call last):
-    causalft.errors.CausalFTError: C is no front-door set: the directed path X -> B -> Y goes round it
+    causalft.errors.CausalFTError: C is not a front-door set: the directed path X -> B -> Y bypasses it
     """
     graph = _checked(graph, treatment, outcome)
     wanted = {mediators} if isinstance(mediators, str) else set(mediators)
@@ -260,7 +260,7 @@ def check_frontdoor_set(
     if not chosen:
         raise CausalFTError("a front-door set needs one mediator or more; the set is empty")
     if failure := _frontdoor_failure(graph, treatment, outcome, chosen):
-        raise CausalFTError(f"{', '.join(chosen)} is no front-door set: {failure}")
+        raise CausalFTError(f"{', '.join(chosen)} is not a front-door set: {failure}")
     return frontdoor(graph, treatment, outcome, chosen)
 
 
@@ -273,7 +273,7 @@ def _frontdoor_failure(
     chosen, x, y = list(candidate), [treatment], [outcome]
     around = graph.subgraph(set(graph).difference(chosen))
     if nx.has_path(around, treatment, outcome):
-        return f"the directed path {format_path(graph, nx.shortest_path(around, treatment, outcome))} goes round it"
+        return f"the directed path {format_path(graph, nx.shortest_path(around, treatment, outcome))} bypasses it"
     if not check_valid_backdoor_set(graph, x, chosen, [])["is_dseparated"]:
         return f"a backdoor path between {treatment} and it is open"
     if not check_valid_backdoor_set(graph, chosen, y, x)["is_dseparated"]:

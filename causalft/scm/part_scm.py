@@ -49,7 +49,7 @@ def part_types(n_objects: int = 15, n_types: int = 5) -> np.ndarray:
     for a, b in itertools.combinations(range(3), 2):
         if len(np.unique(types[:, [a, b]], axis=0)) < n_objects:
             raise CausalFTError(
-                f"{n_objects} objects with {n_types} types a part share two parts; use more types"
+                f"{n_objects} objects with {n_types} types per part share two parts; use more types"
             )
     return types
 
@@ -138,7 +138,7 @@ class PartSCM(DiscreteSCM):
             or not np.issubdtype(self.types.dtype, np.integer)
         ):
             raise CausalFTError(
-                f"types has shape {self.types.shape}; it needs (n_objects, {len(parts)}) integers, one a part"
+                f"types has shape {self.types.shape}; it needs (n_objects, {len(parts)}) integers, one per part"
             )
         if self.types.min(initial=0) < 0 or len(self.types) < 2:
             raise CausalFTError("types needs two objects or more, and no negative type")

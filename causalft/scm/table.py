@@ -63,7 +63,7 @@ def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     table = read_frame(path)
     if len(table) == 0:
-        raise CausalFTError(f"{path} has no rows; give one row for each observation, {MIN_ROWS} or more")
+        raise CausalFTError(f"{path} has no rows; give one row per observation, {MIN_ROWS} or more")
     return table
 
 
@@ -141,10 +141,10 @@ def _variable(name: str, column: str, series: pd.Series, forced: bool | None, so
         if forced is False or len(words) < len(series) / 2:
             raise CausalFTError(
                 f"{where} holds the text {str(words.iloc[0] if len(words) else series.iloc[0])!r} among numbers; "
-                f"mend it, or give --discrete {name} if its values are names"
+                f"fix it, or give --discrete {name} if its values are names"
             )
     if numeric and not np.isfinite(series.to_numpy(float)).all():
-        raise CausalFTError(f"{where} holds infinite values; mend or remove these rows")
+        raise CausalFTError(f"{where} holds infinite values; fix or remove these rows")
     n, distinct = len(series), int(series.nunique())
     if distinct < 2:
         raise CausalFTError(
@@ -155,7 +155,7 @@ def _variable(name: str, column: str, series: pd.Series, forced: bool | None, so
     if forced if forced is not None else (not numeric or (whole and distinct <= n / 2)):
         if distinct > (n - 1 if forced else n / 2):
             raise CausalFTError(
-                f"{where} has {distinct} values in {n} rows: an identifier, no variable; "
+                f"{where} has {distinct} values in {n} rows: an identifier, not a variable; "
                 "give another column, or group its values"
             )
         levels, codes = np.unique(

@@ -80,7 +80,7 @@ def test_an_arrow_that_is_not_known_is_named_with_its_line(arrow):
         ('"A -> B', "quote is not closed"),
         ("A causes B", "is not an edge"),
         ("latent: A\nobserved: A\nA -> B", "line 2: A is called latent and observed"),
-        ("Y ~ X + Z", "'~' is no arrow"),
+        ("Y ~ X + Z", "'~' is not a known arrow"),
     ],
 )
 def test_what_is_no_edge_is_refused(text, message):
@@ -199,15 +199,15 @@ def test_edges_between_groups(tmp_path):
         ("digraph { edge [dir=none]; A -> B }", "undirected"),
         ("digraph { A -> B [arrowhead=none] }", "undirected"),
         ("digraph { A -> B [dir=both arrowtail=odot] }", "circle, the mark of a PAG"),
-        ("digraph { A -> B [dir=sideways] }", "dir=sideways is no direction"),
-        ("digraph { A -> B [arrowhead=tee] }", "arrowhead=tee is no arrow"),
+        ("digraph { A -> B [dir=sideways] }", "dir=sideways is not a direction"),
+        ("digraph { A -> B [arrowhead=tee] }", "arrowhead=tee is not a known arrow"),
         ("digraph { U [latent=perhaps] U -> X }", "node U: latent is 'perhaps'"),
         ("digraph { U [latent=yes observed=yes] U -> X }", "latent and observed contradict"),
         ("digraph { A [style=invis] A -> B }", "A is invisible"),
-        ("digraph {\nA <- B }", r"line 2\): '<-' is no edge of a digraph"),
-        ("digraph {\nA --> B }", r"line 2\): '-->' is no edge"),
-        ("digraph { A -- B }", "'--' is no edge of a digraph"),
-        ("graph { A -> B }", "'->' is no edge of a graph"),
+        ("digraph {\nA <- B }", r"line 2\): '<-' is not an edge of a digraph"),
+        ("digraph {\nA --> B }", r"line 2\): '-->' is not an edge"),
+        ("digraph { A -- B }", "'--' is not an edge of a digraph"),
+        ("graph { A -> B }", "'->' is not an edge of a graph"),
         ("digraph { A -> B } digraph { C -> D }", "one file holds one graph"),
         ("digraph { node -> B }", "needs quotes"),
     ],
@@ -288,9 +288,9 @@ def test_dagitty_code(tmp_path, name, text, edges, latent):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("pdag { A -> B }", "is a pdag, no dag"),
-        ("mag { A -> B }", "is a mag, no dag"),
-        ("pag { A @-> B }", "is a pag, no dag"),
+        ("pdag { A -> B }", "is a pdag, not a dag"),
+        ("mag { A -> B }", "is a mag, not a dag"),
+        ("pag { A @-> B }", "is a pag, not a dag"),
         ("dag { A -- B }", "undirected"),
         ("dag { A @-> B }", "circle"),
         ("dag { S [selected] A -> S }", "S is selected"),
@@ -368,8 +368,8 @@ def test_latent_in_mermaid(tmp_path, text):
         ("graph LR\nA o--o B", "'o--o' ends in a circle or cross"),
         ("graph LR\nA x--x B", "'x--x' ends in a circle or cross"),
         ("graph LR\nA --x B", "'--x' ends in a circle or cross"),
-        ("graph LR\nA -> B", "'->' is no link"),
-        ("graph LR\nA <-- B", "'<--' is no link"),
+        ("graph LR\nA -> B", "'->' is not a known link"),
+        ("graph LR\nA <-- B", "'<--' is not a known link"),
         ("graph LR\nsubgraph s\nA --> B\nend\ns --> C", "line 5: a link ends at the subgraph 's'"),
         ("graph LR\nA[x --> B", "'.' is not closed"),
         ("graph LR\nA -->", "a node is expected"),
@@ -397,7 +397,7 @@ def test_node_link_json_as_networkx_writes_it(tmp_path):
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"nodes": null, "links": []}', '{"nodes": [1], "links": []}'])
 def test_json_of_another_shape(tmp_path, text):
-    with pytest.raises(CausalFTError, match="no node-link graph"):
+    with pytest.raises(CausalFTError, match="not a node-link graph"):
         read(tmp_path, "g.json", text)
 
 

@@ -271,7 +271,7 @@ def test_two_mediators_make_one_front_door():
         (
             "X -> M -> Y; X -> Y; X <-> Y",
             ["M"],
-            "M is no front-door set: the directed path X -> Y goes round it",
+            "M is not a front-door set: the directed path X -> Y bypasses it",
         ),
         ("X -> M -> Y; X <-> M", ["M"], "a backdoor path between X and it is open"),
         ("X -> M -> Y; X <-> Y; M <-> Y", ["M"], "X leaves a backdoor path between it and Y open"),

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.analysis.confounding.curve import truth
-from causalft.cli import design as design_command
-from causalft.cli import generate, verify_confounder
+from causalft.cli import generate, graph, verify_confounder
 from causalft.errors import CausalFTError
 from causalft.scm.exact import query
 from synthetic import designs
@@ -273,6 +272,6 @@ def test_bad_sets_sizes_and_seeds_are_named():
 def test_built_in_designs_are_those_of_the_options_and_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "designs.md").read_text(encoding="utf-8")
     assert re.findall(r"^### `([\w-]+)`", page, flags=re.MULTILINE) == list(designs.BUILT_IN)
-    for verb in (generate, verify_confounder, design_command):
-        (option,) = (each for each in verb.command.params if each.name in ("design", "name"))
+    for command in (generate.command, verify_confounder.command, graph.command.commands["design"]):
+        (option,) = (each for each in command.params if each.name in ("design", "name"))
         assert all(name in f"{option.metavar} {getattr(option, 'help', '')}" for name in designs.BUILT_IN)

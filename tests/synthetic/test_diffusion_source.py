@@ -200,10 +200,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(tiny):
     source._takes = {"guidance_scale", "negative_prompt"}
     pictures = source.draw(REQUESTS)
     assert source.batch_size == 2 and source.provenance()["batch_size"] == "2"
-    assert len(said) == 2 and "4 pictures at once" in said[0] and "2 pictures at once" in said[1]
+    assert len(said) == 2 and "4 images at once" in said[0] and "2 pictures at once" in said[1]
     assert np.array_equal(pictures, open_tiny(tiny, batch_size=2).draw(REQUESTS))
     source.pipeline.most = 0
-    with pytest.raises(CausalFTError, match="no memory for one picture of 16 px; use attention_slicing='on'"):
+    with pytest.raises(CausalFTError, match="no memory for one image of 16 px; use attention_slicing='on'"):
         source.draw(REQUESTS)
 
 
@@ -277,11 +277,11 @@ def without_a_weight(folder):
     [
         (
             set_class("StableDiffusionImg2ImgPipeline"),
-            "Img2ImgPipeline, which does not make pictures from text alone",
+            "Img2ImgPipeline, which does not make images from text alone",
         ),
-        (set_class("StableDiffusionInpaintPipeline"), "does not make pictures from text alone"),
-        (set_class("DDPMPipeline"), "is a DDPMPipeline, which does not make pictures from text alone"),
-        (set_class("TextToVideoSDPipeline"), "does not make pictures from text alone"),
+        (set_class("StableDiffusionInpaintPipeline"), "does not make images from text alone"),
+        (set_class("DDPMPipeline"), "is a DDPMPipeline, which does not make images from text alone"),
+        (set_class("TextToVideoSDPipeline"), "does not make images from text alone"),
         (set_class("StableDifusionPipeline"), "has no pipeline 'StableDifusionPipeline'; did you mean"),
         (set_class(["my_code", "MyPipeline"]), "code of its own is not run"),
         (lambda folder: (folder / "model_index.json").write_text("{"), "model_index.json cannot be read"),

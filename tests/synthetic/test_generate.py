@@ -218,7 +218,7 @@ def test_more_rejects_than_the_limit_stop_the_run_and_lose_nothing(tmp_path):
     design = make_design("confounded", ["cat", "dog"])
     whole = generate(design, tmp_path / "whole", 10, generator=Slow(), judge=grey, max_rejects=0.9)
     with pytest.raises(
-        CausalFTError, match=r"rejected pictures, and 8 of 80 are allowed: look at .*rejected"
+        CausalFTError, match=r"rejected images, and 8 of 80 are allowed: look at .*rejected"
     ) as caught:
         generate(design, tmp_path / "out", 10, generator=Slow(), judge=grey, max_rejects=0.1)
     assert "\n" not in str(caught.value)
@@ -249,7 +249,7 @@ def test_blank_pictures_are_rejected_without_a_judge(tmp_path):
     memory = make_set(design, "A_train", 10, 0, generator=Blank(), size=8, max_rejects=0.9)
     files = [np.asarray(Image.open(path)) for path in sorted((out / "A_train").rglob("*.png"))]
     assert np.array_equal(memory.pixels, np.stack(files))
-    with pytest.raises(CausalFTError, match="rejected pictures, and 0 of 20 are allowed"):
+    with pytest.raises(CausalFTError, match="rejected images, and 0 of 20 are allowed"):
         make_set(design, "A_train", 10, 0, generator=Blank(), size=8, max_rejects=0)
 
 

@@ -55,7 +55,7 @@ def read_graph(path: str | os.PathLike[str]) -> nx.DiGraph:
     file = Path(path)
     text = _text(file)
     if not text.strip():
-        raise CausalFTError(f"{file} is empty; write one edge a line, for example X -> Y")
+        raise CausalFTError(f"{file} is empty; write one edge per line, for example X -> Y")
     return _format_of(file, text).read(text, str(file))
 
 

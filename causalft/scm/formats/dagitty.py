@@ -63,7 +63,7 @@ def parse_dagitty(text: str, source: str) -> nx.DiGraph:
     read = parse_dot_text(text, source, _KINDS)
     if read.kind in _REFUSED:
         raise CausalFTError(
-            f"{source} is a {read.kind}, no dag: {_REFUSED[read.kind]}; give a dag, every edge decided"
+            f"{source} is a {read.kind}, not a dag: {_REFUSED[read.kind]}; give a dag, every edge decided"
         )
     draft = Draft(source)
     for node in read.nodes.values():

@@ -102,7 +102,7 @@ class _Parser:
     def fail(self, line: int, what: str) -> NoReturn:
         language = "DAGitty code" if "dag" in self.kinds else "DOT"
         raise CausalFTError(
-            f"{self.source} is not valid {language} (line {line}): {what}; mend it, or write an edge list (A -> B)"
+            f"{self.source} is not valid {language} (line {line}): {what}; fix it, or write an edge list (A -> B)"
         )
 
     def _scan(self, text: str) -> Iterator[_Token]:
@@ -241,7 +241,9 @@ class _Parser:
         if token.kind == "op":
             if token.text not in self.kinds[self.graph.kind]:
                 known = " or ".join(self.kinds[self.graph.kind])
-                self.fail(token.line, f"{token.text[:20]!r} is no edge of a {self.graph.kind}; write {known}")
+                self.fail(
+                    token.line, f"{token.text[:20]!r} is not an edge of a {self.graph.kind}; write {known}"
+                )
             scope.ops.append(self.take())
             return
         said = self.attributes() if self.peek("[") else {}

@@ -180,7 +180,7 @@ def _marks(arrow: str, where: str) -> tuple[str, str]:
     """Return the marks at the two ends of an arrow."""
     match = _ARROW.fullmatch(_UNICODE.get(arrow, arrow))
     if match is None:
-        raise CausalFTError(f"{where}: '{short(arrow)}' is no arrow that is known here; write ->, <- or <->")
+        raise CausalFTError(f"{where}: '{short(arrow)}' is not a known arrow; write ->, <- or <->")
     ends = {None: TAIL, "<": ARROW, ">": ARROW}
     return ends.get(match["left"], CIRCLE), ends.get(match["right"], CIRCLE)
 
@@ -206,7 +206,7 @@ def _tetrad(text: str, source: str) -> nx.DiGraph:
             )
             _add_edges(draft, _tokens(edge, where), edge, source, number)
         else:
-            raise CausalFTError(f"{where}: '{short(line)}' is no line of a Tetrad graph (1. X --> Y)")
+            raise CausalFTError(f"{where}: '{short(line)}' is not a line of a Tetrad graph (1. X --> Y)")
     return draft.graph()
 
 

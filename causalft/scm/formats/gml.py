@@ -46,7 +46,7 @@ def parse_gml(text: str, source: str) -> nx.DiGraph:
         raise CausalFTError(f"{source} is not valid GML: its brackets are nested too deep") from None
     except (nx.NetworkXError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CausalFTError(
-            f"{source} is not valid GML ({_one_line(error)}); mend it, or write an edge list (A -> B)"
+            f"{source} is not valid GML ({_one_line(error)}); fix it, or write an edge list (A -> B)"
         ) from None
     draft = Draft(source)
     names = {node: str(node).strip() for node in graph}

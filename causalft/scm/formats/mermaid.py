@@ -167,7 +167,7 @@ class _Parser:
             end = _CLOSE[match["line"]].search(self.text, match.end()) if match else None
             if match is None or end is None or "\n" in self.text[match.end() : end.start()]:
                 token = re.split(r"\s", self.text[start : start + 40])[0] or self.text[start]
-                self.fail(f"{token!r} is no link that is known here; write A --> B", start)
+                self.fail(f"{token!r} is not a known link; write A --> B", start)
             left, right = match["left"], end.group("right")
             self.place = end.end()
         else:
@@ -183,7 +183,7 @@ class _Parser:
                     start,
                 )
         if left and not right:
-            self.fail(f"{token!r} is no link of Mermaid; turn the line round and write -->", start)
+            self.fail(f"{token!r} is not a Mermaid link; swap the two ends and write -->", start)
         if not right:
             self.fail(f"the link '{token}' is undirected; give it a direction (A --> B)", start)
         return (ARROW if left else TAIL, ARROW)

@@ -29,9 +29,9 @@ def parse_node_link(text: str, source: str) -> nx.DiGraph:
     >>> list(graph.edges), graph.nodes["U"]["latent"]
     ([('U', 'X')], True)
     """
-    document = parse_json(text, source, "mend it")
+    document = parse_json(text, source, "fix it")
     shape = (
-        f'{source} is no node-link graph; write {{"nodes": [{{"id": "X"}}, ...], '
+        f'{source} is not a node-link graph; write {{"nodes": [{{"id": "X"}}, ...], '
         '"links": [{"source": "X", "target": "Y"}, ...]}'
     )
     if not isinstance(document, dict):
