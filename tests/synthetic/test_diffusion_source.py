@@ -200,7 +200,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(tiny):
     source._takes = {"guidance_scale", "negative_prompt"}
     pictures = source.draw(REQUESTS)
     assert source.batch_size == 2 and source.provenance()["batch_size"] == "2"
-    assert len(said) == 2 and "4 images at once" in said[0] and "2 pictures at once" in said[1]
+    assert len(said) == 2 and "4 images at once" in said[0] and "2 images at once" in said[1]
     assert np.array_equal(pictures, open_tiny(tiny, batch_size=2).draw(REQUESTS))
     source.pipeline.most = 0
     with pytest.raises(CausalFTError, match="no memory for one image of 16 px; use attention_slicing='on'"):
