@@ -150,7 +150,7 @@ def test_a_stratum_with_one_class_is_certain_of_it() -> None:
     assert (fitted.stratum_proba(X)[1] == [0, 1]).all()
 
 
-def test_calibration_mends_an_overconfident_estimator() -> None:
+def test_calibration_corrects_an_overconfident_estimator() -> None:
     rng = np.random.default_rng(3)
     c = rng.integers(0, 2, 3000)
     x = rng.integers(0, 2, 3000)

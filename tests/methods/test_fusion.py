@@ -66,7 +66,7 @@ def test_product_is_the_product_of_experts_and_the_released_sum_of_logits() -> N
     )
 
 
-def test_the_product_is_bayes_for_independent_witnesses_and_the_mixture_is_not() -> None:
+def test_the_product_is_bayes_optimal_for_independent_views_and_the_mixture_is_not() -> None:
     """Views that are independent given the class, uniform prior: P(y|x1,x2) is the product of the P(y|x)."""
     rng = np.random.default_rng(9)
     labels, centres = rng.integers(0, 4, 4000), rng.normal(size=(2, 4, 2))
@@ -155,7 +155,7 @@ def test_a_stratum_of_logits_beside_one_of_probabilities() -> None:
     np.testing.assert_allclose(label_log_probabilities(mixed, labels), expected, rtol=1e-9)
 
 
-def test_temperature_keeps_the_order_and_mends_the_likelihood() -> None:
+def test_temperature_keeps_the_order_and_raises_the_likelihood() -> None:
     rng = np.random.default_rng(5)
     probs = softmax(3 * rng.normal(size=(2000, 4)), axis=1)
     labels = np.where(rng.random(2000) < 0.5, probs.argmax(1), rng.integers(0, 4, 2000))

@@ -62,7 +62,7 @@ def test_pixels_and_numbers_fit_as_the_set_does(model, splits, fitted):
     assert again.predict(pixels(splits.test)[0])[0] in again.classes_
 
 
-def test_every_form_of_an_image_is_predicted_alike(fitted, splits, photos):
+def test_every_form_of_an_image_gives_the_same_prediction(fitted, splits, photos):
     expected = fitted.predict_proba(splits.test)
     paths, labels = paths_and_labels(splits.test, photos)
     opened = [Image.open(path) for path in paths]
@@ -87,7 +87,7 @@ def test_every_form_of_an_image_is_predicted_alike(fitted, splits, photos):
         fitted.score(paths)
 
 
-def test_validation_is_cut_from_the_images_where_none_is_given(model, splits, photos):
+def test_validation_is_cut_from_the_training_images_by_default(model, splits, photos):
     images = open_images(photos)
     X, y = paths_and_labels(images, photos)
     found = clone(model).fit(X, y)
@@ -97,7 +97,7 @@ def test_validation_is_cut_from_the_images_where_none_is_given(model, splits, ph
     np.testing.assert_array_equal(found.predict_proba(splits.test), expected.predict_proba(splits.test))
 
 
-def test_numbers_without_names_are_warned_of(model, photos):
+def test_numeric_labels_without_names_give_a_warning(model, photos):
     images = open_images(photos)
     with (
         pytest.warns(CausalFTWarning, match="the labels are numbers .* give class_names"),

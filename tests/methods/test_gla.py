@@ -51,7 +51,7 @@ def test_with_the_true_priors_gla_is_the_bayes_classifier() -> None:
     np.testing.assert_allclose(found, shifted / shifted.sum(1, keepdims=True), rtol=1e-9)
 
 
-def test_zero_shot_debiased_by_its_prior_and_given_it_back_is_itself() -> None:
+def test_debiasing_by_the_target_prior_changes_nothing() -> None:
     f_zs, _, _, _ = two_views(5, seed=1)
     np.testing.assert_allclose(softmax(gla_zero_shot(f_zs, P_P, P_P), axis=1), np.exp(f_zs), rtol=1e-9)
 

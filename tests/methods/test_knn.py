@@ -142,7 +142,7 @@ def test_one_search_gives_what_models_of_each_size_give(weights):
         model.predict_each(X_new, [5, 21])
 
 
-def test_more_neighbours_than_training_rows_are_refused_and_not_passed_off_as_fewer():
+def test_more_neighbours_than_training_rows_are_refused():
     X, y = clouds(n=7)
     model = FeatureKNN(20).fit(X, y)
     assert model.predict_each(X, [7]).keys() == {7}

@@ -106,7 +106,7 @@ def test_the_pool_is_found_in_a_copy_of_the_files_and_in_their_pixels(own_zoo, p
         assert pool.holds(decoded).tolist() == expected.tolist()
 
 
-def test_an_image_in_two_sets_is_said(tiny_zoo, photos):
+def test_an_image_in_two_sets_is_reported(tiny_zoo, photos):
     splits = cut_splits(open_images(photos), n_validation=3, n_test=3, seed=0)
     model = classifier(tiny_zoo)
     with pytest.warns(UserWarning, match=r"^validation: 4 of 12 images are training images too"):
@@ -136,7 +136,7 @@ def test_shared_images_of_a_folder_and_of_its_pixels(tmp_path):
     assert pixels_hash(arrays, 0) == pixels_hash(folder, [f[-5] for f in folder.files].index("1"))
 
 
-def test_without_a_test_set_nothing_is_said_of_one(tiny_zoo, photos):
+def test_without_a_test_set_no_note_mentions_one(tiny_zoo, photos):
     splits = cut_splits(open_images(photos), n_validation=3, n_test=3, seed=0)
     model = classifier(tiny_zoo).fit(splits.train, validation=splits.validation)
     found = model.predictions_["clip"]

@@ -31,7 +31,7 @@ def test_by_default_it_is_the_mixture_calibrated_once(members):
     assert np.allclose(found(probs), apply_temperature(mixed, found.temperature))
 
 
-def test_em_leans_to_the_member_that_knows_and_gives_its_interval(members):
+def test_em_favours_the_better_member_with_an_interval(members):
     probs, labels = members
     found = fit_mixing(probs, labels, stratum_prior="em", seed=1)
     assert found.stratum_prior[0] > 0.9 and found.stratum_prior_ci95 is not None
@@ -40,7 +40,7 @@ def test_em_leans_to_the_member_that_knows_and_gives_its_interval(members):
 
 
 @pytest.mark.parametrize("fusion", ["mixture", "logit", "product"])
-def test_it_survives_json(members, fusion):
+def test_a_mixing_round_trips_through_json(members, fusion):
     probs, labels = members
     found = fit_mixing(probs, labels, fusion=fusion, stratum_prior="em", calibrate_strata=True)
     back = Mixing.from_metrics(json.loads(json.dumps(found.to_metrics())))

@@ -51,7 +51,7 @@ def test_cross_validation_beats_no_pull_and_a_heavy_one(n_per_class: int) -> Non
     assert np.mean(chosen) < 0.7 * np.mean(heavy)
 
 
-def test_cross_validation_says_what_it_chose_and_repeats_itself() -> None:
+def test_cross_validation_reports_its_choice_and_is_repeatable() -> None:
     logits, labels = simulate(5, known_prior(1), seed=1)
     found, again = (estimate_prior(logits, labels, l2="cv", seed=3) for _ in range(2))
     strengths, risks = zip(*found.l2_path, strict=True)
@@ -202,7 +202,7 @@ def test_bad_input_is_named(options: dict, message: str) -> None:
         bootstrap_prior(logits, labels, **options)
 
 
-def test_the_caveat_follows_the_loss() -> None:
+def test_the_caveat_depends_on_the_pretraining_loss() -> None:
     assert "NOT" not in prior_caveat("caption-bank")
     for loss in ("in-batch contrastive", "in-batch", "unknown"):
         assert "NOT the class frequency" in prior_caveat(loss) and "calibrates" in prior_caveat(loss)
@@ -215,7 +215,7 @@ def test_the_caveat_follows_the_loss() -> None:
     assert len(PRETRAINING_LOSSES) == 4
 
 
-def test_several_models_are_told_once_for_each_loss() -> None:
+def test_several_models_get_one_caveat_per_loss() -> None:
     same = {"clip": "caption-bank", "openclip": "caption-bank"}
     assert prior_caveats(same) == [prior_caveat("caption-bank")]
     assert prior_caveats({"clip": "caption-bank", "infonce": "in-batch", "openclip": "caption-bank"}) == [

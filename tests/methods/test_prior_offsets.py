@@ -100,7 +100,7 @@ def test_offsets_beyond_the_range_of_exp(monkeypatch: pytest.MonkeyPatch, double
             np.testing.assert_allclose(column, near - (far - far.mean()), atol=2e-3)
 
 
-def test_a_model_that_is_always_right_tells_nothing_and_stays_uniform() -> None:
+def test_a_model_that_is_always_right_gives_a_uniform_prior() -> None:
     labels = np.repeat(np.arange(4), 5)
     estimate = estimate_prior(400.0 * np.eye(4)[labels], labels)
     assert estimate.converged

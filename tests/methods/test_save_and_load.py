@@ -68,7 +68,7 @@ def assert_same_settings(found: StrataClassifier, expected: dict[str, object]) -
             assert params[name] == value and type(params[name]) is type(value), name
 
 
-def test_every_setting_comes_back(saved, tiny_zoo):
+def test_every_setting_round_trips(saved, tiny_zoo):
     defaults, chosen = StrataClassifier().get_params(), unusual(tiny_zoo)
     assert defaults.keys() == chosen.keys()
     assert [n for n in defaults if n not in ("weights", "graph") and defaults[n] == chosen[n]] == []
@@ -95,14 +95,14 @@ def test_the_command_predicts_with_a_saved_classifier(saved, splits, photos):
     assert refused.exit_code == 2 and "is a classifier run; a fit run is needed" in refused.stderr
 
 
-def test_a_classifier_is_not_saved_unfitted_or_over_another(saved, tmp_path):
+def test_save_refuses_an_unfitted_classifier_and_a_taken_folder(saved, tmp_path):
     with pytest.raises(NotFittedError):
         StrataClassifier().save(tmp_path / "a")
     with pytest.raises(CausalFTError, match="already holds a complete classifier run"):
         saved[0].save(saved[1])
 
 
-def test_device_precision_and_progress_can_be_chosen_anew(saved, monkeypatch):
+def test_load_accepts_another_device_precision_and_progress(saved, monkeypatch):
     loaded = StrataClassifier.load(saved[1], device="auto", precision="fp32", progress=True)
     assert (loaded.device, loaded.progress, loaded.tuning) == ("auto", True, replace(FAST, precision="fp32"))
 
@@ -117,7 +117,7 @@ def test_every_parameter_but_the_graph_and_the_bar_is_a_setting_of_fit():
     }
 
 
-def test_settings_of_a_fit_run_come_back(tiny_zoo):
+def test_settings_of_a_fit_run_round_trip(tiny_zoo):
     chosen = {**unusual(tiny_zoo), "weights": {"clip": "/a.safetensors"}}
     in_run = {name: value for name, value in chosen.items() if name not in ("graph", "progress")}
     settings = FitSettings(**in_run, seed=7)
@@ -127,13 +127,13 @@ def test_settings_of_a_fit_run_come_back(tiny_zoo):
     assert_same_settings(found, expected)
 
 
-def test_settings_that_a_run_does_not_name_are_at_their_defaults():
+def test_settings_absent_from_older_configs_get_their_defaults():
     old = {"strata": ["clip"], "zoo": "mini", "tuning": asdict(FAST), "fusion": "mixture", "weights": {}}
     found = StrataClassifier(**stored_settings(old, list(StrataClassifier().get_params())))
     assert_same_settings(found, {**StrataClassifier().get_params(), "strata": ("clip",), "tuning": FAST})
 
 
-def test_a_device_that_is_not_here_becomes_auto(monkeypatch):
+def test_an_absent_device_becomes_auto(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert stored_settings({"device": "cuda:1"}, ["device"])["device"] == "auto"
     assert stored_settings({"device": "cpu"}, ["device"])["device"] == "cpu"

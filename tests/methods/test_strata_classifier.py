@@ -1,4 +1,4 @@
-"""The image classifier: one tuned model a stratum, mixed by P(c), calibrated once, in a graph that allows it."""
+"""The image classifier: one tuned model per stratum, mixed by P(c), calibrated once, in a graph that allows it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def fitted(zoo, splits):
 # --- one member --------------------------------------------------------------------------------------------------
 
 
-def test_a_member_says_what_it_thinks_before_and_after_tuning(zoo, splits, fitted):
+def test_a_member_predicts_before_and_after_tuning(zoo, splits, fitted):
     found = fitted.predictions_["clip"]
     assert found.zero_shot_validation.shape == found.validation_logits.shape == (20, 4)
     assert found.zero_shot_test.shape == found.test_logits.shape == (20, 4)
@@ -177,7 +177,7 @@ def test_a_finished_member_is_read_and_not_trained_again(zoo, splits, tmp_path, 
         assert (read.state_dict()[name] == value).all(), name
 
 
-def test_a_member_of_before_the_pretraining_loss_was_kept_is_read_all_the_same(zoo, splits, tmp_path):
+def test_members_written_before_pretraining_loss_was_stored_are_read(zoo, splits, tmp_path):
     fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
     path = tmp_path / "predictions.safetensors"
     with safe_open(path, framework="np") as file:
@@ -189,7 +189,7 @@ def test_a_member_of_before_the_pretraining_loss_was_kept_is_read_all_the_same(z
     assert again.read_back and again.pretraining_loss == "caption-bank"
 
 
-def test_what_was_made_otherwise_is_not_taken_for_the_result(zoo, splits, tmp_path):
+def test_a_member_made_with_other_settings_is_refused(zoo, splits, tmp_path):
     fit_member(splits, "clip", zoo, FAST, device="cpu", folder=tmp_path, progress=False)
     fewer = replace(splits, test=splits.test.subset(np.arange(7)))
     for other_splits, name, tuning, rates in (

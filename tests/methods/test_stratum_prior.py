@@ -60,7 +60,7 @@ def test_two_strata_by_line_search() -> None:
     assert found.loglik == pytest.approx(-300 * best.fun, rel=1e-7)
 
 
-def test_a_useless_stratum_leaves_and_smoothing_keeps_it() -> None:
+def test_a_useless_stratum_gets_weight_zero_without_smoothing() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 120)
     good = 0.85 * np.eye(3)[labels] + 0.05

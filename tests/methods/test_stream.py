@@ -24,7 +24,7 @@ def model(photos, tiny_zoo):
     return found.fit(splits.train, validation=splits.validation)
 
 
-def test_the_stream_says_what_the_classifier_says(model, photos):
+def test_the_stream_equals_predict_proba(model, photos):
     images = open_images(photos).subset(range(0, 120, 4))
     streamed = list(predict_stream(model, images, 7, progress=False))
     strata = model.stratum_proba(images)
@@ -35,7 +35,7 @@ def test_the_stream_says_what_the_classifier_says(model, photos):
     )
 
 
-def test_each_picture_is_read_once_for_all_strata(model, photos, monkeypatch):
+def test_each_image_is_read_once_for_all_strata(model, photos, monkeypatch):
     images, read = open_images(photos).subset(range(10)), []
     image = ImageSet.image
     monkeypatch.setattr(ImageSet, "image", lambda self, row: read.append(row) or image(self, row))
@@ -43,7 +43,7 @@ def test_each_picture_is_read_once_for_all_strata(model, photos, monkeypatch):
     assert len(read) == 10 + 1  # and one look at the shape
 
 
-def test_it_can_start_anywhere_and_pass_over_what_is_broken(model, photos, tmp_path):
+def test_the_stream_can_start_anywhere_and_skip_broken_images(model, photos, tmp_path):
     files = [photos / name for name in open_images(photos).files[:5]]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")

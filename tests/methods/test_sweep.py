@@ -52,7 +52,7 @@ def sweep(train_set, test_set):
     )
 
 
-def test_every_combination_is_the_training_made_alone(sweep, train_set):
+def test_every_combination_equals_a_separate_training(sweep, train_set):
     features, labels = train_set
     assert len(sweep.table) == len(sweep.heads) == 12
     x, y = torch.from_numpy(features), torch.from_numpy(labels)
@@ -164,7 +164,7 @@ def test_start_rates_sampler_and_prior_reach_the_training(train_set):
         ({"evaluate": {"test": (np.ones((2, 8)), [0])}}, "2 features but 1 labels"),
     ],
 )
-def test_what_does_not_fit_is_refused(train_set, change, message):
+def test_inputs_that_do_not_agree_are_refused(train_set, change, message):
     options = {"features": train_set[0], "labels": train_set[1], "recipe": RECIPE, "progress": False}
     with pytest.raises(CausalFTError, match=message):
         sweep_heads(**{**options, **change})

@@ -99,7 +99,7 @@ def test_training_moves_adapters_and_head_and_leaves_the_backbone(tiny_zoo, tune
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_it_learns_what_there_is_to_learn(stratum, crops, images):
+def test_tuning_learns_separable_classes(stratum, crops, images):
     model, _ = tune(stratum, crops, images.class_names, replace(FAST, epochs=30), progress=False)
     assert (model.logits(crops).argmax(1) == images.labels).mean() > 0.8
 
@@ -112,7 +112,7 @@ def test_the_same_seed_trains_the_same_stratum(stratum, crops, images, tuned):
     assert not np.array_equal(other.logits(crops), tuned[0].logits(crops))
 
 
-def test_pictures_that_do_not_fit_in_memory_are_read_again_and_give_the_same(
+def test_images_that_do_not_fit_in_memory_are_read_again_with_the_same_result(
     stratum, images, tuned, monkeypatch
 ):
     monkeypatch.setattr("causalft.methods.adaptation.tune._TOKEN_CACHE_BYTES", 0)
@@ -189,7 +189,7 @@ def test_a_choice_trains_and_comes_back(stratum, crops, images, tmp_path, change
     assert model.logits(crops).shape == (120, 4)
 
 
-def test_zero_shot_trains_nothing_and_is_the_model_as_it_is(stratum, crops, images):
+def test_the_zero_shot_tuner_trains_nothing(stratum, crops, images):
     model, history = tune(
         stratum, crops, images.class_names, replace(FAST, tuner="zero-shot"), progress=False
     )
@@ -200,7 +200,7 @@ def test_zero_shot_trains_nothing_and_is_the_model_as_it_is(stratum, crops, imag
     assert np.allclose(model.logits(crops), expected, atol=1e-3)
 
 
-def test_half_the_way_lies_between_start_and_end(stratum, crops, images):
+def test_wise_ft_one_half_lies_between_start_and_end(stratum, crops, images):
     whole, _ = tune(stratum, crops, images.class_names, FAST, progress=False)
     half, _ = tune(stratum, crops, images.class_names, replace(FAST, wise_ft=0.5), progress=False)
     start = untrained(stratum, images.class_names, FAST)
@@ -317,7 +317,7 @@ def test_a_flip_mirrors_about_half_and_changes_nothing_else():
     assert 0.35 < kept.float().mean() < 0.65
 
 
-def test_a_random_crop_shows_a_window_of_the_picture():
+def test_a_random_crop_shows_a_window_of_the_image():
     """A horizontal ramp stays a ramp: monotone, within its range, and no steeper than the whole."""
     ramp = torch.linspace(0, 1, 16).expand(64, 3, 16, 16)
     found = augment(ramp, "crop-flip", torch.Generator().manual_seed(0))

@@ -31,7 +31,7 @@ def seen(found) -> dict[str, bool]:
     return {name: found.path[name].p < 0.05 for name in PATH_TESTS}
 
 
-def test_the_path_is_seen_where_it_is_and_only_there():
+def test_the_path_is_found_exactly_where_it_exists():
     assert seen(run("confounded")) == dict.fromkeys(PATH_TESTS, True)
     assert seen(run("label-noise")) == {"c_to_x": True, "c_to_y": False, "open_backdoor_path": False}
     assert seen(run("confounded", strength=0.0)) == {
@@ -56,7 +56,7 @@ def test_the_refuters_pass_the_adjusted_effect_and_the_naive_one_is_off():
     assert all(test.p > 0.05 for test in found.tests.values())
 
 
-def test_a_picture_that_tells_c_leaves_the_path_untold_and_says_so():
+def test_an_image_that_determines_c_leaves_the_path_undecided_with_a_reason():
     found = run("paper")
     assert (
         found.path["open_backdoor_path"].p == 1.0
@@ -64,7 +64,7 @@ def test_a_picture_that_tells_c_leaves_the_path_untold_and_says_so():
     )
 
 
-def test_a_constant_factor_is_reported_and_stops_nothing():
+def test_a_constant_factor_is_reported_and_the_run_continues():
     rows = make_design("confounded", CLASSES).rows("B_train", 50, seed=0)
     constant = Rows(rows.labels, np.zeros_like(rows.factors), rows.looks, rows.parts, rows.contents)
     found = run_battery(make_design("confounded", CLASSES), constant)
@@ -110,7 +110,7 @@ def test_the_interval_covers_the_true_share():
     assert abs(hits / trials - 0.95) < 3 * np.sqrt(0.95 * 0.05 / trials) + 0.005
 
 
-def test_without_a_sure_gap_the_share_has_no_bounds_and_the_words_say_so():
+def test_without_a_clear_gap_the_share_is_unbounded_and_the_words_say_so():
     for gap in ([0.01, -0.01, 0.02], [0.0, 0.0, 0.0], [0.2]):
         share, limits = closed_share(cells(np.array(gap), np.full(len(gap), 0.1)))
         assert limits == (float("-inf"), float("inf"))

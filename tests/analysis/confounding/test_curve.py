@@ -22,7 +22,7 @@ def confounded() -> Curve:
     return curve(make_design("confounded", strength=0.8), progress=False)
 
 
-def test_figures_to_reach(confounded):
+def test_bias_and_coverage_reach_their_targets(confounded):
     """Issue 3: bias under half a point at n = 20,000, coverage 93 to 97 %, the naive one biased by what is exact."""
     for name in ADJUSTED:
         point = confounded.point(name, 20_000)
@@ -69,7 +69,7 @@ def test_with_strength_0_nothing_is_biased():
         assert 0.93 <= found.point(name, 4000).coverage <= 0.97
 
 
-def test_selection_is_a_bias_that_adjustment_does_not_mend():
+def test_adjustment_does_not_remove_selection_bias():
     """In `selection` C and Y are linked by what is kept: P(Y | do(X)) of the population is not in these rows."""
     found = curve(make_design("selection", strength=0.8), ns=[20_000], repetitions=50, progress=False)
     assert found.truth.selected
@@ -80,7 +80,7 @@ def test_selection_is_a_bias_that_adjustment_does_not_mend():
     assert abs(found.point("naive", 20_000).bias) < 0.005 < 0.1 < found.difference_size
 
 
-def test_the_same_seed_gives_the_same_curve_whatever_else_is_asked():
+def test_the_same_seed_gives_the_same_curve_with_other_estimators_and_ns():
     scm = confounded_scm()
     both = curve(scm, ns=[200, 500], repetitions=30, seed=3, progress=False)
     one = curve(scm, ns=[500], repetitions=30, seed=3, estimators=["backdoor"], progress=False)

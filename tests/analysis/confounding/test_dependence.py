@@ -85,7 +85,7 @@ def test_on_the_exact_law_the_distance_is_that_of_the_truth(strength):
         (open_backdoor_path, joint(confounded_scm(0.8, arrow=False))),
     ],
 )
-def test_level_where_the_null_holds(test, law):
+def test_the_tests_keep_their_level_under_the_null(test, law):
     law = law / law.sum()
     rng = np.random.default_rng(1)
     p = np.array([test(*draw(law, 250, rng), seed=i, **FAST).p for i in range(200)])
@@ -94,7 +94,7 @@ def test_level_where_the_null_holds(test, law):
         assert stats.kstest(p, "uniform").pvalue > 1e-3
 
 
-def test_level_of_the_path_where_c_goes_with_the_label_but_not_with_the_picture():
+def test_the_path_test_keeps_its_level_if_c_depends_on_the_label_only():
     """Permuting C within codes alone would be wrong here: the weights P(c | x) differ from P(c) by chance only."""
     law = joint(confounded_scm(0.8)).sum(2)
     p_y = law / law.sum(-1, keepdims=True)
@@ -107,7 +107,7 @@ def test_level_of_the_path_where_c_goes_with_the_label_but_not_with_the_picture(
 
 
 @pytest.mark.parametrize("test", [c_to_x, c_to_y, open_backdoor_path])
-def test_power_and_interval_where_the_arrow_is_there(test):
+def test_the_tests_have_power_and_coverage_if_the_arrow_exists(test):
     scm = confounded_scm(0.8)
     law = joint(scm)
     strata = {c_to_x: np.moveaxis(law.sum(2), -1, 0), c_to_y: law.sum(2).swapaxes(0, 1)}
@@ -122,7 +122,7 @@ def test_power_and_interval_where_the_arrow_is_there(test):
     assert all(each.ci95[0] <= each.estimate <= each.ci95[1] for each in found)
 
 
-def test_estimates_of_nothing_are_about_zero_and_say_so():
+def test_estimates_of_no_effect_are_about_zero_and_say_so():
     law = joint(confounded_scm(0.8, arrow=False))
     rng = np.random.default_rng(5)
     found = [c_to_y(*draw(law, 800, rng), seed=i, **FAST) for i in range(40)]
@@ -132,7 +132,7 @@ def test_estimates_of_nothing_are_about_zero_and_say_so():
     assert "no link of C with the label" in quiet.words
 
 
-def test_a_placebo_is_zero_where_the_factor_itself_is_not():
+def test_the_placebo_is_zero_although_the_factor_has_an_effect():
     c, x, y = draw(joint(confounded_scm(0.8)), 1000, np.random.default_rng(0))
     real, placebo = open_backdoor_path(c, x, y), placebo_c(c, x, y)
     assert real.estimate > 0.1 and real.p < 0.01 and "is open" in real.words
@@ -141,7 +141,7 @@ def test_a_placebo_is_zero_where_the_factor_itself_is_not():
     assert "as it must be" in placebo.words
 
 
-def test_a_factor_that_is_a_function_of_the_picture_leaves_the_path_untold():
+def test_the_path_test_is_nan_if_c_is_a_function_of_the_image():
     x = np.random.default_rng(0).integers(4, size=200)
     found = open_backdoor_path(x % 2, x, x // 2)
     assert np.isnan(found.estimate) and found.p == 1.0 and "no overlap" in found.words

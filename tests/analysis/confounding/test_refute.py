@@ -107,7 +107,7 @@ def test_refuters_are_repeatable_and_leave_no_trace(rows, refuted):
     assert logging.root.manager.disable == level
 
 
-def test_an_estimate_that_hangs_on_a_few_rows_is_told_by_its_subsets():
+def test_the_subset_refuter_finds_an_estimate_that_rests_on_a_few_rows():
     """Only two rows have T = 1 under C = 1, one with O = 1 and one without: a subset often loses one of them."""
     rng = np.random.default_rng(0)
     c = np.repeat([0, 1], 200)
@@ -160,7 +160,7 @@ def test_bad_ratios_are_refused():
         e_value_of_ratio(3.0, (1.0, 2.0))
 
 
-def test_the_unobserved_confounder_of_an_effect_and_of_none(rows):
+def test_unobserved_confounder_with_and_without_an_effect(rows):
     found = unobserved_confounder(*rows)
     assert found.p < 0.01 and 1 < found.ci95[0] <= found.estimate <= found.ci95[1]
     assert "-fold" in found.words
@@ -195,7 +195,7 @@ def test_power_against_simulation_and_the_numbers_it_plans():
     assert simulated(6, found.images_needed) == pytest.approx(0.8, abs=0.02)
 
 
-def test_more_images_do_not_help_where_training_varies():
+def test_more_images_do_not_help_if_training_varies():
     assert power([0.5, -0.45, 0.4, -0.4], 100, 1e-6).images_needed is None
     nothing = power([0.1, -0.1], 100, 0.001)
     assert nothing.images_needed is None and nothing.seeds_needed is None and nothing.power == 0

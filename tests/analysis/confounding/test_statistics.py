@@ -57,7 +57,7 @@ def test_seeds_that_agree_by_luck_do_not_make_the_interval_narrow():
     assert perfect.ci95[0] < 1.0 == perfect.ci95[1]
 
 
-def test_pairing_by_picture_narrows_the_difference():
+def test_pairing_by_image_narrows_the_difference():
     rng = np.random.default_rng(1)
     first = rng.random((3, 300)) < 0.7
     second = first.copy()
@@ -103,7 +103,7 @@ def judge(drop, deficit, difference, *, cells=0.9, n_seeds=5, smallest=10):
     return found.verdict, found.reason
 
 
-def test_the_rule_of_the_verdict():
+def test_the_verdict_follows_its_rule():
     big, none, vague = made(0.10, 0.03), made(0.00, 0.03), made(0.06, 0.10)
     assert judge(big, big, big)[0] == "verified"
     assert judge(none, none, none)[0] == "not detected"
@@ -117,7 +117,7 @@ def test_the_rule_of_the_verdict():
     assert "did not learn" in judge(big, big, big, cells=0.2)[1]
 
 
-def test_two_equal_models_are_seldom_called_confounded():
+def test_equal_models_are_rarely_called_confounded():
     rng = np.random.default_rng(5)
     verdicts = []
     for _ in range(200):

@@ -42,7 +42,7 @@ def test_every_design_is_explained(design):
     assert "user" not in what_follows(document(design)) and "{" not in what_follows(document(design))
 
 
-def test_a_design_of_the_user_speaks_for_itself_whatever_it_says():
+def test_a_users_design_is_explained_by_its_own_text():
     lines = explain_sets(document("mine"))
     assert lines[2] == "A: as the file says." and lines[3] == "B: C is {odd} here"
     assert "user's" in what_follows(document("mine"))

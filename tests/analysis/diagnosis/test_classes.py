@@ -61,7 +61,7 @@ def test_intervals_lie_inside_the_exact_ones_and_are_never_of_width_zero(right: 
     assert report.fused.high - report.fused.low > 0.8 * (exact.high - exact.low)
 
 
-def test_seeds_are_averaged_and_the_stratum_stands_beside() -> None:
+def test_accuracies_are_averaged_over_seeds_beside_the_single_stratum() -> None:
     labels, first, second = [0, 0, 1], one_hot([1, 1, 1], 2), one_hot([0, 1, 1], 2)
     (report,) = worst_classes(
         labels, ["a", "b"], [5, 5], np.stack([first, second]), {}, single_probs=first, zero_shot=second
@@ -96,12 +96,12 @@ def test_a_thousand_classes_give_ten_and_json_names_no_image() -> None:
     }
 
 
-def test_what_does_not_belong_together_is_refused() -> None:
+def test_inputs_of_different_classes_are_refused() -> None:
     with pytest.raises(CausalFTError, match="do not belong together"):
         worst_classes([0, 1], ["a", "b", "c"], [1, 1], np.eye(2), {})
 
 
-def test_the_line_of_the_terminal_names_three_at_most() -> None:
+def test_the_terminal_line_names_at_most_three_classes() -> None:
     found = reports()
     assert worst_classes_line(found) == (
         "worst classes: lynx 25.0 % (of 4 test images), cat 75.0 % (of 4 test images)"
@@ -160,19 +160,19 @@ def test_thumbnails_are_small_upright_and_without_metadata(folder: ImageSet) -> 
     assert TITLE in page and "lynx (67 %)" in page
 
 
-def test_a_page_that_leaves_the_machine_has_no_thumbnail(folder: ImageSet) -> None:
+def test_a_pushed_page_has_no_thumbnail(folder: ImageSet) -> None:
     bare = without_images(page_of(folder))
     assert "<img" not in bare and "data:" not in bare and "In training" not in bare
     assert TITLE in bare and "lynx (67 %)" in bare
     assert len(re.findall(r"<div\b", bare)) == bare.count("</div>")
 
 
-def test_a_missing_image_is_reported_and_stops_nothing(folder: ImageSet) -> None:
+def test_a_missing_image_is_reported_and_the_page_is_written(folder: ImageSet) -> None:
     (Path(folder.location) / folder.files[0]).unlink()
     page = page_of(folder)
     assert page.count("(cannot be read)") == 2  # a miss and an example
 
 
-def test_no_miss_at_all_is_a_sentence() -> None:
+def test_a_sentence_says_that_no_image_is_wrong() -> None:
     section = class_section([], "clip")
     assert section.paragraphs == ["The fused model recognises every test image of every class."]

@@ -46,7 +46,7 @@ def test_a_negative_slope_is_a_gain_of_the_rare_classes(simulated: Simulate) -> 
     assert "loses" not in text
 
 
-def test_a_missing_control_is_mentioned_unless_told_and_tuning_seeds_are_called_weaker() -> None:
+def test_a_missing_control_is_mentioned_and_tuning_seeds_are_called_weaker() -> None:
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(10), 20)
     a, b = rng.dirichlet(np.ones(10), (2, 1, 200))
@@ -66,7 +66,7 @@ def test_a_missing_control_is_mentioned_unless_told_and_tuning_seeds_are_called_
         run(controls={"seeds": {**control, "kind": "tunning"}})
 
 
-def test_averaging_leaves_one_mth_of_the_own_gap(simulated: Simulate) -> None:
+def test_averaging_m_models_leaves_one_mth_of_the_own_gap(simulated: Simulate) -> None:
     """a_fused = mean_i a_i gives exactly gap_fused = mean_i gap_i, so own-minus-off falls to 1/M."""
     found = simulated(beta=0.3, difficulty=0.15, gain=0.0, per_class=1000, n_boot=100)
     measure = found.own_minus_off_gap
@@ -124,7 +124,7 @@ def test_cross_table_and_groups_are_those_of_the_class_tables(found: Diagnosis) 
     )
 
 
-def test_metrics_have_the_layout_that_others_read(found: Diagnosis) -> None:
+def test_metrics_have_the_documented_layout(found: Diagnosis) -> None:
     metrics = json.loads(to_json(found.to_metrics()))
     groups = set(GROUPS)
     assert {
@@ -162,7 +162,7 @@ def test_metrics_have_the_layout_that_others_read(found: Diagnosis) -> None:
     assert low < stratum["accuracy"] < high and len(stratum["per_seed"]) == 2
 
 
-def test_a_class_without_test_images_shifts_nothing() -> None:
+def test_a_class_without_test_images_changes_no_other_number() -> None:
     rng = np.random.default_rng(0)
     priors = {name: rng.dirichlet(np.ones(10)) for name in "ab"}
     labels = np.repeat(np.delete(np.arange(10), 4), 20)
@@ -180,7 +180,7 @@ def test_a_class_without_test_images_shifts_nothing() -> None:
     }
 
 
-def test_an_untested_p_group_gives_null_and_says_so() -> None:
+def test_an_untested_p_group_gives_null_with_a_reason() -> None:
     priors = {"a": np.arange(10, 0, -1) / 55, "b": np.arange(1, 11) / 55}
     labels = np.repeat(np.arange(3, 10), 10)  # no class of a's P-many is tested
     probs = np.random.default_rng(0).dirichlet(np.ones(10), (1, 70))
@@ -329,7 +329,7 @@ def test_inputs_that_do_not_fit_are_named() -> None:
         diagnose(labels, counts, {"clip": probs}, probs, {"clip": prior}, n_boot=10)
 
 
-def test_results_read_well(found: Diagnosis) -> None:
+def test_results_have_a_readable_repr(found: Diagnosis) -> None:
     text = repr(found)
     assert "clip" in text and "own-minus-off gap" in text and "2 seeds" in text
     assert points(Interval(0.1234, 0.1, 0.15, 0.01), sign=True) == "+12.3 [10.0, 15.0]"

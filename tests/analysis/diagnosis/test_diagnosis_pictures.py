@@ -78,7 +78,7 @@ def test_bars_are_the_group_accuracies(metrics: dict[str, Any]) -> None:
     assert sizes == [(counts > 100).sum(), ((counts >= 20) & (counts <= 100)).sum(), (counts < 20).sum()]
 
 
-def test_heat_tables_and_profiles_have_one_panel_a_stratum(metrics: dict[str, Any]) -> None:
+def test_heat_tables_and_profiles_have_one_panel_per_stratum(metrics: dict[str, Any]) -> None:
     with figure_style():
         tables, profiles = draw.group_heat_tables(metrics), draw.class_profiles(metrics)
     assert len(tables) == 6 and len(profiles) == 3
@@ -124,7 +124,7 @@ def test_the_page_leads_with_parameter_imbalance_and_names_the_zoo(
     assert f"<td>{fused:.1f}</td>" in page
 
 
-def test_one_stratum_gives_a_page_without_what_it_cannot_know(tmp_path: Path) -> None:
+def test_the_page_of_one_stratum_omits_parameter_imbalance(tmp_path: Path) -> None:
     document = as_fit(one_stratum())
     sections = diagnosis_sections(document, tmp_path)
     names = {figure.path.stem for section in sections for figure in section.figures}
@@ -134,7 +134,7 @@ def test_one_stratum_gives_a_page_without_what_it_cannot_know(tmp_path: Path) ->
     ].tables[0].rows
 
 
-def test_the_page_says_what_the_estimate_is_by_the_loss_and_an_old_document_that_it_is_unknown(
+def test_the_page_explains_the_estimate_by_pretraining_loss_and_old_documents_by_unknown(
     tmp_path: Path,
 ) -> None:
     document = as_fit(one_stratum())

@@ -76,7 +76,7 @@ def test_a_model_at_chance_with_temperature_57_yields_no_conclusion() -> None:
     assert "Control 'seeds' was run" in said  # that it was run is no conclusion
 
 
-def test_models_that_tell_the_classes_apart_are_concluded_on() -> None:
+def test_models_above_chance_get_a_conclusion() -> None:
     found = fit_of(0.7, per_class=40)
     assert found.no_conclusion == ()
     assert found.to_metrics()["no_conclusion"] == []
@@ -115,7 +115,7 @@ def test_every_interval_of_a_tiny_run_has_a_width_or_a_reason() -> None:
         walk(json.loads(to_json(fit_of(accuracy, per_class=1).to_metrics())))
 
 
-def test_a_fall_has_no_interval_where_nothing_is_there_to_fall() -> None:
+def test_a_fall_has_no_interval_if_the_measure_is_about_zero() -> None:
     fall = fit_of(0.7, per_class=40).own_minus_off_gap.fall
     assert not fall.bounded and fall.reason == "the measure is not clearly above 0 before the fusion"
 

@@ -43,7 +43,7 @@ def test_the_estimates_are_the_closed_forms() -> None:
     assert found.paired["few"].low > 0 and found.paired["few"].p < 0.05
 
 
-def test_a_method_is_no_better_than_itself() -> None:
+def test_a_method_compared_with_itself_differs_by_zero() -> None:
     same = {"same": ("fused", "again", "accuracy")}
     found = compare_methods(LABELS, COUNTS, {**MODELS, "again": MODELS["fused"]}, same, n_boot=200)
     assert found.paired["same"].ci95 == [0, 0]  # the same images: nothing is left to vary
@@ -58,7 +58,7 @@ def test_an_unbalanced_test_set_weighs_the_classes_by_their_images() -> None:
     assert found.paired == {}
 
 
-def test_a_group_without_a_class_is_none() -> None:
+def test_a_group_without_a_tested_class_is_null() -> None:
     found = compare_methods(LABELS, [500, 150, 140, 130], MODELS, GAIN, n_boot=200).to_metrics()
     assert found["methods"]["fused"]["few"] is None and found["paired"]["few"] is None
     assert found["paired"]["gain"] is not None
@@ -74,7 +74,7 @@ def test_a_group_without_a_class_is_none() -> None:
         (("fused", "single", "fev"), "no measure 'fev'; did you mean 'few'"),
     ],
 )
-def test_an_unknown_name_is_met_with_the_nearest(comparison: tuple[str, str, str], words: str) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest(comparison: tuple[str, str, str], words: str) -> None:
     with pytest.raises(CausalFTError, match=words):
         compare_methods(LABELS, COUNTS, MODELS, {"x": comparison})
 

@@ -45,20 +45,20 @@ def test_the_prior_is_exact_whatever_the_law_of_the_validation_images(counts) ->
     assert found.converged and found.prior == pytest.approx(Q, abs=1e-9)
 
 
-def test_a_class_without_a_validation_image_has_the_geometric_mean_and_moves_no_other() -> None:
+def test_a_class_without_a_validation_image_gets_the_geometric_mean() -> None:
     logits, labels = exact_table((1000, 100, 0))
     found = prior_on_validation(logits, labels, l2=0.0).prior
     assert found[0] / found[1] == pytest.approx(2.0, abs=1e-9)
     assert found[2] == pytest.approx(np.sqrt(found[0] * found[1])) and found.sum() == pytest.approx(1)
 
 
-def test_with_images_of_one_class_only_nothing_is_known() -> None:
+def test_with_images_of_one_class_the_prior_is_uniform_and_not_converged() -> None:
     found = prior_on_validation(np.log([[0.8, 0.1, 0.1]] * 3), [0, 0, 0])
     assert found.prior.tolist() == pytest.approx([1 / 3] * 3) and not found.converged and found.n == 3
     assert found.loss == pytest.approx(-np.log(0.8))
 
 
-def test_weights_make_every_class_that_is_present_count_alike() -> None:
+def test_balancing_weights_weigh_present_classes_alike() -> None:
     labels = np.array([0] * 6 + [2] * 2 + [3])
     weights = balancing_weights(labels, 5)
     sums = np.bincount(labels, weights=weights, minlength=5)
@@ -110,7 +110,7 @@ def test_the_stratum_prior_is_that_of_a_balanced_set() -> None:
     assert by_em.stratum_prior == pytest.approx(found.weights, abs=1e-6)
 
 
-def test_accuracies_of_a_test_set_of_unequal_classes_say_what_they_are() -> None:
+def test_accuracy_and_class_mean_differ_on_an_unbalanced_test_set() -> None:
     labels = np.array([0] * 8 + [1] * 2)  # a third class has no test image
     right = np.array([1] * 8 + [0, 1], dtype=bool)
     images = ImageSet.from_arrays(np.zeros((10, 1, 1, 3), np.uint8), labels, ["ant", "bee", "cow"])

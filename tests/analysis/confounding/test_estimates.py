@@ -77,7 +77,7 @@ def test_weighting_row_by_row_is_what_the_table_form_computes():
         assert ipw(counts)[code, 1] == pytest.approx(np.average(y[here] == 1, weights=weight[here]))
 
 
-def test_leading_axes_are_tables_of_their_own():
+def test_leading_axes_are_separate_tables():
     counts = tables(joint(confounded_scm(0.8)), 2000, 6, 1)
     for name in ESTIMATORS:
         together = estimate_do(name, counts.reshape(2, 3, *counts.shape[1:]))
@@ -112,7 +112,7 @@ def test_missing_cells_are_named_and_not_guessed():
     require_overlap("naive", counts, confounded_scm().states)
 
 
-def test_the_front_door_is_shut_where_the_content_is_a_function_of_the_picture():
+def test_frontdoor_is_nan_if_the_content_is_a_function_of_the_image():
     counts = tables(joint(confounded_scm(0.8, misread=0.0)), 5000, 1, 2)[0]
     assert np.isnan(frontdoor(counts)).all()
     assert missing_cells("frontdoor", counts) == [(0, 1), (1, 1), (2, 0), (3, 0)]
@@ -172,7 +172,7 @@ def test_intervals_of_adjusted_estimates_cover(name, n):
     assert defined.mean() > 0.9
 
 
-def test_the_interval_of_the_naive_estimate_covers_what_is_seen_and_not_what_is_done():
+def test_the_naive_interval_covers_p_y_given_x_and_not_p_y_do_x():
     scm = confounded_scm(0.8)
     low, high = (limit[:, :, 0] for limit in interval("naive", tables(joint(scm), 4000, 500, 0)))
     seen, done = truth(scm).p_y_given_x[:, 0], truth(scm).p_y_do_x[:, 0]

@@ -1,4 +1,4 @@
-"""Adjusted classifiers against the exact law: with features that are codes of the picture they reach P(Y | do(X))."""
+"""Adjusted classifiers against the exact law: with features that are codes of the image they reach P(Y | do(X))."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def confounded():
 
 
 @pytest.mark.parametrize("name", ADJUSTED)
-def test_each_reaches_what_is_done_and_not_what_is_seen(confounded, name):
+def test_each_adjusted_estimator_reaches_p_y_do_x_and_not_p_y_given_x(confounded, name):
     found, exact = confounded
     p = found.probabilities[name]
     assert p.shape == exact.p_y_do_x.shape and np.allclose(p.sum(1), 1)
@@ -94,7 +94,7 @@ def test_stratified_logits_are_exact_where_nothing_is_misread():
     assert exact.p_x @ total_variation(found.probabilities["backdoor"], exact.p_y_do_x) < 0.02
 
 
-def test_a_head_without_weights_reaches_what_is_seen():
+def test_an_unweighted_head_reaches_p_y_given_x():
     from causalft.methods.estimators.adjusted_networks import _head
 
     design = make_design("confounded", CLASSES, strength=0.8)
@@ -115,13 +115,13 @@ def test_weights_grow_with_the_strength(confounded):
     assert strong.temperature > 0
 
 
-def test_adjustment_does_not_mend_a_selected_sample():
+def test_adjustment_does_not_correct_a_selected_sample():
     found, exact = solve("selection", strength=0.8)
     for name in ("backdoor", "ipw"):
         assert exact.p_x @ total_variation(found.probabilities[name], exact.p_y_do_x) > 0.05
 
 
-def test_stratum_priors_by_hand_and_without_a_hole():
+def test_stratum_priors_by_hand_are_never_zero():
     p = np.exp(log_stratum_prior(np.array([0, 0, 0, 1]), np.zeros(4, int), 2))
     assert np.allclose(p, [[0.7, 0.3], [0.5, 0.5]])
 
@@ -144,7 +144,7 @@ def test_columns_with_one_value_are_survived(lost):
         assert np.isfinite(p).all() and np.allclose(p.sum(1), 1)
 
 
-def test_estimates_are_scored_over_the_codes_that_pictures_show():
+def test_estimates_are_scored_over_the_codes_that_images_show():
     exact = Truth(
         ("a", "b"),
         ("0", "1"),
