@@ -17,6 +17,9 @@ UNIT = r"an? (?:class|cell|line|seed|stratum|image|picture|row|table|prior|epoch
 PHRASES = {
     rf"\b(?:an?|one) (?:\w+ ){{0,3}}?(?:name|row|line|folder|seed|temperature|vector|file) {UNIT}": "one X per Y",
     rf"\b(?:images|pictures|rows|lines|seeds|samples|shots|features|numbers) {UNIT}": "X per Y",
+    r"\b[0-9.]+ (?:ms|seconds?|minutes?|bytes|MB|nats|images|pictures|steps) an? (?!half|quarter)\w+": "X per Y",
+    r"^That \w+\.$": "a phrase that stands alone",
+    r"\b(?:class|text) anchors\b": "class prototypes",
     r"\bwithout a word\b": "by default",
     r"\bthat (?:is|are) none\b": "unknown X",
     r"\ba (?:key|name|word) that is none\b": "an unknown X",

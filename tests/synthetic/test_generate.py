@@ -415,7 +415,7 @@ def test_two_thousand_pictures_a_second_with_their_seeds():
     make_set(design, "A_train", 10, 0, size=48)
     started = time.process_time()
     make_set(design, "A_train", 600, 0, size=48)
-    assert 3600 / (time.process_time() - started) > 1000, "under 2,000 images a second on two cores"
+    assert 3600 / (time.process_time() - started) > 1000, "under 2,000 images per second on two cores"
 
 
 @pytest.mark.parametrize(

@@ -108,4 +108,4 @@ def test_two_thousand_pictures_a_second_of_processor_time():
     for name in CLASSES:
         for part in (0, 1):
             render(name, part, u, size=48)
-    assert 3600 / (time.process_time() - started) > 1000, "under 2,000 images a second on two cores"
+    assert 3600 / (time.process_time() - started) > 1000, "under 2,000 images per second on two cores"

@@ -27,7 +27,7 @@ from causalft.runs.notebook import ShownAsTable
 __all__ = ["Mixing", "StratumPrior", "check_mixing", "estimate_stratum_prior", "fit_mixing"]
 
 
-_GAP, _GAP_OF_DRAWS = 1e-7, 1e-5  # nats a sample below the maximum
+_GAP, _GAP_OF_DRAWS = 1e-7, 1e-5  # nats per sample below the maximum
 _MOST_STEPS = 2_000
 _FLOOR = 1e-12  # a weight of 0 would stay there
 
@@ -61,7 +61,7 @@ class StratumPrior(ShownAsTable):
 
     @property
     def converged(self) -> bool:
-        """Whether the estimate is within 1e-7 nats a sample of the maximum."""
+        """Whether the estimate is within 1e-7 nats per sample of the maximum."""
         return self.gap <= _GAP
 
     def _table(self) -> tuple[list[str], list[list[Any]]]:

@@ -136,7 +136,7 @@ def layout(
     card : str
         Markdown.
     allow_large : bool
-        Accept tuned parts above 10 MB a stratum (a model tuned in full, say).
+        Accept tuned parts above 10 MB per stratum (a model tuned in full, say).
     halved : mapping of path in the run to content, optional
         What :func:`causalft.pipelines.hub.half_files` gave: tuned tensors go out in half precision, and are read back
         as float32.
