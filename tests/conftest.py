@@ -12,7 +12,7 @@ KINDS = ("ant", "bee", "cow", "doe")
 
 
 def write_pictures(folder: Path, counts: dict[str, int], size: int = 24, seed: int = 0) -> Path:
-    """One folder a class; a class is a pair of colours, upper and lower half, under strong noise."""
+    """One folder per class; a class is a pair of colours, upper and lower half, under strong noise."""
     rng = np.random.default_rng(seed)
     for kind, count in counts.items():
         (folder / kind).mkdir(parents=True)

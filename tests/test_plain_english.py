@@ -22,11 +22,10 @@ PHRASES = {
     r"\b(?:class|text) anchors\b": "class prototypes",
     r"\bwithout a word\b": "by default",
     r"\bthat (?:is|are) none\b": "unknown X",
-    r"\ba (?:key|name|word) that is none\b": "an unknown X",
     r"\bthat are too many\b": "above this many",
     r"\bshall not be\b": "negative prompt",
     r"\bas (?:they|it) comes? if\b": "empirical, if ...",
-    r"\b[Tt]he same kinds or\b": "same formats",
+    r"\bthe same kinds or\b": "same formats",
     r"\bis said(?:,| and)": "is reported",
     r"\b(?:and|is) made (?:again|anew)\b": "is recomputed",
     r"\bfrom before there was\b": "older",
@@ -63,16 +62,24 @@ def words_of(path: Path) -> list[str]:
 
 def dialect(text: str) -> list[str]:
     """The phrases of ``text`` that are not plain English, each with what to write."""
-    plain = " ".join(text.split())
+    paragraphs = (" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text))
     return [
         f"{match[0]!r}: write {better!r}"
+        for paragraph in paragraphs
         for pattern, better in PHRASES.items()
-        for match in re.finditer(pattern, plain)
+        for match in re.finditer(pattern, paragraph, re.IGNORECASE)
     ]
 
 
 def test_dialect_is_found_and_plain_english_is_not():
-    assert len(dialect("One line an image; a key that is none; 20 images a class.")) == 3
+    for text in (
+        "One line an image",
+        "a key that is none",
+        "20 images a class",
+        "0.5 ms an image",
+        "That model.",
+    ):
+        assert dialect(text), text
     assert not dialect("One line per image. Put the images into a class folder. Unknown keys are refused.")
 
 
