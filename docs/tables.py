@@ -43,7 +43,7 @@ def formats() -> str:
         )
         for each in list(FORMATS.values())[::-1]
     )
-    return markdown(["format", "what it is", "recognised by", "own options", "source"], rows)
+    return markdown(["format", "what it is", "recognised by", "own options", "needs", "source"], rows)
 
 
 def profiles() -> str:

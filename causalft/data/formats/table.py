@@ -94,7 +94,7 @@ def _columns(path: Path, given: dict[str, str | None]) -> tuple[Table, dict[str,
         if "struct" in kind or "list" in kind or (role == "path" and "binary" in kind):
             raise CausalFTError(
                 f"column '{column}' of {path} holds {kind[:80]}, not text or numbers; if it holds the images "
-                "themselves, load it with Hugging Face `datasets` and open what its save_to_disk wrote"
+                "themselves, rename the column `path`, so that the file is read as Parquet with images"
             )
     return table, found
 
