@@ -39,6 +39,7 @@ def formats() -> str:
             each.help,
             each.sign,
             ", ".join(f"`{option}`" for option in each.options),
+            f"`causalft[{each.needs}]`" if each.needs else "",
             each.source,
         )
         for each in list(FORMATS.values())[::-1]

@@ -81,6 +81,8 @@ def test_every_format_is_one_file_and_its_options_are_those_of_open_images() -> 
 
 def test_the_page_has_a_row_for_every_format_profile_and_order() -> None:
     tables = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "tables.py"))
+    assert len({row.count(" | ") for row in tables["formats"]().splitlines()[2:]}) == 1
+    assert "| `causalft[data]` |" in tables["formats"]()
     for records, table in ((FORMATS, "formats"), (PROFILES, "profiles"), (ORDERS, "orders")):
         rows = tables[table]().splitlines()[2:]
         assert sorted(row.split("`")[1] for row in rows) == sorted(records)
