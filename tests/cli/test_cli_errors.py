@@ -1,4 +1,4 @@
-"""What a person sees when something goes wrong at the command line: one line, the right exit code, no traceback."""
+"""Errors on the command line: one line, an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/head.safetensors
         (OSError(errno.EROFS, "Read-only file system", "/read/only"), 2, "/read/only: Read-only file system"),
     ],
 )
-def test_a_mistake_is_one_line_with_its_exit_code(failing, error, code, line):
+def test_exception_is_one_line_with_its_exit_code(failing, error, code, line):
     failing(error)
     result = run("fail")
     assert result.exit_code == code
@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line_with_its_exit_code(failing, error, code, line):
 
 
 @pytest.mark.parametrize("error", [CausalFTError("wrong"), KeyboardInterrupt(), FULL])
-def test_debug_lets_the_error_through(failing, error):
+def test_debug_raises_the_exception(failing, error):
     failing(error)
     result = run("--debug", "fail")
     assert result.exit_code != 0 and "causalft: error" not in result.stderr
@@ -84,7 +84,7 @@ def test_debug_lets_the_error_through(failing, error):
         OSError(5, "IO"),
     ],
 )
-def test_a_bug_is_one_line_with_its_kind_and_exit_code_1(failing, error):
+def test_bug_is_one_line_with_its_type_and_exit_code_1(failing, error):
     failing(error)
     result = run("fail")
     assert result.exit_code == 1 and result.stdout == "" and len(result.stderr.splitlines()) == 1
@@ -94,7 +94,7 @@ def test_a_bug_is_one_line_with_its_kind_and_exit_code_1(failing, error):
 
 
 @pytest.mark.parametrize("words", [["zoo", "pretrain"], ["fit"], ["predict"]])
-def test_only_a_verb_that_resumes_promises_it(words, monkeypatch):
+def test_only_verbs_that_resume_say_so(words, monkeypatch):
     command = main.get_command(None, words[0])
     for word in words[1:]:
         command = command.commands[word]
@@ -109,14 +109,14 @@ def test_only_a_verb_that_resumes_promises_it(words, monkeypatch):
     assert result.stderr == "causalft: error: interrupted; repeat the command to resume where it stopped\n"
 
 
-def test_a_long_message_keeps_its_beginning_and_its_end(failing):
+def test_long_message_keeps_start_and_end(failing):
     failing(CausalFTError("first " + "x" * 389_000 + "\nlast"))
     line = run("fail").stderr
     assert len(line) < 1_100 and line.count("\n") == 1
     assert line.startswith("causalft: error: first x") and line.endswith("x last\n") and " [...] " in line
 
 
-def test_a_library_keeps_its_warnings_and_this_project_says_its_own(monkeypatch):
+def test_library_warnings_are_hidden_and_own_warnings_are_printed(monkeypatch):
     import logging
     import warnings
 
@@ -152,7 +152,7 @@ def shell(line, **environment):
     )
 
 
-def test_closed_standard_streams_are_empty_ones(tmp_path):
+def test_closed_standard_streams_are_reopened_empty(tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir()
     for streams in ("<&-", "<&- >&-", ">&-", "<&- >&- 2>&-"):
@@ -160,7 +160,7 @@ def test_closed_standard_streams_are_empty_ones(tmp_path):
         assert done.returncode == 0 and "Traceback" not in done.stderr, (streams, done.stderr)
 
 
-def test_a_full_standard_output_and_a_reader_that_left(tmp_path):
+def test_full_standard_output_and_closed_pipe(tmp_path):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     done = shell(f"causalft cache list --folder {tmp_path} > /dev/full")
@@ -170,7 +170,7 @@ def test_a_full_standard_output_and_a_reader_that_left(tmp_path):
     assert done.stderr == ""
 
 
-def test_a_home_that_takes_no_file_brings_no_warnings(tmp_path):
+def test_read_only_home_causes_no_warnings(tmp_path):
     home = {"HOME": "/proc", "MPLCONFIGDIR": "", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
     done = shell(f"causalft graph show --out {tmp_path}/graph.png", **home)
     # on a slow machine it also says what it is doing
@@ -201,7 +201,7 @@ def test_unknown_verbs_and_options_offer_the_nearest():
         (["--debg"], "--debug"),
     ],
 )
-def test_what_click_refuses_is_one_line_as_well(typed, line):
+def test_usage_errors_are_one_line(typed, line):
     result = run(*typed)
     assert result.exit_code == 2 and result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
@@ -250,7 +250,7 @@ def test_ctrl_c_at_a_terminal_stops_all_processes_with_one_line(tmp_path, photos
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_fits_80_columns_and_cuts_no_sentence_off(verb, monkeypatch):
+def test_group_help_fits_80_columns_without_truncation(verb, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     shown = run(verb, "--help").stdout
     assert max(map(len, shown.splitlines())) <= 80

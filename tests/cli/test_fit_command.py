@@ -1,4 +1,4 @@
-"""From images to both answers on the command line: pre-train, fit with its control, predict, evaluate, resume."""
+"""The commands from images to diagnosis: pre-train, fit with control, predict, evaluate, resume."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ def metrics(fitted):
 # --- the document that others rely on ----------------------------------------------------------------------------
 
 
-def test_json_is_the_document_of_metrics_json_alone(fitted, metrics):
+def test_json_prints_only_metrics_json(fitted, metrics):
     assert json.loads(fitted[1].stdout) == metrics
     assert "14 training images of 4 classes" in fitted[1].stderr.replace("\n", "")
 
 
-def test_the_interface_of_metrics_json(metrics, zoo, photos):
+def test_metrics_json_has_the_documented_fields(metrics, zoo, photos):
     assert metrics["zoo"] == str(zoo) and metrics["data"]["name"] == str(photos)
     assert set(metrics["weights"]) == {"clip", "openclip", "clip@1"}
     assert all(len(sha) == 64 for sha in metrics["weights"].values())
@@ -136,7 +136,7 @@ def check_score(score):
     assert all(value is None or 0 <= value <= 1 for value in score["D"].values())
 
 
-def test_the_numbers_are_those_of_the_predictions(fitted, metrics):
+def test_metrics_agree_with_stored_predictions(fitted, metrics):
     table = pd.read_parquet(fitted[0] / "predictions.parquet")
     assert len(table) == metrics["data"]["n_test"] == 24
     right = table["prediction"] == table["label"]
@@ -154,14 +154,14 @@ def test_the_numbers_are_those_of_the_predictions(fitted, metrics):
     assert -np.log(chosen).mean() == pytest.approx(metrics["fused"]["nll"], abs=1e-4)
 
 
-def test_no_picture_of_the_zoos_pool_is_used_again(fitted, zoo, metrics):
+def test_images_of_the_pretraining_pool_are_not_reused(fitted, zoo, metrics):
     manifest = pd.read_parquet(zoo / "manifest.parquet").set_index("file")
     table = pd.read_parquet(fitted[0] / "predictions.parquet")
     assert (manifest.loc[table["file"], "split"] == "test").all()
     assert any("pre-training pool left out" in note for note in metrics["data"]["notes"])
 
 
-def test_the_run_holds_what_the_page_says(fitted):
+def test_run_folder_has_the_documented_files(fitted):
     folder = fitted[0]
     for name in ("clip", "openclip"):
         assert (folder / "strata" / name / "adapter.safetensors").stat().st_size < 100_000
@@ -174,12 +174,12 @@ def test_the_run_holds_what_the_page_says(fitted):
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pt", ".npy")]
 
 
-def test_the_conclusion_leads_with_parameter_imbalance_and_names_its_control(metrics):
+def test_conclusion_starts_with_parameter_imbalance_and_names_the_control(metrics):
     assert metrics["conclusion"][0].startswith("Parameter imbalance")
     assert any("ontrol 'seeds'" in sentence for sentence in metrics["conclusion"])
 
 
-def test_why_nothing_is_concluded_stands_in_the_metrics_the_page_and_the_card(fitted, metrics):
+def test_reasons_for_no_conclusion_are_in_metrics_page_and_card(fitted, metrics):
     """Of four classes only one is P-many: no gap of it speaks for frequent classes."""
     reasons = metrics["no_conclusion"]
     assert "P-many by clip has 6 test images of 1 class; 10 images and 2 classes are needed" in reasons
@@ -195,7 +195,7 @@ def test_why_nothing_is_concluded_stands_in_the_metrics_the_page_and_the_card(fi
 # --- predict and evaluate ----------------------------------------------------------------------------------------
 
 
-def test_predict_says_what_the_fit_stored(fitted, photos):
+def test_predict_reproduces_stored_predictions(fitted, photos):
     folder = fitted[0]
     table = pd.read_parquet(folder / "predictions.parquet")
     files = [photos / file for file in table["file"][:3]]
@@ -212,7 +212,7 @@ def test_predict_says_what_the_fit_stored(fitted, photos):
     assert shown.exit_code == 0 and shown.stdout.count(".png") == 30
 
 
-def test_evaluate_on_the_data_of_the_fit_scores_its_test_split(fitted, photos, metrics):
+def test_evaluate_on_the_data_of_the_fit_uses_its_test_split(fitted, photos, metrics):
     found = json.loads(run("evaluate", fitted[0], "--data", photos, "--json").stdout)
     assert found["fused"]["accuracy"] == pytest.approx(metrics["fused"]["accuracy"])
     for name in ("clip", "openclip"):
@@ -254,7 +254,7 @@ def test_evaluate_refuses_the_data_of_the_fit_after_it_has_changed(tmp_path, com
     assert "has changed since" in said(run("evaluate", tmp_path / "run", "--data", data))
 
 
-def test_a_run_can_be_loaded_in_python(fitted, photos):
+def test_run_loads_in_python(fitted, photos):
     model = StrataClassifier.load(fitted[0], device="cpu", progress=False)
     table = pd.read_parquet(fitted[0] / "predictions.parquet")
     images = open_images(photos)
@@ -265,7 +265,7 @@ def test_a_run_can_be_loaded_in_python(fitted, photos):
 # --- what stands in the way --------------------------------------------------------------------------------------
 
 
-def test_a_zoo_that_changed_after_the_fit_is_noticed(fitted, zoo, photos, tmp_path):
+def test_predict_refuses_a_zoo_that_changed_after_the_fit(fitted, zoo, photos, tmp_path):
     moved = shutil.copytree(fitted[0], tmp_path / "run")
     changed = shutil.copytree(zoo, tmp_path / "zoo")
     for suffix in (".json", ".safetensors"):
@@ -285,7 +285,7 @@ def test_damaged_adapters_are_named(fitted, photos, tmp_path):
     assert "fit it again" in said(run("predict", moved, photos / "ant" / "000.png"))
 
 
-def test_what_to_predict_must_be_there_and_readable(fitted, tmp_path):
+def test_predict_refuses_missing_and_unreadable_images(fitted, tmp_path):
     folder = fitted[0]
     assert "gone.png: no such image" in said(run("predict", folder, tmp_path / "gone.png"))
     assert "holds no image" in said(run("predict", folder, tmp_path))
@@ -296,12 +296,12 @@ def test_what_to_predict_must_be_there_and_readable(fitted, tmp_path):
     )
 
 
-def test_a_class_that_the_run_does_not_know(fitted, tmp_path, pictures):
+def test_evaluate_refuses_a_class_unknown_to_the_run(fitted, tmp_path, pictures):
     other = pictures(tmp_path / "other", {"ant": 2, "bea": 2})
     assert "did you mean 'bee'" in said(run("evaluate", fitted[0], "--data", other))
 
 
-def test_folders_that_are_no_fit(zoo, photos, tmp_path):
+def test_predict_and_evaluate_refuse_folders_of_other_kinds(zoo, photos, tmp_path):
     for arguments in (("predict", "{}", photos / "ant"), ("evaluate", "{}", "--data", photos)):
         for folder, message in (
             (tmp_path, "is not a run folder"),
@@ -311,7 +311,7 @@ def test_folders_that_are_no_fit(zoo, photos, tmp_path):
             assert message in said(run(*(folder if a == "{}" else a for a in arguments)))
 
 
-def test_a_complete_run_is_not_overwritten(fitted, command):
+def test_complete_run_is_not_overwritten(fitted, command):
     before = (fitted[0] / "metrics.json").read_bytes()
     assert "already holds a complete fit run" in said(run(*command, "--control", "seeds", "--out", fitted[0]))
     assert (fitted[0] / "metrics.json").read_bytes() == before
@@ -324,9 +324,7 @@ def numbers(document):
     return document
 
 
-def test_an_interrupted_fit_goes_on_and_ends_with_the_same_numbers(
-    command, metrics, fitted, tmp_path, monkeypatch
-):
+def test_interrupted_fit_resumes_and_gives_the_same_numbers(command, metrics, fitted, tmp_path, monkeypatch):
     whole = members.fit_member
     done = []
 
@@ -372,14 +370,14 @@ def took_an_hour(path):
     save_file(arrays, path, metadata | {"member": json.dumps(member)})
 
 
-def test_an_occupied_folder_is_noticed_before_any_data_is_read(tmp_path, command, monkeypatch):
+def test_occupied_folder_is_refused_before_data_is_read(tmp_path, command, monkeypatch):
     (tmp_path / "photo.png").write_bytes(b"x")
     monkeypatch.setattr(fit_workflow, "load_splits", lambda *_: pytest.fail("data was read"))
     assert "is not empty and is not a run" in said(run(*command, "--out", tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
 
 
-def test_a_full_disk_leaves_no_run_that_looks_whole(command, tmp_path, monkeypatch):
+def test_full_disk_leaves_no_run_that_looks_complete(command, tmp_path, monkeypatch):
     replace = os.replace
 
     def full(source, target):
@@ -432,7 +430,7 @@ def test_debug_shows_the_traceback(tmp_path):
         (["--data", "creatures-lt", "--n-test", "3"], "--n-test is for your own images"),
     ],
 )
-def test_wrong_settings_are_one_line(command, tmp_path, options, message):
+def test_invalid_settings_are_refused_in_one_line(command, tmp_path, options, message):
     given = [str(a) for a in command]
     for option, value in zip(options[::2], options[1::2]):  # the last one given wins; spell it once
         if option in given:
@@ -443,7 +441,7 @@ def test_wrong_settings_are_one_line(command, tmp_path, options, message):
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_a_corrected_command_needs_no_other_folder(command, tmp_path):
+def test_corrected_command_can_reuse_the_folder(command, tmp_path):
     wrong = ["--device", "cpu", "--precision", "fp16"]  # known when the tower is there
     assert "fp16 is for CUDA" in said(run(*command, *wrong, "--out", tmp_path / "run"))
     assert not (tmp_path / "run").exists()  # a failed fit leaves nothing that looks like a run
@@ -465,14 +463,14 @@ def test_paths_in_a_run_are_absolute(tmp_path, tiny_zoo, photos, monkeypatch):
     assert seen == {"clip": str(photos.parent / "some" / "file.safetensors")}
 
 
-def test_settings_survive_the_config(fitted):
+def test_settings_round_trip_through_config(fitted):
     config = Run.open(fitted[0]).config
     settings = FitSettings.from_config(config)
     assert settings.strata == ("clip", "openclip") and settings.control == "seeds"
     assert settings.tuning.lr == 0.01 and settings.imbalance_factor == 4.0
 
 
-def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos, monkeypatch):
+def test_several_seeds_with_product_fusion(tmp_path, tiny_zoo, photos, monkeypatch):
     """A zoo without a manifest: the splits are cut here; the control without reseeded minis tunes one mini again."""
     options = ["--n-test", 4, "--n-validation", 3, "--imbalance-factor", 3, "--order", "class", "--seeds", 2]
     options += [
@@ -539,7 +537,7 @@ def test_several_seeds_and_the_other_fusion(tmp_path, tiny_zoo, photos, monkeypa
         (set(), ["clip", "clip#1", "clip#2"], "tuning"),
     ],
 )
-def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, members, kind):
+def test_control_does_not_mix_pretraining_and_tuning_seeds(in_the_zoo, members, kind):
     class Zoo:
         def names(self):
             return ["clip", "openclip", "metaclip", *in_the_zoo]
@@ -551,7 +549,7 @@ def test_a_control_never_mixes_seeds_of_pre_training_and_of_tuning(in_the_zoo, m
     assert {member.weights for member in found} <= set(Zoo().names())
 
 
-def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path, pictures, tiny_zoo):
+def test_names_that_look_like_markup_are_printed_literally(tmp_path, pictures, tiny_zoo):
     data = pictures(tmp_path / "[red]photos[/x]", dict.fromkeys(("ant", "bee", "cow", "doe"), 8))
     options = ["--strata", "clip", "--zoo", tiny_zoo, "--n-test", 2, "--n-validation", 2, "--epochs", 1]
     result = run("fit", "--data", data, "--out", tmp_path / "[bold]run", *options)

@@ -1,4 +1,4 @@
-"""Help: options in groups, the important ones first, within 80 columns; other spellings work and are not shown."""
+"""Help: grouped options within 80 columns; hidden alternative spellings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def section(text, heading):
     return text.partition(f"\n{heading}:\n")[2].partition("\n\n")[0]
 
 
-def test_there_are_commands():
+def test_every_verb_is_a_command():
     assert isinstance(main, LazyGroup) and set(VERBS) <= {words[0] for words in COMMANDS}
 
 
@@ -47,7 +47,7 @@ def test_help_fits_80_columns(words):
 
 
 @pytest.mark.parametrize("words", GROUPED, ids=" ".join)
-def test_groups_name_options_that_exist_each_once(words):
+def test_every_option_is_in_exactly_one_group(words):
     command = GROUPED[words]
     named = [name for names in command.groups.values() for name in names]
     known = {parameter.name for parameter in command.params if isinstance(parameter, click.Option)}
@@ -63,7 +63,7 @@ def test_every_option_is_shown_once(words):
             assert len(re.findall(rf"^  .*{re.escape(parameter.opts[-1])}\b(?!-)", text, flags=re.M)) >= 1
 
 
-def test_fit_shows_a_dozen_first_and_then_its_groups():
+def test_fit_lists_twelve_options_first_then_groups():
     text = run("fit", "--help").output
     assert headings(text)[:6] == ["Options that matter first", "Data", "Strata", "Tuning", "Fusion", "Output"]
     assert len(re.findall(r"^  --", section(text, "Options that matter first"), flags=re.M)) == 12
@@ -71,7 +71,7 @@ def test_fit_shows_a_dozen_first_and_then_its_groups():
 
 
 @pytest.mark.parametrize("verb", ["verify-confounder", "generate"])
-def test_stable_diffusion_has_a_group_of_its_own(verb):
+def test_stable_diffusion_options_have_their_own_group(verb):
     text = run(verb, "--help").output
     (heading,) = [found for found in headings(text) if found.startswith("Stable Diffusion")]
     assert "--guidance" in section(text, heading)
@@ -89,7 +89,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize(("words", "shown", "other"), SPELLINGS)
-def test_another_spelling_works_and_is_not_shown(words, shown, other):
+def test_alternative_spelling_works_and_is_hidden(words, shown, other):
     command = COMMANDS[tuple(words.split())]
     (option,) = [p for p in command.params if isinstance(p, SpelledOption) and shown in p.opts]
     value = "3" if "seed" in shown else "here"
@@ -102,7 +102,7 @@ def test_another_spelling_works_and_is_not_shown(words, shown, other):
     assert not re.search(rf"{other}\b(?!-)\W", run(*words.split(), "--help").output.replace(shown, ""))
 
 
-def test_a_mistake_names_every_spelling():
+def test_error_names_every_spelling():
     assert "'--seed' / '--first-seed': '-1' is out of range" in said(
         run("verify-confounder", "--first-seed", "-1")
     )

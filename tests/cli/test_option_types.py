@@ -1,4 +1,4 @@
-"""Every value on the command line is checked by a type of `causalft.cli.options`, and in Python by the same limits."""
+"""Every option value is checked by a type of `causalft.cli.options`, and in Python by the same limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = commands()
 OPTIONS = [(words, option) for words, command in COMMANDS for option in command.params]
 
 
-def test_no_option_takes_a_bare_number_text_or_path():
+def test_every_option_has_a_checked_type():
     bare = [
         f"{' '.join(words)} {option.name}"
         for words, option in OPTIONS
@@ -48,8 +48,8 @@ NONSENSE = ("nan", "-inf", "inf", "1e300", "1e20", "-1e20", "", " ", "0x10", "1;
 
 
 @pytest.mark.parametrize("words", [" ".join(words) for words, _ in COMMANDS])
-def test_nonsense_numbers_are_one_line_that_gives_the_range(words):
-    """The option is refused before anything is opened, so the other arguments need not be there."""
+def test_invalid_numbers_are_refused_with_the_range(words):
+    """Refused before anything is opened, so other arguments are not needed."""
     command = next(command for found, command in COMMANDS if " ".join(found) == words)
     for option in command.params:
         if not isinstance(option.type, Number | Numbers) or not isinstance(option, click.Option):
@@ -93,12 +93,12 @@ def test_nonsense_numbers_are_one_line_that_gives_the_range(words):
         ["data", "show", "a\0b"],
     ],
 )
-def test_the_first_line_of_a_value_that_means_nothing(line):
-    """The whole way through the command: one line, exit code 2, and nothing opened."""
+def test_invalid_values_are_refused_in_one_line(line):
+    """Through the whole command: one line, exit code 2, nothing opened."""
     assert len(said(run(*line))) < 400
 
 
-def test_the_largest_seed_is_taken_by_every_generator():
+def test_largest_seed_works_with_every_generator():
     import torch
 
     from causalft.data.formats.cifar import draw_benchmark
@@ -111,7 +111,7 @@ def test_the_largest_seed_is_taken_by_every_generator():
     assert limits.words_of_seed(12) == 12  # the benchmark's own draws stay
 
 
-def test_whole_numbers_of_numpy_are_numbers_and_booleans_and_texts_are_not():
+def test_numpy_integers_are_numbers_but_booleans_and_strings_are_not():
     assert limits.EPOCHS.check(np.int64(3), "epochs") == 3
     assert limits.LEARNING_RATE.check(np.float32(0.5), "lr") == 0.5
     for wrong in (True, "3", None, 2.5):
@@ -132,7 +132,7 @@ def test_whole_numbers_of_numpy_are_numbers_and_booleans_and_texts_are_not():
         ({"learning_rates": (0.1, math.nan)}, "learning rate nan is not a finite number"),
     ],
 )
-def test_settings_in_python_are_checked_by_the_same_limits(change, message):
+def test_fit_settings_have_the_same_limits_in_python(change, message):
     from causalft.methods.estimators.settings import FitSettings
 
     with pytest.raises(CausalFTError, match=message):
@@ -152,7 +152,7 @@ def test_settings_in_python_are_checked_by_the_same_limits(change, message):
         ({"seed": -3}, "seed -3 is out of range"),
     ],
 )
-def test_tuning_in_python_is_checked_by_the_same_limits(change, message):
+def test_tuning_has_the_same_limits_in_python(change, message):
     from causalft.methods.adaptation.settings import Tuning
 
     with pytest.raises(CausalFTError, match=message):

@@ -1,4 +1,4 @@
-"""`causalft probe`: neighbours and heads on frozen features, chosen on validation, scored once on the test images."""
+"""`causalft probe`: neighbours and heads on frozen features."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def features_of(zoo, splits, name):
     return stratum, [np.array(cached_features(None, stratum, part, progress=False)) for part in parts]
 
 
-def test_it_says_what_the_library_says(made, tiny_zoo, settings):
+def test_command_agrees_with_the_library(made, tiny_zoo, settings):
     metrics = made[1]
     splits = load_splits(settings.fit, 0)
     groups = data_groups(splits.train.class_counts)
@@ -96,7 +96,7 @@ def test_it_says_what_the_library_says(made, tiny_zoo, settings):
             assert row["validation_accuracy"] == pytest.approx(chosen["validation_balanced_accuracy"].mean())
 
 
-def test_no_choice_looks_at_the_test_labels(settings, monkeypatch):
+def test_choices_do_not_depend_on_test_labels(settings, monkeypatch):
     """With every test label wrong, the same k, rate and head are chosen, and the test accuracies are others."""
     whole = module.load_splits
 
@@ -117,13 +117,13 @@ def test_no_choice_looks_at_the_test_labels(settings, monkeypatch):
     assert honest["knn"]["accuracy"] != other["knn"]["accuracy"]
 
 
-def test_of_two_numbers_alike_the_smaller_is_taken(settings, monkeypatch):
+def test_ties_go_to_fewer_neighbours(settings, monkeypatch):
     monkeypatch.setattr(module, "mean_class_accuracy", lambda predicted, images: 0.5)
     found = probe(replace(settings, k=(20, 3, 7), losses=()), progress=False)["strata"]["clip"]
     assert found["knn"]["k"] == 3 and found["heads"] == [] and found["chosen_head"] is None
 
 
-def test_the_folder_is_a_complete_run_that_says_how_to_repeat_it(made, words):
+def test_out_is_a_complete_run_with_its_command(made, words):
     folder, metrics = made
     assert Run.open(folder, kind="probe").metrics == read_json(folder / "metrics.json") == metrics
     page = (folder / "report.html").read_text()
@@ -134,7 +134,7 @@ def test_the_folder_is_a_complete_run_that_says_how_to_repeat_it(made, words):
     assert "already holds a complete probe run" in said(run(*words, "--out", folder))
 
 
-def test_the_table_has_every_classifier_and_marks_the_chosen_head(words):
+def test_table_lists_every_classifier_and_marks_the_chosen_head(words):
     shown = run(*words, "--losses", "CE,LA,GLA-Train,LDAM", "--heads", "cosine,l2", "--k", 1, "--seeds", 1)
     assert shown.exit_code == 0, shown.output
     for name in ("zero-shot", "kNN, k = 1", "cosine, GLA-Train", "l2, LDAM", "D-few"):
@@ -142,7 +142,7 @@ def test_the_table_has_every_classifier_and_marks_the_chosen_head(words):
     assert sum(line.count(" * ") for line in shown.stdout.splitlines()) == 2  # one a stratum
 
 
-def test_features_are_kept_between_probes(words, tmp_path, monkeypatch):
+def test_features_are_cached_between_probes(words, tmp_path, monkeypatch):
     monkeypatch.setenv("CAUSALFT_CACHE", str(tmp_path / "cache"))
     words = [*words[:5], *GIVEN]
     one = run(*words, "--losses", "none", "--json")
@@ -179,30 +179,28 @@ def test_features_are_kept_between_probes(words, tmp_path, monkeypatch):
         (["--lr", "-1"], "'--lr': '-1' is out of range"),
     ],
 )
-def test_wrong_settings_are_one_line(words, options, message):
+def test_invalid_settings_are_refused_in_one_line(words, options, message):
     assert message in said(run(*words[:5], *GIVEN, *options))
 
 
-def test_the_built_in_data_has_its_splits():
+def test_split_options_are_refused_for_built_in_data():
     assert "brings its splits and its order" in said(run("probe", "--n-test", 3))
 
 
-def test_more_neighbours_than_training_images_are_refused_before_a_picture_is_encoded(
-    words, settings, monkeypatch, tmp_path
-):
+def test_too_many_neighbours_are_refused_before_encoding(words, settings, monkeypatch, tmp_path):
     n = len(load_splits(settings.fit, 0).train)
     monkeypatch.setattr(module, "_probe_stratum", lambda *_: pytest.fail("encoded"))
     line = said(run(*words[:5], *GIVEN, "--losses", "none", "--k", "1,5000", "--out", tmp_path / "out"))
     assert f"5000 neighbours of {n} training images; --k takes 1 to {n} here" in line
 
 
-def test_as_many_neighbours_as_training_images_are_all_of_them(settings):
+def test_as_many_neighbours_as_training_images_use_all(settings):
     n_train = len(load_splits(settings.fit, 0).train)
     found = probe(replace(settings, k=(1, n_train), losses=()), progress=False)["strata"]["clip"]
     assert list(found["knn"]["tried"]) == ["1", str(n_train)]
 
 
-def test_an_interval_of_seeds_that_disagree_stays_an_accuracy(settings):
+def test_interval_over_disagreeing_seeds_stays_within_0_and_1(settings):
     splits = load_splits(settings.fit, 0)
     right = np.stack([np.ones(len(splits.test), bool), np.zeros(len(splits.test), bool)])
     scores = score_correct(right, splits, seed=0).to_metrics()

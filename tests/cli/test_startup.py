@@ -1,4 +1,4 @@
-"""Listings and refusals import no heavy library, so that they answer at once. Nothing here is timed."""
+"""Listings and refusals import no heavy library. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEAVY = (
     "pgmpy"
 )
 
-# Runs each command in turn in one process, and says which heavy library it was that brought one in.
+# Runs the commands in one process and reports which of them imports a heavy library.
 PROBE = """
 import contextlib, io, json, sys
 from causalft.cli import main
@@ -40,7 +40,7 @@ print(json.dumps(found))
 
 
 def imported_by(commands, heavy=HEAVY):
-    """For each command: the words, its exit code, the heavy libraries that are loaded, what it said on stderr."""
+    """For each command: words, exit code, heavy libraries loaded so far, standard error."""
     words = [[str(word) for word in command] for command in commands]
     done = subprocess.run(
         [sys.executable, "-c", PROBE, heavy, json.dumps(words)], capture_output=True, text=True, check=True
@@ -137,7 +137,7 @@ def fitted(tmp_path_factory, tiny_zoo, photos):
     return folder
 
 
-def test_what_is_told_of_a_run_imports_nothing_heavy(fitted, tmp_path):
+def test_reading_a_run_imports_nothing_heavy(fitted, tmp_path):
     check(
         [["card", fitted], ["push", fitted, "--dry-run"], ["push", fitted, "--to-folder", tmp_path / "a"]], 0
     )
@@ -149,7 +149,7 @@ PREDICTS_WITHOUT = (
 )
 
 
-def test_predicting_with_a_mini_imports_only_what_it_uses(fitted, photos, tmp_path):
+def test_predict_with_a_mini_imports_only_what_it_needs(fitted, photos, tmp_path):
     image = next(photos.rglob("*.png"))
     commands = [["predict", fitted, image], ["predict", fitted, image, "--output", tmp_path / "a.jsonl"]]
     for words, found, heavy, said in imported_by(commands, PREDICTS_WITHOUT):
@@ -158,7 +158,7 @@ def test_predicting_with_a_mini_imports_only_what_it_uses(fitted, photos, tmp_pa
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-def test_short_names_are_what_open_clip_knows(name):
+def test_short_names_agree_with_open_clip(name):
     architecture, tag = PRETRAINED[name]
     assert tag in open_clip.list_pretrained_tags_by_model(architecture)
     assert resolve_name(name) == replace(resolve_name(f"{architecture}/{tag}"), name=name)

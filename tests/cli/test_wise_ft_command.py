@@ -1,4 +1,4 @@
-"""`causalft wise-ft`: the line of a run starts where its training did, ends at its weights, and validation chooses."""
+"""`causalft wise-ft`: from initial to tuned weights, alpha chosen on validation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def at(document, alpha):
     return next(point for point in document["curve"] if point["alpha"] == alpha)
 
 
-def test_the_ends_are_the_untouched_models_and_the_run(fitted, walked):
+def test_end_points_are_the_zero_shot_model_and_the_run(fitted, walked):
     metrics, saved = walked[1], read_json(fitted / "metrics.json")
     assert metrics["alphas"] == [0, 0.4, 0.7, 1]
     for name, found in metrics["strata"].items():
@@ -52,7 +52,7 @@ def test_the_ends_are_the_untouched_models_and_the_run(fitted, walked):
 @pytest.mark.parametrize(
     "more", [[], ["--tuner", "lora", "--gla"], ["--head-start", "class-mean", "--head", "l2"]]
 )
-def test_a_point_of_the_line_is_what_fit_gives_there(fitted, walked, tiny_zoo, photos, tmp_path, more):
+def test_interpolated_point_agrees_with_fit(fitted, walked, tiny_zoo, photos, tmp_path, more):
     """The start of another seed, or another head, would lead elsewhere."""
     metrics = walked[1]
     if more:
@@ -75,7 +75,7 @@ def test_a_point_of_the_line_is_what_fit_gives_there(fitted, walked, tiny_zoo, p
     assert at(metrics["fused"], 0.4)["accuracy"] == saved["fused"]["accuracy"]
 
 
-def test_validation_chooses_and_the_gain_is_that_of_the_choice(walked):
+def test_validation_chooses_alpha_and_gain_is_at_that_alpha(walked):
     metrics = walked[1]
     for found in [*metrics["strata"].values(), metrics["fused"]]:
         best = max(found["curve"], key=lambda p: (p["validation_accuracy"], -p["validation_nll"]))
@@ -88,7 +88,7 @@ def test_validation_chooses_and_the_gain_is_that_of_the_choice(walked):
         assert own["accuracy"] == at(metrics["fused"], own["alphas"]["clip"])["accuracy"]
 
 
-def test_no_choice_looks_at_the_test_labels(fitted, walked, monkeypatch):
+def test_choices_do_not_depend_on_test_labels(fitted, walked, monkeypatch):
     whole = module.load_splits
 
     def spoilt(settings, seed):
@@ -106,7 +106,7 @@ def test_no_choice_looks_at_the_test_labels(fitted, walked, monkeypatch):
     assert at(other["fused"], 1.0)["accuracy"] != at(walked[1]["fused"], 1.0)["accuracy"]
 
 
-def test_the_folder_holds_the_curve_and_how_to_repeat_it(walked, fitted):
+def test_out_holds_the_curve_and_its_command(walked, fitted):
     out, metrics = walked
     assert Run.open(out, kind="wise-ft").metrics == metrics
     assert (out / "figures" / "wise_ft.png").stat().st_size > 10_000
@@ -115,7 +115,7 @@ def test_the_folder_holds_the_curve_and_how_to_repeat_it(walked, fitted):
     assert "already holds a complete wise-ft run" in said(run("wise-ft", fitted, "--out", out))
 
 
-def test_the_tables_show_every_point_and_the_choice(fitted):
+def test_tables_show_every_alpha_and_the_choice(fitted):
     shown = run("wise-ft", fitted, "--alphas", "0.5")
     assert shown.exit_code == 0, shown.output
     assert "fused" in shown.stdout and "gain (points)" in shown.stdout and "0.5" in shown.stdout
@@ -129,7 +129,7 @@ def test_the_tables_show_every_point_and_the_choice(fitted):
         ({"tuner": "zero-shot"}, "tuned nothing"),
     ],
 )
-def test_a_run_without_a_whole_line_is_refused(fitted, tmp_path, change, message):
+def test_run_without_both_end_points_is_refused(fitted, tmp_path, change, message):
     other = shutil.copytree(fitted, tmp_path / "run")
     document = read_json(other / "config.json")
     document["config"]["tuning"] |= change
@@ -137,7 +137,7 @@ def test_a_run_without_a_whole_line_is_refused(fitted, tmp_path, change, message
     assert message in said(run("wise-ft", other))
 
 
-def test_mistakes_are_one_line(fitted, tmp_path):
+def test_mistakes_are_refused_in_one_line(fitted, tmp_path):
     assert "'--alphas': '1.5' is out of range" in said(run("wise-ft", fitted, "--alphas", "0.5,1.5"))
     assert "'--alphas': 'half' is not a number" in said(run("wise-ft", fitted, "--alphas", "half"))
     assert "no such run folder" in said(run("wise-ft", tmp_path / "gone"))

@@ -11,7 +11,7 @@ from tests.golden.stored import HERE, REFRESH, stored_text
 
 
 def commands(group=main, words=()):
-    """The words of every command and group, the bare ``causalft`` first."""
+    """The words of every command and group, ``causalft`` itself first."""
     yield words
     if isinstance(group, click.Group):
         context = click.Context(group)

@@ -1,4 +1,4 @@
-"""The command that a fit page prints is one that fit accepts, and that makes the same run."""
+"""The command on the page of a fit is valid and repeats the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.command_line import run
 
 
 class Asked(BaseException):
-    """What ``fit`` would run; no Exception, which the command would report as a fault of its own."""
+    """The settings that ``fit`` would run; not an Exception, which the command would report as a bug."""
 
     def __init__(self, settings: FitSettings, *_: Any, **__: Any) -> None:
         self.settings = settings
@@ -24,7 +24,7 @@ class Asked(BaseException):
 
 
 def settings_of(line: str) -> FitSettings:
-    """What ``fit`` would do for a command line, once it has checked the options."""
+    """The settings that ``fit`` makes of a command line."""
     words = shlex.split(line)
     assert words[:2] == ["causalft", "fit"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Asked) as asked:
@@ -57,7 +57,7 @@ def settings_of(line: str) -> FitSettings:
         {"stratum_prior": "em", "calibrate_strata": True, "fusion": "product"},
     ],
 )
-def test_the_command_of_a_page_makes_the_same_run(given: dict[str, Any], tmp_path: Path) -> None:
+def test_command_on_the_page_repeats_the_run(given: dict[str, Any], tmp_path: Path) -> None:
     if given.get("zoo") == "PHOTO ZOO":
         (tmp_path / "manifest.parquet").touch()
         given = {**given, "zoo": str(tmp_path)}
@@ -74,7 +74,7 @@ def test_the_command_of_a_page_makes_the_same_run(given: dict[str, Any], tmp_pat
         assert again[name] == config[name], name
 
 
-def test_changed_tuning_is_printed_and_the_usual_is_not() -> None:
+def test_command_contains_only_changed_tuning() -> None:
     tuning = {
         "loss": "CE",
         "lr": 0.02,

@@ -1,4 +1,4 @@
-"""Documents of the right syntax and the wrong shape: one line that names the file and the key, in every verb."""
+"""Valid JSON of the wrong shape is refused in one line with file and key, by every verb."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def fitted(tmp_path_factory, tiny_zoo, photos):
 
 @pytest.fixture
 def broken(fitted, tmp_path):
-    """A copy of a run, and a function that writes another text, or another value at a place, into a document."""
+    """A function that copies a run and changes a document of it: its text, or the value of a key."""
     folder = tmp_path / "run"
     shutil.copytree(fitted, folder)
 
@@ -89,7 +89,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "value", "at", "words"), WRONG)
-def test_a_wrong_shape_names_the_file_and_the_key(broken, name, value, at, words):
+def test_wrong_shape_is_refused_with_file_and_key(broken, name, value, at, words):
     folder = broken(name, value, *at)
     with pytest.raises(CausalFTError) as caught:
         open_fit(folder)
@@ -116,7 +116,7 @@ VERBS = {
     [WRONG[0], WRONG[2], WRONG[19], WRONG[26]],
     ids=["config", "strata", "list", "stratum"],
 )
-def test_every_verb_that_opens_a_run_checks_its_shape(broken, verb, name, value, at, words, photos, tmp_path):
+def test_every_verb_checks_the_shape_of_a_run(broken, verb, name, value, at, words, photos, tmp_path):
     folder = broken(name, value, *at)
     places = {"RUN": folder, "PHOTOS": photos, "IMAGE": photos / "ant" / "000.png", "OUT": tmp_path / "out"}
     line = VERBS[verb].split()
@@ -125,7 +125,7 @@ def test_every_verb_that_opens_a_run_checks_its_shape(broken, verb, name, value,
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_card_of_odd_but_possible_metrics_is_one_line(broken):
+def test_card_refuses_unusable_metrics_in_one_line(broken):
     folder = broken("metrics.json", 3, "P_gap")
     line = said(run("card", folder))
     assert f"{folder / 'metrics.json'} is not that of a fit (" in line
@@ -138,12 +138,12 @@ def test_settings_absent_from_older_configs_take_their_defaults(broken, fitted):
     assert FitSettings.from_config(open_fit(folder).config) == whole
 
 
-def test_a_run_as_it_was_written_is_opened(fitted):
+def test_unchanged_run_opens(fitted):
     opened = open_fit(fitted)
     assert opened.config["strata"] == ["clip", "openclip"]
 
 
-def test_a_document_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
+def test_document_that_is_a_pipe_is_refused_at_once(tmp_path):
     import os
 
     os.mkfifo(tmp_path / "config.json")
@@ -164,7 +164,7 @@ def test_a_document_that_is_no_regular_file_is_refused_and_not_waited_for(tmp_pa
         ({"view": 3}, "view is 3, not an object"),
     ],
 )
-def test_the_card_of_a_mini_is_checked(tiny_zoo, tmp_path, change, words):
+def test_model_card_of_a_mini_is_checked(tiny_zoo, tmp_path, change, words):
     zoo = tmp_path / "zoo"
     shutil.copytree(tiny_zoo, zoo)
     card = json.loads((zoo / "clip.json").read_text())
@@ -174,7 +174,7 @@ def test_the_card_of_a_mini_is_checked(tiny_zoo, tmp_path, change, words):
         assert f"{zoo / 'clip.json'}: " in line and words in line
 
 
-def test_shapes_say_where_and_what():
+def test_check_shape_reports_key_and_value():
     @dataclasses.dataclass
     class Inner:
         a: int

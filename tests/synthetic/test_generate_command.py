@@ -1,4 +1,4 @@
-"""``causalft generate`` with the stable-diffusion generator: plan, provenance, check, and one line for each mistake."""
+"""``causalft generate`` with Stable Diffusion: plan, provenance, check, refusals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("diffusers")
 run = partial(command_line.run, "generate")
 
 
-def test_a_run_with_a_pipeline_prints_and_writes_what_was_used(tmp_path, tiny):
+def test_pipeline_run_prints_and_stores_its_provenance(tmp_path, tiny):
     words = [
         "--generator",
         "stable-diffusion",
@@ -53,7 +53,7 @@ def test_an_interrupted_run_with_other_settings_is_refused(tmp_path, tiny):
     assert run(*words, "--steps", 1, "--out", tmp_path / "out").exit_code == 0
 
 
-def test_the_plan_is_printed_and_nothing_written(tmp_path, tiny, monkeypatch):
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = run(
         "--dry-run", "--classes", "cat,dog", "--n-per-class", 10, "--out", tmp_path / "out", "--json"
@@ -72,7 +72,7 @@ def test_the_plan_is_printed_and_nothing_written(tmp_path, tiny, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_users_prompts_bring_their_classes(tmp_path, tiny):
+def test_user_prompts_define_the_classes(tmp_path, tiny):
     file = tmp_path / "prompts.yaml"
     file.write_text("classes:\n  horse: [head, tail]\n  ship: [bow, stern]\n")
     words = [
@@ -98,7 +98,7 @@ def test_a_users_prompts_bring_their_classes(tmp_path, tiny):
     assert result.exit_code == 2 and "no class 'shp'" in result.stderr and "'ship'" in result.stderr
 
 
-def test_the_classifier_of_renders_checks_the_pictures(tmp_path, monkeypatch):
+def test_classifier_of_renders_rejects_wrong_images(tmp_path, monkeypatch):
     import causalft.pipelines.workflows.check_images as module
     from synthetic.objects import CLASSES
 
@@ -156,13 +156,13 @@ def test_the_classifier_of_renders_checks_the_pictures(tmp_path, monkeypatch):
         (["--check", "renders", "--check-weights", "w.safetensors"], "drop --check-weights"),
     ],
 )
-def test_mistakes_give_one_line_and_no_folder(tmp_path, words, message):
+def test_mistakes_are_refused_in_one_line_without_a_folder(tmp_path, words, message):
     result = run("--out", tmp_path / "out", "--n-per-class", 4, *words)
     assert result.exit_code == 2 and message in result.stderr and "Traceback" not in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
-def test_without_a_folder_there_is_only_the_plan():
+def test_out_is_required_except_for_the_plan():
     result = run("--n-per-class", 4)
     assert result.exit_code == 2 and "--out is missing" in result.stderr
 
