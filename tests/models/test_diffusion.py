@@ -93,13 +93,13 @@ def made(tmp_path_factory, short_rounds):
 # captions and words
 
 
-def test_each_law_of_captions_sums_to_one_and_is_silent_for_a_tenth(table):
+def test_caption_probabilities_sum_to_one_with_a_tenth_empty(table):
     assert torch.allclose(table.law.sum(-1), torch.ones(12, 4))
     assert torch.allclose(table.law[:, 0, table.texts.index("")], torch.full((12,), EMPTY), atol=0.01)
     assert table.law[:, 1:, table.texts.index("")].max() == 0
 
 
-def test_captions_name_their_own_cell_and_no_other(table):
+def test_captions_name_their_own_class_and_part_only(table):
     for cell in range(12):
         name, part = CLASSES[cell // 2], PARTS[CLASSES[cell // 2]][cell % 2].split(" (")[0]
         other = PARTS[CLASSES[cell // 2]][1 - cell % 2].split(" (")[0]
@@ -110,7 +110,7 @@ def test_captions_name_their_own_cell_and_no_other(table):
             assert not set(words) & (set(CLASSES) - {name}) and other not in words, text
 
 
-def test_captions_of_spoilt_pictures_say_what_is_wrong(table):
+def test_captions_of_spoilt_images_name_the_fault(table):
     for fault, word in enumerate(FAULTS, 1):
         said = [text for text, p in zip(table.texts, table.law[:, fault].sum(0)) if p > 0]
         assert said and all(word in text for text in said)
@@ -118,7 +118,7 @@ def test_captions_of_spoilt_pictures_say_what_is_wrong(table):
     assert not any(word in text for word in FAULTS for text in clean)
 
 
-def test_the_captions_hold_every_word_that_ships(table):
+def test_captions_cover_the_vocabulary_of_the_shipped_prompts(table):
     prompts = default_prompts()
     shipped = [
         template.replace("{class}", name).replace("{part}", part)
@@ -130,21 +130,21 @@ def test_the_captions_hold_every_word_that_ships(table):
     assert set(words_of([prompts.negative_prompt])) <= set(words_of(table.texts))
 
 
-def test_draws_follow_the_law(table):
+def test_drawn_captions_follow_their_probabilities(table):
     cells, faults = torch.full((4000,), 5), torch.zeros(4000, dtype=torch.int64)
     drawn = table.draw(cells, faults, torch.Generator().manual_seed(0))
     share = torch.bincount(drawn, minlength=len(table.texts)) / 4000
     assert (share - table.law[5, 0]).abs().max() < 0.03
 
 
-def test_worlds_that_are_not_one_are_refused():
+def test_caption_table_refuses_uneven_parts():
     with pytest.raises(CausalFTError, match="same number of parts"):
         caption_table(["cat", "dog"], {"cat": ("head", "body"), "dog": ("head",)})
     with pytest.raises(CausalFTError, match="same number of parts"):
         caption_table([], {})
 
 
-def test_every_caption_word_is_one_token_and_other_words_are_spelt(tmp_path, table):
+def test_caption_words_are_one_token_and_others_are_spelt_in_bytes(tmp_path, table):
     _, transformers = import_diffusion()
     tokenizer = save_tokenizer(table.texts, 32, tmp_path)
     for word in words_of(table.texts):
@@ -162,7 +162,7 @@ def test_every_caption_word_is_one_token_and_other_words_are_spelt(tmp_path, tab
 # images
 
 
-def test_spoilt_pictures_are_spoilt():
+def test_faults_blur_coarsen_or_darken_images():
     pixels = render("cat", 0, np.random.default_rng(0).random((8, 32)), size=32)
     rng = np.random.default_rng(1)
 
@@ -176,7 +176,7 @@ def test_spoilt_pictures_are_spoilt():
         spoil(pixels, "ugly", rng)
 
 
-def test_the_pool_is_balanced_and_repeats():
+def test_rendered_pool_is_balanced_and_reproducible():
     pool, again = rendered_pool(20, 16, 4, spoilt=0.1), rendered_pool(20, 16, 4, spoilt=0.1)
     assert np.array_equal(pool.pixels, again.pixels) and np.array_equal(pool.faults, again.faults)
     assert np.bincount(pool.cells).tolist() == [22] * 12
@@ -194,7 +194,7 @@ def test_rounds_keep_the_number_of_steps():
         rounds(diffusion_pretrain.DENOISER, 0)
 
 
-def test_the_running_mean_is_the_mean():
+def test_ema_of_constant_weights_is_the_weights():
     model = Denoiser(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False))
     values, expected = [2.0, 5.0, 3.0], model.unet.weight.item()
     for number, value in enumerate(values):
@@ -216,7 +216,7 @@ def test_all_losses_fall(tmp_path, short_rounds):
         assert len(losses) == 10 and np.mean(losses[-3:]) < 0.95 * losses[0], (stage, losses)
 
 
-def test_a_sharpened_decoder_is_as_rough_as_the_pictures_and_keeps_the_latents():
+def test_sharpened_decoder_matches_image_roughness_and_keeps_latents():
     pool = rendered_pool(20, 16, 0)
     recipe = replace(diffusion_vae.VAE, batch_size=16)
     vae, _ = train_vae(pool, TINY, recipe, 60, progress=False)
@@ -231,7 +231,7 @@ def test_a_sharpened_decoder_is_as_rough_as_the_pictures_and_keeps_the_latents()
     assert before < 0.7 and abs(1 - after) < 0.6 * abs(1 - before)
 
 
-def test_the_same_seed_gives_the_same_files_and_another_seed_does_not(made, tmp_path):
+def test_same_seed_gives_same_files(made, tmp_path):
     folder, card = made
     again = pretrain_diffusion(tmp_path / "again", **PLAN)
     assert weights(folder) == weights(tmp_path / "again") and card["sha256"] == again["sha256"]
@@ -240,7 +240,7 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_does_not(made, tmp_
 
 
 @pytest.mark.parametrize("stage, killed_at", [("vae", 9), ("decoder", 6), ("unet", 1), ("unet", 11)])
-def test_a_killed_training_ends_with_the_same_files(made, tmp_path, monkeypatch, stage, killed_at):
+def test_resumed_training_gives_the_same_files(made, tmp_path, monkeypatch, stage, killed_at):
     folder, _ = made
     steps, real = {"vae": 0, "decoder": 0, "unet": 0}, torch.optim.AdamW.step
 
@@ -297,14 +297,14 @@ def test_the_folder_opens_with_diffusers_without_network(made, monkeypatch):
     assert card["parameters"]["unet"] == sum(p.numel() for p in pipeline.unet.parameters())
 
 
-def test_nothing_in_the_folder_names_where_it_was_made(made):
+def test_saved_files_contain_no_local_path(made):
     folder, _ = made
     for path in folder.rglob("*"):
         if path.suffix in (".json", ".txt"):
             assert str(folder.parent) not in path.read_text(encoding="utf-8"), path
 
 
-def test_files_that_are_not_those_of_the_card_are_refused(made, tmp_path):
+def test_files_that_differ_from_the_card_are_refused(made, tmp_path):
     import shutil
 
     with pytest.raises(CausalFTError, match="no card.json"):
@@ -322,7 +322,7 @@ def test_files_that_are_not_those_of_the_card_are_refused(made, tmp_path):
         check_files(broken)
 
 
-def test_without_diffusers_there_is_one_clear_line(monkeypatch):
+def test_missing_diffusers_is_a_one_line_error(monkeypatch):
     real = builtins.__import__
 
     def refuse(name, *arguments, **keywords):
@@ -351,7 +351,7 @@ def test_wrong_options_are_refused_before_a_folder_is_made(tmp_path, options, me
     assert not (tmp_path / "x").exists()
 
 
-def test_the_command_makes_a_folder_once(tmp_path, short_rounds):
+def test_command_refuses_to_overwrite_a_finished_folder(tmp_path, short_rounds):
     steps = [word for stage in ("vae", "decoder", "unet") for word in (f"--steps-{stage}", "2")]
     sizes = ["--size", "16", "--n-per-cell", "2"]
     command = ["zoo", "pretrain-diffusion", "--out", str(tmp_path / "mini"), *steps, *sizes, "--json"]
@@ -388,7 +388,7 @@ class Renders:
         )
 
 
-def test_the_check_knows_right_from_wrong():
+def test_image_check_accepts_right_and_rejects_wrong_images():
     judge = train_judge(24, n_per_cell=150, recipe=replace(prompt_check.JUDGE, epochs=6), progress=False)
     good = check_prompts(Renders(), n_per_cell=10, judge=judge, progress=False)
     bad = check_prompts(Renders(swap=True), n_per_cell=10, judge=judge, progress=False)
@@ -411,7 +411,7 @@ def test_diversity_is_the_spread_within_a_cell():
 # what ships
 
 
-def test_the_shipped_folder_is_small_and_is_that_of_its_card(table):
+def test_shipped_diffusion_is_small_and_matches_its_card(table):
     card = check_files(MINI_DIFFUSION)
     assert sum(path.stat().st_size for path in MINI_DIFFUSION.rglob("*") if path.is_file()) < 8_000_000
     assert card["words"] == words_of(table.texts)
@@ -435,7 +435,7 @@ class Halved:
         return drawn.reshape(len(drawn), 16, 2, 16, 2, 3).mean((2, 4)).round().astype(np.uint8)
 
 
-def test_the_shipped_pictures_show_what_was_asked():
+def test_shipped_diffusion_images_show_the_prompted_class_and_part():
     judge = train_judge(16, n_per_cell=250, recipe=replace(prompt_check.JUDGE, epochs=8), progress=False)
     result = check_prompts(Halved(), n_per_cell=8, judge=judge, progress=False)
     assert result.judge_right > 0.9
@@ -444,12 +444,12 @@ def test_the_shipped_pictures_show_what_was_asked():
 
 
 @pytest.mark.slow
-def test_the_shipped_pictures_reach_the_promised_figures():
+def test_shipped_diffusion_reaches_the_documented_accuracy():
     result = check_prompts(open_source("stable-diffusion", model="mini", negative_prompt=""), progress=False)
     assert result.n == 1200 and result.right >= 0.97 and result.diversity >= 0.85
 
 
-def test_names_are_read_from_pictures_one_by_one():
+def test_classes_are_recognised_image_by_image():
     judge = train_judge(16, n_per_cell=4, recipe=replace(prompt_check.JUDGE, epochs=1), progress=False)
     pixels = render("dog", 1, np.random.default_rng(0).random((5, 32)), size=16)
     assert np.array_equal(name_cells(judge, pixels)[:2], name_cells(judge, pixels[:2]))

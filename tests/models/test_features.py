@@ -108,14 +108,14 @@ def test_crops_of_something_else_are_refused(cache, stratum, images):
             cached_features(cache, crops=crops, **{"stratum": stratum, "images": images} | other)
 
 
-def test_labels_and_class_names_make_no_other_key(cache, stratum, images, encoded):
+def test_labels_and_class_names_do_not_change_the_key(cache, stratum, images, encoded):
     get(cache, stratum, images)
     get(cache, stratum, images.align_classes(KINDS[::-1]))
     assert sum(encoded) == 24
 
 
 @pytest.mark.parametrize("change", ["weights", "size", "interpolation", "mean", "precision", "view", "order"])
-def test_another_of_anything_is_another_key(cache, stratum, images, encoded, change):
+def test_any_change_changes_the_key(cache, stratum, images, encoded, change):
     get(cache, stratum, images)
     options = {}
     if change == "weights":
@@ -154,7 +154,7 @@ def test_the_activation_is_in_the_key_although_the_weights_are_the_same(cache, s
     assert np.abs(first - other).max() > 1e-4
 
 
-def test_a_changed_picture_is_seen(stratum, pictures, tmp_path, cache, encoded):
+def test_changed_image_changes_the_key(stratum, pictures, tmp_path, cache, encoded):
     folder = pictures(tmp_path / "set", {"ant": 3, "bee": 3})
     before = get(cache, stratum, open_images(folder))
     file = folder / open_images(folder).files[1]
@@ -174,7 +174,7 @@ def test_a_changed_picture_is_seen(stratum, pictures, tmp_path, cache, encoded):
     assert data_fingerprint(open_images(folder), content=True) != content
 
 
-def test_pixels_in_memory_are_known_by_content():
+def test_pixels_in_memory_are_keyed_by_content():
     pixels = np.zeros((2, 8, 8, 3), np.uint8)
     before = data_fingerprint(ImageSet.from_arrays(pixels, [0, 1], ["a", "b"]))
     pixels = pixels.copy()
@@ -182,7 +182,7 @@ def test_pixels_in_memory_are_known_by_content():
     assert data_fingerprint(ImageSet.from_arrays(pixels, [0, 1], ["a", "b"])) != before
 
 
-def test_an_encoder_of_the_callers_takes_the_place_of_the_stratum(cache, stratum, images, encoded):
+def test_given_encoder_replaces_the_stratum(cache, stratum, images, encoded):
     found = get(cache, stratum, images, encode=lambda p: torch.eye(3)[torch.arange(len(p)) % 3], batch_size=3)
     assert found[:4].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]] and not encoded
 
@@ -190,7 +190,7 @@ def test_an_encoder_of_the_callers_takes_the_place_of_the_stratum(cache, stratum
 # --- views -------------------------------------------------------------------------------------------------------
 
 
-def test_five_crops_are_corners_and_centre_of_the_enlarged_picture(stratum):
+def test_five_crops_are_corners_and_centre_of_the_resized_image(stratum):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (18, 18, 3), dtype=np.uint8))
     crops = view_cut(stratum, "five-crop")(picture)  # 16 + round(24 * 16 / 224) = 18: nothing is resized
     whole = np.asarray(picture)
@@ -201,7 +201,7 @@ def test_five_crops_are_corners_and_centre_of_the_enlarged_picture(stratum):
     np.testing.assert_array_equal(ten[[6, 5, 8, 7, 9]], crops[:, :, ::-1])  # left corners become right ones
 
 
-def test_views_stand_first_and_each_is_what_its_crop_gives(cache, stratum, images):
+def test_views_are_the_first_axis(cache, stratum, images):
     found = get(cache, stratum, images, view="ten-crop", batch_size=25)
     assert found.shape == (10, 24, 16)
     crops = np.stack([view_cut(stratum, "ten-crop")(images.image(row)) for row in range(24)])
@@ -246,7 +246,7 @@ def test_template_class_order_and_view_make_other_logits(cache, stratum, images)
 # --- kills, damage, company --------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_encoding_goes_on_where_it_stopped(cache, stratum, images, monkeypatch):
+def test_interrupted_encoding_resumes(cache, stratum, images, monkeypatch):
     image_features, seen = Stratum.image_features, []
 
     def killed(self, pixels, *args):
@@ -282,7 +282,7 @@ print(FeatureCache(sys.argv[1], checkpoint_seconds=0).array({"what": "rows"}, 6,
 """
 
 
-def test_a_killed_process_is_taken_up_by_the_next(tmp_path):
+def test_encoding_of_a_killed_process_resumes(tmp_path):
     def process(what):
         command = [sys.executable, "-c", KILLED, str(tmp_path), what]
         return subprocess.run(command, capture_output=True, text=True)
@@ -292,7 +292,7 @@ def test_a_killed_process_is_taken_up_by_the_next(tmp_path):
     assert done.stdout.splitlines() == ["4", "5", "[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]"], done.stderr
 
 
-def test_rows_that_a_crash_left_damaged_are_made_again(cache):
+def test_rows_damaged_by_a_crash_are_recomputed(cache):
     calls = []
 
     def fill(start, until=4):
@@ -336,7 +336,7 @@ def test_a_damaged_entry_is_recomputed(cache, stratum, images, encoded, damage):
     assert sum(encoded) == 48 and set(fresh.verify().values()) == {None}
 
 
-def test_two_at_once_compute_once(cache, capsys):
+def test_concurrent_processes_compute_once(cache, capsys):
     """Whoever comes second waits and finds it made, by another FeatureCache as by another process."""
     inside, go, calls, found = threading.Event(), threading.Event(), [], []
 
@@ -374,7 +374,7 @@ def test_features_that_are_not_finite_are_refused_and_not_kept(cache, stratum, i
         ([(1, 2), (1, 3)], r"came out in shape \(1, 3\), \(2, 2\) was announced"),
     ],
 )
-def test_rows_that_do_not_add_up_are_refused(cache, shapes, message):
+def test_wrong_number_of_rows_is_refused(cache, shapes, message):
     with pytest.raises(CausalFTError, match=message):
         cache.array({}, 2, lambda start: [np.ones(shape) for shape in shapes])
     assert not [entry for entry in cache.entries() if entry.complete]
@@ -409,7 +409,7 @@ def test_entries_say_what_they_are_and_clear_removes_the_unused(cache, stratum, 
     assert [path.name for path in cache.folder.iterdir()] == ["locks"]
 
 
-def test_using_an_entry_keeps_it_young(cache, stratum, images):
+def test_using_an_entry_updates_its_time(cache, stratum, images):
     get(cache, stratum, images)
     (file,) = cache.folder.glob("*.json")
     os.utime(file, (0, 0))
@@ -425,7 +425,7 @@ def test_the_folder_comes_from_the_environment(monkeypatch, tmp_path):
     assert default_cache_folder() == tmp_path / "causalft" / "features"
 
 
-def test_weights_without_a_file_are_known_by_their_tensors(stratum):
+def test_weights_without_a_file_are_keyed_by_their_tensors(stratum):
     import copy
 
     bare = replace(stratum, sha256="")

@@ -28,7 +28,7 @@ class Oracle:
         return torch.nn.functional.one_hot(pixels[:, 0, 0, 0].long(), 12).float()
 
 
-def test_a_picture_passes_if_its_own_prompt_is_the_most_similar():
+def test_image_passes_if_its_own_prompt_is_most_similar():
     stratum, prompts = Oracle(), default_prompts()
     judge = clip_judge(stratum, prompts)
     assert stratum.asked[0] == "a photo of a airplane's head (cockpit)" and len(set(stratum.asked)) == 12

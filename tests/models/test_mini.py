@@ -66,13 +66,13 @@ def test_unknown_words_and_long_captions_are_refused():
         vocabulary_of(["cat", "--"])
 
 
-def test_two_classes_with_one_caption_are_refused():
+def test_classes_with_the_same_caption_are_refused():
     """They would get the same text feature, and the model could never tell them apart."""
     with pytest.raises(CausalFTError, match="'sea-lion' and 'Sea_lion' have the same caption"):
         vocabulary_of(["cat", "sea-lion", "Sea_lion"])
 
 
-def test_the_default_is_the_class_of_the_real_models_with_half_a_million_parameters():
+def test_default_mini_is_an_open_clip_clip_of_half_a_million_parameters():
     state = torch.random.get_rng_state()
     model = build_mini(MiniConfig(), seed=1)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -87,7 +87,7 @@ def test_same_seed_same_weights():
 
 
 @pytest.mark.parametrize("patch_size", [2, 4, 8, 16])
-def test_the_stem_gives_one_token_a_patch(patch_size):
+def test_stem_gives_one_token_per_patch(patch_size):
     model = build_mini(MiniConfig(image_size=32, patch_size=patch_size)).eval()
     assert model.visual._embeds(torch.zeros(1, 3, 32, 32)).shape == (1, 1 + (32 // patch_size) ** 2, 96)
 

@@ -97,7 +97,7 @@ def test_a_member_sees_its_own_long_tail_of_the_pool_through_its_view(images, zo
     assert np.array_equal(member_pixels(images, control, zoo, progress=False)[2], prior)
 
 
-def test_duplicates_never_stand_on_two_sides(tmp_path, pictures):
+def test_duplicates_are_in_one_part_only(tmp_path, pictures):
     folder = pictures(tmp_path / "photos", dict.fromkeys(("ant", "bee"), 24))
     for kind in ("ant", "bee"):
         for number in range(4):
@@ -136,7 +136,7 @@ def test_duplicates_never_stand_on_two_sides(tmp_path, pictures):
         ({"clip@1": "upper"}, {}, "'clip@1' cannot name a member"),
     ],
 )
-def test_plans_that_cannot_be_made(images, views, options, message):
+def test_invalid_plans_are_refused(images, views, options, message):
     with pytest.raises(CausalFTError, match=message):
         plan_photo_zoo(images, views, PhotoZooSettings(**{**SMALL, **options}))
 

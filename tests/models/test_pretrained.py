@@ -44,7 +44,7 @@ def test_the_three_strata_of_the_paper_are_known_to_open_clip():
         assert bool(settings.get("quick_gelu")) == ("quickgelu" in architecture) == (name != "openclip")
 
 
-def test_every_tag_of_open_clip_is_a_stratum_with_safetensors_to_look_for():
+def test_every_open_clip_tag_resolves_to_a_safetensors_candidate():
     zoo = PretrainedZoo()
     for architecture, tag in open_clip.list_pretrained():
         what = zoo.describe(f"{architecture}/{tag}")
@@ -77,7 +77,7 @@ def test_wrong_names_offer_the_nearest(name, message):
         PretrainedZoo().check(name)
 
 
-def test_a_local_file_is_loaded_whole_and_without_a_network(tiny_files, empty_places, no_network):
+def test_local_file_loads_completely_without_network(tiny_files, empty_places, no_network):
     file = tiny_files["tiny-vit"]
     stratum = load("tiny-vit/mine", file)
     assert stratum.source == "open_clip tiny-vit/mine" and stratum.sha256 == sha256_file(file)
@@ -88,7 +88,7 @@ def test_a_local_file_is_loaded_whole_and_without_a_network(tiny_files, empty_pl
     assert stratum.text_features(["lynx", "fire_truck"]).shape == (2, 16)
 
 
-def test_the_name_of_a_stratum_takes_its_architecture_and_tag_from_the_table(tiny_files, monkeypatch):
+def test_short_names_resolve_to_architecture_and_tag(tiny_files, monkeypatch):
     monkeypatch.setitem(PRETRAINED, "openclip", ("tiny-vit", "laion"))
     assert load("openclip", tiny_files["tiny-vit"]).source == "open_clip tiny-vit/laion"
 
@@ -97,7 +97,7 @@ def test_the_name_of_a_stratum_takes_its_architecture_and_tag_from_the_table(tin
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
-def test_the_activation_and_the_normalisation_belong_to_the_tag(tiny_files, known_tag, quick_gelu):
+def test_activation_and_normalisation_follow_the_tag(tiny_files, known_tag, quick_gelu):
     known_tag(quick_gelu=quick_gelu, mean=(0.1, 0.2, 0.3), std=(0.5, 0.5, 0.5), interpolation="bilinear")
     stratum = load("tiny-vit/made", tiny_files["tiny-vit"])
     assert stratum.activation == ("quick_gelu" if quick_gelu else "gelu")
@@ -108,7 +108,7 @@ def test_the_activation_and_the_normalisation_belong_to_the_tag(tiny_files, know
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "longest", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_a_picture_is_resized_as_the_weights_were_trained(tiny_files, known_tag, resize_mode, interpolation):
+def test_images_are_resized_as_in_training(tiny_files, known_tag, resize_mode, interpolation):
     known_tag(resize_mode=resize_mode, interpolation=interpolation)
     stratum = load("tiny-vit/made", tiny_files["tiny-vit"])
     cfg = PreprocessCfg(size=16, resize_mode=resize_mode, interpolation=interpolation)
@@ -117,13 +117,13 @@ def test_a_picture_is_resized_as_the_weights_were_trained(tiny_files, known_tag,
     assert stratum.resize_mode == resize_mode and torch.allclose(found, expected, atol=1e-6)
 
 
-def test_ones_own_weights_are_treated_as_all_known_ones_of_the_architecture(tiny_files, known_tag):
+def test_own_weights_use_settings_common_to_the_architecture(tiny_files, known_tag):
     known_tag(resize_mode="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     stratum = load("tiny-vit/fine-tuned", tiny_files["tiny-vit"])
     assert stratum.resize_mode == "squash" and stratum.mean == (0.5, 0.5, 0.5)
 
 
-def test_a_resnet_clip_gives_the_features_of_open_clip(tiny_files, no_network):
+def test_clip_resnet_features_equal_open_clip(tiny_files, no_network):
     stratum = load("tiny-resnet/mine", tiny_files["tiny-resnet"])
     model = open_clip.create_model("tiny-resnet", load_weights=False).eval()
     model.load_state_dict(load_file(tiny_files["tiny-resnet"]))
@@ -135,7 +135,7 @@ def test_a_resnet_clip_gives_the_features_of_open_clip(tiny_files, no_network):
     )
 
 
-def test_a_sigmoid_clip_with_a_tower_of_timm_brings_its_tokenizer(
+def test_siglip_with_timm_tower_loads_its_tokenizer(
     tiny_files, known_tag, empty_places, no_network, fill_cache, words_tokenizer
 ):
     known_tag("tiny-sigmoid", resize_mode="squash", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -168,9 +168,7 @@ def backbone(tmp_path_factory):
     return model.eval(), file
 
 
-def test_a_backbone_of_timm_gives_its_pooled_features_and_has_no_text(
-    backbone, empty_places, no_network, fill_cache
-):
+def test_timm_backbone_gives_pooled_features_without_text(backbone, empty_places, no_network, fill_cache):
     model, file = backbone
     fill_cache(empty_places, "timm/test_vit.r160_in1k", "model.safetensors", file)
     stratum = load("timm:test_vit.r160_in1k")
@@ -189,7 +187,7 @@ def test_a_backbone_of_timm_gives_its_pooled_features_and_has_no_text(
             ask()
 
 
-def test_a_backbone_without_its_classifier_and_one_with_another_are_taken(backbone, tmp_path):
+def test_timm_weights_load_with_or_without_a_classifier(backbone, tmp_path):
     model, file = backbone
     tensors = {name: value for name, value in load_file(file).items() if not name.startswith("head.")}
     save_file(tensors, tmp_path / "headless.safetensors")
@@ -207,7 +205,7 @@ def test_a_backbone_without_its_classifier_and_one_with_another_are_taken(backbo
     )
 
 
-def test_strata_of_different_architectures_and_sizes_live_in_one_zoo(tiny_files, backbone):
+def test_one_zoo_holds_strata_of_different_architectures_and_sizes(tiny_files, backbone):
     zoo = PretrainedZoo(
         {
             "tiny-vit/a": tiny_files["tiny-vit"],
@@ -226,7 +224,7 @@ def test_strata_of_different_architectures_and_sizes_live_in_one_zoo(tiny_files,
 # --- all of the weights, and nothing else --------------------------------------------------------------------------
 
 
-def test_weights_of_another_architecture_name_the_first_tensor_and_both_shapes(tiny_files):
+def test_mismatched_weights_name_the_first_tensor_and_both_shapes(tiny_files):
     said = refused("tiny-vit/mine", tiny_files["tiny-wide"])
     assert "tiny-wide.safetensors do not fit tiny-vit: " in said
     assert "; give weights of this architecture, or the name that the file goes with" in said
@@ -239,7 +237,7 @@ def test_weights_of_another_architecture_name_the_first_tensor_and_both_shapes(t
     assert "it lacks visual." in other and "; it has visual." in other
 
 
-def test_weights_of_another_resolution_are_not_resized_in_silence(tiny_files, tmp_path):
+def test_weights_of_another_resolution_are_refused(tiny_files, tmp_path):
     tensors = load_file(tiny_files["tiny-vit"])
     grown = torch.zeros(10, 32)
     save_file(tensors | {"visual.positional_embedding": grown}, tmp_path / "larger.safetensors")
@@ -247,7 +245,7 @@ def test_weights_of_another_resolution_are_not_resized_in_silence(tiny_files, tm
     assert "visual.positional_embedding is (10, 32) in the file and (5, 32) in the model" in said
 
 
-def test_a_file_that_lacks_a_tensor_leaves_no_random_one(tiny_files, tmp_path):
+def test_missing_tensor_is_refused_not_left_random(tiny_files, tmp_path):
     tensors = load_file(tiny_files["tiny-vit"])
     name = "visual.transformer.resblocks.1.mlp.c_fc.weight"
     save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "lacks.safetensors")
@@ -261,7 +259,7 @@ def test_a_file_that_lacks_a_tensor_leaves_no_random_one(tiny_files, tmp_path):
     assert f"{name} is not a number in the file" in refused("tiny-vit/mine", tmp_path / "nan.safetensors")
 
 
-def test_half_precision_weights_are_used_in_single(tiny_files, tmp_path):
+def test_half_precision_weights_load_as_float32(tiny_files, tmp_path):
     tensors = {name: value.half() for name, value in load_file(tiny_files["tiny-vit"]).items()}
     save_file(tensors, tmp_path / "half.safetensors")
     stratum = load("tiny-vit/mine", tmp_path / "half.safetensors")
@@ -303,13 +301,13 @@ def test_the_conventions_of_older_files_are_understood(tiny_files, known_tag, tm
         ),
     ],
 )
-def test_what_is_no_file_of_weights_is_called_by_its_name(tiny_files, tmp_path, content, message):
+def test_other_file_kinds_are_named_in_the_refusal(tiny_files, tmp_path, content, message):
     for name in ("w.safetensors", "w.pt"):
         (tmp_path / name).write_bytes(content)
         assert message in refused("tiny-vit/mine", tmp_path / name)
 
 
-def test_a_file_that_is_cut_short_a_folder_and_no_file_are_refused(tiny_files, tmp_path):
+def test_truncated_file_folder_and_missing_file_are_refused(tiny_files, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(tiny_files["tiny-vit"].read_bytes()[:-1])
     assert "is damaged or cut short" in refused("tiny-vit/mine", tmp_path / "cut.safetensors")
     assert "is a folder; name the file in it" in refused("tiny-vit/mine", tmp_path)
@@ -408,7 +406,7 @@ def test_the_hash_in_the_address_of_a_publication_is_checked(tiny_files, known_t
     assert "the address of its publication says 000000000000..." in refused("tiny-vit/made", file)
 
 
-def test_offline_weights_that_are_not_here_are_said_before_anything_is_trained(
+def test_missing_weights_are_reported_before_training_when_offline(
     tiny_files, known_tag, empty_places, no_network, tmp_path
 ):
     known_tag()
@@ -426,15 +424,13 @@ def test_offline_weights_that_are_not_here_are_said_before_anything_is_trained(
     assert open_zoo("pretrained", offline=True).load("tiny-vit/made").sha256 == sha256_file(place)
 
 
-def test_the_hubs_own_switch_forbids_the_network_too(
-    tiny_files, known_tag, empty_places, no_network, monkeypatch
-):
+def test_hf_hub_offline_forbids_the_network(tiny_files, known_tag, empty_places, no_network, monkeypatch):
     known_tag()
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set" in refused("tiny-vit/made")
 
 
-def test_no_network_is_one_clear_error_after_one_question(tiny_files, known_tag, empty_places, monkeypatch):
+def test_no_network_is_one_error_after_one_request(tiny_files, known_tag, empty_places, monkeypatch):
     known_tag()
     asked = []
 
@@ -447,9 +443,7 @@ def test_no_network_is_one_clear_error_after_one_question(tiny_files, known_tag,
     assert asked == ["open_clip_model.safetensors"]
 
 
-def test_no_network_is_said_by_its_cause_not_by_what_the_hub_makes_of_it(
-    tiny_files, known_tag, empty_places, monkeypatch
-):
+def test_network_error_reports_the_original_cause(tiny_files, known_tag, empty_places, monkeypatch):
     known_tag()
 
     def unreachable(repository, filename):
@@ -485,9 +479,7 @@ def test_a_repository_with_a_pickle_only_is_fetched_on_request(tiny_files, known
     assert load("tiny-vit/made", allow_pickle=True).image_size == 16
 
 
-def test_a_full_disk_while_fetching_is_not_called_a_missing_file(
-    tiny_files, known_tag, empty_places, monkeypatch
-):
+def test_full_disk_while_fetching_is_reported_as_such(tiny_files, known_tag, empty_places, monkeypatch):
     known_tag()
 
     def full(*_):

@@ -138,7 +138,7 @@ def test_bad_files_are_refused(tmp_path, stratum, name, text, message):
         text_weights(stratum, ["doe"], tmp_path / name)
 
 
-def test_a_file_that_is_not_there_and_a_spec_that_is_nothing(tmp_path, stratum):
+def test_missing_files_and_invalid_templates_are_refused(tmp_path, stratum):
     with pytest.raises(CausalFTError, match="none.json cannot be read"):
         text_weights(stratum, ["doe"], tmp_path / "none.json")
     with pytest.raises(CausalFTError, match=r"'ensembl' is no set of templates \(did you mean 'ensemble'"):
@@ -153,7 +153,7 @@ def test_a_mini_starts_from_the_template_it_was_trained_with(tiny_zoo):
         text_weights(mini, ["ant"], "ensemble")
 
 
-def test_every_pair_of_braces_of_a_template_is_the_name_and_no_other_brace_is_a_trap(tiny_zoo):
+def test_empty_braces_are_the_name_and_other_braces_are_text(tiny_zoo):
     stratum = open_zoo(str(tiny_zoo)).load("clip")
     plain = text_weights(stratum, ["ant", "bee"], "{}")
     assert plain.shape == (2, 16)

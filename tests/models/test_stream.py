@@ -39,7 +39,7 @@ def first_pixels(stream):
 
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 64])
-def test_every_picture_comes_once_and_in_order(numbered, threads, batch_size):
+def test_every_image_is_streamed_once_in_order(numbered, threads, batch_size):
     def slower_first(picture):
         time.sleep(0.001 * (int(picture.getpixel((0, 0))[0]) % 3 == 0))
         return np.asarray(picture)
@@ -93,14 +93,14 @@ def test_threads_end_when_the_caller_stops(numbered):
     assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
-def test_the_first_broken_picture_stops_with_its_name(broken):
+def test_first_unreadable_image_is_named(broken):
     stream = stream_crops(broken, [np.asarray], 5, threads=3, progress=False)
     with pytest.raises(CausalFTError, match=broken.files[3]):
         list(stream)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12])
-def test_broken_pictures_are_left_out_and_named_when_asked(broken, batch_size):
+def test_unreadable_images_are_skipped_and_named_on_request(broken, batch_size):
     bad = []
     found = list(
         stream_crops(
@@ -119,7 +119,7 @@ def test_broken_pictures_are_left_out_and_named_when_asked(broken, batch_size):
     assert np.array_equal(torch.cat([pictures for _, (pictures,) in found]).numpy(), direct)
 
 
-def test_pictures_of_several_sizes_are_refused(pictures, tmp_path):
+def test_images_of_several_sizes_are_refused(pictures, tmp_path):
     pictures(tmp_path / "set" / "one", {"a": 3}, size=8)
     pictures(tmp_path / "set" / "two", {"a": 3}, size=10)
     with pytest.raises(CausalFTError, match=r"shape \(10, 10, 3\), the first one in \(8, 8, 3\)"):
@@ -133,7 +133,7 @@ def test_wrong_settings_are_refused(numbered):
         next(stream_crops(numbered, [np.asarray], 0))
 
 
-def test_batches_of_crops_are_the_same_kept_or_read_again(photos, tiny_zoo):
+def test_crops_are_the_same_from_memory_or_file(photos, tiny_zoo):
     stratum, images = open_zoo(tiny_zoo).load("clip"), open_images(photos)
     kept = Crops(images, stratum, progress=False)
     read = Crops(images, stratum, progress=False, in_memory_bytes=0)
@@ -142,7 +142,7 @@ def test_batches_of_crops_are_the_same_kept_or_read_again(photos, tiny_zoo):
         assert torch.equal(rows, other_rows) and torch.equal(pixels, other)
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures():
+def test_memory_does_not_grow_with_the_number_of_images():
     """Batches that were yielded are given free: of 400 batches of 3 MB, no more than a few live at a time."""
     pixels = np.zeros((1, 64, 64, 3), np.uint8)
     images = ImageSet.from_arrays(pixels, [0], ["a"])

@@ -28,7 +28,7 @@ def seen(view):
         ("full", np.s_[:]),
     ],
 )
-def test_half_of_the_picture_is_kept_and_the_rest_is_grey(view, kept):
+def test_half_of_the_image_is_kept_and_the_rest_is_grey(view, kept):
     shown, expected = seen(view), np.full_like(PIXELS, 128)
     expected[kept] = PIXELS[kept]
     assert np.array_equal(shown, expected)
@@ -45,17 +45,17 @@ def test_the_grey_view_has_no_colour_and_no_detail():
 
 @pytest.mark.parametrize("size", [(7, 5), (1, 1), (3, 9)])
 @pytest.mark.parametrize("view", sorted(VIEWS))
-def test_a_view_keeps_the_size_of_any_picture(view, size):
+def test_views_keep_the_image_size(view, size):
     assert find_view(view)(Image.new("RGB", size)).size == size
 
 
-def test_the_halves_of_an_odd_picture_miss_nothing():
+def test_halves_of_an_odd_image_cover_it():
     white = Image.new("RGB", (5, 5), (255, 255, 255))
     both = sum((np.asarray(find_view(v)(white)) == 255).all(-1).astype(int) for v in ("upper", "lower"))
     assert (both == 1).all()
 
 
-def test_a_share_of_the_pictures_goes_through_the_view_and_the_input_is_not_touched():
+def test_share_of_images_goes_through_the_view_without_changing_the_input():
     before = PIXELS.copy()
     many = np.tile(PIXELS, (25, 1, 1, 1))
     shown = apply_view(many, "upper", 0.8, np.random.default_rng(3))
@@ -98,6 +98,6 @@ def test_a_view_of_the_user(own_views):
         ("my_views:array", "returned a ndarray, not a PIL image"),
     ],
 )
-def test_views_that_cannot_be_used(own_views, view, message):
+def test_invalid_views_are_refused(own_views, view, message):
     with pytest.raises(CausalFTError, match=message):
         seen(view)

@@ -30,7 +30,7 @@ PREFIXES = [
 
 @pytest.mark.parametrize("kind", ["safetensors", "pickle"])
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_prefixes_of_wrappers_are_taken_off_in_both_kinds_of_files(model, tmp_path, kind, prefix):
+def test_wrapper_prefixes_are_removed_in_both_file_kinds(model, tmp_path, kind, prefix):
     wanted = model.state_dict()
     wrapped = {f"{prefix}{name}": value.clone() for name, value in wanted.items()}
     file = tmp_path / "weights"

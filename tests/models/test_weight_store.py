@@ -66,7 +66,7 @@ def test_fetch_carry_import_load(carried, tiny_files, other_machine, no_network)
     assert (row.here, row.sha256, row.licence) == ("folder", sha256, "mit")
 
 
-def test_a_carried_folder_can_be_used_where_it_lies(carried, other_machine, no_network):
+def test_carried_folder_can_be_used_in_place(carried, other_machine, no_network):
     assert PretrainedZoo(offline=True, folder=carried).load("tiny-vit/made").image_size == 16
 
 
@@ -101,7 +101,7 @@ def hub_download(hub, repository, filename):
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
-def test_a_folder_damaged_on_its_way_is_not_imported(carried, other_machine, damage):
+def test_damaged_folder_is_not_imported(carried, other_machine, damage):
     file = carried / "maker--tiny" / "open_clip_model.safetensors"
     content = file.read_bytes()
     if damage == "gone":
@@ -118,7 +118,7 @@ def test_a_folder_damaged_on_its_way_is_not_imported(carried, other_machine, dam
     assert import_folder(carried)
 
 
-def test_a_broken_import_goes_on(carried, other_machine, tmp_path):
+def test_broken_import_resumes(carried, other_machine, tmp_path):
     second = tmp_path / "second.safetensors"
     save_file({"x": torch.zeros(1)}, second)
     lines = WeightStore(carried).files()
@@ -257,7 +257,7 @@ def test_the_command_finds_what_is_wrong(carried, tiny_files, other_machine, kno
         (["import", "PICKLES"], "is a pickle, which can run code when it is read; pass --allow-pickle"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, empty_places, tmp_path):
+def test_command_errors_are_one_line(arguments, message, empty_places, tmp_path):
     (tmp_path / "FILE").write_bytes(b"something")
     (tmp_path / "EMPTY").mkdir()
     store = WeightStore(tmp_path / "PICKLES")

@@ -62,7 +62,7 @@ def test_weights_of_another_architecture_are_refused(copied_zoo):
             MiniZoo(copied_zoo, "copied").load("clip")
 
 
-def test_a_card_that_lacks_something_is_refused_by_name(copied_zoo):
+def test_incomplete_card_names_the_missing_fields(copied_zoo):
     card = json.loads((copied_zoo / "clip.json").read_text())
     del card["prior"]
     (copied_zoo / "clip.json").write_text(json.dumps(card))
@@ -73,7 +73,7 @@ def test_a_card_that_lacks_something_is_refused_by_name(copied_zoo):
         MiniZoo(copied_zoo, "copied").card("clip")
 
 
-def test_a_card_survives_the_disk(tiny_zoo, tmp_path):
+def test_card_is_equal_after_write_and_read(tiny_zoo, tmp_path):
     card = ModelCard.read(tiny_zoo / "clip.json")
     assert ModelCard.read(card.write(tmp_path / "again.json")) == card
 

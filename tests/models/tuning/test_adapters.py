@@ -20,7 +20,7 @@ def test_the_bottleneck_is_a_power_of_two_near_half_the_classes_a_block(n_classe
         assert width <= n_classes / (2 * n_blocks) < 2 * width
 
 
-def test_the_rule_of_lift():
+def test_bottleneck_width_equals_lift():
     """ImageNet-LT, Places-LT, iNaturalist 2018, CIFAR-100-LT on a ViT-B/16; few classes; 60 on a mini."""
     assert [bottleneck_width(k, 12) for k in (1000, 365, 8142, 100, 8, 2)] == [32, 8, 256, 4, 1, 1]
     assert bottleneck_width(768, 12) == 32 and bottleneck_width(767, 12) == 16
@@ -39,7 +39,7 @@ def test_an_adapter_is_the_mlp_plus_a_scaled_bottleneck():
     assert torch.allclose(adapter(h), mlp(h) + 0.5 * (inner.sum(1, keepdim=True) + 0.25), atol=1e-6)
 
 
-def test_behind_a_layer_a_bottleneck_starts_as_the_identity_and_a_map_is_a_set_of_tokens():
+def test_residual_bottleneck_starts_as_the_identity():
     tokens, maps = ResidualBottleneck(5, 2), ResidualBottleneck(5, 2, convolution=True)
     x = torch.randn(3, 4, 4, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(tokens(x), x)
@@ -52,7 +52,7 @@ def test_behind_a_layer_a_bottleneck_starts_as_the_identity_and_a_map_is_a_set_o
     assert torch.allclose(maps(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), tokens(x), atol=1e-6)
 
 
-def test_the_cosine_head_forgets_lengths_and_starts_from_its_own_copy():
+def test_cosine_head_ignores_lengths_and_copies_its_start():
     text = F.normalize(torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), dim=1)
     head = CosineHead(text, scale=25.0)
     assert torch.allclose(head(5 * text).diagonal(), torch.full((3,), 25.0))

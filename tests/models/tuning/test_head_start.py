@@ -21,7 +21,7 @@ def clouds(seed=0, counts=(60, 25, 8, 3), d=12, noise=0.6):
     return X[order].astype(np.float32), y[order]
 
 
-def test_class_means_are_means_of_unit_features_brought_to_unit_length():
+def test_class_means_are_unit_means_of_unit_features():
     X, y = clouds()
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     expected = np.stack([unit[y == k].mean(0) for k in range(4)])
@@ -31,7 +31,7 @@ def test_class_means_are_means_of_unit_features_brought_to_unit_length():
     assert torch.equal(found, class_means(torch.from_numpy(X), torch.from_numpy(y), 4))
 
 
-def test_parts_of_the_rows_and_a_read_only_file_change_nothing(tmp_path, monkeypatch):
+def test_reading_in_parts_and_read_only_files_gives_equal_results(tmp_path, monkeypatch):
     X, y = clouds()
     np.save(tmp_path / "features.npy", X)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
@@ -80,7 +80,7 @@ def test_the_probe_is_the_logistic_regression_of_scikit_learn(balanced, C):
     assert np.allclose(25 * found.numpy(), known.coef_, atol=5e-3 * np.abs(known.coef_).max())
 
 
-def test_the_l2_head_starts_as_the_probe_and_the_scale_only_moves_between_them():
+def test_l2_head_starts_as_the_probe_for_any_scale():
     X, y = clouds(noise=1.5)
     options = {"C": 30.0, "fit_intercept": False, "class_weight": "balanced"}
     known = LogisticRegression(**options, max_iter=5000, tol=1e-10).fit(normalize(X.astype(float)), y)
@@ -91,7 +91,7 @@ def test_the_l2_head_starts_as_the_probe_and_the_scale_only_moves_between_them()
         assert np.allclose(probabilities, known.predict_proba(normalize(X.astype(float))), atol=5e-3)
 
 
-def test_balance_takes_the_long_tail_out_of_the_start():
+def test_balanced_probe_removes_the_long_tail():
     """One feature for all: nothing to tell the classes apart but their counts."""
     X, y = np.ones((100, 3), dtype=np.float32), np.repeat([0, 1], [90, 10])
     leaning = probe_weights(X, y, 2, balanced=False).sum(1)

@@ -42,7 +42,7 @@ def by_hand(kind, x, w, scale):
 @pytest.mark.parametrize("kind", HEADS)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 100))
 @settings(max_examples=15, deadline=None)
-def test_every_head_is_its_formula(kind, seed, scale):
+def test_heads_equal_their_formulas(kind, seed, scale):
     features, weight = numbers(seed)
     logits = make_head(kind, weight, scale=scale)(features).detach()
     for i in range(5):
@@ -52,14 +52,14 @@ def test_every_head_is_its_formula(kind, seed, scale):
 
 
 @pytest.mark.parametrize("kind", ["cosine", "l2", "layernorm"])
-def test_normed_heads_do_not_see_the_length_of_a_feature_and_the_linear_one_does(kind):
+def test_only_the_linear_head_depends_on_feature_length(kind):
     features, weight = numbers(0)
     head, linear = make_head(kind, weight), make_head("linear", weight)
     assert torch.allclose(head(features), head(7 * features), rtol=1e-4, atol=1e-4)
     assert torch.allclose(linear(7 * features), 7 * linear(features))
 
 
-def test_the_layernorm_head_does_not_see_a_constant_added_to_a_feature():
+def test_layernorm_head_ignores_a_constant_offset():
     features, weight = numbers(1)
     plain, shifted = make_head("layernorm", weight)(features), make_head("layernorm", weight)(features + 2)
     assert torch.allclose(plain, shifted)
@@ -68,7 +68,7 @@ def test_the_layernorm_head_does_not_see_a_constant_added_to_a_feature():
     )
 
 
-def test_from_unit_text_features_the_l2_head_starts_as_the_cosine_head_and_learns_a_length():
+def test_l2_head_starts_as_the_cosine_head():
     features, weight = numbers(2)
     unit = F.normalize(weight, dim=1)
     assert torch.allclose(make_head("l2", unit)(features), make_head("cosine", unit)(features))
@@ -76,7 +76,7 @@ def test_from_unit_text_features_the_l2_head_starts_as_the_cosine_head_and_learn
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_head_copies_its_start_and_says_what_it_saves(kind):
+def test_heads_copy_their_start_and_save_what_the_record_says(kind):
     features, weight = numbers(3)
     head = make_head(kind, weight)
     state = {"weight"} if kind == "cosine" else {"weight", "bias"}
@@ -90,7 +90,7 @@ def test_a_head_copies_its_start_and_says_what_it_saves(kind):
     assert torch.equal(again(features), head(features))
 
 
-def test_the_cosine_head_is_the_one_of_the_paper():
+def test_cosine_head_equals_the_paper():
     assert isinstance(make_head("cosine", torch.eye(2)), CosineHead)
     assert make_head("cosine", torch.eye(2)).scale == 25.0
 

@@ -28,7 +28,7 @@ def two_models():
     return start.eval(), end.eval()
 
 
-def test_the_ends_are_the_two_models_to_the_bit_and_the_middle_is_between():
+def test_interpolation_is_exact_at_both_ends():
     start, end = two_models()
     a, b = start.state_dict(), end.state_dict()
     for alpha, expected in ((0.0, a), (1.0, b)):
@@ -41,7 +41,7 @@ def test_the_ends_are_the_two_models_to_the_bit_and_the_middle_is_between():
     start.load_state_dict(middle)
 
 
-def test_the_states_given_are_not_touched():
+def test_interpolation_does_not_change_its_inputs():
     start, end = two_models()
     before = copy.deepcopy(start.state_dict())
     for alpha in (0.0, 1.0):
@@ -73,7 +73,7 @@ def test_a_linear_head_on_the_line_has_the_logits_on_the_line():
     assert torch.allclose(mixed(x), 0.7 * a(x) + 0.3 * b(x), atol=1e-5)
 
 
-def test_half_precision_is_mixed_in_single_and_keeps_its_type():
+def test_half_precision_is_interpolated_in_single():
     a, b = torch.full((1,), 1.0).half(), torch.full((1,), 1.0 + 2**-10).half()
     mixed = interpolate({"w": a}, {"w": b}, 0.75)["w"]
     assert mixed.dtype == torch.float16 and mixed == b

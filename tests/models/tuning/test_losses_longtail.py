@@ -85,12 +85,12 @@ def by_hand(name, logits, labels):
 @pytest.mark.parametrize("name", WRITTEN_OUT)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None)
-def test_every_loss_is_its_formula(name, seed):
+def test_losses_equal_their_formulas(name, seed):
     logits, labels = batch(seed)
     assert float(make(name)(logits, labels)) == pytest.approx(by_hand(name, logits, labels), rel=1e-9)
 
 
-def test_the_regulariser_of_lade_is_the_one_of_the_paper_on_the_whole_training_set():
+def test_lade_regulariser_equals_the_paper_on_the_whole_set():
     """-1/N_y sum over the images of y, weighted by P_S(y), where the batch has the counts of the training set."""
     counts = [6, 3, 1]
     labels = torch.arange(3).repeat_interleave(torch.tensor(counts))
@@ -118,7 +118,7 @@ AS_CE = {
 
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_with_balanced_counts_and_in_their_limits_they_are_cross_entropy(seed, count):
+def test_losses_reduce_to_cross_entropy_in_their_limits(seed, count):
     logits, labels = batch(seed)
     plain = float(F.cross_entropy(logits, labels))
     for name in ("CE", "BS", "LA", "CB", "GRW"):
@@ -142,7 +142,7 @@ def test_bs_is_la_and_gla_train_with_a_uniform_prior_is_la(seed, counts, tau):
     assert float(uniform(logits, labels)) == pytest.approx(la, rel=1e-9)
 
 
-def test_cb_goes_to_grw_as_beta_goes_to_one():
+def test_cb_approaches_grw_as_beta_approaches_one():
     logits, labels = batch(1)
     grw, far, near = (
         make(name, **options)(logits, labels)
@@ -193,7 +193,7 @@ def test_lade_learns_the_density_ratio_itself_and_bs_learns_it_up_to_a_constant(
     assert not torch.allclose(bs, ratio, atol=0.05)
 
 
-def test_gla_train_takes_the_prior_of_the_model_off_the_tuned_logits():
+def test_gla_train_removes_the_model_prior_from_tuned_logits():
     q = torch.tensor([0.2, 0.7, 0.1]).double()
     found = optimum(make_loss("GLA-Train", 1000 * PRIOR, model_log_prior=q.log()))
     expected = (LIKELIHOOD.T / q).log()
@@ -201,7 +201,7 @@ def test_gla_train_takes_the_prior_of_the_model_off_the_tuned_logits():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_table_of_optima_says_which_prior_stands_in_the_logits_as_a_summand(name):
+def test_optimum_of_each_loss_is_as_its_record_says(name):
     """With free logits, what is left without it is the posterior under balanced classes, exactly, or it is not."""
     q = torch.tensor([0.2, 0.7, 0.1]).double()
     found = optimum(make_loss(name, 1000 * PRIOR, model_log_prior=q.log()))
@@ -261,7 +261,7 @@ def test_half_precision_is_widened(name):
     assert float(found) == pytest.approx(float(make(name)(half.double(), labels)), rel=1e-5)
 
 
-def test_one_loss_serves_several_precisions():
+def test_loss_accepts_several_precisions():
     logits, labels = batch(4)
     loss = make("LA")
     wide, narrow, again = loss(logits, labels), loss(logits.float(), labels), loss(logits, labels)
@@ -273,7 +273,7 @@ def test_one_loss_serves_several_precisions():
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_class_without_an_image_is_named_where_the_loss_is_undefined(name):
+def test_empty_class_is_named_if_the_loss_is_undefined(name):
     counts = [5, 0, 3, 0]
     if name in UNDEFINED_WITHOUT_A_CLASS:
         with pytest.raises(CausalFTError, match=rf"class 1 has no .*2 of 4 .* loss {name} is undefined"):
@@ -327,7 +327,7 @@ def test_bad_counts_are_refused(counts, message):
         make_loss("CE", counts)
 
 
-def test_the_prior_of_the_model_is_asked_for_and_checked():
+def test_gla_train_needs_a_valid_model_prior():
     with pytest.raises(CausalFTError, match="GLA-Train needs model_log_prior.*or use LA"):
         make_loss("GLA-Train", COUNTS)
     for wrong in (

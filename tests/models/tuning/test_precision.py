@@ -94,7 +94,7 @@ def test_attention_and_its_gradient_are_those_of_fp32_up_to_rounding(n, n_querie
     assert nearly(attention_bf16(inputs[1], 4, n_queries), expected, inputs) > 0.999
 
 
-def test_a_mask_is_obeyed():
+def test_attention_mask_is_applied():
     tower = open_tower(vit())
     attention = tower.blocks[0].attn
     x, mask = torch.randn(2, 5, 64), torch.ones(5, 5, dtype=torch.bool).tril()
@@ -106,7 +106,7 @@ def test_a_mask_is_obeyed():
 
 
 @pytest.mark.parametrize("act", [nn.GELU, open_clip.transformer.QuickGELU])
-def test_a_tower_is_lowered_and_its_original_is_not(act):
+def test_lowering_a_tower_leaves_the_original_unchanged(act):
     visual = vit(act)
     pictures = torch.randn(5, 3, 32, 32)
     before = visual(pictures)
@@ -136,7 +136,7 @@ def test_the_patches_of_every_tower_are_one_linear_layer():
     assert isinstance(tower.visual.conv1, nn.Conv2d)
 
 
-def test_a_resnet_is_laid_out_channels_last_once_and_says_the_same():
+def test_channels_last_resnet_gives_the_same_features():
     visual = open_clip.modified_resnet.ModifiedResNet([1, 1, 1, 1], 16, 4, image_size=32, width=16).eval()
     pictures = torch.randn(2, 3, 32, 32)
     expected = visual(pictures)
@@ -153,7 +153,7 @@ def test_a_resnet_is_laid_out_channels_last_once_and_says_the_same():
     assert of_vit.conv1.weight.is_contiguous()
 
 
-def test_many_pictures_go_through_in_parts_and_come_out_in_order():
+def test_large_batches_are_split_and_keep_their_order():
     tower = open_tower(vit())
     lower_frozen_layers(tower)
     pictures = torch.randn(19, 3, 32, 32)
@@ -164,7 +164,7 @@ def test_many_pictures_go_through_in_parts_and_come_out_in_order():
     assert (parts - whole).abs().max() < 8 * BF16 * whole.abs().max()
 
 
-def test_what_is_trained_stays_in_fp32():
+def test_trained_weights_stay_in_fp32():
     tower = open_tower(vit())
     block = tower.blocks[1]
     block.mlp.c_fc.requires_grad_(True)
@@ -175,7 +175,7 @@ def test_what_is_trained_stays_in_fp32():
     assert block.mlp.c_fc.weight.grad.dtype == torch.float32 and tower.blocks[2].attn.proj.bias.grad.any()
 
 
-def test_the_last_block_gives_the_class_token_and_the_same_features():
+def test_last_block_gives_class_token_with_equal_features():
     visual = vit()
     tower = open_tower(visual)
     pictures = torch.randn(4, 3, 32, 32)

@@ -29,7 +29,7 @@ def test_expected_counts_by_hand():
 
 
 @pytest.mark.parametrize("name", ["class-balanced", "square-root"])
-def test_classes_come_as_often_as_expected(name):
+def test_class_frequencies_match_expected_counts(name):
     sampler = make_sampler(name, LABELS)
     drawn = torch.cat([LABELS[sampler(generator(seed))] for seed in range(20)])
     found = np.bincount(drawn, minlength=5)
@@ -41,7 +41,7 @@ def test_classes_come_as_often_as_expected(name):
     assert chisquare(found[other > 0], other[other > 0]).pvalue < 1e-9
 
 
-def test_images_of_one_class_come_alike():
+def test_images_of_a_class_are_drawn_uniformly():
     sampler = make_sampler("class-balanced", LABELS)
     drawn = torch.cat([sampler(generator(seed)) for seed in range(20)])
     rare = (LABELS == 3).nonzero().flatten()
@@ -49,7 +49,7 @@ def test_images_of_one_class_come_alike():
     assert chisquare(found.numpy()).pvalue > 1e-3
 
 
-def test_uniform_is_the_order_of_the_loop():
+def test_uniform_sampler_is_none():
     assert make_sampler("uniform", LABELS) is None
 
 
@@ -67,7 +67,7 @@ def test_an_epoch_has_as_many_indices_as_samples_and_follows_the_seed(labels, na
     assert torch.equal(order, sampler(generator(seed)))
 
 
-def test_a_loss_told_of_the_sampler_does_not_correct_twice():
+def test_la_with_expected_counts_does_not_correct_twice():
     """Balanced sampling leaves nothing for LA to do: with the expected counts it is cross-entropy."""
     counts = np.array([900, 90, 9, 1])
     logits, labels = torch.randn(6, 4, generator=generator()), torch.tensor([0, 1, 2, 3, 0, 1])

@@ -88,7 +88,7 @@ def pictures():
     return torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_parts_compose_to_the_tower(visual):
+def test_embed_run_and_pool_compose_to_the_tower(visual):
     tower = open_tower(visual)
     with torch.no_grad():
         truth = visual(pictures())
@@ -137,7 +137,7 @@ def test_every_linear_layer_of_a_block_is_called_as_a_module(visual):
     assert parts.qkv is None or parts.qkv.out_features == 3 * tower.width
 
 
-def test_where_a_tensor_first_acts(visual):
+def test_reaches_gives_the_first_block_a_tensor_affects(visual):
     tower = open_tower(visual)
     n = len(tower.blocks)
     places = {name: tower.reaches(name) for name in dict(tower.named_parameters())}

@@ -47,14 +47,14 @@ def run(values, recipe):
         ([float("nan")] * 8, 3, 3, None),
     ],
 )
-def test_stops_and_keeps_the_best(values, patience, epochs, best):
+def test_early_stop_keeps_the_best_weights(values, patience, epochs, best):
     model, history, seen = run(values, replace(RECIPE, patience=patience))
     assert len(history.losses) == len(history.validation) == len(seen) == epochs
     assert history.best_epoch == best
     assert torch.equal(model[0].weight, seen[-1 if best is None else best])
 
 
-def test_without_patience_it_is_only_recorded():
+def test_validation_without_patience_is_only_recorded():
     model, history, seen = run([1, 2, 3, 4, 5, 6, 7, 8], RECIPE)
     assert history.validation == [1, 2, 3, 4, 5, 6, 7, 8] and history.best_epoch == 0
     assert torch.equal(model[0].weight, seen[-1])

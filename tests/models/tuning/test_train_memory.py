@@ -49,7 +49,7 @@ def recipe_of(accumulation: int = 1, optimizer: str = "sgd") -> Recipe:
 
 @pytest.mark.parametrize("accumulation", [2, 3, 7, 64])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_micro_batches_make_the_step_of_the_whole_batch(accumulation, optimizer):
+def test_micro_batches_give_the_step_of_the_whole_batch(accumulation, optimizer):
     whole, parts = make_model().double(), make_model().double()
     sizes = []
 
@@ -93,7 +93,7 @@ class Small:
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_what_does_not_fit_is_halved_and_said(error, where):
+def test_batch_that_does_not_fit_is_halved_and_reported(error, where):
     said = []
     model, expected = make_model(), make_model()
     history = train(model, 70, Small(6, error, 0, where), recipe_of(), progress=False, say=said.append)
@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_halved_and_said(error, where):
     assert largest_difference(model, expected) == 0
 
 
-def test_memory_that_runs_out_in_the_middle_changes_nothing_but_rounding():
+def test_running_out_of_memory_changes_only_rounding():
     model, expected = make_model(), make_model()
     small = Small(10, from_call=13)
     small_loss = lambda m, i, g: small(m, i, g) * 0 + plain_loss(m, i, g)  # noqa: E731
@@ -120,12 +120,12 @@ def test_one_sample_that_does_not_fit_is_an_error():
         train(make_model(), 70, Small(0), recipe_of(), progress=False, say=lambda line: None)
 
 
-def test_said_as_a_warning_by_default():
+def test_halving_is_a_warning_by_default():
     with pytest.warns(UserWarning, match="do not fit into memory"):
         train(make_model(), 70, Small(10), Recipe(epochs=1, batch_size=20, lr=0.1), progress=False)
 
 
-def test_another_error_is_not_taken_for_memory():
+def test_other_errors_are_not_treated_as_out_of_memory():
     def broken(model, indices, generator):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
@@ -134,7 +134,7 @@ def test_another_error_is_not_taken_for_memory():
     assert not out_of_memory(KeyError("x"))
 
 
-def test_the_parts_survive_a_kill(tmp_path):
+def test_micro_batches_are_restored_from_a_checkpoint(tmp_path):
     expected, killed, resumed = make_model(), make_model(), make_model()
     checkpoint, small = tmp_path / "part.safetensors", Small(6)
     first = train(expected, 70, Small(6), recipe_of(), progress=False, say=lambda line: None)

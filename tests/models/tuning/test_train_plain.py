@@ -90,7 +90,7 @@ def plain_loop(model: nn.Module, recipe: Recipe) -> list[float]:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("schedule", ["cosine", "onecycle", "constant"])
-def test_the_loop_is_the_plain_loop_to_the_bit(optimizer, schedule):
+def test_training_loop_equals_a_plain_loop_bit_for_bit(optimizer, schedule):
     recipe = recipe_of(optimizer, schedule)
     expected, trained = make_model(), make_model()
     losses = plain_loop(expected, recipe)

@@ -52,7 +52,7 @@ def test_scaling_by_powers_of_two_changes_no_bit(monkeypatch, scaled, optimizer)
         assert torch.equal(one, other)
 
 
-def test_the_scale_survives_a_kill(tmp_path, scaled):
+def test_gradient_scale_is_restored_from_a_checkpoint(tmp_path, scaled):
     checkpoint, calls = tmp_path / "part.safetensors", 0
 
     def dies(model, indices, generator):
@@ -112,7 +112,7 @@ def test_on_a_gpu(tmp_path, precision, optimizer):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_that_is_full_takes_smaller_parts():
+def test_full_gpu_halves_the_batch():
     free, _ = torch.cuda.mem_get_info()
     model = make_model("cuda")
 

@@ -61,13 +61,13 @@ def test_two_processes_end_with_the_weights_of_one(alone, launched, scene):
     assert torch.equal(first[f"{scene}/unused.weight"], start.unused.weight)
 
 
-def test_the_shares_of_a_batch_are_not_augmented_alike(alone, launched):
+def test_process_shares_are_augmented_differently(alone, launched):
     first, second = (load_file(launched / f"2-{rank}.safetensors")["augmented/more/draw"] for rank in (0, 1))
     assert torch.equal(first, alone["augmented/more/draw"])
     assert not torch.isclose(first, second).any()
 
 
-def test_all_stop_together(alone, launched):
+def test_processes_stop_early_together(alone, launched):
     assert alone["stops/more/calls"] == 4
     for rank in (0, 1):
         assert load_file(launched / f"2-{rank}.safetensors")["stops/more/calls"] == 4
@@ -124,7 +124,7 @@ def test_a_users_own_accelerator_and_other_settings_stay_possible():
         PartialState._shared_state.update(held[1])
 
 
-def test_trainings_in_threads_do_not_meet():
+def test_trainings_in_threads_are_independent():
     models = [scenes.Model(seed=0) for _ in range(4)]
 
     def work(model):
@@ -149,7 +149,7 @@ def test_the_environment_does_not_change_the_gradient(monkeypatch):
     assert torch.equal(expected.first.weight, found.first.weight)
 
 
-def test_processes_that_do_not_find_each_other_are_an_error_of_one_line(monkeypatch):
+def test_processes_that_cannot_connect_are_a_one_line_error(monkeypatch):
     for name, value in {
         "RANK": "1",
         "WORLD_SIZE": "2",

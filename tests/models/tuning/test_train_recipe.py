@@ -25,7 +25,7 @@ def make_model() -> nn.Sequential:
     return nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 1))
 
 
-def test_a_warm_up_rises_in_a_line_to_the_start_of_the_cosine():
+def test_warm_up_is_linear_and_then_cosine():
     recipe = replace(RECIPE, warmup_epochs=2.0)
     rates = [lr_factor(recipe, step, 5) for step in range(50)]
     assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
@@ -40,7 +40,7 @@ def test_every_schedule_stays_between_zero_and_one(schedule):
     assert 0 < min(rates) and max(rates) <= 1.0 and max(rates) > 0.99
 
 
-def test_the_stair_falls_at_its_milestones():
+def test_step_schedule_falls_at_its_milestones():
     recipe = replace(RECIPE, schedule="step", milestones=(4, 8), decay=0.5, warmup_steps=1)
     rates = [lr_factor(recipe, step, 5) for step in range(50)]
     assert rates == [0.5] + [1.0] * 19 + [0.5] * 20 + [0.25] * 10
@@ -63,7 +63,7 @@ def test_the_stair_falls_at_its_milestones():
         ({"milestones": (3,)}, "belong together"),
     ],
 )
-def test_what_is_no_recipe_is_refused_in_one_line(change, message):
+def test_invalid_recipes_are_refused_in_one_line(change, message):
     model = make_model()
     before = model[0].weight.clone()
     with pytest.raises(CausalFTError, match=message) as caught:
@@ -112,7 +112,7 @@ def test_groups_that_do_not_fit_are_refused(groups, message):
         train(model, 40, loss, RECIPE, progress=False, parameter_groups=groups(model))
 
 
-def test_frozen_members_of_a_group_are_passed_over():
+def test_frozen_parameters_of_a_group_are_ignored():
     model = make_model()
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
@@ -140,13 +140,13 @@ def test_a_sampler_orders_the_epochs_and_is_seeded_by_them():
 @pytest.mark.parametrize(
     "indices", [torch.arange(39), torch.arange(1, 41), torch.arange(40) - 1, torch.arange(40).view(2, 20)]
 )
-def test_a_sampler_that_gives_something_else_is_refused(indices):
+def test_invalid_sampler_output_is_refused(indices):
     with pytest.raises(CausalFTError, match="the sampler must give 40 indices"):
         train(make_model(), 40, loss, RECIPE, progress=False, sampler=lambda generator: indices)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_on_a_cpu_the_layers_compute_as_they_are(precision):
+def test_precision_has_no_effect_on_a_cpu(precision):
     plain, lower = make_model(), make_model()
     train(plain, 40, loss, RECIPE, progress=False)
     train(lower, 40, loss, replace(RECIPE, precision=precision), progress=False)

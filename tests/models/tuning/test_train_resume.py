@@ -96,7 +96,7 @@ def unbroken():
     return run(None, Death())
 
 
-def test_the_unbroken_run_stops_early(unbroken):
+def test_uninterrupted_run_stops_early(unbroken):
     _, history = unbroken
     assert history.best_epoch == 1 and len(history.losses) == len(history.validation) == 4
 
@@ -106,7 +106,7 @@ deaths = st.tuples(st.sampled_from(["loss", "save", "validate"]), st.integers(0,
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(st.lists(deaths, min_size=1, max_size=3))
-def test_killed_anywhere_and_again_it_ends_with_the_same_weights(unbroken, deaths):
+def test_run_killed_repeatedly_ends_with_the_same_weights(unbroken, deaths):
     expected, history = unbroken
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "part.safetensors"
@@ -129,7 +129,7 @@ def test_killed_anywhere_and_again_it_ends_with_the_same_weights(unbroken, death
 
 
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 19])
-def test_every_step_is_kept(tmp_path, step):
+def test_checkpoint_can_be_written_after_every_step(tmp_path, step):
     checkpoint = tmp_path / "part.safetensors"
     with pytest.raises(Killed):
         run(checkpoint, Death("loss", step))
@@ -220,7 +220,7 @@ def test_checkpoint_of_another_training_is_refused_and_left_alone(tmp_path, chan
     assert checkpoint.read_bytes() == before
 
 
-def test_a_damaged_checkpoint_is_said(tmp_path):
+def test_damaged_checkpoint_is_reported(tmp_path):
     checkpoint = tmp_path / "part.safetensors"
     with pytest.raises(Killed):
         run(checkpoint, Death("loss", 3))

@@ -35,7 +35,7 @@ def run(loss, recipe=RECIPE, **settings):
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 @pytest.mark.parametrize("call", [1, 7, 15])
-def test_it_stops_at_the_step_and_says_what_may_help(tmp_path, call, factor):
+def test_non_finite_loss_stops_at_its_step_with_advice(tmp_path, call, factor):
     checkpoint = tmp_path / "part.safetensors"
     loss = Blows(call, factor)
     with pytest.raises(CausalFTError) as caught:
@@ -65,7 +65,7 @@ class BadGradient(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(("call", "step"), [(6, 7), (15, 15)])
-def test_weights_spoilt_by_a_finite_loss_are_not_saved(tmp_path, call, step):
+def test_non_finite_weights_are_not_checkpointed(tmp_path, call, step):
     checkpoint, left = tmp_path / "part.safetensors", call
 
     def loss(model, indices, generator):

@@ -34,7 +34,7 @@ def curves(folder):
     }
 
 
-def test_the_curves_of_a_training(tmp_path):
+def test_tensorboard_curves_match_the_training(tmp_path):
     pytest.importorskip("tensorboard")
     history = run(tmp_path, validate=lambda model: 7.0)
     found = curves(tmp_path)
@@ -48,7 +48,7 @@ def test_the_curves_of_a_training(tmp_path):
     assert all(value > 0 for _, value in found["images per second"])
 
 
-def test_an_interrupted_training_goes_on_in_its_curves(tmp_path):
+def test_resumed_training_continues_its_curves(tmp_path):
     pytest.importorskip("tensorboard")
     calls, checkpoint = 0, tmp_path / "part.safetensors"
 

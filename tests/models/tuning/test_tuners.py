@@ -97,7 +97,7 @@ def two_steps(tuned):
 
 
 @pytest.mark.parametrize(("backbone", "spec"), CASES)
-def test_a_tuner_keeps_its_word(backbone, spec, tmp_path):
+def test_tuners_start_frozen_train_their_tensors_reload_and_merge(backbone, spec, tmp_path):
     visual = model(backbone)
     original = {name: value.clone() for name, value in visual.state_dict().items()}
     tower = open_tower(visual)
@@ -198,7 +198,7 @@ def test_how_much_a_tuner_trains_in_a_resnet():
     assert counts["full"] == sum(p.numel() for p in visual.parameters())
 
 
-def test_one_order_whatever_is_written_first_and_one_seed_one_start():
+def test_spec_order_does_not_matter_and_seed_fixes_the_start():
     first = apply_tuner(open_tower(model("vit")), "bias+lora+adaptformer", bottleneck=B, seed=3)
     state = torch.random.get_rng_state()
     second = apply_tuner(open_tower(model("vit")), "adaptformer + LoRA + bias", bottleneck=B, seed=3)
@@ -210,7 +210,7 @@ def test_one_order_whatever_is_written_first_and_one_seed_one_start():
     assert any(not torch.equal(value, different[name]) for name, value in ours.items())
 
 
-def test_adaptformer_is_what_the_first_runs_saved():
+def test_adaptformer_reads_tensors_of_the_first_runs():
     visual = model("vit").requires_grad_(False)
     tuned = apply_tuner(open_tower(visual), "adaptformer", bottleneck=B, seed=5)
     with torch.random.fork_rng(
@@ -252,7 +252,7 @@ def test_deep_prompts_are_tokens_beside_the_patches():
     assert torch.allclose(tower.run(tokens)[:, :1], x, atol=1e-5)
 
 
-def test_a_state_that_does_not_fit_is_refused_whole():
+def test_mismatched_state_is_refused_without_changes():
     tuned = apply_tuner(open_tower(model("vit")), "adaptformer", bottleneck=B, seed=0)
     before = tuned.state()
     wider = apply_tuner(open_tower(model("vit")), "adaptformer", bottleneck=8, seed=0).state()
@@ -289,13 +289,13 @@ def test_a_state_that_does_not_fit_is_refused_whole():
         ),
     ],
 )
-def test_a_wrong_tuner_gets_one_clear_line(spec, message):
+def test_invalid_tuner_specs_are_refused_in_one_line(spec, message):
     with pytest.raises(CausalFTError, match=message) as caught:
         apply_tuner(open_tower(model("vit")), spec, bottleneck=B, seed=0)
     assert "\n" not in str(caught.value)
 
 
-def test_other_mistakes():
+def test_invalid_bottleneck_and_tuned_tower_are_refused():
     with pytest.raises(CausalFTError, match="a bottleneck of 0 holds nothing"):
         apply_tuner(open_tower(model("vit")), "lora", bottleneck=0, seed=0)
     tower = apply_tuner(open_tower(model("vit")), "lora", bottleneck=1, seed=0).tower
@@ -304,7 +304,7 @@ def test_other_mistakes():
 
 
 @pytest.mark.parametrize("spec", ["lora", "ssf"])
-def test_what_is_rounded_is_not_merged_into(spec):
+def test_merging_into_bf16_layers_is_refused(spec):
     tuned = apply_tuner(open_tower(model("vit")), spec, bottleneck=B, seed=0)
     lower_frozen_layers(tuned.tower)
     with pytest.raises(CausalFTError, match="cannot be merged into layers that were rounded to bf16"):
@@ -346,7 +346,7 @@ VIT_B_16 = {
 }
 
 
-def test_the_table_of_the_page_says_what_a_vit_b_16_trains(tables):
+def test_documented_parameter_counts_of_a_vit_b_16(tables):
     page = tables.tuners()
     rows = dict(re.findall(r"^\| `([^`]+)` \|.*?\| ([\d,]+) \|", page, flags=re.M))
     assert list(rows) == list(TUNERS)
