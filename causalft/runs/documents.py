@@ -1,12 +1,12 @@
-"""The shape of a JSON document, declared as a dataclass or a type, and checked when the document is read."""
+"""JSON documents are checked against a dataclass or type when they are read."""
 
 from __future__ import annotations
 
 import math
 import types
 import typing
-from dataclasses import MISSING, fields, is_dataclass
 from collections.abc import Collection
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -27,28 +27,28 @@ def check_shape(
     at: str = "",
     required: Collection[str] = (),
 ) -> Any:
-    """Return a document if it has a shape.
+    """Return a document that has the given shape.
 
     Parameters
     ----------
-    document : what JSON gave
+    document : parsed JSON
     shape : type
-        A dataclass (an object with these keys; those with a default may be absent, others are not looked at), ``str``,
+        A dataclass (an object with these keys; those with defaults are optional, unknown keys ignored), ``str``,
         ``int``, ``float`` (finite), ``bool``, ``None``, ``Any``, ``Literal``, ``list[T]``, ``tuple[T, ...]``,
         ``dict[str, T]``, or a union of these.
     file : path
-        The message names it.
+        Name of the document in errors.
     strict : bool
-        Refuse keys that a dataclass does not have.
+        Refuse unknown keys.
     at : str
-        Where in the file the document stands.
+        Path of the document within the file.
     required : collection of str
-        Keys that must be there and not null, although their fields have defaults.
+        Fields with defaults that must be present and not null all the same.
 
     Raises
     ------
     CausalFTError
-        Names the file, the key and what stands there instead.
+        Names the file, the key and the value found.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def _missing(document: dict[str, Any], required: Collection[str], at: str) -> st
 
 
 def _problem(value: Any, shape: Any, at: str, strict: bool) -> str | None:
-    """Say what is wrong, or None."""
+    """Describe what is wrong, or return None."""
     if shape is Any:
         return None
     if is_dataclass(shape):
@@ -130,7 +130,7 @@ def _fields_problem(value: Any, shape: Any, at: str, strict: bool) -> str | None
 
 @cache
 def _described(shape: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The kinds of a dataclass's fields, and which of these must be there."""
+    """The types of a dataclass's fields, and the required ones."""
     kinds = typing.get_type_hints(shape)
     required = tuple(
         item.name for item in fields(shape) if item.default is MISSING and item.default_factory is MISSING
@@ -139,7 +139,7 @@ def _described(shape: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _union_problem(value: Any, kinds: tuple[Any, ...], at: str, strict: bool) -> str | None:
-    """None if one of the kinds fits; else what the last one, which says most, finds wrong."""
+    """None if one of the types fits; else what is wrong for the last one, the most specific."""
     said = None
     for kind in kinds:
         wrong = _problem(value, kind, at, strict)
@@ -173,7 +173,7 @@ def _below(at: str, key: object) -> str:
 
 
 def _shown(value: Any) -> str:
-    """What stands in the place, short."""
+    """The value found, shortened."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list | tuple):

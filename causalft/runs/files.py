@@ -1,18 +1,31 @@
-"""Files that a person names, their hashes, tensors with equal bytes, and the cache folder of this machine."""
+"""Reading files that a user names; hashes, reproducible safetensors files, and the cache folder."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
 from collections.abc import Iterable
-from typing import Any
 from pathlib import Path
-from causalft.errors import CausalFTError, nearest, short
-import hashlib
+from typing import Any
 
-__all__ = ["cache_folder", "decode_text", "existing", "is_regular", "parse_json", "read_bytes", "read_text", "require_regular", "sha256_file", "sort_metadata", "sorted_metadata"]
+from causalft.errors import CausalFTError, nearest, short
+
+__all__ = [
+    "cache_folder",
+    "decode_text",
+    "existing",
+    "is_regular",
+    "parse_json",
+    "read_bytes",
+    "read_text",
+    "require_regular",
+    "sha256_file",
+    "sort_metadata",
+    "sorted_metadata",
+]
 
 
 _KINDS = {
@@ -26,7 +39,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:
-    """Whether a path leads to a regular file; False for what is missing, a folder, a pipe, a device or a loop of links.
+    """Whether a path is, or links to, a regular file.
 
     Examples
     --------
@@ -40,12 +53,12 @@ def is_regular(path: str | os.PathLike[str]) -> bool:
 
 
 def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
-    """Refuse what is not a regular file, without opening it: a pipe would hang, a device may never end.
+    """Refuse what is not a regular file, without opening it (a pipe would block).
 
     Raises
     ------
     CausalFTError
-        The message names the path and says what it is.
+        Names the path and what it is.
 
     Examples
     --------
@@ -64,12 +77,12 @@ def require_regular(path: str | os.PathLike[str]) -> os.stat_result:
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """Return the path if a file or folder is there; else offer the nearest names.
+    """Return the path of an existing file or folder.
 
     Raises
     ------
     CausalFTError
-        If nothing is there, or what is neither a folder nor a regular file; for an empty path.
+        If the path is empty, missing (the nearest names are offered), or neither a folder nor a regular file.
     """
     if not os.fspath(path):
         raise CausalFTError("an empty path names nothing; give a file or folder")
@@ -109,7 +122,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
     if limit is not None and size > limit:
         raise CausalFTError(f"cannot read {short(path, 300)}: it has {size:,} bytes; remove it")
     try:
-        # A pipe that took the file's place since then must not hang either.
+        # do not block if a pipe has replaced the file since
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
             return file.read() if limit is None else file.read(limit)
@@ -135,14 +148,14 @@ def decode_text(data: bytes, where: str, *, any_bytes: bool = False) -> str:
     ----------
     data : bytes
     where : str
-        What to call the text in an error.
+        Name of the text in errors.
     any_bytes : bool
-        Keep bytes that are not UTF-8, as Python keeps those of file names (``surrogateescape``).
+        Keep invalid bytes as surrogate escapes, as Python does in file names.
 
     Raises
     ------
     CausalFTError
-        If the bytes are no such text.
+        If the bytes are neither.
 
     Examples
     --------
@@ -162,12 +175,12 @@ def decode_text(data: bytes, where: str, *, any_bytes: bool = False) -> str:
 
 
 def parse_json(text: str | bytes, where: str, way_out: str = "get it again") -> Any:
-    """Parse JSON in which no object has a key twice.
+    """Parse JSON, refusing duplicate keys.
 
     Raises
     ------
     CausalFTError
-        If it is not valid JSON, is nested too deeply, or has a key twice with two values.
+        If it is not valid JSON, nested too deeply, or has a key with two values.
 
     Examples
     --------
@@ -192,7 +205,7 @@ def parse_json(text: str | bytes, where: str, way_out: str = "get it again") -> 
         raise
     except RecursionError:
         raise CausalFTError(f"{where} is nested too deeply; {way_out}") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
+    except ValueError as error:  # includes invalid UTF-8 and numbers of thousands of digits
         reason = str(error).split(";")[0][:120]
         raise CausalFTError(f"{where} is not valid JSON ({reason}); {way_out}") from None
 
@@ -206,7 +219,7 @@ def _reason(error: Exception) -> str:
 
 
 def sorted_metadata(content: bytes) -> bytes:
-    """Return a safetensors file with the keys of its metadata in order: equal tensors and metadata give equal bytes.
+    """Return a safetensors file with sorted metadata, so that equal content gives equal bytes.
 
     Examples
     --------
@@ -226,7 +239,7 @@ def sorted_metadata(content: bytes) -> bytes:
 
 
 def sort_metadata(path: str | os.PathLike[str]) -> None:
-    """Put the metadata of a file in order, in place; only the header is written where its length stays."""
+    """Sort the metadata of a safetensors file in place; only the header is rewritten where its length stays."""
     with open(path, "r+b") as file:
         size = file.read(8)
         header = file.read(int.from_bytes(size, "little"))
@@ -248,14 +261,14 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 def cache_folder(name: str, variable: str) -> Path:
-    """Return the folder that an environment variable names, or ``causalft/NAME`` in the user's cache folder.
+    """Return the folder named by an environment variable, or ``causalft/NAME`` in the user's cache folder.
 
     Parameters
     ----------
     name : str
-        Below ``$XDG_CACHE_HOME`` (``~/.cache`` where it is not set).
+        Folder below ``$XDG_CACHE_HOME`` (default ``~/.cache``).
     variable : str
-        Of the environment; empty counts as not set.
+        Environment variable; empty counts as unset.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The folder of a run: written atomically, refused when it belongs to another run, resumable until it is complete."""
+"""The folder of a run: written atomically, resumable until complete, never mixed with another run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, escape_name
 from causalft.runs.locks import check_not_written
-from causalft.errors import escape_name
 
 __all__ = [
     "CONFIG",
@@ -38,21 +37,21 @@ __all__ = [
 
 
 CONFIG, METRICS, PAGE = "config.json", "metrics.json", "report.html"
-"""Files of a run: the first that is written, the last, and the page."""
+"""Files of a run: settings (written first), results (written last) and the page."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place only if the block succeeds.
+    """Yield a temporary path that replaces ``path`` if the block succeeds.
 
-    A reader sees the old file or the whole new one, never a part, also after a crash or with a full disk.
+    Readers see the old file or the complete new one, even after a crash or on a full disk.
 
     Raises
     ------
     CausalFTError
-        As :func:`check_regular`; a device or a pipe is never replaced.
+        As :func:`check_regular`.
 
     Examples
     --------
@@ -69,22 +68,22 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     prefix = f".{target.stem}.part-"
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
-    except OSError as error:  # a message names the file that was asked for
+    except OSError as error:  # name the target, not the temporary file
         raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes private files; a result is as readable as any other file the user writes.
+        # mkstemp creates private files; apply the umask of the user.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         with open(temporary, "rb+") as written:
             os.fsync(written.fileno())
-        check_regular(target)  # it may be another one by now
+        check_regular(target)  # it may have changed since
         os.replace(temporary, target)
     except Exception as error:
-        # A full disk must name its file. safetensors has an error of its own, with the system's number in the text.
+        # Name the file on a full disk; safetensors hides the error number in its text.
         number = system_error(error)
         if number is None or getattr(error, "filename", None) is not None:
             raise
@@ -94,7 +93,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def system_error(error: BaseException) -> int | None:
-    """Return the system's number of a failed write; safetensors and PyTorch have errors of their own. None for others.
+    """Return the errno of a failed write, also of safetensors and PyTorch errors; None for other errors.
 
     Examples
     --------
@@ -115,14 +114,12 @@ def system_error(error: BaseException) -> int | None:
 
 
 def check_regular(path: str | os.PathLike[str], *, way_out: str = "choose another place") -> None:
-    """Refuse a file that is there but is a device, a pipe or a socket, or leads to one: replaced, it would be gone.
-
-    So is a link to an open file (``/dev/stdout``), which leads to a regular one where standard output is in a file.
+    """Refuse a device, pipe, socket or link to an open file (``/dev/stdout``), which writing would replace.
 
     Raises
     ------
     CausalFTError
-        With ``way_out``. A folder, a missing file and a link to nothing are not refused here.
+        Ends with ``way_out``. Folders, missing files and dangling links pass.
 
     Examples
     --------
@@ -135,12 +132,12 @@ def check_regular(path: str | os.PathLike[str], *, way_out: str = "choose anothe
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot be written there, before anything is computed for it; nothing is made.
+    """Refuse a path that cannot be written, before anything is computed; create nothing.
 
     Raises
     ------
     CausalFTError
-        If the path is a folder or no regular file, lies below a file, or its first folder that exists takes no files.
+        If the path is a folder or not a regular file, lies below a file, or its folder is not writable.
 
     Examples
     --------
@@ -169,10 +166,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
 
 
 def remove_for_good(path: str | os.PathLike[str]) -> None:
-    """Remove a file that is written again and again, and what a killed writer of it left beside it.
-
-    Only for a file that nobody writes any more: a temporary file of :func:`atomic_path` goes as well.
-    """
+    """Remove a file that nobody writes any more, with temporary files that a killed writer left beside it."""
     target = Path(path)
     target.unlink(missing_ok=True)
     for left in target.parent.glob(f".{escape(target.stem)}.part-????????{escape(target.suffix)}"):
@@ -180,7 +174,7 @@ def remove_for_good(path: str | os.PathLike[str]) -> None:
 
 
 def _is_part(path: Path) -> bool:
-    """Whether a file is what :func:`atomic_path` writes before it takes its place."""
+    """Whether a file is a temporary file of :func:`atomic_path`."""
     return re.fullmatch(r"\..*\.part-[a-z0-9_]{8}(\.[^.]*)?", path.name) is not None and path.is_file()
 
 
@@ -197,10 +191,9 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Turn NumPy scalars and arrays, paths and tuples into what JSON knows; NaN and infinities become null.
+    """Convert NumPy scalars and arrays, paths and tuples to JSON types; NaN and infinities become null.
 
-    Text that is not Unicode (the path of a file whose name is not UTF-8) gets the escapes of `causalft.errors`,
-    which every command that reads a path understands.
+    Names of files that are not UTF-8 are escaped as `causalft.errors` does; every command reads these escapes.
     """
     if isinstance(value, dict):
         return {plain(str(key)): plain(item) for key, item in value.items()}
@@ -233,7 +226,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     CausalFTError
-        If the file is missing or is not JSON; the message names the file and the place.
+        If the file is missing or not valid JSON.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise CausalFTError(f"{path} is no regular file; a JSON document is needed there")
@@ -243,7 +236,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise CausalFTError(f"{path}: no such file") from None
     except RecursionError:
         raise CausalFTError(f"{path}: not valid JSON (nested too deeply); make the run again") from None
-    except ValueError as error:  # also bytes that are not UTF-8, and numbers of thousands of digits
+    except ValueError as error:  # includes invalid UTF-8 and numbers of thousands of digits
         raise CausalFTError(f"{path}: not valid JSON ({error}); make the run again") from None
 
 
@@ -254,15 +247,14 @@ def _refuse_constant(name: str) -> None:
 class Run:
     """The folder of one run: ``config.json`` first, results as they come, ``metrics.json`` last.
 
-    A folder without ``metrics.json`` is an interrupted run. Creating a run with the same kind and configuration in
-    it resumes it; any other configuration is refused, so no run can be overwritten or mixed with another. Only a run
-    that stopped before its first result (a wrong option, say) gives way to another one.
+    A folder without ``metrics.json`` is an interrupted run: creating a run of the same kind and configuration resumes
+    it, any other is refused. A run that stopped before its first result may be replaced.
 
     Attributes
     ----------
     path : pathlib.Path
     kind : str
-        Which verb made it: ``"fit"``, ``"verify-confounder"``, ...
+        The command that made it: ``"fit"``, ``"verify-confounder"``, ...
     config : dict
         Everything needed to repeat the run.
     """
@@ -283,7 +275,7 @@ class Run:
         config: dict[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Make a new run folder, or resume the interrupted run of the same kind and configuration in it.
+        """Create a run folder, or resume the interrupted run of the same kind and configuration in it.
 
         Parameters
         ----------
@@ -291,13 +283,12 @@ class Run:
         kind : str
         config : dict
         defaults : mapping, optional
-            What a setting is where a configuration does not name it: settings absent from older configurations.
+            Values of settings absent from older configurations.
 
         Raises
         ------
         CausalFTError
-            If the folder holds a complete run, a run of another kind or configuration, or files that are no run, or
-            cannot be made or written.
+            If the folder holds a complete run, another run or other files, or cannot be written.
         """
         folder = Path(path)
         wanted = plain(config)
@@ -314,14 +305,12 @@ class Run:
 
     @classmethod
     def check(cls, path: str | os.PathLike[str], *, kind: str) -> None:
-        """Refuse a folder in which no run of this kind can be made or resumed; write nothing.
-
-        For a verb that reads much before it knows its configuration: an occupied folder is said at once.
+        """Refuse an occupied folder before the configuration is known; write nothing.
 
         Raises
         ------
         CausalFTError
-            As in :meth:`create`, without what only the configuration decides.
+            As :meth:`create`, except for differing configurations.
         """
         folder = Path(path)
         check_not_written(folder)
@@ -332,12 +321,12 @@ class Run:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], kind: str | tuple[str, ...] | None = None) -> Run:
-        """Open a complete run, of a kind or of one of several.
+        """Open a complete run, optionally of a given kind or kinds.
 
         Raises
         ------
         CausalFTError
-            If the folder does not exist, is not a run, is one of another kind, or was interrupted.
+            If the folder is missing, not a run, of another kind, or interrupted.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -362,7 +351,7 @@ class Run:
 
     @property
     def complete(self) -> bool:
-        """Whether ``metrics.json``, the last file of a run, is there."""
+        """Whether ``metrics.json``, the last file of a run, exists."""
         return (self.path / METRICS).exists()
 
     def write_page(self, page: str) -> Path:
@@ -378,27 +367,24 @@ class Run:
         return found
 
     def file(self, name: str) -> Path:
-        """Return the path of a file of the run, its parent folders made."""
+        """Return the path of a file of the run, creating its parent folders."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def has(self, name: str) -> bool:
-        """Whether the run already holds the file ``name``."""
+        """Whether the file ``name`` exists in the run."""
         return (self.path / name).exists()
 
     def finish(self, metrics: dict[str, Any]) -> None:
-        """Write ``metrics.json``; from then on the run is complete.
-
-        What writers that were killed left behind goes first: nobody else writes into a run that is not complete.
-        """
+        """Remove temporary files of killed writers, then write ``metrics.json``, which completes the run."""
         for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
             left.unlink(missing_ok=True)
         write_json(self.path / METRICS, metrics)
 
 
 def _interrupted(folder: Path) -> dict[str, Any] | None:
-    """The content of ``config.json`` of an interrupted run, None for a free folder; anything else is refused."""
+    """Return ``config.json`` of an interrupted run, or None for a free folder; refuse anything else."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
@@ -424,14 +410,12 @@ def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFT
 
 
 def holds_results(folder: Path) -> bool:
-    """Whether a run has written anything beside its ``config.json``, checkpoints of a training included."""
-    return any(
-        item.is_file() and item.name != CONFIG and not _is_part(item) for item in folder.rglob("*")
-    )
+    """Whether a run has written anything besides ``config.json``, including checkpoints."""
+    return any(item.is_file() and item.name != CONFIG and not _is_part(item) for item in folder.rglob("*"))
 
 
 def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Name the first settings in which two configurations differ."""
+    """Name the first settings that differ."""
     config = found.get("config")
     if not isinstance(config, dict):
         return ""

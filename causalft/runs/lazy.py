@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that a light module costs only itself."""
+"""Lazy imports of the public names of a package."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lazy_names(
     >>> find("sqrt")(9.0)
     3.0
 
-    Modules of the package are found too:
+    Submodules are found, too:
 
     >>> import causalft.methods.priors
     >>> causalft.methods.priors.estimate.__name__
@@ -38,7 +38,7 @@ def lazy_names(
 
     def __getattr__(name: str) -> Any:
         if name not in homes:
-            # A module of the package, as an eager import would have left it.
+            # submodules are found as after an eager import
             if not name.startswith("_") and find_spec(f"{package}.{name}") is not None:
                 return importlib.import_module(f"{package}.{name}")
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -18,19 +18,19 @@ __all__ = ["NewRun", "made_record", "new_run"]
 
 
 class NewRun:
-    """A run that is being made; :func:`new_run` gives one.
+    """A run in progress; see :func:`new_run`.
 
     Attributes
     ----------
     seconds_before : float
-        What an interrupted call spent on the results that this call reads back; added by whoever reads them.
+        Time spent by an interrupted call on results that this call reads back; whoever reads them adds it.
     """
 
     def __init__(self, path: Path | None, kind: str, writes: bool) -> None:
         self._path, self._kind, self._writes = path, kind, writes and path is not None
         self._started, self.seconds_before = time.perf_counter(), 0.0
         self.kept: Run | None = None
-        """The run once it is created; None without a folder."""
+        """The created run; None without a folder."""
 
     def create(self, config: dict[str, Any], *, defaults: Mapping[str, Any] | None = None) -> None:
         """Write ``config.json``, or resume the interrupted run of the same configuration; see `Run.create`."""
@@ -43,12 +43,12 @@ class NewRun:
 
     @property
     def run(self) -> Run:
-        """The run; only with a folder, and after :meth:`create`."""
+        """The created run; requires a folder."""
         assert self.kept is not None
         return self.kept
 
     def stamp(self) -> dict[str, Any]:
-        """``{seconds, made}``: the time taken until now, and day and version."""
+        """Return ``{seconds, made}``: seconds so far, and :func:`made_record`."""
         seconds = time.perf_counter() - self._started + self.seconds_before
         return {"seconds": seconds, "made": made_record()}
 
@@ -59,15 +59,15 @@ class NewRun:
         *,
         stamp: tuple[str, ...] = ("seconds", "made"),
     ) -> dict[str, Any]:
-        """Have the page written, then ``metrics.json``, after which the run is complete; return its content.
+        """Write the page, then ``metrics.json``, which completes the run; return its content.
 
         Parameters
         ----------
         metrics : mapping
         page : callable, optional
-            ``page(run, metrics)`` writes figures and ``report.html``; not called without a folder.
+            ``page(run, metrics)`` writes figures and ``report.html``.
         stamp : tuple of str
-            What to add of :meth:`stamp`; a key that ``metrics`` has already keeps its place.
+            Keys of :meth:`stamp` to add; those already in ``metrics`` keep their place.
         """
         document = {**metrics, **{key: value for key, value in self.stamp().items() if key in stamp}}
         if self._writes:
@@ -79,24 +79,23 @@ class NewRun:
 
 @contextmanager
 def new_run(out: str | os.PathLike[str] | None, kind: str, *, writes: bool = True) -> Iterator[NewRun]:
-    """Hold the folder of a new run of this kind while the block makes it.
+    """Hold the folder of a new run while the block computes it.
 
-    The folder is locked, and an occupied one is refused before anything is read for it. A block that fails before its
-    first result leaves no folder behind; what was there before stays.
+    The folder is locked, and refused at once if occupied. A block that fails before its first result leaves no folder.
 
     Parameters
     ----------
     out : path, optional
-        None computes the same and writes nothing.
+        Without a folder nothing is written.
     kind : str
         As in :class:`causalft.runs.folder.Run`.
     writes : bool
-        False in a process that only computes along with the one that writes.
+        False in the helper processes of a distributed run.
 
     Raises
     ------
     CausalFTError
-        If another process writes there, or as :meth:`causalft.runs.folder.Run.check`.
+        As :func:`causalft.runs.locks.writing` and :meth:`causalft.runs.folder.Run.check`.
 
     Examples
     --------
@@ -130,11 +129,10 @@ def _no_empty_run(folder: Path) -> Iterator[None]:
 
 
 def made_record() -> dict[str, str]:
-    """When and by which version a run is made: ``{date, version}``, the entry ``made`` of its ``metrics.json``.
+    """Return ``{date, version}``, the entry ``made`` of ``metrics.json``.
 
-    The date is a day of UTC, ``2026-11-28``. Pages take it from there and ask no clock, so that drawing one again gives
-    the same page. Where ``SOURCE_DATE_EPOCH`` is set (seconds since 1970), it is that day: equal runs of different days
-    then give equal documents, but for their ``seconds``.
+    The date is a UTC day such as ``2026-11-28``, or that of ``SOURCE_DATE_EPOCH`` (seconds since 1970) if set. Pages
+    read it from the document, so that they can be reproduced.
 
     Examples
     --------

@@ -7,12 +7,22 @@ import numbers
 import re
 from dataclasses import dataclass
 from typing import Any
+
 from causalft.errors import CausalFTError
 
-__all__ = ["CREATURES", "Limits", "check_device", "check_text", "read_names", "shown", "torch_seed", "words_of_seed"]
+__all__ = [
+    "CREATURES",
+    "Limits",
+    "check_device",
+    "check_text",
+    "read_names",
+    "shown",
+    "torch_seed",
+    "words_of_seed",
+]
 
 
-_SHOWN = 60  # characters of a wrong value that a message repeats
+_SHOWN = 60  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ class Limits:
         Raises
         ------
         CausalFTError
-            Without the name of the option, which the command line adds.
+            Without the name of the option; click adds it.
 
         Examples
         --------
@@ -174,7 +184,7 @@ def check_text(value: str, what: str = "it") -> str:
     Raises
     ------
     CausalFTError
-        If it is empty, blank or holds a NUL character.
+        If it is blank or contains a NUL character.
 
     Examples
     --------
@@ -194,7 +204,7 @@ def read_names(text: str) -> tuple[str, ...]:
     Raises
     ------
     CausalFTError
-        If there is none.
+        If no name is given.
 
     Examples
     --------
@@ -216,7 +226,7 @@ def check_device(name: str, what: str = "device") -> str:
     name : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     what : str
-        What the message calls it.
+        Name of the setting in messages.
 
     Raises
     ------

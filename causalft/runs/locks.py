@@ -1,4 +1,4 @@
-"""One writer at a time: the lock of an output, a file or a folder, that every verb takes before it writes."""
+"""One writer at a time: every command locks its output file or folder before writing."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ __all__ = ["check_not_written", "locked", "writing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_LONGEST = 200  # characters of a command that a message repeats
+_LONGEST = 200  # characters of a command in a message
 
 
 @contextmanager
 def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Hold the lock of an output while the block writes it; None and standard output (``-``) need none.
+    """Hold the lock of an output while the block writes it; None and standard output (``-``) are not locked.
 
-    The lock is the system's, on ``.NAME.lock`` beside the output, and ends with the process however that ends: what a
-    killed one leaves refuses nobody. At the end the file goes again, and so do folders that were made only for it. The
-    same thread may take a lock that it holds once more.
+    This is a lock of the operating system on ``.NAME.lock`` beside the output, so a killed process leaves no lock.
+    The file and the folders created for it are removed at the end. The lock is reentrant within a thread.
 
     Parameters
     ----------
     output : path, optional
-        A file or a folder, there or not.
+        A file or folder; it need not exist.
 
     Raises
     ------
     CausalFTError
-        At once, if another process (or another thread of this one) holds the lock; names it.
+        At once, if another process or thread holds the lock; names the process.
 
     Examples
     --------
@@ -57,11 +56,11 @@ def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
     if output is None or os.fspath(output) == "-" or _is_ours(output):
         yield
         return
-    from filelock import FileLock, Timeout  # 30 ms that a verb which only reads does not wait for
+    from filelock import FileLock, Timeout  # 30 ms, which commands that only read are spared
 
     with ExitStack() as stack:
         place = _place(Path(output), stack)
-        if place is None:  # nothing can be written there: the verb says why
+        if place is None:  # not writable: the command reports why
             yield
             return
         lock = FileLock(place, thread_local=False)
@@ -95,7 +94,7 @@ def _is_ours(output: str | os.PathLike[str]) -> bool:
 
 
 def locked(argument: str) -> Callable[[F], F]:
-    """Make a function hold the lock of the output that it receives as ``argument`` while it runs."""
+    """Decorate a function to hold the lock of the output that it receives as ``argument``."""
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
@@ -111,7 +110,7 @@ def locked(argument: str) -> Callable[[F], F]:
 
 
 def check_not_written(output: str | os.PathLike[str], way_out: str = _WAY_OUT) -> None:
-    """Refuse to read, or to plan to write, what another process is writing just now.
+    """Refuse an output that another process is writing.
 
     Raises
     ------
@@ -135,13 +134,13 @@ def check_not_written(output: str | os.PathLike[str], way_out: str = _WAY_OUT) -
 
 
 def _places(output: Path) -> tuple[Path, Path]:
-    """Where the lock of an output may lie: beside it, or in a folder whose parent takes no file."""
+    """Candidate lock files: beside the output, or inside a folder whose parent is not writable."""
     real = Path(os.path.realpath(output))
     return real.parent / f".{real.name}.lock", real / ".lock"
 
 
 def _place(output: Path, stack: ExitStack) -> Path | None:
-    """The lock file of an output, the folder it lies in made; None where none can be made."""
+    """Return the lock file of an output, creating its folder; None where neither is writable."""
     beside, inside = _places(output)
     parent = beside.parent
     try:
@@ -179,8 +178,8 @@ def _this_process() -> dict[str, Any]:
 
 
 def _owner(place: Path) -> str:
-    """Say who holds a lock."""
-    for _ in range(10):  # it may be about to write who it is
+    """Describe the process that holds a lock."""
+    for _ in range(10):  # it may not have written its note yet
         try:
             found = json.loads(_note(place).read_text(encoding="utf-8"))
             there = "" if found["host"] == socket.gethostname() else f" on {found['host']}"

@@ -1,4 +1,4 @@
-"""How results look in a notebook: an HTML table, of the fields of a dataclass where a result has none of its own."""
+"""Results in a notebook: an HTML table, by default of the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST = 300
 
 
 class ShownAsTable:
-    """A result that a notebook shows as a table; a class may say which by overriding :meth:`_table`."""
+    """A result that a notebook shows as a table; override :meth:`_table` to choose its rows."""
 
     def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         """Header and rows."""
@@ -27,7 +27,7 @@ class ShownAsTable:
 
 
 def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> str:
-    """Return a table as HTML; long ones lose their middle.
+    """Return a table as HTML, shortened in the middle if long.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def table_html(header: Sequence[str], rows: Iterable[Sequence[Any]], title: str 
 
 
 def written(value: Any) -> str:
-    """Return a value in short words.
+    """Return a value as short text.
 
     Examples
     --------

@@ -1,8 +1,7 @@
-"""What is being done, on standard error: a bar on a terminal, plain lines in a pipe or a file.
+"""Progress on standard error: a bar on a terminal, plain lines elsewhere.
 
-A command opens :func:`spoken`. From then on every phase that has no bar is named once the command has taken
-:data:`PATIENCE` seconds, and again with its progress every :data:`AGAIN` seconds. Without a command (in Python, in a
-notebook) only bars are shown, and these only on a terminal.
+Inside :func:`spoken`, which every command opens, each phase without a bar is printed once the command has run for
+:data:`PATIENCE` seconds, and again every :data:`AGAIN` seconds. In Python and notebooks only bars are shown.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from typing import Any, ParamSpec, TypeVar
 __all__ = ["AGAIN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
 
 PATIENCE = 4.5
-"""Seconds of a command before it says anything: a short one stays silent."""
+"""Seconds before a command prints its first line."""
 
 TICK = 0.25
-"""Seconds between two looks at the clock."""
+"""Seconds between checks of the clock."""
 
 AGAIN = 30.0
-"""Seconds between two lines of one phase."""
+"""Seconds between lines of one phase."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 
 class Phase:
-    """One phase at work; made by :func:`phase`.
+    """A running phase; see :func:`phase`.
 
     Attributes
     ----------
     label : str
     total : int, optional
-        Steps in all.
+        Total steps.
     n : int
         Steps done.
     """
@@ -52,18 +51,18 @@ class Phase:
             speaker.begin(self)
 
     def update(self, n: int = 1) -> None:
-        """Note ``n`` more steps."""
+        """Count ``n`` more steps."""
         self.n += n
         if self._bar is not None:
             self._bar.update(n)
 
     def set_postfix(self, **values: object) -> None:
-        """Show values behind the bar, where there is one."""
+        """Show values after the bar, if there is one."""
         if self._bar is not None:
             self._bar.set_postfix(**values)
 
     def close(self) -> None:
-        """End the phase; more than once does no harm."""
+        """End the phase; may be called again."""
         if self._bar is not None:
             self._bar.close()
         if self._speaker is not None:
@@ -76,7 +75,7 @@ class Phase:
         self.close()
 
     def line(self) -> str:
-        """The phase in words; from its second line on with what is done of it, and in what time."""
+        """The label; from the second line on with percent done and seconds."""
         if not self.said:
             return self.label
         seconds = f"{time.monotonic() - self.started:.0f} s"
@@ -86,7 +85,7 @@ class Phase:
 
 
 class _Speaker:
-    """Names phases in plain lines, from a thread of its own where one takes long."""
+    """Prints phases as plain lines from a thread."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -128,7 +127,7 @@ class _Speaker:
         try:
             sys.stderr.write(f"causalft: {line}\n")
             sys.stderr.flush()
-        except (OSError, ValueError):  # nobody listens any more
+        except (OSError, ValueError):  # standard error was closed
             self._over.set()
 
 
@@ -137,7 +136,7 @@ _speaker: _Speaker | None = None
 
 @contextmanager
 def spoken(label: str) -> Iterator[None]:
-    """Say what is done inside, if it takes longer than :data:`PATIENCE` seconds; ``label`` where no phase is open.
+    """Print the phases inside if the block runs longer than :data:`PATIENCE` seconds; ``label`` between phases.
 
     Examples
     --------
@@ -168,17 +167,17 @@ def phase(
     Parameters
     ----------
     label : str
-        What is done, as in ``reading 600 images``.
+        For instance ``reading 600 images``.
     total : int, optional
-        Steps in all; there is a bar only with it.
+        Total steps; without it there is no bar.
     initial : int
-        Steps that are done already.
+        Steps already done.
     unit : str
-        Of a step.
+        Name of a step.
     leave : bool
-        Keep the bar on the screen when it is done.
+        Keep the finished bar on the screen.
     progress : bool, optional
-        False: say nothing. True: a bar in any case. By default a bar where standard error is a terminal.
+        Whether to show progress; by default a bar where standard error is a terminal.
 
     Examples
     --------
@@ -198,7 +197,7 @@ def phase(
 
 
 def steps(items: Iterable[T], label: str, total: int, **options: Any) -> Iterator[T]:
-    """Yield ``items``, each a step of one phase; ``options`` are those of :func:`phase`.
+    """Yield ``items`` as the steps of a phase; ``options`` are those of :func:`phase`.
 
     Examples
     --------
@@ -212,7 +211,7 @@ def steps(items: Iterable[T], label: str, total: int, **options: Any) -> Iterato
 
 
 def named(label: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Decorate a function that takes long: each call is a phase.
+    """Decorate a slow function: each call is a phase.
 
     Examples
     --------

@@ -67,7 +67,11 @@ class Records(Mapping[str, T], Generic[T]):
         assert spec is not None and spec.origin is not None
         origin = Path(spec.origin)
         folders = spec.submodule_search_locations
-        files = [file for folder in folders for file in sorted(Path(folder).glob("*.py"))] if folders else [origin]
+        files = (
+            [file for folder in folders for file in sorted(Path(folder).glob("*.py"))]
+            if folders
+            else [origin]
+        )
         found = [record for file in files for record in self._read(file, origin)]
         found.sort(key=lambda record: getattr(record, "order", 0))
         return {record.name: record for record in found}  # type: ignore[attr-defined]

@@ -224,7 +224,9 @@ def made_of(cls: type[Made], given: Mapping[str, Any]) -> Made:
         elif about.option is not None and each.name in given:
             own[each.name] = given[each.name]
     made = cls(**own)
-    changed = {name: dataclasses.replace(getattr(made, name), **inner) for name, inner in later.items() if inner}
+    changed = {
+        name: dataclasses.replace(getattr(made, name), **inner) for name, inner in later.items() if inner
+    }
     return dataclasses.replace(made, **changed) if changed else made  # type: ignore[type-var]
 
 
@@ -286,7 +288,10 @@ def documented(*classes: type) -> Callable[[Class], Class]:
             found = (pair for of in classes or (cls,) for pair in own_settings(of))
             lines = [_entry(each, about) for each, about in found if each.name in taken]
             cls.__doc__ = re.sub(
-                r"^( *)\{settings\}\n", lambda at: textwrap.indent("".join(lines), at[1]), cls.__doc__, flags=re.M
+                r"^( *)\{settings\}\n",
+                lambda at: textwrap.indent("".join(lines), at[1]),
+                cls.__doc__,
+                flags=re.M,
             )
         return cls
 

@@ -1,4 +1,4 @@
-"""Tables of every command: CSV (any usual separator), TSV or Parquet, read by one reader into columns."""
+"""One reader for tables: CSV with any usual separator, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError, nearest, short
 from causalft.runs.files import read_text, require_regular
-from causalft.errors import short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLE_SUFFIXES", "Table", "header_of", "parse_table", "read_frame", "read_table"]
 
-#: Endings of the files that can be read.
+#: Extensions of readable files.
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
 
 _SEPARATORS = (",", "\t", ";", "|")
@@ -39,10 +38,9 @@ class Table:
     columns : list of str
         All names, in order.
     arrow : pyarrow.Table
-        The columns that were asked for. Those of a CSV or TSV are text without white space around it, null where a
-        cell is empty; those of a Parquet file have their own types.
+        The selected columns: stripped text, null for empty cells, from CSV and TSV; native types from Parquet.
     separator : str or None
-        What stood between the cells; None for Parquet.
+        None for Parquet.
     """
 
     path: Path
@@ -54,29 +52,28 @@ class Table:
         return self.arrow.num_rows
 
     def values(self, column: str) -> list[Any]:
-        """The cells of a column as Python values, None where there is none."""
+        """The cells of a column as Python values, None where empty."""
         return self.arrow.column(column).to_pylist()
 
 
 def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Table:
     """Read a table with a header.
 
-    A text table is UTF-8 or UTF-16, with or without a byte order mark. Its separator is a comma, a tab, a semicolon or
-    a bar: what Excel's line ``sep=;`` says, else what divides the header into most names. Blank lines, also before the
-    header, and rows of empty cells are passed over. Names of columns and cells lose the white space around them.
+    Text tables are UTF-8 or UTF-16, with or without a byte order mark. The separator (comma, tab, semicolon or bar) is
+    that of Excel's line ``sep=;``, else the one that splits the header into most names. Blank lines and rows of empty
+    cells are skipped; names and cells are stripped.
 
     Parameters
     ----------
     path : path
         Ends in ``.csv``, ``.tsv``, ``.parquet`` or ``.pq``.
     columns : sequence of str, optional
-        Read these alone; names that the table lacks are passed over. All by default.
+        Columns to read, ignoring missing ones; all by default.
 
     Raises
     ------
     CausalFTError
-        If the file is missing, is not a regular file, is none of these, is damaged or not text, or names a column
-        twice.
+        If the file is missing, not a regular file, of another format, damaged, or has a duplicate column.
 
     Examples
     --------
@@ -109,9 +106,8 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Read a table (`read_table`) as a data frame of numbers, truth values and text.
 
-    A column of a text table is numbers if all its cells are, and truth values if all are ``true`` or ``false``. With
-    semicolons between the cells, ``1,5`` is the number 1.5, as Excel writes it in half of the world. An empty cell is a
-    missing value; words such as ``NA`` are text like any other.
+    A column of a text table is numeric if all its cells are, boolean if all are ``true`` or ``false``. Decimal commas
+    are read where semicolons separate the cells. Empty cells are missing; words such as ``NA`` are text.
 
     Raises
     ------
@@ -148,7 +144,7 @@ def _typed(cells: Any, decimal_comma: bool) -> Any:
 
 @dataclass(frozen=True)
 class _Head:
-    """Names of the columns of a text, empty where there is none, and where the rows begin."""
+    """Return the column names of a text, and where its rows begin."""
 
     names: list[str]
     separator: str
@@ -167,19 +163,19 @@ def _head(text: str, where: str) -> _Head:
     try:
         if separator is None:
             first = text[start:].split("\n", 1)[0].rstrip("\r")
-            # On a tie the earlier one: a semicolon in a name is likelier than a comma in it.
+            # ties: the earlier one, for names hold semicolons less rarely than commas
             separator = max(_SEPARATORS, key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
         reader = csv.reader((text[begin:end] for begin, end in _lines(text, start)), delimiter=separator)
         names = [name.strip("\ufeff \t\r\n") for name in next(reader)]
     except csv.Error as error:
         raise CausalFTError(f"{where} is not a whole table ({error}); mend its header") from None
-    # A quoted name may go over several lines.
+    # quoted names may span lines
     ends = [end for _, end in islice(_lines(text, start), reader.line_num)]
     return _Head(names, separator, ends[-1], line + reader.line_num)
 
 
 def header_of(text: str, where: str) -> list[str]:
-    """The names of the columns of a CSV or TSV, of which nothing else is read.
+    """Return the column names of a CSV or TSV text.
 
     Raises
     ------
@@ -200,7 +196,7 @@ def parse_table(text: str, where: str, columns: Sequence[str] | None = None) -> 
     Raises
     ------
     CausalFTError
-        As `read_table`; ``where`` is what it calls the text.
+        As `read_table`; names the text ``where``.
     """
     import pyarrow as pa
     from pyarrow import compute as pc
@@ -209,7 +205,7 @@ def parse_table(text: str, where: str, columns: Sequence[str] | None = None) -> 
     text = _unix(text)
     head = _head(text, where)
     _refuse_twice(head.header, where)
-    # A column without a name is an index, or nothing behind a last separator.
+    # an unnamed column is an index, or follows a trailing separator
     names = [name or f"\0{place}" for place, name in enumerate(head.names)]
     source = text[head.body :].encode("utf-8", "surrogatepass")
 
@@ -230,7 +226,7 @@ def parse_table(text: str, where: str, columns: Sequence[str] | None = None) -> 
             try:
                 rows = parse(threads=True)
             except pa.ArrowInvalid:
-                rows = parse(threads=False)  # this one tells the row
+                rows = parse(threads=False)  # this one names the row
         except pa.ArrowInvalid as error:
             reason = " ".join(str(error).removeprefix("CSV parse error: ").split())
             reason = re.sub(r"Row #(\d+)", lambda row: f"line {int(row[1]) + head.lines}", reason)
@@ -249,7 +245,7 @@ def parse_table(text: str, where: str, columns: Sequence[str] | None = None) -> 
 
 
 def _unix(text: str) -> str:
-    """A text with line feeds, if it has carriage returns alone."""
+    """Convert bare carriage returns to line feeds."""
     return text if "\n" in text else text.replace("\r", "\n")
 
 
@@ -260,7 +256,7 @@ def _refuse_twice(header: list[str], where: object) -> None:
 
 
 def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of each line, its end-of-line characters included."""
+    """Start and end of each line, with its line ending."""
     while start < len(text):
         end = text.find("\n", start) + 1 or len(text)
         yield start, end
@@ -268,7 +264,7 @@ def _lines(text: str, start: int) -> Iterator[tuple[int, int]]:
 
 
 def _header_line(text: str) -> tuple[int, int, str | None]:
-    """Where the header begins, in characters and in lines, and what Excel's line says of the separator."""
+    """Where the header begins (character, line), and the separator of Excel's ``sep=`` line."""
     separator = None
     number = 0
     for number, (begin, end) in enumerate(_lines(text, 0)):

@@ -117,7 +117,9 @@ def test_docstring_lists_the_settings():
     assert "{settings}" not in text + StrataClassifier.__doc__ + FitSettings.__doc__ + Tuning.__doc__
 
 
-@pytest.mark.parametrize("cls", [FitSettings, Tuning, ProbeSettings, DataOptions, VerifySettings, GenerateSettings])
+@pytest.mark.parametrize(
+    "cls", [FitSettings, Tuning, ProbeSettings, DataOptions, VerifySettings, GenerateSettings]
+)
 def test_every_field_is_a_setting(cls):
     assert [each.name for each, _ in own_settings(cls)] == [each.name for each in fields(cls)]
 

@@ -1,4 +1,4 @@
-"""The run itself: strata, then controls, then diagnosis and report, each written so that it resumes."""
+"""The work of ``causalft fit``: tune strata and controls, diagnose, report; each step resumes."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ __all__ = ["FittedRun", "run_fit"]
 
 @dataclass(frozen=True, repr=False)
 class FittedRun(ShownAsTable):
-    """What :func:`run_fit` gives back.
+    """Result of :func:`run_fit`.
 
     Attributes
     ----------
     run : Run
     metrics : dict
-        The document of ``metrics.json``.
+        Content of ``metrics.json``.
     diagnosis : Diagnosis
     worst_classes : tuple of ClassReport
-        The classes that the fused model recognises worst, worst first.
+        Classes with the lowest accuracy of the fused model, lowest first.
     """
 
     run: Run
@@ -64,7 +64,7 @@ def run_fit(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
-    """Fit, diagnose and report; the run folder holds everything, and an interrupted run goes on where it stopped.
+    """Fit, diagnose and report; an interrupted run in ``out`` resumes.
 
     Parameters
     ----------
@@ -72,18 +72,14 @@ def run_fit(
     out : path
     progress : bool, optional
     say : callable
-        Receives a line for every step.
-
-    Returns
-    -------
-    FittedRun
+        Called with a line per step.
 
     Raises
     ------
     CausalFTError
-        For anything wrong with the settings, the data, the weights or the folder.
+        For wrong settings, data, weights or folder.
     """
-    with new_run(out, "fit", writes=is_main_process()) as new:  # under a launcher the others train along
+    with new_run(out, "fit", writes=is_main_process()) as new:  # under a launcher, one process writes
         settings.check()
         settings = settings.absolute()
         zoo = settings.open_zoo()
@@ -125,7 +121,7 @@ def _tune(
     progress: bool | None,
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]]]:
-    """Predictions of every stratum and of every member of the control, one for each seed."""
+    """Predictions of every stratum and control member, one per seed."""
     main = is_main_process()
     cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}

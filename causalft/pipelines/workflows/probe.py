@@ -1,4 +1,4 @@
-"""The work of ``causalft probe``: what neighbours and heads make of frozen features, chosen on validation images."""
+"""The work of ``causalft probe``: neighbours and heads on frozen features, chosen on validation images."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def probe(
 ) -> dict[str, Any]:
     """Probe the frozen features of every stratum and return the metrics document.
 
-    Nothing is chosen on the test images: the number of neighbours is that of the highest mean class accuracy on the
-    validation images (the smaller one of two alike), the learning rate of a head that of the lowest validation risk.
+    The number of neighbours maximises the mean class accuracy on validation images (ties: the smaller), the learning
+    rate of a head minimises the validation risk. Test images choose nothing.
 
     Parameters
     ----------
@@ -49,15 +49,15 @@ def probe(
     out : path, optional
         Folder for ``metrics.json`` and the page.
     command : str
-        What the page gives as the way to repeat the run.
+        Command shown on the page for repeating the run.
     progress : bool, optional
     say : callable
-        Receives a line for every step.
+        Called with a line per step.
 
     Raises
     ------
     CausalFTError
-        For anything wrong with the settings, the data, the weights or the folder.
+        For wrong settings, data, weights or folder.
     """
     with new_run(out, "probe") as new:
         settings.check()
@@ -179,7 +179,7 @@ def _probe_stratum(
 def _neighbours(
     settings: ProbeSettings, name: str, train: Features, validation: Features, test: Features, splits: Splits
 ) -> dict[str, Any]:
-    """kNN with its k chosen on validation; test is looked at with this k only."""
+    """kNN with k chosen on validation images; only this k is scored on test images."""
     numbers = sorted(settings.k)
     model = FeatureKNN(numbers[-1]).fit(train, splits.train.labels)
     tried = {
@@ -199,7 +199,7 @@ def _neighbours(
 
 
 def _heads(sweep: Sweep, name: str, test: Features, splits: Splits, seed: int) -> list[dict[str, Any]]:
-    """A row for each kind and loss: its learning rate by validation risk, its test scores over the seeds."""
+    """One row per head and loss: learning rate by validation risk, test scores over seeds."""
     rows = []
     for (kind, loss), tried in sweep.table.groupby(["head", "loss"], sort=False):
         rate = tried["lr"].to_numpy()

@@ -33,7 +33,7 @@ __all__ = ["cache_folder", "has_overlap", "run_trial"]
 
 
 def has_overlap(design: Design) -> bool:
-    """Whether every picture code of B occurs with both values of C, so that adjustment for C is possible."""
+    """Whether every image code of B occurs with both values of C, as adjustment for C requires."""
     return bool((design.joint("B").sum((2, 3)) > 0).all())
 
 
@@ -50,19 +50,19 @@ def run_trial(
     run: Run | None = None,
     progress: bool | None = None,
 ) -> Trial:
-    """Train the networks of each seed and test all on A and on B.
+    """Train the networks of each seed and test all on A and B.
 
     Parameters
     ----------
     design : Design
     backbone : name of a residual network.
-    recipe : Recipe; its seed is replaced by each replication's.
-    seeds : one replication each: its own image sets, initial weights and order of samples.
-    n_per_class : pictures of each class in each set.
-    generator, size : who draws the pictures, and how large.
-    adjust : train the adjusted network too; it is left out where the design has no overlap.
-    run : where each model's result is kept, so that an interrupted run goes on from there.
-    progress : show the bars.
+    recipe : Recipe; each replication sets its own seed.
+    seeds : one replication each, with its own image sets, initial weights and batches.
+    n_per_class : images per class and set.
+    generator, size : source and side of the images.
+    adjust : also train the adjusted network, if the design has overlap.
+    run : stores the result of each network, so that an interrupted run resumes.
+    progress : show bars.
     """
     roles = ("A", "B", "adjusted") if adjust and has_overlap(design) else ("A", "B")
     results: list[dict[str, Any]] = []
@@ -116,7 +116,7 @@ _WORDS = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, a
 
 
 def cache_folder(run: Run | None, generator: str | PictureSource, seed: int) -> Path | None:
-    """Where a slow generator's pictures are kept; the renderer draws again faster than it reads."""
+    """Where images of a slow generator are cached; the renderer draws faster than it reads."""
     slow = not isinstance(generator, str) and generator.name != "renderer"
     return run.path / "pictures" / f"seed{seed}" if run is not None and slow else None
 
@@ -144,7 +144,7 @@ def _one_model(
     c = torch.from_numpy(pictures.factors)
     log_prior = log_stratum_prior(pictures.labels, pictures.factors, n_classes)
     priors = torch.from_numpy(log_prior).float()
-    # the pictures are channels-last (faster convolutions); the weights stay as they are, as safetensors wants them
+    # channels-last images make convolutions faster; weights stay contiguous for safetensors
     model = resnet(backbone, n_classes, recipe.seed).train()
 
     def plain_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
@@ -171,7 +171,7 @@ def _one_model(
         logits = {tested: outputs(model, part)[0] for tested, part in shown.items()}
         result["predictions"] = {role: {tested: o.argmax(1).tolist() for tested, o in logits.items()}}
         if role == "B":
-            # one temperature, from test pictures of B: it changes no prediction, and A's pictures are not used
+            # one temperature, from test images of B alone; it changes no prediction
             temperature = fit_temperature(logits["B"], tests["B"].labels, kind="logits")
             seen = softmax(logits["A"] / temperature, axis=1)
             result["by_code"] = {"naive": _by_code(seen, tests["A"], n_classes)}
@@ -214,7 +214,7 @@ def _adjusted(
 
 
 def _by_code(probabilities: np.ndarray, test: PictureSet, n_classes: int) -> list[list[float | None]]:
-    """Mean distribution over the pictures of each code, (2 K, K); None where a code has no picture."""
+    """Mean distribution per image code, (2 K, K); None for a code without images."""
     codes = 2 * test.looks + test.parts
     return [
         probabilities[codes == code].mean(0).tolist() if (codes == code).any() else [None] * n_classes

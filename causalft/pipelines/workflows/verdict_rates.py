@@ -1,4 +1,4 @@
-"""How often each verdict comes out: many replications of one design, put together to many runs, each judged."""
+"""Error rates of the verdict: many replications of one design are combined into runs, and each run is judged."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class VerdictRates:
 
     Attributes
     ----------
-    verdicts : the verdict of each run, run k made of the replications k, k + 1, ... (the first follow the last)
-    apart : the verdicts of those runs that share no replication
-    gaps : name -> (N,) of each replication, fractions
+    verdicts : verdict of each run; run k consists of replications k, k + 1, ... (cyclic)
+    apart : verdicts of runs without a common replication
+    gaps : name -> (N,) fractions, one per replication
     """
 
     verdicts: tuple[str, ...]
@@ -40,7 +40,7 @@ class VerdictRates:
     gaps: dict[str, tuple[float, ...]]
 
     def rate(self, verdict: str) -> tuple[float, tuple[float, float]]:
-        """Share of runs with that verdict, and the exact (Clopper and Pearson) 95 % interval from the runs apart.
+        """Share of runs with that verdict, with the exact (Clopper-Pearson) 95 % interval from runs apart.
 
         Examples
         --------
@@ -78,17 +78,16 @@ def verdict_rates(
     n_jobs: int = 1,
     progress: bool | None = None,
 ) -> VerdictRates:
-    """Make as many runs as replications, each of ``plan.seeds`` of them, and judge each as `verify_confounder` does.
+    """Combine replications into as many runs of ``plan.seeds`` each, and judge each as `verify_confounder` does.
 
-    Training is what a run costs, so each replication (two networks, four picture sets) is made once and serves in
-    ``plan.seeds`` runs. The share of a verdict is unbiased all the same; how sure it is, only the runs apart tell. The
-    adjusted network is left out: no verdict depends on it.
+    Each replication (two networks, four image sets) is trained once and serves in ``plan.seeds`` runs: shares of
+    verdicts stay unbiased, and only runs apart give their interval. No verdict depends on the adjusted network.
 
     Parameters
     ----------
     plan : size of one run; its seeds are 2 or more.
     replications : at least ``plan.seeds``.
-    run : where each network's predictions are kept; an interrupted call goes on from there.
+    run : stores the predictions of each network, so that an interrupted call resumes.
     n_jobs : processes of one thread each; more than one only with ``run``.
 
     Raises
@@ -116,7 +115,7 @@ def verdict_rates(
     )
     seeds = tuple(range(replications))
     if run is not None and n_jobs != 1:
-        # spawned, not forked: a fork of a process that has started threads can hang
+        # a fork of a process with threads can hang
         with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
             made = [pool.submit(trial, (seed,), progress=False) for seed in seeds]
             label = f"{design.name}: replications"
@@ -144,5 +143,5 @@ def verdict_rates(
 
 
 def _one_thread() -> None:
-    """A process has one core for itself."""
+    """One thread per process."""
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Is a semantic factor a confounder? Train on A and on B, test both on both, put the truth beside it, judge."""
+"""The work of ``causalft verify-confounder``: train on sets A and B, test on both, compare with the truth, judge."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the experiment is.
+    """Size of the experiment.
 
     Attributes
     ----------
     backbone : name in `causalft.models.resnet.BACKBONES`.
-    seeds : number of whole replications.
-    n_per_class : pictures of each class in each set.
-    size : side of the pictures in pixels.
-    passes : pictures that each network sees in training; together with their number it gives the epochs.
+    seeds : number of replications.
+    n_per_class : images per class and set.
+    size : side of the images in pixels.
+    passes : images that a network sees in training, over all epochs.
     """
 
     backbone: str
@@ -56,17 +56,15 @@ class Plan:
     passes: int
 
     def recipe(self, n_pictures: int) -> Recipe:
-        """The training of one network on that many pictures; its seed is replaced by each replication's."""
+        """Training of one network on so many images; each replication sets its own seed."""
         epochs = int(np.clip(round(self.passes / n_pictures), 3, 40))
         return Recipe(epochs=epochs, batch_size=32, lr=0.1, schedule="onecycle")
 
 
 def plan_for(design: Design, quick: bool) -> Plan:
-    """The size of the experiment unless the user says otherwise.
+    """Return the default size: as published (ResNet-32, 100 images per class) for ``paper``.
 
-    ``paper`` is as published: a ResNet-32 and 100 images per class. The other designs have labels that only a model of
-    their law can explain, so they take more pictures and the smaller ResNet-8. ``quick`` is a smaller experiment with
-    the ResNet-8.
+    Other designs have noisier labels and take more images with a ResNet-8. ``quick`` is smaller still.
     """
     small = design.default_n <= 100
     if quick:
@@ -94,26 +92,25 @@ def verify_confounder(
 ) -> Verification:
     """Run the A/B experiment and say whether the factor confounds.
 
-    For each seed four sets are drawn (A and B, training and test); one network is trained from scratch on A, one on
-    B, and one on B adjusted for C; all are tested on both. Beside them stand the exact P(Y|X) and P(Y|do(X)) of the
-    design.
+    For each seed, training and test sets are drawn from A and B. One network is trained on A, one on B, and one on B
+    adjusted for C; all are tested on both sets and compared with the exact P(Y|X) and P(Y|do(X)) of the design.
 
     Parameters
     ----------
     design : name in `synthetic.designs.DESIGNS`, the path of a user's ``.yaml``, or a `Design`.
     generator : ``"renderer"``, or an open `synthetic.generate.PictureSource`.
     classes : at least two class names; all by default.
-    n_per_class : pictures of each class in each set, at least 4; by default the design's own (`plan_for`).
-    ratio, strength : how closely C is tied to the label in B; see `synthetic.designs.make_design`.
-    seeds : number of replications; by default 3, and 5 for ``paper`` and with ``quick``.
+    n_per_class : images per class and set, at least 4; default: `plan_for`.
+    ratio, strength : dependence of C and the label in B; see `synthetic.designs.make_design`.
+    seeds : number of replications; default: `plan_for`.
     first_seed : replications have the seeds ``first_seed``, ``first_seed + 1``, ...
-    backbone : ``"resnet32"``, ``"resnet20"`` or ``"resnet8"``; by default the design's own (`plan_for`).
-    adjust : train the adjusted network too (a third of the time).
-    curve : measure bias and coverage of the estimators against the number of rows.
-    out : folder for metrics.json, predictions.parquet, figures and report.html; an interrupted run in it is resumed.
+    backbone : ``"resnet32"``, ``"resnet20"`` or ``"resnet8"``; default: `plan_for`.
+    adjust : also train the adjusted network (a third of the time).
+    curve : measure bias and coverage of the estimators by sample size.
+    out : run folder; an interrupted run in it resumes.
     quick : a smaller network and shorter training: seconds instead of minutes.
     progress : show progress bars; by default where standard error is a terminal.
-    command : what the report gives as the way to repeat the run.
+    command : command shown on the page for repeating the run.
 
     Raises
     ------
@@ -158,9 +155,7 @@ def verify_confounder(
     limits.SEEDS.check(plan.seeds, "the number of seeds")
     limits.SEED.check(first_seed, "first seed")
     limits.PICTURES_PER_CLASS.check(plan.n_per_class, "n_per_class")
-    exact = truth(
-        laws.scm("B"), selected=laws.selected
-    )  # refuses a picture that never occurs before any training
+    exact = truth(laws.scm("B"), selected=laws.selected)  # refuses impossible images before any training
     table = laws.counts("B_train", plan.n_per_class)
     recipe = plan.recipe(int(table.sum()))
     numbers = tuple(range(first_seed, first_seed + plan.seeds))
@@ -224,12 +219,12 @@ def verify_confounder(
 def run_designs(
     folder: Path, designs: Iterable[str], *, command: str = "causalft verify-confounder", **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """Run each design into a folder of its own, or read it back where it is complete; design -> ``metrics.json``.
+    """Run each design in ``folder/DESIGN``, or read a complete run; design -> ``metrics.json``.
 
     Parameters
     ----------
-    folder : holds ``folder/DESIGN`` for each.
-    command : with which a page says how to repeat its run; ``--design`` is put in.
+    folder : path
+    command : command shown on the pages; ``--design`` is inserted.
     settings : of `verify_confounder`, except ``design`` and ``out``.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -246,12 +241,12 @@ def run_designs(
 def verify_all_designs(
     out: str | os.PathLike[str], *, command: str, **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """Run every design with the same settings, and make one page over all; design -> ``metrics.json``.
+    """Run every design with the same settings and write one page on all; design -> ``metrics.json``.
 
     Parameters
     ----------
-    out : folder; an interrupted run in it is resumed.
-    command : what the page gives as the way to repeat the run.
+    out : folder; an interrupted run in it resumes.
+    command : command shown on the page for repeating the run.
     settings : of `verify_confounder`, except ``design`` and ``out``.
     """
     generator = settings.get("generator", "renderer")
@@ -280,7 +275,7 @@ def _conclude(
     notes: list[str],
     **facts: Any,
 ) -> Verification:
-    """Estimates, tests, truth and verdict from the predictions; ``facts`` are what else the `Verification` says."""
+    """Estimates, tests, truth and verdict from the predictions; ``facts`` are further fields of `Verification`."""
     found: list[str] = []
     share = closed_share(trial.correct) if "adjusted->A" in trial.correct else None
     battery = run_battery(design, all_rows(design, plan.n_per_class, seeds), seed=seeds[0])
@@ -327,7 +322,7 @@ def _conclude(
 def _by_part(
     design: Design, correct: dict[str, np.ndarray], strata: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Accuracy of both models on A's pictures by part; ``strata`` is 2 * class + factor."""
+    """Accuracy of both models on set A by part; ``strata`` is 2 * class + factor."""
     factor, majority = strata % 2, np.array(design.majority)[strata // 2]
     masks = {
         "majority": factor == majority,
@@ -359,8 +354,7 @@ def _write(
 
     with atomic_path(run.file("predictions.parquet")) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(table), temporary)
-    # pictures of the first seed in the proportions of the sets: drawn anew and larger, or those of the run if drawing
-    # takes long
+    # images of the first seed in the proportions of the sets: redrawn larger, or those of the run if drawing is slow
     cache = cache_folder(run, generator, result.seeds[0])
     samples = {
         which[0]: make_set(

@@ -1,4 +1,4 @@
-"""The work of ``causalft wise-ft``: a fitted run at every point of the line from its start to its tuned weights."""
+"""The work of ``causalft wise-ft``: evaluate a fitted run between its initial and its tuned weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ALPHAS: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1
 
 @dataclass(frozen=True)
 class _Line:
-    """Logits of one stratum along the line, (n, K) arrays: alpha -> validation, test; and what it says of its ends."""
+    """Logits of one stratum, alpha -> (validation, test) arrays (n, K), and deviations from the run at both ends."""
 
     logits: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]]
     start_difference: float | None
@@ -50,7 +50,7 @@ class _Line:
 
 
 def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
-    """Return the grid in order, each once and both ends in it.
+    """Return the sorted grid without duplicates, with both ends.
 
     Raises
     ------
@@ -82,31 +82,29 @@ def wise_ft_curve(
 ) -> dict[str, Any]:
     """Evaluate a run on the line ``(1 - alpha) * start + alpha * tuned`` and return the metrics document.
 
-    The start is reconstructed: the tower as it is, adapters as the run's seed drew them, the head where
-    ``head_start`` puts it. Alpha is chosen by the mean class accuracy on the validation images (of two alike by the
-    lower risk), for each stratum and for the fusion at one common alpha. P(c) and the temperature of the fusion are
-    fitted on the validation images at every alpha, as ``fit`` does. The test images are scored and decide nothing.
+    The start is reconstructed: the pre-trained tower, adapters drawn with the run's seed, the head of ``head_start``.
+    Alpha maximises the mean class accuracy on validation images (ties: lower risk), per stratum, and in common for the
+    fusion, whose P(c) and temperature are fitted at every alpha as in ``fit``. Test images choose nothing.
 
     Parameters
     ----------
     run : Run
-        A complete ``fit`` run; that of its first seed is what it keeps.
+        A complete ``fit`` run; its first seed is evaluated.
     alphas : sequence of float
         In [0, 1]; both ends are added.
     out : path, optional
         Folder for ``metrics.json``, the figure and the page.
     command : str
-        What the page gives as the way to repeat the run.
+        Command shown on the page for repeating the run.
     device : str
     progress : bool, optional
     say : callable
-        Receives a line for every step.
+        Called with a line per step.
 
     Raises
     ------
     CausalFTError
-        If nothing was tuned, the run keeps weights that are only part of the way already, or its images or
-        backbones are not there or have changed.
+        If nothing was tuned, the run was itself interpolated, or its images or backbones are missing or changed.
 
     References
     ----------
@@ -203,7 +201,7 @@ def _line(
     device: str,
     progress: bool | None,
 ) -> _Line:
-    """Make the start again, read the end, and predict along the way."""
+    """Reconstruct the start, read the end, and predict in between."""
     stratum = zoo.load(name, device=pick_device(device))
     if stratum.sha256 != run.metrics["weights"][name]:
         raise CausalFTError(
@@ -215,7 +213,7 @@ def _line(
     tuned = TunedStratum(stratum, weight, tuning_as_saved(folder, tuning))
     start = tuned.trained_state()
     end = tuned.load(folder).requires_grad_(False).trained_state()
-    if run.config.get("gla"):  # added at every point: it is not on the line
+    if run.config.get("gla"):  # added at every alpha, not interpolated
         tuned.untouched = Untouched.load(stratum, folder, len(splits.class_names), tuning.precision)
     parts = [Crops(part, stratum, progress=progress) for part in (splits.validation, splits.test)]
 
@@ -228,7 +226,7 @@ def _line(
     start_difference = None
     of_text = tuning.head_start == "text" and tuning.head in ("cosine", "l2") and "vpt" not in tuning.tuner
     if of_text and tuned.untouched is None:
-        # The same cosines under the temperature of the head: the zero-shot model itself.
+        # the zero-shot model, at the temperature of the head
         start_difference = _difference(
             kept.get("zero_shot_validation"), logits[0.0][0], tuning.head_scale / stratum.logit_scale
         )
@@ -236,7 +234,7 @@ def _line(
 
 
 def _kept(path: Any) -> dict[str, NDArray[np.float64]]:
-    """Logits of the validation images that the run has written; a pulled run has none."""
+    """Validation logits stored in the run; a pulled run has none."""
     try:
         with safe_open(path, framework="np") as file:
             wanted = {"zero_shot_validation", "validation_logits"} & set(file.keys())
@@ -248,7 +246,7 @@ def _kept(path: Any) -> dict[str, NDArray[np.float64]]:
 def _difference(
     kept: NDArray[np.float64] | None, found: NDArray[np.float64], factor: float = 1.0
 ) -> float | None:
-    """Largest difference of a validation probability from what the run has written; None where it wrote nothing."""
+    """Largest difference from the stored validation probabilities; None where there are none."""
     if kept is None or kept.shape != found.shape:
         return None
     return float(np.abs(softmax(factor * kept, axis=1) - softmax(found, axis=1)).max())
@@ -257,7 +255,7 @@ def _difference(
 def _fuse(
     settings: FitSettings, lines: dict[str, _Line], splits: Splits, alphas: dict[str, float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Validation and test probabilities of the fusion, and its temperature, fitted on validation as P(c) is."""
+    """Validation and test probabilities of the fusion, and its temperature, fitted on validation images."""
     validation, test = (
         [softmax(line.logits[alphas[name]][part], axis=1) for name, line in lines.items()] for part in (0, 1)
     )
@@ -276,7 +274,7 @@ def _fuse(
 def _curve(
     found: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]], splits: Splits, seed: int
 ) -> dict[str, Any]:
-    """Scores at every alpha, the alpha that validation chooses, and what it brings on the test images."""
+    """Scores at every alpha, the alpha chosen on validation images, and its gain on test images."""
     labels, rows = splits.validation.labels, []
     balance = balancing_weights(labels, splits.validation.n_classes)
     right = {alpha: test.argmax(1) == splits.test.labels for alpha, (_, test) in found.items()}
