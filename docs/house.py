@@ -1,4 +1,4 @@
-"""The plan of the code: floors read from architecture.md, arrows read from the imports, and a figure of both."""
+"""The plan of the code: floors from architecture.md, arrows from the imports, and a figure of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ __all__ = [
     "essential",
     "floors",
     "folders",
-    "folders_imports",
     "imports",
     "purposes",
     "room_of",
@@ -159,19 +158,6 @@ def folders(room: str, modules: Iterable[str]) -> list[str]:
     path = ROOT.joinpath(*room.split("."))
     inside = [module for module in modules if module.rpartition(".")[0] == room]
     return [module.rpartition(".")[2] for module in inside if (path / module.rpartition(".")[2]).is_dir()]
-
-
-def folders_imports(modules: dict[str, set[str]], rooms: Iterable[str]) -> dict[str, set[str]]:
-    """Return folder -> folders of the same room that it imports."""
-    homes = [f"{room}.{folder}" for room in rooms for folder in folders(room, modules)]
-    found: dict[str, set[str]] = {home: set() for home in homes}
-    for module, names in modules.items():
-        home = room_of(module, dict.fromkeys(homes, 0))
-        for name in names:
-            other = room_of(name, dict.fromkeys(homes, 0))
-            if home and other and home != other and home.rpartition(".")[0] == other.rpartition(".")[0]:
-                found[home].add(other)
-    return found
 
 
 # Okabe-Ito: text and outline of a floor, from the ground up, again from the start where there are more floors.
