@@ -155,9 +155,10 @@ def _of_several(place: Place, forced: Format | None) -> Format:
         kinds.add(_asked(Place(place.written, (path,)))[0].several)
     together = forced.several if forced else kinds.pop() if len(kinds) == 1 else ""
     if not together:
+        joinable = sorted(kind.name for kind in FORMATS.values() if kind.several == kind.name)
         raise CausalFTError(
-            f"{', '.join(path.name for path in place.paths)} cannot be opened together; give list files, JSON files or "
-            "webdataset shards of one set"
+            f"{', '.join(path.name for path in place.paths)} cannot be opened together; give files of one set, of one "
+            f"of the formats {', '.join(joinable)}"
         )
     return FORMATS[together]
 
