@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.errors import CausalFTError, escape_name
+from causalft.runs.documents import Document
 from causalft.runs.locks import check_not_written
 
 __all__ = [
@@ -259,7 +260,7 @@ class Run:
         Everything needed to repeat the run.
     """
 
-    def __init__(self, path: Path, kind: str, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, kind: str, config: Document) -> None:
         self.path, self.kind, self.config = path, kind, config
 
     def __repr__(self) -> str:
@@ -272,7 +273,7 @@ class Run:
         path: str | os.PathLike[str],
         *,
         kind: str,
-        config: dict[str, Any],
+        config: Document,
         defaults: Mapping[str, Any] | None = None,
     ) -> Run:
         """Create a run folder, or resume the interrupted run of the same kind and configuration in it.
@@ -359,7 +360,7 @@ class Run:
         return write_text(self.file(PAGE), page)
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Document:
         """The content of ``metrics.json``."""
         found = read_json(self.path / METRICS)
         if not isinstance(found, dict):
@@ -376,14 +377,14 @@ class Run:
         """Whether the file ``name`` exists in the run."""
         return (self.path / name).exists()
 
-    def finish(self, metrics: dict[str, Any]) -> None:
+    def finish(self, metrics: Document) -> None:
         """Remove temporary files of killed writers, then write ``metrics.json``, which completes the run."""
         for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
             left.unlink(missing_ok=True)
         write_json(self.path / METRICS, metrics)
 
 
-def _interrupted(folder: Path) -> dict[str, Any] | None:
+def _interrupted(folder: Path) -> Document | None:
     """Return ``config.json`` of an interrupted run, or None for a free folder; refuse anything else."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
@@ -402,7 +403,7 @@ def _interrupted(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _other_run(folder: Path, found: dict[str, Any], difference: str) -> CausalFTError:
+def _other_run(folder: Path, found: Document, difference: str) -> CausalFTError:
     return CausalFTError(
         f"{folder} holds another interrupted {found['kind']} run{difference}; choose another --out, or repeat its "
         "command to resume it"
@@ -414,7 +415,7 @@ def holds_results(folder: Path) -> bool:
     return any(item.is_file() and item.name != CONFIG and not _is_part(item) for item in folder.rglob("*"))
 
 
-def _difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _difference(found: Document, wanted: Document) -> str:
     """Name the first settings that differ."""
     config = found.get("config")
     if not isinstance(config, dict):

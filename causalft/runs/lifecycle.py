@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from causalft.runs.documents import Document
 from causalft.runs.folder import CONFIG, Run, holds_results
 from causalft.runs.locks import writing
 from causalft.version import __version__
@@ -32,7 +33,7 @@ class NewRun:
         self.kept: Run | None = None
         """The created run; None without a folder."""
 
-    def create(self, config: dict[str, Any], *, defaults: Mapping[str, Any] | None = None) -> None:
+    def create(self, config: Document, *, defaults: Mapping[str, Any] | None = None) -> None:
         """Write ``config.json``, or resume the interrupted run of the same configuration; see `Run.create`."""
         if self._path is None:
             return
@@ -47,7 +48,7 @@ class NewRun:
         assert self.kept is not None
         return self.kept
 
-    def stamp(self) -> dict[str, Any]:
+    def stamp(self) -> Document:
         """Return ``{seconds, made}``: seconds so far, and :func:`made_record`."""
         seconds = time.perf_counter() - self._started + self.seconds_before
         return {"seconds": seconds, "made": made_record()}
@@ -55,10 +56,10 @@ class NewRun:
     def finish(
         self,
         metrics: Mapping[str, Any],
-        page: Callable[[Run, dict[str, Any]], object] | None = None,
+        page: Callable[[Run, Document], object] | None = None,
         *,
         stamp: tuple[str, ...] = ("seconds", "made"),
-    ) -> dict[str, Any]:
+    ) -> Document:
         """Write the page, then ``metrics.json``, which completes the run; return its content.
 
         Parameters

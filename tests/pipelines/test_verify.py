@@ -225,7 +225,7 @@ def test_people_get_a_table_and_what_the_paper_design_shows(tmp_path, monkeypatc
         result = run(*TINY, "--design", "paper", "--seeds", "1")
         assert result.exit_code == 0, result.output
         words = " ".join(result.stdout.split())
-        assert "verdict: inconclusive" in words and "C shifts between A and B but never tells Y" in words
+        assert "verdict: inconclusive" in words and "C shifts between A and B but never predicts Y" in words
         assert "resnet8 (quick)" in words and (tmp_path / "runs" / folder / "report.html").exists()
 
 

@@ -13,7 +13,6 @@ from causalft.scm.intervals import Z95, wilson
 
 __all__ = [
     "ESTIMATORS",
-    "ESTIMATOR_WORDS",
     "backdoor",
     "count_table",
     "estimate_do",
@@ -26,15 +25,6 @@ __all__ = [
     "require_overlap",
     "resample",
 ]
-
-
-ESTIMATOR_WORDS = {
-    "naive": "what the data show, P(y | x): no adjustment",
-    "backdoor": "stratified by C: sum_c P(y | x, c) P(c) (the paper's Eq. 7)",
-    "ipw": "inverse probability weighting by P(c) / P(c | x), normalised (Hajek)",
-    "frontdoor": "through B: sum_b P(b | x) sum_x' P(y | b, x') P(x')",
-}
-"""Name of each estimator and what it does."""
 
 
 def count_table(

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.settings import FitSettings, Fusion
-from causalft.runs.documents import check_shape
+from causalft.runs.documents import Document, check_shape
 from causalft.runs.folder import Run
 
 __all__ = [
@@ -134,7 +134,7 @@ class _Stratum:
     D: dict[str, float | None]
     P: dict[str, float | None]
     ci95: Any = None
-    zero_shot: dict[str, Any] = field(default_factory=dict)
+    zero_shot: Document = field(default_factory=dict)
     lr: float | None = None
     n_tuned: int | None = None
     seconds: float | None = None
@@ -200,7 +200,7 @@ class _ClassifierConfig:
 
     strata: list[str]
     zoo: str
-    tuning: dict[str, Any] | None = None
+    tuning: Document | None = None
     weights: dict[str, str] | None = None
     offline: bool = False
     allow_pickle: bool = False
@@ -262,7 +262,7 @@ def open_fit(path: str | os.PathLike[str]) -> Run:
     return run
 
 
-def _check_fusion(file: Path, metrics: dict[str, Any], strata: list[str]) -> None:
+def _check_fusion(file: Path, metrics: Document, strata: list[str]) -> None:
     for name in strata:
         if not _SHA256.fullmatch(metrics["weights"].get(name, "")):
             raise CausalFTError(f"{file}: weights.{name} is no sha256; {_DAMAGED}")
@@ -292,7 +292,7 @@ def check_fit_config(run: Run) -> None:
         raise CausalFTError(f"{file}: config.data_fingerprint does not hold three hashes; {_DAMAGED}")
 
 
-def _check_strata(file: Path, strata: list[str], tuning: dict[str, Any] | None) -> None:
+def _check_strata(file: Path, strata: list[str], tuning: Document | None) -> None:
     if not strata or len(set(strata)) != len(strata):
         raise CausalFTError(f"{file}: config.strata does not name each stratum once; {_DAMAGED}")
     if tuning is None:
@@ -304,7 +304,7 @@ def _check_strata(file: Path, strata: list[str], tuning: dict[str, Any] | None) 
         raise CausalFTError(f"{file}: config.tuning: {error}") from None
 
 
-def _same(found: dict[str, Any], wanted: list[str], file: object, key: str) -> None:
+def _same(found: Document, wanted: list[str], file: object, key: str) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
         raise CausalFTError(f"{file}: {key}.{missing[0]} is missing; {_DAMAGED}")

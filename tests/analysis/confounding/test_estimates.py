@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from causalft.analysis.confounding.curve import truth
 from causalft.analysis.confounding.estimates import (
-    ESTIMATOR_WORDS,
     ESTIMATORS,
     backdoor,
     count_table,
@@ -29,10 +28,6 @@ from causalft.scm.exact import PositivityError
 from tests.analysis.confounding.small_scms import confounded_scm, joint, random_joint, tables
 
 ADJUSTED = ("backdoor", "ipw", "frontdoor")
-
-
-def test_every_estimator_is_explained():
-    assert set(ESTIMATORS) == set(ESTIMATOR_WORDS)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
