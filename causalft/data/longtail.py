@@ -278,9 +278,8 @@ def spearman(orders: ArrayLike) -> NDArray[np.float64]:
 def choose_orders(n_classes: int, n_orders: int, seed: int, fixed: Sequence[ArrayLike] = ()) -> Orders:
     """Choose class orders with low absolute Spearman correlation to each other and to the fixed ones.
 
-    Random permutations of few classes often correlate by chance (ten classes: standard deviation 1/3). From several
-    random starts, swaps of two classes that lower the sum of squared correlations are taken until all are below 0.01;
-    the start with the smallest maximum wins.
+    Random permutations of few classes correlate by chance (ten classes: standard deviation 1/3). From several random
+    starts, swaps lower the sum of squared correlations until all are below 0.01; the smallest maximum wins.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """Cut a set of images into splits that share no image, and how many images of each class go to each.
 
-A share (``"auto"``) keeps the shape of the tail: a fifth of a class goes to test and a tenth to validation, rounded and
-capped, and training keeps at least one image. Classes of 1 or 2 images are for training only; from 3 on one image is
-tested, from 4 on one is for validation.
+A share (``"auto"``) is a fifth of a class for test and a tenth for validation, rounded and capped. Training keeps at
+least one image; a test image takes a class of 3, a validation image a class of 4.
 """
 
 from __future__ import annotations
@@ -92,13 +91,12 @@ def cut_splits(
 ) -> Splits:
     """Cut test and validation splits; the rest is for training, as it is or drawn to a long tail.
 
-    By default a share of each class is cut: a fifth for test (at most 50 images) and a tenth for validation (at most
-    10). Every class keeps at least one training image. Fixed numbers give balanced splits.
+    By default a fifth of each class is cut for test (at most 50 images) and a tenth for validation (at most 10); every
+    class keeps a training image. Fixed numbers give balanced splits.
 
-    The test split depends only on the seed, ``n_test`` and ``duplicates``, so runs with different imbalance factors
-    share it. With the same ``n_max``, a draw with a larger factor is a subset of one with a smaller. Existing splits
-    (`ImageSet.splits`) are kept whole. Duplicates never cross splits: images with a duplicate are not cut for test or
-    validation, and training images that repeat an image of an existing split are left out and reported in ``notes``.
+    The test split depends only on the seed, ``n_test`` and ``duplicates``, so all imbalance factors share it; with the
+    same ``n_max``, draws are nested. Existing splits (`ImageSet.splits`) are kept whole. Duplicates never cross splits:
+    they are not cut, and training images that repeat an image of an existing split are left out, with a note.
 
     Parameters
     ----------
