@@ -1,4 +1,4 @@
-"""Small architectures that open_clip knows for the time of the tests, files of their weights, and a hub of files."""
+"""Small architectures known to open_clip during the tests, files of their weights, and a hub of files."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def tiny_files(tmp_path_factory):
 
 @pytest.fixture
 def known_tag(monkeypatch):
-    """The function that makes open_clip know weights ARCH/made for the time of a test."""
+    """Make open_clip know weights ARCH/made during a test."""
 
     def know(architecture="tiny-vit", **settings):
         cfg = {"url": "", "hf_hub": "maker/tiny/", "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -111,7 +111,7 @@ def empty_places(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Whoever opens a connection or asks for an address fails."""
+    """Fail on any connection or address look-up."""
 
     def refuse(*arguments, **_):
         raise AssertionError(f"asked the network for {arguments}")
@@ -124,7 +124,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def fill_cache():
-    """The function that puts a file into a hub cache, as huggingface_hub lays it out."""
+    """Put a file into a hub cache, in the layout of huggingface_hub."""
 
     def fill(cache, repository, filename, source):
         folder = Path(cache) / f"models--{repository.replace('/', '--')}"
@@ -142,7 +142,7 @@ def fill_cache():
 
 @pytest.fixture
 def hub(monkeypatch, empty_places, fill_cache):
-    """A hub of dictionaries: ``hub[repository][filename] = file``; ``asked`` lists what was asked for."""
+    """A hub of dictionaries: ``hub[repository][filename] = file``; ``asked`` lists the requests."""
 
     class Hub(dict):
         asked: list[tuple[str, str]] = []
@@ -166,7 +166,7 @@ def hub(monkeypatch, empty_places, fill_cache):
 
 @pytest.fixture(scope="session")
 def words_tokenizer(tmp_path_factory) -> dict[str, Path]:
-    """The files of a tokenizer of transformers that knows five words."""
+    """Files of a transformers tokenizer that knows five words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     folder = tmp_path_factory.mktemp("words")

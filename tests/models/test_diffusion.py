@@ -1,4 +1,4 @@
-"""The mini Stable Diffusion: captions, tokenizer, training that learns, repeats and resumes, and the shipped folder."""
+"""The mini Stable Diffusion: captions, tokenizer, reproducible and resumable training, and the shipped folder."""
 
 from __future__ import annotations
 

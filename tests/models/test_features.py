@@ -1,4 +1,4 @@
-"""Features are computed once, never stale, resumed, shared between processes, and checked."""
+"""Features are computed once, resumed, shared between processes, verified, and never stale."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def images(photos):
 
 @pytest.fixture
 def encoded(monkeypatch):
-    """How many images went through an encoder."""
+    """Number of images that went through an encoder."""
     seen = []
     image_features = Stratum.image_features
 
@@ -337,7 +337,7 @@ def test_a_damaged_entry_is_recomputed(cache, stratum, images, encoded, damage):
 
 
 def test_concurrent_processes_compute_once(cache, capsys):
-    """Whoever comes second waits and finds it made, by another FeatureCache as by another process."""
+    """The second one waits and reads the result, in the same process and in another."""
     inside, go, calls, found = threading.Event(), threading.Event(), [], []
 
     def fill(start):

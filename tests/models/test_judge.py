@@ -1,4 +1,4 @@
-"""The CLIP judge of generated images: it takes the prompt that is most similar, and says what it lacks."""
+"""The CLIP judge of generated images picks the most similar prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Member names: what is written is read back, and anything else is a stratum."""
+"""Member names: parsing reads what str writes; any other text is a stratum."""
 
 from __future__ import annotations
 

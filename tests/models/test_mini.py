@@ -1,4 +1,4 @@
-"""The mini CLIP: its words, its weights from a seed, and what half precision does to its features."""
+"""The mini CLIP: vocabulary, weights from a seed, and features in half precision."""
 
 from __future__ import annotations
 

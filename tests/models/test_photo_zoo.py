@@ -1,4 +1,4 @@
-"""The plan of a zoo of the user's images: disjoint parts, unrelated priors, control seeds, members that follow it."""
+"""The plan of a zoo of the user's images: disjoint parts, unrelated priors, control seeds."""
 
 from __future__ import annotations
 

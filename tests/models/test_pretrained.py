@@ -1,4 +1,4 @@
-"""Pretrained strata: each loads the weights that belong to it, whole, with their transform, or says why not."""
+"""Pretrained strata load all their weights, with their transform, or say why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text starts: means of unit features by hand, files of descriptors in every format, and what they lack."""
+"""Text starts: means of unit features by hand, and files of descriptors in every format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DESCRIPTORS = {
 
 
 class TextTower(torch.nn.Module):
-    """Features are counts of the letters of a text: what was said can be read from them."""
+    """Features are letter counts of the text."""
 
     def encode_text(self, tokens):
         return torch.stack([torch.bincount(row, minlength=128).float() for row in tokens])

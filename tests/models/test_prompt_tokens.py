@@ -1,4 +1,4 @@
-"""What a tokenizer leaves of a prompt: cuts are warned of, and classes that become one text are refused."""
+"""Tokenized prompts: cuts are warned of, and classes with equal texts are refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Counts(torch.nn.Module):
 
 
 class Blind(torch.nn.Module):
-    """Features of nothing but the length."""
+    """Features depend on the length only."""
 
     def encode_text(self, tokens):
         return torch.ones(len(tokens), 4)

@@ -1,4 +1,4 @@
-"""The minis that ship with the package: whole, small, described, and with the known prior in their logits."""
+"""The minis that ship with the package: complete, small, described, with their prior in the logits."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_the_pretraining_prior_is_in_the_logits(measured, name):
 
 
 def test_in_batch_infonce_leaves_little_of_the_prior(measured):
-    """The case in which GLA's estimate is not the pre-training prior: said in the docs, and shown here."""
+    """The documented case in which GLA's estimate is not the pre-training prior."""
     assert measured["clip-infonce"].gla_spearman < 0.6
     assert measured["clip-infonce"].gap < measured["clip"].gap - 0.1

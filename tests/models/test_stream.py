@@ -1,4 +1,4 @@
-"""Images stream in order, in bounded memory, in threads that stop when nobody listens."""
+"""Images stream in order, in bounded memory, in threads that stop with the caller."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def numbered():
 
 @pytest.fixture
 def broken(pictures, tmp_path):
-    """12 images of which rows 3 and 7 are no images."""
+    """12 images; rows 3 and 7 are unreadable."""
     folder = pictures(tmp_path / "set", {"a": 6, "b": 6})
     images = open_images(folder)
     for row in (3, 7):
@@ -143,7 +143,7 @@ def test_crops_are_the_same_from_memory_or_file(photos, tiny_zoo):
 
 
 def test_memory_does_not_grow_with_the_number_of_images():
-    """Batches that were yielded are given free: of 400 batches of 3 MB, no more than a few live at a time."""
+    """Of 400 batches of 3 MB only a few are alive at a time."""
     pixels = np.zeros((1, 64, 64, 3), np.uint8)
     images = ImageSet.from_arrays(pixels, [0], ["a"])
     import weakref

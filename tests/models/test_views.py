@@ -1,4 +1,4 @@
-"""Incomplete views: each hides what it says and keeps the rest, and a view of the user's is checked."""
+"""Incomplete views hide what they say and keep the rest; a user's view is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of weights: wrappers are taken off alike in pickles and safetensors, and only finite floats are weights."""
+"""Files of weights: wrappers are removed in pickles and safetensors alike, and only finite floats are weights."""
 
 from __future__ import annotations
 

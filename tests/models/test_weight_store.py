@@ -1,4 +1,4 @@
-"""Folders of weights: fetched with hashes, carried, imported whole or not at all, checked, and loaded from."""
+"""Folders of weights: fetched with hashes, carried, imported completely or not at all, and verified."""
 
 from __future__ import annotations
 

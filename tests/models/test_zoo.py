@@ -1,4 +1,4 @@
-"""Zoos of minis: a name loads the weights of its card, checked, and never something else."""
+"""Zoos of minis: a name loads the verified weights of its card."""
 
 from __future__ import annotations
 

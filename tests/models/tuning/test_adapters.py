@@ -1,4 +1,4 @@
-"""Adapters and head: they start as the frozen model, only they learn, and they hold what the paper's rule says."""
+"""Adapters start as the frozen model, and their width is LIFT's."""
 
 from __future__ import annotations
 

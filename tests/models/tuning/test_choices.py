@@ -1,4 +1,4 @@
-"""The records of losses, tuners, heads and samplers: read from the source, they are those that the files declare."""
+"""Records read from the source equal those that the files declare."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The equalization loss against a value by hand, its limit, and its gradient on rare classes."""
+"""The equalization loss against a value by hand, in its limits, and its gradient on rare classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts of a head: means by hand, shots that are exactly k, and a probe that is scikit-learn's."""
+"""Where a head starts: class means by hand, exactly k shots, and scikit-learn's probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: their logits by hand, what they do not look at, where they coincide, and what they save."""
+"""Heads: logits by hand, invariances, where they coincide, and what they save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""(IA)^3: the frozen model at the start, factors on keys, values and MLPs, and back into the weights."""
+"""(IA)^3 starts as the frozen model, scales keys, values and MLPs, and folds into the weights."""
 
 from __future__ import annotations
 

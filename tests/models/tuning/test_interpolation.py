@@ -1,4 +1,4 @@
-"""WiSE-FT: the line between two states, its ends to the bit, and states that are no ends of one line."""
+"""WiSE-FT: interpolation is exact at its ends, and states of different models are refused."""
 
 from __future__ import annotations
 

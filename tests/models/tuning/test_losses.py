@@ -1,4 +1,4 @@
-"""The losses against closed forms: the optimum of logit adjustment, and which contrastive loss keeps the prior."""
+"""Losses against closed forms: the optimum of logit adjustment, and which contrastive loss keeps the prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses for long-tailed sets: formulas by hand, where they coincide, their optimum, and extreme logits."""
+"""Losses for long-tailed sets: formulas by hand, where they coincide, their optimum, and extreme logits."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def softmax(row):
 
 
 def by_hand(name, logits, labels):
-    """Each loss as its paper has it, at the default settings."""
+    """Each loss as in its paper, at the default settings."""
     rows, ys, n = logits.tolist(), labels.tolist(), len(labels)
     prior = [count / sum(COUNTS) for count in COUNTS]
 
@@ -202,7 +202,7 @@ def test_gla_train_removes_the_model_prior_from_tuned_logits():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_optimum_of_each_loss_is_as_its_record_says(name):
-    """With free logits, what is left without it is the posterior under balanced classes, exactly, or it is not."""
+    """Free logits less the prior are the posterior under balanced classes, or they are not."""
     q = torch.tensor([0.2, 0.7, 0.1]).double()
     found = optimum(make_loss(name, 1000 * PRIOR, model_log_prior=q.log()))
     balanced = (LIKELIHOOD / LIKELIHOOD.sum(0)).T

@@ -1,4 +1,4 @@
-"""Frozen layers in bfloat16: what they compute, what stays in fp32, and who decides."""
+"""Frozen layers in bfloat16: their results, what stays in fp32, and how the precision is chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samplers: class frequencies against their expectation, every image of a class alike, nothing but the generator."""
+"""Samplers: class frequencies against their expectation, and randomness from the generator alone."""
 
 from __future__ import annotations
 

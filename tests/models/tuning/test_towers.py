@@ -1,4 +1,4 @@
-"""Towers: the three parts compose to the original tower, which stays untouched and whose weights they share."""
+"""Towers: the three parts compose to the original tower, which they share and do not change."""
 
 from __future__ import annotations
 

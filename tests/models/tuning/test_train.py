@@ -1,4 +1,4 @@
-"""The one training loop: it learns, it repeats, and a killed run ends with the weights of an unbroken one."""
+"""The training loop learns, is reproducible, and resumes to the same weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Validation after every epoch: recorded, and with patience an early stop at the best weights."""
+"""Validation after every epoch, and early stopping at the best weights."""
 
 from __future__ import annotations
 

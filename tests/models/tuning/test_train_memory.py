@@ -1,4 +1,4 @@
-"""A batch in parts gives the step of the whole batch, whether asked for or because memory ran out."""
+"""Micro-batches give the step of the whole batch, by choice or after running out of memory."""
 
 from __future__ import annotations
 

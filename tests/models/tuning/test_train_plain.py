@@ -1,4 +1,4 @@
-"""By default the loop is the plain PyTorch loop, to the last bit: what was trained before it grew stays what it was."""
+"""By default the loop equals a plain PyTorch loop, bit for bit."""
 
 from __future__ import annotations
 

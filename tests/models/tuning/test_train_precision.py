@@ -1,4 +1,4 @@
-"""Scaled gradients and autocast leave the training what it is: on a GPU where there is one, in its place on the CPU."""
+"""Scaled gradients and autocast do not change the training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes end with the weights of one, and settings of one training do not reach the next."""
+"""Two processes end with the weights of one, and trainings do not affect each other."""
 
 from __future__ import annotations
 

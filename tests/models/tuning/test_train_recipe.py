@@ -1,4 +1,4 @@
-"""Schedules, parameter groups, samplers and precision: each setting of a recipe does what it says, or is refused."""
+"""Schedules, parameter groups, samplers and precision of a recipe, and its refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that was killed, wherever and however often, ends with the weights of an unbroken one."""
+"""A training that is killed, anywhere and repeatedly, ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 20
 
 
 class Killed(BaseException):
-    """Not an Exception, so that nothing tidies up after it: as near to a kill as one process can come."""
+    """Not an Exception, so that nothing cleans up: as close to a kill as one process can come."""
 
 
 class Death:

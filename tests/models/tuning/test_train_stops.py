@@ -1,4 +1,4 @@
-"""A loss that is not finite stops the training, and never reaches the checkpoint."""
+"""A non-finite loss stops the training and never reaches the checkpoint."""
 
 from __future__ import annotations
 

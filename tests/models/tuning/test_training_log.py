@@ -1,4 +1,4 @@
-"""TensorBoard gets the curves of a training, once for each step, also when it was interrupted."""
+"""TensorBoard gets the curves of a training once per step, also after an interruption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuners: they start as the frozen model, train what they say and nothing else, and come back from a file."""
+"""Tuners start as the frozen model, train what they say and nothing else, reload and merge."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ CASES = (
 
 
 def model(name, seed=0):
-    """A backbone in which every tensor matters (untrained ones have layers at zero and tokens that are all alike)."""
+    """A backbone in which every tensor matters: untrained ones have layers at zero and equal tokens."""
     torch.manual_seed(seed)
     visual = BACKBONES[name]().eval()
     with torch.no_grad():
@@ -87,7 +87,7 @@ def features(tower):
 
 
 def two_steps(tuned):
-    """Two steps, for what stands behind a layer that starts at zero learns from the second on."""
+    """Two steps: what comes after a layer that starts at zero learns from the second on."""
     optimizer = torch.optim.SGD(tuned.parameters(), lr=0.05)
     target = torch.randn(features(tuned.tower).shape, generator=torch.Generator().manual_seed(2))
     for _ in range(2):

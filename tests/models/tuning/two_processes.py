@@ -1,4 +1,4 @@
-"""Small trainings for one process or several: what test_train_processes.py launches; writes the weights of each."""
+"""Small trainings for one or several processes, launched by test_train_processes.py."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def adamw(rank: int, folder: Path) -> tuple[Model, dict]:
 
 
 def one_sample(rank: int, folder: Path) -> tuple[Model, dict]:
-    """Batches of one: the second process has nothing to do, and joins in all the same."""
+    """Batches of one: the second process has nothing to do but must join."""
     model = Model(seed=0)
     train(model, 51, loss, Recipe(epochs=1, batch_size=1, lr=0.05), progress=False)
     return model, {}
 
 
 def early_stop(rank: int, folder: Path) -> tuple[Model, dict]:
-    """Each process has its own opinion of the validation; the first one's counts."""
+    """Processes disagree on the validation; the first one decides."""
     model = Model(seed=0)
     values = iter([3.0, 1.0, 2.0, 2.0, 0.0] if rank == 0 else [5.0, 4.0, 3.0, 2.0, 1.0])
     recipe = Recipe(epochs=5, batch_size=16, lr=0.1, patience=2)
@@ -114,7 +114,7 @@ def augmented(rank: int, folder: Path) -> tuple[Model, dict]:
 
 
 def stops(rank: int, folder: Path) -> tuple[Model, dict]:
-    """A loss that is not finite in one process stops all of them at the same step."""
+    """A non-finite loss in one process stops all at the same step."""
     model, calls = Model(seed=0), 0
 
     def bad(model, indices, generator):
