@@ -1,4 +1,4 @@
-"""A fitted classifier for use without this package: ONNX, torch.export, or one file of tensors with its computation."""
+"""Export of a fitted classifier: ONNX, torch.export, or one safetensors file with its computation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of an export, one record per format: how a traced program is written, and how the file is run."""
+"""Export formats, one record each: how to write a traced program, and how to run the file."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class ExportFormat:
     write : callable
         ``write(program, model, metadata, path)``.
     run : callable
-        ``run(path, pictures)``: the outputs of the file, as the model gives them.
+        ``run(path, pictures)``: the outputs of the file.
     """
 
     write: Callable[[torch.export.ExportedProgram, FusedModel, dict[str, str], Path], None]
     run: Callable[[Path, list[Tensor]], list[Tensor]]
 
 
-# protobuf, the container of ONNX, holds at most 2 GB; larger weights go to a file beside it.
+# protobuf holds at most 2 GB; larger weights go to a file beside it
 _INLINE_BYTES = 2**31 - 2**26
 
 
 def _onnx_packages() -> Any:
-    """Import what the extra brings, or say how to get it; return onnxruntime."""
+    """Import the packages of the extra; return onnxruntime."""
     try:
         import onnx  # noqa: F401 - torch.onnx needs it
         import onnxruntime
@@ -80,14 +80,14 @@ def write_onnx(
             external_data=False,
             verbose=False,
         )
-    except Exception as error:  # the exporter wraps whatever happened in kinds of its own
+    except Exception as error:  # the exporter wraps any error in its own types
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise CausalFTError(
             f"this model has no ONNX form ({reason}); use --to torch-export or --to single-file"
         ) from error
     assert found is not None
     graph: Any = found.model.graph
-    # torch's own names of what is not fixed, such as s77 of the batch
+    # names of symbolic sizes, such as s77 of the batch
     named = {str(graph.inputs[0].shape[0]): "batch"}
     for entry, value in zip(model.inputs, graph.inputs, strict=True):
         if entry.view != "centre":
@@ -96,7 +96,7 @@ def write_onnx(
     nodes = list(graph.all_nodes())
     values = [value for node in nodes for value in node.outputs]
     for node in nodes:
-        node.metadata_props.clear()  # how torch traced it, with files of this machine
+        node.metadata_props.clear()  # traces with paths of this machine
     for value in (*graph.inputs, *values, *graph.initializers.values()):
         value.metadata_props.clear()
         for axis, size in enumerate(value.shape or ()):
@@ -109,7 +109,7 @@ def write_onnx(
 
 
 def run_onnx(path: Path, pictures: list[Tensor]) -> list[Tensor]:
-    """Return the outputs of an ONNX file for pictures, from onnxruntime on the CPU."""
+    """Return the outputs of an ONNX file for images, by onnxruntime on the CPU."""
     session = _onnx_packages().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = {entry.name: batch.numpy() for entry, batch in zip(session.get_inputs(), pictures, strict=True)}
     return [torch.from_numpy(np.asarray(value)) for value in session.run(None, given)]
@@ -127,7 +127,7 @@ def write_single_file(program: torch.export.ExportedProgram, metadata: Mapping[s
     Raises
     ------
     CausalFTError
-        If the program uses an operation that the loader does not run; the message names it.
+        If the loader does not know an operation of the program.
     """
     graph, tensors = computation(program)
     save_file(tensors, path, {**metadata, "graph": json.dumps(graph, separators=(",", ":"))})
@@ -143,7 +143,7 @@ def computation(program: torch.export.ExportedProgram) -> tuple[dict[str, Any], 
         ``inputs`` and ``tensors`` (value name to tensor name), ``steps`` [value name, operation, arguments, keyword
         arguments] in order, and ``result``.
     tensors : dict of str to Tensor
-        Only what is used; tensors that share memory are kept once.
+        Used tensors; shared memory is stored once.
     """
     signature = program.graph_signature
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -179,7 +179,7 @@ _WAY_OUT = "a single file cannot hold it: use --to onnx or --to torch-export"
 
 
 def _operation(node: Node) -> str | None:
-    """Name of the operation of a node, None for a check that computes nothing."""
+    """Name of the operation of a node; None for an assertion."""
     if node.target in _ARITHMETIC:
         return _ARITHMETIC[node.target]  # type: ignore[index]
     name = str(node.target)
@@ -192,7 +192,7 @@ def _operation(node: Node) -> str | None:
 
 
 def _coded(argument: Any) -> Any:
-    """An argument as JSON: numbers, text, None and lists as they are, the rest as a dict with one key."""
+    """An argument as JSON: numbers, text, None and lists unchanged, others as a dict with one key."""
     if isinstance(argument, Node):
         return {"value": argument.name}
     if isinstance(argument, (list, tuple)):
@@ -243,4 +243,4 @@ FORMATS = {
     "torch-export": ExportFormat(_write_torch_export, _run_torch_export),
     "single-file": ExportFormat(_write_with_loader, _run_single_file),
 }
-"""By name; `causalft.methods.estimators.run_documents.EXPORT_FORMATS` has the names of their files."""
+"""By name; `causalft.methods.estimators.run_documents.EXPORT_FORMATS` names their files."""

@@ -1,4 +1,4 @@
-"""The classifier of a run as one module, and what it takes: pictures, their geometry, the steps before it."""
+"""The classifier of a run as one PyTorch module, and its inputs with their preprocessing."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class PictureInput:
     name : str
         ``pictures``, or with several ``pictures_224``, ``pictures_384``, ...
     size : int
-        Side in pixels of the square that the strata see; of several squares, the graph cuts them.
+        Side of the square seen by the strata, in pixels.
     steps : list of dict
-        From an RGB picture to the input, in order (:func:`geometry_steps`).
+        From an RGB image to the input (:func:`geometry_steps`).
     strata : list of str
-        Which strata see it.
+        Strata that use it.
     view : {"centre", "five-crop", "ten-crop"}
-        What the graph takes of the input: all of it, or squares whose logits it averages.
+        The whole input, or crops whose logits the model averages.
     """
 
     name: str
@@ -47,11 +47,11 @@ class PictureInput:
 
     @property
     def side(self) -> int:
-        """Shorter side of the input in pixels; that of the centre is a square."""
+        """Shorter side of the input in pixels; a centre crop is square."""
         return self.size if self.view == "centre" else resized_side(self.size)
 
     def document(self, dtype: str) -> dict[str, Any]:
-        """The entry of ``preprocessor.json``: everything needed to make this input from a picture file."""
+        """The entry of ``preprocessor.json``: how to prepare this input from an image file."""
         return {
             "name": self.name,
             "dtype": dtype,
@@ -69,9 +69,7 @@ class PictureInput:
 def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any]]:
     """Return the geometry of a stratum as data: resize and centre crop, as Pillow does them.
 
-    For several squares a picture is only resized: it may be wider or taller than a square.
-
-    A step that is neither is written with its description under ``"step": "other"``: no loader can guess it.
+    For several crops an image is only resized. An unknown step becomes ``"step": "other"`` with its description.
 
     Examples
     --------
@@ -106,7 +104,7 @@ def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any
 
 
 def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[PictureInput]:
-    """Group strata that see the same square or squares: one input for each geometry.
+    """Group strata by geometry: one input each.
 
     Examples
     --------
@@ -121,7 +119,7 @@ def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[
     names: list[str] = []
     for first, _ in groups.values():
         base = "pictures" if len(groups) == 1 else f"pictures_{first.image_size}"
-        # the same size cut in another way (bilinear, say) is another input
+        # the same size with another interpolation is another input
         names.append(base if base not in names else f"{base}_{len(names)}")
     return [
         PictureInput(name, first.image_size, geometry_steps(first, view), members, view)
@@ -130,27 +128,26 @@ def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[
 
 
 def squares(pictures: Tensor, size: int, view: str) -> Tensor:
-    """Cut pictures as :func:`causalft.models.features.encoder.view_cut` does, after the shorter side was resized.
+    """Cut resized images as :func:`causalft.models.features.encoder.view_cut` does.
 
     Parameters
     ----------
     pictures : Tensor
-        Shape (n, 3, height, width), no side shorter than ``size``; height and width may be symbols of a trace.
+        Shape (n, 3, height, width), sides of at least ``size``, possibly symbolic.
     size : int
     view : {"five-crop", "ten-crop"}
 
     Returns
     -------
     Tensor
-        Shape (n_views * n, 3, size, size), one view after the other: the corners and the centre, then the same of the
-        mirror images.
+        Shape (n_views * n, 3, size, size): corners and centre, then those of the mirror images.
 
     Examples
     --------
     >>> squares(torch.zeros(2, 3, 20, 30), 16, "ten-crop").shape
     torch.Size([20, 3, 16, 16])
     """
-    # Chosen by number, not sliced: a trace cannot prove of every height and width that the middle lies inside.
+    # indexed, not sliced: a trace cannot prove that the centre lies inside
     steps = torch.arange(size, device=pictures.device)
     rows, columns = (steps + _middle(pictures.shape[axis] - size) for axis in (2, 3))
     found = []
@@ -162,22 +159,22 @@ def squares(pictures: Tensor, size: int, view: str) -> Tensor:
 
 
 def _middle(spare: int) -> int:
-    """Half of the spare pixels, a half one to the even side, as torchvision rounds: in whole numbers for the trace."""
+    """Half of the spare pixels, rounded half to even as torchvision does, in integers for the trace."""
     return spare // 2 + (spare % 2) * ((spare // 2) % 2)
 
 
 class FusedModel(nn.Module):
     """P(Y | do(X)) of a fitted classifier: normalisation, image towers, heads, fusion (Eq. 7) and temperature.
 
-    The members are shared with the classifier, not copied, and set to eval mode.
+    Shares its members with the classifier and sets them to eval mode.
 
     Parameters
     ----------
     model : StrataClassifier
         Fitted or loaded.
     strata : sequence of str, optional
-        Keep only these. P(c) is renormalised over them. The temperature belongs to the fusion of *all* strata, so a
-        part of them is fused at temperature 1, and ``calibrated`` is False.
+        Keep only these, with P(c) renormalised. The temperature was fitted to all strata, so a subset is fused at
+        temperature 1, and ``calibrated`` is False.
     fused : bool
         Whether the fused probabilities are among the outputs.
 
@@ -189,19 +186,19 @@ class FusedModel(nn.Module):
     inputs : list of PictureInput
         One for each geometry.
     view : {"centre", "five-crop", "ten-crop"}
-        What of a picture the strata see, as in ``predict`` of the run.
+        Test-time crops of the run.
     outputs : list of str
         ``probabilities`` (n, n_classes) if fused, and ``strata`` (n, n_strata, n_classes); rows sum to 1.
     fusion : str
     stratum_prior, stratum_temperatures : list of float
-        P(c), sums to 1; of each stratum before the fusion, 1 where none was fitted. ``strata`` is the output before it.
+        P(c), sums to 1; temperatures before the fusion (the output ``strata`` precedes them), 1 if not fitted.
     temperature : float
     calibrated : bool
 
     Raises
     ------
     CausalFTError
-        For an unknown stratum, a fusion that has no such module, or kept strata of which none has weight.
+        For an unknown stratum, an unsupported fusion, or strata of weight 0 only.
 
     References
     ----------
@@ -241,7 +238,7 @@ class FusedModel(nn.Module):
         self.classes = [str(name) for name in model.classes_]
 
         self.strata: dict[str, Stratum] = {name: model.members_[name].stratum for name in self.names}
-        # One choice of the run, so the same of all members.
+        # the same for all members of a run
         self.view: str = getattr(members[0], "view", "centre")
         self.inputs: list[PictureInput] = picture_inputs(self.strata, self.view)
         self.input_of = [
@@ -271,8 +268,8 @@ class FusedModel(nn.Module):
     def forward(self, *pictures: Tensor) -> tuple[Tensor, ...]:
         """Probabilities from pictures of shape (n, 3, size, size): uint8, or float on [0, 1].
 
-        With test-time crops the pictures have the shorter side of their input, (n, 3, height, width); the squares are
-        cut here, and their logits averaged.
+        With test-time crops, pictures are (n, 3, height, width) with the shorter side of their input; the crops are cut
+        here, and their logits averaged.
         """
         scaled = [batch.float() / 255 if batch.dtype == torch.uint8 else batch.float() for batch in pictures]
         log_p = []
@@ -293,7 +290,7 @@ class FusedModel(nn.Module):
         return fused.softmax(-1), by_stratum.exp()
 
     def example(self, n: int = 2, *, dtype: torch.dtype = torch.float32, seed: int = 0) -> list[Tensor]:
-        """Random pictures for every input, from ``seed``; where a picture need be no square, it is none."""
+        """Random images for every input; not square where they need not be."""
         generator = torch.Generator().manual_seed(seed)
         found = []
         for entry in self.inputs:
@@ -305,19 +302,19 @@ class FusedModel(nn.Module):
 
 
 def _mixture(log_p: Tensor, prior: Tensor) -> Tensor:
-    """log sum_c P(c) P(Y|b,c). A weight of 0 has no logarithm; the smallest float has, and counts for nothing."""
+    """log sum_c P(c) P(Y|b,c); a weight of 0 is replaced by the smallest float."""
     return torch.logsumexp(log_p + prior.clamp_min(torch.finfo(torch.float32).tiny).log(), 1)
 
 
 def _geometric(log_p: Tensor, prior: Tensor) -> Tensor:
-    """sum_c P(c) log P(Y|b,c), up to a constant for each picture."""
+    """sum_c P(c) log P(Y|b,c), up to a constant per image."""
     return (log_p * prior).sum(1)
 
 
 def _product(log_p: Tensor, prior: Tensor) -> Tensor:
-    """M sum_c P(c) log P(Y|b,c), up to a constant for each picture."""
+    """M sum_c P(c) log P(Y|b,c), up to a constant per image."""
     return log_p.shape[1] * _geometric(log_p, prior)
 
 
-# The same formulas as causalft.methods.estimators.fusion, on logarithms and in float32.
+# causalft.methods.estimators.fusion on log probabilities in float32
 _FUSE = {"mixture": _mixture, "logit": _geometric, "product": _product}

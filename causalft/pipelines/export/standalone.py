@@ -28,7 +28,7 @@ __all__ = ["OPERATIONS", "Model", "load"]
 
 FORMAT = 1
 
-# What image towers, adapters, heads and fusions are made of. None of these reads or writes anything but tensors.
+# operations of towers, adapters, heads and fusions; they touch nothing but tensors
 OPERATIONS = frozenset(
     """
     abs adaptive_avg_pool1d adaptive_avg_pool2d add add_ addmm alias all amax any arange argmax avg_pool2d
@@ -89,7 +89,7 @@ class Model(nn.Module):
         values: dict[str, Any] = {name: getattr(self, f"t{i}") for i, name in enumerate(self._tensors)}
         for name, batch, wanted in zip(self._given, pictures, self.inputs, strict=True):
             size = wanted["size"]
-            if self._cuts(wanted):  # the model cuts squares of its own from a picture that need be none
+            if self._cuts(wanted):  # the model cuts its own crops
                 right = batch.shape[1:2] == (3,) and min(batch.shape[2:]) == wanted["shorter_side"]
                 shape = f"(n, 3, height, width) with a shorter side of {wanted['shorter_side']}"
             else:
@@ -126,7 +126,7 @@ class Model(nn.Module):
         return {key: self._value(item, values) for key, item in coded["items"].items()}
 
     def pictures(self, files: Sequence[str | Path]) -> list[Tensor]:
-        """Read image files as the tensors that the model takes."""
+        """Read image files as inputs of the model."""
         batches: list[list[Tensor]] = [[] for _ in self.inputs]
         for file in files:
             with Image.open(file) as opened:
@@ -144,10 +144,10 @@ class Model(nn.Module):
         return wanted.get("view", "centre") != "centre"
 
     def predict(self, files: Sequence[str | Path], batch_size: int = 32) -> Iterator[dict[str, Any]]:
-        """Yield the prediction for each image file: the fused one, and that of each stratum."""
+        """Yield the predictions for each image file, fused and per stratum."""
         names = [stratum["name"] for stratum in self.about["strata"]]
         if any(map(self._cuts, self.inputs)):
-            batch_size = 1  # pictures of several shapes make no batch
+            batch_size = 1  # images of different shapes cannot be batched
         for start in range(0, len(files), batch_size):
             some = files[start : start + batch_size]
             found = dict(zip(self.outputs, self(*self.pictures(some)), strict=True))
@@ -166,10 +166,10 @@ class Model(nn.Module):
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Turn a picture as its camera says, and lay what is transparent on white."""
+    """Apply the EXIF orientation, and composite transparency on white."""
     try:
         image = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block raises anything; the pixels are whole
+    except Exception:  # a damaged EXIF block may raise anything
         image.load()
     if image.mode.startswith("I") or image.mode == "F":
         raise ValueError(f"a picture has samples in mode {image.mode}; save it with 8 bits")
@@ -181,13 +181,13 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def shape(picture: Image.Image, steps: list[dict[str, Any]]) -> Image.Image:
-    """Resize and cut a picture by the steps of `preprocessor.json`."""
+    """Resize and crop an image by the steps of `preprocessor.json`."""
     for step in steps:
         width, height = picture.size
         if step["step"] == "resize":
             if "shorter_side" in step:
                 if step is not steps[-1] and max(picture.size) > 64 * min(picture.size):
-                    # The middle of a strip is cut first: scaled whole, 1 x 65000 pixels would take gigabytes.
+                    # crop a strip first: scaled whole, 1 x 65000 pixels would take gigabytes
                     short, longer = sorted(picture.size)
                     kept = 64 * short + (longer - 64 * short) % 2
                     start = (longer - kept) // 2
@@ -214,7 +214,7 @@ def shape(picture: Image.Image, steps: list[dict[str, Any]]) -> Image.Image:
 
 
 def to_tensor(picture: Image.Image, dtype: str) -> Tensor:
-    """A picture as (3, size, size), uint8 or float32 on [0, 1]."""
+    """An image as a tensor (3, size, size), uint8 or float32 on [0, 1]."""
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     pixels = pixels.reshape(picture.height, picture.width, 3).permute(2, 0, 1).contiguous()
     return pixels if dtype == "uint8" else pixels.float() / 255

@@ -35,12 +35,12 @@ __all__ = ["DTYPES", "Export", "TOLERANCE", "export_run", "largest_difference", 
 
 
 DTYPES = {"float": torch.float32, "uint8": torch.uint8}
-"""What pictures may be: float32 on [0, 1], or uint8."""
+"""Types of images: float32 on [0, 1], or uint8."""
 
 
 @named("tracing the model")
 def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgram:
-    """Return the program of a model, for any batch size.
+    """Trace a model for any batch size.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgr
     Raises
     ------
     CausalFTError
-        If the model computes in half precision, or does what ``torch.export`` cannot follow.
+        If the model computes in half precision, or ``torch.export`` cannot trace it.
     """
     if dtype not in DTYPES:
         raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
@@ -69,20 +69,20 @@ def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgr
             try:
                 program = torch.export.export(model, tuple(pictures), dynamic_shapes=shapes)
             except (RuntimeError, ValueError):
-                # Python code such as len(batch) fixes the batch in a plain trace; the compiler's own reader, slower,
+                # len(batch) and the like fix the batch size in a plain trace; the strict tracer, slower,
                 # follows it.
                 program = torch.export.export(model, tuple(pictures), dynamic_shapes=shapes, strict=True)
-    except Exception as error:  # torch raises many kinds for a model that it cannot follow
+    except Exception as error:  # torch raises many types here
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise CausalFTError(f"torch.export cannot follow this model ({reason})") from error
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # names files of this machine
+        node.meta.pop("stack_trace", None)  # holds paths of this machine
     program.example_inputs = None  # type: ignore[assignment]  # the one part of a .pt2 file that would be pickled
     return program
 
 
 def _sides(entry: PictureInput, number: int) -> dict[int, Any]:
-    """Height and width, where the graph cuts squares from pictures of any shape."""
+    """Symbolic height and width, where the model cuts crops."""
     if entry.view == "centre":
         return {}
     names = {2: f"height_{number}", 3: f"width_{number}"}
@@ -95,23 +95,23 @@ def largest_difference(one: list[Tensor], other: list[Tensor]) -> float:
 
 
 TOLERANCE = 1e-4
-"""Largest difference of a probability between the written file and the classifier."""
+"""Largest accepted difference of a probability between file and classifier."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """Result of :func:`export_run`.
 
     Attributes
     ----------
     path : pathlib.Path
         The model.
     files : list of pathlib.Path
-        All files: the model, ``preprocessor.json``, and what the format needs beside it.
+        All files: the model, ``preprocessor.json``, and others that the format needs.
     about : dict
-        The description that is in the file too: classes, strata with hashes, inputs, outputs, fusion.
+        The description stored in the file: classes, strata with hashes, inputs, outputs, fusion.
     difference : float
-        Largest difference of a probability from the classifier, over random pictures in batches of 1 and 3.
+        Largest difference of a probability, over random images in batches of 1 and 3.
     """
 
     path: Path
@@ -136,19 +136,19 @@ def export_run(
     folder : path
     to : {"onnx", "torch-export", "single-file"}
     out : path, optional
-        The model's file; by default ``export/FORMAT/model.*`` in the run.
+        File of the model; by default ``export/FORMAT/model.*`` in the run.
     strata : sequence of str, optional
         Export only these (see :class:`FusedModel`).
     fused : bool
-        Whether the fused probabilities are among the outputs.
+        Whether to output the fused probabilities.
     dtype : {"float", "uint8"}
-        Of the pictures: float32 on [0, 1], or uint8.
+        Type of the images: float32 on [0, 1], or uint8.
 
     Raises
     ------
     CausalFTError
-        For an unknown format, a run that cannot be loaded, a file that is there already, a model that the format
-        cannot hold, or a written file that does not give the same probabilities.
+        For an unknown format, an unreadable run, an existing file, a model that the format cannot hold, or a file
+        that gives other probabilities.
     """
     if to not in FORMATS:
         raise CausalFTError(f"no export format {to!r}; {nearest(to, FORMATS)}")
@@ -169,7 +169,7 @@ def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: 
     about = _about(run, model, dtype)
     program = trace(model, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Everything is written and checked in a folder beside the target, and moved only when it is right.
+    # written and checked in a temporary folder, then moved
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as temporary:
         place = Path(temporary) / path.name
         try:
@@ -199,7 +199,7 @@ def _export(run: Run, to: str, path: Path, strata: Sequence[str] | None, fused: 
 
 
 def _load(run: Run) -> StrataClassifier:
-    """The classifier in float32, with LoRA and scale-and-shift folded into the weights."""
+    """Load the classifier in float32, with LoRA and scale-and-shift merged into the weights."""
     model = StrataClassifier.load(run.path, device="cpu", precision="fp32", progress=False)
     for member in model.members_.values():
         member.tuned.merge()
@@ -208,7 +208,7 @@ def _load(run: Run) -> StrataClassifier:
 
 @named("checking the file against the classifier")
 def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
-    """Largest difference from the classifier; more than the tolerance is an error and nothing is kept."""
+    """Return the largest difference from the classifier; refuse one above the tolerance."""
     found = []
     for n in (1, 3):
         pictures = model.example(n, dtype=DTYPES[dtype], seed=n)
@@ -224,7 +224,7 @@ def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
 
 
 def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
-    """The description of an export: what it is made of, and how to call it."""
+    """Describe an export: its parts, inputs and outputs."""
     from causalft.version import __version__
 
     strata = []
@@ -248,7 +248,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
             "classes": model.classes,
             "strata": strata,
             "inputs": [entry.document(str(DTYPES[dtype]).removeprefix("torch.")) for entry in model.inputs],
-            # of several crops the model averages the logits, as the run does
+            # logits of crops are averaged, as in the run
             "view": model.view,
             "outputs": [{"name": name, "shape": shapes[name]} for name in model.outputs],
             "normalisation": {
@@ -267,7 +267,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
             },
         }
     )
-    # a zoo folder's path is in the source of its members
+    # sources of members hold the path of a zoo folder
     return json.loads(portable(json.dumps(about), run.config))
 
 

@@ -1,1 +1,1 @@
-"""The pages of the answers, built from the kit in `causalft.report`."""
+"""Report pages, built from the kit in `causalft.report`."""

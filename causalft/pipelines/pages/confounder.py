@@ -1,4 +1,4 @@
-"""The pages of ``verify-confounder``: one A/B run, and the designs side by side."""
+"""Pages of ``verify-confounder``: one A/B run, and all designs side by side."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 GAPS = ("gap_B", "gap_A", "A_minus_B_on_A", "gap_B_minus_gap_A")
-"""The tests that are differences of accuracies, in points."""
+"""Tests that are differences of accuracies, in points."""
 
 _METHOD = (
     "Each seed is a whole replication with its own four image sets and its own initial weights. The estimate "
@@ -82,12 +82,12 @@ def write_report(
 
 
 def _sentences(text: str) -> str:
-    """The text with a capital at the start of each sentence and a full stop at the end."""
+    """Capitalise each sentence and end with a full stop."""
     return ". ".join(part[:1].upper() + part[1:] for part in text.split(". ")) + "."
 
 
 def closed_sentence(metrics: Mapping[str, Any]) -> str:
-    """How much of the gap on A adjustment closes; empty where the gap itself could be zero, or nothing was adjusted."""
+    """Share of the gap on A closed by adjustment; empty if the gap may be zero or nothing was adjusted."""
     closed = metrics["share_of_gap_closed"]
     if closed is None or any(limit is None or not isfinite(limit) for limit in closed["ci95"]):
         return ""
@@ -95,7 +95,7 @@ def closed_sentence(metrics: Mapping[str, Any]) -> str:
 
 
 def interval(value: float, ci95: Any) -> str:
-    """A fraction and its interval in percent; the interval is left out where it has no bounds."""
+    """A fraction and its interval, if bounded, in percent."""
     if value is None or not isfinite(value):
         return "unknown"
     bounded = all(limit is not None and isfinite(limit) for limit in ci95)
@@ -315,7 +315,7 @@ def _expected(name: str, verdict: str) -> bool:
 
 
 def table_rows(found: Mapping[str, Metrics]) -> list[list[str]]:
-    """One row a design, in the order of `COLUMNS`; accuracies and total variations in points."""
+    """One row per design, in the order of `COLUMNS`; accuracies and total variations in points."""
     rows = []
     for name, metrics in found.items():
         drop, deficit = metrics["tests"]["gap_B"], metrics["tests"]["A_minus_B_on_A"]
@@ -335,7 +335,7 @@ def table_rows(found: Mapping[str, Metrics]) -> list[list[str]]:
 
 
 def what_follows_from(found: Mapping[str, Metrics]) -> str:
-    """One paragraph on all designs together: which answers came out as the laws say they must."""
+    """One paragraph on all designs: which verdicts came out as expected."""
     verdicts = {name: metrics["verdict"] for name, metrics in found.items()}
     as_expected = [name for name, verdict in verdicts.items() if _expected(name, verdict)]
     others = [f"{name} ({verdict})" for name, verdict in verdicts.items() if name not in as_expected]
@@ -350,7 +350,7 @@ def what_follows_from(found: Mapping[str, Metrics]) -> str:
 
 
 def draw_side_by_side(found: Mapping[str, Metrics]) -> Plot:
-    """The drop of the B-trained model and its deficit on A in every design, with 95 % intervals."""
+    """Draw the drop of the B-trained model and its deficit on A per design, with 95 % intervals."""
     figure = new_figure(8.6, 3.6)
     axes = figure.add_subplot()
     kinds = (

@@ -44,7 +44,7 @@ __all__ = [
 Metrics = Mapping[str, Any]
 _GROUPS = ("many", "medium", "few")
 
-# file -> (who draws it, caption)
+# file -> (drawing function, caption)
 _FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
     "imbalance": (
         draw.imbalance_before_after,
@@ -78,7 +78,7 @@ _FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
 
 
 def headline(metrics: Metrics) -> str:
-    """The answer of a diagnosis in one short sentence: what fusion does to parameter imbalance.
+    """Return the main result of a diagnosis in one sentence.
 
     Examples
     --------
@@ -103,12 +103,12 @@ def headline(metrics: Metrics) -> str:
 
 
 def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
-    """Draw every figure that the metrics allow into ``folder``; what has no number is left out.
+    """Draw the figures for which there are metrics into ``folder``.
 
     Returns
     -------
     dict
-        Name to the figure for a page.
+        Name -> figure of the page.
     """
     identified = metrics["own_minus_off_gap"]["before"] is not None
     figures = {}
@@ -129,9 +129,9 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
     Parameters
     ----------
     metrics : mapping
-        The document of ``metrics.json``.
+        Content of ``metrics.json``.
     figures_dir : Path
-        Where the pictures go.
+        Folder of the figures.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def _measures(metrics: Metrics) -> Table:
 
 
 def _before_after(measure: Metrics, concluded: bool) -> list[str]:
-    """Before, after and the relative change: a change is a conclusion."""
+    """Before, after and relative change."""
     return [
         interval_text(measure["before"]),
         interval_text(measure["after"]),
@@ -280,7 +280,7 @@ def _priors(metrics: Metrics) -> Table:
 
 
 def _adjusted(metrics: Metrics) -> list[Table]:
-    """What it is worth to take the estimate out of the logits; no table where a document does not say."""
+    """Effect of subtracting the estimated prior from the logits, if the document holds it."""
     if not all("zero_shot" in scores for scores in metrics["strata"].values()):
         return []
     everyone = {**metrics["strata"], "fused": metrics["fused"]}
@@ -327,7 +327,7 @@ def _cells(groups: Mapping[str, float | None]) -> list[str]:
 TITLE = "Which of my classes?"
 
 N_CARDS = 6
-"""Classes that are shown with images: at most 36 images of a few kilobytes."""
+"""Classes shown with images: at most 36 images of a few kilobytes."""
 
 
 def class_section(
@@ -336,16 +336,16 @@ def class_section(
     test: ImageSet | None = None,
     train: ImageSet | None = None,
 ) -> Section:
-    """The worst classes by name, with images where the image sets are given.
+    """Return the section on the worst classes, with images if the image sets are given.
 
     Parameters
     ----------
     reports : sequence of ClassReport
-        Of :func:`causalft.analysis.diagnosis.classes.worst_classes`.
+        From :func:`causalft.analysis.diagnosis.classes.worst_classes`.
     single : str
-        Name of the stratum that ``zero_shot`` and ``single`` are the accuracies of.
+        Stratum of the accuracies ``zero_shot`` and ``single``.
     test, train : ImageSet, optional
-        The sets that the rows of ``misses`` and ``examples`` count in.
+        Image sets that ``misses`` and ``examples`` index.
     """
     if not reports:
         return Section(TITLE, ["The fused model recognises every test image of every class."])
@@ -361,7 +361,7 @@ def class_section(
 
 
 def class_table(reports: Sequence[ClassReport], single: str) -> Table:
-    """One row per class: groups, accuracies in percent with 95 % intervals, and what it is taken for."""
+    """One row per class: groups, accuracies in percent with 95 % intervals, most frequent confusion."""
     strata = list(reports[0].P)
     before = reports[0].zero_shot.exists
     columns = [
@@ -384,7 +384,7 @@ def class_table(reports: Sequence[ClassReport], single: str) -> Table:
 def class_cards(
     reports: Sequence[ClassReport], test: ImageSet | None, train: ImageSet | None, most: int = N_CARDS
 ) -> list[Card]:
-    """A card per class: the test images most surely taken for another class, and training images beside them."""
+    """One card per class: the most confident misclassified test images, and training images of both classes."""
     cards = []
     for report in reports[:most]:
         rows: list[tuple[str, list[Thumbnail]]] = []
@@ -418,12 +418,12 @@ def _taken_for(report: ClassReport) -> str:
 def _thumbnail(images: ImageSet, row: int, caption: str, alt: str) -> Thumbnail:
     try:
         return Thumbnail(thumbnail_uri(images.image(row)), caption, alt)
-    except CausalFTError:  # predictions came from the cache, and the file has gone since
+    except CausalFTError:  # predictions were cached, and the file is gone
         return Thumbnail("", f"{caption} (cannot be read)".strip(), alt)
 
 
 def method_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
-    """One row a method: accuracy with its interval, and D groups, in percent."""
+    """One row per method: accuracy with its interval, and D groups, in percent."""
     rows = []
     for name, of in methods.items():
         accuracy, *groups = of.values()
@@ -437,7 +437,7 @@ def method_table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def paired_table(paired: Mapping[str, Any], comparisons: Mapping[str, tuple[str, str, str]]) -> Table:
-    """One row a comparison: the difference in points, its interval and p."""
+    """One row per comparison: difference in points, interval and p."""
     rows = []
     for words, (one, other, measure) in comparisons.items():
         found = paired[words]
@@ -447,7 +447,7 @@ def paired_table(paired: Mapping[str, Any], comparisons: Mapping[str, tuple[str,
 
 
 def error_bars(values: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimates (n,) in percent and the lengths (2, n) of their error bars; 0 where there is no interval.
+    """Return estimates (n,) in percent and error bars (2, n), 0 without an interval.
 
     Examples
     --------
@@ -461,7 +461,7 @@ def error_bars(values: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float64]
 
 
 def method_dots(axes: Axes, methods: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the accuracy of each method, over all classes and on the D-few, the first method on top."""
+    """Draw the accuracy of each method over all classes and on D-few; the first method on top."""
     names = list(methods)[::-1]
     for measure, label, colour, marker in (
         ("accuracy", "all classes", "blue", "o"),

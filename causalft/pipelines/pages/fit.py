@@ -1,4 +1,4 @@
-"""The page of a ``fit`` run: what was run on what, its diagnosis, and the command that repeats it."""
+"""The page of a ``fit`` run: facts, diagnosis, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ Metrics = Mapping[str, Any]
 def write_fit_report(
     run: Run, metrics: Metrics, classes: Sequence[ClassReport] = (), splits: Splits | None = None
 ) -> Path:
-    """Write ``report.html`` and the figures of a ``fit`` run and return the page's path.
+    """Write ``report.html`` and the figures of a ``fit`` run; return the path of the page.
 
     Parameters
     ----------
     run : Run
-        Of kind ``fit``.
     metrics : mapping
-        What its ``metrics.json`` will hold.
+        Content of its ``metrics.json``.
     classes : sequence of ClassReport
-        The worst classes, to be shown by name.
+        The worst classes.
     splits : Splits, optional
-        Where their images are; without, the page shows none.
+        Their images, to be shown.
     """
     strata = ", ".join(metrics["strata"])
     first, *others = diagnosis_sections(metrics, run.path / "figures")
@@ -56,7 +55,7 @@ def write_fit_report(
 
 
 def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:
-    """How every stratum was tuned, in one line."""
+    """Describe the tuning in one line."""
     tuning = {**vars(default_tuning(str(metrics["zoo"]))), **tuning}
     rates = sorted({found["lr"] for found in metrics["strata"].values() if "lr" in found})
     precision = sorted({found["precision"] for found in metrics["strata"].values() if "precision" in found})

@@ -1,4 +1,4 @@
-"""The model card of a run: one Markdown page with data, weights, groups, cost and limits, as a model hub shows it."""
+"""The model card of a run for a model hub: Markdown on data, weights, groups, cost and limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["model_card", "run_card"]
 
 Document = Mapping[str, Any]
 
-# Licences of weights that this project knows, by the end of their source; any other is for the reader to look up.
+# known licences, by the end of the source of the weights
 _LICENCES = {
     "/openai": "MIT (OpenAI's CLIP)",
     "/laion2b_s34b_b88k": "MIT (LAION)",
@@ -30,13 +30,13 @@ _LICENCES = {
 def run_card(
     run: Run, *, repo: str | None = None, licence: str | None = None, stored: str | None = None
 ) -> str:
-    """Return the card of a complete ``fit`` run; of paths of this machine only the last part is kept.
+    """Return the card of a complete ``fit`` run, with paths of this machine cut to their last part.
 
     Parameters
     ----------
     run : Run
     repo, licence, stored : str, optional
-        As in :func:`model_card`; ``stored`` is by default that of the run's own files.
+        As in :func:`model_card`; ``stored`` defaults to that of the files.
 
     Raises
     ------
@@ -75,19 +75,18 @@ def model_card(
     metrics : mapping
         The document of ``metrics.json``.
     command : str, optional
-        The command that makes the run again.
+        Command that repeats the run.
     repo : str, optional
-        OWNER/NAME on a hub, for the lines that say how to load it.
+        OWNER/NAME on a hub, for the usage example.
     licence : str, optional
-        The hub's identifier of the licence of *this* model; by default ``apache-2.0`` for the minis that ship with
-        the package and ``other`` for anything else.
+        Licence of this model, as the hub names it; by default ``apache-2.0`` for embedded minis, else ``other``.
     stored : str, optional
-        In what the tuned tensors are stored where it is not float32, in words.
+        Precision of the stored tensors, if not float32.
 
     Raises
     ------
     CausalFTError
-        If the documents are not those of a complete ``fit`` run.
+        If the documents are not of a complete ``fit`` run.
 
     Examples
     --------
@@ -205,7 +204,7 @@ def _data(metrics: Document) -> str:
 
 def _strata(metrics: Document) -> str:
     rows = []
-    # P(c) has an interval where it was estimated
+    # an estimated P(c) has an interval
     intervals = (metrics.get("mixing") or {}).get("stratum_prior_ci95")
     estimated = dict(zip(metrics["strata"], intervals or (), strict=False))
     for name, stratum in metrics["strata"].items():
@@ -380,18 +379,18 @@ def _with_gla(metrics: Document) -> bool:
 
 
 def _repeatable(metrics: Document) -> bool:
-    """Whether the data come with the package."""
+    """Whether the data are built in."""
     return bool(metrics["data"]["name"] == "creatures-lt")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the cells are Markdown already."""
+    """A table of cells in Markdown."""
     lines = [list(header), ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _text(value: Any) -> str:
-    """Any text inside Markdown: no cell, row, tag or link of its own."""
+    """Escape text for Markdown."""
     written = " ".join(str(value).split())
     for sign in ("\\", "|", "<", "[", "`", "*"):
         written = written.replace(sign, f"\\{sign}")
@@ -399,37 +398,37 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    """Any text as code, one line."""
+    """Text as inline code."""
     written = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
     return f"`{written}`"
 
 
 def _percent(value: float | None, ci95: Sequence[float | None] | None = None, unit: str = " %") -> str:
-    """A fraction in percent with its interval; the unit is left out where the table says it."""
+    """A fraction with its interval in percent."""
     return interval_text(value, ci95, unit=unit, missing="–")
 
 
 def _cells(groups: Document | None, ci95: Document | None) -> list[str]:
-    """The accuracies of the groups with their intervals, without unit."""
+    """Accuracies of the groups with intervals, without unit."""
     return [_percent((groups or {}).get(group), (ci95 or {}).get(group), "") for group in GROUPS]
 
 
 def _points(measure: Document | None) -> str:
-    """A difference of fractions in percentage points with its interval."""
+    """A difference of fractions with its interval, in points."""
     if not measure:
         return "–"
     return interval_text(measure.get("estimate"), measure.get("ci95"), measure.get("reason", ""), missing="–")
 
 
 def _share(measure: Document | None) -> str:
-    """A relative change in percent; a dash where it has no interval, which is where nothing is left to divide by."""
+    """A relative change in percent; a dash without an interval (division by about zero)."""
     if not measure or measure.get("estimate") is None or not measure.get("ci95"):
         return "–"
     return f"{100 * measure['estimate']:.0f} %"
 
 
 def _number(value: float | None, form: str = ".3f") -> str:
-    """A number, or a dash where there is none."""
+    """A number, or a dash."""
     return "–" if value is None else f"{value:{form}}"
 
 

@@ -1,4 +1,4 @@
-"""The page of a ``probe``: accuracies of neighbours and heads on the frozen features of each stratum."""
+"""The page of ``probe``: accuracies of neighbours and heads on the frozen features of each stratum."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ COLUMNS = ("features of", "classifier", "lr", "all", "95 %", *(f"D-{group}" for 
 
 
 def best_neighbours(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The stratum whose neighbours are best on validation, and their scores."""
+    """Return the stratum with the best neighbours on validation images, and their scores."""
     strata = document["strata"]
     name = max(strata, key=lambda name: strata[name]["knn"]["validation_accuracy"])
     return name, strata[name]["knn"]
 
 
 def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """The stratum whose head is best on validation, and the scores of that head; None where none was trained."""
+    """Return the stratum with the best head on validation images, and its scores; None without heads."""
     rows = {
         name: max(found["heads"], key=lambda row: row["validation_accuracy"])
         for name, found in document["strata"].items()
@@ -55,10 +55,7 @@ def best_head(document: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | No
 
 
 def probe_rows(metrics: Metrics) -> list[tuple[str, str, str, Metrics]]:
-    """One row a classifier: stratum, its name, its learning rate, and its scores on the test images.
-
-    A star stands behind the head that validation chose.
-    """
+    """One row per classifier: stratum, name (* chosen on validation images), learning rate, test scores."""
     rows: list[tuple[str, str, str, Metrics]] = []
     for name, found in metrics["strata"].items():
         if found["zero_shot"] is not None:
@@ -73,7 +70,7 @@ def probe_rows(metrics: Metrics) -> list[tuple[str, str, str, Metrics]]:
 
 
 def probe_cells(row: tuple[str, str, str, Metrics]) -> list[str]:
-    """The row in text, percent."""
+    """A row as text, in percent."""
     name, what, lr, scores = row
     accuracy, _, interval = interval_text(scores["accuracy"], scores["ci95"]).partition(" ")
     groups = ("-" if scores["D"][g] is None else f"{100 * scores['D'][g]:.1f}" for g in GROUPS)
@@ -81,7 +78,7 @@ def probe_cells(row: tuple[str, str, str, Metrics]) -> list[str]:
 
 
 def probe_sentences(metrics: Metrics) -> list[str]:
-    """What was chosen on validation, and how the tables are read."""
+    """Sentences on the choices, and on reading the tables."""
     best, knn = best_neighbours(metrics)
     lines = [
         _no_conclusion("neighbours", knn)
@@ -111,7 +108,7 @@ def _no_conclusion(what: str, scores: Metrics) -> str:
 
 
 def draw_probe(metrics: Metrics) -> list[Axes]:
-    """Accuracy of every classifier with its interval: all test images, then the D groups."""
+    """Draw the accuracy of every classifier with its interval, overall and by D group."""
     rows = probe_rows(metrics)
     names = list(metrics["strata"])
     figure = new_figure(9.0, 1.3 + 0.3 * len(rows))

@@ -1,4 +1,4 @@
-"""The page of a ``wise-ft``: the curve of accuracy along the line, and what validation chooses on it."""
+"""The page of ``wise-ft``: accuracy against alpha, and the alpha chosen on validation images."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def curves(metrics: Metrics) -> dict[str, Metrics]:
 
 
 def wise_ft_rows(metrics: Metrics) -> list[list[str]]:
-    """A row for each alpha: validation and test accuracy of every model in percent; * at what validation chooses."""
+    """One row per alpha: validation and test accuracy of every model in percent; * chosen on validation images."""
     rows = []
     for number, alpha in enumerate(metrics["alphas"]):
         row = [f"{alpha:g}"]
@@ -53,7 +53,7 @@ def wise_ft_rows(metrics: Metrics) -> list[list[str]]:
 
 
 def choice_rows(metrics: Metrics) -> list[list[str]]:
-    """What is chosen for each model and what it brings on the test images, against the tuned weights."""
+    """One row per model: the chosen alpha and its gain over the tuned weights on test images."""
     rows = []
     for name, found in curves(metrics).items():
         chosen = next(point for point in found["curve"] if point["alpha"] == found["chosen"])
@@ -71,7 +71,7 @@ def choice_rows(metrics: Metrics) -> list[list[str]]:
 
 
 def wise_ft_sentences(metrics: Metrics) -> list[str]:
-    """The choice and what it is worth, then what to know of the line."""
+    """Sentences on the choice, its gain, and the curve."""
     fused = metrics["fused"]
     gain = Interval.from_json(fused["chosen_minus_tuned"])
     if metrics.get("no_conclusion"):
@@ -109,7 +109,7 @@ def wise_ft_sentences(metrics: Metrics) -> list[str]:
 
 
 def draw_wise_ft(metrics: Metrics) -> list[Axes]:
-    """Accuracy along the line on validation (left) and test (right); a diamond stands where validation chooses."""
+    """Draw accuracy against alpha on validation (left) and test images (right); diamonds mark the choice."""
     figure = new_figure(8.4, 3.6)
     grid = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, key, title in zip(grid, ("validation_accuracy", "accuracy"), ("Validation", "Test")):

@@ -1,4 +1,4 @@
-"""Do generated images show the class and part that their prompts ask for, and are they as varied as renders?"""
+"""Do generated images show the class and part of their prompts, and are they as diverse as renders?"""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ __all__ = [
 
 
 JUDGE = Recipe(epochs=12, batch_size=64, lr=0.1, schedule="onecycle")
-"""Recipe of the judge: a classifier of class and part that has seen only renders."""
+"""Recipe of the judge, a classifier of class and part trained on renders."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the judge says of the pictures of one class and part; shares of one.
+    """Scores of the images of one class and part; fractions.
 
     Attributes
     ----------
     class_name, part : str
     n : int
     right : float
-        Class and part both named.
+        Class and part both correct.
     confused_with : str
-        The cell named most often by mistake; empty where there is no mistake.
+        The most frequent wrong cell; empty if there is none.
     diversity : float
         Pixel standard deviation over that of renders.
     """
@@ -67,19 +67,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class PromptCheck:
-    """The result of `check_prompts`; shares of one.
+    """Result of `check_prompts`; fractions.
 
     Attributes
     ----------
     n : int
     right, class_right, part_right : float
-        Pictures of which the judge names class and part, the class, the part.
+        Images with correct class and part, class, part.
     judge_right : float
-        The same of renders that the judge has not seen: what can be expected at best.
+        The same for held-out renders: an upper bound.
     pixel_std, pixel_std_renders, diversity : float
         Within-cell pixel standard deviation (pixels in [0, 1]), and the first over the second.
     seconds, images_per_second : float
-        Of the drawing.
+        Of drawing.
     cells : list of Cell
     """
 
@@ -107,15 +107,15 @@ def train_judge(
 ) -> nn.Module:
     """Train a residual network to name the cell (2 * class + part) of renders; return it in eval mode.
 
-    The renders are softened by random amounts, so that the judge goes by shape and colour: one that has seen only
-    sharp, grainy renders takes softness itself for a class (it names 70 % of pictures that this one names 98 % of).
+    Renders are blurred by random amounts, so that the judge relies on shape and colour (98 % correct on generated
+    images, against 70 % when trained on sharp renders only).
 
     Parameters
     ----------
     size : int
         Pixels.
     n_per_cell : int
-        Renders of each part of each class.
+        Renders per class and part.
     seed : int
     backbone : str
         A name of :func:`causalft.models.resnet.resnet`.
@@ -134,19 +134,19 @@ def train_judge(
 
 
 def _soften(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mix each picture with its mean over 3 x 3 pixels, by a share drawn from [0, 1]."""
+    """Blend each image with its 3 x 3 mean, with a weight drawn from [0, 1]."""
     smooth = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return torch.lerp(x, smooth, torch.rand(len(x), 1, 1, 1, generator=generator))
 
 
 @torch.inference_mode()
 def name_cells(judge: nn.Module, pixels: np.ndarray) -> np.ndarray:
-    """Return the cell (2 * class + part) that the judge sees in each picture, int64 (n,)."""
+    """Return the cell (2 * class + part) predicted for each image, int64 (n,)."""
     return torch.cat([judge(part).argmax(1) for part in as_input(pixels).split(256)]).numpy()
 
 
 def diversity(pixels: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Within-cell pixel standard deviation: over the pictures of a cell, then the mean over pixels and channels.
+    """Within-cell pixel standard deviation, averaged over pixels and channels.
 
     Parameters
     ----------
@@ -178,18 +178,18 @@ def check_prompts(
     judge: nn.Module | None = None,
     progress: bool | None = None,
 ) -> PromptCheck:
-    """Draw pictures of every class and part and let a classifier that was trained on renders name them.
+    """Draw images of every class and part and classify them by a network trained on renders.
 
     Parameters
     ----------
     source : PictureSource
-        Of the renderer's six classes.
+        Source of the renderer's six classes.
     n_per_cell : int
-        Pictures of each part of each class, at least 2; 100 make 1,200.
+        Images per class and part, at least 2; 100 make 1,200.
     seed : int
-        Of the judge; picture ``i`` of a cell has the seed ``1,000,000 seed + 10,000 cell + i``.
+        Seed of the judge; image ``i`` of a cell has the seed ``1,000,000 seed + 10,000 cell + i``.
     judge : torch.nn.Module, optional
-        From `train_judge`; else one is trained.
+        From `train_judge`; trained by default.
     progress : bool, optional
 
     Raises
@@ -260,19 +260,18 @@ def _renders(size: int, n_per_cell: int, seed: list[int]) -> tuple[np.ndarray, n
 
 
 def clip_judge(stratum: Stratum, prompts: Prompts) -> Judge:
-    """A judge that lets CLIP choose among the prompts of all classes and parts.
+    """Return a judge that accepts an image if CLIP ranks the prompt of its class and part first.
 
-    A picture passes if the prompt of its own class and part is the most similar of all, which is zero-shot
-    classification (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021).
+    This is zero-shot classification (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021).
 
     Parameters
     ----------
     stratum : a CLIP model.
-    prompts : what the pictures were made from; the first template in use counts.
+    prompts : prompts of the images; the first template in use counts.
 
     Returns
     -------
-    function of uint8 pictures (n, size, size, 3), class names and parts (0 or 1) that gives bool (n,).
+    function of uint8 images (n, size, size, 3), class names and parts (0 or 1); returns bool (n,).
     """
     cells = [(look, part) for look in prompts.classes for part in (0, 1)]
     number = {cell: index for index, cell in enumerate(cells)}
@@ -290,18 +289,18 @@ def clip_judge(stratum: Stratum, prompts: Prompts) -> Judge:
 def open_judge(
     name: str, prompts: Prompts, *, weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> Judge:
-    """Load a CLIP model of open_clip and make it a judge.
+    """Load a CLIP model of open_clip as a judge (:func:`clip_judge`).
 
     Parameters
     ----------
     name : ``"clip"``, ``"openclip"``, ``"metaclip"``, or ``ARCH/TAG`` of open_clip.
-    prompts : what the pictures are made from.
+    prompts : prompts of the images.
     weights : local file of the weights.
 
     Raises
     ------
     CausalFTError
-        For an unknown model, or weights that are not here and cannot be fetched.
+        For an unknown model, or weights that cannot be loaded or fetched.
     """
     zoo = open_zoo("pretrained", None if weights is None else {name: weights})
     try:
@@ -314,12 +313,12 @@ def open_judge(
 
 
 def judge_for(check: str, source: PictureSource, *, weights: Path | None = None) -> Judge:
-    """Return the judge that says whether the pictures of a source show what was asked.
+    """Return the judge of the images of a source.
 
     Parameters
     ----------
-    check : ``"renders"``, a classifier trained on renders; or a CLIP model as in :func:`open_judge`.
-    source : who draws the pictures.
+    check : ``"renders"`` (a classifier trained on renders), or a CLIP model as in :func:`open_judge`.
+    source : source of the images.
     weights : local file of the CLIP model's weights.
 
     Raises
@@ -340,7 +339,7 @@ def judge_for(check: str, source: PictureSource, *, weights: Path | None = None)
     networks: list[nn.Module] = []
 
     def judge(pictures: np.ndarray, looks: Sequence[str], parts: Sequence[int]) -> np.ndarray:
-        if not networks:  # trained when the first picture is there, and not for a run that is refused
+        if not networks:  # trained on first use, not for a run that is refused
             networks.append(train_judge(source.size))
         asked = [2 * CLASSES.index(look) + part for look, part in zip(looks, parts, strict=True)]
         return name_cells(networks[0], pictures) == asked

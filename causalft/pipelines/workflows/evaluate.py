@@ -22,14 +22,14 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a run does on labelled images.
+    """Scores of a run on labelled images.
 
     Attributes
     ----------
     data : str
         Name of the images.
     notes : tuple of str
-        Which of them the run has seen.
+        Images that the run has seen.
     diagnosis : Diagnosis
     """
 
@@ -47,10 +47,10 @@ def evaluate(
     ----------
     run : Run
     data : str
-        The data of the run, of which the test split is scored; or other images, scored on their test folder or whole.
+        The data of the run (its test split is scored) or other images (their test folder, or all).
     device : str
     data_options : mapping, optional
-        Of :func:`causalft.data.opening.open_images`.
+        Options of :func:`causalft.data.opening.open_images`.
 
     Raises
     ------

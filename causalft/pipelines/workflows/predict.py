@@ -1,4 +1,4 @@
-"""The work of ``causalft predict``: classify images with a fitted run, in a stream."""
+"""The work of ``causalft predict``: classify a stream of images with a fitted run."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from causalft.runs.files import sha256_file
 __all__ = ["Prediction"]
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Rows (b,), probabilities of the strata (n_strata, b, K), and fused (b, K)."""
+"""Rows (b,), probabilities of the strata (n_strata, b, K) and fused (b, K)."""
 
 
 @dataclass
 class Prediction:
-    """Images to be classified by a run; each method goes through them once.
+    """Classification of images by a run; each method reads them once.
 
     Attributes
     ----------
@@ -35,11 +35,11 @@ class Prediction:
     images : ImageSet
     device : str
     batch_size : int
-        Images at a time.
+        Images per batch.
     on_error : {"stop", "skip"}
-        An image that cannot be read stops the call, or is named on standard error and passed over.
+        Whether an unreadable image stops the call, or is reported on standard error and skipped.
     skipped : list of (int, str)
-        Row and message of the images that were passed over.
+        Row and message of each skipped image.
     """
 
     run: str | Path
@@ -54,7 +54,7 @@ class Prediction:
         self.classes: list[str] = self.model.classes_.tolist()
 
     def stream(self, rows: range | None = None) -> Iterator[Batch]:
-        """Yield the batches of all rows, or of some; images that cannot be read are left out."""
+        """Yield batches of all rows, or of some, without unreadable images."""
         label = f"predicting {len(self.images)} images"
         options: dict[str, Any] = {} if rows is None else {"rows": rows}
         yield from predict_stream(
@@ -72,7 +72,7 @@ class Prediction:
         tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
 
     def document(self) -> list[dict[str, Any]]:
-        """Every class of every stratum and of the fusion, an entry for each image."""
+        """Return one entry per image with all probabilities, fused and per stratum."""
         document: dict[int, dict[str, Any]] = {}
         for rows, strata, fused in self.stream():
             for i, row in enumerate(rows.tolist()):
@@ -87,7 +87,7 @@ class Prediction:
         return {"prediction": self.classes[int(probabilities.argmax())], "probabilities": named}
 
     def to_file(self, output: str, kind: str, top: int | None, say: Callable[[str], None]) -> None:
-        """Write a row for each image; an interrupted call goes on where it stopped.
+        """Write one row per image; an interrupted call resumes.
 
         Parameters
         ----------
@@ -95,9 +95,9 @@ class Prediction:
             A file, or ``-`` for standard output.
         kind : {"jsonl", "csv", "parquet"}
         top : int, optional
-            Classes given of each image; all by default.
+            Number of classes per image; all by default.
         say : callable
-            Receives what was done.
+            Called with progress messages.
 
         Raises
         ------
@@ -131,10 +131,7 @@ class Prediction:
         say(f"{done} in {seconds:,.1f} s ({rate}) to {where}{bad}")
 
     def _in_order(self, batches: Iterator[Batch]) -> Iterator[Any]:
-        """Cut the batches at the images that could not be read, so that rows come in the order of the images.
-
-        Yields a batch, or (row, message).
-        """
+        """Yield batches, and (row, message) of skipped images, in the order of the images."""
         told = 0
         for found, strata, fused in batches:
             start = 0

@@ -1,4 +1,4 @@
-"""Predictions in files: rows of JSON lines, CSV or Parquet, in a file that appears whole and resumes if interrupted."""
+"""Files of predictions: JSON lines, CSV or Parquet, written atomically; text files resume."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 @dataclass(frozen=True)
 class Questions:
-    """What every row answers: the classes, the strata, and how many classes of each are given (None: all)."""
+    """Content of a row: classes, strata, and the number of classes given of each (None: all)."""
 
     classes: list[str]
     strata: list[str]
     top: int | None
 
     def best(self, probabilities: np.ndarray) -> np.ndarray:
-        """The classes given of each row, most probable first: (b, K) to (b, top) class numbers."""
+        """Return the most probable classes of each row, in order: (b, K) to (b, top) class numbers."""
         import numpy as np
 
         k = min(self.top or len(self.classes), len(self.classes))
@@ -59,9 +59,9 @@ class Questions:
 
 
 class RowWriter(ABC):
-    """Takes predictions in order and writes a row for each image, also for one that could not be read.
+    """Writes one row per image, in order, also for unreadable images.
 
-    File names and messages are printable already (`causalft.errors.escape_name`).
+    File names and messages are already escaped (`causalft.errors.escape_name`).
     """
 
     def __init__(self, questions: Questions) -> None:
@@ -73,11 +73,11 @@ class RowWriter(ABC):
 
     @abstractmethod
     def fail(self, file: str, message: str) -> None:
-        """Write the row of an image that could not be read."""
+        """Write the row of an unreadable image."""
 
 
 class JsonRows(RowWriter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, questions: Questions, write: Callable[[str], Any]) -> None:
         super().__init__(questions)
@@ -101,7 +101,7 @@ class JsonRows(RowWriter):
         classes = self.questions.classes
         best = self.questions.best(probabilities)
         first = best[:, 0].tolist()
-        # All classes keep the order of the run, so that rows can be stacked.
+        # all classes keep the order of the run, so that rows can be stacked
         shown = best if self.questions.top else np.broadcast_to(np.arange(len(classes)), best.shape)
         values = np.take_along_axis(probabilities, shown, axis=1).round(6).tolist()
         top = np.take_along_axis(probabilities, best[:, :1], axis=1)[:, 0].round(6).tolist()
@@ -116,10 +116,10 @@ class JsonRows(RowWriter):
 
 
 class _Columns(RowWriter):
-    """What CSV and Parquet share: names of columns, and their values."""
+    """Columns shared by CSV and Parquet."""
 
     def names(self) -> list[str]:
-        """All columns in order."""
+        """Return the names of all columns."""
         found = ["file", "prediction", "probability"]
         for name in self.questions.strata:
             found += [f"{name}_prediction", f"{name}_probability"]
@@ -130,7 +130,7 @@ class _Columns(RowWriter):
         return found
 
     def columns(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> Iterator[list[Any]]:
-        """Their values, in the same order."""
+        """Yield the values of the columns."""
         import numpy as np
 
         classes = np.asarray(self.questions.classes, dtype=object)
@@ -184,7 +184,7 @@ class CsvRows(_Columns):
 class ParquetRows(_Columns):
     """A Parquet file; all probabilities as lists in ``probabilities`` and ``STRATUM_probabilities``.
 
-    The order of the classes in these lists stands in the metadata of the schema, as JSON under ``classes``.
+    The metadata of the schema holds the order of the classes, as JSON under ``classes``.
     """
 
     ROWS = 8192
@@ -239,13 +239,12 @@ _SAVE_SECONDS = 5.0
 
 
 def choose_format(output: str, named: str | None) -> str:
-    """Return the format of an output: the named one, or that of the file's ending (JSON lines for ``-``).
+    """Return the format of an output: as named, else by file extension (JSON lines for ``-``).
 
     Raises
     ------
     CausalFTError
-        If the ending says nothing, the place is a folder or no regular file (a device, a pipe), or Parquet should go to
-        standard output.
+        For an unknown extension, a folder or other irregular file, or Parquet on standard output.
 
     Examples
     --------
@@ -272,9 +271,9 @@ class Place:
     ----------
     rows : RowWriter
     start : int
-        Images of an earlier, interrupted call whose rows are there already.
+        Images already written by an interrupted call.
     done : int
-        Images whose rows are written, up to the first that is not; kept by the caller, who calls :meth:`save` then.
+        Images written so far; updated by the caller, who then calls :meth:`save`.
     """
 
     rows: RowWriter
@@ -282,15 +281,15 @@ class Place:
     done: int = 0
 
     def save(self) -> None:
-        """Make what was written safe, now and then."""
+        """Flush to disk from time to time."""
 
 
 @contextmanager
 def open_rows(output: str, kind: str, questions: Questions, identity: list[str]) -> Iterator[Place]:
-    """Open an output for the rows of a call.
+    """Open an output for rows.
 
-    JSON lines and CSV grow in ``.NAME.part`` beside the file; the record ``.NAME.part.json`` says how far they are
-    safe. The same call goes on from there. A Parquet file has its index at the end and is written anew.
+    JSON lines and CSV grow in ``.NAME.part`` beside the file; ``.NAME.part.json`` records how much is on disk, and the
+    same call resumes there. Parquet files are rewritten from the start.
 
     Parameters
     ----------
@@ -299,7 +298,7 @@ def open_rows(output: str, kind: str, questions: Questions, identity: list[str])
     kind : {"jsonl", "csv", "parquet"}
     questions : Questions
     identity : list of str
-        What makes two calls the same: the run, the images.
+        Identifies the call: hashes of the run, and the images.
     """
     with writing(output):
         yield from _opened(output, kind, questions, identity)
@@ -324,7 +323,7 @@ def _opened(output: str, kind: str, questions: Questions, identity: list[str]) -
 
 
 class _TextPlace(Place):
-    """A growing text file with its record."""
+    """A growing text file and its record."""
 
     def __init__(self, part: Path, record: Path, kind: str, questions: Questions, key: str) -> None:
         self._record, self._key = record, key
@@ -372,7 +371,7 @@ def _text_file(target: Path, kind: str, questions: Questions, identity: list[str
         try:
             yield place
         except BaseException:
-            with suppress(OSError):  # the reason why it stopped is what should be seen
+            with suppress(OSError):  # report why it stopped instead
                 place.save(now=True)
             raise
         place.save(now=True)

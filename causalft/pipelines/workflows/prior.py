@@ -1,4 +1,4 @@
-"""The work of ``causalft prior``: logits and labels of a run or of files, and what is said of them."""
+"""The work of ``causalft prior``: logits and labels of a run or of files, and their label prior."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _KINDS = (".npz", ".npy", ".safetensors", *_TABLES)
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """What the command estimates from.
+    """Labelled logits of one model.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class LabelledLogits:
     labels : (n,) array of int
     classes : list of K str
     true_prior : (K,) array, optional
-        Where the zoo of the model knows it; sums to 1.
+        Known for minis; sums to 1.
     """
 
     logits: np.ndarray
@@ -79,7 +79,7 @@ def read_labelled_logits(file: LogitsFile) -> LabelledLogits:
     Raises
     ------
     CausalFTError
-        If a file is missing, damaged, of another kind, lacks the name, or does not fit the others.
+        If a file is missing, damaged, of another format, lacks the name, or does not match the others.
     """
     assert file.logits is not None
     logits, labels, classes = file.logits, file.labels, file.classes
@@ -101,7 +101,7 @@ def read_labelled_logits(file: LogitsFile) -> LabelledLogits:
 def _logits(
     path: Path, name: str, labels_name: str | None, names: list[str] | None
 ) -> tuple[np.ndarray, list[str] | None]:
-    """The array of the logits, and the class names where they are the columns of a table."""
+    """Return the logits, and the class names if they are columns of a table."""
     if path.suffix.lower() not in _TABLES:
         return _array(path, name), None
     table = _table(path)
@@ -130,7 +130,7 @@ def _logits(
 
 
 def _labels(path: Path, name: str, names: list[str]) -> np.ndarray:
-    """Labels as integers: given as such, or by class name."""
+    """Return labels as integers; they may be given by class name."""
     if path.suffix.lower() in _TABLES:
         table = _table(path)
         if name not in table:
@@ -151,7 +151,7 @@ def _labels(path: Path, name: str, names: list[str]) -> np.ndarray:
     if values.dtype.kind != "f" and all(word in number for word in found.ids):
         codes = [number[word] for word in found.ids]
     elif all(map(is_whole_number, found.ids)):
-        codes = [whole_number(word) for word in found.ids]  # also floats, of a column that has or had a gap
+        codes = [whole_number(word) for word in found.ids]  # also floats, of a column with missing cells
     elif values.dtype.kind == "f":
         raise CausalFTError(f"{path}: labels must be class numbers or names, not {values.dtype}")
     else:
@@ -161,7 +161,7 @@ def _labels(path: Path, name: str, names: list[str]) -> np.ndarray:
 
 
 def _array(path: Path, name: str) -> np.ndarray:
-    """An array of a file without executing anything in it."""
+    """Read an array without unpickling."""
     kind = _existing(path)
     try:
         if kind == ".npy":
@@ -209,7 +209,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _class_names(path: Path) -> list[str]:
-    """The names in the order of the logits."""
+    """Return class names in the order of the logits."""
     found = read_class_names(path)
     if found.ordered is not None:
         return list(found.ordered)
@@ -224,7 +224,7 @@ def _repeated(names: list[str]) -> str:
 
 
 def read_run_logits(folder: Path, only: str | None) -> dict[str, tuple[LabelledLogits, str]]:
-    """Zero-shot logits of the strata of a fit on its validation images, and how each was pre-trained."""
+    """Return validation zero-shot logits of the strata of a fit, and their pre-training losses."""
     run = open_fit(folder)
     metrics = run.metrics
     strata, names = list(run.config["strata"]), list(metrics["classes"])
@@ -256,13 +256,13 @@ def read_run_logits(folder: Path, only: str | None) -> dict[str, tuple[LabelledL
 
 
 def law_of_labels(data: LabelledLogits) -> str:
-    """Whether validation images have the same number of every class, or each its share."""
+    """Return ``balanced`` or ``shares``, by the class counts of the labels."""
     counts = np.bincount(data.labels, minlength=data.logits.shape[1])
     return "balanced" if counts.min() == counts.max() else "shares"
 
 
 def _validation_labels(run: Run) -> np.ndarray:
-    """Cut the splits of the run again: the same settings and images give the same labels."""
+    """Recompute the validation labels of a run from its settings and images."""
     settings = FitSettings.from_config(run.config)
     validation = load_splits(settings, settings.seed).validation
     if validation.fingerprint != run.config["data_fingerprint"][1]:
@@ -274,7 +274,7 @@ def _validation_labels(run: Run) -> np.ndarray:
 
 
 def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, loss: str) -> dict[str, Any]:
-    """Everything the command says of one model."""
+    """Return the document on the prior of one model."""
     target, n_boot, seed, loss = (
         settings.target,
         settings.n_boot,
@@ -293,7 +293,7 @@ def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, los
     if target == "auto":
         by_chance = counts.sum() == 0 or chisquare(counts).pvalue > 0.001
         target = "balanced" if by_chance else "shares"
-    # Half an image more in each class where one has none, so that it is rare and not impossible.
+    # half an image more per class if a class has none: rare, not impossible
     law = counts if counts.min() > 0 else counts + 0.5
     shares = law / law.sum() if target == "shares" else None
     found = bootstrap_prior(data.logits, data.labels, n_boot, seed, target_prior=shares, l2=settings.l2)
@@ -339,7 +339,7 @@ def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, los
 
 
 def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
-    """How near the estimate comes to the prior that the model was pre-trained with."""
+    """Compare the estimate with the known pre-training prior."""
     log_truth = np.log(truth)
     inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])
     return {

@@ -1,5 +1,4 @@
-"""Trains the networks of the A/B experiment, for each seed one on A, one on B and one on B adjusted for C, and
-collects what they predict."""
+"""Networks of the A/B experiment: per seed one trained on A, one on B, one on B adjusted for C; their predictions."""
 
 from __future__ import annotations
 

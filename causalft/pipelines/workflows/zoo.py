@@ -54,22 +54,22 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MemberCheck:
-    """What a mini does on balanced labelled pictures, before any tuning.
+    """Zero-shot scores of a mini on balanced labelled images.
 
     Attributes
     ----------
     name, sha256 : str
     zero_shot_accuracy : float
     zero_shot_P : dict
-        Accuracy on the many, medium and few classes of its TRUE prior.
+        Accuracy on the many, medium and few classes of its true prior.
     gla_spearman, gla_kl : float
-        GLA's estimate against the true prior: rank correlation, and KL(true, estimate) in nats.
+        Estimated against true prior: rank correlation, and KL(true, estimate) in nats.
     gla_zero_shot_accuracy : float
-        After subtracting the estimated log prior (on the half of the pictures that GLA did not see).
+        After subtracting the estimated log prior, on images not used for the estimate.
     true_prior_zero_shot_accuracy : float
-        After subtracting the TRUE log prior: worse than before if the logits do not hold it.
+        After subtracting the true log prior; lower if the logits do not contain it.
     n : int
-        Pictures.
+        Number of images.
     """
 
     name: str
@@ -91,7 +91,7 @@ class MemberCheck:
 
 @named("checking a member")
 def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> MemberCheck:
-    """Measure a mini on balanced pictures of its classes.
+    """Measure a mini on balanced images of its classes.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
     pixels : numpy.ndarray
         Shape (n, size, size, 3), uint8, at least two of each class.
     labels : numpy.ndarray
-        Shape (n,), numbers into the card's class names.
+        Shape (n,), indices into the card's class names.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
     truth = np.array(stratum.card.prior)
     right = logits.argmax(1) == labels
     by_class = class_accuracy(right, labels, len(truth))
-    # Every second picture of a class estimates the prior; the others are scored with it.
+    # every second image of a class estimates the prior, the others are scored
     position = np.zeros(len(labels), dtype=int)
     for k in range(len(truth)):
         position[labels == k] = np.arange((labels == k).sum())
@@ -140,12 +140,12 @@ def check_member(stratum: Stratum, pixels: np.ndarray, labels: np.ndarray) -> Me
 
 
 def check_zoo(zoo: MiniZoo) -> list[dict[str, Any]]:
-    """Load every member and measure those of the part world; one document for each.
+    """Load every member and measure those of the part world; return one document per member.
 
     Raises
     ------
     CausalFTError
-        If the hash of a file is not that of its card, or the features of a member are not finite.
+        If a hash differs from the card, or features are not finite.
     """
     cards = {name: zoo.card(name) for name in zoo.expected()}
     part_world = {name for name, card in cards.items() if tuple(card.class_names) == CLASS_NAMES}
@@ -170,14 +170,14 @@ def check_zoo(zoo: MiniZoo) -> list[dict[str, Any]]:
 
 
 def check_diffusion(folder: str, *, n_per_cell: int) -> tuple[dict[str, Any], PromptCheck]:
-    """Check the hashes of a mini Stable Diffusion, draw pictures of every cell and judge them.
+    """Check the hashes of a mini Stable Diffusion, and judge images of every class and part.
 
     Parameters
     ----------
     folder : str
-        Of the pipeline, or ``mini`` for the embedded one.
+        Folder of the pipeline, or ``mini`` for the embedded one.
     n_per_cell : int
-        Pictures of each part of each class.
+        Images per class and part.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def check_diffusion(folder: str, *, n_per_cell: int) -> tuple[dict[str, Any], Pr
 
 Say = Callable[[str], None]
 Tasks = dict[str, Callable[..., object]]
-"""Name of a member and what makes it; takes ``progress``."""
+"""Member -> function that makes it and takes ``progress``."""
 
 
 def pretrain_creatures(out: Path, settings: PretrainSettings, *, jobs: int, say: Say) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def pretrain_photos(
         images = open_images(data)
         for note in images.notes:
             say(f"note: {note}")
-        # With the fingerprint, a pre-training of images that have changed meanwhile is not resumed.
+        # the fingerprint keeps a run on changed images from being resumed
         config = {
             "data": os.path.abspath(data),
             "data_fingerprint": images.fingerprint,
@@ -267,7 +267,7 @@ def _minis(n: int) -> str:
 def _pretrain_photo(
     data: str, name: str, zoo: PhotoZoo, folder: Path, *, progress: bool | None = None
 ) -> None:
-    """In a process of its own: open the images again and pre-train one member."""
+    """Open the images in a worker process and pre-train one member."""
     member = next(member for member in zoo.members if member.name == name)
     pretrain_photo_member(open_images(data), member, zoo, folder, progress=progress)
 
@@ -285,7 +285,7 @@ def _say_plan(say: Say, images: Any, zoo: PhotoZoo) -> None:
 
 
 def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
-    """What the sizes cost: repeated images, classes without a test image, how sure an accuracy will be."""
+    """Consequences of the sizes: repeated images, classes without test images, precision of an accuracy."""
     from causalft.data.splits import Splits
     from causalft.data.summary import plan_of
 
@@ -302,7 +302,7 @@ def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
 
 
 def _in_processes(tasks: Tasks, jobs: int) -> None:
-    """Run tasks in spawned processes of one thread each, with a bar over all of them; one job runs here."""
+    """Run tasks in spawned single-thread processes; a single job runs in this one."""
     if not tasks:
         return
     if jobs == 1 or len(tasks) == 1:
@@ -324,7 +324,7 @@ def _in_processes(tasks: Tasks, jobs: int) -> None:
                 "--jobs: what is finished is kept"
             ) from None
         except BaseException:
-            # Stop at once, also after Ctrl-C: what is finished is on disk, the rest resumes from its checkpoint.
+            # stop at once, also after Ctrl-C: finished members are on disk, others resume from a checkpoint
             for process in list(pool._processes.values()):
                 process.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -333,7 +333,7 @@ def _in_processes(tasks: Tasks, jobs: int) -> None:
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Processes started inside inherit deafness to Ctrl-C: it is for this process, which then stops them."""
+    """Start worker processes that ignore Ctrl-C; this process stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -345,7 +345,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _make_members(new: NewRun, names: Sequence[str], tasks: Tasks, jobs: int, say: Say) -> dict[str, Any]:
-    """Do the tasks, ``jobs`` at a time, and finish; members without a task were made by an interrupted call."""
+    """Run the tasks, ``jobs`` at a time, and finish; other members come from an interrupted call."""
     _in_processes(tasks, jobs)
     cards = [ModelCard.read(new.run.path / f"{name}.json") for name in names]
     earlier = [card.measured.get("seconds", 0.0) for card in cards if card.name not in tasks]
