@@ -1,4 +1,4 @@
-"""``causalft cache``: what frozen features are kept, how large and how old they are, and whether they are whole."""
+"""``causalft cache``: list, verify and clear cached features."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def _json_option(function: Any) -> Any:
 
 @click.group("cache", cls=VerbGroup)
 def command() -> None:
-    """Look after the frozen features that are kept between runs.
+    """Manage the cache of frozen features.
 
-    Features are computed once for each combination of weights, images, transform and precision. An entry is never out
-    of date: another of anything is another entry. So the cache only grows, until it is cleared.
+    Features are computed once per combination of weights, images, transform and precision, so entries never become
+    outdated. The cache grows until it is cleared.
     """
 
 
@@ -46,7 +46,7 @@ def command() -> None:
 @_folder_option
 @_json_option
 def list_command(folder: Path | None, as_json: bool) -> None:
-    """Show every entry with its size and age."""
+    """List the entries with size and age."""
     from rich.table import Table
 
     cache = _open(folder)
@@ -57,9 +57,7 @@ def list_command(folder: Path | None, as_json: bool) -> None:
     screen = console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     whats = [_what(entry) for entry in entries]
-    told_apart = set(whats) != {
-        "features"
-    }  # a column that says the same in every line is width for the others
+    told_apart = set(whats) != {"features"}  # drop a column that is the same in every row
     for name in (
         "key",
         *(["what"] if told_apart else []),
@@ -73,7 +71,7 @@ def list_command(folder: Path | None, as_json: bool) -> None:
         table.add_column(
             name,
             overflow="fold",
-            # words may go on in the next line where it is narrow, numbers and keys not
+            # text may wrap, numbers and keys may not
             no_wrap=name not in ("what", "stratum", "images"),
             justify="right" if name in ("shape", "size", "age", "unused") else "left",
         )
@@ -94,7 +92,7 @@ def list_command(folder: Path | None, as_json: bool) -> None:
 
 
 def _what(entry: CacheEntry) -> str:
-    """What an entry holds, of which view of the images, and whether all of it."""
+    """Describe the content of an entry."""
     kind, view = str(entry.about.get("kind", "?")), entry.about.get("view", "centre")
     return (kind if view == "centre" else f"{kind}, {view}") + ("" if entry.complete else " (interrupted)")
 
@@ -111,7 +109,7 @@ def _what(entry: CacheEntry) -> str:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json_option
 def clear_command(folder: Path | None, unused_days: float, yes: bool, as_json: bool) -> None:
-    """Remove entries; they are computed again when they are needed."""
+    """Remove entries; they are recomputed when needed."""
     from causalft.errors import CausalFTError
 
     cache = _open(folder)
@@ -125,7 +123,7 @@ def clear_command(folder: Path | None, unused_days: float, yes: bool, as_json: b
         except click.Abort as abort:
             if not isinstance(abort.__context__, EOFError):
                 raise
-            click.echo(err=True)  # the question stands on a line of its own
+            click.echo(err=True)  # end the line of the question
             raise CausalFTError(
                 "standard input ended before an answer; add --yes to clear the cache"
             ) from None

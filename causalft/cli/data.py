@@ -1,4 +1,4 @@
-"""``causalft data``: what a set of images was understood as, before anything is fitted to it."""
+"""``causalft data``: inspect a set of images before fitting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["command"]
 
 @click.group("data", cls=VerbGroup)
 def command() -> None:
-    """Look at sets of labelled images."""
+    """Inspect sets of labelled images."""
 
 
 @command.command("show")
@@ -50,10 +50,9 @@ def show(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Say what PATH was understood as, and what fit would do with it.
+    """Show how PATH is read, and what fit would do with it.
 
-    Format, classes, splits, imbalance, groups, what was left out; how fit would cut it into training, validation and
-    test images, and what will be uncertain.
+    Format, classes, splits, imbalance, groups and skipped files; how fit would split it, and what will be uncertain.
 
     \b
     causalft data show photos/
@@ -83,7 +82,7 @@ def show(
 def _open(
     path: str, drop_empty_classes: bool, imbalance_factor: float | None, options: dict[str, Any]
 ) -> ImageSet:
-    """Open a path; the built-in set is put together from its three splits."""
+    """Open a path or the built-in set."""
     from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
 

@@ -41,7 +41,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, worst: Sequence[Clas
     console : rich Console
     diagnosis : Diagnosis
     worst : sequence of ClassReport
-        The worst classes, to be named in the last line.
+        The worst classes, for the last line.
     """
     console.print(Text(_WORDS, style="dim"))
     console.print()
@@ -97,7 +97,7 @@ def _cross_table(found: Diagnosis) -> Table:
 def _control_table(found: Diagnosis) -> Table:
     columns = ("accuracy", "gain over\nmean member", "gap before", "gap after")
     table = _table("The same fusion over one prior", "models fused", *columns)
-    table.columns[0].max_width = 13  # leaves the intervals on one line of 80 columns
+    table.columns[0].max_width = 13  # keeps intervals on one line of 80 columns
     gap = found.own_minus_off_gap
     gain = found.paired["fused_minus_mean_single"]
     rows = [("strata", found.fused, gain, gap)]
@@ -119,7 +119,7 @@ def _of_kind(name: str, kind: str | None) -> str:
 
 def _table(title: str, first: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")  # a long name goes on in the next line, a number never
+    table.add_column(first, overflow="fold")  # names may wrap, numbers may not
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
@@ -149,8 +149,8 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 def command(run: Path, data: str, data_options: DataOptions, device: str, as_json: bool) -> None:
     """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
 
-    The data that the run was fitted on is scored on its test split, a set with a test folder on that folder, and
-    any other set whole.
+    Scores the test split of the data that the run was fitted on, the test folder of other data that have one, and
+    all images of any other set.
     """
     from causalft.methods.estimators.run_documents import open_fit
 

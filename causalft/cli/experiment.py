@@ -1,4 +1,4 @@
-"""``causalft experiment``: list the tables and figures of the paper that this project makes, and make one."""
+"""``causalft experiment``: list and reproduce tables and figures of the paper."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["command"]
 
 @click.group("experiment", cls=VerbGroup)
 def command() -> None:
-    """Tables and figures of the paper, one file each."""
+    """Reproduce tables and figures of the paper."""
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def list_command(as_json: bool) -> None:
-    """What can be made, on which scale and in what time."""
+    """List the experiments, with scale and time."""
     from rich.table import Table
 
     from experiments import EXPERIMENTS
@@ -61,7 +61,7 @@ def list_command(as_json: bool) -> None:
 def run_command(
     name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool, **brought: str | None
 ) -> None:
-    """Make one table or figure.
+    """Reproduce one table or figure.
 
     \b
     causalft experiment run tab8 --quick
@@ -83,7 +83,7 @@ def run_command(
 
 
 def _needed(experiment: Any, brought: dict[str, str | None]) -> dict[str, str]:
-    """What the experiment asks for of what was given; neither more nor less."""
+    """Return the inputs that the experiment needs; refuse missing and unused ones."""
     for what, value in brought.items():
         if value is None and what in experiment.needs:
             raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command}")

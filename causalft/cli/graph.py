@@ -1,4 +1,4 @@
-"""``causalft graph``: draw a causal graph, say what it identifies, test what it implies, print the law of a design."""
+"""``causalft graph``: draw a causal graph, identify effects, test its implications, print a design."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
     found : Falsification
     title : str
     latent : sequence of str
-        The latent nodes of the graph; those with a column are named.
+        Latent nodes of the graph.
     """
     from rich.table import Table
 
@@ -109,12 +109,12 @@ def _by_method(lines: Sequence[Line]) -> dict[tuple[str, str], list[Line]]:
 
 
 def _claim(line: Line) -> str:
-    """Return a claim, and which columns of a correlation it is about: X _||_ Y (X=1 with spread of Y)."""
+    """Return a claim with the columns of its correlation: X _||_ Y (X=1 with spread of Y)."""
     return f"{line.claim} ({line.test.component})" if line.test.component else str(line.claim)
 
 
 def _assumes(found: Falsification) -> str:
-    """Name what the tests take for granted."""
+    """State the assumptions of the tests."""
     if any(line.test.method == "residual correlation" for line in found.lines):
         return "Assumed: independent rows, and means given continuous variables that polynomials can follow."
     return "Assumed: independent rows."
@@ -126,7 +126,7 @@ def command() -> None:
 
     The verbs take the paper's graph (X <- C -> Y, U -> X, D -> C, X -> B, B -> Y) unless --graph names a file: an edge
     list (lines such as `X <- C -> Y`; `latent: U`; `X <-> Y` for a hidden common cause), DOT, GML, DAGitty code, a
-    Mermaid flowchart, or node-link JSON. What a file says of latency and direction is kept or refused by name.
+    Mermaid flowchart, or node-link JSON. Latency and direction in a file are kept, or refused by name.
     """
 
 
@@ -196,10 +196,10 @@ def show(
 def identify_command(
     file: str | None, treatment: str | None, outcome: str | None, adjust: str | None, as_json: bool
 ) -> None:
-    """Say how the effect of treatment on outcome is identified.
+    """Identify the effect of treatment on outcome.
 
-    All minimal backdoor and front-door sets; where there is none, the formula of the general ID algorithm, or the proof
-    that no formula exists; and instruments, alone or given others.
+    Lists all minimal backdoor and front-door sets; without one, the formula of the general ID algorithm or the proof
+    that none exists; and instruments, also conditional ones.
     """
     from causalft.scm.graph import asked_nodes, latent_nodes, own_name
     from causalft.scm.identify import check_adjustment_set, identify
@@ -305,11 +305,10 @@ def falsify(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Test on a table the conditional independencies that the graph implies.
+    """Test the conditional independencies implied by the graph on a table.
 
-    For each pair of observed nodes without an arrow one independence is tested, given the smallest separating set.
-    Latent nodes need no column. A rejection contradicts the graph; no rejection proves nothing. The exit code is 0
-    either way.
+    Tests one independence per pair of observed nodes without an arrow, given the smallest separating set. Latent nodes
+    need no column. A rejection contradicts the graph; no rejection proves nothing. The exit code is 0 either way.
     """
     from causalft.scm.falsification import falsify as test_graph
     from causalft.scm.graph import latent_nodes

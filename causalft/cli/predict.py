@@ -1,4 +1,4 @@
-"""``causalft predict``: classify images with a fitted run, a few on the screen or any number into a file."""
+"""``causalft predict``: classify images with a fitted run, on the screen or into a file."""
 
 from __future__ import annotations
 
@@ -91,12 +91,11 @@ def command(
 ) -> None:
     """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
 
-    The path - reads standard input: one path or one JSON object with a "path" per line. With --out the
-    memory does not grow with the number of images, and a call that was interrupted goes on if it is repeated
-    (JSON lines and CSV).
+    The path - reads standard input: one path or one JSON object with a "path" per line. With --out
+    predictions are streamed, and repeating an interrupted command resumes it (JSON lines and CSV).
     """
     if "torch" not in sys.modules:
-        # Threads that decode share the cores with those of a layer; these must not spin while they wait for each other.
+        # decoding threads share the cores, so OpenMP threads must not spin
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from causalft.data.given import unlabelled_images
     from causalft.errors import CausalFTError
@@ -113,7 +112,7 @@ def command(
     if output is not None and output != "-":
         check_place(output)
     open_classifier(run)  # refused before PyTorch is imported
-    # File names are bytes: what is no UTF-8 goes through unharmed.
+    # file names are bytes, not always UTF-8
     listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
     images = unlabelled_images(paths, listed)
     for note in images.notes:

@@ -1,4 +1,4 @@
-"""``causalft prior``: the label prior in a model's logits, with intervals, P groups, and what it is not."""
+"""``causalft prior``: the label prior in a model's logits, with intervals, P groups and caveats."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["command"]
 
 @click.group("prior", cls=VerbGroup)
 def command() -> None:
-    """The label prior that a model carries in its logits (GLA)."""
+    """Estimate the label prior in the logits of a model (GLA)."""
 
 
 @command.command("estimate")
@@ -38,7 +38,7 @@ def command() -> None:
 @click.option("--out", type=PATH, help="Write one row per class: .csv or .parquet.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def estimate(settings: PriorSettings, rows: int, out: Path | None, as_json: bool) -> None:
-    """Estimate a label prior from labelled images: each class with its interval and P group."""
+    """Estimate the label prior from labelled images: per class, with interval and P group."""
     from causalft.methods.estimators.run_documents import open_fit
     from causalft.methods.priors import prior_caveat
     from causalft.runs.folder import check_place
@@ -67,7 +67,7 @@ def estimate(settings: PriorSettings, rows: int, out: Path | None, as_json: bool
     if run is not None:
         refuse_given(("labels", "logits_name", "labels_name", "classes"), "belongs to --logits")
         found = read_run_logits(run, settings.stratum)
-        if settings.target == "auto":  # the splits were cut so: nothing is left to chance
+        if settings.target == "auto":  # the class counts were chosen, not drawn
             settings = replace(settings, target=law_of_labels(next(iter(found.values()))[0]))
     else:
         refuse_given(("stratum",), "belongs to --run")

@@ -1,4 +1,4 @@
-"""A fitted run for others: ``causalft export``, ``card``, ``push`` and ``pull``."""
+"""Sharing a fitted run: ``causalft export``, ``card``, ``push`` and ``pull``."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def export(
 ) -> None:
     """Write the classifier of RUN, the folder of a fit, as one model file with preprocessor.json beside it.
 
-    The model takes pictures and gives fused, calibrated probabilities and those of each stratum; normalisation, heads,
-    fusion and temperature are inside. What was written is run against the classifier before it is kept.
+    The model takes images and returns fused, calibrated probabilities and those of each stratum; it includes
+    normalisation, heads, fusion and temperature. The file is checked against the classifier before it is kept.
     """
     from causalft.methods.estimators.run_documents import EXPORT_FORMATS, open_fit
 
@@ -138,8 +138,8 @@ def push(
 ) -> None:
     """Send RUN, the folder of a fit, to REPO (OWNER/NAME) on the Hugging Face hub.
 
-    What goes: the model card, settings, metrics, report, and what was tuned. What stays: the backbones, the images, the
-    predictions that name them, and paths of this machine.
+    Sends the model card, settings, metrics, report and tuned files. Backbones, images, predictions and local paths
+    are not sent.
     """
     from causalft.methods.estimators.run_documents import open_fit
     from causalft.pipelines import hub
@@ -209,8 +209,8 @@ def push(
 def pull(source: str, to: Path, revision: str | None, weights: tuple[str, ...], data: str | None) -> None:
     """Fetch the run SOURCE: OWNER/NAME on the Hugging Face hub, or a folder that `push --to-folder` wrote.
 
-    Every file is checked against the manifest of hashes, pickles and links out of the folder are refused, the page
-    (report.html) stays behind, and nothing else is kept.
+    Every file is checked against the manifest of hashes; pickles and links out of the folder are refused. The page
+    (report.html) and unlisted files are not installed.
     """
     from causalft.pipelines import hub
 

@@ -36,10 +36,10 @@ pickle_option = click.option(
 @click.argument("names", type=TEXT, nargs=-1, metavar="[NAME|PATTERN]...")
 @json_option
 def list_weights(names: tuple[str, ...], as_json: bool) -> None:
-    """List what names load, and whether it is on this machine.
+    """List the weights behind names, and whether they are on this machine.
 
-    Without NAME: the three short names, and what was imported. A PATTERN such as 'ViT-L-14*/*' or 'timm:resnet50*'
-    lists all that open_clip or timm knows.
+    Without NAME: the three short names, and imported weights. A PATTERN such as 'ViT-L-14*/*' or 'timm:resnet50*'
+    lists matching weights of open_clip or timm.
     """
     from dataclasses import asdict
 
@@ -86,10 +86,10 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
 @pickle_option
 @json_option
 def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, as_json: bool) -> None:
-    """Fetch weights, with the tokenizer where one is needed, into the hub's cache; with --to also into a folder.
+    """Fetch weights, and tokenizers where needed, into the hub's cache; with --to also into a folder.
 
-    The folder has a manifest of hashes, and `causalft weights import FOLDER` takes it in on another machine. A
-    broken fetch goes on where it stopped when the command is repeated.
+    The folder has a manifest of hashes; `causalft weights import FOLDER` imports it on another machine. Repeating a
+    failed fetch resumes it.
     """
     from causalft.models.weights.carry import fetch
 
@@ -108,7 +108,7 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
 def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) -> None:
     """Check hashes, and that weights load and run. Without an argument: the local folder of weights.
 
-    A FOLDER is compared with its manifest. A NAME is loaded from what is on this machine.
+    A FOLDER is compared with its manifest. A NAME is loaded from this machine.
     """
     from causalft.models.strata.zoo import PretrainedZoo
     from causalft.models.weights.carry import check_folder, check_names
@@ -133,7 +133,7 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
     bad = [row for row in rows if row["problem"]]
     if as_json:
         print_json(rows)
-    elif len(rows) > 1 or not bad:  # the error that follows says all of a single one
+    elif len(rows) > 1 or not bad:  # the error that follows describes a single one
         shown = [{**row, "sha256": row["sha256"][:12], "problem": row["problem"] or "none"} for row in rows]
         _print_table([{key: row[key] for key in ("name", "sha256", "problem")} for row in shown], "weights")
     if bad:
@@ -150,10 +150,10 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
 @pickle_option
 @json_option
 def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: bool) -> None:
-    """Take a carried FOLDER, or one FILE, into the local folder of weights, checked by hash.
+    """Import a fetched FOLDER, or one FILE, into the local folder of weights, checked by hash.
 
-    Strata are then loaded from there by name, with no network. The tensors of a pickle (--allow-pickle) are kept as
-    safetensors if it is a FILE. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
+    Strata are then loaded from there by name, offline. A FILE that is a pickle (--allow-pickle) is converted to
+    safetensors. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
     """
     from causalft.models.weights.carry import import_file, import_folder
     from causalft.models.weights.store import weights_folder

@@ -155,11 +155,11 @@ def show(name: str, zoo: str, as_json: bool) -> None:
 )
 @json_option
 def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> None:
-    """Check that every member's weights are those of its card, and measure the prior in its logits.
+    """Check the weights of every member against its card, and measure the prior in its logits.
 
-    Members of the part world are measured on 2,400 balanced pictures; for a zoo of your own images the weights are
-    checked and run, and `causalft fit` measures the rest. With --diffusion: whether the pictures show the class
-    and part that their prompts ask for, in the eyes of a classifier of renders, and how varied they are.
+    Members of the part world are measured on 2,400 balanced images; the weights of a zoo of your own images are
+    checked and run. With --diffusion: check whether a classifier of renders finds the class and part of each
+    prompt in the images, and how diverse they are.
     """
     if diffusion is not None:
         refuse_given(["zoo"], "does not go with --diffusion")
@@ -210,7 +210,7 @@ def check(zoo: str, diffusion: str | None, n_per_cell: int, as_json: bool) -> No
 
 
 def _check_diffusion(folder: str, n_per_cell: int, as_json: bool) -> None:
-    """Check the hashes of a mini Stable Diffusion, draw pictures of every cell and print what the judge says."""
+    """Print the check of a mini Stable Diffusion."""
     from dataclasses import asdict
 
     from rich.table import Table
@@ -278,8 +278,8 @@ _PRETRAIN_GROUPS = {
 def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
     """Pre-train minis with known priors and known incomplete views, on the part world or on your images.
 
-    Without --data it makes the embedded zoo again: same seeds, same weights on the same machine. An interrupted
-    pre-training goes on where it stopped when the command is repeated.
+    Without --data it reproduces the embedded zoo: same seeds, same weights on the same machine. Repeating an
+    interrupted command resumes it.
     """
     from causalft.data.image_set import usable_cores
 
@@ -307,11 +307,10 @@ def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
 @options_of(DiffusionSettings)
 @json_option
 def pretrain_diffusion(out: Path, as_json: bool, settings: DiffusionSettings) -> None:
-    """Train a small Stable Diffusion on rendered pictures and their captions.
+    """Train a small Stable Diffusion on rendered images and their captions.
 
-    With the defaults it makes the embedded pipeline again: same seed, same weights on the same machine. An
-    interrupted training goes on where it stopped when the command is repeated. The folder opens with
-    StableDiffusionPipeline.from_pretrained of diffusers.
+    The defaults reproduce the embedded pipeline: same seed, same weights on the same machine. Repeating an interrupted
+    command resumes it. The folder opens with StableDiffusionPipeline.from_pretrained of diffusers.
     """
     from causalft.pipelines.workflows.zoo import pretrain_diffusion
 

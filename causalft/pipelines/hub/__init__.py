@@ -1,4 +1,4 @@
-"""A run on a model hub: its files in the hub's layout, with hashes, sent and fetched through huggingface_hub."""
+"""A run on a model hub: layout of its files with hashes, push and pull by huggingface_hub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "write_layout",
 ]
 
-# These need PyTorch.
+# these need PyTorch
 _HOMES = dict.fromkeys(("HalfChange", "half_change", "half_files", "halve"), "causalft.pipelines.hub.half")
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

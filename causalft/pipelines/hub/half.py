@@ -1,4 +1,4 @@
-"""Tuned tensors in half precision: half the size to share, read back as float32, with what that does to predictions."""
+"""Tuned tensors in half precision, and the resulting change of predictions."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class HalfChange:
-    """What half precision changes in the predictions of a run.
+    """Change of the predictions of a run by half precision.
 
     Attributes
     ----------
     n : int
-        Images that were predicted with both.
+        Number of images.
     fused : float
         Largest change of a fused probability.
     strata : dict of str to float
-        The same of each stratum alone.
+        The same per stratum.
     labels : int
-        Images whose most probable class changes in the fusion.
+        Images whose fused prediction changes.
     """
 
     n: int
@@ -58,7 +58,7 @@ class HalfChange:
         return f"HalfChange({self.sentence()})"
 
     def sentence(self) -> str:
-        """In words."""
+        """Describe the change in a sentence."""
         images = "image" if self.n == 1 else "images"
         return (
             f"a fused probability changes by at most {self.fused:.2g} and the predicted class of {self.labels} of "
@@ -73,13 +73,13 @@ class Halved:
     Attributes
     ----------
     files : dict of path to bytes
-        What :func:`half_files` gives.
+        From :func:`half_files`.
     kinds : str
-        In what the tensors are stored.
+        Precision of the tensors.
     change : HalfChange, optional
-        What that does to the test images; None if it cannot be measured here.
+        Change of test predictions; None if it cannot be measured here.
     why_not : str
-        Why it cannot.
+        The reason.
     """
 
     files: dict[Path, bytes]
@@ -88,18 +88,18 @@ class Halved:
     why_not: str = ""
 
     def sentence(self) -> str:
-        """In what the tuned tensors go out, and what that changes."""
+        """Describe the precision and the change in a sentence."""
         measured = "what that changes was not measured" if self.change is None else self.change.sentence()
         return f"{self.kinds}, and used in float32: {measured}"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON knows it."""
+        """Return a JSON document."""
         measured = {"not_measured": self.why_not} if self.change is None else {"change": asdict(self.change)}
         return {"stored": self.kinds, **measured}
 
 
 def halve(run: Run) -> Halved:
-    """Return the tuned files of a ``fit`` run in half precision, and what that changes where its images are at hand.
+    """Return the tuned files of a ``fit`` run in half precision, and the change if its images are here.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def halve(run: Run) -> Halved:
         if test.fingerprint != run.config["data_fingerprint"][2]:
             return Halved(files, kinds, None, f"{settings.data} has changed since the fit")
         return Halved(files, kinds, half_change(run, test))
-    except CausalFTError as error:  # the images or a backbone are elsewhere; the run can go out all the same
+    except CausalFTError as error:  # without images or backbone, the run can be sent all the same
         return Halved(files, kinds, None, str(error))
 
 
 def half_tensor(value: Tensor) -> Tensor:
-    """Return a tensor in float16, or in bfloat16 where a value is too large for that; integers stay as they are.
+    """Return a tensor in float16, or bfloat16 if a value is too large; integers are unchanged.
 
     Examples
     --------
@@ -132,23 +132,23 @@ def half_tensor(value: Tensor) -> Tensor:
 
 
 def half_file(path: Path) -> bytes:
-    """Return a safetensors file with its floating-point tensors in half precision; its metadata says so.
+    """Return a safetensors file with floating-point tensors in half precision, as its metadata says.
 
     Raises
     ------
     CausalFTError
-        If the file cannot be read, or holds a number that is not finite.
+        If the file is unreadable or holds a non-finite number.
     """
     return _half_file(path)[0]
 
 
 def half_files(run: Run) -> tuple[dict[Path, bytes], str]:
-    """Return every tuned file of a run as :func:`half_file` makes it, each read once, and in what their tensors are.
+    """Return every tuned file of a run in half precision, and the precision used.
 
     Returns
     -------
     (dict of path in the run to content, str)
-        The string is ``"float16"``, ``"bfloat16"`` or ``"float16 and bfloat16"``.
+        The precision: ``"float16"``, ``"bfloat16"`` or ``"float16 and bfloat16"``.
 
     Raises
     ------
@@ -162,14 +162,14 @@ def half_files(run: Run) -> tuple[dict[Path, bytes], str]:
 def half_change(
     run: Run, images: ImageSet, *, n_images: int = 1000, device: str = "auto", progress: bool | None = None
 ) -> HalfChange:
-    """Predict images with a run as it is and with its tuned tensors in half precision.
+    """Compare predictions of a run with and without half precision.
 
     Parameters
     ----------
     run : Run
-        A complete ``fit`` run, its backbones at hand.
+        A complete ``fit`` run whose backbones are here.
     images : ImageSet
-        Its test images; of more than ``n_images``, so many are taken at even distances.
+        Its test images; at most ``n_images`` evenly spaced ones are used.
     n_images : int
     device : str
     progress : bool, optional
@@ -187,7 +187,7 @@ def half_change(
     with torch.no_grad():
         for member in model.members_.values():
             stored: list[Tensor] = [*member.tuned.parameters(), *member.head.parameters()]
-            if member.untouched is not None:  # its tower is the backbone, which is not stored
+            if member.untouched is not None:  # its tower is the backbone, not stored
                 stored += [member.untouched.anchors, member.untouched.shift]
             for tensor in stored:
                 tensor.copy_(half_tensor(tensor))
@@ -203,7 +203,7 @@ def half_change(
 
 
 def _half_file(path: Path) -> tuple[bytes, str]:
-    """The file in half precision, and in what its tensors are."""
+    """Return the file in half precision, and the precision used."""
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
@@ -219,6 +219,6 @@ def _half_file(path: Path) -> tuple[bytes, str]:
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> str:
-    """``float16``, ``bfloat16``, both, or nothing where no tensor is there."""
+    """``float16``, ``bfloat16``, both, or empty without tensors."""
     found = {str(v.dtype).removeprefix("torch.") for v in tensors.values() if v.is_floating_point()}
     return " and ".join(sorted(found, reverse=True))

@@ -1,4 +1,4 @@
-"""What of a run goes on a hub: documents without machine paths, tuned tensors, a card, hashes of everything."""
+"""Files of a run on a hub: documents without local paths, tuned tensors, a card, and hashes."""
 
 from __future__ import annotations
 
@@ -44,13 +44,12 @@ _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def check_tuned_files(run: Run) -> None:
-    """Open every tuned file of a complete ``fit`` run, and the minis behind it if its zoo is a folder.
+    """Check every tuned file of a complete ``fit`` run, and its minis if its zoo is a folder.
 
     Raises
     ------
     CausalFTError
-        If a file is missing, cut off, a pickle or anything else that is no safetensors file, holds a number that is not
-        finite, is of other classes or another backbone than the metrics say.
+        If a file is missing, truncated, not safetensors, holds non-finite numbers, or does not match the metrics.
     """
     metrics = run.metrics
     n_classes = len(metrics["classes"])
@@ -78,12 +77,12 @@ _AGAIN = "fit it again"
 
 
 def check_safetensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Return shapes and metadata of a safetensors file that is whole and holds finite numbers.
+    """Return shapes and metadata of an intact safetensors file with finite numbers.
 
     Raises
     ------
     CausalFTError
-        Names the file and what it is instead.
+        Names the file and the problem.
     """
     if not path.is_file():
         raise CausalFTError(f"{path} is {'no regular file' if path.exists() else 'missing'}; {_AGAIN}")
@@ -106,28 +105,28 @@ def check_safetensors(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str,
 
 
 MANIFEST = "manifest.json"
-"""The file that holds the SHA-256 and the size of every other one, the card excepted: a card may be edited."""
+"""File with the SHA-256 and size of every other file but the card, which may be edited."""
 
 ADAPTER_BYTES = 10_000_000
-"""What a stratum may weigh without what grows with the classes: tuned parts are shared, backbones are not."""
+"""Limit per stratum, without files that grow with the classes."""
 
-# A vector or two for each class, and nothing of a backbone.
+# one or two vectors per class
 _BY_CLASS = (HEAD, GLA)
 
-# Where the run lay when its page was written, in the command that repeats it; a quoted path has its quotes escaped.
+# path of the run in the command on its page; quotes are escaped in HTML
 _OUT = re.compile(r"--out (?:&#39;.*?&#39;|[^\s<\"]+)")
 
-# Left where they are: predictions name the user's images, checkpoints and seeds are not needed to predict.
+# not shared: predictions name the user's images
 _NOT_SHARED = {PREDICTIONS}
 
 
 def layout(
     run: Run, card: str, *, allow_large: bool = False, halved: Mapping[Path, bytes] | None = None
 ) -> dict[str, bytes | Path]:
-    """Return the files of a run on a hub: name to content, or to the file that holds it.
+    """Return the files of a run on a hub: name -> content, or local file.
 
-    ``README.md`` (the card), ``config.json``, ``metrics.json``, ``report.html``, ``figures/``, ``strata/NAME/`` with
-    what was tuned, ``zoo/`` with the minis if the run's zoo is a folder of them, and ``manifest.json``.
+    ``README.md`` (the card), ``config.json``, ``metrics.json``, ``report.html``, ``figures/``, tuned files in
+    ``strata/NAME/``, the minis in ``zoo/`` if the zoo is a folder, and ``manifest.json``.
 
     Parameters
     ----------
@@ -136,15 +135,14 @@ def layout(
     card : str
         Markdown.
     allow_large : bool
-        Accept tuned parts above 10 MB per stratum (a model tuned in full, say).
+        Accept more than 10 MB per stratum, as after full fine-tuning.
     halved : mapping of path in the run to content, optional
-        What :func:`causalft.pipelines.hub.half_files` gave: tuned tensors go out in half precision, and are read back
-        as float32.
+        Tuned files in half precision (:func:`causalft.pipelines.hub.half_files`).
 
     Raises
     ------
     CausalFTError
-        If a tuned file is missing, cut off, no safetensors file or of another model, or a stratum's larger than 10 MB.
+        As :func:`check_tuned_files`, or if a stratum is larger than 10 MB.
     """
     check_tuned_files(run)
     config, half = run.config, halved or {}
@@ -180,8 +178,8 @@ def layout(
 
 
 def _if_halved(kept: list[Path]) -> str:
-    """The first way out, if it is one: the adapters in half precision are small enough."""
-    from causalft.pipelines.hub.half import half_file  # PyTorch, which a run of the usual size does without
+    """Suggest half precision, if it is small enough."""
+    from causalft.pipelines.hub.half import half_file  # PyTorch, not needed for a run of usual size
 
     try:
         n_bytes = sum(len(half_file(path)) for path in kept if path.name == ADAPTER)
@@ -192,7 +190,7 @@ def _if_halved(kept: list[Path]) -> str:
 
 
 def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:
-    """The minis behind a run whose zoo is a folder: no one else has them. Named zoos are found by name."""
+    """Files of the minis of a run whose zoo is a folder; named zoos are found by name."""
     zoo = Path(config["zoo"])
     if not zoo.is_absolute():
         return {}
@@ -210,12 +208,12 @@ def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:
 
 @locked("folder")
 def write_layout(files: Mapping[str, bytes | Path], folder: str | os.PathLike[str]) -> Path:
-    """Write files into a new or empty folder, the manifest last, and return it.
+    """Write files into a new or empty folder, the manifest last; return the folder.
 
     Raises
     ------
     CausalFTError
-        If the folder holds something.
+        If the folder is not empty.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

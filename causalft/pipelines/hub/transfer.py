@@ -1,4 +1,4 @@
-"""A run to a hub and back: push, pull, install, and in one line what the hub's client raises."""
+"""Push a run to a hub, pull and install one; errors of the client in one line."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def push(
     update: bool = False,
     api: Any = None,
 ) -> str:
-    """Make a repository and upload the files in one commit.
+    """Create a repository and upload the files in one commit.
 
     Parameters
     ----------
     files : mapping
-        What :func:`causalft.pipelines.hub.layout.layout` gave.
+        From :func:`causalft.pipelines.hub.layout.layout`.
     repo : str
         OWNER/NAME.
     private : bool
-        Of a new repository.
+        Make a new repository private.
     update : bool
-        Add a commit to a repository that exists.
+        Add a commit to an existing repository.
     api : huggingface_hub.HfApi, optional
 
     Returns
     -------
     str
-        The address of the commit.
+        URL of the commit.
 
     Raises
     ------
     CausalFTError
-        For a bad name or token, no network, or a repository that exists (without ``update``).
+        For a bad name or token, no network, or an existing repository (without ``update``).
     """
     import huggingface_hub
 
@@ -72,16 +72,16 @@ def push(
                 folder_path=folder,
                 repo_type="model",
                 commit_message="causalft: a fitted run",
-                # what an earlier run left and this one does not have
+                # files of an earlier run
                 delete_patterns=["strata/*", "zoo/*", "figures/*"] if update else None,
             )
-        except Exception as error:  # whatever the client raises ends in one line
+        except Exception as error:  # any error becomes one line
             raise hub_error(error, repo, "push") from error
     return str(getattr(found, "commit_url", found))
 
 
 def hub_error(error: Exception, repo: str, doing: str) -> CausalFTError:
-    """Return the one-line error for what huggingface_hub raised; a full disk is raised as it is.
+    """Return a one-line error for an exception of huggingface_hub; raise that of a full disk.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _first_line(error: Exception) -> str:
 
 
 PAGE = "report.html"
-"""The page of a run. It is sent and never installed: HTML from a hub may hold anything."""
+"""The page of a run is sent but never installed: HTML from a hub is not trusted."""
 
 _OF_A_RUN = (
     r"(config|metrics)\.json|report\.html",
@@ -136,10 +136,10 @@ _OF_A_RUN = (
     r"strata/[^/]+/(adapter|head|gla)\.safetensors",
     r"zoo/[^/]+\.(json|safetensors)",
 )
-_LARGEST = 200_000_000  # bytes of a document or a figure
+_LARGEST = 200_000_000  # bytes of a document or figure
 
 _PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
-# The first bytes of a pickle (protocols 2 to 5) and of a zip, which is what torch.save writes.
+# first bytes of a pickle (protocols 2 to 5) and of a zip, as torch.save writes
 _PICKLED = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -152,12 +152,12 @@ def pull(
     weights: Mapping[str, str] | None = None,
     api: Any = None,
 ) -> Run:
-    """Fetch a run by OWNER/NAME, or from a local folder in the same layout, and make a run folder of it.
+    """Fetch a run from a hub, or from a folder in hub layout, into a run folder.
 
     Parameters
     ----------
     source : str
-        A folder if there is one of that name, else OWNER/NAME.
+        An existing folder, or OWNER/NAME.
     to : path
         A new or empty folder.
     revision : str, optional
@@ -169,7 +169,7 @@ def pull(
     Raises
     ------
     CausalFTError
-        If it cannot be fetched, holds pickles, or is not what its manifest says.
+        If it cannot be fetched, holds pickles, or differs from its manifest.
     """
     _check_free(Path(to))
     if Path(source).is_dir():
@@ -178,7 +178,7 @@ def pull(
         return install(source, to, data=data, weights=weights)
     with writing(to):
         found = Path(_fetched(source, revision, api))
-        # the hub's cache links its files into a folder of blobs beside it, and nowhere else
+        # the hub's cache links files to its folder of blobs only
         within = found.parent.parent if found.parent.name == "snapshots" else found
         return _install(found, to, data, weights, within)
 
@@ -202,7 +202,7 @@ def _fetched(source: str, revision: str | None, api: Any) -> str:
             repo_type="model",
             allow_patterns=["*.json", "*.safetensors", "*.md", "*.png"],
         )
-    except Exception as error:  # whatever the client raises ends in one line
+    except Exception as error:  # any error becomes one line
         raise hub_error(error, source, "pull") from error
     return str(found)
 
@@ -214,7 +214,7 @@ def install(
     data: str | os.PathLike[str] | None = None,
     weights: Mapping[str, str] | None = None,
 ) -> Run:
-    """Check a folder in hub layout and make a run folder of it, whole or not at all.
+    """Check a folder in hub layout and install it as a run, completely or not at all.
 
     Parameters
     ----------
@@ -222,9 +222,9 @@ def install(
     to : path
         A new or empty folder.
     data : path, optional
-        Where the images of the run lie here, so that ``evaluate`` finds its test split.
+        Local images of the run, so that ``evaluate`` finds its test split.
     weights : mapping of str to path, optional
-        Local weights files of strata of the pretrained zoo.
+        Local weights of strata of the pretrained zoo.
 
     Raises
     ------
@@ -269,7 +269,7 @@ def _install(
 def _settle(
     staged: Path, target: Path, data: str | os.PathLike[str] | None, weights: Mapping[str, str]
 ) -> None:
-    """Point the configuration at this machine: its own minis, its weights files, the images if they are here."""
+    """Adapt paths in the configuration: minis, weights, images."""
     document = read_json(staged / "config.json")
     config = document.get("config", {}) if isinstance(document, dict) else {}
     if not isinstance(config, dict) or "strata" not in config:
@@ -279,7 +279,7 @@ def _settle(
         raise CausalFTError(f"--weights {unknown[0]}=...: the run's strata are {', '.join(config['strata'])}")
     if (staged / "zoo").is_dir():
         config["zoo"] = os.path.abspath(target / "zoo")
-    # a file of the other machine is looked for by its name in the zoo, and its hash is checked when it is loaded
+    # files of the other machine are found by name in the zoo; loading checks their hash
     config["weights"] = {name: os.path.abspath(os.path.expanduser(file)) for name, file in weights.items()}
     if data is not None:
         config["data"] = os.path.abspath(os.path.expanduser(data))
@@ -287,7 +287,7 @@ def _settle(
 
 
 def _check_file(folder: Path, name: str, within: Path) -> None:
-    """Refuse a file that is missing, leads out of the folder, is too large, or is not what its name says."""
+    """Refuse a file that is missing, outside the folder, too large, or not what its extension says."""
     path = folder / name
     if not path.resolve().is_relative_to(within.resolve()):
         raise CausalFTError(f"{folder}: {name} is a link that leads out of the folder; it was not read")
@@ -319,7 +319,7 @@ def _has_card(folder: Path, within: Path) -> bool:
 
 
 def _check_staged(staged: Path, target: Path) -> None:
-    """What was fetched must be a whole run; a message names the place that it would have had."""
+    """Refuse an incomplete run; messages name its final place."""
     try:
         run = open_fit(staged)
         check_tuned_files(run)
@@ -334,7 +334,7 @@ class _Listed:
 
 
 def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the manifest lists, the page of the other machine left out: HTML of others is not installed."""
+    """Files of the manifest, without the page: HTML of others is not installed."""
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise CausalFTError(f"{folder} is no run in hub layout (it has no {MANIFEST})")

@@ -262,7 +262,8 @@ def _renders(size: int, n_per_cell: int, seed: list[int]) -> tuple[np.ndarray, n
 def clip_judge(stratum: Stratum, prompts: Prompts) -> Judge:
     """Return a judge that accepts an image if CLIP ranks the prompt of its class and part first.
 
-    This is zero-shot classification (Radford et al., Learning Transferable Visual Models From Natural Language Supervision, 2021).
+    This is zero-shot classification (Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, 2021).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The splits of a fit: read or drawn, cut, ordered against a prior."""
+"""Splits of a fit: opened or drawn, cut, and resampled to a long tail."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ __all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits"]
 
 
 def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
-    """Draw the training part to a long tail whose order stands against the label prior of a stratum.
+    """Resample the training part to a long tail ordered by the label prior of a stratum.
 
-    The prior is the true one where the card of a mini has all classes, else GLA's estimate from zero-shot logits on the
-    validation images. These are cut before the tail is drawn, and no label of a training or test image is used.
+    The prior is the true one if the card of a mini has all classes, else GLA's estimate from zero-shot logits on
+    validation images; no label of a training or test image is used.
 
     Parameters
     ----------
     settings : FitSettings
         With an ``order`` of :data:`causalft.data.tails.PRIOR_ORDERS` and an ``imbalance_factor``.
     splits : Splits
-        The whole training part, validation and test.
+        Complete training part, validation and test.
     seed : int
-        Draws the images of each class. The order is decided by ``split_seed``: it is the same for all repetitions.
+        Draws the images of each class; ``split_seed`` fixes the order for all repetitions.
 
     Raises
     ------
     CausalFTError
-        If the zoo has no such stratum, or one without a text tower, whose prior cannot be estimated zero-shot.
+        If the stratum is unknown, or has no text tower.
     """
     assert settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
     name = settings.order_by or settings.strata[0]
@@ -69,7 +69,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
 
 
 def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -> ImageSet:
-    """Draw training images to the long tail of the settings, with the classes in this order."""
+    """Resample training images to the long tail of the settings, classes in this order."""
     assert settings.imbalance_factor is not None
     return draw_longtail(
         train,
@@ -81,7 +81,7 @@ def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -
 
 
 def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits) -> NDArray[np.float64]:
-    """GLA's estimate, with the features that the fit will ask for again."""
+    """GLA's estimate, from features that the fit reuses."""
     device = pick_device(settings.device)
     stratum = zoo.load(name, device=device)
     if not stratum.has_text:
@@ -95,20 +95,19 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
     )
     (logits,) = zero_shot.logits
     found = torch.from_numpy(prior_on_validation(logits, splits.validation.labels).prior.copy()).to(device)
-    join_processes(device).copy_from_main([found])  # one order for all, whatever the last bit says
+    join_processes(device).copy_from_main([found])  # one order for all processes, whatever the last bit
     return found.cpu().numpy()
 
 
 def load_splits(settings: FitSettings, seed: int) -> Splits:
     """Return train, validation and test of the settings' data for one seed.
 
-    With a zoo that was pre-trained on the same images, the images its members saw are left out. What the sizes leave
-    uncertain stands in the notes.
+    Images that members of the zoo were pre-trained on are left out. Notes say what the sizes leave uncertain.
 
     Raises
     ------
     CausalFTError
-        If the data cannot be opened or cut, or there is no validation or no test image.
+        If the data cannot be opened or cut, or validation or test images are missing.
     """
     splits = _load(settings, seed)
     notes = splits.notes
@@ -133,7 +132,7 @@ def _check_part(settings: FitSettings, part: ImageSet, name: str, why: str) -> N
 
 
 def _against_prior(settings: FitSettings) -> bool:
-    """Whether the tail is ordered by what a stratum was trained on: it is drawn last, when validation is there."""
+    """Whether the tail is ordered by a label prior, and so drawn after validation images are cut."""
     wanted = settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
     return wanted and settings.data != CREATURES
 
@@ -165,13 +164,13 @@ def _load(settings: FitSettings, seed: int) -> Splits:
         return cut
     order: Order = settings.order
     if order == "random":
-        # One order for all seeds: the classes of the tail do not change between repetitions.
+        # one order of classes for all seeds
         order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))
     return replace(cut, train=draw_tail(settings, cut.train, order, seed))
 
 
 def data_document(settings: FitSettings, splits: Splits) -> dict[str, Any]:
-    """What ``metrics.json`` says of the data."""
+    """Return the entry ``data`` of ``metrics.json``."""
     return {
         "name": settings.data,
         "n_train": len(splits.train),

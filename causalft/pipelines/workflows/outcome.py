@@ -1,4 +1,4 @@
-"""What a fit found: the fusion, its diagnosis, scores of every member, and the document of metrics.json."""
+"""Results of a fit: fusion, diagnosis, scores of every member, and the document of metrics.json."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class Scores:
     Attributes
     ----------
     accuracy : Interval
-        Share of the images that are right.
+        Fraction of correct images.
     class_mean : Interval
-        Mean over the classes that have a test image.
+        Mean over classes with test images.
     D : dict of str to Interval
-        The same by group of training count; one that does not exist where no class of the group has a test image.
+        The same by group of training count; without an estimate if the group has no test image.
     """
 
     accuracy: Interval
@@ -65,7 +65,7 @@ class Scores:
     D: dict[str, Interval]
 
     def to_metrics(self) -> Document:
-        """The entries of ``metrics.json``; null for a group without a test image, which ``reasons`` then names."""
+        """Return the entries of ``metrics.json``; null, with a reason, for a group without test images."""
         return {
             "accuracy": self.accuracy.estimate,
             "ci95": self.accuracy.ci95,
@@ -87,9 +87,9 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> Scores
     ----------
     right : (n_seeds, n_test) array of bool
     splits : Splits
-        Its training counts make the groups.
+        Training counts define the groups.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
     groups = data_groups(splits.train.class_counts)
     tested = splits.test.class_counts > 0
@@ -108,7 +108,7 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> Scores
 
 
 def mean_class_accuracy(predicted: NDArray[Any], images: ImageSet) -> float:
-    """Mean over the classes: a validation set need not be balanced, and a choice should not go by its head classes."""
+    """Mean class accuracy, so that choices do not favour head classes."""
     return float(np.nanmean(class_accuracy(predicted == images.labels, images.labels, images.n_classes)))
 
 
@@ -120,19 +120,19 @@ def doubts(
     *,
     temperatures: Sequence[float] = (),
 ) -> list[str]:
-    """Reasons of :mod:`causalft.analysis.diagnosis.no_conclusion` for one classifier.
+    """Return reasons against a conclusion on one classifier (:mod:`causalft.analysis.diagnosis.no_conclusion`).
 
     Parameters
     ----------
     name : str
-        As a sentence names it.
+        Its name in a sentence.
     scores : Scores
-        On the test images.
+        Test scores.
     predicted : (n,) or (S, n) array of int in [0, K)
-        Classes of the test images.
+        Predicted classes of the test images.
     test : ImageSet
     temperatures : sequence of float
-        That were fitted for it.
+        Its fitted temperatures.
     """
     facts = facts_of(
         name, predicted, test.labels, test.n_classes, scores.class_mean, temperatures=temperatures
@@ -150,7 +150,7 @@ def fuse_seeds(
     members: dict[str, list[MemberPrediction]],
     prior: tuple[float, ...] | str | None,
 ) -> tuple[np.ndarray, list[Mixing]]:
-    """Fuse and calibrate each seed: probabilities (S, n, K), and how."""
+    """Fuse and calibrate each seed; return probabilities (S, n, K) and the mixings."""
     fused, mixings = [], []
     for number in range(settings.n_seeds):
         mixing = fit_mixing(
@@ -169,10 +169,10 @@ def fuse_seeds(
 
 @dataclass(frozen=True)
 class ZeroShotScores:
-    """Accuracy of one stratum before tuning, as it is and less its estimated log prior (GLA-ZS).
+    """Zero-shot accuracy of one stratum, with and without its estimated log prior (GLA-ZS).
 
-    ``accuracy`` and ``gla_accuracy`` are shares of right images; with ``mean_class`` in front, means over the classes
-    that have a test image, as the groups ``P`` by the estimated prior are.
+    ``accuracy`` and ``gla_accuracy`` are fractions of correct images; ``mean_class_...`` and the groups ``P`` by the
+    estimated prior are means over classes with test images.
     """
 
     accuracy: float
@@ -184,25 +184,25 @@ class ZeroShotScores:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """What a fit found.
+    """Results of a fit.
 
     Attributes
     ----------
     settings : FitSettings
     splits : Splits
-        Of the first seed.
+        Splits of the first seed.
     members, controls : dict of str to list of MemberPrediction
-        One a seed.
+        One per seed.
     diagnosis : Diagnosis
     fused : (S, n, K) array
         Probabilities of all seeds.
     mixings : tuple of Mixing
-        How each seed was fused; the first is saved.
+        Fusion of each seed; the first is saved.
     validation_accuracy : dict of str to float
-        Mean over classes and seeds, of each stratum.
+        Mean over classes and seeds, per stratum.
     zero_shot : dict of str to ZeroShotScores
     gla : GLAScores, optional
-        Of GLA-FT beside the tuned strata, where it can be made of them.
+        Scores of GLA-FT, if it can be computed from the strata.
     """
 
     settings: FitSettings
@@ -217,7 +217,7 @@ class FitOutcome:
     gla: GLAScores | None
 
     def to_metrics(self) -> Document:
-        """The document of ``metrics.json``, but for the time it took and the worst classes."""
+        """Return the document of ``metrics.json``, without time and worst classes."""
         settings, train = self.settings, self.splits.train
         everyone = {**self.members, **self.controls}
         metrics: Document = {
@@ -229,7 +229,7 @@ class FitOutcome:
             **self.diagnosis.to_metrics(),
             "class_counts": dict(zip(train.class_names, train.class_counts.tolist(), strict=True)),
         }
-        metrics["fused"]["temperature"] = self.mixings[0].temperature  # of the classifier that is saved
+        metrics["fused"]["temperature"] = self.mixings[0].temperature  # of the saved classifier
         metrics["mixing"] = self.mixings[0].to_metrics()
         for name in self.members:
             metrics["strata"][name].update(self._stratum(name))
@@ -271,12 +271,12 @@ def diagnose_run(
 ) -> FitOutcome:
     """Fuse, diagnose and score all seeds.
 
-    ``control_kind`` says what differs between the control's members: "pre-training" or "tuning".
+    ``control_kind`` is what differs between members of the control: "pre-training" or "tuning".
     """
     fused, mixings = fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
     if controls:
-        # P(c) names strata; seeds of one model are exchangeable, so a control weighs its members alike.
+        # P(c) weighs strata; seeds of one model are exchangeable
         control_fused, _ = fuse_seeds(settings, splits, controls, None)
         control_groups["seeds"] = {
             "members": {name: _stack(found, "test_probs") for name, found in controls.items()},
@@ -347,7 +347,7 @@ def _zero_shot(found: MemberPrediction, splits: Splits) -> ZeroShotScores:
 def class_reports(
     splits: Splits, members: dict[str, list[MemberPrediction]], fused: np.ndarray, best_single: str
 ) -> list[ClassReport]:
-    """The worst classes of the fusion (S, n, K), beside the stratum that validation chose."""
+    """Return the worst classes of the fusion (S, n, K), compared with the best single stratum."""
     single = members[best_single]
     return worst_classes(
         splits.test.labels,
@@ -364,7 +364,7 @@ def class_reports(
 def write_predictions(
     run: Run, splits: Splits, members: dict[str, MemberPrediction], fused: np.ndarray
 ) -> None:
-    """One row a test image: file, label, prediction and confidence of the fusion and of each stratum, probabilities."""
+    """Write one row per test image: file, label, predictions and probabilities of fusion and strata."""
     names = np.asarray(splits.test.class_names)
     table = pd.DataFrame(
         {
