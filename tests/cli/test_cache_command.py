@@ -36,7 +36,7 @@ def cache(tmp_path):
     return cache
 
 
-def test_list_names_what_size_and_age(cache):
+def test_list_shows_content_size_and_age(cache):
     found = run("list", "--folder", cache.folder)
     assert found.exit_code == 0
     document = json.loads(run("list", "--folder", cache.folder, "--json").stdout)
@@ -64,7 +64,7 @@ def test_the_table_fits_80_columns_with_keys_and_numbers_whole(tmp_path, monkeyp
         assert numbers in line
 
 
-def test_a_column_that_says_the_same_everywhere_leaves_its_width_to_the_names(tmp_path, monkeypatch):
+def test_constant_column_is_dropped(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     cache = FeatureCache(tmp_path / "cache")
     about = {"kind": "features", "stratum": "openclip", "data": "creatures/validation"}
@@ -73,7 +73,7 @@ def test_a_column_that_says_the_same_everywhere_leaves_its_width_to_the_names(tm
     assert "what" not in header and "openclip  creatures/validation" in line
 
 
-def test_a_file_in_the_place_of_the_cache_is_one_line(tmp_path, monkeypatch):
+def test_file_in_place_of_the_cache_is_refused_in_one_line(tmp_path, monkeypatch):
     file = tmp_path / "note.txt"
     file.write_text("x")
     monkeypatch.setenv("CAUSALFT_CACHE", str(file))
@@ -82,7 +82,7 @@ def test_a_file_in_the_place_of_the_cache_is_one_line(tmp_path, monkeypatch):
     assert "set --folder to" in said(run("list", "--folder", file))
 
 
-def test_clear_takes_what_was_not_used(cache):
+def test_clear_removes_unused_entries(cache):
     found = run("clear", "--folder", cache.folder, "--unused-days", 9, "--yes", "--json")
     assert json.loads(found.stdout)["removed"] == 1
     assert sorted(entry.about["kind"] for entry in cache.entries()) == ["text features", "zero-shot logits"]
@@ -92,12 +92,12 @@ def test_clear_takes_what_was_not_used(cache):
     assert found.exit_code == 0 and "removed 2 entries" in found.stdout and not cache.entries()
 
 
-def test_clear_does_not_ask_into_a_document(cache):
+def test_clear_with_json_does_not_ask(cache):
     found = run("clear", "--folder", cache.folder, "--json")
     assert found.exit_code == 2 and "add --yes" in found.stderr and len(cache.entries()) == 3
 
 
-def test_clear_without_anybody_to_ask_names_the_option(cache):
+def test_clear_without_input_names_the_option(cache):
     found = run("clear", "--folder", cache.folder, input="")
     assert found.exit_code == 2 and len(cache.entries()) == 3
     assert (

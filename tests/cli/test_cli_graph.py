@@ -141,7 +141,7 @@ def test_dagitty_code_brings_its_treatment_and_outcome(tmp_path):
     assert '"smoking" [exposure]' in text and '"age" [adjusted]' in text
 
 
-def test_a_node_answers_to_its_label_and_its_id(tmp_path):
+def test_node_is_found_by_label_or_id(tmp_path):
     (tmp_path / "g.mmd").write_text("graph LR\n a[Age] --> s[Smoking] --> c[Cancer]\n a --> c")
     (tmp_path / "g.dot").write_text(
         "digraph { a [label=Age] s [label=Smoking] c [label=Cancer] a -> s -> c; a -> c }"
@@ -288,7 +288,7 @@ def test_falsify_mistakes_get_one_line_and_code_2(table, text, words, message):
         ("folder.csv", None, "is a folder"),
     ],
 )
-def test_falsify_files_that_are_no_tables(tmp_path, name, content, message):
+def test_falsify_refuses_files_that_are_not_tables(tmp_path, name, content, message):
     file = tmp_path / name
     file.mkdir() if content is None else file.write_bytes(content)
     result = run("falsify", "--data", file)

@@ -41,7 +41,7 @@ def test_json_holds_the_law():
     assert json.loads(run("selection", "--set", "A", "--json").stdout)["truth"]["selected"] is False
 
 
-def test_a_picture_that_is_never_seen_has_no_truth():
+def test_impossible_image_has_no_truth():
     result = run("paper", "--strength", 1)
     assert result.exit_code == 0 and "no truth: P(Y | X) needs P(X) > 0" in result.stdout
 

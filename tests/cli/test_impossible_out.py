@@ -71,7 +71,7 @@ def test_a_path_below_a_file_is_one_line(verb, tmp_path, fitted, tiny_zoo, photo
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_folder_that_takes_no_file_is_one_line(verb, tmp_path, fitted, tiny_zoo, photos):
+def test_unwritable_folder_is_refused_in_one_line(verb, tmp_path, fitted, tiny_zoo, photos):
     place = read_only(tmp_path)
     line = said(run(*words(verb, place / "a" / "b", fitted, tiny_zoo, photos)))
     assert f"no file can be made in {place} (" in line and line.endswith("; choose another place")
@@ -83,7 +83,7 @@ def is_pipe(path):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_what_is_no_regular_file_is_one_line_and_stays(verb, tmp_path, fitted, tiny_zoo, photos):
+def test_special_file_is_refused_and_kept(verb, tmp_path, fitted, tiny_zoo, photos):
     """A pipe stands for a device here: root may replace either by a file, and a device is gone then."""
     given = words(verb, tmp_path / "pipe", fitted, tiny_zoo, photos)
     pipe = Path(next(word for word in given if word.startswith(str(tmp_path / "pipe"))))
@@ -95,7 +95,7 @@ def test_what_is_no_regular_file_is_one_line_and_stays(verb, tmp_path, fitted, t
 
 
 @pytest.mark.parametrize("verb", [verb for verb, line in VERBS.items() if line.endswith("OUT")])
-def test_a_link_to_a_pipe_and_to_nothing_are_no_folders(verb, tmp_path, fitted, tiny_zoo, photos):
+def test_links_to_a_pipe_or_nothing_are_not_folders(verb, tmp_path, fitted, tiny_zoo, photos):
     os.mkfifo(tmp_path / "pipe")
     for name, end in (("link", "pipe"), ("broken", "gone")):
         (tmp_path / name).symlink_to(tmp_path / end)
@@ -112,7 +112,7 @@ def test_predict_names_standard_output_before_it_asks_for_a_format(name, tmp_pat
     assert line.endswith(f"{tmp_path / name} is no regular file; use - for standard output")
 
 
-def test_no_writer_takes_the_place_of_what_is_no_regular_file(tmp_path):
+def test_no_writer_replaces_a_special_file(tmp_path):
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
@@ -132,7 +132,7 @@ def test_no_writer_takes_the_place_of_what_is_no_regular_file(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the system shows no open files")
-def test_a_link_to_an_open_file_is_kept_as_dev_stdout_must_be(tmp_path):
+def test_link_to_an_open_file_is_kept(tmp_path):
     """What /dev/stdout is: with standard output in a file it leads to a regular one, and is itself a link."""
     with open(tmp_path / "shell.txt", "w") as shell:
         (tmp_path / "stdout").symlink_to(f"/proc/self/fd/{shell.fileno()}")
@@ -142,7 +142,7 @@ def test_a_link_to_an_open_file_is_kept_as_dev_stdout_must_be(tmp_path):
     assert (tmp_path / "stdout").is_symlink() and (tmp_path / "shell.txt").read_text() == ""
 
 
-def test_a_link_to_a_regular_file_gives_way(tmp_path):
+def test_link_to_a_regular_file_is_replaced(tmp_path):
     (tmp_path / "file").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "file")
     check_place(tmp_path / "link")
@@ -150,7 +150,7 @@ def test_a_link_to_a_regular_file_gives_way(tmp_path):
     assert (tmp_path / "link").read_text() == "new"
 
 
-def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path):
+def test_check_place_leaves_a_writable_place_unchanged(tmp_path):
     check_place(tmp_path / "new" / "folder" / "a.csv")
     write_text(tmp_path / "a.csv", "old")
     check_place(tmp_path / "a.csv")
@@ -177,7 +177,7 @@ def test_a_full_disk_stays_a_full_disk(tmp_path, monkeypatch):
     assert not isinstance(caught.value, CausalFTError)
 
 
-def test_what_cannot_be_written_is_named_and_not_its_temporary_file(tmp_path):
+def test_failed_write_names_the_target_not_the_temporary_file(tmp_path):
     place = read_only(tmp_path)
     with pytest.raises(OSError) as caught:
         write_text(place / "a.txt", "x")

@@ -87,7 +87,7 @@ def agree(rows, expected):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_json_lines_say_what_the_document_says(fitted, files, expected, tmp_path, batch_size):
+def test_json_lines_agree_with_the_document(fitted, files, expected, tmp_path, batch_size):
     out = tmp_path / "new" / "rows.jsonl"
     result = run("predict", fitted, *files, "--output", out, "--top", "all", "--batch-size", batch_size)
     assert result.exit_code == 0, result.output
@@ -110,7 +110,7 @@ def test_top_keeps_the_most_probable_in_order(fitted, files, expected):
 
 
 @pytest.mark.parametrize("top", [1, 2, 9, "all"])
-def test_csv_and_parquet_hold_the_same(fitted, files, expected, tmp_path, top):
+def test_csv_and_parquet_agree(fitted, files, expected, tmp_path, top):
     for name in ("rows.csv", "rows.parquet"):
         assert run("predict", fitted, *files, "-o", tmp_path / name, "--top", top).exit_code == 0
     table, other = pd.read_csv(tmp_path / "rows.csv"), pd.read_parquet(tmp_path / "rows.parquet")
@@ -175,7 +175,7 @@ def test_folders_zips_files_and_lists_in_the_order_they_are_named(photos, tmp_pa
         ('{"path": 3}', "line 2"),
     ],
 )
-def test_a_list_with_a_line_that_says_nothing_is_refused(line, message):
+def test_list_with_an_invalid_line_is_refused(line, message):
     with pytest.raises(CausalFTError, match=message):
         listed_paths(["a.png", line])
 
@@ -188,7 +188,7 @@ def test_paths_come_through_standard_input(fitted, files, expected):
     assert result.exit_code == 2 and "no image given" in result.stderr
 
 
-def test_a_zip_without_images_is_named(tmp_path):
+def test_zip_without_images_is_refused_by_name(tmp_path):
     with zipfile.ZipFile(tmp_path / "no.zip", "w") as archive:
         archive.writestr("a.txt", "")
     with pytest.raises(CausalFTError, match=r"no\.zip holds no image"):
@@ -207,7 +207,7 @@ def test_it_stops_at_the_first_broken_image_by_default(fitted, files, broken, tm
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
-def test_skipped_images_are_named_and_keep_their_place(fitted, files, broken, tmp_path, name, batch_size):
+def test_skipped_images_have_a_row_with_the_error(fitted, files, broken, tmp_path, name, batch_size):
     paths = [broken, *files[:3], broken, "gone.png", *files[3:5], broken]
     out = tmp_path / name
     result = run(
@@ -236,14 +236,14 @@ def test_skipped_images_are_named_and_keep_their_place(fitted, files, broken, tm
         assert table.loc[table["error"].notna(), "file"].tolist() == [broken, broken, "gone.png", broken]
 
 
-def test_the_screen_and_the_document_skip_too(fitted, files, broken):
+def test_screen_and_json_skip_unreadable_images(fitted, files, broken):
     result = run("predict", fitted, broken, files[0], "--on-error", "skip")
     assert result.exit_code == 0 and "1 of 2 images could not be read" in result.stderr
     document = json.loads(run("predict", fitted, files[0], broken, "--on-error", "skip", "--json").stdout)
     assert document[0]["prediction"] in KINDS and "not an image" in document[1]["error"]
 
 
-def test_nothing_readable_is_an_error(fitted, broken, tmp_path):
+def test_no_readable_image_is_an_error(fitted, broken, tmp_path):
     result = run("predict", fitted, broken, "-o", tmp_path / "rows.csv", "--on-error", "skip")
     assert result.exit_code == 2 and "none of 1 images could be read" in result.stderr
 
@@ -262,12 +262,12 @@ def test_nothing_readable_is_an_error(fitted, broken, tmp_path):
         (["-o", "-", "--format", "parquet"], "cannot be streamed"),
     ],
 )
-def test_options_that_do_not_go_together(fitted, files, options, message):
+def test_conflicting_options_are_refused(fitted, files, options, message):
     result = run("predict", fitted, files[0], *options)
     assert result.exit_code == 2 and message in result.stderr, result.output
 
 
-def test_a_folder_is_no_output(tmp_path):
+def test_folder_as_output_is_refused(tmp_path):
     with pytest.raises(CausalFTError, match="is a folder"):
         choose_format(str(tmp_path), "csv")
 
@@ -311,7 +311,7 @@ def test_an_interrupted_call_goes_on_and_gives_the_same_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["broken.png", name, f"whole-{name}"])
 
 
-def test_another_call_starts_anew(fitted, files, tmp_path, monkeypatch):
+def test_different_call_starts_over(fitted, files, tmp_path, monkeypatch):
     out = tmp_path / "rows.csv"
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1, [])
@@ -323,7 +323,7 @@ def test_another_call_starts_anew(fitted, files, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
-def test_a_row_leads_to_its_file_whatever_its_name(fitted, files, tmp_path, kind) -> None:
+def test_file_names_in_rows_are_reversible(fitted, files, tmp_path, kind) -> None:
     odd = [b"caf\xe9.png", b"two\nlines.png", b"\x1b[31m.png", b"a\\x41.png", "caf\u00e9.png".encode()]
     (tmp_path / "set").mkdir()
     with open(files[0], "rb") as file:
@@ -347,7 +347,7 @@ def test_a_row_leads_to_its_file_whatever_its_name(fitted, files, tmp_path, kind
     assert shown.exit_code == 0 and "\x1b" not in shown.stdout
 
 
-def test_special_files_in_a_folder_are_named_and_passed_over(fitted, files, tmp_path) -> None:
+def test_special_files_in_a_folder_are_reported_and_skipped(fitted, files, tmp_path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "a.png").symlink_to(files[0])
     os.mkfifo(tmp_path / "set" / "x.png")

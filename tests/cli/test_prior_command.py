@@ -61,7 +61,7 @@ def write(folder: Path, kind: str, logits: np.ndarray, labels: np.ndarray) -> li
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "safetensors", "parquet-lists", "parquet", "csv"])
-def test_every_kind_of_file_gives_the_same_estimate(tmp_path, sample, kind):
+def test_every_file_format_gives_the_same_estimate(tmp_path, sample, kind):
     (document,) = found(run(*write(tmp_path, kind, *sample), *QUICK))
     expected = estimate_prior(*sample, l2="cv")
     rows = document["classes"]
@@ -91,7 +91,7 @@ def test_the_table_leads_with_the_highest_prior_and_ends_with_the_caveat(tmp_pat
     assert "... 3 more" in short.stdout and "bee" not in short.stdout
 
 
-def test_labels_that_are_not_balanced_are_taken_as_they_come(tmp_path, sample):
+def test_unbalanced_labels_use_empirical_shares(tmp_path, sample):
     logits, labels = sample
     keep = np.concatenate(
         [np.flatnonzero(labels == 0), *(np.flatnonzero(labels == k)[:2] for k in range(1, K))]
@@ -134,7 +134,7 @@ def test_a_run_gives_every_stratum_with_the_caveat_of_its_card(fitted):
     assert one == documents[1]
 
 
-def test_a_prior_from_eight_images_is_no_finding(tmp_path):
+def test_prior_from_eight_images_is_reported_as_unknown(tmp_path):
     logits = 12 * np.random.default_rng(3).normal(size=(8, 8))
     np.savez(tmp_path / "s.npz", logits=logits, label=np.arange(8))
     result = run("--logits", tmp_path / "s.npz", "--n-boot", 20, "--pretraining-loss", "caption-bank")
@@ -143,7 +143,7 @@ def test_a_prior_from_eight_images_is_no_finding(tmp_path):
     assert "caveat The 8 labelled images (median 1 per class) do not show that the classes differ" in text
 
 
-def test_the_truth_stands_beside_the_estimate(fitted, tmp_path):
+def test_known_prior_is_shown_beside_the_estimate(fitted, tmp_path):
     result = run("--run", fitted, "--stratum", "clip", "--n-boot", 20, "--out", tmp_path / "prior.parquet")
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
@@ -165,7 +165,7 @@ def test_the_imbalance_is_corrected_for_the_noise_that_raises_it(tmp_path):
     assert low < 100 < high and document["imbalance_reason"] is None and document["truth"] is None
 
 
-def test_a_run_from_before_the_pretraining_loss_was_kept_has_the_caveat_of_its_card(fitted, tmp_path):
+def test_older_run_takes_the_caveat_from_its_cards(fitted, tmp_path):
     old = shutil.copytree(fitted, tmp_path / "old")
     metrics = json.loads((old / "metrics.json").read_text())
     for stratum in metrics["strata"].values():
@@ -175,7 +175,7 @@ def test_a_run_from_before_the_pretraining_loss_was_kept_has_the_caveat_of_its_c
     assert one["pretraining_loss"] == "caption-bank"
 
 
-def test_a_stratum_whose_name_is_no_folder_name_is_found(fitted, tmp_path):
+def test_stratum_with_a_slash_in_its_name_is_found(fitted, tmp_path):
     """ARCH/TAG of open_clip and timm:NAME stand in folders without slash and colon."""
     copy = shutil.copytree(fitted, tmp_path / "copy")
     (copy / "strata" / "clip").rename(copy / "strata" / "ViT-B-16_mine")
@@ -185,7 +185,7 @@ def test_a_stratum_whose_name_is_no_folder_name_is_found(fitted, tmp_path):
     assert [document["name"] for document in documents] == ["ViT-B-16/mine", "openclip"]
 
 
-def test_a_run_without_its_logits_names_the_way_out(fitted, tmp_path):
+def test_run_without_logits_is_refused_with_a_hint(fitted, tmp_path):
     """As after push and pull, which leave the predictions behind."""
     copy = shutil.copytree(fitted, tmp_path / "copy")
     (copy / "strata" / "clip" / "predictions.safetensors").unlink()

@@ -131,7 +131,7 @@ def test_a_changed_member_fails_the_check(made, tmp_path):
     assert "clip.safetensors is not the file of its card" in said(run("zoo", "check", "--zoo", folder))
 
 
-def test_a_lost_member_fails_the_check(made, tmp_path):
+def test_missing_member_fails_the_check(made, tmp_path):
     folder = shutil.copytree(made[0], tmp_path / "zoo")
     (folder / "openclip.safetensors").unlink()
     line = said(run("zoo", "check", "--zoo", folder))
@@ -189,7 +189,7 @@ def test_wrong_options_with_the_part_world(tmp_path, options, message):
     assert message in said(run("zoo", "pretrain", "--out", tmp_path / "zoo", *options))
 
 
-def test_zoos_that_are_not_there(tmp_path, photos):
+def test_missing_zoos_are_refused(tmp_path, photos):
     assert "use mini, pretrained, or a folder" in said(run("zoo", "list", "--zoo", tmp_path / "gone"))
     assert "holds no mini models" in said(run("zoo", "check", "--zoo", photos))
     assert "the pretrained zoo has no cards" in said(run("zoo", "show", "clip", "--zoo", "pretrained"))

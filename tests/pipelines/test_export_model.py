@@ -56,7 +56,7 @@ def test_the_module_gives_the_probabilities_of_the_classifier(two, fusion, prior
     assert fused.calibrated and fused.temperature == 0.7
 
 
-def test_a_part_of_the_strata_is_renormalised_and_not_called_calibrated(two):
+def test_subset_of_strata_is_renormalised_and_not_calibrated(two):
     members = {**two, "c": Member(clip_stratum("c", seed=5), seed=5)}
     model = classifier(members, stratum_prior=(0.6, 0.2, 0.2))
     part = FusedModel(model, ["c", "a"])
@@ -69,7 +69,7 @@ def test_a_part_of_the_strata_is_renormalised_and_not_called_calibrated(two):
     assert np.allclose(alone[:, 0].numpy(), by_hand({"b": two["b"]}, pixels)[0], atol=1e-5)
 
 
-def test_what_cannot_be_fused_is_refused(two):
+def test_unsupported_fusions_are_refused(two):
     model = classifier(two, stratum_prior=(1.0, 0.0))
     with pytest.raises(CausalFTError, match="no stratum 'aa'"):
         FusedModel(model, ["aa"])
@@ -82,7 +82,7 @@ def test_what_cannot_be_fused_is_refused(two):
         FusedModel(classifier(two, fusion="vote"))
 
 
-def test_each_geometry_is_an_input_of_its_own():
+def test_each_geometry_has_its_own_input():
     members = {
         "small": Member(clip_stratum("small"), seed=1),
         "large": Member(clip_stratum("large", size=48), seed=2),
@@ -103,7 +103,7 @@ def test_each_geometry_is_an_input_of_its_own():
     assert [tuple(p.shape) for p in pictures] == [(2, 3, 32, 32), (2, 3, 48, 48), (2, 3, 32, 32)]
 
 
-def test_onnx_agrees_for_any_batch_and_says_what_it_is(two, tmp_path):
+def test_onnx_agrees_for_any_batch_size_and_holds_its_description(two, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     large = clip_stratum("large", size=48)
     fused = FusedModel(classifier({"a": two["a"], "large": Member(large, seed=3)}))
@@ -227,7 +227,7 @@ def test_the_loader_runs_no_operation_that_it_does_not_know(saved, tmp_path):
         standalone.load(tmp_path / "other.safetensors")
 
 
-def test_the_loader_says_what_it_takes(saved):
+def test_loader_refuses_wrong_inputs(saved):
     model = standalone.load(saved)
     with pytest.raises(ValueError, match=r"must be float32 \(n, 3, 32, 32\), not uint8"):
         model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
@@ -248,7 +248,7 @@ def test_a_single_file_names_the_operation_that_it_cannot_hold(tmp_path):
         write_single_file(program, {}, tmp_path / "model.safetensors")
 
 
-def test_half_precision_and_what_cannot_be_traced_are_said(two):
+def test_half_precision_and_untraceable_models_are_refused(two):
     half = Member(clip_stratum("a"))
     half.head.to(torch.bfloat16)
     with pytest.raises(CausalFTError, match="in half precision"):

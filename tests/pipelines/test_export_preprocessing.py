@@ -24,7 +24,7 @@ def noise(width, height, seed=0, channels=3):
 @pytest.mark.parametrize(
     "size", [(32, 32), (33, 47), (200, 50), (31, 90), (32, 61), (500, 333), (7, 5), (640, 479)]
 )
-def test_the_steps_cut_what_the_stratum_cuts(size, interpolation):
+def test_preprocessing_steps_agree_with_the_stratum(size, interpolation):
     stratum = clip_stratum("a", interpolation=interpolation)
     steps = json.loads(json.dumps(geometry_steps(stratum)))
     picture = noise(*size)
@@ -54,7 +54,7 @@ def test_a_preprocessing_step_that_is_not_data_is_reported():
         shape(noise(40, 40), steps)
 
 
-def test_files_are_read_as_the_data_set_reads_them(tmp_path):
+def test_loader_reads_files_like_the_image_set(tmp_path):
     """Orientation, transparency, palettes, grey: whatever a file is, both make the same RGB picture of it."""
     folder = tmp_path / "pictures" / "kind"
     folder.mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_files_are_read_as_the_data_set_reads_them(tmp_path):
         upright_rgb(Image.fromarray(np.zeros((4, 4), np.uint16)))
 
 
-def test_pictures_become_tensors_row_by_row():
+def test_images_become_tensors():
     picture = noise(5, 4)
     assert np.array_equal(to_tensor(picture, "uint8").numpy(), np.asarray(picture).transpose(2, 0, 1))
     assert np.allclose(to_tensor(picture, "float32").numpy() * 255, np.asarray(picture).transpose(2, 0, 1))

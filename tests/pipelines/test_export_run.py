@@ -127,7 +127,7 @@ def test_the_single_file_predicts_from_files_where_causalft_is_not_installed(fit
 
 @pytest.mark.slow
 @pytest.mark.parametrize("large", [False, True])
-def test_onnx_says_what_predict_says(fitted, pictures, predicted, tmp_path, monkeypatch, large):
+def test_onnx_agrees_with_predict(fitted, pictures, predicted, tmp_path, monkeypatch, large):
     onnxruntime = pytest.importorskip("onnxruntime")
     if large:
         monkeypatch.setattr(formats, "_INLINE_BYTES", 1000)
@@ -147,7 +147,7 @@ def test_onnx_says_what_predict_says(fitted, pictures, predicted, tmp_path, monk
         assert np.allclose(strata.transpose(1, 0, 2), predicted[1][:, :n], atol=1e-4)
 
 
-def test_no_file_names_this_machine(fitted, tmp_path):
+def test_exported_files_hold_no_local_path(fitted, tmp_path):
     folder = fitted / "export"
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "model.py"]
     assert {path.suffix for path in files} >= {".pt2", ".safetensors", ".json"}
@@ -157,7 +157,7 @@ def test_no_file_names_this_machine(fitted, tmp_path):
         assert str(tmp_path.parents[2]).encode() not in content, path
 
 
-def test_one_stratum_alone_is_not_called_calibrated(fitted, tmp_path):
+def test_single_stratum_is_not_calibrated(fitted, tmp_path):
     out = tmp_path / "clip.safetensors"
     result = run("export", fitted, "--to", "single-file", "--strata", "clip", "--out", out)
     assert result.exit_code == 0 and "not calibrated" in " ".join(result.stdout.split())
@@ -182,7 +182,7 @@ def test_a_run_in_low_precision_is_exported_in_float32(fitted, tmp_path):
 
 
 @pytest.mark.parametrize(("added", "difference"), [(2e-4, "0.0002"), (float("nan"), "nan")])
-def test_what_differs_is_not_kept(fitted, tmp_path, monkeypatch, added, difference):
+def test_deviating_export_is_not_kept(fitted, tmp_path, monkeypatch, added, difference):
     right = FORMATS["single-file"]
     wrong = replace(right, run=lambda *given: [output + added for output in right.run(*given)])
     monkeypatch.setitem(FORMATS, "single-file", wrong)

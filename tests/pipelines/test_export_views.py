@@ -57,7 +57,7 @@ def predicted(fitted, pictures):
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_the_graph_cuts_the_pixels_that_the_run_cuts(view, interpolation):
+def test_exported_crops_agree_with_the_run(view, interpolation):
     """Every remainder of the spare pixels: half a pixel goes where torchvision lets it go."""
     stratum = clip_stratum("a", interpolation=interpolation)
     steps = json.loads(json.dumps(geometry_steps(stratum, view)))

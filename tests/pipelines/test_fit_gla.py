@@ -46,7 +46,7 @@ def arrays(folder, name):
 
 
 @pytest.mark.parametrize("loss", ["LA", "CE"])
-def test_the_scores_are_those_of_the_arrays_with_the_class_prior_where_the_loss_leaves_it_in(fit, loss):
+def test_gla_scores_agree_with_arrays_and_subtract_the_class_prior_if_present(fit, loss):
     folder = fit("--loss", loss, "--lr", "0.05")
     metrics = read_json(folder / "metrics.json")
     counts = np.array([metrics["class_counts"][name] for name in metrics["classes"]])
@@ -75,7 +75,7 @@ def test_the_scores_are_those_of_the_arrays_with_the_class_prior_where_the_loss_
     assert "GLA-FT minus tuned" in page and "GLA-ZS" in page
 
 
-def test_where_nothing_is_tuned_there_is_no_gla_ft(fit):
+def test_zero_shot_has_no_gla_ft(fit):
     folder = fit("--tuner", "zero-shot")
     metrics = read_json(folder / "metrics.json")
     assert "gla_ft" not in metrics["fused"]
@@ -88,9 +88,7 @@ def test_where_nothing_is_tuned_there_is_no_gla_ft(fit):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_with_gla_the_strata_that_are_saved_predict_and_are_exported_are_those(
-    fit, photos, tmp_path, precision
-):
+def test_saved_and_exported_strata_include_gla(fit, photos, tmp_path, precision):
     usual = ["--loss", "CE", "--tuner", "lora+adaptformer", "--lr", "0.05,0.01", "--precision", precision]
     plain, folder = fit(*usual), fit(*usual, "--gla")
     before, metrics = read_json(plain / "metrics.json"), read_json(folder / "metrics.json")
@@ -162,7 +160,7 @@ def test_an_interrupted_run_with_gla_ends_with_the_same_numbers(fit, words, tmp_
     assert np.array_equal(np.stack(found["probabilities"]), np.stack(expected["probabilities"]))
 
 
-def test_what_stands_in_the_way_of_gla_is_one_line(fit, photos, tiny_zoo, tmp_path):
+def test_obstacles_to_gla_are_refused_in_one_line(fit, photos, tiny_zoo, tmp_path):
     words = [
         "fit",
         "--strata",
@@ -197,7 +195,7 @@ def member(n_classes=3, seed=0):
     return MemberPrediction("clip", *logits, prior, None, "0" * 64, "made", 0.05, 7, 1.0)
 
 
-def test_the_prior_that_is_taken_out_is_what_the_sampler_showed():
+def test_subtracted_prior_is_that_of_the_sampler():
     counts = [81, 9, 9]
     assert prior_left_in_logits(Tuning(loss="LA"), counts) is None
     assert prior_left_in_logits(Tuning(loss="CE"), counts).tolist() == pytest.approx([9 / 11, 1 / 11, 1 / 11])
@@ -210,14 +208,14 @@ def test_the_prior_that_is_taken_out_is_what_the_sampler_showed():
 
 
 @pytest.mark.parametrize("loss", ["Focal", "LDAM", "GLA-Train"])
-def test_a_loss_whose_logits_are_no_posterior_or_without_q_already_has_no_gla_ft(loss):
+def test_losses_without_posterior_logits_have_no_gla_ft(loss):
     found = {"clip": [member()]}
     assert gla_members(Tuning(loss=loss), [9, 3, 1], found) == {}
     with pytest.raises(CausalFTError, match=f"GLA-FT .*{loss}"):
         check_gla(Tuning(loss=loss))
 
 
-def test_an_empty_class_has_no_share_to_take_out():
+def test_empty_class_has_no_prior_to_subtract():
     found = {"clip": [member()]}
     assert gla_members(Tuning(loss="CE"), [9, 3, 0], found) == {}
     assert set(gla_members(Tuning(loss="LA"), [9, 3, 0], found)) == {"clip"}

@@ -48,7 +48,7 @@ def test_the_tail_follows_the_true_prior_of_the_card(photos, tiny_zoo, order, by
     assert f"the true label prior of {by or 'clip'}" in splits.notes[-1]
 
 
-def test_balance_has_next_to_nothing_to_do_with_the_prior(photos, tiny_zoo):
+def test_balance_order_is_uncorrelated_with_the_prior(photos, tiny_zoo):
     splits = load_splits(settings(photos, tiny_zoo, order="balance"), seed=0)
     order = [KINDS.index(name) for name in splits.order]
     assert abs(spearman([order, range(4)])[0, 1]) <= 0.2  # of 4 classes no order has exactly 0
@@ -124,7 +124,7 @@ def test_one_order_for_all_seeds(photos, tiny_zoo):
     assert one.order == other.order and one.train.files != other.train.files
 
 
-def test_fit_takes_the_order_and_says_whose_prior_it_is(photos, tiny_zoo, tmp_path):
+def test_fit_takes_the_order_and_names_the_prior(photos, tiny_zoo, tmp_path):
     words = ["fit", "--strata", "clip", "--zoo", tiny_zoo, "--data", photos, "--epochs", 1, "--n-test", 4]
     words += ["--n-validation", 3, "--imbalance-factor", 6, "--out", tmp_path / "run"]
     found = run(*words, "--order", "reverse", "--order-by", "openclip", "--json")
@@ -152,7 +152,7 @@ def test_fit_takes_the_order_and_says_whose_prior_it_is(photos, tiny_zoo, tmp_pa
         ),
     ],
 )
-def test_wrong_orders_are_one_line(photos, tiny_zoo, tmp_path, options, message):
+def test_wrong_orders_are_refused_in_one_line(photos, tiny_zoo, tmp_path, options, message):
     words = ["fit", "--zoo", tiny_zoo, "--data", photos, "--n-test", 4, "--n-validation", 3]
     assert message in said(run(*words, *options, "--out", tmp_path / "run"))
 

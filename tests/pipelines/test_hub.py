@@ -61,7 +61,7 @@ def test_a_pulled_run_predicts_the_same_without_the_zoo_it_came_from(
     assert np.array_equal(found.predict_proba(open_images(photos)), wanted)
 
 
-def test_what_is_shared_is_what_a_prediction_needs_and_nothing_private(shared, fitted, photos, tiny_zoo):
+def test_shared_files_suffice_to_predict_and_hold_nothing_private(shared, fitted, photos, tiny_zoo):
     names = {path.relative_to(shared).as_posix() for path in shared.rglob("*") if path.is_file()}
     tuned = {f"strata/{n}/{f}.safetensors" for n in ("clip", "openclip") for f in ("adapter", "head")}
     zoo = {f"zoo/{n}.{end}" for n in ("clip", "openclip") for end in ("json", "safetensors")}
@@ -88,7 +88,7 @@ def test_the_images_can_be_named_so_that_evaluate_scores_the_test_split(shared, 
     )
 
 
-def test_an_edited_card_is_no_reason_to_refuse_a_run(copy, tmp_path):
+def test_run_with_an_edited_card_is_pulled(copy, tmp_path):
     (copy / "README.md").write_text("# Mine")
     assert run("pull", copy, "--to", tmp_path / "pulled").exit_code == 0
     assert (tmp_path / "pulled" / "README.md").read_text() == "# Mine"
@@ -147,13 +147,13 @@ def manifest(change):
         (manifest(lambda d: d["files"].pop("metrics.json")), "does not list the files of a run"),
     ],
 )
-def test_what_was_changed_or_is_unsafe_is_refused_whole(copy, tmp_path, spoil, message):
+def test_changed_or_unsafe_runs_are_refused(copy, tmp_path, spoil, message):
     spoil(copy)
     assert message in said(run("pull", copy, "--to", tmp_path / "pulled"))
     assert not (tmp_path / "pulled").exists() and {p.name for p in tmp_path.iterdir()} == {"copy"}
 
 
-def test_a_file_that_the_manifest_omits_is_left_behind(copy, tmp_path):
+def test_unlisted_file_is_not_installed(copy, tmp_path):
     (copy / "extra.py").write_text("import os")
     assert run("pull", copy, "--to", tmp_path / "pulled").exit_code == 0
     assert not (tmp_path / "pulled" / "extra.py").exists()
@@ -181,7 +181,7 @@ def relist(folder, name):
         ("figures/a.svg", b"<svg/>", "which is no file of a run"),
     ],
 )
-def test_a_whole_manifest_makes_no_foreign_file_welcome(copy, tmp_path, name, content, message):
+def test_listed_file_of_an_unknown_kind_is_refused(copy, tmp_path, name, content, message):
     (copy / name).write_bytes(content)
     relist(copy, name)
     assert message in said(run("pull", copy, "--to", tmp_path / "pulled"))
@@ -350,7 +350,7 @@ def refused(status, kind=errors.HfHubHTTPError):
         ("pull", ConnectionError(), "cannot be reached (ConnectionError)"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(fitted, tmp_path, monkeypatch, verb, error, message):
+def test_errors_of_the_hub_are_one_line(fitted, tmp_path, monkeypatch, verb, error, message):
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: FakeHub(tmp_path / "remote", error))
     words = ["push", fitted, "me/x"] if verb == "push" else ["pull", "me/x", "--to", tmp_path / "pulled"]
     assert message in said(run(*words))
@@ -394,14 +394,14 @@ def vit_b_16():
         ("last-1", 1000, 28.4),
     ],
 )
-def test_what_is_tuned_of_a_vit_b_16_is_under_ten_megabytes(tuner, n_classes, megabytes):
+def test_tuned_files_of_vit_b_16_are_under_ten_megabytes(tuner, n_classes, megabytes):
     tuned = apply_tuner(vit_b_16(), tuner, bottleneck=bottleneck_width(n_classes, 12), seed=0)
     n_bytes = 4 * tuned.n_parameters
     assert n_bytes / 1e6 == pytest.approx(megabytes, rel=0.01)
     assert (n_bytes < ADAPTER_BYTES) == (megabytes < 10)
 
 
-def test_a_stratum_above_ten_megabytes_is_refused_with_the_way_out(fitted, tmp_path):
+def test_stratum_above_ten_megabytes_is_refused_with_a_hint(fitted, tmp_path):
     heavy = shutil.copytree(fitted, tmp_path / "run")
     adapter = heavy / "strata" / "openclip" / "adapter.safetensors"
     with safe_open(adapter, framework="np") as file:

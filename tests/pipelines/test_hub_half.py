@@ -38,7 +38,7 @@ def pushed(fitted, tmp_path_factory):
     return folder, json.loads(result.stdout)
 
 
-def test_what_was_tuned_goes_out_rounded_to_half(fitted, pushed):
+def test_push_half_stores_half_precision(fitted, pushed):
     for name in ("clip", "openclip"):
         for file in ("adapter", "head"):
             place = f"strata/{name}/{file}.safetensors"
@@ -52,7 +52,7 @@ def test_what_was_tuned_goes_out_rounded_to_half(fitted, pushed):
         assert numbers[0] == 2 * numbers[1]
 
 
-def test_it_is_read_back_as_float32_and_predicts_nearly_the_same(fitted, pushed, tmp_path, photos):
+def test_half_precision_run_is_loaded_as_float32(fitted, pushed, tmp_path, photos):
     assert run("pull", pushed[0], "--to", tmp_path / "pulled").exit_code == 0
     found = StrataClassifier.load(tmp_path / "pulled", device="cpu", progress=False)
     for member in found.members_.values():
@@ -79,7 +79,7 @@ def test_the_reported_change_is_that_of_the_pulled_run_on_the_test_images(fitted
     assert few.n == 5 and 0 < few.fused <= change["fused"]
 
 
-def test_the_card_and_the_manifest_say_so_and_so_does_a_card_made_later(pushed, tmp_path):
+def test_card_and_metadata_name_half_precision(pushed, tmp_path):
     card = (pushed[0] / "README.md").read_text()
     assert "| tuned tensors stored in | float16, and used in float32: a fused probability changes by" in card
     listed = read_json(pushed[0] / MANIFEST)["files"]["strata/clip/adapter.safetensors"]
@@ -91,7 +91,7 @@ def test_the_card_and_the_manifest_say_so_and_so_does_a_card_made_later(pushed, 
     )
 
 
-def test_without_the_images_it_goes_out_and_says_what_is_not_known(fitted, tmp_path):
+def test_run_without_images_is_pushed_with_an_unmeasured_change(fitted, tmp_path):
     alone = shutil.copytree(fitted, tmp_path / "run")
     config = read_json(alone / "config.json")
     config["config"]["data"] = str(tmp_path / "secret" / "photos")
@@ -102,7 +102,7 @@ def test_without_the_images_it_goes_out_and_says_what_is_not_known(fitted, tmp_p
     assert "secret" not in (tmp_path / "layout" / "README.md").read_text()
 
 
-def test_large_values_take_bfloat16_and_what_is_not_finite_is_refused(tmp_path):
+def test_large_values_use_bfloat16_and_nan_is_refused(tmp_path):
     file = tmp_path / "adapter.safetensors"
     save_file(
         {"a": torch.tensor([7e4]), "b": torch.tensor([0.5]), "n": torch.tensor([3])}, file, {"tuner": "x"}
@@ -123,9 +123,7 @@ def test_large_values_take_bfloat16_and_what_is_not_finite_is_refused(tmp_path):
     ("megabytes", "offered", "accepted"),
     [(18.9, "pass --half (9.5 MB), fit it with", True), (24.0, "above 10 MB: fit it with", False)],
 )
-def test_the_limit_counts_the_adapter_and_names_half_where_it_is_a_way_out(
-    fitted, tmp_path, megabytes, offered, accepted
-):
+def test_size_limit_counts_the_adapter_and_suggests_half(fitted, tmp_path, megabytes, offered, accepted):
     """The width of 256 that the rule gives for 8,142 classes makes 18.9 MB; heads are not counted."""
     heavy = shutil.copytree(fitted, tmp_path / "run")
     path = heavy / "strata" / "openclip" / "adapter.safetensors"
@@ -144,7 +142,7 @@ def test_the_limit_counts_the_adapter_and_names_half_where_it_is_a_way_out(
         assert "in half precision, above 10 MB: fit it with" in said(result)
 
 
-def test_what_gla_adds_is_halved_and_measured_too_and_counts_as_little_as_a_head(tmp_path, tiny_zoo, photos):
+def test_gla_file_is_halved_measured_and_not_counted(tmp_path, tiny_zoo, photos):
     folder = fit(tmp_path / "gla", tiny_zoo, photos, "--gla")
     result = run("push", folder, "--half", "--to-folder", tmp_path / "layout", "--json")
     assert result.exit_code == 0, result.output

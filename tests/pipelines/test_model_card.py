@@ -51,7 +51,7 @@ def test_the_front_matter_is_what_the_hub_reads(found):
     assert yaml.safe_load(model_card(found.config, found.metrics).split("---\n")[1])["license"] == "other"
 
 
-def test_its_numbers_are_those_of_the_metrics(found):
+def test_card_numbers_agree_with_metrics(found):
     metrics = found.metrics
     parts = sections(model_card(found.config, metrics))
     for name, digest in metrics["weights"].items():
@@ -76,14 +76,14 @@ def test_its_numbers_are_those_of_the_metrics(found):
     assert metrics["data"]["fingerprint"] in parts["Data"]
 
 
-def test_an_estimated_p_of_c_and_temperatures_of_strata_are_said(found):
+def test_card_names_estimated_stratum_prior_and_temperatures(found):
     mixing = {"stratum_prior_ci95": [[0.2, 0.6], [0.4, 0.8]], "stratum_temperatures": [1.25, 0.5]}
     parts = sections(model_card(found.config, {**found.metrics, "mixing": mixing}))
     assert [row[-1] for row in table(parts["Strata"])[2:]] == ["0.5 [0.20, 0.60]", "0.5 [0.40, 0.80]"]
     assert ["temperature of openclip before the fusion", "0.500"] in table(parts["Calibration"])
 
 
-def test_the_notes_that_keep_it_honest(found):
+def test_card_lists_caveats(found):
     text = " ".join(model_card(found.config, found.metrics).split())
     assert "not the weights that OpenAI, LAION or Meta released" in text
     assert "The images are not part of this model" in text
@@ -96,7 +96,7 @@ def test_the_notes_that_keep_it_honest(found):
     assert "which is not Eq. 7" in model_card(found.config, product)
 
 
-def test_its_limits_say_what_the_estimates_are_by_the_loss_of_each_stratum(found):
+def test_card_limits_depend_on_the_pretraining_loss(found):
     mixed = copy.deepcopy(found.metrics)
     mixed["strata"]["openclip"]["pretraining_loss"] = "in-batch"
     limits = sections(model_card(found.config, mixed))["Limits"]
@@ -105,9 +105,7 @@ def test_its_limits_say_what_the_estimates_are_by_the_loss_of_each_stratum(found
     assert "in-batch" not in sections(model_card(found.config, found.metrics))["Limits"]
 
 
-def test_a_run_from_before_the_loss_was_kept_has_it_of_the_cards_while_these_are_of_its_weights(
-    found, tmp_path
-):
+def test_older_run_takes_the_pretraining_loss_from_matching_cards(found, tmp_path):
     old = copy.deepcopy(found.metrics)
     for stratum in old["strata"].values():
         del stratum["pretraining_loss"]
@@ -121,7 +119,7 @@ def test_a_run_from_before_the_loss_was_kept_has_it_of_the_cards_while_these_are
     assert pretraining_losses(old) == {"clip": "unknown", "openclip": "caption-bank"}
 
 
-def test_gla_ft_is_named_with_what_it_costs(found):
+def test_card_names_gla_ft_and_its_cost(found):
     assert "every stratum once" in sections(model_card(found.config, found.metrics))["Cost"]
     doubled = copy.deepcopy(found.metrics)
     for stratum in doubled["strata"].values():
@@ -141,7 +139,7 @@ def test_names_cannot_break_the_page(found):
     assert ["`template`", "`a '/' {}`"] in rows and {len(row) for row in rows} == {2}
 
 
-def test_one_stratum_has_a_card_too(found):
+def test_card_of_one_stratum(found):
     alone = copy.deepcopy(found.metrics)
     alone["strata"] = {"clip": alone["strata"]["clip"]}
     alone["fused"]["P"] = {"clip": alone["fused"]["P"]["clip"]}
@@ -155,7 +153,7 @@ def test_one_stratum_has_a_card_too(found):
     )
 
 
-def test_the_command_prints_or_writes_it_without_paths_of_this_machine(fitted, photos, tmp_path):
+def test_card_command_prints_or_writes_without_local_paths(fitted, photos, tmp_path):
     printed = run("card", fitted).stdout
     assert printed.startswith("---\n") and str(photos.parent) not in printed
     assert f"causalft fit --strata clip,openclip --data {photos.name}" in printed

@@ -25,7 +25,7 @@ def results():
     return {"confounded": found, "null": found}
 
 
-def test_the_paragraph_counts_what_came_out_as_the_law_says(results):
+def test_paragraph_counts_expected_verdicts(results):
     text = what_follows_from(results)
     assert "1 of 2 designs came out as their laws say. Otherwise: null (verified)." in text
     good = {"null": {**results["null"], "verdict": "not detected"}}
@@ -59,7 +59,7 @@ def test_all_designs_from_the_command_line(tmp_path):
     assert again.exit_code == 2 and "already holds a complete" in again.output
 
 
-def test_no_share_is_given_of_a_gap_that_may_be_none():
+def test_no_share_of_a_gap_that_may_be_zero():
     found = {"share_of_gap_closed": {"estimate": 3.6, "ci95": [None, None]}}
     assert closed_sentence(found) == ""
     assert (

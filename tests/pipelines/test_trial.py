@@ -45,7 +45,7 @@ def test_every_model_is_tested_on_both_sets_of_every_seed(found):
     assert len(found.weights) == 2 and all(0 < each["effective_share"] <= 1 for each in found.weights)
 
 
-def test_the_table_holds_the_pictures_as_they_were_drawn(found):
+def test_table_describes_the_drawn_images(found):
     lengths = {name: len(column) for name, column in found.table.items()}
     assert set(lengths.values()) == {2 * 5 * 2 * 24}
     table = {name: np.array(column) for name, column in found.table.items()}
@@ -67,7 +67,7 @@ def test_distributions_by_code_are_distributions(found):
         assert np.allclose(sums[~np.isnan(sums)], 1)
 
 
-def test_a_code_that_no_picture_shows_is_not_a_number(monkeypatch):
+def test_code_without_images_is_nan(monkeypatch):
     test = make_set(DESIGN, "A_test", 8, 0, size=12)
     p = np.full((24, 3), 1 / 3)
     assert trial._by_code(p, test, 3)[0] == pytest.approx([1 / 3] * 3)
@@ -76,7 +76,7 @@ def test_a_code_that_no_picture_shows_is_not_a_number(monkeypatch):
     assert trial._by_code(p[keep], fewer, 3)[0] == [None] * 3
 
 
-def test_who_is_trained_on_what(monkeypatch):
+def test_networks_are_trained_on_their_sets(monkeypatch):
     seen, train = [], trial._one_model
 
     def spy(role, pictures, tests, *rest, **named):
@@ -95,7 +95,7 @@ def test_who_is_trained_on_what(monkeypatch):
     assert len(set(everything)) == len(everything), "no picture is in two sets"
 
 
-def test_scores_that_are_all_positive_are_logits_too(monkeypatch):
+def test_positive_scores_are_taken_as_logits(monkeypatch):
     monkeypatch.setattr(
         trial,
         "outputs",

@@ -98,7 +98,7 @@ def test_command_writes_the_run_and_prints_its_document(tmp_path):
     assert again.exit_code == 2 and "already holds a complete" in again.stderr
 
 
-def test_the_document_has_truth_estimates_tests_and_power_and_the_page_shows_them(tmp_path):
+def test_document_and_page_have_truth_estimates_tests_and_power(tmp_path):
     found = verify_confounder(
         "confounded", out=tmp_path / "run", command="causalft verify-confounder --quick", **SMALL
     )
@@ -137,7 +137,7 @@ def test_the_document_has_truth_estimates_tests_and_power_and_the_page_shows_the
     assert found.verdict in page and "P(Y | do(X))" in page
 
 
-def test_one_seed_gives_a_page_without_made_up_intervals(tmp_path):
+def test_one_seed_gives_no_intervals(tmp_path):
     found = verify_confounder("confounded", out=tmp_path / "run", **{**SMALL, "seeds": 1})
     assert (
         found.verdict == "inconclusive" and found.reason.startswith("one seed only") and found.power is None
@@ -148,7 +148,7 @@ def test_one_seed_gives_a_page_without_made_up_intervals(tmp_path):
     assert not re.search(r"\b(nan|inf)\b", text, re.IGNORECASE)
 
 
-def test_without_overlap_there_is_no_adjusted_model_and_no_curve_and_both_are_said():
+def test_without_overlap_adjusted_model_and_curve_are_absent_with_notes():
     found = verify_confounder("paper", curve=True, **SMALL)
     assert set(found.cells) == set(CELLS) and set(found.estimates) == {"naive"} and found.curve is None
     assert "no adjusted model" in found.notes[0] and "no curve" in found.notes[-1]
@@ -175,7 +175,7 @@ def test_a_curve_gives_each_estimate_its_coverage(monkeypatch, tmp_path):
     assert (tmp_path / "run" / "figures" / "curve.png").exists()
 
 
-def test_a_picture_that_never_occurs_is_refused_before_any_training(monkeypatch, tmp_path):
+def test_impossible_image_is_refused_before_training(monkeypatch, tmp_path):
     monkeypatch.setattr(trial, "train", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(CausalFTError, match="bird body") as error:
         verify_confounder("paper", strength=1.0, out=tmp_path / "run", **SMALL)
@@ -219,7 +219,7 @@ def test_a_slow_generator_draws_each_picture_once(tmp_path):
     )
 
 
-def test_people_get_a_table_and_what_the_paper_design_shows(tmp_path, monkeypatch):
+def test_command_prints_tables_and_the_verdict_of_the_paper_design(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("verify-confounder-paper", "verify-confounder-paper-2"):
         result = run(*TINY, "--design", "paper", "--seeds", "1")
@@ -299,7 +299,7 @@ def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
     assert "fig12 --seeds 2 --quick" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_test_that_cannot_be_made_is_unknown_and_not_zero(tmp_path):
+def test_undefined_test_is_null_not_zero(tmp_path):
     # in `paper` the part is C: no picture occurs with both values of C, and the path cannot be told
     words = (
         "verify-confounder --design paper --classes bird,truck --n-per-class 8 --seeds 1 --quick --no-adjust"

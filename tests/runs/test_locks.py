@@ -107,7 +107,7 @@ def test_a_second_writer_is_refused_and_told_who_the_first_is(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_and_what_a_killed_one_leaves(tmp_path, holder):
+def test_killed_process_leaves_no_lock(tmp_path, holder):
     place = tmp_path / "new" / "run"
     process = holder(place)
     with pytest.raises(CausalFTError, match=f"run is being written by process {process.pid} .*-c"):
@@ -124,7 +124,7 @@ def test_two_processes_and_what_a_killed_one_leaves(tmp_path, holder):
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_folders_made_for_the_lock_alone_go_with_it(tmp_path):
+def test_folders_created_for_the_lock_are_removed(tmp_path):
     with writing(tmp_path / "a" / "b" / "run"):
         assert (tmp_path / "a" / "b").is_dir()
     assert list(tmp_path.iterdir()) == []
@@ -141,7 +141,7 @@ def test_a_link_and_its_target_are_one_output(tmp_path, holder):
         pass
 
 
-def test_readers_of_a_run_that_is_being_written_are_told(tmp_path, holder):
+def test_reading_a_run_in_progress_is_refused(tmp_path, holder):
     Run.create(tmp_path / "run", kind="fit", config={})
     process = holder(tmp_path / "run")
     for words in (["evaluate", tmp_path / "run", "--data", tmp_path], ["card", tmp_path / "run"]):
@@ -176,7 +176,7 @@ def test_two_fits_into_one_folder(tmp_path, tiny_zoo, photos):
         Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
 )
-def test_a_disk_that_fills_up_in_export_is_named_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):
+def test_export_on_a_full_disk_names_the_file_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):
     from causalft.pipelines.export import FORMATS
 
     def full(*_):
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_in_export_is_named_and_leaves_nothing(fitted, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_array_of_logits_alone_is_told_that_the_labels_are_missing(tmp_path):
+def test_logits_without_labels_are_refused(tmp_path):
     import numpy as np
 
     np.lib.format.write_array(open(tmp_path / "x.npy", "wb"), np.zeros((4, 3)))  # noqa: SIM115

@@ -87,12 +87,12 @@ def test_a_diagnosis_lists_its_models_and_draws_its_figures(diagnosis):
         assert panels and all(hasattr(axes, "get_title") for axes in panels), name
 
 
-def test_fields_are_shown_where_a_result_has_no_table_of_its_own():
+def test_results_without_a_table_show_their_fields():
     rows = Cells(fit_mixing([[[0.9, 0.1]] * 4], [0, 0, 0, 1])._repr_html_()).rows
     assert ["fusion", "mixture"] in rows and ["stratum_prior", "1"] in rows
 
 
-def test_long_tables_and_texts_lose_their_middle():
+def test_long_tables_and_texts_are_shortened():
     rows = Cells(table_html(["n"], [[k] for k in range(1000)])).rows
     assert len(rows) == MOST_ROWS + 2 and rows[-1] == ["999"] and rows[21] == ["... 960 more ..."]
     assert len(written("x" * 10_000)) < 400 and written(list(range(1000))).endswith("(1000 in all)")

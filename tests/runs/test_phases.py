@@ -38,13 +38,13 @@ def test_phases_are_named_in_order_and_steps_are_counted(impatient, capsys):
     assert said.out == ""
 
 
-def test_a_short_command_says_nothing(capsys):
+def test_short_command_prints_no_progress(capsys):
     with spoken("fit"), phase("reading", total=3), phase("training"):
         pass
     assert capsys.readouterr() == ("", "")
 
 
-def test_python_without_a_command_says_nothing_in_a_pipe(impatient, capsys):
+def test_python_prints_no_progress_in_a_pipe(impatient, capsys):
     with phase("reading", total=3), phase("training"):
         pass
     assert capsys.readouterr() == ("", "")
@@ -56,7 +56,7 @@ def test_progress_false_is_silent(impatient, capsys):
     assert lines(capsys.readouterr().err) == ["fit"]
 
 
-def test_a_long_phase_is_named_late_and_again_with_its_progress(monkeypatch, capsys):
+def test_long_phase_is_printed_repeatedly_with_progress(monkeypatch, capsys):
     monkeypatch.setattr(phases, "PATIENCE", 0.05)
     monkeypatch.setattr(phases, "AGAIN", 0.05)
     monkeypatch.setattr(phases, "TICK", 0.01)
@@ -81,16 +81,14 @@ def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     assert not lines(said.err)
 
 
-def test_a_failed_phase_is_over(impatient, capsys):
+def test_failed_phase_is_closed(impatient, capsys):
     with pytest.raises(ValueError, match="lost"), spoken("fit"), phase("reading"):
         raise ValueError("lost")
     assert phases._speaker is None
     assert lines(capsys.readouterr().err) == ["fit", "reading"]
 
 
-def test_fit_predict_and_evaluate_say_their_phases_and_keep_standard_output_clean(
-    impatient, tiny_zoo, photos, tmp_path
-):
+def test_phases_of_fit_predict_and_evaluate_go_to_standard_error(impatient, tiny_zoo, photos, tmp_path):
     sizes = ["--n-validation", 3, "--n-test", 3, "--epochs", 1, "--batch-size", 32]
     out = tmp_path / "run"
     made = run("fit", "--data", photos, "--zoo", tiny_zoo, "--strata", "clip", *sizes, "--out", out, "--json")
@@ -117,7 +115,7 @@ def test_fit_predict_and_evaluate_say_their_phases_and_keep_standard_output_clea
     assert in_order(["looking through the data", "checking images"], lines(shown.stderr))
 
 
-def test_the_confounder_check_says_its_phases(impatient, tmp_path):
+def test_verify_confounder_prints_its_phases(impatient, tmp_path):
     options = ["--quick", "--classes", "cat,truck", "--n-per-class", 4, "--seeds", 1, "--no-adjust", "--json"]
     made = run("verify-confounder", "--design", "null", *options, "--out", tmp_path / "run")
     assert made.exit_code == 0, made.output

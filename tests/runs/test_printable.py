@@ -56,7 +56,7 @@ def test_ordinary_names_are_unchanged(name: str) -> None:
 
 @given(NAMES)
 @settings(max_examples=200, deadline=None)
-def test_an_ascii_stream_prints_every_name_so_that_it_can_be_undone(name: str) -> None:
+def test_names_on_an_ascii_stream_are_escaped_reversibly(name: str) -> None:
     buffer = io.BytesIO()
     stream = io.TextIOWrapper(buffer, "ascii", newline="")
     with pytest.MonkeyPatch.context() as patch:

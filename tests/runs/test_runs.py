@@ -22,7 +22,7 @@ def files_below(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     target = write_text(tmp_path / "deep" / "a.txt", "old")
     with pytest.raises(RuntimeError), atomic_path(target) as temporary:
         temporary.write_text("half")
@@ -64,7 +64,7 @@ def test_the_full_disk_of_safetensors_is_the_full_disk_of_the_system(tmp_path):
         raise SafetensorError("wrong shape")
 
 
-def test_a_written_file_is_as_readable_as_any_other(tmp_path):
+def test_written_file_has_the_permissions_of_the_umask(tmp_path):
     (tmp_path / "plain.txt").write_text("x")
     target = write_text(tmp_path / "ours.txt", "x")
     assert target.stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
@@ -83,7 +83,7 @@ json_values = st.recursive(
 
 @given(json_values)
 @settings(max_examples=100, deadline=None)
-def test_json_is_strict_and_keeps_what_json_knows(value):
+def test_json_is_strict(value):
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
@@ -141,7 +141,7 @@ def test_a_run_from_start_to_end(tmp_path):
         Run.create(run.path, kind="fit", config={"seed": 1, "lr": [0.1, 0.2]})
 
 
-def test_another_run_is_never_mixed_in(tmp_path):
+def test_different_run_in_the_folder_is_refused(tmp_path):
     run = Run.create(tmp_path / "a", kind="fit", config={"seed": 1})
     write_text(run.file("strata/clip/head.txt"), "x")
     with pytest.raises(CausalFTError, match=r"another interrupted fit run \(it differs in seed\)"):
@@ -151,7 +151,7 @@ def test_another_run_is_never_mixed_in(tmp_path):
     assert Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).has("strata/clip/head.txt")
 
 
-def test_a_run_from_before_a_setting_was_there_goes_on_where_that_is_at_its_default(tmp_path):
+def test_interrupted_run_without_a_newer_setting_resumes_at_its_default(tmp_path):
     write_text(Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).file("strata/head.txt"), "x")
     with pytest.raises(CausalFTError, match=r"it differs in gla\)"):
         Run.create(tmp_path / "a", kind="fit", config={"seed": 1, "gla": False})
@@ -171,7 +171,7 @@ def test_a_run_that_stopped_before_its_first_result_does_not_block_the_folder(tm
     assert Run.open(tmp_path / "a").config == {"weights": "right"}
 
 
-def test_what_a_killed_writer_leaves_goes_when_the_run_is_finished(tmp_path):
+def test_finishing_a_run_removes_temporary_files_of_killed_writers(tmp_path):
     """Killed while a figure is written: its temporary file is neither a result nor part of the finished run."""
     script = """
 import os, signal, sys
@@ -195,7 +195,7 @@ with atomic_path(run.file("figures/a.b.png")), atomic_path(run.file("plain")), a
     )
 
 
-def test_folders_that_are_no_runs(tmp_path):
+def test_other_folders_are_refused_as_runs(tmp_path):
     with pytest.raises(CausalFTError, match="no such run folder"):
         Run.open(tmp_path / "gone")
     with pytest.raises(CausalFTError, match="is not a run folder"):
@@ -215,12 +215,12 @@ def test_folders_that_are_no_runs(tmp_path):
         Run.open(tmp_path / "model")
 
 
-def test_hidden_files_do_not_make_a_folder_taken(tmp_path):
+def test_hidden_files_do_not_occupy_a_folder(tmp_path):
     (tmp_path / ".DS_Store").write_bytes(b"x")
     assert not Run.create(tmp_path, kind="fit", config={}).complete
 
 
-def test_an_occupied_folder_is_seen_without_a_configuration_and_without_writing(tmp_path):
+def test_check_refuses_an_occupied_folder_without_writing(tmp_path):
     free, odd, begun = tmp_path / "free", tmp_path / "odd", tmp_path / "begun"
     Run.check(free, kind="fit")
     assert not free.exists()

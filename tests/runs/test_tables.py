@@ -38,7 +38,7 @@ def write(folder: Path, data: str | bytes, name: str = "t.csv") -> Path:
     ],
     ids=range(11),
 )
-def test_every_usual_way_to_write_a_table_is_the_same_table(tmp_path: Path, data: str | bytes) -> None:
+def test_text_tables_are_read_alike_in_every_dialect(tmp_path: Path, data: str | bytes) -> None:
     table = read_table(write(tmp_path, data))
     assert {name: table.values(name) for name in table.columns} == ROWS
 
@@ -48,7 +48,7 @@ def test_quoted_cells_keep_separators_and_line_ends(tmp_path: Path) -> None:
     assert table.values("path") == ["a,b\nc.png"] and table.values("label") == ['say "hi"']
 
 
-def test_a_frame_has_numbers_truth_values_and_text(tmp_path: Path) -> None:
+def test_data_frame_has_numbers_booleans_and_text(tmp_path: Path) -> None:
     text = "n;half;gap;truth;word\n1;1,5;1;TRUE;NA\n20;-2;;false;None\n"
     frame = read_frame(write(tmp_path, text))
     assert frame["n"].tolist() == [1, 20] and frame["n"].dtype == np.int64

@@ -52,7 +52,7 @@ def test_the_same_message_on_the_command_line_names_options(tmp_path):
     assert "--weights goes with --zoo pretrained" in refused.stderr
 
 
-def test_an_error_within_an_error_is_told_alike():
+def test_nested_error_is_worded_alike():
     def wrapped() -> str:
         try:
             raise CausalFTError("use --zoo mini")
@@ -78,5 +78,5 @@ def test_an_error_within_an_error_is_told_alike():
         ("a bottleneck (--bottleneck) is", "a bottleneck is"),
     ],
 )
-def test_options_become_arguments(options, arguments):
+def test_option_names_become_argument_names(options, arguments):
     assert in_arguments(options) == arguments
