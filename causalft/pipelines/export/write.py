@@ -28,6 +28,7 @@ from causalft.pipelines.export.formats import FORMATS
 from causalft.pipelines.export.fused_model import FusedModel, PictureInput
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import Run, check_place, plain, system_error, write_json
+from causalft.runs.lifecycle import made_record
 from causalft.runs.locks import writing
 from causalft.runs.progress import named, phase
 
@@ -225,8 +226,6 @@ def _check(to: str, path: Path, model: FusedModel, dtype: str) -> float:
 
 def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
     """Describe an export: its parts, inputs and outputs."""
-    from causalft.version import __version__
-
     strata = []
     for name, stratum in model.strata.items():
         files = sorted(stratum_folder(run.path, name).glob("*.safetensors"))
@@ -243,7 +242,7 @@ def _about(run: Run, model: FusedModel, dtype: str) -> dict[str, Any]:
     shapes = {"probabilities": ["batch", n_classes], "strata": ["batch", n_strata, n_classes]}
     about = plain(
         {
-            "causalft": __version__,
+            "causalft": made_record()["version"],
             "torch": str(torch.__version__),
             "classes": model.classes,
             "strata": strata,

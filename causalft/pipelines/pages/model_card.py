@@ -13,6 +13,7 @@ from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.workflows.settings import fit_command
 from causalft.runs.folder import Run
+from causalft.runs.lifecycle import made_record
 from causalft.scm.intervals import interval_text
 
 __all__ = ["model_card", "run_card"]
@@ -364,9 +365,7 @@ def _limits(config: Document, metrics: Document) -> str:
 
 
 def _again(command: str | None, metrics: Document) -> str:
-    from causalft.version import __version__
-
-    words = f"Made with CausalFT (card of version {__version__})."
+    words = f"Made with CausalFT (card of version {made_record()['version']})."
     if command is None:
         return words + " `config.json` holds every setting."
     where = "" if _repeatable(metrics) else " Put in the path of the images."
