@@ -49,8 +49,8 @@ def encoding(repeats: int, n_images: int = 2048) -> dict[str, Any]:
 def tuning(repeats: int) -> dict[str, Any]:
     """One stratum of the mini zoo tuned on creatures-lt with the settings of `causalft fit`, loading included."""
     from causalft.data.creatures import creatures_longtail
-    from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.member import fit_member
     from causalft.models.strata.zoo import open_zoo
 
     splits, zoo = creatures_longtail(), open_zoo("mini")

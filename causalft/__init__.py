@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from causalft.methods.estimators.settings import FitSettings
     from causalft.methods.estimators.strata import StrataClassifier
     from causalft.methods.priors import estimate_prior
-    from causalft.models.strata.leakage import downstream_splits
+    from causalft.models.pretraining.leakage import downstream_splits
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit import run_fit
     from causalft.pipelines.workflows.verify_confounder import verify_confounder
@@ -37,7 +37,7 @@ _HOMES = {
     "Verification": "causalft.analysis.confounding.result",
     "causal_graph": "causalft.scm",
     "diagnose": "causalft.analysis.diagnosis",
-    "downstream_splits": "causalft.models.strata.leakage",
+    "downstream_splits": "causalft.models.pretraining.leakage",
     "estimate_prior": "causalft.methods.priors",
     "identify": "causalft.scm",
     "open_images": "causalft.data.opening",

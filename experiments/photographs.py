@@ -35,8 +35,8 @@ COMPARISONS: dict[str, tuple[str, str, str]] = {
 
 def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo: str) -> dict[str, Any]:
     """Tune every member with CE and LA for each draw, fuse, compare."""
-    from causalft.methods.adaptation.member import fit_member, folder_name
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.member import fit_member, folder_name
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
     from causalft.pipelines.pages.diagnosis import method_table
@@ -80,7 +80,7 @@ def _compare(
     control: Sequence[str],
 ) -> dict[str, Any]:
     from causalft.analysis.diagnosis.scores import compare_methods
-    from causalft.methods.adaptation.member import gla_members
+    from causalft.methods.estimators.member import gla_members
     from causalft.methods.priors import debias
     from causalft.pipelines.workflows.outcome import diagnose_run, fuse_seeds
 

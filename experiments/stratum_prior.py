@@ -65,8 +65,8 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
 
     from causalft.analysis.diagnosis.scores import compare_methods
     from causalft.data.groups import balancing_weights
-    from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.member import fit_member
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
     from causalft.models.strata.zoo import open_zoo

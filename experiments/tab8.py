@@ -25,8 +25,8 @@ FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed and fuse every subset."""
-    from causalft.methods.adaptation.member import fit_member
     from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.member import fit_member
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit_data import load_splits

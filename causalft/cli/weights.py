@@ -43,9 +43,9 @@ def list_weights(names: tuple[str, ...], as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from causalft.models.strata.carry import describe_names
     from causalft.models.strata.zoo import PretrainedZoo
     from causalft.models.weights import names_like
-    from causalft.models.weights.carry import describe_names
 
     zoo = PretrainedZoo(offline=True)
     wanted: list[str] = []
@@ -91,7 +91,7 @@ def fetch_weights(names: tuple[str, ...], to: Path | None, allow_pickle: bool, a
     The folder has a manifest of hashes; `causalft weights import FOLDER` imports it on another machine. Repeating a
     failed fetch resumes it.
     """
-    from causalft.models.weights.carry import fetch
+    from causalft.models.strata.carry import fetch
 
     screen = console(as_json)
     files = fetch(names, to=to, allow_pickle=allow_pickle, say=screen.print)
@@ -110,8 +110,8 @@ def check_weights(places: tuple[str, ...], allow_pickle: bool, as_json: bool) ->
 
     A FOLDER is compared with its manifest. A NAME is loaded from this machine.
     """
+    from causalft.models.strata.carry import check_folder, check_names
     from causalft.models.strata.zoo import PretrainedZoo
-    from causalft.models.weights.carry import check_folder, check_names
     from causalft.models.weights.store import weights_folder
 
     screen = console(as_json)
@@ -155,7 +155,7 @@ def import_weights(source: Path, name: str | None, allow_pickle: bool, as_json: 
     Strata are then loaded from there by name, offline. A FILE that is a pickle (--allow-pickle) is converted to
     safetensors. The local folder is $CAUSALFT_WEIGHTS, or ~/.cache/causalft/weights.
     """
-    from causalft.models.weights.carry import import_file, import_folder
+    from causalft.models.strata.carry import import_file, import_folder
     from causalft.models.weights.store import weights_folder
 
     screen = console(as_json)

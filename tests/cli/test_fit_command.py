@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 import causalft.pipelines.workflows.fit as fit_workflow
 from causalft.data.opening import open_images
-from causalft.methods.adaptation import member as members
+from causalft.methods.estimators import member as members
 from causalft.methods.estimators import strata
 from causalft.methods.estimators.settings import FitSettings, control_members
 from causalft.methods.estimators.strata import StrataClassifier

@@ -17,9 +17,9 @@ from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.pretraining.leakage import pretraining_pool, write_manifest
 from causalft.models.pretraining.photo_zoo import plan_photo_zoo
 from causalft.models.pretraining.settings import PhotoZooSettings
-from causalft.models.strata.leakage import pretraining_pool, write_manifest
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import Run
 

@@ -20,12 +20,12 @@ from sklearn.exceptions import NotFittedError
 from causalft.data.opening import open_images
 from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation import member as members_module
 from causalft.methods.adaptation import tune as tune_module
-from causalft.methods.adaptation.member import fit_member, pick_device
 from causalft.methods.adaptation.settings import Tuning, default_tuning
+from causalft.methods.estimators import member as members_module
 from causalft.methods.estimators import strata as strata_module
 from causalft.methods.estimators.fusion import apply_temperature, fit_temperature, nll
+from causalft.methods.estimators.member import fit_member, pick_device
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior

@@ -12,9 +12,9 @@ from scipy.stats import spearmanr
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
+from causalft.models.pretraining.leakage import downstream_splits, write_manifest
 from causalft.models.pretraining.photo_zoo import estimate_seconds, member_pixels, plan_photo_zoo
 from causalft.models.pretraining.settings import PhotoZooSettings
-from causalft.models.strata.leakage import downstream_splits, write_manifest
 from causalft.runs.folder import Run, read_json
 
 VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}

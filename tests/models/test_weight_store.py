@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from causalft.errors import CausalFTError
 from causalft.models.strata.cards import sha256_file
+from causalft.models.strata.carry import describe_names, fetch, import_file, import_folder
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
-from causalft.models.weights.carry import describe_names, fetch, import_file, import_folder
 from causalft.models.weights.store import StoredFile, WeightStore, expected_sha256, weights_folder
 from tests.command_line import run, said
 

@@ -12,9 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import MemberPrediction, gla_members
-from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.gla import check_gla, gla_finetuned, prior_left_in_logits
+from causalft.methods.adaptation.settings import Tuning, check_gla
+from causalft.methods.adaptation.tuned import prior_left_in_logits
+from causalft.methods.estimators.gla import gla_finetuned
+from causalft.methods.estimators.member import MemberPrediction, gla_members
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
 from causalft.runs.folder import read_json

@@ -11,7 +11,7 @@ import pytest
 
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import FitSettings
-from causalft.pipelines.workflows.settings import fit_command
+from causalft.pipelines.pages.fit import fit_command
 from tests.command_line import run
 
 

@@ -23,7 +23,21 @@ from causalft.models.tuning.recipe import Recipe
 from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, one_of, setting
 
-__all__ = ["HEAD_STARTS", "Tuning", "check_gla", "default_tuning", "shots_of"]
+__all__ = [
+    "ADAPTER",
+    "GLA",
+    "HEAD",
+    "HEAD_STARTS",
+    "TUNED_FILES",
+    "Tuning",
+    "check_gla",
+    "default_tuning",
+    "shots_of",
+]
+
+ADAPTER, HEAD, GLA = TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
+"""What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
+
 
 FIRST = "Options that matter first"
 """Heading of the few options that ``--help`` lists first."""

@@ -5,32 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.run_documents import ADAPTER, HEAD
-from causalft.models.features.encoder import Crops, autocast, batches, n_views, stream_crops, view_cut
+from causalft.methods.adaptation.settings import ADAPTER, GLA, HEAD, Tuning, check_gla
+from causalft.models.features.encoder import (
+    Crops,
+    autocast,
+    batches,
+    n_views,
+    open_frozen,
+    stream_crops,
+    view_cut,
+)
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.choices import optimum_of
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.precision import settle_precision
+from causalft.models.tuning.samplers import expected_counts
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners import apply_tuner
 from causalft.models.tuning.tuners.adapters import bottleneck_width
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path
 
-if TYPE_CHECKING:
-    from causalft.methods.estimators.gla import Untouched
-
-__all__ = ["LEAST_OF_MINIS", "TunedStratum", "load_tuned", "tuning_as_saved"]
+__all__ = [
+    "LEAST_OF_MINIS",
+    "TunedStratum",
+    "Untouched",
+    "load_tuned",
+    "prior_left_in_logits",
+    "tuning_as_saved",
+]
 
 LEAST_OF_MINIS = 16
 """Least bottleneck of a mini by default. LIFT's rule is for large models: for 3 blocks and 60 classes it gives 8, which
@@ -233,10 +247,6 @@ def load_tuned(
     tuning = _with_width(tuning, adapters, about)
     tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
     if gla:
-        from causalft.methods.estimators.gla import (
-            Untouched,
-        )  # with scikit-learn, which nothing else here needs
-
         tuned.untouched = Untouched.load(stratum, folder, len(class_names), tuning.precision)
     if release and tuned.lowered:
         stratum.release()
@@ -272,3 +282,78 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
 
 def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+
+
+class Untouched(nn.Module):
+    """Zero-shot logits of a stratum plus a constant per class.
+
+    Parameters
+    ----------
+    stratum : Stratum
+        Not changed; its frozen weights are shared if the precision allows it.
+    anchors : (n_classes, d) Tensor
+        Class prototypes, times the inverse temperature.
+    shift : (n_classes,) Tensor
+        ``- log q``, and for GLA-FT ``- log P_S`` if that is in the tuned logits.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+    """
+
+    anchors: Tensor
+    shift: Tensor
+
+    def __init__(self, stratum: Stratum, anchors: Tensor, shift: Tensor, precision: str = "auto") -> None:
+        super().__init__()
+        self._device = stratum.device
+        self.tower, self._precision = open_frozen(stratum, precision)
+        self.register_buffer("anchors", anchors.float())
+        self.register_buffer("shift", shift.float())
+        self.eval().requires_grad_(False).to(stratum.device)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits (n, n_classes) of normalised images."""
+        with autocast(self._device, self._precision):
+            features = self.tower(pictures)
+        return F.normalize(features.float(), dim=-1) @ self.anchors.T + self.shift
+
+    def save(self, folder: Path) -> None:
+        """Write ``gla.safetensors``; the backbone is not saved."""
+        with atomic_path(folder / GLA) as temporary:
+            save_file({"anchors": self.anchors.cpu(), "shift": self.shift.cpu()}, temporary)
+
+    @classmethod
+    def load(cls, stratum: Stratum, folder: Path, n_classes: int, precision: str = "auto") -> Untouched:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        CausalFTError
+            If the file is missing, damaged, or of other classes.
+        """
+        try:
+            found = load_file(folder / GLA)
+            anchors, shift = found["anchors"], found["shift"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise CausalFTError(f"{folder / GLA} cannot be read ({error}); fit the stratum again") from error
+        if anchors.ndim != 2 or len(anchors) != n_classes or shift.shape != (n_classes,):
+            raise CausalFTError(f"{folder / GLA} is not of {n_classes} classes; fit the stratum again")
+        return cls(stratum, anchors, shift, precision)
+
+
+def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
+    """Return the class prior still present in tuned logits, (K,): that of the sampler. None if the loss removes it.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`check_gla`.
+
+    Examples
+    --------
+    >>> prior_left_in_logits(Tuning(loss="CE"), [90, 10]).tolist(), prior_left_in_logits(Tuning(loss="LA"), [90, 10])
+    ([0.9, 0.1], None)
+    """
+    check_gla(tuning)
+    if optimum_of(tuning.loss) == "balanced posterior":
+        return None
+    shown = expected_counts(tuning.sampler, class_counts)
+    return shown / shown.sum()

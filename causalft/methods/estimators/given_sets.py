@@ -13,7 +13,7 @@ from causalft.data.given import given_images, labelled_images, numbered_labels
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.models.strata.leakage import keep_apart, pretraining_pool
+from causalft.models.pretraining.leakage import keep_apart, pretraining_pool
 from causalft.models.strata.zoo import Zoo
 
 __all__ = ["GivenSets", "fit_sets", "scored_images"]

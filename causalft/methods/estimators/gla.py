@@ -9,39 +9,26 @@ classifier if the two models see independent things of an image of class y: P(x1
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
-from causalft.methods.adaptation.settings import Tuning, check_gla
-from causalft.methods.estimators.run_documents import GLA
+from causalft.methods.adaptation.settings import check_gla
 from causalft.methods.priors import PriorEstimate, debias, estimate_prior
 from causalft.methods.priors.estimate import check_simplex
-from causalft.models.features.encoder import autocast, open_frozen
-from causalft.models.strata.stratum import Stratum
-from causalft.models.tuning.choices import optimum_of
-from causalft.models.tuning.samplers import expected_counts
-from causalft.runs.folder import atomic_path
 
 __all__ = [
     "EXPECTED_FAILED_CHECKS",
     "GLAClassifier",
-    "Untouched",
     "check_gla",
     "gla_finetuned",
     "gla_zero_shot",
-    "prior_left_in_logits",
 ]
 
 _MORE_CLASSES = "fits 3 classes to 2 or 10 columns; the columns of X are logits, one per class"
@@ -277,78 +264,3 @@ def _for_target(logits: NDArray[np.float64], target_prior: ArrayLike | None) -> 
     if target_prior is None:
         return logits
     return logits + np.log(check_simplex(target_prior, logits.shape[-1], "target_prior"))
-
-
-class Untouched(nn.Module):
-    """Zero-shot logits of a stratum plus a constant per class.
-
-    Parameters
-    ----------
-    stratum : Stratum
-        Not changed; its frozen weights are shared if the precision allows it.
-    anchors : (n_classes, d) Tensor
-        Class prototypes, times the inverse temperature.
-    shift : (n_classes,) Tensor
-        ``- log q``, and for GLA-FT ``- log P_S`` if that is in the tuned logits.
-    precision : {"auto", "fp32", "bf16", "fp16"}
-    """
-
-    anchors: Tensor
-    shift: Tensor
-
-    def __init__(self, stratum: Stratum, anchors: Tensor, shift: Tensor, precision: str = "auto") -> None:
-        super().__init__()
-        self._device = stratum.device
-        self.tower, self._precision = open_frozen(stratum, precision)
-        self.register_buffer("anchors", anchors.float())
-        self.register_buffer("shift", shift.float())
-        self.eval().requires_grad_(False).to(stratum.device)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n, n_classes) of normalised images."""
-        with autocast(self._device, self._precision):
-            features = self.tower(pictures)
-        return F.normalize(features.float(), dim=-1) @ self.anchors.T + self.shift
-
-    def save(self, folder: Path) -> None:
-        """Write ``gla.safetensors``; the backbone is not saved."""
-        with atomic_path(folder / GLA) as temporary:
-            save_file({"anchors": self.anchors.cpu(), "shift": self.shift.cpu()}, temporary)
-
-    @classmethod
-    def load(cls, stratum: Stratum, folder: Path, n_classes: int, precision: str = "auto") -> Untouched:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        CausalFTError
-            If the file is missing, damaged, or of other classes.
-        """
-        try:
-            found = load_file(folder / GLA)
-            anchors, shift = found["anchors"], found["shift"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise CausalFTError(f"{folder / GLA} cannot be read ({error}); fit the stratum again") from error
-        if anchors.ndim != 2 or len(anchors) != n_classes or shift.shape != (n_classes,):
-            raise CausalFTError(f"{folder / GLA} is not of {n_classes} classes; fit the stratum again")
-        return cls(stratum, anchors, shift, precision)
-
-
-def prior_left_in_logits(tuning: Tuning, class_counts: ArrayLike) -> NDArray[np.float64] | None:
-    """Return the class prior still present in tuned logits, (K,): that of the sampler. None if the loss removes it.
-
-    Raises
-    ------
-    CausalFTError
-        As :func:`check_gla`.
-
-    Examples
-    --------
-    >>> prior_left_in_logits(Tuning(loss="CE"), [90, 10]).tolist(), prior_left_in_logits(Tuning(loss="LA"), [90, 10])
-    ([0.9, 0.1], None)
-    """
-    check_gla(tuning)
-    if optimum_of(tuning.loss) == "balanced posterior":
-        return None
-    shown = expected_counts(tuning.sampler, class_counts)
-    return shown / shown.sum()

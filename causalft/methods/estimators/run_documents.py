@@ -14,21 +14,17 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.settings import TUNED_FILES, Tuning
 from causalft.methods.estimators.settings import FitSettings, Fusion
 from causalft.runs.documents import Document, check_shape
 from causalft.runs.folder import Run
 
 __all__ = [
-    "ADAPTER",
     "CLASSIFIERS",
     "EXPORT_FORMATS",
     "FitMetrics",
-    "GLA",
-    "HEAD",
     "PREDICTIONS",
     "STORED",
-    "TUNED_FILES",
     "check_fit_config",
     "folder_name",
     "joined",
@@ -43,9 +39,6 @@ __all__ = [
 
 PREDICTIONS = "predictions.safetensors"
 """Logits and probabilities of a member, in its folder."""
-
-ADAPTER, HEAD, GLA = TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
-"""What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
 
 EXPORT_FORMATS = {"onnx": "model.onnx", "torch-export": "model.pt2", "single-file": "model.safetensors"}
 """Format to the file that an export is written to."""

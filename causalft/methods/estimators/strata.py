@@ -18,17 +18,17 @@ from causalft.data.groups import balancing_weights
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
-from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name, pick_device
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
+from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name, pick_device
 from causalft.methods.estimators.mixing import check_mixing, fit_mixing
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
-from causalft.models.strata.leakage import keep_apart, seen_in_run, warn_of_seen
+from causalft.models.pretraining.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
 from causalft.report.style import SERIES, new_axes
 from causalft.runs.settings import documented

@@ -13,12 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import ADAPTER, GLA, HEAD, TUNED_FILES
 from causalft.methods.estimators.run_documents import (
-    ADAPTER,
-    GLA,
-    HEAD,
     PREDICTIONS,
-    TUNED_FILES,
     portable,
     stratum_folder,
     tuned_files,

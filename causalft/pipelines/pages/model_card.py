@@ -11,7 +11,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import portable, stored_precision
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.pipelines.workflows.settings import fit_command
+from causalft.pipelines.pages.fit import fit_command
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import made_record
 from causalft.scm.intervals import interval_text

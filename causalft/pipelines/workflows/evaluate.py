@@ -13,7 +13,7 @@ from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.models.strata.leakage import seen_in_run
+from causalft.models.pretraining.leakage import seen_in_run
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import Run
 

@@ -12,13 +12,13 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
-from causalft.methods.adaptation.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.features.cache import FeatureCache
+from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
-from causalft.models.strata.leakage import write_seen
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report

@@ -20,12 +20,12 @@ from causalft.data.splits import Splits, cut_splits
 from causalft.data.summary import plan_of
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
-from causalft.models.strata.leakage import downstream_splits
+from causalft.models.pretraining.leakage import downstream_splits
 from causalft.models.strata.zoo import MiniZoo, Zoo, has_manifest
 from causalft.models.tuning.processes import is_main_process, join_processes
 

@@ -25,7 +25,7 @@ from causalft.data.groups import (
 )
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.methods.adaptation.member import MemberPrediction, gla_members
+from causalft.methods.estimators.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import debias, kl_divergence, rank_correlation

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.probes import FeatureKNN, Sweep, head_logits, sweep_heads
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache

@@ -17,12 +17,11 @@ from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.member import pick_device
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import start_of_head
-from causalft.methods.adaptation.tuned import TunedStratum, tuning_as_saved
+from causalft.methods.adaptation.tuned import TunedStratum, Untouched, tuning_as_saved
 from causalft.methods.estimators.fusion import nll
-from causalft.methods.estimators.gla import Untouched
+from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.mixing import fit_mixing
 from causalft.methods.estimators.run_documents import PREDICTIONS, stratum_folder
 from causalft.methods.estimators.settings import FitSettings

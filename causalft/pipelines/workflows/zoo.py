@@ -23,6 +23,7 @@ from causalft.data.groups import class_accuracy, group_accuracy, prior_groups
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.priors import debias, estimate_prior, kl_divergence, rank_correlation
+from causalft.models.pretraining.leakage import write_manifest
 from causalft.models.pretraining.photo_zoo import (
     PhotoZoo,
     estimate_seconds,
@@ -32,7 +33,6 @@ from causalft.models.pretraining.photo_zoo import (
 from causalft.models.pretraining.pretrain import MEMBERS, PRETRAINING, pretrain_member
 from causalft.models.pretraining.settings import DiffusionSettings, PhotoZooSettings, PretrainSettings
 from causalft.models.strata.cards import ModelCard
-from causalft.models.strata.leakage import write_manifest
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo
 from causalft.pipelines.workflows.check_images import PromptCheck, check_prompts

@@ -20,9 +20,9 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
-from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
+from causalft.methods.adaptation.tuned import TunedStratum, Untouched, load_tuned, prior_left_in_logits
 from causalft.methods.estimators.fusion import nll
-from causalft.methods.estimators.gla import Untouched, gla_finetuned, prior_left_in_logits
+from causalft.methods.estimators.gla import gla_finetuned
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
 from causalft.methods.priors import PriorEstimate, prior_on_validation
 from causalft.models.features.cache import FeatureCache
