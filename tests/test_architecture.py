@@ -57,6 +57,23 @@ def test_no_cycle_between_rooms_or_modules():
     assert house.cycle(inside) == []
 
 
+def test_no_circle_between_the_folders_of_a_room():
+    def folder(module):
+        parts = module.split(".")
+        inside = len(parts) > 2 and ROOT.joinpath(*parts[:3]).is_dir()
+        return ".".join(parts[:3]) if inside else None
+
+    folders = {}
+    for module, names in MODULES.items():
+        if (start := folder(module)) is not None:
+            ends = {
+                folder(name) for name in names if house.room_of(name, ROOMS) == house.room_of(module, ROOMS)
+            }
+            folders.setdefault(start, set()).update(ends - {start, None})
+    assert len(folders) > 10
+    assert house.cycle(folders) == []
+
+
 def test_the_kit_of_pages_knows_no_answer():
     below = {end for start, end in ARROWS if start == "causalft.report"}
     assert below <= {"causalft.runs", "causalft.errors"}, f"causalft.report imports {below}"
