@@ -182,7 +182,7 @@ def _words(found: Falsification) -> list[str]:
     elif found.verdict == "not falsified":
         said.append(
             f"Not falsified: of {len(by['not rejected'])} independencies that could be tested none is rejected. "
-            "That proves nothing: graphs with other arrows can imply the same, and dependence smaller than a line can "
+            "That is no proof: graphs with other arrows can imply the same, and dependence smaller than a line can "
             "detect would be missed one time in five or more often."
         )
     else:
