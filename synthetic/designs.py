@@ -73,8 +73,7 @@ def visible(
 
     - ``P(C) = p_c`` and U is uniform.
     - X draws the object, or its mate with probability ``strength * (1 - 2 ambiguity)`` if C is not the object's own
-    part,
-      and shows the part that C names with probability ``1 - slip``.
+      part, and shows the part that C names with probability ``1 - slip``.
     - B is the class drawn, or another one with probability ``misread``.
     - Y: P(y | b, c) is proportional to P(b | y) P(y | c), where a class is mistaken for its mate with probability
       ``ambiguity``, and P(y | c) is ``(1 + strength)`` to ``(1 - strength)`` for classes whose own part is c or not.

@@ -67,7 +67,7 @@ def count_table(
 
 
 def resample(table: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Multinomial bootstrap of a table of counts: (size, *table.shape)."""
+    """Multinomial bootstrap of a table of counts: ``(size, *table.shape)``."""
     n = int(table.sum())
     return rng.multinomial(n, table.ravel() / n, size=size).reshape(size, *table.shape).astype(float)
 
