@@ -435,6 +435,7 @@ class Halved:
         return drawn.reshape(len(drawn), 16, 2, 16, 2, 3).mean((2, 4)).round().astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_shipped_diffusion_images_show_the_prompted_class_and_part():
     judge = train_judge(16, n_per_cell=250, recipe=replace(prompt_check.JUDGE, epochs=8), progress=False)
     result = check_prompts(Halved(), n_per_cell=8, judge=judge, progress=False)
