@@ -114,7 +114,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
 
 
 def _conclusion(paired: Mapping[str, Any], prior: Mapping[str, Any]) -> list[str]:
-    from causalft.scm.intervals import interval_text
+    from causalft.runs.intervals import interval_text
 
     def shown(words: str) -> str:
         return interval_text(paired[words]["estimate"], paired[words]["ci95"], sign=True)

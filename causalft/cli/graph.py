@@ -52,8 +52,8 @@ def print_falsification(found: Falsification, title: str, latent: Sequence[str])
     """
     from rich.table import Table
 
+    from causalft.runs.intervals import p_words
     from causalft.scm.independence import POWER
-    from causalft.scm.intervals import p_words
 
     out = console()
     out.print(title, style="bold")

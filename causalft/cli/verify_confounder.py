@@ -75,7 +75,7 @@ def _show(screen: Any, metrics: dict[str, Any]) -> None:
 
     from causalft.analysis.confounding.words import TEST_NAMES, estimand, explain_sets, verdict_line
     from causalft.pipelines.pages.confounder import GAPS, closed_sentence, interval
-    from causalft.scm.intervals import p_words
+    from causalft.runs.intervals import p_words
 
     seeds = len(metrics["seeds"])
     how = f"{metrics['backbone']}{' (quick)' if metrics['quick'] else ''}, {seeds} seed{'s' if seeds > 1 else ''}"

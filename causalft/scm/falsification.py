@@ -11,11 +11,11 @@ import numpy as np
 
 from causalft.errors import CausalFTError
 from causalft.runs.folder import plain
+from causalft.runs.intervals import p_words
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named
 from causalft.scm.graph import as_dag, latent_nodes, observed_nodes
 from causalft.scm.independence import IndependenceTest, independence_test
-from causalft.scm.intervals import p_words
 from causalft.scm.separation import (
     Change,
     Independence,

@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import proportion_confint
 from causalft.analysis.diagnosis import bootstrap
 from causalft.analysis.diagnosis.intervals import resampled_accuracies
 from causalft.analysis.diagnosis.weights import image_covariance
-from causalft.scm.intervals import mean_interval, share_interval, wilson
+from causalft.runs.intervals import mean_interval, share_interval, wilson
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from causalft.methods.adaptation.settings import default_tuning
-from causalft.methods.estimators.settings import FitSettings
-from causalft.pipelines.pages.fit import fit_command
+from causalft.methods.estimators.settings import FitSettings, fit_command
 from tests.command_line import run
 
 

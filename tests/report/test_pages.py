@@ -11,7 +11,7 @@ from causalft.analysis.confounding.verdict import Verdict
 from causalft.analysis.confounding.words import VERDICT_WORDS
 from causalft.pipelines.pages.diagnosis import headline
 from causalft.report.html import place_name
-from causalft.scm.intervals import p_relation, p_words
+from causalft.runs.intervals import p_relation, p_words
 
 
 def measure(before: tuple[float, ...], after: tuple[float, ...], fall: tuple[float, ...]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from causalft.analysis.confounding.estimates import ESTIMATORS, estimate_do, int
 from causalft.errors import CausalFTError
 from causalft.runs.documents import Document
 from causalft.runs.folder import plain
+from causalft.runs.intervals import wilson
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named, phase
 from causalft.scm.exact import PositivityError, interventional, query
-from causalft.scm.intervals import wilson
 from causalft.scm.mechanisms import DiscreteSCM
 
 __all__ = [

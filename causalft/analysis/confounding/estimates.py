@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from causalft.errors import CausalFTError, nearest
+from causalft.runs.intervals import Z95, wilson
 from causalft.scm.exact import PositivityError
-from causalft.scm.intervals import Z95, wilson
 
 __all__ = [
     "ESTIMATORS",

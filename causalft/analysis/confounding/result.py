@@ -13,8 +13,8 @@ from causalft.analysis.confounding.curve import Curve, Truth, total_variation
 from causalft.analysis.confounding.statistics import Estimate, Evidence, Power
 from causalft.analysis.confounding.words import TEST_NAMES
 from causalft.runs.documents import Document
+from causalft.runs.intervals import mean_interval
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.intervals import mean_interval
 from synthetic.design import Design
 
 __all__ = ["PictureEstimate", "Verification", "estimate_from_pictures", "tables_of"]

@@ -12,8 +12,8 @@ from scipy import stats
 from causalft.errors import CausalFTError
 from causalft.runs.documents import Document
 from causalft.runs.folder import plain
+from causalft.runs.intervals import interval_text, p_relation, share_interval
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.intervals import interval_text, p_relation, share_interval
 
 __all__ = [
     "CELLS",

@@ -13,7 +13,7 @@ from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.groups import data_groups, prior_groups
 from causalft.errors import CausalFTError
 from causalft.runs.documents import Document
-from causalft.scm.intervals import share_interval
+from causalft.runs.intervals import share_interval
 
 __all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_line"]
 

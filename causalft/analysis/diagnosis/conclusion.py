@@ -200,7 +200,7 @@ def _limits(found: Diagnosis) -> list[str]:
 
 
 def interval_text(value: Mapping[str, Any] | None) -> str:
-    """An interval in JSON, in percent or points, as :func:`causalft.scm.intervals.interval_text` writes it.
+    """An interval in JSON, in percent or points, as :func:`causalft.runs.intervals.interval_text` writes it.
 
     Examples
     --------

@@ -31,8 +31,8 @@ from causalft.analysis.diagnosis.weights import BLOCK, Weighed, image_covariance
 from causalft.data.groups import class_accuracy
 from causalft.errors import CausalFTError
 from causalft.runs.documents import Document
+from causalft.runs.intervals import Z95, interval_text, share_interval
 from causalft.runs.notebook import ShownAsTable
-from causalft.scm.intervals import Z95, interval_text, share_interval
 
 __all__ = ["Interval", "bootstrap", "points", "resampled_accuracies"]
 

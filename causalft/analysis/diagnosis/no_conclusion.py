@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.analysis.diagnosis.intervals import Interval
-from causalft.scm.intervals import interval_text
+from causalft.runs.intervals import interval_text
 
 __all__ = [
     "GroupFacts",

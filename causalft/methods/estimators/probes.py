@@ -25,9 +25,9 @@ from causalft.models.tuning.heads import class_means, make_head
 from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.train import Recipe, train
+from causalft.runs.intervals import mean_interval
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import steps
-from causalft.scm.intervals import mean_interval
 
 __all__ = ["FeatureKNN", "Sweep", "head_logits", "sweep_heads"]
 

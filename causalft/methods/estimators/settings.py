@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from causalft.data.settings import DATA, DataOptions, split_size
-from causalft.data.tails import ORDERS, PROFILES
+from causalft.data.tails import ORDERS, PRIOR_ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
+from causalft.models.strata.zoo import has_manifest
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
-from causalft.runs.settings import check_settings, defaults, documented, nested, setting, values_of
+from causalft.runs.settings import (
+    Choice,
+    check_settings,
+    choices_of,
+    defaults,
+    documented,
+    nested,
+    setting,
+    values_of,
+)
 
 if TYPE_CHECKING:
     from causalft.models.strata.cards import MemberName
     from causalft.models.strata.zoo import Zoo
 
 __all__ = [
+    "fit_command",
     "CONTROLS",
     "FitSettings",
     "Fusion",
@@ -309,3 +321,56 @@ def data_name(data: str) -> str:
 def zoo_path(zoo: str | None) -> str | None:
     """Return the name of a built-in zoo unchanged, any other as an absolute path."""
     return zoo if zoo in (None, "mini", "pretrained") else os.path.abspath(os.path.expanduser(zoo))
+
+
+def fit_command(config: Mapping[str, Any], out: str) -> str:
+    """Return the command that makes a ``fit`` run again, from its configuration: only what differs from the defaults.
+
+    Examples
+    --------
+    >>> fit_command({"strata": ["clip"], "data": "my photos", "seed": 1, "tuning": {"lr": 0.05}}, "runs/a")
+    "causalft fit --strata clip --data 'my photos' --lr 0.05 --seed 1 --out runs/a"
+    """
+    default = FitSettings(data=config.get("data", FitSettings.data))
+    zoo = config.get("zoo") or default.zoo_name
+    recipe = default_tuning(zoo)
+    usual = {**vars(recipe), **vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
+    tuning = config.get("tuning") or {}
+    found = {**tuning, **(config.get("data_options") or {}), **config, "zoo": zoo}
+    if not found.get("learning_rates") and tuning.get("lr", recipe.lr) != recipe.lr:
+        found["learning_rates"] = [tuning["lr"]]
+    left_out = _decided_elsewhere(config, default.data, zoo) | {"device"}
+    words = ["causalft", "fit"]
+    for choice in choices_of(FitSettings):
+        value = found.get(choice.name)
+        value = tuple(value) if isinstance(value, list) else value
+        if choice.name not in left_out and value is not None and value != usual.get(choice.name):
+            words += _as_typed(choice, value)
+    return shlex.join([*words, "--out", out])
+
+
+def _as_typed(choice: Choice, value: Any) -> list[str]:
+    """An option with its value as words of a command line."""
+    option = choice.flag
+    if isinstance(value, bool):
+        return [option if value else f"--no-{option[2:]}"]
+    if isinstance(value, Mapping):
+        return [word for key, each in value.items() for word in (option, f"{key}={each}")]
+    if isinstance(value, tuple):
+        return [option, ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)]
+    return [option, str(value)]
+
+
+def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[str]:
+    """Settings that ``fit`` refuses as options, because the data, the zoo or another option decides them."""
+    left_out: set[str] = set()
+    if data == FitSettings.data:
+        left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
+    elif has_manifest(zoo):
+        left_out |= {"n_validation", "n_test"}
+        left_out |= set() if config.get("order") in PRIOR_ORDERS else {"order"}
+    if config.get("imbalance_factor") is None:
+        left_out |= {"profile", "order", "order_by"}
+    if config.get("control", "none") == "none":
+        left_out.add("control_of")
+    return left_out

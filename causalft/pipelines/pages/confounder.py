@@ -21,7 +21,7 @@ from causalft.report.drawing import Drawing, draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
 from causalft.report.style import PALETTE, figure_style, new_figure
 from causalft.runs.folder import Run, write_text
-from causalft.scm.intervals import interval_text, p_relation, p_words
+from causalft.runs.intervals import interval_text, p_relation, p_words
 from synthetic.designs import BUILT_IN, DESIGNS
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from causalft.report.drawing import draw as drawn
 from causalft.report.drawing import thumbnail_uri
 from causalft.report.html import Card, Figure, Section, Table, Thumbnail
 from causalft.report.style import PALETTE, figure_style
-from causalft.scm.intervals import interval_text as written
+from causalft.runs.intervals import interval_text as written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ from typing import Any
 from causalft.data.groups import GROUPS
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.run_documents import portable, stored_precision
+from causalft.methods.estimators.settings import fit_command
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.pipelines.pages.fit import fit_command
 from causalft.runs.folder import Run
+from causalft.runs.intervals import interval_text
 from causalft.runs.lifecycle import made_record
-from causalft.scm.intervals import interval_text
 
 __all__ = ["model_card", "run_card"]
 

@@ -10,8 +10,8 @@ from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import SERIES, figure_style, new_figure
 from causalft.runs.folder import Run
+from causalft.runs.intervals import interval_text
 from causalft.runs.progress import named
-from causalft.scm.intervals import interval_text
 
 if TYPE_CHECKING:
     from pathlib import Path
