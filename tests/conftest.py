@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,17 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAUSALFT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def public_tables() -> Path:
+    """The folder of ``pretraining-counts`` and ``class-accuracy``."""
+    here = Path(__file__).resolve().parents[2]
+    folder = Path(os.environ.get("CAUSALFT_TEST_DATA") or here / "shared" / "data")
+    for part in ("pretraining-counts", "class-accuracy"):
+        if not (folder / part).is_dir():
+            pytest.skip(f"no public tables: {folder} has no {part} (set CAUSALFT_TEST_DATA to run this)")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         prior_on_validation,
         rank_correlation,
     )
+    from causalft.methods.priors.known import KnownPrior, read_known_priors
 
 __all__ = [
+    "KnownPrior",
     "PRETRAINING_LOSSES",
     "PriorEstimate",
     "PriorIntervals",
@@ -41,9 +43,11 @@ __all__ = [
     "prior_caveats",
     "prior_on_validation",
     "rank_correlation",
+    "read_known_priors",
 ]
 
 _HOMES = {
+    "KnownPrior": "causalft.methods.priors.known",
     "PRETRAINING_LOSSES": "causalft.methods.priors.caveat",
     "PriorEstimate": "causalft.methods.priors.estimate",
     "PriorIntervals": "causalft.methods.priors.bootstrap",
@@ -56,6 +60,7 @@ _HOMES = {
     "prior_caveats": "causalft.methods.priors.caveat",
     "prior_on_validation": "causalft.methods.priors.estimate",
     "rank_correlation": "causalft.methods.priors.estimate",
+    "read_known_priors": "causalft.methods.priors.known",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
