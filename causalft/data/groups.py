@@ -15,6 +15,7 @@ from causalft.errors import CausalFTError
 
 __all__ = [
     "GROUPS",
+    "UNKNOWN",
     "balancing_weights",
     "class_accuracy",
     "cross_groups",
@@ -26,6 +27,9 @@ __all__ = [
 ]
 
 GROUPS: tuple[str, str, str] = ("many", "medium", "few")
+
+UNKNOWN = "unknown"
+"""In place of the P group of a class whose prior is not known."""
 
 _MANY_MORE_THAN = 100
 _FEW_LESS_THAN = 20
@@ -90,7 +94,7 @@ def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
     Parameters
     ----------
     prior : (K,) array
-        Label prior, or anything with its order.
+        Label prior, or anything with its order. A class with NaN counts nowhere: its group is `UNKNOWN`.
 
     Returns
     -------
@@ -100,13 +104,22 @@ def prior_groups(prior: ArrayLike) -> NDArray[np.str_]:
     --------
     >>> prior_groups([.05, .2, .1, .15, .05, .25, .05, .05, .05, .05]).tolist()
     ['medium', 'many', 'medium', 'many', 'medium', 'many', 'few', 'few', 'few', 'few']
+    >>> prior_groups([.2, float("nan"), .7, .1]).tolist()
+    ['medium', 'unknown', 'many', 'few']
     """
-    values = _vector(prior, "prior")
-    n_classes = len(values)
+    values = _vector(prior, "prior", finite=False)
+    known = ~np.isnan(values)
+    if not known.all():
+        if not known.any():
+            raise CausalFTError("the prior of no class is known; P groups need one or more")
+        groups = np.full(len(values), UNKNOWN, dtype="<U7")
+        groups[known] = prior_groups(values[known])
+        return groups
+    n_classes = len(_vector(prior, "prior"))
     n_many = max(1, (3 * n_classes + 5) // 10)
     n_many_or_medium = max(n_many, (6 * n_classes + 5) // 10)
     order = np.argsort(-values, kind="stable")
-    groups = np.full(n_classes, "few", dtype="<U6")
+    groups = np.full(n_classes, "few", dtype="<U7")
     groups[order[:n_many_or_medium]] = "medium"
     groups[order[:n_many]] = "many"
     return groups
@@ -254,7 +267,7 @@ def _groups(groups: Sequence[str] | NDArray[np.str_], n_classes: int) -> NDArray
     names = np.asarray(groups, dtype=str)
     if names.shape != (n_classes,):
         raise CausalFTError(f"groups have shape {names.shape}, the accuracy table has {n_classes} classes")
-    unknown = sorted(set(names.tolist()) - set(GROUPS))
+    unknown = sorted(set(names.tolist()) - {*GROUPS, UNKNOWN})
     if unknown:
         raise CausalFTError(f"no group named '{unknown[0]}'; groups are {', '.join(GROUPS)}")
     return names

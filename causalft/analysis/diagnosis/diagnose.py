@@ -54,6 +54,7 @@ def diagnose(
     fused_probs: ArrayLike,
     priors: Mapping[str, ArrayLike],
     *,
+    prior_from: Mapping[str, str] | None = None,
     controls: Mapping[str, Mapping[str, Any]] | None = None,
     fusion: str = "mixture",
     stratum_prior: Mapping[str, float] | Sequence[float] | None = None,
@@ -76,7 +77,10 @@ def diagnose(
     fused_probs : (S, n, K) array
         Fused (and calibrated) probabilities; seed s fuses seed s of each member.
     priors : mapping of the M names to (K,) arrays
-        Estimated label prior of each stratum.
+        Label prior of each stratum, estimated or known; NaN where it is not known: such a class is in no P group, and a
+        slope leaves it out.
+    prior_from : mapping of str to str, optional
+        Strata to "known" or "estimated" (default), recorded and named on pages.
     controls : mapping, optional
         Name to ``{"members": {name: (S, n, K)}, "fused": (S, n, K), "prior_of": stratum}``: the same fusion over
         members that share one stratum's prior. An optional ``"kind"`` says what differs between them: "pre-training",
@@ -202,7 +206,8 @@ def diagnose(
         paired["fused_minus_chosen_single"] = found["fused_minus_single"][names.index(chosen)]
     difficulty = np.full(n_classes, np.nan)
     single_accuracy = np.stack([strata[name].class_accuracy for name in names])
-    difficulty[tested] = PriorSlope(q, tested).difficulty(single_accuracy)
+    slope = PriorSlope(q, tested)
+    difficulty[slope.tested] = slope.difficulty(single_accuracy)
     done = {
         name: Control(
             prior_of=arrays.prior_of,
@@ -248,6 +253,7 @@ def diagnose(
         n_seeds=n_seeds,
         class_counts=counts.astype(np.int64),
         priors=dict(zip(names, q)),
+        prior_from={name: (prior_from or {}).get(name, "estimated") for name in names},
         strata=strata,
         fused=score("fused"),
         logit_mean=score("logit_mean"),
@@ -402,11 +408,12 @@ def _control_probs(
 
 def _prior(values: ArrayLike, n_classes: int, name: str) -> Floats:
     prior = np.asarray(values, dtype=float)
-    if prior.shape != (n_classes,) or not (prior > 0).all() or abs(prior.sum() - 1) > 1e-3:
+    known = prior[~np.isnan(prior)]
+    if prior.shape != (n_classes,) or not (known > 0).all() or abs(known.sum() - 1) > 1e-3:
         raise CausalFTError(
             f"the label prior of '{name}' must hold {n_classes} positive numbers that sum to 1"
         )
-    return prior / prior.sum()
+    return prior / known.sum()
 
 
 def _stratum_prior(value: Mapping[str, float] | Sequence[float] | None, names: Sequence[str]) -> Floats:

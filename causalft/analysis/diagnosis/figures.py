@@ -20,6 +20,7 @@ __all__ = [
     "group_heat_tables",
     "imbalance_before_after",
     "prior_group_bars",
+    "prior_words",
     "slope_plot",
 ]
 
@@ -171,7 +172,8 @@ def class_profiles(metrics: Metrics) -> list[Axes]:
     figure = new_figure(1.2 + 2.7 * len(names), 3.1)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
     for index, (axes, name) in enumerate(zip(grid, names)):
-        order = np.argsort(-np.asarray(metrics["strata"][name]["label_prior"]), kind="stable")
+        prior = _prior(metrics, name)
+        order = np.argsort(-prior, kind="stable")[: np.count_nonzero(~np.isnan(prior))]
         rank = np.arange(1, len(order) + 1)
         for model, colour, label in ((name, _colour(name, index), "alone"), ("fused", _FUSED, "fused")):
             accuracy = np.array([_percent(v) for v in metrics["class_accuracy"][model]])[order]
@@ -187,7 +189,7 @@ def class_profiles(metrics: Metrics) -> list[Axes]:
 
 
 def slope_plot(metrics: Metrics) -> list[Axes]:
-    """Class accuracy less class difficulty against the estimated prior, before and after fusion.
+    """Class accuracy less class difficulty against the prior, before and after fusion.
 
     A point is one class under one stratum's prior; the line has the fitted slope. Empty where the slope does not exist.
     """
@@ -198,7 +200,7 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
     for axes, when in zip(grid, ("before", "after")):
         spread = []
         for index, name in enumerate(names):
-            x = 100 * np.asarray(metrics["strata"][name]["label_prior"])
+            x = 100 * _prior(metrics, name)
             model = name if when == "before" else "fused"
             rest = np.array([_percent(v) for v in metrics["class_accuracy"][model]]) - difficulty
             rest = rest - (np.nanmean(rest) if np.isfinite(rest).any() else 0.0)
@@ -206,8 +208,8 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
             spread.append(np.log(x))
         measure = metrics["prior_slope"][when]
         if measure is not None:
-            ends = np.array([np.min(spread), np.max(spread)])
-            centre = np.mean(np.concatenate(spread))
+            ends = np.array([np.nanmin(spread), np.nanmax(spread)])
+            centre = np.nanmean(np.concatenate(spread))
             axes.plot(
                 np.exp(ends), 100 * measure["estimate"] * (ends - centre) / np.log(100), color=_FUSED, lw=2.2
             )
@@ -215,11 +217,28 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
             axes.text(0.98, 0.03, slope, transform=axes.transAxes, fontsize=8.5, ha="right")
         axes.axhline(0, color="#AAAAAA", lw=1, zorder=0)
         axes.set_xscale("log")
-        axes.set_xlabel("estimated pre-training prior (%)")
+        axes.set_xlabel(f"{prior_words(metrics)} pre-training prior (%)")
         axes.set_title("Single models" if when == "before" else "Fused")
     grid[0].set_ylabel("accuracy beyond class\ndifficulty (points)")
     grid[1].legend(loc="upper left", handletextpad=0.1)
     return list(grid)
+
+
+def prior_words(metrics: Metrics) -> str:
+    """Where the priors come from: ``estimated``, ``known``, or ``known or estimated``.
+
+    Examples
+    --------
+    >>> prior_words({"strata": {"clip": {"prior_from": "known"}, "openclip": {}}})
+    'known or estimated'
+    """
+    found = {scores.get("prior_from", "estimated") for scores in metrics["strata"].values()}
+    return " or ".join(sorted(found, reverse=True))
+
+
+def _prior(metrics: Metrics, name: str) -> np.ndarray:
+    """The label prior of a stratum, (K,); NaN where it is not known."""
+    return np.asarray(metrics["strata"][name]["label_prior"], dtype=float)
 
 
 def _bars(

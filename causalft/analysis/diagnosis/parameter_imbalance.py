@@ -19,6 +19,7 @@ def gap_vectors(priors: Floats, tested: NDArray[np.bool_]) -> Floats:
     Parameters
     ----------
     priors : (M, K) array
+        NaN where the prior of a class is not known: it is in no group.
     tested : (K,) array of bool
         Classes with a test image; the others get weight 0.
 
@@ -95,11 +96,14 @@ class PriorSlope:
     Parameters
     ----------
     priors : (M, K) array of positive numbers
+        NaN where the prior of a class is not known.
     tested : (K,) array of bool
-        Classes that count.
+        Classes with a test image.
 
     Attributes
     ----------
+    tested : (K,) array of bool
+        Those of them whose prior is known in every row: the classes that count.
     identified : bool
         False with one stratum, equal priors, or fewer than two tested classes: then every slope is NaN.
 
@@ -113,8 +117,11 @@ class PriorSlope:
     """
 
     def __init__(self, priors: Floats, tested: NDArray[np.bool_]) -> None:
-        self.tested = tested
-        self.x = np.log(priors[:, tested])
+        self.tested = tested & ~np.isnan(priors).any(axis=0)
+        self.x = np.log(priors[:, self.tested])
+        if not self.x.size:
+            self._centred, self._square, self.identified = self.x, 0.0, False
+            return
         rows, columns = self.x.mean(axis=1, keepdims=True), self.x.mean(axis=0, keepdims=True)
         self._centred = self.x - rows - columns + self.x.mean()
         self._square = float((self._centred**2).sum())

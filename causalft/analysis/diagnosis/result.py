@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -250,7 +250,9 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
     class_counts : (K,) array
         Training images.
     priors : dict of str to (K,) array
-        Estimated label prior of each stratum.
+        Label prior of each stratum; NaN where it is not known.
+    prior_from : dict of str to str
+        Whether it is "known" or "estimated".
     strata : dict of str to ModelScore
     fused, logit_mean : ModelScore
         The chosen fusion, and the mean of log-probabilities as a control.
@@ -311,6 +313,7 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
     sentences: tuple[str, ...] = ()
     no_conclusion: tuple[str, ...] = ()
     test_counts: NDArray[np.int64] | None = None
+    prior_from: dict[str, str] = field(default_factory=dict)
 
     @property
     def balanced_test(self) -> bool:
@@ -336,7 +339,11 @@ class Diagnosis(DiagnosisPlots, ShownAsTable):
             "n_seeds": self.n_seeds,
             "class_counts": self.class_counts.tolist(),
             "strata": {
-                name: {**score.to_json(name), "label_prior": self.priors[name].tolist()}
+                name: {
+                    **score.to_json(name),
+                    "label_prior": _nullable(self.priors[name]),
+                    **({"prior_from": "known"} if self.prior_from.get(name) == "known" else {}),
+                }
                 for name, score in self.strata.items()
             },
             "cross_P": {name: score.P for name, score in self.strata.items()},

@@ -123,7 +123,7 @@ class _Data:
 @dataclass(frozen=True)
 class _Stratum:
     accuracy: float
-    label_prior: list[float]
+    label_prior: list[float | None]
     D: dict[str, float | None]
     P: dict[str, float | None]
     ci95: Any = None
