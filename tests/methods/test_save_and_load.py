@@ -137,6 +137,10 @@ def test_an_absent_device_becomes_auto(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert stored_settings({"device": "cuda:1"}, ["device"])["device"] == "auto"
     assert stored_settings({"device": "cpu"}, ["device"])["device"] == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for device, found in (("cuda:1", "auto"), ("cuda:0", "cuda:0"), ("cuda", "cuda"), ("mps", "auto")):
+        assert stored_settings({"device": device}, ["device"])["device"] == found
 
 
 def test_the_zoo_is_opened_as_the_settings_say(tmp_path):

@@ -20,6 +20,7 @@ from causalft.models.features.cache import FeatureCache, cached_features
 from causalft.models.features.encoder import Crops, augment, batches, encode_all, frozen_encoder
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.models.tuning.interpolation import interpolate
 from causalft.models.tuning.losses import LOSSES, make_loss
@@ -221,7 +222,7 @@ def tune(
         stratum.release()
     if not tuned.tuned.trains_head:  # zero-shot: nothing is trained
         return tuned.requires_grad_(False), History([], 0.0)
-    labels = torch.from_numpy(crops.images.labels).to(stratum.device)
+    labels, device = torch.from_numpy(crops.images.labels), stratum.device
     loss = make_loss(
         tuning.loss,
         expected_counts(tuning.sampler, crops.images.class_counts),
@@ -234,12 +235,13 @@ def tune(
     cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
+        target = to_device(labels[indices], device)
         if cached is not None:
-            tokens = cached[indices]
+            tokens = cached[to_device(indices, device)]
         else:
             pictures = augment(stratum.normalise(crops[indices]), tuning.augmentation, generator)
             tokens = tuned.tokens(pictures)
-        return loss(model(tokens), labels[indices])
+        return loss(model(tokens), target)
 
     def risk(model: nn.Module) -> float:
         assert validation is not None

@@ -19,7 +19,6 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import ADAPTER, GLA, HEAD, Tuning, check_gla
 from causalft.models.features.encoder import (
     Crops,
-    autocast,
     batches,
     n_views,
     open_frozen,
@@ -28,6 +27,7 @@ from causalft.models.features.encoder import (
 )
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.choices import optimum_of
+from causalft.models.tuning.devices import autocast
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.precision import settle_precision
 from causalft.models.tuning.samplers import expected_counts
@@ -125,8 +125,10 @@ class TunedStratum(nn.Module):
             return self.tower.pool(run).float()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits, shape (n, n_classes), from the tokens of the frozen prefix."""
-        return self.head(self.features(tokens))
+        """Logits, shape (n, n_classes), from the tokens of the frozen prefix; the head computes in fp32."""
+        features = self.features(tokens)
+        with autocast(self.stratum.device, "fp32"):  # a training runs under autocast, a prediction does not
+            return self.head(features)
 
     def predict(self, pictures: Tensor) -> Tensor:
         """Logits (n, n_classes) of normalised images, with GLA-FT the zero-shot ones added."""
@@ -137,7 +139,7 @@ class TunedStratum(nn.Module):
         """Logits of uint8 images as :attr:`cut` gives them, mean over the views: (n, n_classes), float64."""
         with torch.inference_mode():
             flat = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
-            found = self.predict(self.stratum.normalise(flat)).double().cpu()
+            found = self.predict(self.stratum.normalise(flat)).cpu().double()
             return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
 
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:

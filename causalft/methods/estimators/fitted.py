@@ -187,9 +187,11 @@ def stored_settings(config: Mapping[str, Any], names: Sequence[str]) -> dict[str
 
 def _is_here(device: str) -> bool:
     """Whether this machine has the device."""
-    import torch
-
-    return not str(device).startswith("cuda") or torch.cuda.is_available()
+    try:
+        pick_device(device)
+    except CausalFTError:
+        return False
+    return True
 
 
 class StrataModel(Protocol):

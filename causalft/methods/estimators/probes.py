@@ -338,7 +338,7 @@ def sweep_heads(
     rates = tuple(learning_rates) or (plan.lr,)
     if start is None:
         start = class_means(features, y, len(counts))
-    first = torch.as_tensor(np.asarray(start)).float()
+    first = torch.as_tensor(start.detach().cpu() if isinstance(start, Tensor) else np.asarray(start)).float()
     if first.shape != (len(counts), features.shape[1]):
         raise CausalFTError(
             f"the heads start from {tuple(first.shape)}, {(len(counts), features.shape[1])} is needed"

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -23,6 +22,7 @@ from causalft.data.images import end_pieces, middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.choices import AUGMENTATIONS, TEST_VIEWS, n_views
+from causalft.models.tuning.devices import autocast, to_device
 from causalft.models.tuning.precision import settle_precision
 from causalft.models.tuning.towers import Tower, open_tower
 from causalft.runs.progress import phase
@@ -33,7 +33,6 @@ __all__ = [
     "Crops",
     "Cut",
     "augment",
-    "autocast",
     "batches",
     "encode_all",
     "frozen_encoder",
@@ -107,9 +106,8 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     n = len(images)
     mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
     if kind == "flip":
-        flipped = images.clone()
-        flipped[mirror < 0] = images[mirror < 0].flip(-1)
-        return flipped
+        mirrored = to_device(mirror < 0, images.device).view(-1, 1, 1, 1)
+        return torch.where(mirrored, images.flip(-1), images)
     area = 0.35 + 0.65 * torch.rand(n, generator=generator)
     aspect = torch.exp((2 * torch.rand(n, generator=generator) - 1) * math.log(4 / 3))
     width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
@@ -117,7 +115,7 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     y = (2 * torch.rand(n, generator=generator) - 1) * (1 - height)
     zero = torch.zeros(n)
     window = torch.stack([torch.stack([width * mirror, zero, x], 1), torch.stack([zero, height, y], 1)], 1)
-    grid = F.affine_grid(window.to(images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(to_device(window, images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
@@ -394,13 +392,6 @@ def _fitting(
             "brings all images to one size"
         )
     return pixels
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Half precision on a GPU; on a CPU the layers have their own precision."""
-    if device.type == "cpu" or precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from causalft.data.images import middle_of_strip
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.cards import ModelCard
+from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.precision import lay_out_convolutions
 from causalft.models.tuning.towers import Family, is_a
 
@@ -90,7 +92,7 @@ def class_tokens(
 
 def check_different(features: Tensor, class_names: Sequence[str], *, template: str, model: str) -> Tensor:
     """Return text features (n_classes, d) unchanged; two equal rows raise a :class:`CausalFTError`."""
-    values = features.detach().double().cpu().numpy()
+    values = features.detach().cpu().double().numpy()
     # Equal rows have equal projections, so only neighbours in that order need a look.
     direction = np.random.default_rng(0).normal(size=values.shape[1])
     order = np.argsort(values @ direction, kind="stable")
@@ -308,10 +310,16 @@ class Stratum:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Convert uint8 images (n, size, size, 3) to the model's input (n, 3, size, size) on its device."""
-        mean = torch.tensor(self.mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.std, device=self.device)[:, None, None]
-        planes = pixels.to(self.device).permute(0, 3, 1, 2).contiguous().float()
+        mean, std = self._scaling
+        planes = to_device(pixels, self.device).permute(0, 3, 1, 2).contiguous().float()
         return planes.div_(255).sub_(mean).div_(std)
+
+    @cached_property
+    def _scaling(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation on the device, each (3, 1, 1)."""
+        with torch.inference_mode(False):  # for training too, wherever it is asked for first
+            mean, std = torch.tensor([self.mean, self.std], device=self.device)[:, :, None, None]
+        return mean, std
 
     def text_features(self, class_names: Sequence[str], template: str = "a photo of a {}.") -> Tensor:
         """Return unit text features of the classes, shape (n_classes, d).
@@ -360,10 +368,11 @@ class Stratum:
         owner = [k for k, name in enumerate(names) for _ in prompts[name]]
         texts = [text for name in names for text in prompts[name]]
         tokens = class_tokens(self.tokenizer, texts, owner, names, template=source, model=model)
-        unit = self.encode_tokens(tokens).double()
+        unit = self.encode_tokens(tokens).cpu().double()  # not every device has float64
         sums = unit.new_zeros(len(names), unit.shape[1])
-        sums.index_add_(0, torch.tensor(owner, device=unit.device), unit)
-        return check_different(F.normalize(sums, dim=1).float(), names, template=source, model=model)
+        sums.index_add_(0, torch.tensor(owner), unit)
+        means = F.normalize(sums, dim=1).float()
+        return check_different(means, names, template=source, model=model).to(self.device)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Return unit text features (n, d) of token ids (n, context length)."""

@@ -19,12 +19,15 @@ from torch.nn import functional as F
 
 from causalft.errors import CausalFTError, nearest
 from causalft.models.tuning.choices import PRECISIONS
+from causalft.models.tuning.devices import has_bf16
 from causalft.models.tuning.towers import Family, OpenedAttention, Tower, is_a
 
 __all__ = ["choose_precision", "lay_out_convolutions", "lower_frozen_layers", "settle_precision"]
 
 WORTH = 1.5
 """``auto`` takes bf16 on a CPU if a layer of the tower's size is this many times faster in it."""
+
+_A_KIND = {"cpu": "a CPU", "mps": "an Apple GPU"}
 
 LEAST_WIDTH = 256
 """Narrower towers are not measured: their layers gain little, and a clock on them is too noisy to decide by."""
@@ -49,7 +52,7 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
     Raises
     ------
     CausalFTError
-        For an unknown precision, or fp16 on a CPU.
+        For an unknown precision, fp16 without CUDA, or bf16 on a GPU without it.
 
     Examples
     --------
@@ -59,12 +62,17 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
     if wanted not in PRECISIONS:
         raise CausalFTError(f"no precision {wanted!r}; {nearest(wanted, PRECISIONS)}")
     kind = torch.device(device).type
-    if wanted == "fp16" and kind == "cpu":
-        raise CausalFTError("fp16 is for CUDA; on a CPU use --precision bf16, fp32 or auto")
+    if wanted == "fp16" and kind != "cuda":
+        raise CausalFTError(
+            f"fp16 is for CUDA; on {_A_KIND.get(kind, kind)} use --precision bf16, fp32 or auto"
+        )
+    if kind == "cuda" and wanted in ("auto", "bf16"):
+        fast = has_bf16(torch.device(device))
+        if wanted == "bf16" and not fast:
+            raise CausalFTError(f"the GPU {device} has no bf16; use --precision fp16, fp32 or auto")
+        return "bf16" if fast else "fp16"
     if wanted != "auto":
         return wanted
-    if kind == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if kind != "cpu" or width < LEAST_WIDTH or not has_bf16_matrices():
         return "fp32"
     return "bf16" if speedup(width) >= WORTH else "fp32"

@@ -128,15 +128,15 @@ class Processes:
         return total[0]
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the tensors of the first process to all, in place."""
+        """Copy the tensors of the first process to all, in place, wherever they are."""
         if self.count == 1:
             return
         for tensor in tensors:
             # As bytes: every type can be sent, and a channels-last tensor becomes one block.
-            flat = tensor.detach().contiguous().reshape(-1)
-            distributed.broadcast(flat.view(torch.uint8), 0)
+            flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8).to(self.device)
+            distributed.broadcast(flat, 0)
             with torch.no_grad():
-                tensor.copy_(flat.view(tensor.shape))
+                tensor.copy_(flat.view(tensor.dtype).view(tensor.shape))
 
     def from_main(self, value: float) -> float:
         """Return the first process's value, so that all decide alike."""
@@ -254,7 +254,7 @@ def _leave() -> None:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Return the device of a name; ``auto`` is CUDA if available (under a launcher, this process's own).
+    """Return the device of a name; ``auto`` is CUDA if available. Under a launcher ``cuda`` is this process's own GPU.
 
     Examples
     --------
@@ -264,6 +264,8 @@ def pick_device(device: str = "auto") -> torch.device:
     if check_device(device) == "auto":
         return local_device()
     chosen = torch.device(device)
+    if device == "cuda" and torch.cuda.is_available():
+        return local_device()
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         if not there:

@@ -60,10 +60,12 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     from accelerate.utils.memory import should_reduce_batch_size
 
+    if not isinstance(error, RuntimeError):
+        return False
+    # accelerate looks for its messages in the first argument, which need not be a text.
+    text = RuntimeError(str(error))
     # The allocator's message on Windows is another one.
-    return isinstance(error, RuntimeError) and (
-        should_reduce_batch_size(error) or "DefaultCPUAllocator: not enough memory" in str(error)
-    )
+    return should_reduce_batch_size(text) or "DefaultCPUAllocator: not enough memory" in str(text)
 
 
 def free_memory() -> None:

@@ -166,7 +166,7 @@ def _middle(spare: int) -> int:
 class FusedModel(nn.Module):
     """P(Y | do(X)) of a fitted classifier: normalisation, image towers, heads, fusion (Eq. 7) and temperature.
 
-    Shares its members with the classifier and sets them to eval mode.
+    Shares its members with the classifier, on their device, and sets them to eval mode.
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ class FusedModel(nn.Module):
         for what in ("mean", "std"):
             values = torch.tensor([getattr(stratum, what) for stratum in self.strata.values()])
             self.register_buffer(what, values.float()[:, :, None, None])
-        self.eval().requires_grad_(False)
+        self.eval().requires_grad_(False).to(members[0].stratum.device)
 
     def __repr__(self) -> str:
         return f"FusedModel({', '.join(self.names)}; {self.fusion}, {len(self.classes)} classes)"

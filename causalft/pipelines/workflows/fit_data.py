@@ -94,9 +94,9 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
         stratum, splits.class_names, settings.tuning, [splits.validation], cache=cache
     )
     (logits,) = zero_shot.logits
-    found = torch.from_numpy(prior_on_validation(logits, splits.validation.labels).prior.copy()).to(device)
+    found = torch.from_numpy(prior_on_validation(logits, splits.validation.labels).prior.copy())
     join_processes(device).copy_from_main([found])  # one order for all processes, whatever the last bit
-    return found.cpu().numpy()
+    return found.numpy()
 
 
 def load_splits(settings: FitSettings, seed: int) -> Splits:

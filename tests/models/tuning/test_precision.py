@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import open_clip.modified_resnet
 import open_clip.transformer
 import pytest
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning import precision
+from causalft.models.tuning.devices import has_bf16
 from causalft.models.tuning.precision import (
     FrozenLinear,
     FrozenMLP,
@@ -211,5 +214,27 @@ def test_auto_measures_wide_towers_on_a_processor_that_can(monkeypatch):
 def test_a_wrong_precision_is_refused():
     with pytest.raises(CausalFTError, match="no precision 'fp8'"):
         choose_precision("fp8", 768)
-    with pytest.raises(CausalFTError, match="fp16 is for CUDA"):
+    with pytest.raises(CausalFTError, match="fp16 is for CUDA; on a CPU use precision='bf16', fp32 or auto"):
         choose_precision("fp16", 768)
+    with pytest.raises(CausalFTError, match="fp16 is for CUDA; on an Apple GPU"):
+        choose_precision("fp16", 768, "mps")
+
+
+def test_a_gpu_that_only_emulates_bf16_takes_fp16(monkeypatch):
+    monkeypatch.setattr(precision, "has_bf16", lambda device: device.index == 1)
+    assert (
+        choose_precision("auto", 768, "cuda:0") == "fp16"
+        and choose_precision("auto", 768, "cuda:1") == "bf16"
+    )
+    assert (
+        choose_precision("bf16", 768, "cuda:1") == "bf16"
+        and choose_precision("fp32", 768, "cuda:0") == "fp32"
+    )
+    with pytest.raises(CausalFTError, match="the GPU cuda:0 has no bf16; use precision='fp16', fp32 or auto"):
+        choose_precision("bf16", 768, "cuda:0")
+
+
+def test_bf16_that_is_emulated_does_not_count(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device", lambda device: nullcontext())
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not has_bf16(torch.device("cuda"))

@@ -132,6 +132,9 @@ def test_other_errors_are_not_treated_as_out_of_memory():
     with pytest.raises(RuntimeError, match="mat1"):
         train(make_model(), 70, broken, recipe_of(), progress=False)
     assert not out_of_memory(KeyError("x"))
+    assert not out_of_memory(
+        RuntimeError(torch.ops.aten.add.Tensor)
+    )  # errors of PyTorch need not hold a text
 
 
 def test_micro_batches_are_restored_from_a_checkpoint(tmp_path):

@@ -15,7 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.processes import Processes, is_main_process, join_processes, local_device
+from causalft.models.tuning.processes import (
+    Processes,
+    is_main_process,
+    join_processes,
+    local_device,
+    pick_device,
+)
 from causalft.models.tuning.recipe import Recipe
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
@@ -168,6 +174,14 @@ def test_processes_that_cannot_connect_are_a_one_line_error(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_device_is_the_cpu():
     assert local_device() == torch.device("cpu")
+
+
+def test_under_a_launcher_cuda_is_the_gpu_of_the_process(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert pick_device("cuda") == pick_device("auto") == torch.device("cuda:2")
+    assert pick_device("cuda:1") == torch.device("cuda:1")
 
 
 def test_importing_the_loop_does_not_import_accelerate():
