@@ -59,9 +59,9 @@ class ZeroShot:
         return f"ZeroShot({len(self.anchors)} classes, {[len(found) for found in self.features]} images)"
 
     @property
-    def logits(self) -> tuple[NDArray[np.float64], ...]:
+    def logits(self) -> tuple[NDArray[np.float32], ...]:
         """Zero-shot logits, one (n, n_classes) array per set of images."""
-        return tuple((self.scale * found @ self.anchors.T).astype(np.float64) for found in self.features)
+        return tuple(self.scale * found @ self.anchors.T for found in self.features)
 
 
 def encode_zero_shot(

@@ -143,20 +143,26 @@ class TunedStratum(nn.Module):
             return found.unflatten(0, pixels.shape[:2]).mean(1) if pixels.ndim == 5 else found
 
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
-        """Logits of a set of images, shape (n, n_classes), float64; large sets are streamed.
+        """Logits of a set of images, shape (n, n_classes), float32; large sets are streamed.
 
         Raises
         ------
         CausalFTError
             If one is not finite: the loss may be finite at the last step and the weights useless.
         """
-        found = torch.cat([self.logits_of(pixels) for pixels in self._pictures(crops, batch_size)]).numpy()
-        if not np.isfinite(found).all():
-            raise CausalFTError(
-                f"stratum {self.stratum.name!r}: the logits are not finite, the training diverged; lower the "
-                f"learning rate (now {self.lr:g})" + ("" if self.precision == "fp32" else " or train in fp32")
-            )
-        return found
+        found = torch.empty((len(crops), len(self.head.weight)))  # type: ignore[arg-type]
+        done = 0
+        for pixels in self._pictures(crops, batch_size):
+            batch = self.logits_of(pixels)
+            if not bool(batch.isfinite().all()):
+                raise CausalFTError(
+                    f"stratum {self.stratum.name!r}: the logits are not finite, the training diverged; lower the "
+                    f"learning rate (now {self.lr:g})"
+                    + ("" if self.precision == "fp32" else " or train in fp32")
+                )
+            found[done : done + len(batch)] = batch
+            done += len(batch)
+        return found[:done].numpy()
 
     def _pictures(self, crops: Crops, batch_size: int) -> Iterator[Tensor]:
         if n_views(self.view) == 1:

@@ -1,16 +1,26 @@
-"""Fuse strata into P(Y|do(x)), and calibrate; probabilities, log-probabilities and logits are told apart."""
+"""Fuse strata into P(Y|do(x)), and calibrate, in blocks of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, logsumexp
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS, FusionRule
+from causalft.methods.estimators.probabilities import (
+    KINDS,
+    Kind,
+    MemberRows,
+    log_probabilities,
+    member_blocks,
+    member_log_probabilities,
+    members_rows,
+    normalised,
+)
+from causalft.methods.estimators.stored_logits import read_rows, row_blocks
 
 __all__ = [
     "FUSIONS",
@@ -18,153 +28,21 @@ __all__ = [
     "Kind",
     "apply_stratum_temperatures",
     "apply_temperature",
+    "calibration_error",
+    "check_pair",
+    "cooled",
     "expected_calibration_error",
     "fit_stratum_temperatures",
     "fit_temperature",
     "fuse",
     "label_log_probabilities",
     "log_probabilities",
+    "log_table",
     "member_log_probabilities",
     "nll",
     "stratum_weights",
+    "temperature_of_table",
 ]
-
-
-KINDS: tuple[str, str, str] = ("probabilities", "log-probabilities", "logits")
-
-Kind = str | Sequence[str] | None
-"""One of :data:`KINDS`, one for each member, or None."""
-
-# A probability of exactly 0 has no logarithm; it counts as this, the smallest normal float.
-_FLOOR = float(np.finfo(np.float64).tiny)
-_TOLERANCE = 1e-3  # of the sum of a row: float16 and rounded tables are probabilities too
-
-
-def log_probabilities(
-    values: ArrayLike, kind: str | None = None, what: str = "", argument: str = "kind"
-) -> NDArray[np.float64]:
-    """Return normalised log-probabilities of one member.
-
-    Parameters
-    ----------
-    values : (..., K) array
-    kind : {"probabilities", "log-probabilities", "logits"}, optional
-        Without it, non-negative rows that sum to 1 are probabilities, and rows whose exponentials sum to 1 are
-        log-probabilities. Logits must be named: they cannot be told from damaged probabilities.
-    what : str
-        Whose they are, for messages, such as ``"member 1"``.
-    argument : str
-        The argument that names the kind, for messages.
-
-    Raises
-    ------
-    CausalFTError
-        If a row does not fit ``kind``, or without it fits neither, or an entry is not finite (-inf is allowed as a
-        log-probability).
-
-    Examples
-    --------
-    >>> np.exp(log_probabilities([[2.0, 2.0]], "logits")).round(3).tolist()
-    [[0.5, 0.5]]
-    >>> np.exp(log_probabilities(np.log([[.9, .1]]))).round(3).tolist()
-    [[0.9, 0.1]]
-    """
-    whose = f"{what}: " if what else ""
-    try:
-        array = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise CausalFTError(f"{whose}rows must be numbers, as many in each row") from None
-    if array.ndim == 0 or array.size == 0:
-        raise CausalFTError(f"{whose}an array of shape {array.shape} holds no probabilities")
-    if kind is not None and kind not in KINDS:
-        raise CausalFTError(f"no kind named {kind!r}; {nearest(str(kind), KINDS)}")
-    allowed = np.isfinite(array)
-    if kind != "logits" and kind != "probabilities":
-        allowed |= np.isneginf(array)
-    if not allowed.all():
-        at = np.unravel_index(int(allowed.argmin()), array.shape)
-        raise CausalFTError(
-            f"{whose}{_row(at[:-1])} holds {array[at]:g} for class {at[-1]}: not a finite number"
-        )
-    if kind is None:
-        kind = _only_reading(array, whose, argument)
-    if kind == "logits":
-        return log_softmax(array, axis=-1)
-    if kind == "log-probabilities":
-        sums = np.exp(logsumexp(array, axis=-1))
-        _check_sums(sums, whose, "exponentials of the log-probabilities", argument)
-        return log_softmax(np.maximum(array, np.log(_FLOOR)), axis=-1)
-    if array.min() < 0:
-        at = np.unravel_index(int(array.argmin()), array.shape)
-        raise CausalFTError(
-            f"{whose}{_row(at[:-1])} holds {array[at]:g} for class {at[-1]}: a probability is not negative; "
-            f"give probabilities, or say {argument}='logits'"
-        )
-    sums = array.sum(axis=-1)
-    _check_sums(sums, whose, "probabilities", argument)
-    return np.log(np.maximum(array / sums[..., None], _FLOOR))
-
-
-def member_log_probabilities(
-    members: ArrayLike | Sequence[ArrayLike], kind: Kind = None
-) -> NDArray[np.float64]:
-    """Return normalised log-probabilities of M members, (M, ..., K), each read by its own kind.
-
-    Examples
-    --------
-    >>> both = member_log_probabilities([[[.9, .1]], [[0.0, 0.0]]], ["probabilities", "logits"])
-    >>> np.exp(both).round(3).tolist()
-    [[[0.9, 0.1]], [[0.5, 0.5]]]
-    """
-    if isinstance(members, np.ndarray) and members.ndim < 2:
-        raise CausalFTError(f"members must be (n_strata, ..., n_classes), not of shape {members.shape}")
-    listed: list[Any] = list(members)  # type: ignore[arg-type]
-    if not listed or any(np.ndim(np.asarray(member, dtype=object)) < 1 for member in listed):
-        raise CausalFTError(f"members must be (n_strata, ..., n_classes), not of shape {np.shape(listed)}")
-    if kind is not None and not isinstance(kind, str) and len(kind) != len(listed):
-        raise CausalFTError(
-            f"kind names {len(kind)} kinds; give one, or one for each of {len(listed)} members"
-        )
-    kinds = [kind] * len(listed) if kind is None or isinstance(kind, str) else list(kind)
-    found = [
-        log_probabilities(member, one, f"member {place}")
-        for place, (member, one) in enumerate(zip(listed, kinds, strict=True))
-    ]
-    odd = next((place for place, array in enumerate(found) if array.shape != found[0].shape), None)
-    if odd is not None:
-        raise CausalFTError(
-            f"member {odd} has the shape {found[odd].shape} and member 0 {found[0].shape}; all must agree"
-        )
-    return np.stack(found)
-
-
-def _only_reading(array: NDArray[np.float64], whose: str, argument: str) -> str:
-    """The kind of rows that fit exactly one kind."""
-    sums = array.sum(axis=-1)
-    if array.min() >= 0 and (np.abs(sums - 1) <= _TOLERANCE).all():
-        return "probabilities"
-    if array.max() <= _TOLERANCE and (np.abs(np.exp(logsumexp(array, axis=-1)) - 1) <= _TOLERANCE).all():
-        return "log-probabilities"
-    far = np.abs(sums - 1)
-    at = np.unravel_index(int(far.argmax()), far.shape)
-    raise CausalFTError(
-        f"{whose}rows are neither probabilities nor log-probabilities ({_row(at)} sums to {sums[at]:.4g}); if they "
-        f"are logits, say {argument}='logits'"
-    )
-
-
-def _check_sums(sums: NDArray[np.float64], whose: str, what: str, argument: str) -> None:
-    far = np.abs(sums - 1)
-    if far.max() > _TOLERANCE:
-        at = np.unravel_index(int(far.argmax()), far.shape)
-        raise CausalFTError(
-            f"{whose}the {what} of {_row(at)} sum to {sums[at]:.4g}, not to 1; give rows that sum to 1, or say "
-            f"{argument}='logits'"
-        )
-
-
-def _row(at: Sequence[np.intp] | tuple[np.intp, ...]) -> str:
-    return f"row {', '.join(str(int(i)) for i in at)}" if len(at) else "the row"
 
 
 def _mixture(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,7 +51,7 @@ def _mixture(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[
 
 
 def _geometric_mean(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(log_softmax(np.tensordot(prior, log_p, axes=1), axis=-1))
+    return np.exp(normalised(np.tensordot(prior, log_p, axes=1)))
 
 
 def _product(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -245,11 +123,12 @@ def fuse(
     [[0.7, 0.3]]
     """
     rule = FUSIONS.get_or_refuse(fusion)
-    log_p = member_log_probabilities(probs, kind)
-    if log_p.ndim < 2:
-        raise CausalFTError(f"probs must be (n_strata, ..., n_classes), not of shape {log_p.shape}")
-    weights = stratum_weights(stratum_prior, log_p.shape[0])
-    return rule.fuse(log_p, weights)
+    members = members_rows(probs, kind)
+    weights = stratum_weights(stratum_prior, len(members))
+    found = np.empty((members[0].n, members[0].n_classes))
+    for rows, log_p in member_blocks(members):
+        found[rows] = rule.fuse(log_p, weights)
+    return found.reshape(members[0].shape)
 
 
 def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[np.float64]:
@@ -300,19 +179,44 @@ def fit_temperature(
     >>> fit_temperature([[.6, .4]] * 10, [0] * 9 + [1]) < 1
     True
     """
-    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
-    _check_pair(log_p, y)
-    chosen = np.arange(len(y))
-    counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    if counts.shape != y.shape or not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
-        raise CausalFTError(f"weights must be {len(y)} numbers from 0 on, not all 0")
+    rows, y = MemberRows(probs, kind), np.asarray(labels)
+    check_pair(rows.shape, y)
+    table = log_table(rows.n, rows.n_classes)
+    for block in row_blocks(*table.shape):
+        table[block] = rows[block]
+    return temperature_of_table(table, y, weights)
+
+
+def log_table(n: int, n_classes: int) -> NDArray[Any]:
+    """Return an empty table for the log-probabilities that a temperature is fitted to; float32 if it is large."""
+    return np.empty((n, n_classes), dtype=np.float64 if n * n_classes <= _DOUBLE_ENTRIES else np.float32)
+
+
+_DOUBLE_ENTRIES = 4_000_000
+
+
+def temperature_of_table(
+    log_p: NDArray[Any], labels: NDArray[np.int64], weights: ArrayLike | None = None
+) -> float:
+    """:func:`fit_temperature` of normalised log-probabilities (n, K), of float32 or float64."""
+    counts = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=float)
+    if counts.shape != labels.shape or not np.isfinite(counts).all() or counts.min() < 0 or counts.sum() == 0:
+        raise CausalFTError(f"weights must be {len(labels)} numbers from 0 on, not all 0")
+    own = log_p[np.arange(len(labels)), labels].astype(np.float64)
+    largest = log_p.max(axis=1).astype(np.float64)
+    losses = np.empty(len(labels))
 
     from scipy.optimize import minimize_scalar  # a prediction does without
 
     def risk(log_beta: float) -> float:
         # Convex in beta = 1/T, hence with one minimum in log beta.
-        scaled = np.exp(log_beta) * log_p
-        return float(np.average(logsumexp(scaled, axis=1) - scaled[chosen, y], weights=counts))
+        beta = np.exp(log_beta)
+        for rows in row_blocks(*log_p.shape):
+            off = read_rows(log_p, rows)
+            off -= largest[rows, None]
+            off *= beta
+            losses[rows] = np.log(np.exp(off, out=off).sum(axis=1))
+        return float(np.average(losses - beta * (own - largest), weights=counts))
 
     low, high = -np.log(_TEMPERATURES[1]), -np.log(_TEMPERATURES[0])
     solution = minimize_scalar(risk, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
@@ -340,7 +244,21 @@ def apply_temperature(
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise CausalFTError(f"temperature {temperature} must be a positive number")
-    return np.exp(log_softmax(log_probabilities(probs, kind) / temperature, axis=-1))
+    return _of_blocks(MemberRows(probs, kind), lambda log_p: cooled(log_p, temperature))
+
+
+def cooled(log_p: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Probabilities at a temperature, of log-probabilities (..., K)."""
+    return np.exp(normalised(log_p / temperature))
+
+
+def _of_blocks(
+    rows: MemberRows, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    found = np.empty((rows.n, rows.n_classes))
+    for block in row_blocks(*found.shape):
+        found[block] = change(rows[block])
+    return found.reshape(rows.shape)
 
 
 def label_log_probabilities(probs: ArrayLike, labels: ArrayLike, *, kind: Kind = None) -> NDArray[np.float64]:
@@ -351,9 +269,12 @@ def label_log_probabilities(probs: ArrayLike, labels: ArrayLike, *, kind: Kind =
     >>> np.exp(label_log_probabilities([[[.9, .1]], [[.5, .5]]], [1])).round(3).tolist()
     [[0.1], [0.5]]
     """
-    log_p, y = _stack(probs, kind), np.asarray(labels)
-    _check_pair(log_p[0], y)
-    return log_p[:, np.arange(len(y)), y]
+    members, y = _three_axes(probs, kind), np.asarray(labels)
+    check_pair(members[0].shape, y)
+    found = np.empty((len(members), len(y)))
+    for rows, log_p in member_blocks(members):
+        found[:, rows] = log_p[:, np.arange(log_p.shape[1]), y[rows]]
+    return found
 
 
 def fit_stratum_temperatures(
@@ -381,8 +302,9 @@ def fit_stratum_temperatures(
     >>> apply_stratum_temperatures([sharp, blunt], temperatures)[:, 0, 0].round(3).tolist()
     [0.75, 0.75]
     """
-    members = _stack(probs, kind)
-    return np.array([fit_temperature(p, labels, weights, kind="log-probabilities") for p in members])
+    members = _three_axes(probs, kind)
+    pairs = zip(probs, members, strict=True)  # type: ignore[arg-type]
+    return np.array([fit_temperature(values, labels, weights, kind=rows.kind) for values, rows in pairs])
 
 
 def apply_stratum_temperatures(
@@ -402,13 +324,13 @@ def apply_stratum_temperatures(
     >>> apply_stratum_temperatures([[[.8, .2]], [[.8, .2]]], [1, .5]).round(3).tolist()
     [[[0.8, 0.2]], [[0.941, 0.059]]]
     """
-    members, values = _stack(probs, kind), np.asarray(temperatures, dtype=float)
+    members, values = _three_axes(probs, kind), np.asarray(temperatures, dtype=float)
     if values.shape != (len(members),):
         raise CausalFTError(
             f"temperatures have shape {values.shape}; give one for each of {len(members)} strata"
         )
-    pairs = zip(members, values, strict=True)
-    return np.stack([apply_temperature(p, float(t), kind="log-probabilities") for p, t in pairs])
+    pairs = zip(probs, members, values, strict=True)  # type: ignore[arg-type]
+    return np.stack([apply_temperature(each, float(t), kind=rows.kind) for each, rows, t in pairs])
 
 
 def nll(
@@ -423,10 +345,14 @@ def nll(
     >>> round(nll([[.5, .5], [1., 0.]], [0, 0]), 4)
     0.3466
     """
-    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
-    _check_pair(log_p, y)
+    rows, y = MemberRows(probs, kind), np.asarray(labels)
+    check_pair(rows.shape, y)
+    of_label = np.empty(len(y))
+    for block in row_blocks(*rows.shape):
+        log_p = rows[block]
+        of_label[block] = log_p[np.arange(len(log_p)), y[block]]
     counts = None if weights is None else np.asarray(weights, dtype=float)
-    return -float(np.average(log_p[np.arange(len(y)), y], weights=counts))
+    return -float(np.average(of_label, weights=counts))
 
 
 def expected_calibration_error(
@@ -446,28 +372,44 @@ def expected_calibration_error(
     >>> round(expected_calibration_error([[.75, .25]] * 4, [0, 0, 0, 1]), 6)
     0.0
     """
-    log_p, y = log_probabilities(probs, kind), np.asarray(labels)
-    _check_pair(log_p, y)
-    confidence = np.exp(log_p.max(axis=1))
-    surplus = (log_p.argmax(axis=1) == y) - confidence
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    counts = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    rows, y = MemberRows(probs, kind), np.asarray(labels)
+    check_pair(rows.shape, y)
+    confidence, right = np.empty(len(y)), np.empty(len(y), dtype=bool)
+    for block in row_blocks(*rows.shape):
+        log_p = rows[block]
+        confidence[block] = np.exp(log_p.max(axis=1))
+        right[block] = log_p.argmax(axis=1) == y[block]
+    return calibration_error(right, confidence, n_bins, weights=weights)
+
+
+def calibration_error(
+    right: ArrayLike, confidence: ArrayLike, n_bins: int = 15, *, weights: ArrayLike | None = None
+) -> float:
+    """:func:`expected_calibration_error` of answers (n,) that are right or wrong, and their probabilities (n,).
+
+    Examples
+    --------
+    >>> round(calibration_error([True, False], [.75, .75]), 6)
+    0.25
+    """
+    sure = np.asarray(confidence, dtype=float)
+    surplus = np.asarray(right, dtype=bool) - sure
+    bins = np.minimum((sure * n_bins).astype(int), n_bins - 1)
+    counts = np.ones(len(sure)) if weights is None else np.asarray(weights, dtype=float)
     return float(np.abs(np.bincount(bins, weights=surplus * counts, minlength=n_bins)).sum() / counts.sum())
 
 
-def _stack(probs: ArrayLike, kind: Kind) -> NDArray[np.float64]:
-    log_p = member_log_probabilities(probs, kind)
-    if log_p.ndim != 3:
-        raise CausalFTError(f"probs must be (n_strata, n, n_classes), not of shape {log_p.shape}")
-    return log_p
+def _three_axes(probs: ArrayLike, kind: Kind) -> list[MemberRows]:
+    members = members_rows(probs, kind)
+    if len(members[0].shape) != 2:
+        shape = (len(members), *members[0].shape)
+        raise CausalFTError(f"probs must be (n_strata, n, n_classes), not of shape {shape}")
+    return members
 
 
-def _check_pair(log_p: NDArray[np.float64], labels: NDArray[np.generic]) -> None:
-    if log_p.ndim != 2 or labels.shape != log_p.shape[:1]:
-        raise CausalFTError(f"probs {log_p.shape} and labels {labels.shape} must be (n, K) and (n,)")
-    if (
-        not np.issubdtype(labels.dtype, np.integer)
-        or int(labels.min()) < 0
-        or int(labels.max()) >= log_p.shape[1]
-    ):
-        raise CausalFTError(f"labels must be integers from 0 to {log_p.shape[1] - 1}")
+def check_pair(shape: tuple[int, ...], labels: NDArray[np.generic]) -> None:
+    """Refuse labels that do not belong to an (n, K) array."""
+    if len(shape) != 2 or labels.shape != shape[:1]:
+        raise CausalFTError(f"probs {shape} and labels {labels.shape} must be (n, K) and (n,)")
+    if not np.issubdtype(labels.dtype, np.integer) or int(labels.min()) < 0 or int(labels.max()) >= shape[1]:
+        raise CausalFTError(f"labels must be integers from 0 to {shape[1] - 1}")

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from scipy.special import softmax
 
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
@@ -22,8 +21,9 @@ from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, Untouched, load_tuned, prior_left_in_logits
 from causalft.methods.estimators.fusion import nll
-from causalft.methods.estimators.gla import gla_finetuned
+from causalft.methods.estimators.probabilities import log_probabilities
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
+from causalft.methods.estimators.stored_logits import SummedLogits, as_kept, map_tensors
 from causalft.methods.priors import PriorEstimate, prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
@@ -55,7 +55,8 @@ class MemberPrediction(ShownAsTable):
     ----------
     name : str
     zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
-        Logits, shape (n, n_classes), float64; n is 0 without test images.
+        Logits, shape (n, n_classes), as :func:`causalft.methods.estimators.stored_logits.as_kept` makes them; n is 0
+        without test images. Those of a member with a folder are mapped from its file.
     prior : PriorEstimate
         GLA's estimate of P_P(Y) from the zero-shot logits on the validation set.
     true_prior : numpy.ndarray, optional
@@ -98,16 +99,23 @@ class MemberPrediction(ShownAsTable):
 
     @property
     def validation_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the validation images; rows sum to 1."""
-        return softmax(self.validation_logits, axis=1)
+        """P(Y | b, c) on the validation images, (n, n_classes) of float64; rows sum to 1."""
+        return _probabilities(self.validation_logits)
 
     @property
     def test_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the test images; rows sum to 1."""
-        return softmax(self.test_logits, axis=1)
+        """P(Y | b, c) on the test images, (n, n_classes) of float64; rows sum to 1."""
+        return _probabilities(self.test_logits)
 
     def __repr__(self) -> str:
         return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    if not len(logits):
+        return np.empty(logits.shape)
+    found = log_probabilities(logits, "logits")
+    return np.exp(found, out=found)
 
 
 TIMING = "timing.json"
@@ -121,7 +129,8 @@ def _seconds(path: Path) -> float:
     return float(check_shape(read_json(path), dict[str, float], path).get("seconds", 0.0))
 
 
-_ARRAYS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits", "true_prior")
+_LOGITS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits")
+_ARRAYS = (*_LOGITS, "true_prior")
 
 
 def write_prediction(
@@ -132,9 +141,9 @@ def write_prediction(
     arrays["prior"] = prediction.prior.prior
     arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
     rest: Document = {
-        key: value
-        for key, value in asdict(prediction).items()
-        if key not in (*_ARRAYS, "prior", "read_back", "seconds")
+        each.name: getattr(prediction, each.name)
+        for each in fields(prediction)
+        if each.name not in (*_ARRAYS, "prior", "read_back", "seconds")
     }
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
     # Times are the one thing that differs between equal runs: they stand in a file of their own.
@@ -149,7 +158,7 @@ def write_prediction(
 
 
 def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Document) -> MemberPrediction:
-    """Read what :func:`write_prediction` wrote.
+    """Read what :func:`write_prediction` wrote; the logits stay on disk until they are asked for.
 
     Raises
     ------
@@ -157,10 +166,8 @@ def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Doc
         If the file is damaged, or was made with other weights, images or settings.
     """
     try:
-        with safe_open(path, framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            metadata = file.metadata() or {}
-            rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
+        arrays, metadata = map_tensors(path)
+        rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
     n_classes = len(splits.train.class_names)
@@ -174,7 +181,9 @@ def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Doc
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
     arrays.pop("validation_labels", None)
-    prior = PriorEstimate(prior=arrays.pop("prior"), **rest.pop("prior"))
+    if "true_prior" in arrays:
+        arrays["true_prior"] = np.array(arrays["true_prior"])
+    prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
     rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
     rest.setdefault("pretraining_loss", stratum.pretraining_loss)  # not in files of before it was kept
     return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)
@@ -258,8 +267,10 @@ def fit_member(
         keep_train=False,
         progress=progress,
     )
-    nothing = np.empty((0, len(class_names)))  # of no test images
-    zero_shot = untuned.logits if test is not None else (*untuned.logits, nothing)
+    nothing = as_kept(np.empty((0, len(class_names))))  # of no test images
+    zero_shot = [as_kept(logits) for logits in untuned.logits]
+    if test is None:
+        zero_shot.append(nothing)
     prior = prior_on_validation(zero_shot[0], splits.validation.labels)
     # One for all learning rates.
     weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
@@ -288,7 +299,7 @@ def fit_member(
             checkpoint=checkpoint,
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
         )
-        logits = tuned.logits(validation)
+        logits = as_kept(tuned.logits(validation))
         risk = nll(logits, splits.validation.labels, balance, kind="logits")
         if best is None or risk < best[0]:
             best = (risk, tuned, logits, lr)
@@ -296,13 +307,13 @@ def fit_member(
     _, tuned, validation_logits, lr = best
     if untouched is not None:
         tuned.untouched = untouched
-        validation_logits = tuned.logits(validation)
+        validation_logits = as_kept(tuned.logits(validation))
     prediction = MemberPrediction(
         name=name,
         zero_shot_validation=zero_shot[0],
         zero_shot_test=zero_shot[1],
         validation_logits=validation_logits,
-        test_logits=nothing if test is None else tuned.logits(test),
+        test_logits=nothing if test is None else as_kept(tuned.logits(test)),
         prior=prior,
         true_prior=None if stratum.card is None else stratum.card.prior_of(class_names),
         sha256=stratum.sha256,
@@ -318,13 +329,16 @@ def fit_member(
     if folder is not None and is_main_process():
         tuned.save(folder)
         write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
+        mapped, _ = map_tensors(folder / PREDICTIONS)  # the logits themselves can be let go
+        prediction = replace(prediction, **{name: mapped[name] for name in _LOGITS})
     return prediction, tuned
 
 
 def gla_members(
     tuning: Tuning, class_counts: ArrayLike, members: Mapping[str, Sequence[MemberPrediction]]
 ) -> dict[str, list[MemberPrediction]]:
-    """Replace the tuned logits of members by those of GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`).
+    """Replace the tuned logits of members by those of GLA-FT (:func:`causalft.methods.estimators.gla.gla_finetuned`),
+    computed where they are read.
 
     Empty where it is undefined for this tuning (:func:`causalft.methods.adaptation.settings.check_gla`), where the
     members have it already, or where a class has no training image and its prior would be taken out.
@@ -337,10 +351,11 @@ def gla_members(
         return {}
 
     def adjusted(m: MemberPrediction) -> MemberPrediction:
+        shift = -np.log(m.prior.prior) - (0 if left is None else np.log(left))
         return replace(
             m,
-            validation_logits=gla_finetuned(m.zero_shot_validation, m.validation_logits, m.prior.prior, left),
-            test_logits=gla_finetuned(m.zero_shot_test, m.test_logits, m.prior.prior, left),
+            validation_logits=SummedLogits(m.zero_shot_validation, m.validation_logits, shift),
+            test_logits=SummedLogits(m.zero_shot_test, m.test_logits, shift),
         )
 
     return {name: [adjusted(m) for m in found] for name, found in members.items()}

@@ -13,14 +13,15 @@ from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import (
     Kind,
-    apply_stratum_temperatures,
-    apply_temperature,
+    check_pair,
+    cooled,
     fit_stratum_temperatures,
-    fit_temperature,
-    fuse,
     label_log_probabilities,
+    log_table,
     stratum_weights,
+    temperature_of_table,
 )
+from causalft.methods.estimators.probabilities import FLOOR, member_blocks, members_rows, normalised
 from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 
@@ -119,11 +120,31 @@ def estimate_stratum_prior(
     >>> bool(found.weights[0] > .9), found.converged
     (True, True)
     """
+    return stratum_prior_of(
+        label_log_probabilities(val_probs, labels, kind=kind),
+        labels,
+        seed,
+        weights=weights,
+        n_boot=n_boot,
+        concentration=concentration,
+    )
+
+
+def stratum_prior_of(
+    of_label: NDArray[np.float64],
+    labels: ArrayLike,
+    seed: int = 0,
+    *,
+    weights: ArrayLike | None = None,
+    n_boot: int = 500,
+    concentration: float = 1.0,
+) -> StratumPrior:
+    """:func:`estimate_stratum_prior` of the log-probabilities (M, n) of the labels."""
     if not (np.isfinite(concentration) and concentration >= 1):
         raise CausalFTError(f"concentration is {concentration}; give 1 (none) or a larger number")
     if n_boot < 20:
         raise CausalFTError(f"n_boot is {n_boot}; an interval needs 20 draws or more")
-    log_p = label_log_probabilities(val_probs, labels, kind=kind).T
+    log_p = of_label.T
     highest = log_p.max(axis=1, keepdims=True)
     likelihood = np.exp(log_p - highest)
     n, n_strata = likelihood.shape
@@ -247,11 +268,16 @@ class Mixing(ShownAsTable):
 
     def __call__(self, probs: ArrayLike, *, kind: Kind = "probabilities") -> NDArray[np.float64]:
         """Fuse and calibrate what ``kind`` says, of shape (M, n, K): (n, K), rows sum to 1."""
-        if self.stratum_temperatures is not None:
-            probs = apply_stratum_temperatures(probs, self.stratum_temperatures, kind=kind)
-            kind = "probabilities"
-        fused = fuse(probs, self.stratum_prior, self.fusion, kind=kind)
-        return apply_temperature(fused, self.temperature, kind="probabilities")
+        members = members_rows(probs, kind)
+        found = np.empty((members[0].n, members[0].n_classes))
+        for rows, log_p in member_blocks(members):
+            found[rows] = self.of_log_probabilities(log_p)
+        return found.reshape(members[0].shape)
+
+    def of_log_probabilities(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Fuse and calibrate normalised log-probabilities, (M, ..., K) to (..., K); rows sum to 1."""
+        weights = stratum_weights(self.stratum_prior, len(log_p))
+        return cooled(_log_fused(log_p, weights, self.fusion, self.stratum_temperatures), self.temperature)
 
     def to_metrics(self) -> Document:
         """A JSON document; `Mixing.from_metrics` reads it."""
@@ -319,22 +345,48 @@ def fit_mixing(
     >>> fit_mixing(strata, [0, 1]).stratum_prior
     (0.5, 0.5)
     """
-    n_strata = len(probs)  # type: ignore[arg-type]
+    members, y = members_rows(probs, kind), np.asarray(labels)
+    n_strata = len(members)
     check_mixing(fusion, stratum_prior, n_strata)
+    check_pair(members[0].shape, y)
     temperatures = None
     if calibrate_strata:
-        temperatures = fit_stratum_temperatures(probs, labels, weights, kind=kind)
-        probs, kind = apply_stratum_temperatures(probs, temperatures, kind=kind), "probabilities"
+        temperatures = tuple(fit_stratum_temperatures(probs, y, weights, kind=kind).tolist())
     intervals = None
     if stratum_prior == "em":
-        found = estimate_stratum_prior(probs, labels, seed, weights=weights, kind=kind)
+        of_label = np.empty((n_strata, len(y)))
+        for rows, log_p in member_blocks(members):
+            scaled = _scaled(log_p, temperatures)
+            of_label[:, rows] = scaled[:, np.arange(scaled.shape[1]), y[rows]]
+        found = stratum_prior_of(of_label, y, seed, weights=weights)
         p_c, intervals = found.weights, found.ci95
     else:
         p_c = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, n_strata)
+    table = log_table(members[0].n, members[0].n_classes)
+    for rows, log_p in member_blocks(members):
+        table[rows] = _log_fused(log_p, p_c, fusion, temperatures)
     return Mixing(
         fusion,
         tuple(map(float, p_c)),
-        fit_temperature(fuse(probs, p_c, fusion, kind=kind), labels, weights, kind="probabilities"),
-        None if temperatures is None else tuple(map(float, temperatures)),
+        temperature_of_table(table, y, weights),
+        temperatures,
         None if intervals is None else tuple((float(low), float(high)) for low, high in intervals),
     )
+
+
+def _scaled(log_p: NDArray[np.float64], temperatures: Sequence[float] | None) -> NDArray[np.float64]:
+    """Log-probabilities (M, ..., K) of the strata at their own temperatures."""
+    if temperatures is None:
+        return log_p
+    return np.stack([normalised(each / t) for each, t in zip(log_p, temperatures, strict=True)])
+
+
+def _log_fused(
+    log_p: NDArray[np.float64],
+    stratum_prior: NDArray[np.float64],
+    fusion: str,
+    temperatures: Sequence[float] | None,
+) -> NDArray[np.float64]:
+    """Log-probabilities of the fusion before its temperature, (..., K)."""
+    fused = FUSIONS[fusion].fuse(_scaled(log_p, temperatures), stratum_prior)
+    return np.log(np.maximum(fused, FLOOR, out=fused), out=fused)

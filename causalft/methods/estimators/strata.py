@@ -255,13 +255,14 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
         self.mixing_ = fit_mixing(
-            [p.validation_probs for p in self.predictions_.values()],
+            [p.validation_logits for p in self.predictions_.values()],
             validation.labels,
             fusion=self.fusion,
             stratum_prior=self.stratum_prior,
             calibrate_strata=self.calibrate_strata,
             seed=tuning.seed,
             weights=balancing_weights(validation.labels, validation.n_classes),
+            kind="logits",
         )
         return self
 
@@ -279,7 +280,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         images = given_images(images)
         return np.stack(
             [
-                softmax(tuned.logits(Crops(images, tuned.stratum, progress=self.progress)), axis=1)
+                softmax(
+                    tuned.logits(Crops(images, tuned.stratum, progress=self.progress)).astype(float), axis=1
+                )
                 for tuned in self.members_.values()
             ]
         )

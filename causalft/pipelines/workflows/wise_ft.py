@@ -218,7 +218,7 @@ def _line(
 
     def predict(state: dict[str, Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         tuned.load_trained_state(state)
-        return tuned.logits(parts[0]), tuned.logits(parts[1])
+        return tuned.logits(parts[0]).astype(float), tuned.logits(parts[1]).astype(float)
 
     logits = dict(evaluate_interpolations(start, end, predict, grid))
     kept = _kept(folder / PREDICTIONS)
@@ -237,7 +237,7 @@ def _kept(path: Any) -> dict[str, NDArray[np.float64]]:
     try:
         with safe_open(path, framework="np") as file:
             wanted = {"zero_shot_validation", "validation_logits"} & set(file.keys())
-            return {name: file.get_tensor(name) for name in wanted}
+            return {name: file.get_tensor(name).astype(float) for name in wanted}
     except (OSError, SafetensorError):
         return {}
 
