@@ -159,6 +159,7 @@ IMBALANCE_FACTOR = Limits(1, 1e9)
 AUTO = "auto"
 """A share of each class instead of a number of images (`causalft.data.splits`)."""
 IMAGES_PER_CLASS = Limits(0, 1_000_000_000, whole=True)
+LABELLED_PER_CLASS = Limits(1, 1_000_000_000, whole=True)
 PICTURES_PER_CLASS = Limits(1, 100_000, whole=True, why="the sets of a run are held in memory")
 PICTURES = Limits(1, 100_000_000, whole=True)
 PICTURE_SIZE = Limits(8, 4_096, whole=True, why="pixels; larger pictures do not fit in memory")

@@ -15,7 +15,14 @@ from causalft.errors import CausalFTError
 from causalft.runs.documents import Document
 from causalft.runs.intervals import share_interval
 
-__all__ = ["ClassReport", "Confusion", "Miss", "worst_classes", "worst_classes_line"]
+__all__ = [
+    "ClassReport",
+    "Confusion",
+    "Miss",
+    "frequent_confusions",
+    "worst_classes",
+    "worst_classes_line",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ def worst_classes(
     single_probs: ArrayLike | None = None,
     zero_shot: ArrayLike | None = None,
     train_labels: ArrayLike | None = None,
+    among: ArrayLike | None = None,
     n_classes: int = 10,
     n_confusions: int = 3,
     n_misses: int = 4,
@@ -127,6 +135,8 @@ def worst_classes(
         Logits of the single stratum before tuning.
     train_labels : (n_train,) array of int, optional
         To choose examples from.
+    among : (K,) array of bool, optional
+        Consider these classes only.
     n_classes, n_confusions, n_misses, n_examples : int
         Maximum numbers.
 
@@ -156,7 +166,8 @@ def worst_classes(
     p_groups = {name: prior_groups(prior) for name, prior in priors.items()}
     single = None if single_probs is None else _accuracy(_seeds(single_probs), y, n_test)
     before = None if zero_shot is None else _accuracy(_seeds(zero_shot), y, n_test)
-    order = [i for i in np.lexsort((np.arange(k), -n_test, accuracy)) if n_test[i] and accuracy[i] < 1]
+    considered = (n_test > 0) if among is None else (n_test > 0) & np.asarray(among, dtype=bool)
+    order = [i for i in np.lexsort((np.arange(k), -n_test, accuracy)) if considered[i] and accuracy[i] < 1]
     return [
         ClassReport(
             name=names[i],
@@ -173,6 +184,34 @@ def worst_classes(
         )
         for i in order[:n_classes]
     ]
+
+
+def frequent_confusions(
+    labels: ArrayLike, predicted: ArrayLike, class_names: Sequence[str], most: int = 3
+) -> list[tuple[Confusion, ...]]:
+    """The most frequent wrong classes of every class, most frequent first: K tuples.
+
+    Parameters
+    ----------
+    labels, predicted : (n,) arrays of int in [0, K)
+    class_names : sequence of K str
+    most : int
+
+    Examples
+    --------
+    >>> frequent_confusions([0, 0, 0, 1], [1, 1, 0, 1], ["lynx", "cat"])
+    [(Confusion(name='cat', share=0.6666666666666666),), ()]
+    """
+    y, taken, k = np.asarray(labels), np.asarray(predicted), len(class_names)
+    n_test = np.bincount(y, minlength=k)
+    wrong = taken != y
+    pairs, times = np.unique(y[wrong].astype(np.int64) * k + taken[wrong], return_counts=True)
+    found: list[list[Confusion]] = [[] for _ in range(k)]
+    for at in np.lexsort((pairs, -times)):
+        i, j = divmod(int(pairs[at]), k)
+        if len(found[i]) < most:
+            found[i].append(Confusion(class_names[j], float(times[at] / n_test[i])))
+    return [tuple(each) for each in found]
 
 
 def worst_classes_line(reports: Sequence[ClassReport], most: int = 3) -> str:

@@ -73,6 +73,7 @@ def encode_zero_shot(
     train: ImageSet | Crops | None = None,
     cache: FeatureCache | None = None,
     keep_train: bool = True,
+    batch_size: int = 64,
     progress: bool | None = None,
 ) -> ZeroShot:
     """Encode sets of images, and the captions of the classes, with the stratum as it is.
@@ -92,6 +93,8 @@ def encode_zero_shot(
     cache : causalft.models.features.cache.FeatureCache, optional
     keep_train : bool
         Whether to cache the features of the training images too.
+    batch_size : int
+        Images encoded at once; those of crops in memory have their own.
     progress : bool, optional
 
     Raises
@@ -105,7 +108,13 @@ def encode_zero_shot(
     def features_of(part: ImageSet | Crops, cache: FeatureCache | None) -> NDArray[np.float32]:
         if isinstance(part, ImageSet):
             return cached_features(
-                cache, stratum, part, encode=encode, precision=precision, progress=progress
+                cache,
+                stratum,
+                part,
+                batch_size=batch_size,
+                encode=encode,
+                precision=precision,
+                progress=progress,
             )
         if cache is None:
             return encode_all(encode, part)

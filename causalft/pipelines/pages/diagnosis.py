@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "diagnosis_sections",
     "draw_figures",
     "error_bars",
+    "group_table",
     "headline",
     "method_dots",
     "method_table",
@@ -102,8 +103,16 @@ def headline(metrics: Metrics) -> str:
     return f"Parameter imbalance: {before} points in single models, {after} after fusion, no clear change."
 
 
-def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
+def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) -> dict[str, Figure]:
     """Draw the figures for which there are metrics into ``folder``.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of a diagnosis.
+    folder : Path
+    names : collection of str
+        Only these figures; by default all.
 
     Returns
     -------
@@ -113,7 +122,7 @@ def draw_figures(metrics: Metrics, folder: Path) -> dict[str, Figure]:
     identified = metrics["own_minus_off_gap"]["before"] is not None
     figures = {}
     for name, (function, caption) in _FIGURES.items():
-        if not identified and name in ("imbalance", "slope"):
+        if (names and name not in names) or (not identified and name in ("imbalance", "slope")):
             continue
         with figure_style():
             axes = function(metrics)
@@ -159,7 +168,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
                 "D groups: more than 100, 20 to 100, fewer than 20 training images. P groups: the 30 % of classes "
                 "with the largest estimated prior, the next 30 %, the last 40 %. Accuracies are means over classes."
             ],
-            tables=[_groups(metrics)],
+            tables=[group_table(metrics)],
             figures=shown("prior_groups", "data_groups", "groups"),
         ),
         Section(
@@ -218,7 +227,8 @@ def _before_after(measure: Metrics, concluded: bool) -> list[str]:
     ]
 
 
-def _groups(metrics: Metrics) -> Table:
+def group_table(metrics: Metrics) -> Table:
+    """Accuracy of every model by D and P group, in percent; no D columns where D is null."""
     rows = []
     for name, scores in metrics["strata"].items():
         rows.append([name, name, *_cells(scores["D"]), *_cells(scores["P"])])
@@ -320,7 +330,9 @@ def _accuracy(scores: Metrics) -> list[str]:
     return [accuracy.rstrip(","), interval]
 
 
-def _cells(groups: Mapping[str, float | None]) -> list[str]:
+def _cells(groups: Mapping[str, float | None] | None) -> list[str]:
+    if groups is None:
+        return [""] * len(_GROUPS)
     return ["none" if groups[g] is None else f"{100 * groups[g]:.1f}" for g in _GROUPS]  # type: ignore[operator]
 
 
@@ -361,20 +373,24 @@ def class_section(
 
 
 def class_table(reports: Sequence[ClassReport], single: str) -> Table:
-    """One row per class: groups, accuracies in percent with 95 % intervals, most frequent confusion."""
+    """One row per class: groups, accuracies in percent with 95 % intervals, most frequent confusion.
+
+    Accuracies that no class has are left out.
+    """
     strata = list(reports[0].P)
-    before = reports[0].zero_shot.exists
+    before, tuned = reports[0].zero_shot.exists, reports[0].single.exists
     columns = [
         "class",
         *([f"{single}, zero-shot"] if before else []),
-        f"{single}, tuned",
+        *([f"{single}, tuned"] if tuned else []),
         "fused",
         "taken for",
     ]
     columns += ["D", f"P by {' / '.join(strata)}", "trained on", "tested on"]
     rows = []
     for report in reports:
-        row = [report.name, *([points(report.zero_shot)] if before else []), points(report.single)]
+        row = [report.name, *([points(report.zero_shot)] if before else [])]
+        row += [points(report.single)] if tuned else []
         row += [points(report.fused), _taken_for(report), report.D, " / ".join(report.P.values())]
         rows.append([*row, str(report.n_train), str(report.n_test)])
     caption = "Accuracy in percent with 95 % intervals over test images; numbers of training and test images."

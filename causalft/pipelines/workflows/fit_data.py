@@ -29,7 +29,7 @@ from causalft.models.pretraining.leakage import downstream_splits
 from causalft.models.strata.zoo import MiniZoo, Zoo, has_manifest
 from causalft.models.tuning.processes import is_main_process, join_processes
 
-__all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits"]
+__all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits", "open_data"]
 
 
 def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
@@ -99,17 +99,29 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
     return found.numpy()
 
 
-def load_splits(settings: FitSettings, seed: int) -> Splits:
+def open_data(settings: FitSettings) -> ImageSet:
+    """Open the images of the settings, which are not the built-in ones."""
+    return open_images(settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options)
+
+
+def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None) -> Splits:
     """Return train, validation and test of the settings' data for one seed.
 
     Images that members of the zoo were pre-trained on are left out. Notes say what the sizes leave uncertain.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    seed : int
+    images : ImageSet, optional
+        What `open_data` gave, if the data are open already.
 
     Raises
     ------
     CausalFTError
         If the data cannot be opened or cut, or validation or test images are missing.
     """
-    splits = _load(settings, seed)
+    splits = _load(settings, seed, images)
     notes = splits.notes
     _check_part(settings, splits.validation, "validation", "the label priors and the temperature need some")
     if _against_prior(settings):
@@ -137,13 +149,11 @@ def _against_prior(settings: FitSettings) -> bool:
     return wanted and settings.data != CREATURES
 
 
-def _load(settings: FitSettings, seed: int) -> Splits:
+def _load(settings: FitSettings, seed: int, images: ImageSet | None) -> Splits:
     if settings.data == CREATURES:
         factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
         return creatures_longtail(imbalance_factor=factor, seed=seed)
-    images = open_images(
-        settings.data, drop_empty_classes=settings.drop_empty_classes, **settings.data_options
-    )
+    images = open_data(settings) if images is None else images
     if settings.zoo is not None and has_manifest(settings.zoo):
         return downstream_splits(
             Path(settings.zoo),

@@ -1,4 +1,4 @@
-"""Settings of ``probe`` and ``verify-confounder``, the strata of a zoo with their control, a ``fit`` as a command."""
+"""Settings of ``probe``, ``diagnose`` and ``verify-confounder``, the strata of a zoo with their control, a ``fit`` as a command."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from causalft.models.strata.zoo import Zoo
 
 __all__ = [
+    "DiagnoseSettings",
     "LogitsFile",
     "PriorSettings",
     "ProbeSettings",
@@ -166,6 +167,62 @@ def config_of(settings: ProbeSettings) -> dict[str, Any]:
         "losses": settings.losses,
         "heads": settings.heads,
     }
+
+
+@documented()
+@dataclass(frozen=True)
+class DiagnoseSettings:
+    """The settings of ``diagnose --data``. Nothing is trained.
+
+    Attributes
+    ----------
+    {settings}
+    """
+
+    fit: FitSettings = nested(
+        FitSettings,
+        only=(
+            *("data", "strata", "zoo", "weights", "offline", "allow_pickle", *vars(DataOptions())),
+            *("template", "precision", "batch_size", "n_validation", "n_test", "imbalance_factor"),
+            *("profile", "order", "order_by", "drop_empty_classes", "seed", "cache", "device"),
+        ),
+        changes={
+            "data": {"usual": ""},
+            "template": {"help": "Prompt of a class, as for `fit`.", "former": ("--prompts",)},
+            "precision": {"help": "Of the frozen towers, as for `fit`.", "group": "Strata"},
+            "batch_size": {"help": "Images encoded at once.", "default": 64, "group": "Strata"},
+            "seed": {
+                "help": "Seed of the long tail, of the images drawn for the prior and of the bootstrap."
+            },
+            "cache": {"help": "Cache the features for later runs."},
+        },
+    )
+    n_prior: int = setting(
+        20,
+        "Labelled images per class for the estimated priors, at most: validation images first, then training images.",
+        group="Priors",
+        option="--prior-images",
+        limits=limits.LABELLED_PER_CLASS,
+        noun="the number of labelled images per class",
+    )
+    n_boot: int = setting(
+        200, "Bootstrap draws for the intervals of the priors.", group="Priors", limits=limits.BOOTSTRAP
+    )
+
+    def absolute(self) -> DiagnoseSettings:
+        """Return the settings with absolute paths."""
+        return replace(self, fit=self.fit.absolute())
+
+    def check(self) -> None:
+        """Check names and numbers before anything is loaded.
+
+        Raises
+        ------
+        CausalFTError
+        """
+        check_settings(self)
+        self.fit.check()
+        self.fit.check_names()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,210 @@
+"""What LA, GLA and backdoor adjustment can each be expected to mend, in plain words, from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalft.analysis.diagnosis.conclusion import change, points
+from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.mend import Change, GLAEffect
+from causalft.analysis.diagnosis.prior_distance import PriorDistance
+from causalft.analysis.diagnosis.result import Diagnosis
+from causalft.analysis.diagnosis.spread import Spread
+
+__all__ = ["METHODS", "Expectation", "Facts", "expect"]
+
+METHODS: dict[str, str] = {
+    "LA": "Logit adjustment (LA): the training counts",
+    "GLA": "Generalised logit adjustment (GLA): the prior in the logits of each stratum",
+    "backdoor": "Backdoor adjustment: fusing the strata",
+    "neither": "What none of them aims at",
+}
+"""What a page calls each of the expectations."""
+
+_BALANCED = 2.0
+"""Imbalance factor up to which training counts are called balanced: log 2 is the whole range of LA's adjustment."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What one method can be expected to mend.
+
+    Attributes
+    ----------
+    method : str
+        A key of `METHODS`.
+    sentences : tuple of str
+    """
+
+    method: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the training counts: imbalance factor (None without counts), D-few classes, tail-tail classes."""
+
+    imbalance: float | None
+    n_classes: int
+    n_few: int
+    n_tail: int
+    counts_and_priors: Mapping[str, float]
+
+
+def expect(
+    found: Diagnosis,
+    facts: Facts,
+    data_gap: Interval,
+    spread: Spread,
+    gla: GLAEffect,
+    distance: PriorDistance,
+) -> tuple[Expectation, ...]:
+    """Write what each method can be expected to mend.
+
+    Where the diagnosis allows no conclusion (``found.no_conclusion``), what would follow from gaps is left out, but for
+    one stratum alone.
+
+    Parameters
+    ----------
+    found : Diagnosis
+        Of the zero-shot strata and their fusion.
+    facts : Facts
+    data_gap : Interval
+    spread : Spread
+    gla : GLAEffect
+    distance : PriorDistance
+    """
+    doubted = bool(found.no_conclusion) and len(found.strata) > 1
+    parts = {
+        "LA": _la(facts, data_gap, spread),
+        "GLA": _gla(gla, doubted),
+        "backdoor": _backdoor(found, spread, distance, doubted),
+        "neither": _neither(spread),
+    }
+    return tuple(Expectation(name, tuple(words)) for name, words in parts.items() if words)
+
+
+def _la(facts: Facts, data_gap: Interval, spread: Spread) -> list[str]:
+    if facts.imbalance is None:
+        return ["The data have no training split, so nothing can be said of LA."]
+    if facts.imbalance <= _BALANCED:
+        return [
+            f"The training counts are balanced (imbalance {facts.imbalance:.3g}): LA has next to nothing to take out, "
+            "and trains as cross-entropy does."
+        ]
+    words = [
+        f"The training counts have an imbalance of {facts.imbalance:.3g}, and {facts.n_few} of {facts.n_classes} "
+        "classes have fewer than 20 images. A head trained on them leans to the frequent classes; LA takes that out. "
+        "Zero-shot models have not seen these counts."
+    ]
+    if data_gap.exists:
+        what = (
+            f"Before any training D-many classes are {points(data_gap, sign=True)} points ahead of D-few ones"
+        )
+        if data_gap.excludes_zero:
+            words.append(f"{what}. That part is not due to your counts, and LA will not mend it.")
+        else:
+            words.append(
+                f"{what}: no gap along the counts is shown yet, so what training adds is LA's to prevent."
+            )
+    if spread.data.exists:
+        words.append(
+            f"{_percent(spread.data)} of the variance of class accuracy lies along the log training counts."
+        )
+    if facts.counts_and_priors:
+        listed = ", ".join(f"{value:+.2f} ({name})" for name, value in facts.counts_and_priors.items())
+        tail = f"; {facts.n_tail} classes are few by both" if facts.n_tail else ""
+        words.append(f"Rank correlation of the counts with the priors: {listed}{tail}.")
+    return words
+
+
+def _gla(gla: GLAEffect, doubted: bool) -> list[str]:
+    mean = gla.mean
+    start = f"Measured on zero-shot: GLA changes mean class accuracy by {points(mean.difference, sign=True)} points"
+    if len(gla.strata) > 1:
+        start += " (mean of the strata)"
+    if not mean.difference.excludes_zero:
+        words = [f"{start}; no change is shown."]
+    else:
+        words = [f"{start}, from {100 * mean.before.estimate:.1f} to {100 * mean.after.estimate:.1f} %."]
+    if doubted:
+        return words
+    measure, what = gla.own_minus_off_gap, "the own P gap beyond class difficulty"
+    if not measure.before.exists:
+        measure, what = gla.P_gap, "the raw own P gap"
+    if measure.before.exists:
+        words.append(f"It takes {what} from {_from_to(measure)} points (a change of {_difference(measure)}).")
+    return words
+
+
+def _backdoor(found: Diagnosis, spread: Spread, distance: PriorDistance, doubted: bool) -> list[str]:
+    if len(found.strata) == 1:
+        return ["One stratum alone: there is nothing to fuse. Name two or more with --strata."]
+    correlations = [pair.spearman for pair in distance.pairs if np.isfinite(pair.spearman)]
+    words = []
+    if correlations and np.isfinite(distance.averaged):
+        low, high = min(correlations), max(correlations)
+        reach = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
+        words.append(
+            f"The priors of the strata have rank correlations of {reach}. If accuracy followed the priors alone, the mean "
+            f"of the strata would lose {100 * distance.averaged:.0f} % of a prior's effect."
+        )
+    if spread.between.exists:
+        words.append(
+            f"{_percent(spread.between)} of the variance of class accuracy differs between strata, which is all that "
+            f"fusing can average; {_percent(spread.own_prior)} lies along the stratum's own prior."
+        )
+    if doubted:
+        words.append(f"No conclusion on parameter imbalance, for {'; '.join(found.no_conclusion)}.")
+    else:
+        words += _measured_fusion(found)
+    gain, best = found.paired["fused_minus_mean_single"], found.paired.get("fused_minus_chosen_single")
+    accuracy = f"Fused zero-shot is {points(gain, sign=True)} points above the mean of the strata"
+    if best is not None:
+        accuracy += (
+            f", and {points(best, sign=True)} above {found.best_single}, the best on other labelled images"
+        )
+    return [*words, f"{accuracy} (mean class accuracy)."]
+
+
+def _measured_fusion(found: Diagnosis) -> list[str]:
+    measure = found.own_minus_off_gap
+    if not measure.before.exists:
+        return []
+    words = f"Measured: parameter imbalance is {points(measure.before)} points in single zero-shot strata"
+    if not measure.before.low > 0:
+        return [f"{words}; none is shown, so there is none for the fusion to remove."]
+    changed = change(measure)
+    fall = f" (a change of {changed})" if changed else ""
+    return [f"{words} and {points(measure.after)} in their fusion{fall}."]
+
+
+def _neither(spread: Spread) -> list[str]:
+    if not spread.neither.exists:
+        return []
+    return [
+        f"{_percent(spread.neither)} of the variance of class accuracy (standard deviation "
+        f"{points(spread.deviation)} points) lies along neither the training counts nor a stratum's own prior, and "
+        f"{_percent(spread.difficulty)} is common to all strata. Of these three methods none aims at that: it takes "
+        "better features, other captions or more images."
+    ]
+
+
+def _from_to(measure: Change) -> str:
+    return f"{points(measure.before)} to {points(measure.after)}"
+
+
+def _difference(measure: Change) -> str:
+    return points(measure.difference, sign=True)
+
+
+def _percent(share: Interval) -> str:
+    """A share with its interval: ``12 % [3, 25]``."""
+    if not share.exists:
+        return "an unknown share"
+    if not share.bounded:
+        return f"{100 * share.estimate:.0f} %"
+    return f"{100 * share.estimate:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]"

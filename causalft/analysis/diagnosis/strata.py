@@ -1,0 +1,343 @@
+"""Diagnose strata before any training: zero-shot predictions, known or estimated priors, and what follows from both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+
+from causalft.analysis.diagnosis.classes import ClassReport, Confusion, frequent_confusions, worst_classes
+from causalft.analysis.diagnosis.diagnose import diagnose
+from causalft.analysis.diagnosis.disagreement import Disagreement, find_disagreement
+from causalft.analysis.diagnosis.expectation import Expectation, Facts, expect
+from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.mend import GLAEffect, data_gap, gla_effect
+from causalft.analysis.diagnosis.prior_distance import PriorDistance, prior_distance
+from causalft.analysis.diagnosis.result import Diagnosis
+from causalft.analysis.diagnosis.spread import Spread, spread_of_accuracy
+from causalft.data.groups import data_groups, imbalance_factor, prior_groups
+from causalft.methods.estimators.fusion import fuse
+from causalft.methods.priors import debias, rank_correlation
+from causalft.runs.documents import Document
+from causalft.runs.notebook import ShownAsTable
+from causalft.runs.progress import named
+
+__all__ = ["ClassRow", "StrataDiagnosis", "diagnose_strata", "mostly_few"]
+
+FUSED = "fused"
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """What is known of one class.
+
+    Attributes
+    ----------
+    name : str
+    n_train : int, optional
+        Training images; None if not known, as D then is.
+    n_test : int
+    D : str, optional
+    P : dict of str to str
+        Stratum to the group by its prior.
+    accuracy : dict of str to float or None
+        Of each stratum and of ``fused``; None without a test image.
+    taken_for : dict of str to tuple of Confusion
+        The most frequent wrong classes of each stratum and of ``fused``.
+    """
+
+    name: str
+    n_train: int | None
+    n_test: int
+    D: str | None
+    P: dict[str, str]
+    accuracy: dict[str, float | None]
+    taken_for: dict[str, tuple[Confusion, ...]]
+
+    def to_json(self) -> Document:
+        """An entry of ``classes``."""
+        return {
+            "class": self.name,
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "D": self.D,
+            "P": self.P,
+            "accuracy": self.accuracy,
+            "taken_for": {
+                model: [{"class": c.name, "share": c.share} for c in found]
+                for model, found in self.taken_for.items()
+            },
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class StrataDiagnosis(ShownAsTable):
+    """What the pre-training of several strata does to the classes of a set of images, before any training.
+
+    Attributes
+    ----------
+    class_names : tuple of K str
+    class_counts : (K,) array, optional
+        Training images; None where the data have no training split. Then no D group exists.
+    zero_shot : Diagnosis
+        Of the zero-shot strata and of the mean of their probabilities.
+    priors : dict of str to (K,) array
+        That define the P groups.
+    estimated : dict of str to (K,) array
+        GLA's estimates, which GLA-ZS takes out.
+    gla : GLAEffect
+    spread : Spread
+    data_gap : Interval
+        Accuracy on D-many less that on D-few classes.
+    distance : PriorDistance
+    disagreement : Disagreement
+    counts_and_priors : dict of str to float
+        Spearman correlation of the training counts with each prior; empty without counts.
+    expectations : tuple of Expectation
+        What LA, GLA and backdoor adjustment can be expected to mend.
+    tail : tuple of ClassReport
+        Classes that are few by data and by the prior of most strata, lowest accuracy first; without D-few classes,
+        those few by prior.
+    classes : tuple of ClassRow
+    """
+
+    class_names: tuple[str, ...]
+    class_counts: NDArray[np.int64] | None
+    zero_shot: Diagnosis
+    priors: dict[str, NDArray[np.float64]]
+    estimated: dict[str, NDArray[np.float64]]
+    gla: GLAEffect
+    spread: Spread
+    data_gap: Interval
+    distance: PriorDistance
+    disagreement: Disagreement
+    counts_and_priors: dict[str, float]
+    expectations: tuple[Expectation, ...]
+    tail: tuple[ClassReport, ...]
+    classes: tuple[ClassRow, ...]
+
+    @property
+    def has_few(self) -> bool:
+        """Whether a class has fewer than 20 training images, as far as is known."""
+        return self.class_counts is not None and bool((data_groups(self.class_counts) == "few").any())
+
+    def to_metrics(self) -> Document:
+        """A JSON document: ``strata``, ``cross_table``, ``slope``, ``classes`` and what else is known."""
+        whole = self.zero_shot.to_metrics()
+        counted = self.class_counts is not None
+        strata = {name: _scores(found, counted) for name, found in whole["strata"].items()}
+        for name, found in strata.items():
+            found["gla_zero_shot"] = self.gla.strata[name].to_json()
+        return {
+            "strata": strata,
+            "fused": _scores(whole["fused"], counted),
+            "cross_table": whole["cross_gap"],
+            "own_minus_off": whole["own_minus_off_gap"],
+            "P_gap": whole["P_gap"],
+            "slope": whole["prior_slope"],
+            "gla_zero_shot": self.gla.to_json(),
+            "spread": self.spread.to_json(),
+            "D_gap": self.data_gap.to_json_or_null(),
+            "distance": self.distance.to_json(),
+            "counts_and_priors": self.counts_and_priors,
+            "disagreement": self.disagreement.to_json(),
+            "paired": whole["paired"],
+            "expectations": {each.method: list(each.sentences) for each in self.expectations},
+            "tail_tail": [report.name for report in self.tail] if self.has_few else [],
+            "no_conclusion": whole["no_conclusion"],
+            "classes": [row.to_json() for row in self.classes],
+        }
+
+    def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
+        names = list(self.priors)
+        header = ["class", "D", *(f"P by {name}" for name in names), *names, FUSED]
+        return header, [
+            [row.name, row.D or "", *row.P.values(), *row.accuracy.values()] for row in self.classes
+        ]
+
+    def __repr__(self) -> str:
+        gap = self.zero_shot.own_minus_off_gap
+        return (
+            f"StrataDiagnosis of {', '.join(self.priors)} on {self.zero_shot.n} test images, {len(self.classes)} "
+            f"classes: parameter imbalance {gap.before!r}, fused {gap.after!r}"
+        )
+
+
+_OF_DATA = ("D", "DxP", "D_ci95", "D_interval")
+
+
+def _scores(found: Document, counted: bool) -> Document:
+    """Scores of a model, without what needs training counts if there are none."""
+    if counted:
+        return found
+    kept = {key: None if key in _OF_DATA else value for key, value in found.items()}
+    return {**kept, "reasons": {**found["reasons"], "D": _NO_TRAINING}}
+
+
+_NO_TRAINING = "the data have no training split"
+
+
+@named("diagnosing the strata")
+def diagnose_strata(
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    class_counts: ArrayLike | None,
+    logits: Mapping[str, ArrayLike],
+    estimated: Mapping[str, ArrayLike],
+    *,
+    known: Mapping[str, ArrayLike] | None = None,
+    chosen: str | None = None,
+    seed: int = 0,
+) -> StrataDiagnosis:
+    """Diagnose strata from their zero-shot logits of the test images.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+        Of the test images.
+    class_names : sequence of K str
+    class_counts : (K,) array of int, optional
+        Training images.
+    logits : mapping of M names to (n, K) arrays
+    estimated : mapping of the M names to (K,) arrays
+        Label priors estimated on other images, for GLA-ZS.
+    known : mapping of names to (K,) arrays, optional
+        Known pre-training priors: they take the place of the estimates in P groups and slope.
+    chosen : str, optional
+        The stratum that is best on other labelled images.
+    seed : int
+        Of the bootstrap.
+
+    Raises
+    ------
+    CausalFTError
+        If names or shapes do not agree.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.repeat(np.arange(10), 30)
+    >>> logits = {name: np.eye(10)[labels] + rng.normal(0, 0.7, (300, 10)) for name in ("a", "b")}
+    >>> q = {name: rng.dirichlet(np.full(10, 5.0)) for name in logits}
+    >>> found = diagnose_strata(labels, list("klmnopqrst"), None, logits, q)
+    >>> found.classes[0].D is None, len(found.classes), list(found.to_metrics()["cross_table"])
+    (True, 10, ['a', 'b', 'fused'])
+    """
+    y, names, n_classes = np.asarray(labels), list(logits), len(class_names)
+    counts = None if class_counts is None else np.asarray(class_counts)
+    q = {name: np.asarray(estimated[name], dtype=float) for name in names}
+    priors = {name: np.asarray((known or {}).get(name, q[name]), dtype=float) for name in names}
+    probs = {name: softmax(np.asarray(logits[name]), axis=1) for name in names}
+    fused = fuse(np.stack(list(probs.values())), kind="probabilities")
+    adjusted = {name: softmax(debias(logits[name], q[name]), axis=1) for name in names}
+    fused_adjusted = fuse(np.stack(list(adjusted.values())), kind="probabilities")
+    predicted = {name: p.argmax(axis=1) for name, p in probs.items()}
+    diagnosis = diagnose(
+        y,
+        np.zeros(n_classes, dtype=np.int64) if counts is None else counts,
+        probs,
+        fused,
+        priors,
+        best_single=chosen,
+        mention_missing_control=False,
+        seed=seed,
+    )
+    gla = gla_effect(
+        y,
+        predicted,
+        {name: p.argmax(axis=1) for name, p in adjusted.items()},
+        fused.argmax(axis=1),
+        fused_adjusted.argmax(axis=1),
+        priors,
+    )
+    correct = np.stack([found == y for found in predicted.values()])
+    spread = spread_of_accuracy(correct, y, np.stack(list(priors.values())), counts, seed=seed)
+    gap = Interval.none(_NO_TRAINING) if counts is None else data_gap(correct, y, counts)
+    distance = prior_distance(priors)
+    together = (
+        {} if counts is None else {name: rank_correlation(counts, prior) for name, prior in priors.items()}
+    )
+    few = mostly_few(priors)
+    if counts is not None and (data_groups(counts) == "few").any():
+        few &= data_groups(counts) == "few"
+    found = StrataDiagnosis(
+        class_names=tuple(class_names),
+        class_counts=counts,
+        zero_shot=diagnosis,
+        priors=priors,
+        estimated=q,
+        gla=gla,
+        spread=spread,
+        data_gap=gap,
+        distance=distance,
+        disagreement=find_disagreement(y, predicted, priors, class_names),
+        counts_and_priors=together,
+        expectations=(),
+        tail=tuple(
+            worst_classes(
+                y,
+                class_names,
+                diagnosis.class_counts,
+                fused,
+                priors,
+                zero_shot=logits[diagnosis.best_single],
+                among=few,
+                n_classes=n_classes,
+            )
+        ),
+        classes=_rows(class_names, counts, y, priors, {**predicted, FUSED: fused.argmax(axis=1)}, diagnosis),
+    )
+    facts = Facts(
+        imbalance=None if counts is None else imbalance_factor(counts),
+        n_classes=n_classes,
+        n_few=0 if counts is None else int((data_groups(counts) == "few").sum()),
+        n_tail=int(few.sum()) if found.has_few else 0,
+        counts_and_priors=together,
+    )
+    return replace(found, expectations=expect(diagnosis, facts, gap, spread, gla, distance))
+
+
+def mostly_few(priors: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
+    """Which classes are P-few by more than half of the priors: (K,).
+
+    Examples
+    --------
+    >>> mostly_few({"a": [.5, .3, .2], "b": [.2, .3, .5], "c": [.6, .3, .1]}).tolist()
+    [False, False, True]
+    """
+    few = np.stack([prior_groups(prior) == "few" for prior in priors.values()])
+    return few.mean(axis=0) > 0.5
+
+
+def _rows(
+    names: Sequence[str],
+    counts: NDArray[np.int64] | None,
+    y: NDArray[np.int64],
+    priors: Mapping[str, NDArray[np.float64]],
+    predicted: Mapping[str, NDArray[np.int64]],
+    diagnosis: Diagnosis,
+) -> tuple[ClassRow, ...]:
+    n_test = np.bincount(y, minlength=len(names))
+    groups = {name: prior_groups(prior) for name, prior in priors.items()}
+    of_data = None if counts is None else data_groups(counts)
+    scores = {**diagnosis.strata, FUSED: diagnosis.fused}
+    confused = {model: frequent_confusions(y, found, names) for model, found in predicted.items()}
+    return tuple(
+        ClassRow(
+            name=name,
+            n_train=None if counts is None else int(counts[k]),
+            n_test=int(n_test[k]),
+            D=None if of_data is None else str(of_data[k]),
+            P={stratum: str(group[k]) for stratum, group in groups.items()},
+            accuracy={
+                model: float(score.class_accuracy[k]) if n_test[k] else None
+                for model, score in scores.items()
+            },
+            taken_for={model: found[k] for model, found in confused.items()},
+        )
+        for k, name in enumerate(names)
+    )

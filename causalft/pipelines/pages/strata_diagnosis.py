@@ -1,0 +1,302 @@
+"""The page of ``diagnose --data``: what can be mended, imbalance, tail-tail classes, groups, disagreement, priors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from causalft.analysis.diagnosis.conclusion import change, points
+from causalft.analysis.diagnosis.expectation import METHODS
+from causalft.analysis.diagnosis.mend import Change
+from causalft.analysis.diagnosis.result import BeforeAfter, Diagnosis
+from causalft.analysis.diagnosis.strata import StrataDiagnosis
+from causalft.analysis.diagnosis.strata_figures import prior_profiles, spread_dots
+from causalft.data.splits import Splits
+from causalft.methods.priors import prior_caveats
+from causalft.models.strata.zoo import pretraining_losses
+from causalft.pipelines.pages.diagnosis import (
+    N_CARDS,
+    class_cards,
+    class_table,
+    draw_figures,
+    group_table,
+)
+from causalft.report.drawing import draw
+from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
+from causalft.report.style import figure_style
+from causalft.runs.folder import Run
+from causalft.runs.progress import named
+
+__all__ = ["diagnosis_verdict", "expectation_lines", "measure_rows", "write_diagnosis_page"]
+
+Metrics = Mapping[str, Any]
+
+_MOST_ROWS = 30
+"""Classes of a table of tail-tail classes."""
+
+
+def diagnosis_verdict(found: Diagnosis) -> str:
+    """The main result of a diagnosis before training, in one sentence."""
+    measure = found.own_minus_off_gap
+    if not measure.before.exists:
+        return "Parameter imbalance cannot be told from class difficulty here."
+    if found.no_conclusion:
+        return "These zero-shot models allow no conclusion on parameter imbalance."
+    if not measure.before.low > 0:
+        return "No parameter imbalance is shown before training."
+    fall = change(measure)
+    fused = f"; fusing them changes that by {fall.split(' [')[0]}" if fall else ""
+    return f"Before training, parameter imbalance is {100 * measure.before.estimate:.1f} points in single strata{fused}."
+
+
+def expectation_lines(found: StrataDiagnosis) -> list[str]:
+    """One paragraph per method: its name, and what it can be expected to mend."""
+    return [f"{METHODS[each.method]}. {' '.join(each.sentences)}" for each in found.expectations]
+
+
+def measure_rows(found: StrataDiagnosis) -> list[list[str]]:
+    """Accuracy and the measures of parameter imbalance: single strata, after GLA-ZS, and fused."""
+    whole, gla, tell = found.zero_shot, found.gla, not found.zero_shot.no_conclusion
+    rows = [
+        [
+            "mean class accuracy (%)",
+            points(gla.mean.before),
+            *_changed(gla.mean, tell=True),
+            points(whole.fused.class_mean),
+            points(whole.paired["fused_minus_mean_single"], sign=True),
+        ]
+    ]
+    measures: list[tuple[str, BeforeAfter, Change]] = [
+        ("own P gap, raw (points)", whole.P_gap, gla.P_gap),
+        ("own P gap beyond class difficulty (points)", whole.own_minus_off_gap, gla.own_minus_off_gap),
+        ("slope on log prior, per factor 100 (points)", whole.prior_slope, gla.prior_slope),
+    ]
+    for words, measure, by_gla in measures:
+        fall = change(measure) if tell else ""
+        rows.append([words, points(measure.before), *_changed(by_gla, tell), points(measure.after), fall])
+    return rows
+
+
+def _changed(change: Change, tell: bool) -> list[str]:
+    return [points(change.after), points(change.difference, sign=True) if tell else ""]
+
+
+@named("writing the report")
+def write_diagnosis_page(
+    run: Run, metrics: Metrics, found: StrataDiagnosis, splits: Splits, command: str
+) -> Path:
+    """Write ``report.html`` and the figures of a diagnosis; return the path of the page.
+
+    Parameters
+    ----------
+    run : Run
+    metrics : mapping
+        Content of its ``metrics.json``.
+    found : StrataDiagnosis
+    splits : Splits
+        Their images, to be shown.
+    command : str
+        Repeats the run.
+    """
+    figures = _figures(metrics, found, run.path / "figures")
+    page = render_report(
+        title=f"{', '.join(metrics['strata'])} on {place_name(metrics['data']['name'])}, before training",
+        verdict=diagnosis_verdict(found.zero_shot),
+        details=expectation_lines(found),
+        made=made_line(metrics),
+        facts=_facts(metrics),
+        sections=[
+            Section(
+                "What was measured",
+                tables=[
+                    Table(
+                        ["measure", "single strata", "GLA-ZS", "change", "fused", "change by fusion"],
+                        measure_rows(found),
+                        "Zero-shot on the test images, 95 % intervals. GLA-ZS: logits less the estimated log prior, mean "
+                        "of the strata. Fused: mean of the probabilities.",
+                    )
+                ],
+                figures=[figures[name] for name in ("spread", "cross_gap", "slope") if name in figures],
+            ),
+            _tail(found, splits),
+            _groups(metrics, found, figures),
+            _disagreement(found),
+            _priors(metrics, found, figures),
+        ],
+        command=command,
+    )
+    return run.write_page(page)
+
+
+def _figures(metrics: Metrics, found: StrataDiagnosis, folder: Path) -> dict[str, Figure]:
+    counted = found.class_counts is not None
+    wanted = ["cross_gap", "slope", *(["groups"] if counted else ["prior_groups"])]
+    drawn = draw_figures(found.zero_shot.to_metrics(), folder, wanted)
+    caption = (
+        "Shares of the variance of class accuracy within a stratum, net of the noise of few test images. What is common to "
+        "all strata is class difficulty; fusion can average only what differs between them."
+    )
+    with figure_style():
+        spread = draw(spread_dots(metrics["spread"]).figure, folder / "spread.png")  # type: ignore[arg-type]
+        priors = draw(prior_profiles(metrics["priors"])[0].figure, folder / "priors.png")  # type: ignore[arg-type]
+    drawn["spread"] = Figure(spread, caption, f"spread: {caption}")
+    caption = "Label prior of each class as estimated on labelled images, with 95 % intervals."
+    drawn["priors"] = Figure(priors, caption, f"priors: {caption}")
+    return drawn
+
+
+def _tail(found: StrataDiagnosis, splits: Splits) -> Section:
+    few = found.has_few
+    title = "Few by data and few by prior" if few else "Few by prior"
+    what = "fewer than 20 training images and are" if few else "are"
+    if not found.tail:
+        return Section(
+            title, [f"No class with a wrong test image is among those that {what} P-few by most strata."]
+        )
+    lines = [
+        f"Classes that have {what} P-few by most strata, the lowest accuracy of the fused strata first."
+        if few
+        else f"Classes that {what} P-few by most strata, the lowest accuracy of the fused strata first; no class is known to "
+        "have fewer than 20 training images."
+    ]
+    more = len(found.tail) - _MOST_ROWS
+    if more > 0:
+        lines.append(f"{more} more are in metrics.json.")
+    counted = None if found.class_counts is None else splits.train
+    return Section(
+        title,
+        lines,
+        tables=[_without_counts(class_table(found.tail[:_MOST_ROWS], found.zero_shot.best_single), counted)],
+        cards=class_cards(found.tail, splits.test, None, N_CARDS),
+    )
+
+
+def _without_counts(table: Table, counted: object) -> Table:
+    """The table without training counts if there are none."""
+    if counted is not None:
+        return table
+    empty = {place for place, name in enumerate(table.columns) if name in ("D", "trained on")}
+    rows = [["" if place in empty else cell for place, cell in enumerate(row)] for row in table.rows]
+    return Table(table.columns, rows, table.caption)
+
+
+def _groups(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figure]) -> Section:
+    lines = [
+        "P groups: the 30 % of classes with the largest prior, the next 30 %, the last 40 %. Accuracies are means over "
+        "classes."
+    ]
+    if found.class_counts is not None:
+        lines.append("D groups: more than 100, 20 to 100, fewer than 20 training images.")
+    else:
+        lines.append("The data have no training split, so there are no D groups.")
+    return Section(
+        "Groups",
+        lines,
+        tables=[group_table(metrics)],
+        figures=[figures[name] for name in ("groups", "prior_groups") if name in figures],
+    )
+
+
+def _disagreement(found: StrataDiagnosis) -> Section:
+    apart = found.disagreement
+    if not apart.pairs:
+        return Section("What the strata disagree on")
+    names = list(found.priors)
+    pairs = [[" and ".join(pair), f"{100 * share:.1f}"] for pair, share in apart.pairs.items()]
+    classes = [
+        [
+            each.name,
+            *(f"{100 * each.accuracy[name]:.1f} ({each.P[name]})" for name in names),
+            str(each.n_test),
+        ]
+        for each in apart.classes
+    ]
+    return Section(
+        "What the strata disagree on",
+        [
+            f"All strata are right on {100 * apart.all_right:.1f} % of the test images and at least one of them on "
+            f"{100 * apart.some_right:.1f} %; the fusion is right on {points(found.zero_shot.fused.accuracy)} %."
+        ],
+        tables=[
+            Table(["strata", "different predictions (%)"], pairs, "Test images put into different classes."),
+            Table(
+                ["class", *names, "tested on"],
+                classes,
+                "Classes on which the strata differ most: accuracy in percent, and the P group by the stratum's own prior.",
+            ),
+        ],
+    )
+
+
+def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figure]) -> Section:
+    rows = []
+    for name, document in metrics["priors"].items():
+        shares = [row["prior"] for row in document["classes"]]
+        ratio = "not known"
+        if document["imbalance"] is not None:
+            low, high = document["imbalance_ci95"]
+            ratio = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
+        truth = document["truth"] or {}
+        rows.append(
+            [
+                name,
+                str(document["n"]),
+                f"{100 * max(shares):.2g} %",
+                f"{100 * min(shares):.2g} %",
+                ratio,
+                f"{truth['imbalance']:.3g}" if truth else "",
+                f"{truth['spearman']:.2f}" if truth else "",
+            ]
+        )
+    estimates = Table(
+        [
+            "stratum",
+            "labelled images",
+            "largest",
+            "smallest",
+            "imbalance",
+            "true imbalance",
+            "Spearman with the truth",
+        ],
+        rows,
+        "Label priors estimated on labelled images that are not scored (GLA).",
+    )
+    pairs = [
+        [f"{pair.one} and {pair.other}", f"{pair.spearman:.2f}", f"{pair.kl:.2f}", f"{pair.kl_back:.2f}"]
+        for pair in found.distance.pairs
+    ]
+    between = Table(
+        ["strata", "Spearman", "KL (nats)", "KL back (nats)"],
+        pairs,
+        "How far apart the priors of the strata are.",
+    )
+    few = [f"{name}: {document['caveat']}" for name, document in metrics["priors"].items() if _few(document)]
+    return Section(
+        "The priors",
+        [*few, *prior_caveats(pretraining_losses(metrics))],
+        tables=[estimates, between],
+        figures=[figures["priors"]],
+    )
+
+
+def _few(document: Metrics) -> bool:
+    """Whether the caveat of a prior begins with that on few images."""
+    return str(document["caveat"]).startswith("The ") and "labelled images (median" in document["caveat"]
+
+
+def _facts(metrics: Metrics) -> dict[str, str]:
+    data = metrics["data"]
+    images = f"{data['n_train']} train, {data['n_validation']} validation, {data['n_test']} test"
+    if data.get("imbalance_factor") is not None:
+        images += f"; imbalance factor {data['imbalance_factor']:.3g}"
+    zoo = str(metrics["zoo"])
+    if zoo == "mini":
+        zoo = "mini: small models that this project pre-trained on the embedded world, not the real weights"
+    return {
+        "zoo": zoo,
+        "weights (sha256)": ", ".join(f"{name} {digest[:12]}" for name, digest in metrics["weights"].items()),
+        "data": f"{data['name']}: {len(metrics['classes'])} classes",
+        "images": images,
+        "notes": "; ".join(data["notes"]),
+    }
