@@ -13,9 +13,18 @@ from causalft.analysis.diagnosis.parameter_imbalance import group_vectors
 from causalft.analysis.diagnosis.result import Groups
 from causalft.data.groups import GROUPS, class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.errors import CausalFTError, nearest
+from causalft.methods.priors import debias
 from causalft.runs.documents import Document
 
-__all__ = ["Comparison", "GLAScore", "GLAScores", "compare_methods", "score_gla"]
+__all__ = [
+    "Comparison",
+    "GLAScore",
+    "GLAScores",
+    "ZeroShotScores",
+    "compare_methods",
+    "score_gla",
+    "score_zero_shot",
+]
 
 MEASURES = ("accuracy", *GROUPS)
 
@@ -237,4 +246,48 @@ def score_gla(
     return GLAScores(
         {name: score(row, group_accuracy(by_class[row], p_groups[name])) for row, name in enumerate(names)},
         score(half - 1, {name: group_accuracy(of_fused, groups) for name, groups in p_groups.items()}),
+    )
+
+
+@dataclass(frozen=True)
+class ZeroShotScores:
+    """Zero-shot accuracy of one stratum, with and without its estimated log prior (GLA-ZS).
+
+    ``accuracy`` and ``gla_accuracy`` are fractions of correct images; ``mean_class_...`` and the groups ``P`` by the
+    estimated prior are means over classes with test images.
+    """
+
+    accuracy: float
+    gla_accuracy: float
+    mean_class_accuracy: float
+    mean_class_gla_accuracy: float
+    P: dict[str, float | None]
+
+
+def score_zero_shot(labels: ArrayLike, logits: ArrayLike, prior: ArrayLike) -> ZeroShotScores:
+    """Score zero-shot logits with and without their estimated log prior.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+        Of the test images.
+    logits : (n, K) array
+    prior : (K,) array of positive numbers that sum to 1
+
+    Examples
+    --------
+    >>> found = score_zero_shot([0, 1], np.log([[0.8, 0.2], [0.7, 0.3]]), [0.75, 0.25])
+    >>> found.accuracy, found.gla_accuracy
+    (0.5, 1.0)
+    """
+    y, f = np.asarray(labels), np.asarray(logits)
+    right = np.stack([f.argmax(axis=1) == y, debias(f, prior).argmax(axis=1) == y])
+    by_class = class_accuracy(right, y, f.shape[1])
+    mean = np.nanmean(by_class, axis=1)
+    return ZeroShotScores(
+        accuracy=float(right[0].mean()),
+        gla_accuracy=float(right[1].mean()),
+        mean_class_accuracy=float(mean[0]),
+        mean_class_gla_accuracy=float(mean[1]),
+        P=group_accuracy(by_class[0], prior_groups(prior)),
     )

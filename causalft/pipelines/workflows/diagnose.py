@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.analysis.diagnosis.scores import score_zero_shot
 from causalft.analysis.diagnosis.strata import StrataDiagnosis, diagnose_strata
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import class_accuracy, imbalance_factor
@@ -293,6 +294,7 @@ def _document(
     }
     for name, each in strata.items():
         metrics["strata"][name].update(
+            zero_shot=asdict(score_zero_shot(splits.test.labels, each.logits, each.prior)),
             labelled_accuracy=each.labelled_accuracy,
             precision=each.precision,
             zero_shot_from=each.anchors,

@@ -14,21 +14,19 @@ from causalft.analysis.diagnosis import Diagnosis, diagnose
 from causalft.analysis.diagnosis.classes import ClassReport, worst_classes
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.no_conclusion import facts_of, reasons
-from causalft.analysis.diagnosis.scores import GLAScores, score_gla
+from causalft.analysis.diagnosis.scores import GLAScores, ZeroShotScores, score_gla, score_zero_shot
 from causalft.data.groups import (
     GROUPS,
     balancing_weights,
     class_accuracy,
     data_groups,
-    group_accuracy,
-    prior_groups,
 )
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.estimators.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.estimators.settings import FitSettings
-from causalft.methods.priors import debias, kl_divergence, rank_correlation
+from causalft.methods.priors import kl_divergence, rank_correlation
 from causalft.pipelines.workflows.fit_data import data_document
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run, atomic_path
@@ -165,21 +163,6 @@ def fuse_seeds(
         fused.append(mixing([m[number].test_probs for m in members.values()]))
         mixings.append(mixing)
     return np.stack(fused), mixings
-
-
-@dataclass(frozen=True)
-class ZeroShotScores:
-    """Zero-shot accuracy of one stratum, with and without its estimated log prior (GLA-ZS).
-
-    ``accuracy`` and ``gla_accuracy`` are fractions of correct images; ``mean_class_...`` and the groups ``P`` by the
-    estimated prior are means over classes with test images.
-    """
-
-    accuracy: float
-    gla_accuracy: float
-    mean_class_accuracy: float
-    mean_class_gla_accuracy: float
-    P: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -325,22 +308,11 @@ def diagnose_run(
         fused=fused,
         mixings=tuple(mixings),
         validation_accuracy=validation_accuracy,
-        zero_shot={name: _zero_shot(found[0], splits) for name, found in members.items()},
+        zero_shot={
+            name: score_zero_shot(splits.test.labels, found[0].zero_shot_test, found[0].prior.prior)
+            for name, found in members.items()
+        },
         gla=gla,
-    )
-
-
-def _zero_shot(found: MemberPrediction, splits: Splits) -> ZeroShotScores:
-    labels = splits.test.labels
-    right = found.zero_shot_test.argmax(1) == labels
-    debiased = debias(found.zero_shot_test, found.prior.prior).argmax(1)
-    by_class = class_accuracy(right, labels, splits.test.n_classes)
-    return ZeroShotScores(
-        accuracy=float(right.mean()),
-        gla_accuracy=float((debiased == labels).mean()),
-        mean_class_accuracy=mean_class_accuracy(found.zero_shot_test.argmax(1), splits.test),
-        mean_class_gla_accuracy=mean_class_accuracy(debiased, splits.test),
-        P=group_accuracy(by_class, prior_groups(found.prior.prior)),
     )
 
 
