@@ -1,4 +1,4 @@
-"""The work of ``causalft diagnose --data``: zero-shot of every stratum, its label prior, and what follows; no training."""
+"""The work of ``causalft diagnose --data``: zero-shot and label prior of every stratum, and what follows."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.analysis.before_training.strata import StrataDiagnosis, diagnose_strata
 from causalft.analysis.diagnosis.scores import score_zero_shot
-from causalft.analysis.diagnosis.strata import StrataDiagnosis, diagnose_strata
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import class_accuracy, imbalance_factor
 from causalft.data.image_set import ImageSet
@@ -21,7 +21,7 @@ from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo, check_strata, has_manifest
 from causalft.models.tuning.processes import pick_device
-from causalft.pipelines.pages.strata_diagnosis import write_diagnosis_page
+from causalft.pipelines.pages.before_training import write_diagnosis_page
 from causalft.pipelines.workflows.fit_data import data_document, load_splits, open_data
 from causalft.pipelines.workflows.prior import LabelledLogits, describe_prior
 from causalft.pipelines.workflows.settings import DiagnoseSettings, PriorSettings

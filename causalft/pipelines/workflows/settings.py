@@ -1,4 +1,4 @@
-"""Settings of ``probe``, ``diagnose`` and ``verify-confounder``, the strata of a zoo with their control, a ``fit`` as a command."""
+"""Settings of ``probe``, ``diagnose`` and ``verify-confounder``, and the strata of a zoo with their control."""
 
 from __future__ import annotations
 

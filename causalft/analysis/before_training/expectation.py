@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalft.analysis.before_training.mend import Change, GLAEffect
+from causalft.analysis.before_training.prior_distance import PriorDistance
+from causalft.analysis.before_training.spread import Spread
 from causalft.analysis.diagnosis.conclusion import change, points
 from causalft.analysis.diagnosis.intervals import Interval
-from causalft.analysis.diagnosis.mend import Change, GLAEffect
-from causalft.analysis.diagnosis.prior_distance import PriorDistance
 from causalft.analysis.diagnosis.result import Diagnosis
-from causalft.analysis.diagnosis.spread import Spread
 
 __all__ = ["METHODS", "Expectation", "Facts", "expect"]
 
@@ -45,13 +45,26 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the training counts: imbalance factor (None without counts), D-few classes, tail-tail classes."""
+    """What is known of training counts and priors beside what was measured.
+
+    Attributes
+    ----------
+    imbalance : float, optional
+        Largest over smallest training count; None without counts.
+    n_classes, n_few, n_tail : int
+        All classes, D-few ones, and those that are few by data and by prior.
+    counts_and_priors : mapping of str to float
+        Spearman correlation of the training counts with the prior of each stratum.
+    too_alike : str
+        Why no slope on the priors may be claimed; empty if one may.
+    """
 
     imbalance: float | None
     n_classes: int
     n_few: int
     n_tail: int
     counts_and_priors: Mapping[str, float]
+    too_alike: str = ""
 
 
 def expect(
@@ -81,7 +94,7 @@ def expect(
     parts = {
         "LA": _la(facts, data_gap, spread),
         "GLA": _gla(gla, doubted),
-        "backdoor": _backdoor(found, spread, distance, doubted),
+        "backdoor": _backdoor(found, facts, spread, distance, doubted),
         "neither": _neither(spread),
     }
     return tuple(Expectation(name, tuple(words)) for name, words in parts.items() if words)
@@ -101,15 +114,15 @@ def _la(facts: Facts, data_gap: Interval, spread: Spread) -> list[str]:
         "Zero-shot models have not seen these counts."
     ]
     if data_gap.exists:
-        what = (
-            f"Before any training D-many classes are {points(data_gap, sign=True)} points ahead of D-few ones"
-        )
-        if data_gap.excludes_zero:
-            words.append(f"{what}. That part is not due to your counts, and LA will not mend it.")
-        else:
+        ahead = data_gap if data_gap.estimate >= 0 else _opposite(data_gap)
+        order = "ahead of" if data_gap.estimate >= 0 else "behind"
+        what = f"Before any training D-many classes are {points(ahead)} points {order} D-few ones"
+        if not data_gap.excludes_zero:
             words.append(
-                f"{what}: no gap along the counts is shown yet, so what training adds is LA's to prevent."
+                f"{what}: no gap along the counts is shown yet; what training adds is LA's to prevent."
             )
+        else:
+            words.append(f"{what}. That is not due to your counts, so LA is not expected to mend it.")
     if spread.data.exists:
         words.append(
             f"{_percent(spread.data)} of the variance of class accuracy lies along the log training counts."
@@ -119,6 +132,10 @@ def _la(facts: Facts, data_gap: Interval, spread: Spread) -> list[str]:
         tail = f"; {facts.n_tail} classes are few by both" if facts.n_tail else ""
         words.append(f"Rank correlation of the counts with the priors: {listed}{tail}.")
     return words
+
+
+def _opposite(value: Interval) -> Interval:
+    return Interval(-value.estimate, -value.high, -value.low, value.p, value.reason)
 
 
 def _gla(gla: GLAEffect, doubted: bool) -> list[str]:
@@ -132,15 +149,19 @@ def _gla(gla: GLAEffect, doubted: bool) -> list[str]:
         words = [f"{start}, from {100 * mean.before.estimate:.1f} to {100 * mean.after.estimate:.1f} %."]
     if doubted:
         return words
-    measure, what = gla.own_minus_off_gap, "the own P gap beyond class difficulty"
+    measure, what = gla.own_minus_off_gap, "The own P gap beyond class difficulty"
     if not measure.before.exists:
-        measure, what = gla.P_gap, "the raw own P gap"
+        measure, what = gla.P_gap, "The raw own P gap"
     if measure.before.exists:
-        words.append(f"It takes {what} from {_from_to(measure)} points (a change of {_difference(measure)}).")
+        words.append(
+            f"{what} goes from {_from_to(measure)} points (a change of {points(measure.difference, sign=True)})."
+        )
     return words
 
 
-def _backdoor(found: Diagnosis, spread: Spread, distance: PriorDistance, doubted: bool) -> list[str]:
+def _backdoor(
+    found: Diagnosis, facts: Facts, spread: Spread, distance: PriorDistance, doubted: bool
+) -> list[str]:
     if len(found.strata) == 1:
         return ["One stratum alone: there is nothing to fuse. Name two or more with --strata."]
     correlations = [pair.spearman for pair in distance.pairs if np.isfinite(pair.spearman)]
@@ -149,25 +170,27 @@ def _backdoor(found: Diagnosis, spread: Spread, distance: PriorDistance, doubted
         low, high = min(correlations), max(correlations)
         reach = f"{low:.2f}" if high - low < 0.005 else f"{low:.2f} to {high:.2f}"
         words.append(
-            f"The priors of the strata have rank correlations of {reach}. If accuracy followed the priors alone, the mean "
-            f"of the strata would lose {100 * distance.averaged:.0f} % of a prior's effect."
+            f"The priors of the strata have rank correlations of {reach}. If accuracy followed the priors alone, the "
+            f"mean of the strata would lose {100 * distance.averaged:.0f} % of a prior's effect."
         )
     if spread.between.exists:
         words.append(
             f"{_percent(spread.between)} of the variance of class accuracy differs between strata, which is all that "
             f"fusing can average; {_percent(spread.own_prior)} lies along the stratum's own prior."
         )
+    if facts.too_alike:
+        words.append(f"No slope on the priors is claimed: {facts.too_alike}.")
     if doubted:
         words.append(f"No conclusion on parameter imbalance, for {'; '.join(found.no_conclusion)}.")
     else:
         words += _measured_fusion(found)
     gain, best = found.paired["fused_minus_mean_single"], found.paired.get("fused_minus_chosen_single")
-    accuracy = f"Fused zero-shot is {points(gain, sign=True)} points above the mean of the strata"
+    accuracy = (
+        f"Mean class accuracy of the fusion less that of a single stratum: {points(gain, sign=True)} points"
+    )
     if best is not None:
-        accuracy += (
-            f", and {points(best, sign=True)} above {found.best_single}, the best on other labelled images"
-        )
-    return [*words, f"{accuracy} (mean class accuracy)."]
+        accuracy += f"; less that of {found.best_single}, the best on other labelled images: {points(best, sign=True)}"
+    return [*words, f"{accuracy}."]
 
 
 def _measured_fusion(found: Diagnosis) -> list[str]:
@@ -188,17 +211,13 @@ def _neither(spread: Spread) -> list[str]:
     return [
         f"{_percent(spread.neither)} of the variance of class accuracy (standard deviation "
         f"{points(spread.deviation)} points) lies along neither the training counts nor a stratum's own prior, and "
-        f"{_percent(spread.difficulty)} is common to all strata. Of these three methods none aims at that: it takes "
+        f"{_percent(spread.difficulty)} is common to all strata. None of the three methods aims at that: it takes "
         "better features, other captions or more images."
     ]
 
 
 def _from_to(measure: Change) -> str:
     return f"{points(measure.before)} to {points(measure.after)}"
-
-
-def _difference(measure: Change) -> str:
-    return points(measure.difference, sign=True)
 
 
 def _percent(share: Interval) -> str:

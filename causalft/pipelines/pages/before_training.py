@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from causalft.analysis.diagnosis.conclusion import change, points
-from causalft.analysis.diagnosis.expectation import METHODS
-from causalft.analysis.diagnosis.mend import Change
-from causalft.analysis.diagnosis.result import BeforeAfter, Diagnosis
-from causalft.analysis.diagnosis.strata import StrataDiagnosis
-from causalft.analysis.diagnosis.strata_figures import prior_profiles, spread_dots
+from causalft.analysis.before_training.expectation import METHODS
+from causalft.analysis.before_training.figures import prior_profiles, spread_dots
+from causalft.analysis.before_training.mend import Change
+from causalft.analysis.before_training.strata import StrataDiagnosis
+from causalft.analysis.diagnosis.conclusion import points
+from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.result import Diagnosis
 from causalft.data.splits import Splits
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
@@ -23,12 +24,12 @@ from causalft.pipelines.pages.diagnosis import (
     group_table,
 )
 from causalft.report.drawing import draw
-from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
+from causalft.report.html import Card, Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import figure_style
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
-__all__ = ["diagnosis_verdict", "expectation_lines", "measure_rows", "write_diagnosis_page"]
+__all__ = ["diagnosis_verdict", "expectation_cards", "measure_rows", "write_diagnosis_page"]
 
 Metrics = Mapping[str, Any]
 
@@ -45,41 +46,55 @@ def diagnosis_verdict(found: Diagnosis) -> str:
         return "These zero-shot models allow no conclusion on parameter imbalance."
     if not measure.before.low > 0:
         return "No parameter imbalance is shown before training."
-    fall = change(measure)
-    fused = f"; fusing them changes that by {fall.split(' [')[0]}" if fall else ""
-    return f"Before training, parameter imbalance is {100 * measure.before.estimate:.1f} points in single strata{fused}."
+    before, after = (f"{100 * value.estimate:.1f}" for value in (measure.before, measure.after))
+    return f"Before training, parameter imbalance is {before} points in single strata and {after} in their fusion."
 
 
-def expectation_lines(found: StrataDiagnosis) -> list[str]:
-    """One paragraph per method: its name, and what it can be expected to mend."""
-    return [f"{METHODS[each.method]}. {' '.join(each.sentences)}" for each in found.expectations]
+def expectation_cards(found: StrataDiagnosis) -> list[Card]:
+    """One card per method: what it can be expected to mend."""
+    return [Card(METHODS[each.method], [" ".join(each.sentences)]) for each in found.expectations]
 
 
 def measure_rows(found: StrataDiagnosis) -> list[list[str]]:
     """Accuracy and the measures of parameter imbalance: single strata, after GLA-ZS, and fused."""
-    whole, gla, tell = found.zero_shot, found.gla, not found.zero_shot.no_conclusion
-    rows = [
-        [
-            "mean class accuracy (%)",
-            points(gla.mean.before),
-            *_changed(gla.mean, tell=True),
-            points(whole.fused.class_mean),
-            points(whole.paired["fused_minus_mean_single"], sign=True),
-        ]
+    whole, gla = found.zero_shot, found.gla
+    measures: list[tuple[str, Interval, Change, Interval]] = [
+        ("mean class accuracy (%)", gla.mean.before, gla.mean, whole.fused.class_mean),
+        ("own P gap, raw", whole.P_gap.before, gla.P_gap, whole.P_gap.after),
+        (
+            "own P gap beyond class difficulty",
+            whole.own_minus_off_gap.before,
+            gla.own_minus_off_gap,
+            whole.own_minus_off_gap.after,
+        ),
+        (
+            "slope per factor 100 of the prior",
+            whole.prior_slope.before,
+            gla.prior_slope,
+            whole.prior_slope.after,
+        ),
     ]
-    measures: list[tuple[str, BeforeAfter, Change]] = [
-        ("own P gap, raw (points)", whole.P_gap, gla.P_gap),
-        ("own P gap beyond class difficulty (points)", whole.own_minus_off_gap, gla.own_minus_off_gap),
-        ("slope on log prior, per factor 100 (points)", whole.prior_slope, gla.prior_slope),
+    return [
+        [words, points(before), points(by_gla.after), points(fused)]
+        for words, before, by_gla, fused in measures
     ]
-    for words, measure, by_gla in measures:
-        fall = change(measure) if tell else ""
-        rows.append([words, points(measure.before), *_changed(by_gla, tell), points(measure.after), fall])
-    return rows
 
 
-def _changed(change: Change, tell: bool) -> list[str]:
-    return [points(change.after), points(change.difference, sign=True) if tell else ""]
+def _details(found: StrataDiagnosis) -> list[str]:
+    """Three lines under the verdict: accuracy, what is common to all strata, and by which prior."""
+    whole, parts = found.zero_shot, found.spread
+    lines = [
+        f"Mean class accuracy, zero-shot: {points(found.gla.mean.before)} % in single strata, "
+        f"{points(found.gla.mean.after)} after GLA-ZS, {points(whole.fused.class_mean)} fused."
+    ]
+    if parts.difficulty.exists and parts.own_prior.exists:
+        lines.append(
+            f"Of the variance of class accuracy {100 * parts.difficulty.estimate:.0f} % is common to all strata "
+            f"(class difficulty), {100 * parts.own_prior.estimate:.0f} % lies along a stratum's own prior."
+        )
+    if whole.no_conclusion:
+        lines.append(f"No conclusion on parameter imbalance, for {'; '.join(whole.no_conclusion)}.")
+    return lines
 
 
 @named("writing the report")
@@ -103,18 +118,19 @@ def write_diagnosis_page(
     page = render_report(
         title=f"{', '.join(metrics['strata'])} on {place_name(metrics['data']['name'])}, before training",
         verdict=diagnosis_verdict(found.zero_shot),
-        details=expectation_lines(found),
+        details=_details(found),
         made=made_line(metrics),
         facts=_facts(metrics),
         sections=[
+            Section("What each method can be expected to mend", cards=expectation_cards(found)),
             Section(
                 "What was measured",
                 tables=[
                     Table(
-                        ["measure", "single strata", "GLA-ZS", "change", "fused", "change by fusion"],
+                        ["measure (points)", "single strata", "GLA-ZS", "fused"],
                         measure_rows(found),
-                        "Zero-shot on the test images, 95 % intervals. GLA-ZS: logits less the estimated log prior, mean "
-                        "of the strata. Fused: mean of the probabilities.",
+                        "Zero-shot on the test images, 95 % intervals over test images. GLA-ZS: logits less the "
+                        "estimated log prior. Fused: mean of the probabilities.",
                     )
                 ],
                 figures=[figures[name] for name in ("spread", "cross_gap", "slope") if name in figures],
@@ -134,8 +150,8 @@ def _figures(metrics: Metrics, found: StrataDiagnosis, folder: Path) -> dict[str
     wanted = ["cross_gap", "slope", *(["groups"] if counted else ["prior_groups"])]
     drawn = draw_figures(found.zero_shot.to_metrics(), folder, wanted)
     caption = (
-        "Shares of the variance of class accuracy within a stratum, net of the noise of few test images. What is common to "
-        "all strata is class difficulty; fusion can average only what differs between them."
+        "Shares of the variance of class accuracy within a stratum, net of the noise of few test images. What is "
+        "common to all strata is class difficulty; fusion can average only what differs between them."
     )
     with figure_style():
         spread = draw(spread_dots(metrics["spread"]).figure, folder / "spread.png")  # type: ignore[arg-type]
@@ -149,17 +165,14 @@ def _figures(metrics: Metrics, found: StrataDiagnosis, folder: Path) -> dict[str
 def _tail(found: StrataDiagnosis, splits: Splits) -> Section:
     few = found.has_few
     title = "Few by data and few by prior" if few else "Few by prior"
-    what = "fewer than 20 training images and are" if few else "are"
+    what = "have fewer than 20 training images and are" if few else "are"
     if not found.tail:
         return Section(
             title, [f"No class with a wrong test image is among those that {what} P-few by most strata."]
         )
-    lines = [
-        f"Classes that have {what} P-few by most strata, the lowest accuracy of the fused strata first."
-        if few
-        else f"Classes that {what} P-few by most strata, the lowest accuracy of the fused strata first; no class is known to "
-        "have fewer than 20 training images."
-    ]
+    lines = [f"Classes that {what} P-few by most strata, the lowest accuracy of the fused strata first."]
+    if not few:
+        lines.append("No class is known to have fewer than 20 training images.")
     more = len(found.tail) - _MOST_ROWS
     if more > 0:
         lines.append(f"{more} more are in metrics.json.")
@@ -223,7 +236,7 @@ def _disagreement(found: StrataDiagnosis) -> Section:
             Table(
                 ["class", *names, "tested on"],
                 classes,
-                "Classes on which the strata differ most: accuracy in percent, and the P group by the stratum's own prior.",
+                "Classes on which the strata differ most: accuracy in percent, and P group by the stratum's own prior.",
             ),
         ],
     )

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 
+from causalft.analysis.before_training.disagreement import Disagreement, find_disagreement
+from causalft.analysis.before_training.expectation import Expectation, Facts, expect
+from causalft.analysis.before_training.mend import GLAEffect, data_gap, gla_effect
+from causalft.analysis.before_training.prior_distance import PriorDistance, prior_distance
+from causalft.analysis.before_training.spread import Spread, spread_of_accuracy
+from causalft.analysis.class_evidence import ClassEvidence, class_evidence
 from causalft.analysis.diagnosis.classes import ClassReport, Confusion, frequent_confusions, worst_classes
 from causalft.analysis.diagnosis.diagnose import diagnose
-from causalft.analysis.diagnosis.disagreement import Disagreement, find_disagreement
-from causalft.analysis.diagnosis.expectation import Expectation, Facts, expect
 from causalft.analysis.diagnosis.intervals import Interval
-from causalft.analysis.diagnosis.mend import GLAEffect, data_gap, gla_effect
-from causalft.analysis.diagnosis.prior_distance import PriorDistance, prior_distance
 from causalft.analysis.diagnosis.result import Diagnosis
-from causalft.analysis.diagnosis.spread import Spread, spread_of_accuracy
 from causalft.data.groups import data_groups, imbalance_factor, prior_groups
 from causalft.methods.estimators.fusion import fuse
 from causalft.methods.priors import debias, rank_correlation
@@ -26,47 +27,35 @@ from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named
 
-__all__ = ["ClassRow", "StrataDiagnosis", "diagnose_strata", "mostly_few"]
+__all__ = ["ClassFacts", "StrataDiagnosis", "diagnose_strata", "mostly_few"]
 
 FUSED = "fused"
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """What is known of one class.
+class ClassFacts:
+    """What is known of one class beside its accuracies and P groups.
 
     Attributes
     ----------
     name : str
     n_train : int, optional
         Training images; None if not known, as D then is.
-    n_test : int
     D : str, optional
-    P : dict of str to str
-        Stratum to the group by its prior.
-    accuracy : dict of str to float or None
-        Of each stratum and of ``fused``; None without a test image.
     taken_for : dict of str to tuple of Confusion
         The most frequent wrong classes of each stratum and of ``fused``.
     """
 
     name: str
     n_train: int | None
-    n_test: int
     D: str | None
-    P: dict[str, str]
-    accuracy: dict[str, float | None]
     taken_for: dict[str, tuple[Confusion, ...]]
 
     def to_json(self) -> Document:
-        """An entry of ``classes``."""
+        """Part of an entry of ``classes``."""
         return {
-            "class": self.name,
             "n_train": self.n_train,
-            "n_test": self.n_test,
             "D": self.D,
-            "P": self.P,
-            "accuracy": self.accuracy,
             "taken_for": {
                 model: [{"class": c.name, "share": c.share} for c in found]
                 for model, found in self.taken_for.items()
@@ -86,9 +75,13 @@ class StrataDiagnosis(ShownAsTable):
     zero_shot : Diagnosis
         Of the zero-shot strata and of the mean of their probabilities.
     priors : dict of str to (K,) array
-        That define the P groups.
+        That define the P groups: the known ones if every stratum has one that covers every class, else the estimates.
     estimated : dict of str to (K,) array
         GLA's estimates, which GLA-ZS takes out.
+    by_estimate : ClassEvidence
+        Cross-table and slope by the estimated priors, intervals over classes.
+    by_counts : ClassEvidence, optional
+        The same by the known counts of the strata that have them.
     gla : GLAEffect
     spread : Spread
     data_gap : Interval
@@ -102,7 +95,7 @@ class StrataDiagnosis(ShownAsTable):
     tail : tuple of ClassReport
         Classes that are few by data and by the prior of most strata, lowest accuracy first; without D-few classes,
         those few by prior.
-    classes : tuple of ClassRow
+    classes : tuple of ClassFacts
     """
 
     class_names: tuple[str, ...]
@@ -110,6 +103,8 @@ class StrataDiagnosis(ShownAsTable):
     zero_shot: Diagnosis
     priors: dict[str, NDArray[np.float64]]
     estimated: dict[str, NDArray[np.float64]]
+    by_estimate: ClassEvidence
+    by_counts: ClassEvidence | None
     gla: GLAEffect
     spread: Spread
     data_gap: Interval
@@ -118,45 +113,60 @@ class StrataDiagnosis(ShownAsTable):
     counts_and_priors: dict[str, float]
     expectations: tuple[Expectation, ...]
     tail: tuple[ClassReport, ...]
-    classes: tuple[ClassRow, ...]
+    classes: tuple[ClassFacts, ...]
 
     @property
     def has_few(self) -> bool:
         """Whether a class has fewer than 20 training images, as far as is known."""
         return self.class_counts is not None and bool((data_groups(self.class_counts) == "few").any())
 
+    @property
+    def evidence(self) -> ClassEvidence:
+        """By the known counts if every stratum has them, else by the estimates."""
+        if self.by_counts is not None and len(self.by_counts.models) == len(self.estimated):
+            return self.by_counts
+        return self.by_estimate
+
     def to_metrics(self) -> Document:
         """A JSON document: ``strata``, ``cross_table``, ``slope``, ``classes`` and what else is known."""
-        whole = self.zero_shot.to_metrics()
+        whole, evidence = self.zero_shot.to_metrics(), self.evidence
         counted = self.class_counts is not None
-        strata = {name: _scores(found, counted) for name, found in whole["strata"].items()}
-        for name, found in strata.items():
-            found["gla_zero_shot"] = self.gla.strata[name].to_json()
+        found = evidence.to_json()
+        for name, scores in whole["strata"].items():
+            found["strata"][name] |= _scores(scores, counted) | {
+                "gla_zero_shot": self.gla.strata[name].to_json()
+            }
+        rows = zip(found["classes"], self.classes, strict=True)
+        classes = [_class_row(row, each, counts=evidence is self.by_counts) for row, each in rows]
+        other = self.by_estimate if evidence is self.by_counts else self.by_counts
         return {
-            "strata": strata,
+            **found,
+            "prior_used": "counts" if evidence is self.by_counts else "estimate",
             "fused": _scores(whole["fused"], counted),
-            "cross_table": whole["cross_gap"],
-            "own_minus_off": whole["own_minus_off_gap"],
+            "own_minus_off_gap": whole["own_minus_off_gap"],
             "P_gap": whole["P_gap"],
-            "slope": whole["prior_slope"],
+            "prior_slope": whole["prior_slope"],
             "gla_zero_shot": self.gla.to_json(),
             "spread": self.spread.to_json(),
             "D_gap": self.data_gap.to_json_or_null(),
-            "distance": self.distance.to_json(),
+            "prior_distance": self.distance.to_json(),
             "counts_and_priors": self.counts_and_priors,
             "disagreement": self.disagreement.to_json(),
             "paired": whole["paired"],
             "expectations": {each.method: list(each.sentences) for each in self.expectations},
             "tail_tail": [report.name for report in self.tail] if self.has_few else [],
             "no_conclusion": whole["no_conclusion"],
-            "classes": [row.to_json() for row in self.classes],
+            "by_other_prior": None if other is None else _summary(other),
+            "classes": classes,
         }
 
     def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        names = list(self.priors)
+        names, evidence = list(self.priors), self.by_estimate
+        groups = {name: prior_groups(prior) for name, prior in self.priors.items()}
         header = ["class", "D", *(f"P by {name}" for name in names), *names, FUSED]
         return header, [
-            [row.name, row.D or "", *row.P.values(), *row.accuracy.values()] for row in self.classes
+            [each.name, each.D or "", *(str(group[k]) for group in groups.values()), *evidence.accuracy[:, k]]
+            for k, each in enumerate(self.classes)
         ]
 
     def __repr__(self) -> str:
@@ -165,6 +175,20 @@ class StrataDiagnosis(ShownAsTable):
             f"StrataDiagnosis of {', '.join(self.priors)} on {self.zero_shot.n} test images, {len(self.classes)} "
             f"classes: parameter imbalance {gap.before!r}, fused {gap.after!r}"
         )
+
+
+def _class_row(row: Document, facts: ClassFacts, *, counts: bool) -> Document:
+    """An entry of ``classes``; what the P groups are by is called a prior unless it is a count."""
+    if not counts:
+        row = {("prior" if key == "count" else key): value for key, value in row.items()}
+    return row | facts.to_json()
+
+
+def _summary(evidence: ClassEvidence) -> Document:
+    """Cross-table and slope by the other kind of prior."""
+    found = evidence.to_json()
+    wanted = ("cross_table", "own_minus_off", "slope", "likeness", "n_classes", "left_out")
+    return {key: found[key] for key in wanted if key in found}
 
 
 _OF_DATA = ("D", "DxP", "D_ci95", "D_interval")
@@ -206,7 +230,7 @@ def diagnose_strata(
     estimated : mapping of the M names to (K,) arrays
         Label priors estimated on other images, for GLA-ZS.
     known : mapping of names to (K,) arrays, optional
-        Known pre-training priors: they take the place of the estimates in P groups and slope.
+        Known pre-training counts of some or all strata; NaN where unknown.
     chosen : str, optional
         The stratum that is best on other labelled images.
     seed : int
@@ -230,7 +254,9 @@ def diagnose_strata(
     y, names, n_classes = np.asarray(labels), list(logits), len(class_names)
     counts = None if class_counts is None else np.asarray(class_counts)
     q = {name: np.asarray(estimated[name], dtype=float) for name in names}
-    priors = {name: np.asarray((known or {}).get(name, q[name]), dtype=float) for name in names}
+    given = {name: np.asarray(values, dtype=float) for name, values in (known or {}).items()}
+    whole = len(given) == len(names) and all(np.isfinite(values).all() for values in given.values())
+    priors = {name: given[name] / given[name].sum() for name in names} if whole else q
     probs = {name: softmax(np.asarray(logits[name]), axis=1) for name in names}
     fused = fuse(np.stack(list(probs.values())), kind="probabilities")
     adjusted = {name: softmax(debias(logits[name], q[name]), axis=1) for name in names}
@@ -270,6 +296,8 @@ def diagnose_strata(
         zero_shot=diagnosis,
         priors=priors,
         estimated=q,
+        by_estimate=_evidence(q, diagnosis, class_names, seed),
+        by_counts=_evidence(given, diagnosis, class_names, seed) if given else None,
         gla=gla,
         spread=spread,
         data_gap=gap,
@@ -289,14 +317,16 @@ def diagnose_strata(
                 n_classes=n_classes,
             )
         ),
-        classes=_rows(class_names, counts, y, priors, {**predicted, FUSED: fused.argmax(axis=1)}, diagnosis),
+        classes=_class_facts(class_names, counts, y, {**predicted, FUSED: fused.argmax(axis=1)}),
     )
+    evidence = found.evidence.comparison
     facts = Facts(
         imbalance=None if counts is None else imbalance_factor(counts),
         n_classes=n_classes,
         n_few=0 if counts is None else int((data_groups(counts) == "few").sum()),
         n_tail=int(few.sum()) if found.has_few else 0,
         counts_and_priors=together,
+        too_alike="" if evidence is None else evidence.likeness.reason,
     )
     return replace(found, expectations=expect(diagnosis, facts, gap, spread, gla, distance))
 
@@ -313,30 +343,36 @@ def mostly_few(priors: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     return few.mean(axis=0) > 0.5
 
 
-def _rows(
+def _evidence(
+    priors: Mapping[str, NDArray[np.float64]], found: Diagnosis, class_names: Sequence[str], seed: int
+) -> ClassEvidence:
+    """Cross-table and slope of the strata that have a prior; the others and the fusion are in the cross-table only."""
+    assert found.test_counts is not None
+    outside = {name: score.class_accuracy for name, score in found.strata.items() if name not in priors}
+    return class_evidence(
+        np.stack([found.strata[name].class_accuracy for name in priors]),
+        np.log10(np.stack(list(priors.values()))),
+        list(priors),
+        class_names,
+        n_test=found.test_counts,
+        outside={**outside, FUSED: found.fused.class_accuracy},
+        seed=seed,
+    )
+
+
+def _class_facts(
     names: Sequence[str],
     counts: NDArray[np.int64] | None,
     y: NDArray[np.int64],
-    priors: Mapping[str, NDArray[np.float64]],
     predicted: Mapping[str, NDArray[np.int64]],
-    diagnosis: Diagnosis,
-) -> tuple[ClassRow, ...]:
-    n_test = np.bincount(y, minlength=len(names))
-    groups = {name: prior_groups(prior) for name, prior in priors.items()}
+) -> tuple[ClassFacts, ...]:
     of_data = None if counts is None else data_groups(counts)
-    scores = {**diagnosis.strata, FUSED: diagnosis.fused}
     confused = {model: frequent_confusions(y, found, names) for model, found in predicted.items()}
     return tuple(
-        ClassRow(
+        ClassFacts(
             name=name,
             n_train=None if counts is None else int(counts[k]),
-            n_test=int(n_test[k]),
             D=None if of_data is None else str(of_data[k]),
-            P={stratum: str(group[k]) for stratum, group in groups.items()},
-            accuracy={
-                model: float(score.class_accuracy[k]) if n_test[k] else None
-                for model, score in scores.items()
-            },
             taken_for={model: found[k] for model, found in confused.items()},
         )
         for k, name in enumerate(names)
