@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from causalft.methods.priors import kl_divergence, rank_correlation
 from causalft.runs.documents import Document
@@ -61,6 +61,7 @@ def prior_distance(priors: Mapping[str, ArrayLike]) -> PriorDistance:
     Parameters
     ----------
     priors : mapping of M names to (K,) arrays of positive numbers that sum to 1
+        NaN where the prior of a class is not known: a comparison leaves it out.
 
     Examples
     --------
@@ -73,19 +74,20 @@ def prior_distance(priors: Mapping[str, ArrayLike]) -> PriorDistance:
     names = list(priors)
     q = {name: np.asarray(priors[name], dtype=float) for name in names}
     pairs = tuple(
-        PriorPair(
-            one,
-            other,
-            rank_correlation(q[one], q[other]),
-            kl_divergence(q[one], q[other]),
-            kl_divergence(q[other], q[one]),
-        )
-        for place, one in enumerate(names)
-        for other in names[place + 1 :]
+        _pair(one, other, q[one], q[other]) for place, one in enumerate(names) for other in names[place + 1 :]
     )
     x = np.log(np.stack(list(q.values())))
-    x = x - x.mean(axis=1, keepdims=True)
+    x = x[:, ~np.isnan(x).any(axis=0)]
+    x = x - x.mean(axis=1, keepdims=True) if x.size else x
     together = x @ x.T
     with np.errstate(invalid="ignore", divide="ignore"):
         kept = (together / np.diag(together)[:, None]).mean()
     return PriorDistance(pairs, float(np.round(1 - kept, 12)))
+
+
+def _pair(one: str, other: str, p: NDArray[np.float64], q: NDArray[np.float64]) -> PriorPair:
+    both = ~np.isnan(p) & ~np.isnan(q)
+    if both.sum() < 2:
+        return PriorPair(one, other, float("nan"), float("nan"), float("nan"))
+    p, q = p[both] / p[both].sum(), q[both] / q[both].sum()
+    return PriorPair(one, other, rank_correlation(p, q), kl_divergence(p, q), kl_divergence(q, p))

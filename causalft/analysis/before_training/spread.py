@@ -81,6 +81,7 @@ def spread_of_accuracy(
         Right or wrong, of each stratum on each test image.
     labels : (n,) array of int in [0, K)
     priors : (M, K) array of positive numbers
+        NaN where the prior of a class is not known: such a class is left out.
     class_counts : (K,) array of int, optional
         Training images; a class with none counts as one with half an image.
     n_boot, seed : int
@@ -100,7 +101,7 @@ def spread_of_accuracy(
     hits, y, q = np.asarray(correct, dtype=float), np.asarray(labels), np.asarray(priors, dtype=float)
     n_strata, n_classes = q.shape
     counts = np.bincount(y, minlength=n_classes)
-    tested = counts > 0
+    tested = (counts > 0) & ~np.isnan(q).any(axis=0)
     noise = image_covariance(hits, y, n_classes)[tested] / counts[tested, None, None]
     x = np.log(q[:, tested])
     d = (
@@ -117,7 +118,7 @@ def spread_of_accuracy(
     )
     n = int(tested.sum())
     if n < _FEWEST:
-        why = f"{n} classes with test images are too few"
+        why = f"{n} classes with test images and priors are too few"
         return Spread(*(Interval.none(why) for _ in range(1 + len(PARTS))))
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK // (n_strata * n))

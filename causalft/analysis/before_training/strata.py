@@ -75,13 +75,13 @@ class StrataDiagnosis(ShownAsTable):
     zero_shot : Diagnosis
         Of the zero-shot strata and of the mean of their probabilities.
     priors : dict of str to (K,) array
-        That define the P groups: the known ones if every stratum has one that covers every class, else the estimates.
+        That define the P groups, known or estimated; NaN where a known prior lacks the class.
     estimated : dict of str to (K,) array
         GLA's estimates, which GLA-ZS takes out.
-    by_estimate : ClassEvidence
-        Cross-table and slope by the estimated priors, intervals over classes.
-    by_counts : ClassEvidence, optional
-        The same by the known counts of the strata that have them.
+    evidence : ClassEvidence
+        Cross-table and slope by ``priors``, with intervals over classes.
+    by_estimate : ClassEvidence, optional
+        The same by the estimates, if a known prior is used.
     gla : GLAEffect
     spread : Spread
     data_gap : Interval
@@ -103,8 +103,8 @@ class StrataDiagnosis(ShownAsTable):
     zero_shot: Diagnosis
     priors: dict[str, NDArray[np.float64]]
     estimated: dict[str, NDArray[np.float64]]
-    by_estimate: ClassEvidence
-    by_counts: ClassEvidence | None
+    evidence: ClassEvidence
+    by_estimate: ClassEvidence | None
     gla: GLAEffect
     spread: Spread
     data_gap: Interval
@@ -120,28 +120,19 @@ class StrataDiagnosis(ShownAsTable):
         """Whether a class has fewer than 20 training images, as far as is known."""
         return self.class_counts is not None and bool((data_groups(self.class_counts) == "few").any())
 
-    @property
-    def evidence(self) -> ClassEvidence:
-        """By the known counts if every stratum has them, else by the estimates."""
-        if self.by_counts is not None and len(self.by_counts.models) == len(self.estimated):
-            return self.by_counts
-        return self.by_estimate
-
     def to_metrics(self) -> Document:
         """A JSON document: ``strata``, ``cross_table``, ``slope``, ``classes`` and what else is known."""
-        whole, evidence = self.zero_shot.to_metrics(), self.evidence
+        whole, found = self.zero_shot.to_metrics(), self.evidence.to_json()
         counted = self.class_counts is not None
-        found = evidence.to_json()
         for name, scores in whole["strata"].items():
             found["strata"][name] |= _scores(scores, counted) | {
                 "gla_zero_shot": self.gla.strata[name].to_json()
             }
         rows = zip(found["classes"], self.classes, strict=True)
-        classes = [_class_row(row, each, counts=evidence is self.by_counts) for row, each in rows]
-        other = self.by_estimate if evidence is self.by_counts else self.by_counts
+        classes = [_class_row(row, each) for row, each in rows]
         return {
             **found,
-            "prior_used": "counts" if evidence is self.by_counts else "estimate",
+            "prior_from": self.zero_shot.prior_from,
             "fused": _scores(whole["fused"], counted),
             "own_minus_off_gap": whole["own_minus_off_gap"],
             "P_gap": whole["P_gap"],
@@ -156,12 +147,12 @@ class StrataDiagnosis(ShownAsTable):
             "expectations": {each.method: list(each.sentences) for each in self.expectations},
             "tail_tail": [report.name for report in self.tail] if self.has_few else [],
             "no_conclusion": whole["no_conclusion"],
-            "by_other_prior": None if other is None else _summary(other),
+            "by_estimate": None if self.by_estimate is None else _summary(self.by_estimate),
             "classes": classes,
         }
 
     def _table(self) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
-        names, evidence = list(self.priors), self.by_estimate
+        names, evidence = list(self.priors), self.evidence
         groups = {name: prior_groups(prior) for name, prior in self.priors.items()}
         header = ["class", "D", *(f"P by {name}" for name in names), *names, FUSED]
         return header, [
@@ -177,15 +168,13 @@ class StrataDiagnosis(ShownAsTable):
         )
 
 
-def _class_row(row: Document, facts: ClassFacts, *, counts: bool) -> Document:
-    """An entry of ``classes``; what the P groups are by is called a prior unless it is a count."""
-    if not counts:
-        row = {("prior" if key == "count" else key): value for key, value in row.items()}
-    return row | facts.to_json()
+def _class_row(row: Document, facts: ClassFacts) -> Document:
+    """An entry of ``classes``; the shares that the P groups are by are called priors."""
+    return {("prior" if key == "count" else key): value for key, value in row.items()} | facts.to_json()
 
 
 def _summary(evidence: ClassEvidence) -> Document:
-    """Cross-table and slope by the other kind of prior."""
+    """Cross-table and slope, and what they rest on."""
     found = evidence.to_json()
     wanted = ("cross_table", "own_minus_off", "slope", "likeness", "n_classes", "left_out")
     return {key: found[key] for key in wanted if key in found}
@@ -230,7 +219,8 @@ def diagnose_strata(
     estimated : mapping of the M names to (K,) arrays
         Label priors estimated on other images, for GLA-ZS.
     known : mapping of names to (K,) arrays, optional
-        Known pre-training counts of some or all strata; NaN where unknown.
+        Known pre-training priors, which take the place of the estimates in P groups and slopes; NaN where unknown, the
+        others sum to 1.
     chosen : str, optional
         The stratum that is best on other labelled images.
     seed : int
@@ -255,8 +245,7 @@ def diagnose_strata(
     counts = None if class_counts is None else np.asarray(class_counts)
     q = {name: np.asarray(estimated[name], dtype=float) for name in names}
     given = {name: np.asarray(values, dtype=float) for name, values in (known or {}).items()}
-    whole = len(given) == len(names) and all(np.isfinite(values).all() for values in given.values())
-    priors = {name: given[name] / given[name].sum() for name in names} if whole else q
+    priors = {name: given.get(name, q[name]) for name in names}
     probs = {name: softmax(np.asarray(logits[name]), axis=1) for name in names}
     fused = fuse(np.stack(list(probs.values())), kind="probabilities")
     adjusted = {name: softmax(debias(logits[name], q[name]), axis=1) for name in names}
@@ -268,6 +257,7 @@ def diagnose_strata(
         probs,
         fused,
         priors,
+        prior_from={name: "known" if name in given else "estimated" for name in names},
         best_single=chosen,
         mention_missing_control=False,
         seed=seed,
@@ -285,7 +275,13 @@ def diagnose_strata(
     gap = Interval.none(_NO_TRAINING) if counts is None else data_gap(correct, y, counts)
     distance = prior_distance(priors)
     together = (
-        {} if counts is None else {name: rank_correlation(counts, prior) for name, prior in priors.items()}
+        {}
+        if counts is None
+        else {
+            name: rank_correlation(counts[known], p[known])
+            for name, p in priors.items()
+            for known in [~np.isnan(p)]
+        }
     )
     few = mostly_few(priors)
     if counts is not None and (data_groups(counts) == "few").any():
@@ -296,8 +292,8 @@ def diagnose_strata(
         zero_shot=diagnosis,
         priors=priors,
         estimated=q,
-        by_estimate=_evidence(q, diagnosis, class_names, seed),
-        by_counts=_evidence(given, diagnosis, class_names, seed) if given else None,
+        evidence=_evidence(priors, diagnosis, class_names, seed),
+        by_estimate=_evidence(q, diagnosis, class_names, seed) if given else None,
         gla=gla,
         spread=spread,
         data_gap=gap,
@@ -319,14 +315,14 @@ def diagnose_strata(
         ),
         classes=_class_facts(class_names, counts, y, {**predicted, FUSED: fused.argmax(axis=1)}),
     )
-    evidence = found.evidence.comparison
+    comparison = found.evidence.comparison
     facts = Facts(
         imbalance=None if counts is None else imbalance_factor(counts),
         n_classes=n_classes,
         n_few=0 if counts is None else int((data_groups(counts) == "few").sum()),
         n_tail=int(few.sum()) if found.has_few else 0,
         counts_and_priors=together,
-        too_alike="" if evidence is None else evidence.likeness.reason,
+        too_alike="" if comparison is None else comparison.likeness.reason,
     )
     return replace(found, expectations=expect(diagnosis, facts, gap, spread, gla, distance))
 
@@ -346,16 +342,14 @@ def mostly_few(priors: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
 def _evidence(
     priors: Mapping[str, NDArray[np.float64]], found: Diagnosis, class_names: Sequence[str], seed: int
 ) -> ClassEvidence:
-    """Cross-table and slope of the strata that have a prior; the others and the fusion are in the cross-table only."""
-    assert found.test_counts is not None
-    outside = {name: score.class_accuracy for name, score in found.strata.items() if name not in priors}
+    """Cross-table and slope by these priors; the fusion is in the cross-table only."""
     return class_evidence(
         np.stack([found.strata[name].class_accuracy for name in priors]),
         np.log10(np.stack(list(priors.values()))),
         list(priors),
         class_names,
         n_test=found.test_counts,
-        outside={**outside, FUSED: found.fused.class_accuracy},
+        outside={FUSED: found.fused.class_accuracy},
         seed=seed,
     )
 

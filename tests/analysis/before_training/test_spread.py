@@ -83,4 +83,4 @@ def test_classes_without_a_test_image_do_not_count():
 
 def test_too_few_classes_are_refused_in_words():
     found = spread_of_accuracy(np.ones((2, 8), bool), np.repeat(np.arange(4), 2), np.full((2, 4), 0.25))
-    assert found.own_prior.reason == "4 classes with test images are too few"
+    assert found.own_prior.reason == "4 classes with test images and priors are too few"

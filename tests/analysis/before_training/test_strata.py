@@ -53,7 +53,9 @@ def test_document_has_the_keys_that_others_read(found):
     assert row["class"] == NAMES[-1] and row["D"] == "few" and row["n_train"] == COUNTS[-1]
     assert set(row["P"]) == {"a", "b", "c"} and set(row["accuracy"]) == {"a", "b", "c", "fused"}
     assert row["taken_for"]["fused"][0]["class"] in NAMES
-    assert document["prior_used"] == "estimate" and "count" not in row
+    assert document["prior_from"]["a"] == "estimated" and row["prior"]["a"] == pytest.approx(
+        found.priors["a"][-1]
+    )
 
 
 def test_priors_in_the_logits_are_found_and_gla_takes_them_out(found):
@@ -111,26 +113,26 @@ def test_one_stratum_has_nothing_to_fuse():
     assert found.disagreement.pairs == {}
 
 
-def test_known_counts_of_all_strata_take_the_place_of_the_estimates():
+def test_known_priors_take_the_place_of_the_estimates():
     logits, priors = world()
-    wrong = {name: np.full(N_CLASSES, 1 / N_CLASSES) + 1e-4 * np.arange(N_CLASSES) for name in priors}
-    wrong = {name: q / q.sum() for name, q in wrong.items()}
-    known = {name: np.round(1e6 * q) for name, q in priors.items()}
-    found = diagnose_strata(LABELS, NAMES, COUNTS, logits, wrong, known=known)
+    alike = np.full(N_CLASSES, 1 / N_CLASSES) + 1e-5 * np.arange(N_CLASSES)
+    wrong = dict.fromkeys(priors, alike / alike.sum())
+    found = diagnose_strata(LABELS, NAMES, COUNTS, logits, wrong, known=priors)
     document = found.to_metrics()
-    assert document["prior_used"] == "counts"
-    assert document["classes"][0]["count"]["a"] == pytest.approx(known["a"][0])
-    assert document["slope"]["estimate"] == pytest.approx(
-        diagnose_strata(LABELS, NAMES, COUNTS, logits, priors).to_metrics()["slope"]["estimate"], rel=1e-4
-    )
-    assert document["by_other_prior"]["likeness"]["too_alike"]  # the estimates are all one
+    assert set(document["prior_from"].values()) == {"known"}
+    right = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors).to_metrics()
+    assert document["slope"] == right["slope"] and document["classes"] == right["classes"]
+    assert document["by_estimate"]["likeness"]["too_alike"] and right["by_estimate"] is None
     assert found.gla.mean.difference.estimate == pytest.approx(0, abs=0.02)  # GLA takes the estimate out
 
 
-def test_known_counts_of_some_strata_are_set_beside_the_estimates():
+def test_a_class_without_a_known_prior_is_left_out_of_groups_and_slopes():
     logits, priors = world()
-    found = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors, known={"a": priors["a"], "b": priors["b"]})
+    known = priors["a"].copy()
+    known[3] = np.nan
+    found = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors, known={"a": known / np.nansum(known)})
     document = found.to_metrics()
-    assert document["prior_used"] == "estimate"
-    assert list(document["by_other_prior"]["cross_table"]) == ["a", "b", "c", "fused"]
-    assert document["by_other_prior"]["slope"]["estimate"] is not None
+    assert document["prior_from"] == {"a": "known", "b": "estimated", "c": "estimated"}
+    assert document["left_out"] == [NAMES[3]] and document["classes"][3]["P"]["a"] is None
+    assert np.isfinite(document["slope"]["estimate"]) and np.isfinite(document["prior_distance"]["averaged"])
+    assert found.spread.own_prior.exists and found.gla.prior_slope.before.exists
