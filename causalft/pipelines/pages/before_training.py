@@ -289,7 +289,7 @@ def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figu
         "The priors",
         [*few, *prior_caveats(pretraining_losses(metrics))],
         tables=[estimates, between],
-        figures=[figures["priors"]],
+        figures=[figures[name] for name in ("priors",) if name in figures],
     )
 
 

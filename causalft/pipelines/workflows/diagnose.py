@@ -33,6 +33,10 @@ from causalft.runs.notebook import ShownAsTable
 __all__ = ["DataDiagnosis", "Parts", "diagnose_data", "draw_labelled", "load_parts"]
 
 
+_FEWEST_CLASSES = 3
+"""One for each P group."""
+
+
 @dataclass(frozen=True, repr=False)
 class DataDiagnosis(ShownAsTable):
     """Result of :func:`diagnose_data`.
@@ -163,6 +167,11 @@ def diagnose_data(
         zoo = fit.open_zoo()
         check_strata(fit.strata, zoo)
         parts = load_parts(settings)
+        n_classes = len(parts.splits.class_names)
+        if n_classes < _FEWEST_CLASSES:
+            raise CausalFTError(
+                f"{fit.data} has {n_classes} classes, too few for groups by prior; give {_FEWEST_CLASSES} or more"
+            )
         _describe(settings, zoo, parts, say)
         cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
         strata = {name: _stratum(settings, zoo, name, parts, cache, progress) for name in fit.strata}
