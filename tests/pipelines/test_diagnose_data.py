@@ -77,7 +77,9 @@ def test_priors_do_not_depend_on_test_images(settings, made, monkeypatch):
 
     def spoilt(asked):
         parts = whole(asked)
-        parts.splits.test.labels = (parts.splits.test.labels + 1) % 4
+        parts.splits.test.labels = np.where(
+            np.arange(len(parts.splits.test)) % 3, parts.splits.test.labels, 0
+        )
         return parts
 
     monkeypatch.setattr(module, "load_parts", spoilt)
