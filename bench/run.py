@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import against_peers
+import big_lists
 import full_size
 import parts
 import startup
@@ -31,6 +32,7 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "predict_peak_gb": full_size.predict_peak_gb,
     "predict_share_of_encoder": full_size.predict_share_of_encoder,
     "two_process_max_diff": full_size.two_process_max_diff,
+    "open_list_437513_seconds": big_lists.open_list_seconds,
     "help_startup": parts.help_startup,
     "refusal_startup_ratio": startup.refusal_startup_ratio,
     "listing_startup_ratio": startup.listing_startup_ratio,

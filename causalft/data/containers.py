@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from causalft.data.images import read_image
-from causalft.errors import CausalFTError, first_few, several, unescape_name
-from causalft.runs.files import read_bytes, read_text
+from causalft.data.labels import row_name
+from causalft.errors import CausalFTError, first_few, several, short, unescape_name
+from causalft.runs.files import read_bytes, read_piece, read_text, require_regular
 
 __all__ = [
     "ArrayStore",
@@ -33,6 +35,7 @@ __all__ = [
     "typed_path",
 ]
 
+_PIECE = 4096
 #: Largest image file that is read, or unpacked from a zip, in bytes.
 MAX_FILE_BYTES = 2**29
 
@@ -42,7 +45,10 @@ _NEEDLESS = re.compile(r"(?:(?<=/)|^)(?:\./)+|(?<=/)/+")
 
 
 class ImageStore(Protocol):
-    """Rows of image files. ``quick_key`` starts with the size, and adds a checksum if one is known."""
+    """Rows of image files. ``quick_key`` starts with the size, and adds a checksum if one is known.
+
+    A store that can read part of a file may have ``piece(row) -> bytes`` too: up to 4 KiB from its middle.
+    """
 
     location: str
 
@@ -75,6 +81,11 @@ class FolderStore:
 
     def quick_key(self, row: int) -> tuple[int | bytes, ...]:
         return (self.size(row),)
+
+    def piece(self, row: int) -> bytes:
+        path = self._path(row)
+        size = require_regular(path).st_size
+        return read_piece(path, max(0, size - _PIECE) // 2, _PIECE)
 
     def image(self, row: int) -> Image.Image:
         return read_image(self.read(row), self._path(row))
@@ -120,6 +131,12 @@ class SliceStore:
         if len(data) < length:
             raise CausalFTError(f"cannot read {self._name(row)}: the file was cut off; get it again")
         return data
+
+    def piece(self, row: int) -> bytes:
+        blob, length = self._blobs[self._blob[row]], int(self._length[row])
+        start = int(self._offset[row]) + max(0, length - _PIECE) // 2
+        kept = min(length, _PIECE)
+        return blob[start : start + kept] if isinstance(blob, bytes) else read_piece(blob, start, kept)
 
     def size(self, row: int) -> int:
         return int(self._length[row])
@@ -204,10 +221,7 @@ class FolderContainer:
                     name for name in inside if not os.path.isfile(os.path.join(self.location, name))
                 )
                 continue
-            try:
-                found = set(os.listdir(place))
-            except OSError:
-                found = set()
+            found = _files_directly_in(place)
             absent.update(name for name in inside if os.path.basename(name) not in found)
         return [name for name in names if name in absent] if absent else []
 
@@ -217,6 +231,20 @@ class FolderContainer:
     def text(self, name: str) -> str | None:
         path = Path(self.location, name)
         return read_text(path) if path.is_file() else None
+
+
+def _files_directly_in(folder: str) -> set[str]:
+    """Names of the regular files of a folder, links included; empty if it cannot be read."""
+    found: set[str] = set()
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):  # a link that leads back to itself
+                    if entry.is_file():
+                        found.add(entry.name)
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return found
+    return found
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str], list[str]]:
@@ -312,12 +340,15 @@ def _readings(path: str) -> Iterator[str]:
                 yield reading
 
 
-def find_files(container: Container, paths: Sequence[str], where: str) -> list[str]:
+def find_files(
+    container: Container, paths: Sequence[str], where: str, places: Sequence[str] | None = None
+) -> list[str]:
     r"""Return the names in a container of the files that a table or list (``where``) names, in order.
 
     If a path does not exist, it is read as a Windows path (``cat\1.png``), without a leading slash (``/cat/1.png``),
-    with the escapes of `causalft.errors` undone, or in another Unicode composition. Missing files are refused with
-    their number and the first three.
+    with the escapes of `causalft.errors` undone, or in another Unicode composition. Missing files, and what is no
+    regular file, are refused with their number and the first three; ``places`` name the rows, as in
+    `causalft.data.labels.row_name`.
     """
     names = [typed_path(path) for path in paths]
     missing = dict.fromkeys(container.missing(names))
@@ -330,10 +361,13 @@ def find_files(container: Container, paths: Sequence[str], where: str) -> list[s
         absent = set(container.missing(list(asked.values())))
         found.update((name, reading) for name, reading in asked.items() if reading not in absent)
         open_questions = {name: open_questions[name] for name in asked if name not in found}
-    lost = [name for name in names if name in missing and name not in found]
+    lost = [row for row, name in enumerate(names) if name in missing and name not in found]
     if lost:
+        first = [f"{row_name(places, row)}: {short(names[row])}" for row in lost[:3]]
+        shown = ", ".join(first) + (", ..." if len(lost) > 3 else "")
         raise CausalFTError(
-            f"{where} names {len(names):,} images and {len(lost):,} of them are missing under {container.location} "
-            f"({first_few(lost, 3)}); give the folder, zip or tar that its paths start from (--root) or restore them"
+            f"{where} names {len(names):,} images and {len(lost):,} of them {'is' if len(lost) == 1 else 'are'} "
+            f"missing under {container.location} ({shown}); give the folder, zip or tar that its paths start "
+            "from (--root) or restore them"
         )
     return [found.get(name, name) for name in names] if found else names

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from causalft.data.hashing import equal_files, file_hashes
 from causalft.data.image_set import ImageSet, decode
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.notebook import ShownAsTable
@@ -48,7 +49,9 @@ def with_hash(images: ImageSet, files: Collection[str], pixels: Collection[str] 
         return np.array(
             [bool(pixels) and pixels_hash(images, i) in pixels for i in range(len(images))], dtype=bool
         )
-    return np.array([bool(files) and images.bytes_hash(i) in files for i in range(len(images))], dtype=bool)
+    if not files:
+        return np.zeros(len(images), dtype=bool)
+    return np.array([found in files for found in file_hashes(images)], dtype=bool)
 
 
 def shared_images(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
@@ -69,16 +72,18 @@ def shared_images(images: ImageSet, others: ImageSet) -> NDArray[np.bool_]:
     size, other_size = (
         np.array([s.quick_key(i)[0] for i in range(len(s))], dtype=np.int64) for s in (images, others)
     )
-    known = {others.bytes_hash(int(i)) for i in np.flatnonzero(np.isin(other_size, size))}
-    alike = np.isin(size, other_size)
-    return np.array([alike[i] and images.bytes_hash(i) in known for i in range(len(images))], dtype=bool)
+    known = set(file_hashes(others, np.flatnonzero(np.isin(other_size, size))))
+    alike = np.flatnonzero(np.isin(size, other_size))
+    shared = np.zeros(len(images), dtype=bool)
+    shared[alike] = [found in known for found in file_hashes(images, alike)]
+    return shared
 
 
 #: Equal files; equal pixels and sizes; or also alike (perceptual hash, confirmed on a thumbnail).
 DUPLICATE_KINDS = ("bytes", "pixels", "near")
 
 _THUMBNAIL = 16
-_BLOCK = 512
+_BLOCK, _ROWS = 512, 8192
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,10 +152,11 @@ def duplicate_groups(
 ) -> DuplicateReport:
     """Find groups of duplicates.
 
-    ``bytes`` compares files and reads only those that share their size (in a zip: and checksum). ``pixels`` compares
-    decoded images. ``near`` adds pairs whose 64-bit DCT hashes (``imagehash.phash``) differ in at most ``max_distance``
-    bits and whose grey 16 x 16 thumbnails correlate by at least ``min_correlation``: one photograph in another size,
-    quality, brightness or crop. Mirrored copies are not found, plain-coloured images only if equal.
+    ``bytes`` compares files, and reads only those that share their size (in a zip: and checksum) and a piece from the
+    middle. ``pixels`` compares decoded images. ``near`` adds pairs whose 64-bit DCT hashes (``imagehash.phash``) differ
+    in at most ``max_distance`` bits and whose grey 16 x 16 thumbnails correlate by at least ``min_correlation``: one
+    photograph in another size, quality, brightness or crop. Mirrored copies are not found, plain-coloured images only
+    if equal.
 
     Parameters
     ----------
@@ -186,7 +192,7 @@ def duplicate_groups(
     if not 0 <= max_distance <= 16:
         raise CausalFTError(f"max_distance {max_distance} is outside 0 to 16 of 64 bits")
     if kind == "bytes":
-        pairs = _same_files(images)
+        pairs = _chain(equal_files(images, threads=threads, progress=progress))
     else:
         near = kind == "near"
         signatures = decode(
@@ -224,19 +230,6 @@ def _near_signature(image: Image.Image) -> NDArray[np.uint8]:
     return np.concatenate([pixels_digest(image), bits, thumbnail])
 
 
-def _same_files(images: ImageSet) -> NDArray[np.int64]:
-    """Pairs of equal files; only files that share a quick key are read."""
-    by_key: dict[tuple[int | bytes, ...], list[int]] = defaultdict(list)
-    for i in range(len(images)):
-        by_key[images.quick_key(i)].append(i)
-    by_hash: dict[str, list[int]] = defaultdict(list)
-    for rows in by_key.values():
-        if len(rows) > 1:
-            for i in rows:
-                by_hash[images.bytes_hash(i)].append(i)
-    return _chain(by_hash.values())
-
-
 def _equal_rows(rows: NDArray[np.uint8]) -> NDArray[np.int64]:
     by_row: dict[bytes, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
@@ -253,11 +246,14 @@ def _chain(groups: object) -> NDArray[np.int64]:
 def _alike(signatures: NDArray[np.uint8], max_distance: int, min_correlation: float) -> NDArray[np.int64]:
     """(p, 2) pairs with close hashes and correlated thumbnails."""
     hashes = np.ascontiguousarray(signatures[:, 32:40]).view(np.uint64).ravel()
-    thumbnails = signatures[:, 40:].astype(np.float32)
-    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
-    spread = np.linalg.norm(thumbnails, axis=1)
+    thumbnails = signatures[:, 40:]
+    spread = np.concatenate(
+        [
+            np.linalg.norm(_centred(thumbnails[start : start + _ROWS]), axis=1)
+            for start in range(0, len(thumbnails), _ROWS)
+        ]
+    )
     textured = np.flatnonzero(spread > _THUMBNAIL)  # more than 1 grey level of standard deviation
-    thumbnails /= np.maximum(spread, 1e-6)[:, None]
     found = [np.empty((0, 2), dtype=np.int64)]
     # Hashes that differ in d bits agree on at least one of d + 1 bands.
     edges = np.linspace(0, 64, max_distance + 2).round().astype(int)
@@ -272,10 +268,25 @@ def _alike(signatures: NDArray[np.uint8], max_distance: int, min_correlation: fl
     return np.unique(np.concatenate(found), axis=0)
 
 
+def _centred(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(m, 256) float32, mean 0."""
+    found = thumbnails.astype(np.float32)
+    found -= found.mean(axis=1, keepdims=True)
+    return found
+
+
+def _correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(m,) correlation of pairs of thumbnails."""
+    a, b = _centred(first), _centred(second)
+    a /= np.linalg.norm(a, axis=1)[:, None]
+    b /= np.linalg.norm(b, axis=1)[:, None]
+    return np.einsum("ij,ij->i", a, b)
+
+
 def _near_pairs(
     rows: NDArray[np.int64],
     hashes: NDArray[np.uint64],
-    thumbnails: NDArray[np.float32],
+    thumbnails: NDArray[np.uint8],
     max_distance: int,
     min_correlation: float,
 ) -> list[NDArray[np.int64]]:
@@ -287,7 +298,7 @@ def _near_pairs(
         first, second = block[first], rest[second]
         distinct = first < second
         first, second = first[distinct], second[distinct]
-        alike = np.einsum("ij,ij->i", thumbnails[first], thumbnails[second]) >= min_correlation
+        alike = _correlation(thumbnails[first], thumbnails[second]) >= min_correlation
         found.append(np.stack([first[alike], second[alike]], axis=1))
     return found
 

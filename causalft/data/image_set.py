@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
@@ -24,7 +25,7 @@ from causalft.runs.files import existing
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import phase
 
-__all__ = ["ImageSet", "damaged_images", "decode", "decode_threads", "to_pixels", "usable_cores"]
+__all__ = ["ImageSet", "damaged_images", "decode", "decode_threads", "in_order", "to_pixels", "usable_cores"]
 
 _CHUNK = 64
 _Result = TypeVar("_Result")
@@ -259,6 +260,11 @@ class ImageSet(ShownAsTable):
         """A cheap key, the same for equal files: size, and checksum if the container stores one."""
         return self._store.quick_key(int(self._rows[i]))
 
+    def piece(self, i: int) -> bytes:
+        """A few bytes from the middle of the file of image ``i``; nothing if only whole files can be read."""
+        piece = getattr(self._store, "piece", None)
+        return b"" if piece is None else piece(int(self._rows[i]))
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of class names, file names, sizes and labels, and of pixels in memory.
@@ -432,7 +438,7 @@ def decode(
     bar = phase(progress_label, len(chosen), initial=1, unit="img", progress=progress)
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
         try:
-            for done in _in_order(pool, work, range(1, len(chosen)), 4 * n_threads):
+            for done in in_order(pool, work, range(1, len(chosen)), 4 * n_threads):
                 bar.update(done)
         except BaseException:
             stop.set()
@@ -467,20 +473,20 @@ def damaged_images(
     bar = phase("checking images", len(images), unit="img", progress=progress)
     damaged: dict[str, str] = {}
     with bar, ThreadPoolExecutor(n_threads, thread_name_prefix="check") as pool:
-        for chunk in _in_order(pool, work, range(len(images)), 4 * n_threads):
+        for chunk in in_order(pool, work, range(len(images)), 4 * n_threads):
             damaged.update(chunk)
             bar.update(min(_CHUNK, len(images) - bar.n))
     return damaged
 
 
-def _in_order(
+def in_order(
     pool: ThreadPoolExecutor, work: Callable[[int, int], _Result], rows: range, ahead: int
 ) -> Iterator[_Result]:
-    """Run ``work`` on chunks of ``rows`` and yield its results in order, with at most ``ahead`` pending."""
-    waiting: list[Future[_Result]] = []
+    """Run ``work(start, end)`` on chunks of ``rows`` and yield its results in order, at most ``ahead`` pending."""
+    waiting: deque[Future[_Result]] = deque()
     for start in rows[::_CHUNK]:
         waiting.append(pool.submit(work, start, min(start + _CHUNK, rows.stop)))
         if len(waiting) >= ahead:
-            yield waiting.pop(0).result()
+            yield waiting.popleft().result()
     for future in waiting:
         yield future.result()

@@ -27,6 +27,7 @@ __all__ = [
     "encode",
     "is_whole_number",
     "label_text",
+    "row_name",
     "whole_number",
 ]
 
@@ -195,7 +196,7 @@ def encode(
             texts.append(None if key is None else label_text(key[1]))
         except CausalFTError as error:
             row = int(np.flatnonzero(raw == number)[0])
-            raise CausalFTError(f"{_row(places, row)} of {where}: {error}") from None
+            raise CausalFTError(f"{row_name(places, row)} of {where}: {error}") from None
     numbered = [text for text in texts if text is not None and is_whole_number(text)]
     words = [text for text in texts if text is not None and not is_whole_number(text)]
     notes: list[str] = []
@@ -206,7 +207,7 @@ def encode(
     if missing.any():
         first = int(np.flatnonzero(missing)[0])
         raise CausalFTError(
-            f"{where} has no {what} in {int(missing.sum())} of {len(values)} rows (first: {_row(places, first)}); "
+            f"{where} has no {what} in {int(missing.sum())} of {len(values)} rows (first: {row_name(places, first)}); "
             "fill it in or remove the rows"
         )
     spelt = [text for text in texts if text is not None]
@@ -237,7 +238,14 @@ class _Odd:
         return repr(self.value)
 
 
-def _row(places: Sequence[str] | None, row: int) -> str:
+def row_name(places: Sequence[str] | None, row: int) -> str:
+    """Name a row for a message: by its place, or as ``row 1``, ``row 2``, ...
+
+    Examples
+    --------
+    >>> row_name(None, 0), row_name(["line 3", "line 7"], 1)
+    ('row 1', 'line 7')
+    """
     return f"row {row + 1}" if places is None else short(places[row])
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.class_names import ClassNames, name_classes
 from causalft.data.containers import Container, ImageStore, typed_path
-from causalft.data.labels import doubts, encode, is_whole_number, whole_number
+from causalft.data.labels import doubts, encode, is_whole_number, row_name, whole_number
 from causalft.errors import (
     CausalFTError,
     escape_name,
@@ -105,11 +107,7 @@ def assemble(
 
     ``codes`` (n,) are the indices in ``ids``, the labels in order; ``where`` is for messages.
     """
-    for label in ids:
-        if is_whole_number(label) and whole_number(label) < 0:
-            raise CausalFTError(
-                f"{where} has label {short(label)}; labels count from 0, so leave images without a label out"
-            )
+    refuse_negative(codes, ids, where)
     class_names, index, naming = name_classes(ids, options.class_names, where)
     labels = index[np.asarray(codes, dtype=np.int64)]
     splits = dict(splits or {})
@@ -154,6 +152,71 @@ def assemble(
         factors,
         tuple(map(one_line, all_notes)),
     )
+
+
+def refuse_negative(
+    codes: ArrayLike, ids: Sequence[str], where: str, places: Sequence[str] | None = None
+) -> None:
+    """Refuse negative labels; with ``places`` (`Places`) the message names the first row.
+
+    Examples
+    --------
+    >>> refuse_negative([0, 1], ["-1", "3"], "l.txt", ["line 1", "line 2"])
+    Traceback (most recent call last):
+    causalft.errors.CausalFTError: l.txt has label -1 (line 1); labels count from 0, so leave images without a label out
+    """
+    for k, label in enumerate(ids):
+        if not is_whole_number(label) or whole_number(label) >= 0:
+            continue
+        rows = np.flatnonzero(np.asarray(codes) == k)
+        first = f" ({row_name(places, int(rows[0]))})" if places is not None and len(rows) else ""
+        raise CausalFTError(
+            f"{where} has label {short(label)}{first}; labels count from 0, so leave images without a label out"
+        )
+
+
+class Places(Sequence[str]):
+    """The place of each row in one or more files, for messages; four bytes per row.
+
+    Examples
+    --------
+    >>> places = Places("line")
+    >>> places.begin("train.txt")
+    >>> places.add(3)
+    >>> places[0]
+    'line 3'
+    >>> places.begin("val.txt")
+    >>> places.add(1)
+    >>> list(places)
+    ['line 3 of train.txt', 'line 1 of val.txt']
+    """
+
+    def __init__(self, word: str) -> None:
+        self._word, self._numbers = word, array("I")
+        self._starts: list[int] = []
+        self._files: list[str] = []
+
+    def begin(self, file: str) -> None:
+        """Start the rows of another file."""
+        self._starts.append(len(self._numbers))
+        self._files.append(file)
+
+    def add(self, number: int) -> None:
+        """Add a row by its number in the file."""
+        self._numbers.append(number)
+
+    def count(self, n: int) -> None:
+        """Add n rows, numbered from 1."""
+        self._numbers.extend(range(1, n + 1))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, row: Any) -> Any:
+        place = f"{self._word} {self._numbers[row]}"
+        if len(self._files) == 1:
+            return place
+        return f"{place} of {self._files[bisect_right(self._starts, row) - 1]}"
 
 
 def split_of_name(stem: str) -> str | None:
@@ -201,12 +264,17 @@ def split_rows(values: Sequence[str], where: str) -> dict[str, NDArray[np.int64]
 
 
 def without_repeats(
-    files: Sequence[str], labels: NDArray[np.int64], ids: Sequence[str], splits: Sequence[int], where: str
+    files: Sequence[str],
+    labels: NDArray[np.int64],
+    ids: Sequence[str],
+    splits: Sequence[int],
+    where: str,
+    places: Sequence[str] | None = None,
 ) -> tuple[NDArray[np.int64] | None, list[str]]:
     """Return the rows of the first occurrence of each image, or None without repeats, and notes.
 
     ``labels`` (n,) are indices in ``ids``, ``splits`` a number for the split of each row. An image with two labels, or
-    in two splits, is refused.
+    in two splits, is refused; ``places`` name the rows in messages.
     """
     first: dict[str, int] = {}
     keep = np.ones(len(files), dtype=bool)
@@ -219,10 +287,13 @@ def without_repeats(
         if labels[row] != labels[other]:
             raise CausalFTError(
                 f"{where} names {short(file, 300)} twice, as '{short(ids[labels[other]])}' and as "
-                f"'{short(ids[labels[row]])}'; keep one label"
+                f"'{short(ids[labels[row]])}' ({row_name(places, other)} and {row_name(places, row)}); keep one label"
             )
         if splits[row] != splits[other]:
-            raise CausalFTError(f"{where} names {short(file, 300)} in two splits; keep it in one")
+            raise CausalFTError(
+                f"{where} names {short(file, 300)} in two splits ({row_name(places, other)} and "
+                f"{row_name(places, row)}); keep it in one"
+            )
         keep[row] = False
     repeated = [files[row] for row in np.flatnonzero(~keep).tolist()]
     note = f"left out {several(repeated, 'repeated row', 'repeated rows')}: {first_few(repeated, 3)}"

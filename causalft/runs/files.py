@@ -20,6 +20,7 @@ __all__ = [
     "is_regular",
     "parse_json",
     "read_bytes",
+    "read_piece",
     "read_text",
     "require_regular",
     "sha256_file",
@@ -126,6 +127,22 @@ def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(handle, "rb") as file:
             return file.read() if limit is None else file.read(limit)
+    except OSError as error:
+        raise CausalFTError(f"cannot read {short(path, 300)}: {_reason(error)}") from None
+
+
+def read_piece(path: str | os.PathLike[str], start: int, length: int) -> bytes:
+    """Read part of a regular file; less where it ends earlier.
+
+    Raises
+    ------
+    CausalFTError
+        If it cannot be read.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            return file.read(length)
     except OSError as error:
         raise CausalFTError(f"cannot read {short(path, 300)}: {_reason(error)}") from None
 

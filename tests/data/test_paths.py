@@ -64,7 +64,9 @@ def test_one_file_written_in_two_ways_is_one_image(pets: Path) -> None:
 
 
 def test_missing_files_are_named_as_they_are_written(pets: Path) -> None:
-    with pytest.raises(CausalFTError, match=r"2 of them are missing under .* \(/cat/9\.png, "):
+    with pytest.raises(
+        CausalFTError, match=r"2 of them are missing under .* \(row 1: /cat/9\.png, row 2: no\.png\)"
+    ):
         open_images(kit.table(pets, "/cat/9.png,A\nno.png,B\ndog/1.png,B\n", "path,label"))
     long = "x" * 100_000
     with pytest.raises(CausalFTError) as caught:

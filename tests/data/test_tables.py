@@ -46,7 +46,7 @@ def test_a_root_can_be_a_zip_or_a_tar(pets: Path, write_zip, tmp_path) -> None:
     packed = kit.write_tar(tmp_path / "p.tar", {name: (pets / name).read_bytes() for name in kit.PETS})
     sets = [open_images(kit.as_csv(pets), root=root) for root in (pets, archive, packed)]
     assert kit.contents(sets[0]) == kit.contents(sets[1]) == kit.contents(sets[2])
-    with pytest.raises(CausalFTError, match=r"names 1 images and 1 of them are missing under .*p\.tar"):
+    with pytest.raises(CausalFTError, match=r"names 1 images and 1 of them is missing under .*p\.tar"):
         open_images(kit.table(pets, "cat/9.png,A\n", "path,label"), root=packed)
 
 
@@ -68,7 +68,9 @@ def test_many_files_of_one_folder_are_checked_by_listing(write_folder) -> None:
     data = (names := [f"cat/{i}.png" for i in range(80)]) and dict.fromkeys(names, b"x")
     folder = write_folder({**data, "dog/1.png": b"x"})
     rows = "".join(f"{name},cat\n" for name in [*names, "cat/80.png", "cat/81.png"]) + "dog/1.png,dog\n"
-    with pytest.raises(CausalFTError, match=r"names 83 images and 2 of them .* \(cat/80\.png, cat/81\.png\)"):
+    with pytest.raises(
+        CausalFTError, match=r"names 83 images and 2 of them .* \(row 81: cat/80\.png, row 82: cat/81\.png\)"
+    ):
         open_images(kit.table(folder, rows, "path,label"))
     (folder / "cat/80.png").write_bytes(b"x")
     (folder / "cat/81.png").write_bytes(b"x")
@@ -80,9 +82,12 @@ def test_many_files_of_one_folder_are_checked_by_listing(write_folder) -> None:
     [
         (
             "cat/1.png,A,train,0\ncat/1.png,B,train,0\n",
-            "names cat/1.png twice, as 'A' and as 'B'; keep one label",
+            "names cat/1.png twice, as 'A' and as 'B' .row 1 and row 2.; keep one label",
         ),
-        ("cat/1.png,A,train,0\ncat/1.png,A,test,0\n", "names cat/1.png in two splits; keep it in one"),
+        (
+            "cat/1.png,A,train,0\ncat/1.png,A,test,0\n",
+            "names cat/1.png in two splits .row 1 and row 2.; keep it in one",
+        ),
         ("cat/1.png,A,train,0\ndog/1.png,B,hold,0\n", "1 row.s. of .* in no split .'hold' is no split"),
         ("cat/1.png,A,train,0\ndog/1.png,B,,0\n", "in no split .they name none"),
         ("cat/1.png,,train,0\ndog/1.png,B,train,0\n", "no label in 1 of 2 rows .first: row 1"),
@@ -93,10 +98,10 @@ def test_many_files_of_one_folder_are_checked_by_listing(write_folder) -> None:
             "class 'B' has no training image in .* but has some in test",
         ),
         ("cat/1.png,A,train,0\ndog/1.png,B,train\n", "not a whole table"),
-        ("cat/1.png,0,train,0\ndog/1.png,-1,train,0\n", "has label -1; labels count from 0"),
+        ("cat/1.png,0,train,0\ndog/1.png,-1,train,0\n", "has label -1 .row 2.; labels count from 0"),
         (
             "".join(f"cat/{i}.png,A,train,0\n" for i in range(1, 8)) + "dog/1.png,B,train,0\n",
-            r"names 8 images and 5 of them are missing under .*photos \(cat/3.png, cat/4.png, cat/5.png, \.\.\.\)",
+            r"8 images and 5 of them are missing under .*photos \(row 3: cat/3.png, row 4: cat/4.png, row 5: ",
         ),
         ("", "a header and no row"),
     ],

@@ -13,7 +13,15 @@ from causalft.data.class_names import ClassNames
 from causalft.data.containers import FolderContainer, find_files
 from causalft.data.formats import Format, Place
 from causalft.data.labels import encode, is_whole_number, label_text, whole_number
-from causalft.data.reading import Reading, ReadOptions, assemble, split_of_name, without_repeats
+from causalft.data.reading import (
+    Places,
+    Reading,
+    ReadOptions,
+    assemble,
+    refuse_negative,
+    split_of_name,
+    without_repeats,
+)
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, parse_json, read_text
 
@@ -41,6 +49,7 @@ def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) 
     names: dict[str, str] = {}
     splits: list[str | None] = []
     notes: list[str] = []
+    places = Places("image")
     for path in paths:
         document = _document(path)
         if "annotations" not in document:
@@ -48,8 +57,10 @@ def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) 
             continue
         _categories(document, path, names)
         before = len(files)
+        places.begin(path.name)
         _images(document, path, names, files, labels)
         part += [len(splits)] * (len(files) - before)
+        places.count(len(files) - before)
         splits.append(split_of_name(path.stem))
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({', '.join(p.name for p in paths)})"
     if not files:
@@ -58,11 +69,12 @@ def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) 
         )
     if len(splits) > 1 and (None in splits or len(set(splits)) < len(splits)):
         raise CausalFTError(f"cannot tell the splits of {where} apart; call the files train... and val...")
-    found = encode(labels, where)
+    found = encode(labels, where, places=places)
     codes, ids = found.codes, found.ids
+    refuse_negative(codes, ids, where, places)
     container = options.root or FolderContainer(paths[0].parent)
-    files = find_files(container, files, where)
-    keep, repeats = without_repeats(files, codes, ids, part, where)
+    files = find_files(container, files, where, places)
+    keep, repeats = without_repeats(files, codes, ids, part, where, places)
     member = np.array(part, dtype=np.int8)
     if keep is not None:
         files, codes, member = [files[i] for i in keep], codes[keep], member[keep]

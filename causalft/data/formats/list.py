@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from causalft.data.containers import FolderContainer, find_files
 from causalft.data.formats import Format, Place
 from causalft.data.labels import encode
-from causalft.data.reading import Reading, ReadOptions, assemble, split_of_name, without_repeats
+from causalft.data.reading import (
+    Places,
+    Reading,
+    ReadOptions,
+    assemble,
+    refuse_negative,
+    split_of_name,
+    without_repeats,
+)
 from causalft.errors import CausalFTError, short
 from causalft.runs.files import is_regular, read_text
 
@@ -67,18 +75,21 @@ def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Rea
     labels: list[str] = []
     bounds: dict[str, tuple[int, int]] = {}
     in_split: list[int] = []
+    places = Places("line")
     for number, (path, split) in enumerate(parts.items()):
         start = len(files)
-        _read_lines(path, files, labels)
+        places.begin(path.name)
+        _read_lines(path, files, labels, places)
         in_split += [number] * (len(files) - start)
         if split is not None:
             bounds[split] = (start, len(files))
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({', '.join(p.name for p in paths)})"
-    found = encode(labels, where)
+    found = encode(labels, where, places=places)
     codes, ids = found.codes, found.ids
+    refuse_negative(codes, ids, where, places)
     container = options.root or FolderContainer(paths[0].parent)
-    files = find_files(container, files, where)
-    keep, notes = without_repeats(files, codes, ids, in_split, where)
+    files = find_files(container, files, where, places)
+    keep, notes = without_repeats(files, codes, ids, in_split, where, places)
     member = np.zeros(len(files), dtype=np.int8)
     for number, (start, end) in enumerate(bounds.values()):
         member[start:end] = number
@@ -103,7 +114,7 @@ def read_lists(place: Place, paths: Sequence[Path], options: ReadOptions) -> Rea
     )
 
 
-def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
+def _read_lines(path: Path, files: list[str], labels: list[str], places: Places) -> None:
     before = len(files)
     seen: dict[str, str] = {}  # equal labels share one string
     for number, line in enumerate(read_text(path, any_bytes=True).split("\n"), start=1):
@@ -119,6 +130,7 @@ def _read_lines(path: Path, files: list[str], labels: list[str]) -> None:
             )
         files.append(fields[0].rstrip(",;"))
         labels.append(seen.setdefault(fields[1], fields[1]))
+        places.add(number)
     if len(files) == before:
         raise CausalFTError(
             f"{path} names no image; write a line `path label` for each, or leave the file out"

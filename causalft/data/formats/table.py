@@ -10,7 +10,16 @@ import numpy as np
 from causalft.data.containers import FolderContainer, find_files
 from causalft.data.formats import Format, Place
 from causalft.data.labels import encode
-from causalft.data.reading import Reading, ReadOptions, assemble, factor_values, split_rows, without_repeats
+from causalft.data.reading import (
+    Places,
+    Reading,
+    ReadOptions,
+    assemble,
+    factor_values,
+    refuse_negative,
+    split_rows,
+    without_repeats,
+)
 from causalft.errors import CausalFTError, first_few, nearest, short
 from causalft.runs.tables import TABLE_SUFFIXES, Table, read_table
 
@@ -35,10 +44,14 @@ def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) 
     }
     table, columns = _columns(path, given)
     written = _paths(table, columns["path"])
-    labels = encode(table.values(columns["label"]), str(path))
+    places = Places("row")
+    places.begin(path.name)
+    places.count(len(written))
+    labels = encode(table.values(columns["label"]), str(path), places=places)
     container = options.root or FolderContainer(path.parent)
-    names = find_files(container, written, str(path))
+    names = find_files(container, written, str(path), places)
     codes, ids = labels.codes, labels.ids
+    refuse_negative(codes, ids, str(path), places)
     splits: dict[str, np.ndarray] = {}
     in_split = np.zeros(len(names), dtype=np.int8)
     if "split" in columns:
@@ -48,7 +61,7 @@ def read_image_table(place: Place, files: Sequence[Path], options: ReadOptions) 
         for number, rows in enumerate(splits.values()):
             in_split[rows] = number
     factors = factor_values(table.values(columns["factor"]), str(path)) if "factor" in columns else None
-    keep, notes = without_repeats(names, codes, ids, in_split.tolist(), str(path))
+    keep, notes = without_repeats(names, codes, ids, in_split.tolist(), str(path), places)
     if keep is not None:
         names, codes, in_split = [names[i] for i in keep], codes[keep], in_split[keep]
         splits = {split: np.flatnonzero(in_split == number) for number, split in enumerate(splits)}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.duplicates import pixels_digest, shared_images, with_hash
+from causalft.data.hashing import file_hashes
 from causalft.data.image_set import ImageSet, decode
 from causalft.data.longtail import draw_longtail
 from causalft.data.splits import Splits
@@ -142,7 +143,7 @@ def write_seen(run: Run, splits: Splits) -> None:
                 "file": part.files,
                 "label": names[part.labels],
                 "split": name,
-                "sha256": [part.bytes_hash(i) for i in range(len(part))],
+                "sha256": file_hashes(part),
             }
         )
         for name, part in parts.items()
@@ -213,7 +214,7 @@ def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
             "file": images.files,
             "label": np.asarray(images.class_names)[images.labels],
             "split": split,
-            "sha256": [images.bytes_hash(i) for i in range(len(images))],
+            "sha256": file_hashes(images),
             "pixels": pixels,
         }
     )
@@ -282,7 +283,7 @@ def downstream_splits(
         )
     rows = table.loc[images.files]
     changed = [
-        file for i, (file, sha256) in enumerate(rows["sha256"].items()) if images.bytes_hash(i) != sha256
+        file for (file, sha256), found in zip(rows["sha256"].items(), file_hashes(images)) if found != sha256
     ]
     if changed:
         raise CausalFTError(
