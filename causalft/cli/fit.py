@@ -44,6 +44,7 @@ _GROUPS = {
     ),
     "Data": DATA_FIRST,
     "Strata": ("weights", "offline", "allow_pickle", "template"),
+    "Known priors": (),
     "Tuning": (
         "bottleneck",
         "sampler",

@@ -52,8 +52,12 @@ def estimate(settings: PriorSettings, rows: int, out: Path | None, as_json: bool
         raise CausalFTError(f"--out {out}: the ending decides the kind; use .csv or .parquet")
     if out is not None:
         check_place(out)
+    names: list[str] = []
     if run is not None:
-        open_fit(run)  # refused before heavy libraries are imported
+        names = list(open_fit(run).config["strata"])  # refused before heavy libraries are imported
+    elif logits is not None:
+        names = [logits.stem]
+    settings.known.check(names)
 
     from causalft.pipelines.workflows.prior import (
         describe_prior,
@@ -73,7 +77,10 @@ def estimate(settings: PriorSettings, rows: int, out: Path | None, as_json: bool
         refuse_given(("stratum",), "belongs to --run")
         assert logits is not None
         found = {logits.stem: (read_labelled_logits(settings.file), "unknown")}
-    documents = [describe_prior(name, data, settings, loss) for name, (data, loss) in found.items()]
+    known = settings.known.read(names, next(iter(found.values()))[0].classes)
+    documents = [
+        describe_prior(name, data, settings, loss, known.get(name)) for name, (data, loss) in found.items()
+    ]
     if out is not None:
         write_priors(out, documents)
     if as_json:
@@ -92,9 +99,10 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
     table = Table(title=f"label prior of {document['name']}", title_justify="left", box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
     truth = document["truth"]
-    true = ("true %",) if truth else ()
-    for column in ("prior %", "95 %", *true, "labelled", "P group", "probability %"):
-        table.add_column(column, justify="right")
+    true = ("known %",) if truth else ()
+    group = ("known P",) if truth else ()
+    for column in ("prior %", "95 %", *true, "labelled", "P group", "probability %", *group):
+        table.add_column(column, justify="right", no_wrap=column == "95 %")
     shown = order if len(order) <= rows else [*order[: (rows + 1) // 2], None, *order[-(rows // 2) :]]
     for row in shown:
         if row is None:
@@ -103,10 +111,9 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
         low, high = (f"{100 * value:.3g}" for value in row["ci95"])
         probability = f"{100 * row['group_probability'][row['group']]:.0f}"
         prior = f"{100 * row['prior']:.3g}"
-        true = (f"{100 * row['true_prior']:.3g}",) if truth else ()
-        table.add_row(
-            row["class"], prior, f"{low} to {high}", *true, str(row["n_labelled"]), row["group"], probability
-        )
+        true = ("-" if row["true_prior"] is None else f"{100 * row['true_prior']:.3g}",) if truth else ()
+        cells = (f"{low} to {high}", *true, str(row["n_labelled"]), row["group"], probability)
+        table.add_row(row["class"], prior, *cells, *((row["true_group"],) if truth else ()))
     out.print(table)
     if document["imbalance"] is None:
         ratio = f"not known ({document['imbalance_reason']})"
@@ -115,11 +122,7 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
         ratio = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
     out.print(f"imbalance  {ratio}, of {document['n_classes']} classes")
     if truth:
-        out.print(
-            f"truth      this zoo knows it: imbalance {truth['imbalance']:.3g}; Spearman {truth['spearman']:.2f}, KL "
-            f"to the truth {truth['kl']:.3f} (uniform {truth['kl_of_uniform']:.3f}), {truth['n_inside_ci95']} of "
-            f"{document['n_classes']} classes inside their interval, {truth['n_same_group']} in their true P group"
-        )
+        _print_truth(out, truth, document["n_classes"])
     labelled = (
         "taken as balanced"
         if document["target"] == "balanced"
@@ -132,6 +135,24 @@ def _print(out: Console, document: dict[str, Any], rows: int) -> None:
     out.print(f"pull       {pull} towards uniform, {how}; {state}")
     out.print(f"caveat     {document['caveat']}")
     out.print()
+
+
+def _print_truth(out: Console, truth: dict[str, Any], n_classes: int) -> None:
+    """The known prior beside the estimate."""
+    for note in truth.get("notes", ()):
+        out.print(f"counts     {note}")
+    whose = "this zoo knows it" if truth["source"] == "card" else f"counts of {truth['source']}"
+    of = f"{truth['n_known']}" if truth["n_known"] == n_classes else f"{truth['n_known']} known"
+    spearman = "none" if truth["spearman"] is None else f"{truth['spearman']:.2f}"
+    out.print(
+        f"known      {whose}: imbalance {truth['imbalance']:.3g}; Spearman {spearman}, KL of the estimate from it "
+        f"{truth['kl']:.3f} (uniform {truth['kl_of_uniform']:.3f}), {truth['n_inside_ci95']} of {of} classes inside "
+        f"their interval, {truth['n_same_group']} in the same P group under both"
+    )
+    groups = truth["groups"]
+    for known, row in groups.items():
+        cells = ", ".join(f"{n} estimated {group}" for group, n in row.items())
+        out.print(f"           known {known}: {cells}")
 
 
 def _sd(document: dict[str, Any]) -> float:

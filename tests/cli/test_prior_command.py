@@ -147,7 +147,7 @@ def test_known_prior_is_shown_beside_the_estimate(fitted, tmp_path):
     result = run("--run", fitted, "--stratum", "clip", "--n-boot", 20, "--out", tmp_path / "prior.parquet")
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
-    assert "true %" in text and "truth this zoo knows it: imbalance 23.3; Spearman" in text
+    assert "known %" in text and "known this zoo knows it: imbalance 23.3; Spearman" in text
     assert pd.read_parquet(tmp_path / "prior.parquet")["true_prior"].max() == pytest.approx(0.7)
 
 

@@ -100,9 +100,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class _FitConfig(FitSettings):
-    """``config`` of ``config.json``: the settings, and the hashes of the three splits."""
+    """``config`` of ``config.json``: the settings, the hashes of the three splits and of files of known priors."""
 
     data_fingerprint: list[str] = field(default_factory=list)
+    prior_sha256: dict[str, str] = field(default_factory=dict)
 
 
 _ALWAYS = ("strata", "data", "zoo", "tuning")
@@ -126,6 +127,7 @@ class _Stratum:
     label_prior: list[float | None]
     D: dict[str, float | None]
     P: dict[str, float | None]
+    prior_from: str = "estimated"
     ci95: Any = None
     zero_shot: Document = field(default_factory=dict)
     lr: float | None = None

@@ -13,6 +13,7 @@ from causalft.data.tails import ORDERS, PRIOR_ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
+from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.models.strata.zoo import has_manifest
 from causalft.runs import limits
 from causalft.runs.limits import CREATURES
@@ -190,7 +191,7 @@ class FitSettings:
     )
     order_by: str | None = setting(
         None,
-        "Stratum whose label prior decides the order.",
+        "Stratum, or name of --prior-of, whose label prior decides the order.",
         group="Data",
         metavar="STRATUM",
         usual="the first stratum",
@@ -214,6 +215,7 @@ class FitSettings:
         True, "Cache frozen features of validation and test images for later runs.", group="Output"
     )
     tensorboard: bool = setting(False, "Log the training to the run's tensorboard/.", group="Output")
+    known_priors: Mapping[str, Any] = nested(KnownPriorFiles, factory=dict)
 
     def __post_init__(self) -> None:
         if self.tuning is None:
@@ -233,7 +235,17 @@ class FitSettings:
         >>> FitSettings.defaults()["gla"]
         False
         """
-        return defaults(cls)
+        return {**defaults(cls), "known_priors": {}}
+
+    @property
+    def prior_files(self) -> KnownPriorFiles:
+        """The files of known priors."""
+        return KnownPriorFiles(**self.known_priors)
+
+    @property
+    def prior_names(self) -> list[str]:
+        """Names that ``--prior-of`` may give: the strata, and what ``--order-by`` names."""
+        return list(dict.fromkeys([*self.strata, *filter(None, [self.order_by])]))
 
     def check(self) -> None:
         """Check numbers and the device.
@@ -254,7 +266,13 @@ class FitSettings:
     def absolute(self) -> FitSettings:
         """Return the settings with absolute paths, so that a run can be repeated from anywhere."""
         weights = {name: os.path.abspath(os.path.expanduser(file)) for name, file in self.weights.items()}
-        return replace(self, data=data_name(self.data), zoo=zoo_path(self.zoo), weights=weights)
+        return replace(
+            self,
+            data=data_name(self.data),
+            zoo=zoo_path(self.zoo),
+            weights=weights,
+            known_priors=self.prior_files.absolute(),
+        )
 
     def open_zoo(self) -> Zoo:
         """Open the zoo."""
@@ -277,6 +295,7 @@ class FitSettings:
         zoo = self.absolute().open_zoo()
         control_members(self, zoo)
         check_strata(self.strata, zoo)
+        self.prior_files.check(self.prior_names)
         if self.data != CREATURES:
             from causalft.data.opening import find_paths
 
@@ -336,7 +355,8 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
     recipe = default_tuning(zoo)
     usual = {**vars(recipe), **vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
     tuning = config.get("tuning") or {}
-    found = {**tuning, **(config.get("data_options") or {}), **config, "zoo": zoo}
+    found = {**tuning, **(config.get("data_options") or {}), **(config.get("known_priors") or {}), **config}
+    found["zoo"] = zoo
     if not found.get("learning_rates") and tuning.get("lr", recipe.lr) != recipe.lr:
         found["learning_rates"] = [tuning["lr"]]
     left_out = _decided_elsewhere(config, default.data, zoo) | {"device"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         prior_caveat,
         prior_caveats,
     )
+    from causalft.methods.priors.compare import PriorComparison, compare_priors
     from causalft.methods.priors.estimate import (
         PriorEstimate,
         debias,
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 __all__ = [
     "KnownPrior",
     "PRETRAINING_LOSSES",
+    "PriorComparison",
     "PriorEstimate",
     "PriorIntervals",
     "bootstrap_prior",
+    "compare_priors",
     "debias",
     "estimate_prior",
     "few_images_caveat",
@@ -49,9 +52,11 @@ __all__ = [
 _HOMES = {
     "KnownPrior": "causalft.methods.priors.known",
     "PRETRAINING_LOSSES": "causalft.methods.priors.caveat",
+    "PriorComparison": "causalft.methods.priors.compare",
     "PriorEstimate": "causalft.methods.priors.estimate",
     "PriorIntervals": "causalft.methods.priors.bootstrap",
     "bootstrap_prior": "causalft.methods.priors.bootstrap",
+    "compare_priors": "causalft.methods.priors.compare",
     "debias": "causalft.methods.priors.estimate",
     "estimate_prior": "causalft.methods.priors.estimate",
     "few_images_caveat": "causalft.methods.priors.caveat",

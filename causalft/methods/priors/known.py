@@ -17,10 +17,7 @@ from causalft.data.class_tables import MatchedTable, match_classes, name_key, re
 from causalft.errors import CausalFTError, first_few, nearest, several, short
 from causalft.runs.files import sha256_file
 
-__all__ = ["KnownPrior", "ZERO_COUNTS", "known_prior", "read_known_priors", "split_prior_option"]
-
-ZERO_COUNTS = ("seen", "unknown")
-"""What a count of 0 can mean: seen zero times, or no entry."""
+__all__ = ["KnownPrior", "check_prior_files", "known_prior", "read_known_priors", "split_prior_option"]
 
 
 @dataclass(frozen=True)
@@ -195,6 +192,32 @@ def read_known_priors(
     ([30.0, 10.0, 0.0, nan], [0.667, 0.222, 0.111, nan])
     """
     pairs = split_prior_option(given)
+    tables, name_map = check_prior_files(pairs, names_allowed, prior_map)
+    return {
+        name: known_prior(
+            name, table, classes, source=pairs[name], zeros_unknown=zeros_unknown, name_map=name_map
+        )
+        for name, table in tables.items()
+    }
+
+
+def check_prior_files(
+    pairs: Mapping[str, str], names_allowed: Sequence[str] | None, prior_map: str | os.PathLike[str] | None
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Read files of counts before the classes are known; arguments as of `read_known_priors`.
+
+    Returns
+    -------
+    tables : dict of str to dict of str to float
+        The counts of each name.
+    name_map : dict of str to str
+        Empty without a file.
+
+    Raises
+    ------
+    CausalFTError
+        As `read_known_priors`, but for what does not match.
+    """
     for name in pairs:
         if names_allowed is not None and name not in names_allowed:
             raise CausalFTError(
@@ -202,16 +225,10 @@ def read_known_priors(
             )
     if not pairs and prior_map is not None:
         raise CausalFTError("--prior-map goes with --prior-of NAME=FILE; give the counts too")
-    name_map = None if prior_map is None else read_name_map(prior_map)
+    name_map = {} if prior_map is None else read_name_map(prior_map)
     tables = {name: read_class_table(path) for name, path in pairs.items()}
-    if name_map:
-        _check_map(name_map, tables)
-    return {
-        name: known_prior(
-            name, table, classes, source=pairs[name], zeros_unknown=zeros_unknown, name_map=name_map
-        )
-        for name, table in tables.items()
-    }
+    _check_map(name_map, tables)
+    return tables, name_map
 
 
 def known_prior(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from scipy.stats import chisquare
 
@@ -18,14 +19,8 @@ from causalft.data.labels import clean_text, encode, is_whole_number, whole_numb
 from causalft.errors import CausalFTError, nearest, short
 from causalft.methods.estimators.run_documents import PREDICTIONS, open_fit, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
-from causalft.methods.priors import (
-    PriorIntervals,
-    bootstrap_prior,
-    few_images_caveat,
-    kl_divergence,
-    prior_caveat,
-    rank_correlation,
-)
+from causalft.methods.priors import bootstrap_prior, compare_priors, few_images_caveat, prior_caveat
+from causalft.methods.priors.known import KnownPrior
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.settings import LogitsFile, PriorSettings
@@ -273,8 +268,10 @@ def _validation_labels(run: Run) -> np.ndarray:
     return validation.labels
 
 
-def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, loss: str) -> dict[str, Any]:
-    """Return the document on the prior of one model."""
+def describe_prior(
+    name: str, data: LabelledLogits, settings: PriorSettings, loss: str, known: KnownPrior | None = None
+) -> dict[str, Any]:
+    """Return the document on the prior of one model, compared with the known one if there is one."""
     target, n_boot, seed, loss = (
         settings.target,
         settings.n_boot,
@@ -302,17 +299,18 @@ def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, los
         data.classes, found.estimate.prior, low, high, found.n_labelled, found.groups, found.group_probability,
         strict=True,
     )  # fmt: skip
-    truth = data.true_prior
+    truth = _truth(data, known)
+    true_groups = None if truth is None else prior_groups(truth)
     few = few_images_caveat(found)
-    known = bool(np.isfinite(found.imbalance).all())
+    sure = bool(np.isfinite(found.imbalance).all())
     return {
         "name": name,
         "n": found.estimate.n,
         "n_classes": n_classes,
         "target": target,
-        "imbalance": found.imbalance_estimate if known else None,
-        "imbalance_ci95": found.imbalance if known else None,
-        "imbalance_reason": None if known else "the labelled images say too little; the pull alone decides",
+        "imbalance": found.imbalance_estimate if sure else None,
+        "imbalance_ci95": found.imbalance if sure else None,
+        "imbalance_reason": None if sure else "the labelled images say too little; the pull alone decides",
         "imbalance_of_estimate": found.estimate.imbalance,
         "loss": found.estimate.loss,
         "l2": found.estimate.l2,
@@ -322,7 +320,13 @@ def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, los
         "seed": seed,
         "pretraining_loss": loss,
         "caveat": " ".join(filter(None, [few, prior_caveat(loss)])),
-        "truth": None if truth is None else _truth(found, truth),
+        "truth": None
+        if truth is None
+        else {
+            "source": "card" if known is None else known.source,
+            **({} if known is None else {"sha256": known.sha256, "notes": known.notes(data.classes)}),
+            **compare_priors(truth, found).to_json(),
+        },
         "classes": [
             {
                 "class": label,
@@ -331,25 +335,17 @@ def describe_prior(name: str, data: LabelledLogits, settings: PriorSettings, los
                 "n_labelled": int(n),
                 "group": str(group),
                 "group_probability": dict(zip(GROUPS, map(float, p), strict=True)),
-                "true_prior": None if truth is None else float(truth[k]),
+                "true_prior": None if truth is None or np.isnan(truth[k]) else float(truth[k]),
+                "true_group": None if true_groups is None else str(true_groups[k]),
             }
             for k, (label, q, a, b, n, group, p) in enumerate(rows)
         ],
     }
 
 
-def _truth(found: PriorIntervals, truth: np.ndarray) -> dict[str, Any]:
-    """Compare the estimate with the known pre-training prior."""
-    log_truth = np.log(truth)
-    inside = (found.log_prior[:, 0] <= log_truth) & (log_truth <= found.log_prior[:, 1])
-    return {
-        "imbalance": float(truth.max() / truth.min()),
-        "spearman": rank_correlation(truth, found.estimate.prior),
-        "kl": kl_divergence(truth, found.estimate.prior),
-        "kl_of_uniform": kl_divergence(truth, np.full(len(truth), 1 / len(truth))),
-        "n_inside_ci95": int(inside.sum()),
-        "n_same_group": int((found.groups == prior_groups(truth)).sum()),
-    }
+def _truth(data: LabelledLogits, known: KnownPrior | None) -> NDArray[np.float64] | None:
+    """The known prior, (K,), NaN where it is not known: that of a file, else that of a mini's card."""
+    return data.true_prior if known is None else known.prior
 
 
 def write_priors(path: Path, documents: list[dict[str, Any]]) -> None:
@@ -366,6 +362,7 @@ def write_priors(path: Path, documents: list[dict[str, Any]]) -> None:
             "n_labelled": row["n_labelled"],
             "group": row["group"],
             "true_prior": row["true_prior"],
+            "true_group": row["true_group"],
             **{f"p_{group}": value for group, value in row["group_probability"].items()},
         }
         for document in documents

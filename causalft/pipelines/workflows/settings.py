@@ -10,6 +10,7 @@ from causalft.data.settings import DataOptions
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.models.strata.zoo import has_manifest
 from causalft.models.tuning.choices import HEADS, LOSSES, optimum_of, own_spelling
 from causalft.runs import limits
@@ -98,6 +99,7 @@ class ProbeSettings:
             "head_scale": {"help": "Inverse temperature of the heads."},
             "template": {"help": "Prompt of a class, as for `fit`."},
             "precision": {"help": "Of the frozen tower, as for `fit`."},
+            "order_by": {"help": "Stratum whose label prior decides the order."},
             "seed": {"help": "Seed of the long tail."},
             "n_seeds": {"default": 5, "help": "Trainings of each head, with seeds SEED, SEED+1, ..."},
             "cache": {"help": "Cache the features for later runs."},
@@ -157,7 +159,15 @@ class ProbeSettings:
 def config_of(settings: ProbeSettings) -> dict[str, Any]:
     """Return the settings that matter, for ``config.json``."""
     fit = asdict(settings.fit)
-    names = ("fusion", "stratum_prior", "calibrate_strata", "control", "control_of", "tensorboard")
+    names = (
+        "fusion",
+        "known_priors",
+        "stratum_prior",
+        "calibrate_strata",
+        "control",
+        "control_of",
+        "tensorboard",
+    )
     for unused in names:
         fit.pop(unused, None)
     return {
@@ -298,6 +308,7 @@ class PriorSettings:
     run: Path | None = setting(None, "A complete fit: its strata, on its validation images.")
     stratum: str | None = setting(None, "Only this stratum of the run.")
     file: LogitsFile = nested(LogitsFile)
+    known: KnownPriorFiles = nested(KnownPriorFiles)
     target: str = setting(
         "auto",
         "Class prior of the labelled images: balanced, or their shares. auto: shares if significantly "
