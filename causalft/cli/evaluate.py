@@ -72,7 +72,8 @@ def _accuracy_table(found: Diagnosis) -> Table:
     for index, prior in enumerate(found.priors):
         data = (*_overall(found.fused), *_cells(found.fused.D)) if index == 0 else ("",) * 5
         table.add_row(f"fused, P by {prior}", *data, "", *_cells(found.fused.P[prior]), style="bold")
-    table.caption = "D: by training images (> 100, 20 to 100, < 20). P: by the estimated pre-training prior."
+    words = " or ".join(sorted(set(found.prior_from.values()) or {"estimated"}, reverse=True))
+    table.caption = f"D: by training images (> 100, 20 to 100, < 20). P: by the {words} pre-training prior."
     return table
 
 

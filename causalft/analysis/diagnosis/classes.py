@@ -54,7 +54,7 @@ class ClassReport:
     D : str
         Group by training images: many, medium or few.
     P : dict of str to str
-        Stratum to the group by its estimated prior.
+        Stratum to the group by its prior; "unknown" where that is not known.
     zero_shot, single, fused : Interval
         Accuracy of the best single stratum before and after tuning, and of the fusion, with 95 % intervals over test
         images; NaN where there is no such model.
@@ -130,7 +130,7 @@ def worst_classes(
         Scores of S seeds: the fused model, and the best single stratum. Accuracies and confusions are means over seeds;
         misses are those of the first, whose classifier is saved.
     priors : mapping of str to (K,) arrays
-        Estimated label prior of each stratum.
+        Label prior of each stratum, NaN where it is not known.
     zero_shot : (n, K) array, optional
         Logits of the single stratum before tuning.
     train_labels : (n_train,) array of int, optional

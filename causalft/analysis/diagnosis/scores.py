@@ -251,10 +251,10 @@ def score_gla(
 
 @dataclass(frozen=True)
 class ZeroShotScores:
-    """Zero-shot accuracy of one stratum, with and without its estimated log prior (GLA-ZS).
+    """Zero-shot accuracy of one stratum, with and without its log prior (GLA-ZS), known or estimated.
 
     ``accuracy`` and ``gla_accuracy`` are fractions of correct images; ``mean_class_...`` and the groups ``P`` by the
-    estimated prior are means over classes with test images.
+    prior are means over classes with test images.
     """
 
     accuracy: float
@@ -264,8 +264,10 @@ class ZeroShotScores:
     P: dict[str, float | None]
 
 
-def score_zero_shot(labels: ArrayLike, logits: ArrayLike, prior: ArrayLike) -> ZeroShotScores:
-    """Score zero-shot logits with and without their estimated log prior.
+def score_zero_shot(
+    labels: ArrayLike, logits: ArrayLike, prior: ArrayLike, *, gla_prior: ArrayLike | None = None
+) -> ZeroShotScores:
+    """Score zero-shot logits with and without their log prior, known or estimated.
 
     Parameters
     ----------
@@ -273,6 +275,9 @@ def score_zero_shot(labels: ArrayLike, logits: ArrayLike, prior: ArrayLike) -> Z
         Of the test images.
     logits : (n, K) array
     prior : (K,) array of positive numbers that sum to 1
+        Of the groups; NaN where it is not known.
+    gla_prior : (K,) array, optional
+        What GLA subtracts; ``prior`` by default.
 
     Examples
     --------
@@ -281,7 +286,9 @@ def score_zero_shot(labels: ArrayLike, logits: ArrayLike, prior: ArrayLike) -> Z
     (0.5, 1.0)
     """
     y, f = np.asarray(labels), np.asarray(logits)
-    right = np.stack([f.argmax(axis=1) == y, debias(f, prior).argmax(axis=1) == y])
+    right = np.stack(
+        [f.argmax(axis=1) == y, debias(f, prior if gla_prior is None else gla_prior).argmax(axis=1) == y]
+    )
     by_class = class_accuracy(right, y, f.shape[1])
     mean = np.nanmean(by_class, axis=1)
     return ZeroShotScores(

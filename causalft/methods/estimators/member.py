@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -77,6 +78,8 @@ class MemberPrediction(ShownAsTable):
         Whether the tuned logits are those of GLA-FT.
     read_back : bool
         Whether it was read from its folder.
+    known_prior : numpy.ndarray, optional
+        Shape (n_classes,): the known label prior that was given, NaN where it is not known.
     """
 
     name: str
@@ -96,6 +99,17 @@ class MemberPrediction(ShownAsTable):
     pretraining_loss: str = "unknown"
     gla: bool = False
     read_back: bool = False
+    known_prior: np.ndarray | None = None
+
+    @property
+    def label_prior(self) -> np.ndarray:
+        """The label prior of P groups and slopes, (K,): the known one if given (NaN: unknown), else the estimate."""
+        return self.prior.prior if self.known_prior is None else self.known_prior
+
+    @property
+    def gla_prior(self) -> np.ndarray:
+        """The label prior that GLA subtracts, (K,): the known one if it has all classes, else the estimate."""
+        return self.prior.prior if np.isnan(self.label_prior).any() else self.label_prior
 
     @property
     def validation_probs(self) -> np.ndarray:
@@ -130,7 +144,8 @@ def _seconds(path: Path) -> float:
 
 
 _LOGITS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits")
-_ARRAYS = (*_LOGITS, "true_prior")
+_PRIORS = ("true_prior", "known_prior")
+_ARRAYS = (*_LOGITS, *_PRIORS)
 
 
 def write_prediction(
@@ -181,8 +196,7 @@ def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Doc
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
     arrays.pop("validation_labels", None)
-    if "true_prior" in arrays:
-        arrays["true_prior"] = np.array(arrays["true_prior"])
+    arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
     prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
     rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
     rest.setdefault("pretraining_loss", stratum.pretraining_loss)  # not in files of before it was kept
@@ -197,6 +211,7 @@ def fit_member(
     *,
     learning_rates: tuple[float, ...] = (),
     gla: bool = False,
+    known_prior: ArrayLike | None = None,
     device: str = "auto",
     folder: Path | None = None,
     cache: FeatureCache | None = None,
@@ -217,6 +232,9 @@ def fit_member(
     gla : bool
         GLA-FT: the tuned stratum adds the debiased zero-shot logits to its own. Training and the choice of a learning
         rate do without.
+    known_prior : (n_classes,) array, optional
+        The known label prior, NaN where it is not known (:attr:`causalft.methods.priors.KnownPrior.prior`). GLA
+        subtracts it instead of the estimate, unless a class is not known.
     device : str
     folder : pathlib.Path, optional
         For adapter, head and predictions; if complete, nothing is trained again.
@@ -243,6 +261,9 @@ def fit_member(
         "learning_rates": list(learning_rates),
         **({"gla": True} if gla else {}),
     }
+    known = None if known_prior is None else np.asarray(known_prior, dtype=float)
+    if known is not None:
+        made_with["known_prior"] = hashlib.sha256(known.tobytes()).hexdigest()
     if folder is not None and (folder / PREDICTIONS).exists():
         found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
@@ -272,11 +293,12 @@ def fit_member(
     if test is None:
         zero_shot.append(nothing)
     prior = prior_on_validation(zero_shot[0], splits.validation.labels)
+    for_gla = prior.prior if known is None or np.isnan(known).any() else known
     # One for all learning rates.
     weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
     untouched = None
     if gla:
-        shift = -np.log(prior.prior) - (0 if left is None else np.log(left))
+        shift = -np.log(for_gla) - (0 if left is None else np.log(left))
         anchors = torch.from_numpy(untuned.scale * untuned.anchors)
         untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
     del untuned  # the features of the training images
@@ -292,7 +314,7 @@ def fit_member(
             class_names,
             replace(tuning, lr=lr),
             validation=validation,
-            model_prior=prior.prior,
+            model_prior=for_gla,
             weight=weight,
             release=lr == rates[-1],
             progress=progress,
@@ -324,6 +346,7 @@ def fit_member(
         anchors="captions" if stratum.has_text else "class means",
         pretraining_loss=stratum.pretraining_loss,
         gla=gla,
+        known_prior=known,
         seconds=time.perf_counter() - started,
     )
     if folder is not None and is_main_process():
@@ -351,7 +374,7 @@ def gla_members(
         return {}
 
     def adjusted(m: MemberPrediction) -> MemberPrediction:
-        shift = -np.log(m.prior.prior) - (0 if left is None else np.log(left))
+        shift = -np.log(m.gla_prior) - (0 if left is None else np.log(left))
         return replace(
             m,
             validation_logits=SummedLogits(m.zero_shot_validation, m.validation_logits, shift),

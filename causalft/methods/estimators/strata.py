@@ -182,6 +182,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         folder: Path | None = None,
         cache: FeatureCache | None = None,
         log_dir: Path | None = None,
+        known_priors: Mapping[str, ArrayLike] | None = None,
     ) -> StrataClassifier:
         """Tune every stratum and calibrate their mixture.
 
@@ -207,6 +208,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             Keeps frozen features beyond this fit.
         log_dir : pathlib.Path, optional
             Folder for TensorBoard, one below it for each stratum.
+        known_priors : mapping of str to (K,) arrays, optional
+            Known label priors of strata (:attr:`causalft.methods.priors.KnownPrior.prior`), in the order of the
+            classes, NaN where not known. GLA subtracts one that has all classes instead of its estimate.
 
         Raises
         ------
@@ -245,6 +249,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 tuning,
                 learning_rates=self.learning_rates,
                 gla=self.gla,
+                known_prior=(known_priors or {}).get(name),
                 device=self.device,
                 folder=None if folder is None else stratum_folder(folder, name),
                 cache=cache,

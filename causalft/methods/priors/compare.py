@@ -13,7 +13,7 @@ from causalft.methods.priors.bootstrap import PriorIntervals
 from causalft.methods.priors.estimate import PriorEstimate, kl_divergence, rank_correlation
 from causalft.runs.documents import Document
 
-__all__ = ["PriorComparison", "compare_priors"]
+__all__ = ["PriorComparison", "compare_priors", "comparison_line"]
 
 
 @dataclass(frozen=True)
@@ -119,4 +119,31 @@ def compare_priors(
         },
         n_inside=inside,
         level=None if intervals is None else intervals.level,
+    )
+
+
+def comparison_line(name: str, found: PriorComparison, *, gla: bool) -> str:
+    """Say how an estimate compares with the known prior that a run uses.
+
+    Parameters
+    ----------
+    name : str
+        The model.
+    found : PriorComparison
+    gla : bool
+        Whether GLA subtracts the known prior; otherwise it lacks classes.
+
+    Examples
+    --------
+    >>> p = np.array([.4, .3, .2, .1])
+    >>> comparison_line("clip", compare_priors(p, p), gla=True).partition(";")[0]
+    'clip: P groups, slope and GLA use the known prior (imbalance 4)'
+    """
+    uses = "P groups, slope and GLA use" if gla else "P groups and slope use"
+    without = "" if gla else "; GLA subtracts the estimate, because the known prior lacks classes"
+    spearman = f"{found.spearman:.2f}" if np.isfinite(found.spearman) else "none"
+    return (
+        f"{name}: {uses} the known prior (imbalance {found.imbalance:.3g}); the estimate has Spearman {spearman} with "
+        f"it, KL {found.kl:.3f} from it (uniform {found.kl_of_uniform:.3f}), and puts {found.n_same_group} of "
+        f"{found.n_known} classes into the same P group{without}"
     )

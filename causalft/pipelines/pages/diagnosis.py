@@ -15,8 +15,7 @@ from causalft.analysis.diagnosis.conclusion import change, interval_text, p_text
 from causalft.analysis.diagnosis.result import BeforeAfter
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.methods.priors import prior_caveats
-from causalft.models.strata.zoo import pretraining_losses
+from causalft.pipelines.pages.priors import prior_section
 from causalft.report.drawing import draw as drawn
 from causalft.report.drawing import thumbnail_uri
 from causalft.report.html import Card, Figure, Section, Table, Thumbnail
@@ -120,6 +119,7 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
         Name -> figure of the page.
     """
     identified = metrics["own_minus_off_gap"]["before"] is not None
+    words = draw.prior_words(metrics)
     figures = {}
     for name, (function, caption) in _FIGURES.items():
         if (names and name not in names) or (not identified and name in ("imbalance", "slope")):
@@ -128,6 +128,7 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
             axes = function(metrics)
             first = axes[0] if isinstance(axes, list) else axes
             drawing = drawn(first.figure, Path(folder) / f"{name}.png")
+        caption = caption.replace("estimated", words)
         figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
     return figures
 
@@ -147,6 +148,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
     list of Section
     """
     figures = draw_figures(metrics, figures_dir)
+    words = draw.prior_words(metrics)
 
     def shown(*names: str) -> list[Figure]:
         return [figures[name] for name in names if name in figures]
@@ -166,7 +168,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             "Groups",
             [
                 "D groups: more than 100, 20 to 100, fewer than 20 training images. P groups: the 30 % of classes "
-                "with the largest estimated prior, the next 30 %, the last 40 %. Accuracies are means over classes."
+                f"with the largest {words} prior, the next 30 %, the last 40 %. Accuracies are means over classes."
             ],
             tables=[group_table(metrics)],
             figures=shown("prior_groups", "data_groups", "groups"),
@@ -179,15 +181,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
             ],
             tables=[_controls(metrics), _paired(metrics)],
         ),
-        Section(
-            "How to read the estimated prior",
-            [
-                "The pre-training data are not at hand: the prior is the one that, taken out of the zero-shot logits, "
-                "explains labelled validation images best (GLA).",
-                *prior_caveats(pretraining_losses(metrics)),
-            ],
-            tables=[_priors(metrics), *_adjusted(metrics)],
-        ),
+        prior_section(metrics),
     ]
 
 
@@ -267,60 +261,6 @@ def _paired(metrics: Metrics) -> Table:
         for name, value in metrics["paired"].items()
     ]
     return Table(["difference (points)", "95 % interval", "p"], rows, "Paired over the test images.")
-
-
-def _priors(metrics: Metrics) -> Table:
-    rows = []
-    for name, scores in metrics["strata"].items():
-        prior = list(scores["label_prior"])
-        spearman = scores.get("prior_spearman")
-        truth = scores.get("true_label_prior")
-        rows.append(
-            [
-                name,
-                f"{100 * max(prior):.2g} %",
-                f"{100 * min(prior):.2g} %",
-                f"{max(prior) / min(prior):.0f}",
-                "not known" if truth is None else f"{max(truth) / min(truth):.0f}",
-                "not known" if spearman is None else f"{spearman:.2f}",
-            ]
-        )
-    columns = ["stratum", "largest", "smallest", "imbalance", "true imbalance", "Spearman with the truth"]
-    return Table(columns, rows, "Estimated label priors.")
-
-
-def _adjusted(metrics: Metrics) -> list[Table]:
-    """Effect of subtracting the estimated prior from the logits, if the document holds it."""
-    if not all("zero_shot" in scores for scores in metrics["strata"].values()):
-        return []
-    everyone = {**metrics["strata"], "fused": metrics["fused"]}
-    by_gla = all(scores.get("gla") for scores in metrics["strata"].values())
-    beside = any("gla_ft" in scores for scores in everyone.values())
-    columns = ["model", "zero-shot", "GLA-ZS", "GLA-FT" if by_gla else "tuned"]
-    columns += ["GLA-FT", "GLA-FT minus tuned"] if beside else []
-    rows = []
-    for name, scores in everyone.items():
-        before, adjusted = scores.get("zero_shot"), scores.get("gla_ft")
-        row = (
-            [name, "", ""]
-            if before is None
-            else [name, *map(_percent, (before["accuracy"], before["gla_accuracy"]))]
-        )
-        row.append(_percent(scores["accuracy"]))
-        if adjusted is not None:
-            row += [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]
-        rows.append(row + [""] * (len(columns) - len(row)))
-    caption = "Accuracy in percent with and without the estimated priors. GLA-ZS: zero-shot logits less log q"
-    if by_gla or beside:
-        caption += (
-            ". GLA-FT: the same plus the tuned logits, less the class prior of the training set where the loss left it "
-            f"in; {'so all strata of this run predict' if by_gla else 'no stratum of this run predicts so'}"
-        )
-    return [Table(columns, rows, f"{caption}.")]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
 
 
 def _accuracy(scores: Metrics) -> list[str]:

@@ -278,7 +278,7 @@ def _groups(metrics: Document) -> str:
         rows.append([f"control {_text(name)}{of}", overall, *data_groups, "", "", ""])
     return (
         "Percent, with 95 % intervals. D groups are by training images of the class (more than 100, 20 to 100, fewer "
-        "than 20), P groups by the estimated pre-training prior of a stratum (its own, unless said): the highest 30 % "
+        "than 20), P groups by the pre-training prior of a stratum (its own, unless said): the highest 30 % "
         "of classes, the next 30 %, the last 40 %.\n\n" + _table(header, rows)
     )
 

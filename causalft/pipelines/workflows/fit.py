@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,10 +16,12 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.methods.priors.known import KnownPrior
 from causalft.models.features.cache import FeatureCache
 from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
@@ -87,17 +89,24 @@ def run_fit(
         _classifier(settings, zoo, progress).check()
         splits = load_splits(settings, settings.seed)
         parts = (splits.train, splits.validation, splits.test)
+        known = _known_priors(settings, splits)
         config = {
             **asdict(settings),
             "zoo": settings.zoo_name,
             "data_fingerprint": [part.fingerprint for part in parts],
+            **({"prior_sha256": settings.prior_files.hashes()} if settings.known_priors else {}),
         }
         new.create(config, defaults=FitSettings.defaults())
         _describe(settings, zoo, splits, say)
+        for prior in known.values():
+            for note in prior.notes(splits.class_names):
+                say(f"counts   {note}")
         if control:
             say(f"control  {describe_control(control, control_kind)}")
-        members, controls = _tune(settings, zoo, splits, control, new, progress, say)
-        outcome = diagnose_run(settings, splits, members, controls, control_kind)
+        members, controls = _tune(settings, zoo, splits, control, known, new, progress, say)
+        outcome = diagnose_run(settings, splits, members, controls, control_kind, known)
+        for line in outcome.prior_lines():
+            say(f"prior    {line}")
         diagnosis, fused = outcome.diagnosis, outcome.fused
         worst = class_reports(splits, members, fused, diagnosis.best_single)
 
@@ -117,6 +126,7 @@ def _tune(
     zoo: Zoo,
     splits: Splits,
     control: Sequence[MemberName],
+    known: Mapping[str, KnownPrior],
     new: NewRun,
     progress: bool | None,
     say: Callable[[str], None],
@@ -126,6 +136,7 @@ def _tune(
     cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
+    known_priors = {name: prior.prior for name, prior in known.items()}
     for number in range(settings.n_seeds):
         seed = settings.seed + number
         if number:
@@ -144,6 +155,7 @@ def _tune(
             folder=folder,
             cache=cache,
             log_dir=log_dir,
+            known_priors=known_priors,
         )
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
@@ -166,6 +178,7 @@ def _tune(
                 replace(tuning, seed=member.tuning_seed(seed)),
                 learning_rates=settings.learning_rates,
                 gla=settings.gla,
+                known_prior=known_priors.get(member.weights, known_priors.get(member.stratum)),
                 device=settings.device,
                 folder=folder / "controls" / folder_name(name),
                 cache=cache,
@@ -175,6 +188,16 @@ def _tune(
             new.seconds_before += prediction.seconds if prediction.read_back else 0.0
 
     return members, controls
+
+
+def _known_priors(settings: FitSettings, splits: Splits) -> dict[str, KnownPrior]:
+    """Known priors of the strata; GLA needs all classes."""
+    found = settings.prior_files.read(settings.prior_names, splits.class_names)
+    found = {name: prior for name, prior in found.items() if name in settings.strata}
+    if settings.gla or LOSSES[settings.tuning.loss].needs_model_prior:
+        for prior in found.values():
+            prior.require_all(splits.class_names, "GLA")
+    return found
 
 
 def _classifier(

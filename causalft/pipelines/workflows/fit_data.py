@@ -35,8 +35,8 @@ __all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits", "o
 def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
     """Resample the training part to a long tail ordered by the label prior of a stratum.
 
-    The prior is the true one if the card of a mini has all classes, else GLA's estimate from zero-shot logits on
-    validation images; no label of a training or test image is used.
+    The prior is the known one if the settings have a file of it, the true one if the card of a mini has all classes,
+    else GLA's estimate from zero-shot logits on validation images; no label of a training or test image is used.
 
     Parameters
     ----------
@@ -50,16 +50,18 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     Raises
     ------
     CausalFTError
-        If the stratum is unknown, or has no text tower.
+        If the stratum is unknown, or has no text tower, or the known prior lacks a class.
     """
     assert settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
     name = settings.order_by or settings.strata[0]
-    zoo = settings.open_zoo()
-    zoo.check(name)
-    prior = zoo.card(name).prior_of(splits.class_names) if isinstance(zoo, MiniZoo) else None
-    kind = "true"
+    prior, kind = _known_prior(settings, name, splits), "known"
     if prior is None:
-        prior, kind = _estimated_prior(settings, zoo, name, splits), "estimated"
+        zoo = settings.open_zoo()
+        zoo.check(name)
+        prior = zoo.card(name).prior_of(splits.class_names) if isinstance(zoo, MiniZoo) else None
+        kind = "true"
+        if prior is None:
+            prior, kind = _estimated_prior(settings, zoo, name, splits), "estimated"
     order = order_against(prior, settings.order, settings.split_seed)
     names = tuple(splits.class_names[k] for k in order)
     against = {"consistency": "that of", "reverse": "the reverse of", "balance": "uncorrelated with"}
@@ -78,6 +80,14 @@ def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -
         profile=settings.profile,
         order=order,
     )
+
+
+def _known_prior(settings: FitSettings, name: str, splits: Splits) -> NDArray[np.float64] | None:
+    """The prior that a file gives; None without one."""
+    if name not in settings.prior_files.prior_of:
+        return None
+    known = settings.prior_files.read(settings.prior_names, splits.class_names)[name]
+    return known.require_all(splits.class_names, "the order of the long tail")
 
 
 def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits) -> NDArray[np.float64]:

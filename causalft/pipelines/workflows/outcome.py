@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ from causalft.data.splits import Splits
 from causalft.methods.estimators.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.estimators.settings import FitSettings
-from causalft.methods.priors import kl_divergence, rank_correlation
+from causalft.methods.priors import PriorComparison, compare_priors
+from causalft.methods.priors.compare import comparison_line
+from causalft.methods.priors.known import KnownPrior
 from causalft.pipelines.workflows.fit_data import data_document
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run, atomic_path
@@ -186,6 +188,8 @@ class FitOutcome:
     zero_shot : dict of str to ZeroShotScores
     gla : GLAScores, optional
         Scores of GLA-FT, if it can be computed from the strata.
+    known : mapping of str to KnownPrior
+        Known priors of strata that a file gives.
     """
 
     settings: FitSettings
@@ -198,6 +202,21 @@ class FitOutcome:
     validation_accuracy: dict[str, float]
     zero_shot: dict[str, ZeroShotScores]
     gla: GLAScores | None
+    known: Mapping[str, KnownPrior] = field(default_factory=dict)
+
+    def compared_prior(self, name: str) -> tuple[NDArray[np.float64], PriorComparison] | None:
+        """The known prior of a stratum, (K,), and the estimate beside it: of a file, else of the card of a mini."""
+        first = self.members[name][0]
+        known = first.true_prior if first.known_prior is None else first.known_prior
+        return None if known is None else (known, compare_priors(known, first.prior))
+
+    def prior_lines(self) -> list[str]:
+        """A line on each known prior of a file, with the estimate beside it."""
+        return [
+            comparison_line(name, found[1], gla=not np.isnan(found[0]).any())
+            for name in self.known
+            if (found := self.compared_prior(name)) is not None
+        ]
 
     def to_metrics(self) -> Document:
         """Return the document of ``metrics.json``, without time and worst classes."""
@@ -234,11 +253,25 @@ class FitOutcome:
             "gla": first.gla,
             "seconds": first.seconds,
         }
-        if first.true_prior is not None:
+        compared = self.compared_prior(name)
+        if compared is not None:
+            known, comparison = compared
             found |= {
-                "prior_spearman": rank_correlation(first.prior.prior, first.true_prior),
-                "prior_kl": kl_divergence(first.true_prior, first.prior.prior),
-                "true_label_prior": first.true_prior.tolist(),
+                "prior_spearman": comparison.spearman,
+                "prior_kl": comparison.kl,
+                "true_label_prior": [None if np.isnan(value) else float(value) for value in known],
+                "prior_groups": comparison.group_counts,
+            }
+        if name in self.known:
+            prior = self.known[name]
+            found |= {
+                "estimated_label_prior": first.prior.prior.tolist(),
+                "gla_prior_from": "known" if prior.known.all() else "estimated",
+                "known_prior": {
+                    "source": prior.source,
+                    "sha256": prior.sha256,
+                    "notes": prior.notes(self.splits.class_names),
+                },
             }
         if self.gla is not None:
             found["gla_ft"] = self.gla.strata[name].to_metrics()
@@ -251,10 +284,12 @@ def diagnose_run(
     members: dict[str, list[MemberPrediction]],
     controls: dict[str, list[MemberPrediction]],
     control_kind: str | None = None,
+    known: Mapping[str, KnownPrior] | None = None,
 ) -> FitOutcome:
     """Fuse, diagnose and score all seeds.
 
-    ``control_kind`` is what differs between members of the control: "pre-training" or "tuning".
+    ``control_kind`` is what differs between members of the control: "pre-training" or "tuning". ``known`` are the
+    priors of files that the members were given.
     """
     fused, mixings = fuse_seeds(settings, splits, members, settings.stratum_prior)
     control_groups = {}
@@ -278,7 +313,8 @@ def diagnose_run(
         splits.train.class_counts,
         {name: _stack(found, "test_probs") for name, found in members.items()},
         fused,
-        {name: found[0].prior.prior for name, found in members.items()},
+        {name: found[0].label_prior for name, found in members.items()},
+        prior_from=dict.fromkeys(known or {}, "known"),
         controls=control_groups,
         fusion=settings.fusion,
         stratum_prior=mixings[0].stratum_prior,
@@ -296,7 +332,7 @@ def diagnose_run(
             fused,
             {name: _stack(found, "test_logits") for name, found in adjusted.items()},
             gla_fused,
-            {name: found[0].prior.prior for name, found in members.items()},
+            {name: found[0].label_prior for name, found in members.items()},
             seed=settings.seed,
         )
     return FitOutcome(
@@ -309,10 +345,16 @@ def diagnose_run(
         mixings=tuple(mixings),
         validation_accuracy=validation_accuracy,
         zero_shot={
-            name: score_zero_shot(splits.test.labels, found[0].zero_shot_test, found[0].prior.prior)
+            name: score_zero_shot(
+                splits.test.labels,
+                found[0].zero_shot_test,
+                found[0].label_prior,
+                gla_prior=found[0].gla_prior,
+            )
             for name, found in members.items()
         },
         gla=gla,
+        known=dict(known or {}),
     )
 
 
@@ -326,7 +368,7 @@ def class_reports(
         splits.test.class_names,
         splits.train.class_counts,
         fused,
-        {name: found[0].prior.prior for name, found in members.items()},
+        {name: found[0].label_prior for name, found in members.items()},
         single_probs=_stack(single, "test_probs"),
         zero_shot=single[0].zero_shot_test,
         train_labels=splits.train.labels,
