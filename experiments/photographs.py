@@ -82,20 +82,25 @@ def _compare(
     from causalft.analysis.diagnosis.scores import compare_methods
     from causalft.methods.estimators.member import gla_members
     from causalft.methods.priors import debias
-    from causalft.pipelines.workflows.outcome import diagnose_run, fuse_seeds
+    from causalft.pipelines.workflows.answering import fit_mixings
+    from causalft.pipelines.workflows.outcome import diagnose_run
 
     first = splits[0]
     tuned = {name: found["LA", name] for name in strata}
     of_one = {name: found["LA", name] for name in control}
     with_gla = gla_members(settings.tuning, first.train.class_counts, tuned)
     outcome = diagnose_run(settings, first, tuned, of_one, "pre-training")
-    diagnosis, fused = outcome.diagnosis, outcome.fused
+    diagnosis = outcome.diagnosis
 
     def logits(members: Mapping[str, list[Any]], what: str = "test_logits") -> list[np.ndarray]:
         return [np.stack([getattr(p, what) for p in predictions]) for predictions in members.values()]
 
     def fuse(members: dict[str, list[Any]], fusion: str = "mixture") -> list[np.ndarray]:
-        return [fuse_seeds(replace(settings, fusion=fusion), first, members, None)[0]]
+        mixings = fit_mixings(replace(settings, fusion=fusion), first, members, None)
+        of_seeds = zip(*members.values(), strict=True)
+        return [
+            np.stack([m([p.test_logits for p in each], kind="logits") for m, each in zip(mixings, of_seeds)])
+        ]
 
     models = {
         "zero-shot": logits(tuned, "zero_shot_test"),
@@ -107,7 +112,7 @@ def _compare(
         "GLA": logits(with_gla),
         "best single": logits({diagnosis.best_single: tuned[diagnosis.best_single]}),
         "logit mean": fuse(tuned, "logit"),
-        "backdoor mixture": [fused],
+        "backdoor mixture": fuse(tuned),
         "backdoor mixture of GLA": fuse(with_gla),
         "control: one model's seeds": fuse(of_one),
     }

@@ -17,6 +17,7 @@ import causalft.pipelines.workflows.fit as fit_workflow
 from causalft.data.opening import open_images
 from causalft.methods.estimators import member as members
 from causalft.methods.estimators import strata
+from causalft.methods.estimators.fusion import apply_temperature
 from causalft.methods.estimators.settings import FitSettings, control_members
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.workflows import outcome
@@ -495,14 +496,14 @@ def test_several_seeds_with_product_fusion(tmp_path, tiny_zoo, photos, monkeypat
         1,
         *options,
     ]
-    given = {}
+    given = []
 
-    def remember(*arguments, **options):
-        given.update(options)
-        return diagnose(*arguments, **options)
+    def remember(labels, strata, control, gla):
+        given.append((control, answer(labels, strata, control, gla)))
+        return given[0][1]
 
-    diagnose = outcome.diagnose
-    monkeypatch.setattr(outcome, "diagnose", remember)
+    answer = outcome.answer_test_images
+    monkeypatch.setattr(outcome, "answer_test_images", remember)
     result = run(*command, "--out", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -512,12 +513,11 @@ def test_several_seeds_with_product_fusion(tmp_path, tiny_zoo, photos, monkeypat
     assert len(found["fused"]["temperature_per_seed"]) == 2
     assert found["fused"]["temperature"] == found["fused"]["temperature_per_seed"][0]
     # P(c) names strata; the members of a control are weighted alike
-    control = given["controls"]["seeds"]
-    log_odds = np.log(control["fused"]) - np.log(control["fused"])[..., :1]
-    alike = np.mean([np.log(p) for p in control["members"].values()], axis=0)
-    alike -= alike[..., :1]
-    slope = (log_odds * alike).sum((1, 2)) / (alike**2).sum((1, 2))  # 1 / temperature of each seed
-    assert np.allclose(log_odds, slope[:, None, None] * alike, atol=1e-6)
+    ((control, answers),) = given
+    for seed, mixing in enumerate(control.mixings):
+        log_p = [np.log(members[seed].test_probs) for members in control.members.values()]
+        expected = apply_temperature(np.mean(log_p, axis=0), mixing.temperature, kind="logits")
+        assert np.allclose(answers.control_fused.confidence[seed], expected.max(axis=1), atol=1e-9)
     assert found["seeds"] == [0, 1] and found["fused"]["fusion"] == "logit"
     assert found["fused"]["stratum_prior"] == {"metaclip": 0.25, "openclip": 0.75}
     assert set(found["weights"]) == {"metaclip", "openclip", "metaclip#1"}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.answers import Answers
 from causalft.analysis.diagnosis.intervals import Interval
 from causalft.data.groups import data_groups, prior_groups
 from causalft.errors import CausalFTError
@@ -20,6 +21,7 @@ __all__ = [
     "Confusion",
     "Miss",
     "frequent_confusions",
+    "report_worst",
     "worst_classes",
     "worst_classes_line",
 ]
@@ -160,12 +162,48 @@ def worst_classes(
             f"{k} class names, counts of shape {counts.shape} and probabilities of shape {fused.shape} for {len(y)} "
             "images do not belong together"
         )
+    return report_worst(
+        y,
+        names,
+        counts,
+        Answers.of(fused, y),
+        priors,
+        single=None if single_probs is None else _seeds(single_probs).argmax(axis=-1),
+        zero_shot=None if zero_shot is None else _seeds(zero_shot).argmax(axis=-1),
+        train_labels=train_labels,
+        among=among,
+        n_classes=n_classes,
+        n_confusions=n_confusions,
+        n_misses=n_misses,
+        n_examples=n_examples,
+    )
+
+
+def report_worst(
+    labels: NDArray[np.int64],
+    class_names: Sequence[str],
+    class_counts: NDArray[Any],
+    fused: Answers,
+    priors: Mapping[str, ArrayLike],
+    *,
+    single: NDArray[Any] | None = None,
+    zero_shot: NDArray[Any] | None = None,
+    train_labels: ArrayLike | None = None,
+    among: ArrayLike | None = None,
+    n_classes: int = 10,
+    n_confusions: int = 3,
+    n_misses: int = 4,
+    n_examples: int = 2,
+) -> list[ClassReport]:
+    """:func:`worst_classes` of answers; ``single`` and ``zero_shot`` are predicted classes (S, n)."""
+    y, names, counts = labels, list(class_names), class_counts
+    k = len(names)
     n_test = np.bincount(y, minlength=k)
-    accuracy = _accuracy(fused, y, n_test)
+    accuracy = _accuracy(fused.predicted, y, n_test)
     d_groups = data_groups(counts)
     p_groups = {name: prior_groups(prior) for name, prior in priors.items()}
-    single = None if single_probs is None else _accuracy(_seeds(single_probs), y, n_test)
-    before = None if zero_shot is None else _accuracy(_seeds(zero_shot), y, n_test)
+    alone = None if single is None else _accuracy(single, y, n_test)
+    before = None if zero_shot is None else _accuracy(zero_shot, y, n_test)
     considered = (n_test > 0) if among is None else (n_test > 0) & np.asarray(among, dtype=bool)
     order = [i for i in np.lexsort((np.arange(k), -n_test, accuracy)) if considered[i] and accuracy[i] < 1]
     return [
@@ -176,10 +214,10 @@ def worst_classes(
             D=str(d_groups[i]),
             P={name: str(groups[i]) for name, groups in p_groups.items()},
             zero_shot=_with_interval(None if before is None else before[i], n_test[i]),
-            single=_with_interval(None if single is None else single[i], n_test[i]),
+            single=_with_interval(None if alone is None else alone[i], n_test[i]),
             fused=_with_interval(accuracy[i], n_test[i]),
-            confused_with=_confusions(fused, y, i, names, n_confusions),
-            misses=_misses(fused[0], y, i, names, n_misses),
+            confused_with=_confusions(fused.predicted, y, i, names, n_confusions),
+            misses=_misses(fused, y, i, names, n_misses),
             examples=_examples(train_labels, i, n_examples),
         )
         for i in order[:n_classes]
@@ -238,9 +276,9 @@ def _seeds(values: ArrayLike) -> NDArray[Any]:
     return array[None] if array.ndim == 2 else array
 
 
-def _accuracy(probs: NDArray[Any], y: NDArray[Any], n_test: NDArray[Any]) -> NDArray[np.float64]:
+def _accuracy(predicted: NDArray[Any], y: NDArray[Any], n_test: NDArray[Any]) -> NDArray[np.float64]:
     """Accuracy of each class, mean over seeds; NaN for a class without a test image."""
-    right = (probs.argmax(axis=-1) == y).mean(axis=0)
+    right = (predicted == y).mean(axis=0)
     hits = np.bincount(y, weights=right, minlength=len(n_test))
     return np.divide(hits, n_test, out=np.full(len(n_test), np.nan), where=n_test > 0)
 
@@ -254,20 +292,18 @@ def _with_interval(share: float | None, n: int) -> Interval:
 
 
 def _confusions(
-    fused: NDArray[Any], y: NDArray[Any], i: int, names: Sequence[str], most: int
+    predicted: NDArray[Any], y: NDArray[Any], i: int, names: Sequence[str], most: int
 ) -> tuple[Confusion, ...]:
-    taken = fused[:, y == i].argmax(axis=-1)
+    taken = predicted[:, y == i]
     shares = np.bincount(taken.ravel(), minlength=len(names)) / taken.size
     shares[i] = 0.0
     order = np.argsort(-shares, kind="stable")[:most]
     return tuple(Confusion(names[j], float(shares[j])) for j in order if shares[j] > 0)
 
 
-def _misses(
-    first: NDArray[Any], y: NDArray[Any], i: int, names: Sequence[str], most: int
-) -> tuple[Miss, ...]:
+def _misses(fused: Answers, y: NDArray[Any], i: int, names: Sequence[str], most: int) -> tuple[Miss, ...]:
     rows = np.flatnonzero(y == i)
-    taken, surety = first[rows].argmax(axis=-1), first[rows].max(axis=-1)
+    taken, surety = fused.predicted[0, rows], fused.confidence[0, rows]
     wrong = np.flatnonzero(taken != i)
     order = wrong[np.argsort(-surety[wrong], kind="stable")][:most]
     return tuple(Miss(int(rows[j]), names[taken[j]], float(surety[j])) for j in order)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.answers import Answers
 from causalft.analysis.diagnosis.conclusion import conclude, untold
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.no_conclusion import (
@@ -19,15 +20,9 @@ from causalft.analysis.diagnosis.no_conclusion import (
     reasons,
     statistic,
 )
-from causalft.analysis.diagnosis.parameter_imbalance import (
-    PriorSlope,
-    gap_vectors,
-    group_vectors,
-    members_mean_gap,
-    off_gap,
-    own_gap,
-)
+from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, group_vectors
 from causalft.analysis.diagnosis.result import CONTROL_KINDS, BeforeAfter, Control, Diagnosis, ModelScore
+from causalft.analysis.diagnosis.statistics import DiagnosisStatistics
 from causalft.data.groups import (
     GROUPS,
     balancing_weights,
@@ -38,15 +33,16 @@ from causalft.data.groups import (
     prior_groups,
 )
 from causalft.errors import CausalFTError, nearest
-from causalft.methods.estimators.fusion import expected_calibration_error, fuse, nll, stratum_weights
+from causalft.methods.estimators.fusion import LOGIT, calibration_error, stratum_weights
+from causalft.methods.estimators.probabilities import MemberRows, member_blocks, members_rows
+from causalft.methods.estimators.stored_logits import row_blocks
 from causalft.runs.progress import named
 
-__all__ = ["diagnose"]
+__all__ = ["diagnose", "diagnose_answers"]
 
 Floats = NDArray[np.float64]
 
 
-@named("comparing accuracy before and after")
 def diagnose(
     labels: ArrayLike,
     class_counts: ArrayLike,
@@ -122,29 +118,80 @@ def diagnose(
     y, counts = np.asarray(labels), np.asarray(class_counts)
     n, n_classes = len(y), len(counts)
     names = tuple(member_probs)
-    if not names:
-        raise CausalFTError("there is no stratum to diagnose; give at least one member")
-    missing = [name for name in names if name not in priors]
-    if missing:
-        raise CausalFTError(f"stratum '{missing[0]}' has no label prior; {nearest(missing[0], priors)}")
+    _check_names(names, priors)
     fused = _probs(fused_probs, None, n, n_classes, "fused")
     n_seeds = fused.shape[0]
     members = {name: _probs(p, n_seeds, n, n_classes, name) for name, p in member_probs.items()}
-    q = np.stack([_prior(priors[name], n_classes, name) for name in names])
-    control_probs = {
-        name: _control_probs(control, n_seeds, n, n_classes, name, names)
-        for name, control in (controls or {}).items()
-    }
+    _check_controls(controls or {}, names)
     weights = _stratum_prior(stratum_prior, names)
-    logit_mean = fuse(np.stack([members[name] for name in names]), weights, "logit", kind="probabilities")
+    return diagnose_answers(
+        y,
+        counts,
+        {name: Answers.of(probs, y) for name, probs in members.items()},
+        _fused_answers(fused, y),
+        _logit_mean(list(members.values()), weights, y),
+        priors,
+        controls={
+            name: {
+                **control,
+                "members": {
+                    member: Answers.of(_probs(p, n_seeds, n, n_classes, member), y)
+                    for member, p in control["members"].items()
+                },
+                "fused": Answers.of(_probs(control["fused"], n_seeds, n, n_classes, name), y),
+            }
+            for name, control in (controls or {}).items()
+        },
+        fusion=fusion,
+        stratum_prior=weights.tolist(),
+        temperature=temperature,
+        best_single=best_single,
+        mention_missing_control=mention_missing_control,
+        prior_from=prior_from,
+        n_boot=n_boot,
+        seed=seed,
+    )
 
-    models: dict[str, Floats] = {f"stratum {name}": members[name] for name in names}
+
+@named("comparing accuracy before and after")
+def diagnose_answers(
+    labels: NDArray[np.int64],
+    class_counts: NDArray[Any],
+    members: Mapping[str, Answers],
+    fused: Answers,
+    logit_mean: Answers,
+    priors: Mapping[str, ArrayLike],
+    *,
+    prior_from: Mapping[str, str] | None = None,
+    controls: Mapping[str, Mapping[str, Any]] | None = None,
+    fusion: str = "mixture",
+    stratum_prior: Mapping[str, float] | Sequence[float] | None = None,
+    temperature: float | Sequence[float] = 1.0,
+    best_single: str | None = None,
+    mention_missing_control: bool = True,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> Diagnosis:
+    """:func:`diagnose` of answers: what is left of the probabilities of a test set too large to hold them all.
+
+    ``logit_mean`` are the answers of the mean of the strata's log-probabilities, weighed by P(c). A control holds
+    `Answers` where that of :func:`diagnose` holds probabilities.
+    """
+    y, counts = np.asarray(labels), np.asarray(class_counts)
+    n, n_classes = len(y), len(counts)
+    names = tuple(members)
+    _check_names(names, priors)
+    _check_controls(controls or {}, names)
+    n_seeds = len(fused.predicted)
+    q = np.stack([_prior(priors[name], n_classes, name) for name in names])
+    weights = _stratum_prior(stratum_prior, names)
+
+    models: dict[str, Answers] = {f"stratum {name}": members[name] for name in names}
     models |= {"fused": fused, "logit_mean": logit_mean}
-    for name, arrays in control_probs.items():
-        models |= {f"control {name}: {member}": p for member, p in arrays.members.items()}
-        models[f"control {name}"] = arrays.fused
-    predicted = {name: p.argmax(axis=-1) for name, p in models.items()}
-    correct = np.stack([classes == y for classes in predicted.values()])
+    for name, control in (controls or {}).items():
+        models |= {f"control {name}: {member}": answers for member, answers in control["members"].items()}
+        models[f"control {name}"] = control["fused"]
+    correct = np.stack([answers.right(y) for answers in models.values()])
     row = {name: index for index, name in enumerate(models)}
 
     test_counts = np.bincount(y, minlength=n_classes)
@@ -154,17 +201,17 @@ def diagnose(
     d_groups = data_groups(counts)
     p_groups = {name: prior_groups(prior) for name, prior in zip(names, q)}
     groups = np.stack([group_vectors(g, tested) for g in (d_groups, *p_groups.values())])
-    own = {name: names.index(arrays.prior_of) for name, arrays in control_probs.items()}
+    own = {name: names.index(control["prior_of"]) for name, control in (controls or {}).items()}
     control_rows = {
-        name: [row[f"control {name}: {member}"] for member in arrays.members]
-        for name, arrays in control_probs.items()
+        name: [row[f"control {name}: {member}"] for member in control["members"]]
+        for name, control in (controls or {}).items()
     }
-    statistics = _Statistics(q, tested, shares, groups, row, own, control_rows)
+    statistics = DiagnosisStatistics(q, tested, shares, groups, row, own, control_rows)
     found = explain_missing(
         bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed),
         names,
         fusion,
-        tuple(control_probs),
+        tuple(own),
     )
 
     seed_accuracy = class_accuracy(correct, y, n_classes)
@@ -210,10 +257,11 @@ def diagnose(
     difficulty[slope.tested] = slope.difficulty(single_accuracy)
     done = {
         name: Control(
-            prior_of=arrays.prior_of,
+            prior_of=control["prior_of"],
             score=score(f"control {name}"),
             member_accuracy={
-                member: float(correct[row[f"control {name}: {member}"]].mean()) for member in arrays.members
+                member: float(correct[row[f"control {name}: {member}"]].mean())
+                for member in control["members"]
             },
             gain=found[statistic("gain", control=name)],
             P_gap=_before_after(found, "P_gap", name),
@@ -222,9 +270,9 @@ def diagnose(
             strata_minus_control=found[statistic("strata_minus_control", control=name)],
             strata_gain_minus_control_gain=found[statistic("strata_gain_minus_control_gain", control=name)],
             ensemble_share=found[statistic("ensemble_share", control=name)],
-            kind=arrays.kind,
+            kind=control.get("kind"),
         )
-        for name, arrays in control_probs.items()
+        for name, control in (controls or {}).items()
     }
     if done:
         first = done["seeds"] if "seeds" in done else next(iter(done.values()))
@@ -236,11 +284,11 @@ def diagnose(
         [
             facts_of(
                 words,
-                predicted[model],
+                models[model].predicted,
                 y,
                 n_classes,
                 found["class_mean"][row[model]],
-                loss=_loss(models[model], y),
+                loss=models[model].loss(),
                 temperatures=temperatures if model == "fused" else (),
             )
             for model, words in asked.items()
@@ -261,9 +309,14 @@ def diagnose(
         stratum_prior=dict(zip(names, weights.tolist())),
         temperature=temperatures,
         test_counts=test_counts.astype(np.int64),
-        nll=float(np.mean([nll(p, y, balance, kind="probabilities") for p in fused])),
+        nll=fused.loss(balance),
         ece=float(
-            np.mean([expected_calibration_error(p, y, weights=balance, kind="probabilities") for p in fused])
+            np.mean(
+                [
+                    calibration_error(right, sure, weights=balance)
+                    for right, sure in zip(fused.right(y), fused.confidence, strict=True)
+                ]
+            )
         ),
         gap=gap,
         P_gap=_before_after(found, "P_gap"),
@@ -283,86 +336,27 @@ def diagnose(
     return replace(diagnosis, sentences=tuple(sentences))
 
 
-class _Statistics:
-    """Every statistic of a diagnosis as a function of class accuracies (b, R, K)."""
-
-    def __init__(
-        self,
-        priors: Floats,
-        tested: NDArray[np.bool_],
-        shares: Floats,
-        groups: Floats,
-        row: Mapping[str, int],
-        own: Mapping[str, int],
-        control_rows: Mapping[str, list[int]],
-    ) -> None:
-        self.vectors, self.slope = gap_vectors(priors, tested), PriorSlope(priors, tested)
-        self.shares, self.groups, self.row, self.n_strata = shares, groups, row, len(priors)
-        self.own, self.control_rows = own, control_rows
-
-    def __call__(self, class_acc: Floats) -> dict[str, Floats]:
-        a = np.nan_to_num(class_acc)  # classes without a test image have weight 0 in everything below
-        of_images, accuracy = np.moveaxis(a @ self.shares.T, -1, 0)
-        gap = a @ self.vectors.T
-        fused = self.row["fused"]
-        strata, strata_gap, fused_gap = a[:, : self.n_strata], gap[:, : self.n_strata], gap[:, fused]
-        baseline = off_gap(strata_gap)
-        gain = accuracy[:, fused] - accuracy[:, : self.n_strata].mean(axis=1)
-        found = {
-            "accuracy": of_images,
-            "class_mean": accuracy,
-            "gap": np.concatenate([strata_gap, fused_gap[:, None]], axis=1),
-            "groups": (a @ self.groups.reshape(-1, a.shape[-1]).T).reshape(
-                *a.shape[:2], *self.groups.shape[:2]
-            ),
-            "gain": gain,
-            "fused_minus_single": accuracy[:, fused, None] - accuracy[:, : self.n_strata],
-            "fused_minus_logit_mean": accuracy[:, fused] - accuracy[:, self.row["logit_mean"]],
-            "fused_minus_members_gap": (fused_gap - members_mean_gap(strata_gap)).mean(axis=1),
-        }
-        own_before = own_gap(strata_gap)
-        found |= _pair("P_gap", own_before.mean(axis=1), fused_gap.mean(axis=1))
-        found |= _pair(
-            "own_minus_off_gap", (own_before - baseline).mean(axis=1), (fused_gap - baseline).mean(axis=1)
-        )
-        slope_after = self.slope.of_model(a[:, fused], strata).mean(axis=1)
-        found |= _pair("prior_slope", self.slope.before(strata), slope_after)
-        for name, j in self.own.items():
-            rows, whole = self.control_rows[name], self.row[f"control {name}"]
-            control_gain = accuracy[:, whole] - accuracy[:, rows].mean(axis=1)
-            before, after = gap[:, rows, j].mean(axis=1), gap[:, whole, j]
-            found |= _pair("P_gap", before, after, name)
-            found |= _pair("own_minus_off_gap", before - baseline[:, j], after - baseline[:, j], name)
-            slopes = [self.slope.of_model(m, strata)[:, j] for m in (a[:, rows].mean(axis=1), a[:, whole])]
-            found |= _pair("prior_slope", slopes[0], slopes[1], name)
-            of_control = {
-                "gain": control_gain,
-                "strata_minus_control": accuracy[:, fused] - accuracy[:, whole],
-                "strata_gain_minus_control_gain": gain - control_gain,
-                "ensemble_share": _ratio(control_gain, gain),
-            }
-            found |= {statistic(key, control=name): value for key, value in of_control.items()}
-        return found
-
-
-def _pair(measure: str, before: Floats, after: Floats, control: str = "") -> dict[str, Floats]:
-    values = (before, after, 1 - _ratio(after, before))
-    return {statistic(measure, part, control): value for part, value in zip(PARTS, values, strict=True)}
-
-
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """A ratio that does not exist (NaN) where its denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
-
-
 def _before_after(found: Mapping[str, Interval], measure: str, control: str = "") -> BeforeAfter:
     return BeforeAfter(*(found[statistic(measure, part, control)] for part in PARTS))
 
 
-def _loss(probs: Floats, labels: NDArray[np.int64]) -> float:
-    """Mean negative log-likelihood over seeds and images, nats."""
-    of_label = probs[:, np.arange(len(labels)), labels].astype(float)
-    return float(-np.log(np.maximum(of_label, np.finfo(float).tiny)).mean())
+def _fused_answers(fused: Floats, y: NDArray[np.int64]) -> Answers:
+    """Answers of the fused probabilities, their rows checked and brought to a sum of exactly 1."""
+    found = Answers.empty(len(fused), len(y))
+    for seed, probs in enumerate(fused):
+        rows_of = MemberRows(probs, "probabilities", "fused")
+        for rows in row_blocks(*probs.shape):
+            found.put(seed, rows, np.exp(rows_of[rows]), y)
+    return found
+
+
+def _logit_mean(members: Sequence[Floats], weights: Floats, y: NDArray[np.int64]) -> Answers:
+    """Answers of the mean of the log-probabilities of M members (S, n, K)."""
+    found = Answers.empty(len(members[0]), len(y))
+    for seed in range(len(members[0])):
+        for rows, log_p in member_blocks(members_rows([probs[seed] for probs in members], "probabilities")):
+            found.put(seed, rows, LOGIT.fuse(log_p, weights), y)
+    return found
 
 
 def _probs(values: ArrayLike, n_seeds: int | None, n: int, n_classes: int, name: str) -> Floats:
@@ -380,30 +374,24 @@ def _probs(values: ArrayLike, n_seeds: int | None, n: int, n_classes: int, name:
     return probs
 
 
-@dataclass(frozen=True)
-class _ControlProbs:
-    """Probabilities (S, n, K) of a control's members and of their fusion."""
-
-    members: dict[str, Floats]
-    fused: Floats
-    prior_of: str
-    kind: str | None
+def _check_names(names: Sequence[str], priors: Mapping[str, ArrayLike]) -> None:
+    if not names:
+        raise CausalFTError("there is no stratum to diagnose; give at least one member")
+    missing = [name for name in names if name not in priors]
+    if missing:
+        raise CausalFTError(f"stratum '{missing[0]}' has no label prior; {nearest(missing[0], priors)}")
 
 
-def _control_probs(
-    control: Mapping[str, Any], n_seeds: int, n: int, n_classes: int, name: str, strata: Sequence[str]
-) -> _ControlProbs:
-    if control["prior_of"] not in strata:
-        hint = nearest(control["prior_of"], strata)
-        raise CausalFTError(
-            f"control '{name}' has the prior of '{control['prior_of']}', which is no stratum; {hint}"
-        )
-    kind = control.get("kind")
-    if kind is not None and kind not in CONTROL_KINDS:
-        raise CausalFTError(f"control '{name}' is of no kind '{kind}'; {nearest(kind, CONTROL_KINDS)}")
-    members = {m: _probs(p, n_seeds, n, n_classes, m) for m, p in control["members"].items()}
-    fused = _probs(control["fused"], n_seeds, n, n_classes, name)
-    return _ControlProbs(members, fused, control["prior_of"], kind)
+def _check_controls(controls: Mapping[str, Mapping[str, Any]], strata: Sequence[str]) -> None:
+    for name, control in controls.items():
+        if control["prior_of"] not in strata:
+            hint = nearest(control["prior_of"], strata)
+            raise CausalFTError(
+                f"control '{name}' has the prior of '{control['prior_of']}', which is no stratum; {hint}"
+            )
+        kind = control.get("kind")
+        if kind is not None and kind not in CONTROL_KINDS:
+            raise CausalFTError(f"control '{name}' is of no kind '{kind}'; {nearest(kind, CONTROL_KINDS)}")
 
 
 def _prior(values: ArrayLike, n_classes: int, name: str) -> Floats:

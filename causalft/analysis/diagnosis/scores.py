@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.diagnosis.answers import predicted_classes
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.parameter_imbalance import group_vectors
 from causalft.analysis.diagnosis.result import Groups
 from causalft.data.groups import GROUPS, class_accuracy, data_groups, group_accuracy, prior_groups
 from causalft.errors import CausalFTError, nearest
-from causalft.methods.priors import debias
+from causalft.methods.priors.estimate import check_simplex
 from causalft.runs.documents import Document
 
 __all__ = [
@@ -205,17 +206,17 @@ def score_gla(
         Of the test images.
     class_counts : (K,) array of int
         Training images per class.
-    tuned, with_gla : mapping of M names to (S, n, K) arrays
-        Scores of S seeds, without and with GLA.
-    fused, fused_with_gla : (S, n, K) arrays
-        Their fusions.
+    tuned, with_gla : mapping of M names to (S, n) arrays of int in [0, K)
+        Predicted classes of S seeds, without and with GLA.
+    fused, fused_with_gla : (S, n) arrays of int in [0, K)
+        Those of their fusions.
     priors : mapping of the M names to (K,) arrays
     seed : int
         Of the bootstrap.
     """
     names, y, n_classes = list(tuned), np.asarray(labels), len(np.asarray(class_counts))
     rows = [*tuned.values(), fused, *with_gla.values(), fused_with_gla]
-    correct = np.stack([np.asarray(scores).argmax(axis=-1) == y for scores in rows])
+    correct = np.stack([np.asarray(predicted) == y for predicted in rows])
     test_counts = np.bincount(y, minlength=n_classes)
     shares = np.stack([test_counts / len(y), (test_counts > 0) / np.count_nonzero(test_counts)])
     half = len(rows) // 2
@@ -286,9 +287,8 @@ def score_zero_shot(
     (0.5, 1.0)
     """
     y, f = np.asarray(labels), np.asarray(logits)
-    right = np.stack(
-        [f.argmax(axis=1) == y, debias(f, prior if gla_prior is None else gla_prior).argmax(axis=1) == y]
-    )
+    log_prior = np.log(check_simplex(prior if gla_prior is None else gla_prior, f.shape[1], "prior"))
+    right = np.stack([predicted_classes(f) == y, predicted_classes(f, -log_prior) == y])
     by_class = class_accuracy(right, y, f.shape[1])
     mean = np.nanmean(by_class, axis=1)
     return ZeroShotScores(

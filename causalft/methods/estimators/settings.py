@@ -214,6 +214,17 @@ class FitSettings:
     cache: bool = setting(
         True, "Cache frozen features of validation and test images for later runs.", group="Output"
     )
+    top: int = setting(
+        5,
+        "Classes kept of each test image in predictions.parquet, above 200 classes.",
+        group="Output",
+        limits=limits.TOP,
+    )
+    all_probabilities: bool = setting(
+        False,
+        "Keep the probability of every class in predictions.parquet, however many there are.",
+        group="Output",
+    )
     tensorboard: bool = setting(False, "Log the training to the run's tensorboard/.", group="Output")
     known_priors: Mapping[str, Any] = nested(KnownPriorFiles, factory=dict)
 

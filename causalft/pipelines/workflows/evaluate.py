@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from causalft.analysis.diagnosis import Diagnosis, diagnose
+from causalft.analysis.diagnosis import Diagnosis
+from causalft.analysis.diagnosis.answers import Answers
+from causalft.analysis.diagnosis.diagnose import diagnose_answers
+from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.fusion import LOGIT
+from causalft.methods.estimators.probabilities import FLOOR
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.leakage import seen_in_run
@@ -81,12 +86,13 @@ def evaluate(
     model = StrataClassifier.load(run.path, device=device)
     classes = model.classes_.tolist()
     images = images.align_classes(classes)
-    strata = model.stratum_proba(images)
-    diagnosis = diagnose(
+    members, fused, logit_mean = _answers(model, images)
+    diagnosis = diagnose_answers(
         images.labels,
         np.array([metrics["class_counts"][name] for name in classes]),
-        {name: strata[c][None] for c, name in enumerate(model.members_)},
-        model.fuse_proba(strata)[None],
+        members,
+        fused,
+        logit_mean,
         {name: np.array(metrics["strata"][name]["label_prior"], dtype=float) for name in model.members_},
         prior_from={name: metrics["strata"][name].get("prior_from", "estimated") for name in model.members_},
         fusion=model.fusion,
@@ -97,3 +103,16 @@ def evaluate(
     )
     notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
     return Evaluation(images.name, tuple(notes), diagnosis)
+
+
+def _answers(model: StrataClassifier, images: ImageSet) -> tuple[dict[str, Answers], Answers, Answers]:
+    """Answers of each stratum, of their fusion, and of the mean of their log-probabilities."""
+    members = {name: Answers.empty(1, len(images)) for name in model.members_}
+    fused, logit_mean = Answers.empty(1, len(images)), Answers.empty(1, len(images))
+    weights = np.array(model.mixing_.stratum_prior)
+    for rows, strata, mixed in model.predict_stream(images, label=f"predicting {len(images)} images"):
+        for answers, probs in zip(members.values(), strata, strict=True):
+            answers.put(0, rows, probs, images.labels)
+        fused.put(0, rows, mixed, images.labels)
+        logit_mean.put(0, rows, LOGIT.fuse(np.log(np.maximum(strata, FLOOR)), weights), images.labels)
+    return members, fused, logit_mean

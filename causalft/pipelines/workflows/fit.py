@@ -25,12 +25,13 @@ from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.processes import is_main_process
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
-from causalft.pipelines.workflows.outcome import class_reports, diagnose_run, write_predictions
+from causalft.pipelines.workflows.fit_predictions import write_predictions
+from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
 from causalft.runs.notebook import ShownAsTable
 
-__all__ = ["FittedRun", "run_fit"]
+__all__ = ["FittedRun", "finish_fit", "run_fit"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,21 +105,59 @@ def run_fit(
         if control:
             say(f"control  {describe_control(control, control_kind)}")
         members, controls = _tune(settings, zoo, splits, control, known, new, progress, say)
-        outcome = diagnose_run(settings, splits, members, controls, control_kind, known)
-        for line in outcome.prior_lines():
-            say(f"prior    {line}")
-        diagnosis, fused = outcome.diagnosis, outcome.fused
-        worst = class_reports(splits, members, fused, diagnosis.best_single)
+        return finish_fit(settings, splits, members, controls, new, control_kind, known=known, say=say)
 
-        def page(run: Run, metrics: dict[str, Any]) -> None:
-            if settings.data != CREATURES:
-                write_seen(run, splits)
-            write_predictions(run, splits, {name: found[0] for name, found in members.items()}, fused[0])
-            write_fit_report(run, metrics, worst, splits)
 
-        worst_classes = [report.to_json() for report in worst]
-        metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
-        return FittedRun(new.run, new.finish(metrics, page), diagnosis, tuple(worst))
+def finish_fit(
+    settings: FitSettings,
+    splits: Splits,
+    members: dict[str, list[MemberPrediction]],
+    controls: dict[str, list[MemberPrediction]],
+    new: NewRun,
+    control_kind: str | None = None,
+    *,
+    known: Mapping[str, KnownPrior] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> FittedRun:
+    """Evaluate predictions of every member, kept in memory or in the run, and complete the run.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    splits : Splits
+        Of the first seed.
+    members, controls : dict of str to list of MemberPrediction
+        One per seed.
+    new : NewRun
+        Created.
+    control_kind : {"pre-training", "tuning"}, optional
+        What differs between the members of the control.
+    known : mapping of str to KnownPrior, optional
+        Priors of files that the members were given.
+    say : callable
+        Called with a line per step.
+    """
+    outcome = diagnose_run(settings, splits, members, controls, control_kind, known)
+    for line in outcome.prior_lines():
+        say(f"prior    {line}")
+    worst = class_reports(outcome)
+
+    def page(run: Run, metrics: dict[str, Any]) -> None:
+        if settings.data != CREATURES:
+            write_seen(run, splits)
+        write_predictions(
+            run,
+            splits,
+            {name: found[0] for name, found in members.items()},
+            outcome.mixings[0],
+            top=settings.top,
+            all_probabilities=settings.all_probabilities,
+        )
+        write_fit_report(run, metrics, worst, splits)
+
+    worst_classes = [report.to_json() for report in worst]
+    metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
+    return FittedRun(new.run, new.finish(metrics, page), outcome.diagnosis, tuple(worst))
 
 
 def _tune(

@@ -7,31 +7,36 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.analysis.diagnosis import Diagnosis, diagnose
-from causalft.analysis.diagnosis.classes import ClassReport, worst_classes
+from causalft.analysis.diagnosis import Diagnosis
+from causalft.analysis.diagnosis.answers import predicted_classes
+from causalft.analysis.diagnosis.classes import ClassReport, report_worst
+from causalft.analysis.diagnosis.diagnose import diagnose_answers
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.no_conclusion import facts_of, reasons
 from causalft.analysis.diagnosis.scores import GLAScores, ZeroShotScores, score_gla, score_zero_shot
 from causalft.data.groups import (
     GROUPS,
-    balancing_weights,
     class_accuracy,
     data_groups,
 )
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.estimators.member import MemberPrediction, gla_members
-from causalft.methods.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import PriorComparison, compare_priors
 from causalft.methods.priors.compare import comparison_line
 from causalft.methods.priors.known import KnownPrior
+from causalft.pipelines.workflows.answering import (
+    Fusion,
+    RunAnswers,
+    answer_test_images,
+    fit_mixings,
+)
 from causalft.pipelines.workflows.fit_data import data_document
 from causalft.runs.documents import Document
-from causalft.runs.folder import Run, atomic_path
 
 __all__ = [
     "FitOutcome",
@@ -39,10 +44,8 @@ __all__ = [
     "class_reports",
     "diagnose_run",
     "doubts",
-    "fuse_seeds",
     "mean_class_accuracy",
     "score_correct",
-    "write_predictions",
 ]
 
 
@@ -140,33 +143,6 @@ def doubts(
     return list(reasons([facts]))
 
 
-def _stack(found: list[MemberPrediction], what: str) -> np.ndarray:
-    return np.stack([getattr(prediction, what) for prediction in found])
-
-
-def fuse_seeds(
-    settings: FitSettings,
-    splits: Splits,
-    members: dict[str, list[MemberPrediction]],
-    prior: tuple[float, ...] | str | None,
-) -> tuple[np.ndarray, list[Mixing]]:
-    """Fuse and calibrate each seed; return probabilities (S, n, K) and the mixings."""
-    fused, mixings = [], []
-    for number in range(settings.n_seeds):
-        mixing = fit_mixing(
-            [m[number].validation_probs for m in members.values()],
-            splits.validation.labels,
-            fusion=settings.fusion,
-            stratum_prior=prior,
-            calibrate_strata=settings.calibrate_strata,
-            seed=settings.seed + number,
-            weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
-        )
-        fused.append(mixing([m[number].test_probs for m in members.values()]))
-        mixings.append(mixing)
-    return np.stack(fused), mixings
-
-
 @dataclass(frozen=True)
 class FitOutcome:
     """Results of a fit.
@@ -179,8 +155,8 @@ class FitOutcome:
     members, controls : dict of str to list of MemberPrediction
         One per seed.
     diagnosis : Diagnosis
-    fused : (S, n, K) array
-        Probabilities of all seeds.
+    answers : RunAnswers
+        To the test images, of every member and fusion.
     mixings : tuple of Mixing
         Fusion of each seed; the first is saved.
     validation_accuracy : dict of str to float
@@ -197,7 +173,7 @@ class FitOutcome:
     members: dict[str, list[MemberPrediction]]
     controls: dict[str, list[MemberPrediction]]
     diagnosis: Diagnosis
-    fused: NDArray[np.float64]
+    answers: RunAnswers
     mixings: tuple[Mixing, ...]
     validation_accuracy: dict[str, float]
     zero_shot: dict[str, ZeroShotScores]
@@ -291,48 +267,59 @@ def diagnose_run(
     ``control_kind`` is what differs between members of the control: "pre-training" or "tuning". ``known`` are the
     priors of files that the members were given.
     """
-    fused, mixings = fuse_seeds(settings, splits, members, settings.stratum_prior)
+    strata = Fusion(members, fit_mixings(settings, splits, members, settings.stratum_prior))
+    # P(c) weighs strata; seeds of one model are exchangeable
+    control = Fusion(controls, fit_mixings(settings, splits, controls, None)) if controls else None
+    adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
+    gla = None
+    if adjusted:
+        gla = Fusion(adjusted, fit_mixings(settings, splits, adjusted, settings.stratum_prior))
+    answers = answer_test_images(splits.test.labels, strata, control, gla)
     control_groups = {}
-    if controls:
-        # P(c) weighs strata; seeds of one model are exchangeable
-        control_fused, _ = fuse_seeds(settings, splits, controls, None)
+    if answers.control_fused is not None:
         control_groups["seeds"] = {
-            "members": {name: _stack(found, "test_probs") for name, found in controls.items()},
-            "fused": control_fused,
+            "members": answers.controls,
+            "fused": answers.control_fused,
             "prior_of": next(iter(controls)),
             "kind": control_kind,
         }
     validation_accuracy = {
         name: float(
-            np.mean([mean_class_accuracy(m.validation_logits.argmax(1), splits.validation) for m in found])
+            np.mean(
+                [
+                    mean_class_accuracy(predicted_classes(m.validation_logits), splits.validation)
+                    for m in found
+                ]
+            )
         )
         for name, found in members.items()
     }
-    diagnosis = diagnose(
+    priors = {name: found[0].label_prior for name, found in members.items()}
+    diagnosis = diagnose_answers(
         splits.test.labels,
         splits.train.class_counts,
-        {name: _stack(found, "test_probs") for name, found in members.items()},
-        fused,
-        {name: found[0].label_prior for name, found in members.items()},
+        answers.members,
+        answers.fused,
+        answers.logit_mean,
+        priors,
         prior_from=dict.fromkeys(known or {}, "known"),
         controls=control_groups,
         fusion=settings.fusion,
-        stratum_prior=mixings[0].stratum_prior,
-        temperature=[mixing.temperature for mixing in mixings],
+        stratum_prior=strata.mixings[0].stratum_prior,
+        temperature=[mixing.temperature for mixing in strata.mixings],
         best_single=max(validation_accuracy, key=lambda name: validation_accuracy[name]),
         seed=settings.seed,
     )
-    adjusted, gla = gla_members(settings.tuning, splits.train.class_counts, members), None
-    if adjusted:
-        gla_fused, _ = fuse_seeds(settings, splits, adjusted, settings.stratum_prior)
-        gla = score_gla(
+    gla_scores = None
+    if answers.gla_fused is not None:
+        gla_scores = score_gla(
             splits.test.labels,
             splits.train.class_counts,
-            {name: _stack(found, "test_logits") for name, found in members.items()},
-            fused,
-            {name: _stack(found, "test_logits") for name, found in adjusted.items()},
-            gla_fused,
-            {name: found[0].label_prior for name, found in members.items()},
+            {name: found.predicted for name, found in answers.members.items()},
+            answers.fused.predicted,
+            {name: found.predicted for name, found in answers.with_gla.items()},
+            answers.gla_fused.predicted,
+            priors,
             seed=settings.seed,
         )
     return FitOutcome(
@@ -341,8 +328,8 @@ def diagnose_run(
         members=members,
         controls=controls,
         diagnosis=diagnosis,
-        fused=fused,
-        mixings=tuple(mixings),
+        answers=answers,
+        mixings=tuple(strata.mixings),
         validation_accuracy=validation_accuracy,
         zero_shot={
             name: score_zero_shot(
@@ -353,44 +340,21 @@ def diagnose_run(
             )
             for name, found in members.items()
         },
-        gla=gla,
+        gla=gla_scores,
         known=dict(known or {}),
     )
 
 
-def class_reports(
-    splits: Splits, members: dict[str, list[MemberPrediction]], fused: np.ndarray, best_single: str
-) -> list[ClassReport]:
-    """Return the worst classes of the fusion (S, n, K), compared with the best single stratum."""
-    single = members[best_single]
-    return worst_classes(
+def class_reports(outcome: FitOutcome) -> list[ClassReport]:
+    """Return the worst classes of the fusion, compared with the best single stratum."""
+    splits, best = outcome.splits, outcome.diagnosis.best_single
+    return report_worst(
         splits.test.labels,
         splits.test.class_names,
         splits.train.class_counts,
-        fused,
-        {name: found[0].label_prior for name, found in members.items()},
-        single_probs=_stack(single, "test_probs"),
-        zero_shot=single[0].zero_shot_test,
+        outcome.answers.fused,
+        {name: found[0].label_prior for name, found in outcome.members.items()},
+        single=outcome.answers.members[best].predicted,
+        zero_shot=predicted_classes(outcome.members[best][0].zero_shot_test)[None],
         train_labels=splits.train.labels,
     )
-
-
-def write_predictions(
-    run: Run, splits: Splits, members: dict[str, MemberPrediction], fused: np.ndarray
-) -> None:
-    """Write one row per test image: file, label, predictions and probabilities of fusion and strata."""
-    names = np.asarray(splits.test.class_names)
-    table = pd.DataFrame(
-        {
-            "file": splits.test.files,
-            "label": names[splits.test.labels],
-            "prediction": names[fused.argmax(1)],
-            "probability": fused.max(1),
-        }
-    )
-    for name, prediction in members.items():
-        table[f"{name}_prediction"] = names[prediction.test_probs.argmax(1)]
-        table[f"{name}_probability"] = prediction.test_probs.max(1)
-    table["probabilities"] = list(fused.astype(np.float32))
-    with atomic_path(run.file("predictions.parquet")) as temporary:
-        table.to_parquet(temporary, index=False)

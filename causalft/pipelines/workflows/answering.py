@@ -1,0 +1,128 @@
+"""Answers of a run's members and fusions to the test images: one pass over the stored logits, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.analysis.diagnosis.answers import Answers
+from causalft.data.groups import balancing_weights
+from causalft.data.image_set import decode_threads
+from causalft.data.splits import Splits
+from causalft.methods.estimators.fusion import LOGIT
+from causalft.methods.estimators.member import MemberPrediction
+from causalft.methods.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.estimators.probabilities import MemberRows
+from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.estimators.stored_logits import row_blocks
+from causalft.runs.progress import named
+
+__all__ = ["Fusion", "RunAnswers", "answer_test_images", "fit_mixings"]
+
+Members = Mapping[str, Sequence[MemberPrediction]]
+"""Name to the predictions of S seeds."""
+
+
+@named("fitting the fusion")
+def fit_mixings(
+    settings: FitSettings, splits: Splits, members: Members, prior: tuple[float, ...] | str | None
+) -> list[Mixing]:
+    """Fit the fusion of each seed on the validation images; ``prior`` is P(c)."""
+    return [
+        fit_mixing(
+            [found[number].validation_logits for found in members.values()],
+            splits.validation.labels,
+            fusion=settings.fusion,
+            stratum_prior=prior,
+            calibrate_strata=settings.calibrate_strata,
+            seed=settings.seed + number,
+            weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
+            kind="logits",
+        )
+        for number in range(settings.n_seeds)
+    ]
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Members that are fused, and how, for S seeds."""
+
+    members: Members
+    mixings: Sequence[Mixing]
+
+
+@dataclass(frozen=True)
+class RunAnswers:
+    """Answers to the test images.
+
+    Attributes
+    ----------
+    members, controls : dict of str to Answers
+    fused : Answers
+    logit_mean : Answers
+        Of the mean of the strata's log-probabilities.
+    control_fused : Answers, optional
+    with_gla : dict of str to Answers
+        Of GLA-FT of the strata, where it is defined.
+    gla_fused : Answers, optional
+    """
+
+    members: dict[str, Answers]
+    fused: Answers
+    logit_mean: Answers
+    controls: dict[str, Answers]
+    control_fused: Answers | None
+    with_gla: dict[str, Answers]
+    gla_fused: Answers | None
+
+
+@named("reading the logits of all members")
+def answer_test_images(
+    labels: NDArray[np.int64],
+    strata: Fusion,
+    control: Fusion | None = None,
+    gla: Fusion | None = None,
+) -> RunAnswers:
+    """Read the logits of all members once, a block of rows at a time, and keep the answers.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+    strata, control, gla : Fusion
+        The strata, the control, and the strata with GLA-FT.
+    """
+    first = next(iter(strata.members.values()))
+    n, n_classes = first[0].test_logits.shape
+    groups = [fusion for fusion in (strata, control, gla) if fusion is not None]
+    each = [{name: Answers.empty(len(first), n) for name in fusion.members} for fusion in groups]
+    fused = [Answers.empty(len(first), n) for _ in groups]
+    logit_mean = Answers.empty(len(first), n)
+    weights = np.array(strata.mixings[0].stratum_prior)
+
+    def answer(seed: int, rows: slice) -> None:
+        known: dict[int, NDArray[np.float64]] = {}  # the control and the strata may share a member
+        for fusion, answers, mixed in zip(groups, each, fused, strict=True):
+            found = []
+            for name, predictions in fusion.members.items():
+                prediction = predictions[seed]
+                if id(prediction) not in known:
+                    known[id(prediction)] = MemberRows(prediction.test_logits, "logits", name)[rows]
+                found.append(known[id(prediction)])
+                answers[name].put(seed, rows, np.exp(found[-1]), labels)
+            log_p = np.stack(found)
+            mixed.put(seed, rows, fusion.mixings[seed].of_log_probabilities(log_p), labels)
+            if fusion is strata:
+                logit_mean.put(seed, rows, LOGIT.fuse(log_p, weights), labels)
+
+    with ThreadPoolExecutor(decode_threads()) as pool:  # NumPy lets go of the lock within a block
+        for seed in range(len(first)):
+            list(pool.map(lambda rows, seed=seed: answer(seed, rows), row_blocks(n, n_classes)))
+    # `groups` lacks what was not given
+    rest = iter(zip(each[1:], fused[1:], strict=True))
+    controls, control_fused = next(rest) if control is not None else ({}, None)
+    with_gla, gla_fused = next(rest) if gla is not None else ({}, None)
+    return RunAnswers(each[0], fused[0], logit_mean, controls, control_fused, with_gla, gla_fused)
