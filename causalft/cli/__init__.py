@@ -24,6 +24,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "causalft.cli.fit:command",
         "Tune several foundation models and fuse them by backdoor adjustment.",
     ),
+    "diagnose": (
+        "causalft.cli.diagnose:command",
+        "Tell which classes the pre-training hurts, without training.",
+    ),
     "probe": (
         "causalft.cli.probe:command",
         "Evaluate frozen features: nearest neighbours, and heads of several losses.",
