@@ -44,7 +44,9 @@ class Experiment:
     seeds : int
         Default number of repetitions.
     needs : tuple of str
-        What the user must bring, of ``data`` (images) and ``zoo`` (a folder made by ``causalft zoo pretrain``).
+        What the user must bring, of ``data`` and ``zoo`` (a folder made by ``causalft zoo pretrain``).
+    data : str
+        Placeholder for ``data`` in the command.
     source : str
     """
 
@@ -57,12 +59,13 @@ class Experiment:
     page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]]
     seeds: int = 3
     needs: tuple[str, ...] = ()
+    data: str = "IMAGES"
     source: str = "Chen et al., ICML 2025"
 
     @property
     def command(self) -> str:
         """The command of the full run."""
-        brought = {"data": " --data IMAGES", "zoo": " --zoo ZOO"}
+        brought = {"data": f" --data {self.data}", "zoo": " --zoo ZOO"}
         return f"causalft experiment run {self.name}" + "".join(brought[what] for what in self.needs)
 
     def run(self, out: str | os.PathLike[str], quick: bool, seeds: int, **needed: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def list_command(as_json: bool) -> None:
     type=Number(limits.SEEDS),
     help="Repetitions. Default: the experiment's own.",
 )
-@click.option("--data", type=FILE, help="Images, for an experiment on your own.")
+@click.option("--data", type=FILE, help="Images or tables, for an experiment that needs them.")
 @click.option(
     "--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for an experiment on your own images."
 )

@@ -11,7 +11,7 @@ from causalft.analysis.class_evidence.regression import within
 from causalft.analysis.diagnosis.intervals import Interval
 from causalft.runs.documents import Document
 
-__all__ = ["LEAST_CLASSES", "LEAST_LEFT", "Likeness", "likeness"]
+__all__ = ["LEAST_CLASSES", "LEAST_LEFT", "MOST_DETECTABLE", "Likeness", "likeness"]
 
 Floats = NDArray[np.float64]
 
@@ -21,6 +21,9 @@ agree to a rank correlation of 0.8 to 0.9, which alone leaves 5 to 10 %: below 1
 
 LEAST_CLASSES = 8
 """With fewer no slope is claimed: intervals over so few classes hold only for normal errors."""
+
+MOST_DETECTABLE = 1.0
+"""Of the slopes (accuracy per factor 100) that are found with 80 % power: if only larger ones are, none is claimed."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,12 @@ class Likeness:
             )
         if self.n_classes < LEAST_CLASSES:
             return f"{self.n_classes} classes are too few; {LEAST_CLASSES} are asked"
+        if self.detectable > MOST_DETECTABLE:
+            return (
+                f"classes and priors are too few or too alike: only a slope of {100 * self.detectable:.0f} "
+                "points per factor "
+                f"100 would be found with 80 % power, and at most {100 * MOST_DETECTABLE:.0f} are possible"
+            )
         return ""
 
     def to_json(self, models: list[str]) -> Document:

@@ -109,6 +109,7 @@ _LABELS = {
     "difficulty_by_model": "difficulty weighs by model",
     "popularity_by_model": "mean count weighs by model",
     "bend": "change where counts are a factor 100 higher",
+    "with_alike": "with the alike sets too",
     "counted_above_zero": "without classes counted 0 times",
 }
 
