@@ -156,12 +156,22 @@ def _sentences(families: Mapping[str, Any]) -> Iterator[str]:
     if best is not None and best["slope"]["claimed"]:
         yield from _headline_family(best)
         yield from _smaller(best, [found for found in claimed if found["set"] != "imagenet"])
-    if untold := [found for found in every if not found["slope"]["claimed"]]:
+    untold = [found for found in every if not found["slope"]["claimed"]]
+    alike = [found for found in untold if found["likeness"]["too_alike"] and _large(found)]
+    if alike:
         yield (
-            "Where priors hardly differ, or classes are few, no slope is claimed: "
-            + "; ".join(f"{found['name']} {in_points(found['slope'])}" for found in untold)
+            "Where priors hardly differ nothing can be told, and no slope is claimed: "
+            + "; ".join(f"{found['name']} {in_points(found['slope'])}" for found in alike)
             + "."
         )
+    if few := [found["name"] for found in untold if found not in alike]:
+        yield f"Too few classes to see any slope: {'; '.join(few)}."
+
+
+def _large(found: Document) -> bool:
+    """Whether a slope that is possible at all would be found."""
+    detectable = found["likeness"]["detectable_slope"]
+    return detectable is not None and detectable <= 100
 
 
 def _smaller(best: Document, others: list[Document]) -> Iterator[str]:
@@ -226,7 +236,7 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
             "black" if found["slope"]["claimed"] else "grey",
         )
         for found in every
-        if found["slope"]["claimed"] or found["likeness"]["too_alike"]
+        if _large(found)
     ]
     with figure_style():
         axes = slopes_forest(rows)
@@ -264,7 +274,7 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     sections.append(Section("What was read", notes))
     return {
         "title": "Real pre-training counts and the accuracy of real models",
-        "verdict": (best or every[0])["headline"],
+        "verdict": "{name}: {headline}".format(**(best or every[0])),
         "facts": {
             "sets": ", ".join(dict.fromkeys(found["set"] for found in every)),
             "families": str(len(every)),

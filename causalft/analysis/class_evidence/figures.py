@@ -16,7 +16,7 @@ from causalft.report.style import PALETTE, SERIES, new_axes, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["accuracy_along_counts", "cross_table_heat", "slopes_forest"]
+__all__ = ["accuracy_along_counts", "cross_table_heat", "slopes_forest", "used_log_counts"]
 
 Metrics = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -44,9 +44,7 @@ def accuracy_along_counts(metrics: Metrics) -> list[Axes]:
     """Accuracy against the count of a class: plain, by model, and beyond class and model effects, with the slope."""
     models = list(metrics["strata"])
     names = short_names(models)
-    rows = [row for row in metrics["classes"] if row["used"]]
-    least = {m: min(row["count"][m] for row in rows if row["count"][m] > 0) for m in models}
-    x = np.array([[np.log10(max(row["count"][m], least[m] / 2)) for row in rows] for m in models])
+    rows, x = used_log_counts(metrics)
     y = 100 * np.array([[row["accuracy"][m] for row in rows] for m in models])
     figure = new_figure(8.6, 3.6)
     plain, beyond = figure.subplots(1, 2)
@@ -81,6 +79,14 @@ def accuracy_along_counts(metrics: Metrics) -> list[Axes]:
     beyond.set_title("Class and model effects taken out")
     figure.legend(loc="outside lower center", ncols=4)
     return [plain, beyond]
+
+
+def used_log_counts(metrics: Metrics) -> tuple[list[Mapping[str, Any]], Floats]:
+    """The classes used, and the log10 of their counts (M, K); a count of 0 is half the least positive one."""
+    rows = [row for row in metrics["classes"] if row["used"]]
+    counts = np.array([[row["count"][m] for row in rows] for m in metrics["strata"]])
+    least = np.where(counts > 0, counts, np.inf).min(axis=1, keepdims=True)
+    return rows, np.log10(np.where(counts > 0, counts, least / 2))
 
 
 def _binned(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from causalft.analysis.class_evidence.figures import accuracy_along_counts, cross_table_heat, slopes_forest
+from causalft.analysis.class_evidence.figures import (
+    accuracy_along_counts,
+    cross_table_heat,
+    slopes_forest,
+    used_log_counts,
+)
 from causalft.analysis.class_evidence.words import in_points, short_names
 from causalft.data.groups import GROUPS
 from causalft.report.drawing import draw
@@ -219,8 +224,7 @@ def _class_table(metrics: Metrics) -> Table:
 
     models = list(metrics["strata"])
     names = short_names(models)
-    rows = [row for row in metrics["classes"] if row["used"]]
-    x = np.array([[np.log10(max(row["count"][m], 1e-12)) for row in rows] for m in models])
+    rows, x = used_log_counts(metrics)
     x = x - x.mean(axis=1, keepdims=True)
     order = np.argsort(-np.ptp(x, axis=0), kind="stable")[:_SHOWN_CLASSES]
     cells = []
@@ -229,15 +233,17 @@ def _class_table(metrics: Metrics) -> Table:
         cells.append(
             [
                 row["class"],
-                *(
-                    f"{row['count'][m]:,.0f}" if row["count"][m] >= 1 else f"{row['count'][m]:.2g}"
-                    for m in models
-                ),
+                *(_count(row["count"][m]) for m in models),
                 *(f"{100 * row['accuracy'][m]:.0f}" for m in models),
             ]
         )
     header = ["class", *(f"count {names[m]}" for m in models), *(f"accuracy {names[m]}" for m in models)]
     return Table(header, cells, "Counts, and accuracy in percent. All classes are in metrics.json.")
+
+
+def _count(value: float) -> str:
+    """A count, or a share of one."""
+    return f"{value:,.0f}" if value >= 1 or value == 0 else f"{value:.2g}"
 
 
 @named("writing the report")

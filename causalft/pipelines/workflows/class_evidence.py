@@ -118,6 +118,11 @@ def describe(tables: Tables, found: ClassEvidence) -> Document:
     for models in (document["strata"], document["outside_models"]):
         for name, entry in models.items():
             entry["model"] = tables.full_names[name]
+    for k, row in enumerate(classes):  # zeros as they are in the files
+        row["count"] = {
+            name: None if np.isnan(prior.counts[k]) else float(prior.counts[k])
+            for name, prior in tables.priors.items()
+        }
     document |= {
         "priors": {name: _prior_document(prior) for name, prior in tables.priors.items()},
         "notes": tables.notes,

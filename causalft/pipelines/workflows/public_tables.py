@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -148,7 +148,7 @@ class _ClassSet:
         )
 
 
-def _families(name: str, path: Path, files: Sequence[Path]) -> Iterable[Family]:
+def _families(name: str, path: Path, files: Sequence[Path]) -> list[Family]:
     by_architecture: dict[str, dict[str, ClassAccuracy]] = {}
     every = read_class_accuracy(path)
     for table in every:
@@ -157,18 +157,21 @@ def _families(name: str, path: Path, files: Sequence[Path]) -> Iterable[Family]:
     classes, accuracy, _ = join_models(every)
     names = sorted({pretraining for models in by_architecture.values() for pretraining in models})
     made = _ClassSet(name, classes, *_priors(name, classes, names, files), *_test_images(accuracy))
+    apart: list[Family] = []
+    alike: list[Family] = []
     for architecture, models in by_architecture.items():
         known = [pretraining for pretraining in models if pretraining in made.priors]
         if len(known) < 2:
             continue
         kept, pairs = _apart({pretraining: made.priors[pretraining] for pretraining in known})
-        alike = tuple(pretraining for pretraining in known if pretraining not in kept)
+        left = tuple(pretraining for pretraining in known if pretraining not in kept)
         if len(kept) > 1:
-            whole = made.tables(models, known) if alike else None
-            yield Family(name, architecture, made.tables(models, kept), alike, whole, architecture)
+            whole = made.tables(models, known) if left else None
+            apart.append(Family(name, architecture, made.tables(models, kept), left, whole, architecture))
         for pair in pairs:
             own = architecture if len(kept) == 1 else f"{architecture} {' '.join(pair)}"
-            yield Family(name, architecture, made.tables(models, pair), name=own)
+            alike.append(Family(name, architecture, made.tables(models, pair), name=own))
+    return [*sorted(apart, key=lambda family: -len(family.tables.models)), *alike]
 
 
 def _apart(priors: Mapping[str, KnownPrior]) -> tuple[list[str], list[tuple[str, str]]]:
