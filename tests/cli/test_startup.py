@@ -57,7 +57,10 @@ def check(commands, code):
 LISTINGS = [
     "--help",
     "--version",
-    *(f"{verb} --help" for verb in ("fit", "predict", "probe", "evaluate", "verify-confounder", "generate")),
+    *(
+        f"{verb} --help"
+        for verb in ("fit", "predict", "probe", "evaluate", "verify-confounder", "generate", "diagnose")
+    ),
     "zoo pretrain --help",
     "zoo list",
     "zoo show clip",
@@ -115,6 +118,10 @@ REFUSALS = [
     "weights import MISSING",
     "data show MISSING",
     "experiment run nosuch",
+    "experiment run real_priors",
+    "diagnose",
+    "diagnose --class-accuracy MISSING",
+    "diagnose --class-accuracy MISSING --prior-of clip=MISSING",
     "graph show --graph MISSING --out FOLDER/a.svg",
 ]
 
