@@ -7,7 +7,7 @@ BASE   := $(VENV)/installed-base-$(KEY)
 FULL   := $(VENV)/installed-full-$(KEY)
 DEMO   := runs/demo-confounder runs/demo-fit
 
-.PHONY: help demo test slow bench docs lint types ci clean
+.PHONY: help demo test slow bench bench-gpu docs lint types ci clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test    the default test run"
 	@echo "make slow    the tests marked slow, and a random search by every property test"
 	@echo "make bench   speed and memory, to bench/results.json"
+	@echo "make bench-gpu   the same of a GPU, to bench/gpu.json"
 	@echo "make docs    the documentation, tutorials executed, to docs/_build/html"
 	@echo "make lint    ruff and mypy"
 	@echo "make ci      everything that must pass: tests, lint, types, docs"
@@ -53,6 +54,9 @@ slow: $(FULL)
 bench: $(BASE)
 	$(BIN)/python bench/run.py
 
+bench-gpu: $(BASE)
+	$(BIN)/python bench/gpu.py
+
 docs: $(FULL)
 	@rm -rf docs/api/generated
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
@@ -69,4 +73,4 @@ ci:
 	.ci/run
 
 clean:
-	rm -rf $(DEMO) docs/_build docs/api/generated bench/results.json build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) docs/_build docs/api/generated bench/results.json bench/gpu.json build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

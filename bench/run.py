@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ import big_lists
 import full_size
 import parts
 import startup
-from timing import HERE
+from timing import HERE, peak_mib
 
 MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "train_speedup": against_peers.train_speedup,
@@ -43,16 +42,6 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "bias_curve": parts.bias_curve,
     "mini_diffusion": parts.mini_diffusion,
 }
-
-
-def peak_memory_mib() -> float:
-    """Largest resident memory of this process and of the largest child, in MiB."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return (
-        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        * unit
-        / 2**20
-    )
 
 
 def main() -> None:
@@ -86,7 +75,7 @@ def main() -> None:
             f"{name:20s} {result['median']:10.4g} {result['unit']}  ({result['min']:.4g} to {result['max']:.4g})",
             flush=True,
         )
-    results["peak_memory_mib"] = peak_memory_mib()
+    results["peak_memory_mib"] = max(peak_mib(), peak_mib(children=True))
     print(f"{'peak memory':20s} {results['peak_memory_mib']:10.0f} MiB")
     arguments.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(f"written to {arguments.out}")

@@ -1,7 +1,8 @@
-"""How a measure is taken: repeats, their summary, and Python in a process of its own."""
+"""How a measure is taken: repeats, their summary, a clock and a memory gauge, Python in a process of its own."""
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,26 @@ def seconds(action: Callable[[], Any], repeats: int) -> list[float]:
         action()
         taken.append(time.perf_counter() - started)
     return taken
+
+
+def now(device: str = "cpu") -> float:
+    """Seconds of a clock, when everything that was asked of the device is done."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def peak_mib(device: str = "cpu", *, children: bool = False) -> float:
+    """Largest memory of this process in MiB: allocated on a GPU, else resident; or of its largest child."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024
+    who = resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF
+    return resource.getrusage(who).ru_maxrss * unit / 2**20
 
 
 def summary(values: list[float], unit: str) -> dict[str, Any]:
