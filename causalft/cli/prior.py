@@ -153,6 +153,13 @@ def _print_truth(out: Console, truth: dict[str, Any], n_classes: int) -> None:
     for known, row in groups.items():
         cells = ", ".join(f"{n} estimated {group}" for group, n in row.items())
         out.print(f"           known {known}: {cells}")
+    wider = truth["n_inside_with_misfit"]
+    inside = (
+        ""
+        if wider is None
+        else f"; {wider} of {of} classes inside intervals that allow for the misfit of minis"
+    )
+    out.print(f"misfit     sd {truth['misfit']:.2f} of log q about the known prior, beyond sampling{inside}")
 
 
 def _sd(document: dict[str, Any]) -> float:

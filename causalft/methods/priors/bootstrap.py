@@ -121,6 +121,7 @@ def bootstrap_prior(
     l2: float | str = "cv",
     level: float = 0.95,
     folds: int = 5,
+    imbalance: bool = True,
 ) -> PriorIntervals:
     """Estimate the label prior with an interval and the probability of the P group for each class.
 
@@ -138,6 +139,8 @@ def bootstrap_prior(
     seed : int
     level : float
         Between 0 and 1.
+    imbalance : bool
+        Also estimate the imbalance, which is about as much work again.
 
     Raises
     ------
@@ -176,14 +179,14 @@ def bootstrap_prior(
     n_labelled = np.bincount(y, minlength=n_classes)
     tail = norm.ppf((1 + level) / 2) if estimate.l2 > 0 else student.ppf((1 + level) / 2, 2 * n_labelled + 1)
     reach = tail * deviation
-    imbalance = _imbalance(table, w, level, seed)
+    ratio = _imbalance(table, w, level, seed) if imbalance else None
     belongs = np.stack([prior_groups(column) for column in draws.T])
     return PriorIntervals(
         estimate=estimate,
         log_prior=np.stack([log_q - reach, np.minimum(log_q + reach, 0)], axis=1),
         group_probability=np.stack([(belongs == group).mean(axis=0) for group in GROUPS], axis=1),
-        imbalance=np.array([imbalance.low, imbalance.high] if imbalance else [np.nan, np.nan]),
-        imbalance_estimate=imbalance.value if imbalance else float("nan"),
+        imbalance=np.array([ratio.low, ratio.high] if ratio else [np.nan, np.nan]),
+        imbalance_estimate=ratio.value if ratio else float("nan"),
         n_labelled=n_labelled,
         n_boot=n_boot,
         seed=seed,

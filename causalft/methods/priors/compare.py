@@ -11,6 +11,7 @@ from causalft.data.groups import GROUPS, prior_groups
 from causalft.errors import CausalFTError
 from causalft.methods.priors.bootstrap import PriorIntervals
 from causalft.methods.priors.estimate import PriorEstimate, kl_divergence, rank_correlation
+from causalft.methods.priors.misfit import measured_misfit, with_misfit
 from causalft.runs.documents import Document
 
 __all__ = ["PriorComparison", "compare_priors", "comparison_line"]
@@ -36,6 +37,10 @@ class PriorComparison:
         Classes whose interval contains the known prior; None without intervals.
     level : float, optional
         Nominal coverage of the intervals.
+    misfit : float, optional
+        Of the model, as the known prior shows it (:func:`causalft.methods.priors.misfit.measured_misfit`).
+    n_inside_wider : int, optional
+        Classes whose interval contains the known prior if it allows for an expected misfit.
     """
 
     n_known: int
@@ -46,6 +51,8 @@ class PriorComparison:
     group_counts: dict[str, dict[str, int]]
     n_inside: int | None = None
     level: float | None = None
+    misfit: float | None = None
+    n_inside_wider: int | None = None
 
     @property
     def n_same_group(self) -> int:
@@ -62,13 +69,18 @@ class PriorComparison:
             "kl_of_uniform": self.kl_of_uniform,
             "n_inside_ci95": self.n_inside,
             "share_inside_ci95": None if self.n_inside is None else self.n_inside / self.n_known,
+            "n_inside_with_misfit": self.n_inside_wider,
+            "misfit": self.misfit,
             "n_same_group": self.n_same_group,
             "groups": self.group_counts,
         }
 
 
 def compare_priors(
-    known: ArrayLike, estimate: PriorIntervals | PriorEstimate | NDArray[np.float64]
+    known: ArrayLike,
+    estimate: PriorIntervals | PriorEstimate | NDArray[np.float64],
+    *,
+    misfit: float | None = None,
 ) -> PriorComparison:
     """Compare an estimated prior with the known one.
 
@@ -79,6 +91,8 @@ def compare_priors(
         priors are shares of the others.
     estimate : PriorIntervals, PriorEstimate, or (K,) array
         Only the first has intervals to check.
+    misfit : float, optional
+        Also check intervals that allow for it (:func:`causalft.methods.priors.misfit.with_misfit`).
 
     Raises
     ------
@@ -104,10 +118,11 @@ def compare_priors(
     truth = truth[there] / truth[there].sum()
     kept = q[there].sum()
     by_known, by_estimate = prior_groups(truth), prior_groups(q[there])
-    inside = None
-    if intervals is not None:
-        low, high = intervals.log_prior[there].T - np.log(kept)
-        inside = int(((low <= np.log(truth)) & (np.log(truth) <= high)).sum())
+
+    def inside(bounds: NDArray[np.float64]) -> int:
+        low, high = bounds[there].T - np.log(kept)
+        return int(((low <= np.log(truth)) & (np.log(truth) <= high)).sum())
+
     return PriorComparison(
         n_known=len(truth),
         imbalance=float(truth.max() / truth.min()),
@@ -117,8 +132,12 @@ def compare_priors(
         group_counts={
             a: {b: int(((by_known == a) & (by_estimate == b)).sum()) for b in GROUPS} for a in GROUPS
         },
-        n_inside=inside,
+        n_inside=None if intervals is None else inside(intervals.log_prior),
         level=None if intervals is None else intervals.level,
+        misfit=None if intervals is None else measured_misfit(known, intervals),
+        n_inside_wider=None
+        if intervals is None or misfit is None
+        else inside(with_misfit(intervals, misfit)),
     )
 
 

@@ -21,6 +21,7 @@ from causalft.methods.estimators.run_documents import PREDICTIONS, open_fit, str
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import bootstrap_prior, compare_priors, few_images_caveat, prior_caveat
 from causalft.methods.priors.known import KnownPrior
+from causalft.methods.priors.misfit import MINI_MISFIT, with_misfit
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.settings import LogitsFile, PriorSettings
@@ -301,6 +302,8 @@ def describe_prior(
     )  # fmt: skip
     truth = _truth(data, known)
     true_groups = None if truth is None else prior_groups(truth)
+    misfit = MINI_MISFIT if loss == "caption-bank" else None
+    pretraining = None if misfit is None else np.exp(with_misfit(found, misfit))
     few = few_images_caveat(found)
     sure = bool(np.isfinite(found.imbalance).all())
     return {
@@ -319,19 +322,21 @@ def describe_prior(
         "n_boot": n_boot,
         "seed": seed,
         "pretraining_loss": loss,
+        "expected_misfit": misfit,
         "caveat": " ".join(filter(None, [few, prior_caveat(loss)])),
         "truth": None
         if truth is None
         else {
             "source": "card" if known is None else known.source,
             **({} if known is None else {"sha256": known.sha256, "notes": known.notes(data.classes)}),
-            **compare_priors(truth, found).to_json(),
+            **compare_priors(truth, found, misfit=misfit).to_json(),
         },
         "classes": [
             {
                 "class": label,
                 "prior": float(q),
                 "ci95": [float(a), float(b)],
+                "pretraining_ci95": None if pretraining is None else pretraining[k].tolist(),
                 "n_labelled": int(n),
                 "group": str(group),
                 "group_probability": dict(zip(GROUPS, map(float, p), strict=True)),
