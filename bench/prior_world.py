@@ -3,10 +3,10 @@
     python bench/prior_world.py [DRAWS]
 
 The minis of the embedded world whose loss leaves the prior in the logits were pre-trained with a known class prior. A
-draw is one of them (in turn) and 5, 10, 20 or 80 images of each of the 60 classes, drawn with replacement from 600 that
+draw is one of them (in turn) and 5, 10, 20 or 80 images of each of the 60 classes, drawn with replacement from 300 that
 no mini has seen. Two truths are held against its 95 % intervals:
 
-* the limit: GLA's estimate from all 600 images of each class, without a penalty. Sampling intervals are about it.
+* the limit: GLA's estimate from all 300 images of each class, without a penalty. Sampling intervals are about it.
 * the known prior. The limit is away from it by the misfit of the model, which no number of images lowers. The wider
   intervals add the misfit that the *other* minis have (root mean square over their classes).
 
@@ -31,7 +31,7 @@ from causalft.models.strata.zoo import MiniZoo, open_zoo
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table, render_creatures
 
 IMAGES = (5, 10, 20, 80)
-POOL, BLOCK = 600, 50
+POOL, BLOCK = 300, 50
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "prior-coverage.csv"
 COLUMNS = (
     "images of a class",
