@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from causalft.analysis.diagnosis import Diagnosis, ModelScore
     from causalft.analysis.diagnosis.classes import ClassReport
 
-__all__ = ["command", "print_diagnosis"]
+__all__ = ["WORDS", "accuracy_table", "command", "cross_table", "print_diagnosis"]
 
 
 _GROUPS = ("many", "medium", "few")
 
-_WORDS = (
+WORDS = (
     "stratum = one foundation model; P-many / P-few = the 30 % of classes its pre-training favoured most / the 40 % it "
     "favoured least"
 )
@@ -43,9 +43,9 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, worst: Sequence[Clas
     worst : sequence of ClassReport
         The worst classes, for the last line.
     """
-    console.print(Text(_WORDS, style="dim"))
+    console.print(Text(WORDS, style="dim"))
     console.print()
-    tables = [_accuracy_table(diagnosis), _cross_table(diagnosis)]
+    tables = [accuracy_table(diagnosis), cross_table(diagnosis)]
     if diagnosis.controls:
         tables.append(_control_table(diagnosis))
     for table in tables:
@@ -59,25 +59,35 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, worst: Sequence[Clas
         console.print(Text(line))
 
 
-def _accuracy_table(found: Diagnosis) -> Table:
+def accuracy_table(found: Diagnosis, *, with_data: bool = True) -> Table:
+    """Accuracy of every stratum and of the fusion, overall and by group; ``with_data`` shows D groups."""
     mean = "" if found.balanced_test else "; all: mean over classes"
     table = _table(
         f"Accuracy (%) on {found.n} test images, {count(found.n_seeds, 'seed')}{mean}", "model", "all", "95 %"
     )
-    for name in (*(f"D-{g}" for g in _GROUPS), "", *(f"P-{g}" for g in _GROUPS)):
+    of_data = [f"D-{g}" for g in _GROUPS] if with_data else []
+    for name in (*of_data, "", *(f"P-{g}" for g in _GROUPS)):
         table.add_column(name, justify="right", no_wrap=True)
+
+    def data_cells(score: ModelScore) -> list[str]:
+        return _cells(score.D) if with_data else []
+
     for name, score in found.strata.items():
-        table.add_row(name, *_overall(score), *_cells(score.D), "", *_cells(score.P[name]))
+        table.add_row(name, *_overall(score), *data_cells(score), "", *_cells(score.P[name]))
     table.add_section()
     for index, prior in enumerate(found.priors):
-        data = (*_overall(found.fused), *_cells(found.fused.D)) if index == 0 else ("",) * 5
+        data = (
+            (*_overall(found.fused), *data_cells(found.fused)) if index == 0 else ("",) * (2 + len(of_data))
+        )
         table.add_row(f"fused, P by {prior}", *data, "", *_cells(found.fused.P[prior]), style="bold")
+    legend = "D: by training images (> 100, 20 to 100, < 20). " if with_data else ""
     words = " or ".join(sorted(set(found.prior_from.values()) or {"estimated"}, reverse=True))
-    table.caption = f"D: by training images (> 100, 20 to 100, < 20). P: by the {words} pre-training prior."
+    table.caption = f"{legend}P: by the {words} pre-training prior."
     return table
 
 
-def _cross_table(found: Diagnosis) -> Table:
+def cross_table(found: Diagnosis) -> Table:
+    """P gap of every model on the groups of every prior."""
     table = _table("P-many minus P-few (points): model by prior", "model")
     for prior in found.priors:
         table.add_column(f"prior of {prior}", justify="right", overflow="fold")
