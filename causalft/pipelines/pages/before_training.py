@@ -287,10 +287,20 @@ def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figu
     few = [f"{name}: {document['caveat']}" for name, document in metrics["priors"].items() if _few(document)]
     return Section(
         "The priors",
-        [*few, *prior_caveats(pretraining_losses(metrics))],
+        [*few, *_read_off(found), *prior_caveats(pretraining_losses(metrics))],
         tables=[estimates, between],
         figures=[figures[name] for name in ("priors",) if name in figures],
     )
+
+
+def _read_off(found: StrataDiagnosis) -> list[str]:
+    """A warning where a prior is estimated."""
+    if set(found.zero_shot.prior_from.values()) == {"known"}:
+        return []
+    return [
+        "An estimated prior is read off the logits, so accuracy follows it whatever the reason. Known counts "
+        "(--prior-of NAME=FILE) say what the pre-training data did."
+    ]
 
 
 def _few(document: Metrics) -> bool:
