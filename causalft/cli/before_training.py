@@ -46,7 +46,9 @@ def print_strata(console: Console, found: StrataDiagnosis) -> None:
     console.print()
     console.print(Text(diagnosis_verdict(found.zero_shot), style="bold"))
     for each in found.expectations:
-        console.print(Text.assemble((f"{METHODS[each.method]}. ", "bold"), " ".join(each.sentences)))
+        console.print()
+        console.print(Text.assemble((f"{METHODS[each.method]}: ", "bold"), " ".join(each.sentences)))
+    console.print()
     if line := _tail_line(found):
         console.print(Text(line))
 

@@ -17,10 +17,10 @@ from causalft.analysis.diagnosis.result import Diagnosis
 __all__ = ["METHODS", "Expectation", "Facts", "expect"]
 
 METHODS: dict[str, str] = {
-    "LA": "Logit adjustment (LA): the training counts",
-    "GLA": "Generalised logit adjustment (GLA): the prior in the logits of each stratum",
-    "backdoor": "Backdoor adjustment: fusing the strata",
-    "neither": "What none of them aims at",
+    "LA": "Logit adjustment (LA)",
+    "GLA": "Generalised logit adjustment (GLA)",
+    "backdoor": "Backdoor adjustment (fusion)",
+    "neither": "None of the three",
 }
 """What a page calls each of the expectations."""
 

@@ -204,6 +204,8 @@ def diagnose_strata(
     *,
     known: Mapping[str, ArrayLike] | None = None,
     chosen: str | None = None,
+    n_boot: int = 1000,
+    n_permutations: int = 1000,
     seed: int = 0,
 ) -> StrataDiagnosis:
     """Diagnose strata from their zero-shot logits of the test images.
@@ -223,8 +225,8 @@ def diagnose_strata(
         others sum to 1.
     chosen : str, optional
         The stratum that is best on other labelled images.
-    seed : int
-        Of the bootstrap.
+    n_boot, n_permutations, seed : int
+        Of :func:`causalft.analysis.class_evidence.class_evidence`; the seed also of the other bootstraps.
 
     Raises
     ------
@@ -286,14 +288,28 @@ def diagnose_strata(
     few = mostly_few(priors)
     if counts is not None and (data_groups(counts) == "few").any():
         few &= data_groups(counts) == "few"
+
+    def evidence_by(by: Mapping[str, NDArray[np.float64]]) -> ClassEvidence:
+        return class_evidence(
+            np.stack([score.class_accuracy for score in diagnosis.strata.values()]),
+            np.log10(np.stack([by[name] for name in names])),
+            names,
+            class_names,
+            n_test=np.bincount(y, minlength=n_classes),
+            outside={FUSED: diagnosis.fused.class_accuracy},
+            n_boot=n_boot,
+            n_permutations=n_permutations,
+            seed=seed,
+        )
+
     found = StrataDiagnosis(
         class_names=tuple(class_names),
         class_counts=counts,
         zero_shot=diagnosis,
         priors=priors,
         estimated=q,
-        evidence=_evidence(priors, diagnosis, class_names, seed),
-        by_estimate=_evidence(q, diagnosis, class_names, seed) if given else None,
+        evidence=evidence_by(priors),
+        by_estimate=evidence_by(q) if given else None,
         gla=gla,
         spread=spread,
         data_gap=gap,
@@ -337,21 +353,6 @@ def mostly_few(priors: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:
     """
     few = np.stack([prior_groups(prior) == "few" for prior in priors.values()])
     return few.mean(axis=0) > 0.5
-
-
-def _evidence(
-    priors: Mapping[str, NDArray[np.float64]], found: Diagnosis, class_names: Sequence[str], seed: int
-) -> ClassEvidence:
-    """Cross-table and slope by these priors; the fusion is in the cross-table only."""
-    return class_evidence(
-        np.stack([found.strata[name].class_accuracy for name in priors]),
-        np.log10(np.stack(list(priors.values()))),
-        list(priors),
-        class_names,
-        n_test=found.test_counts,
-        outside={FUSED: found.fused.class_accuracy},
-        seed=seed,
-    )
 
 
 def _class_facts(

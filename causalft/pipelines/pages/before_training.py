@@ -29,7 +29,13 @@ from causalft.report.style import figure_style
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
-__all__ = ["diagnosis_verdict", "expectation_cards", "measure_rows", "write_diagnosis_page"]
+__all__ = [
+    "diagnosis_details",
+    "diagnosis_verdict",
+    "expectation_cards",
+    "measure_rows",
+    "write_diagnosis_page",
+]
 
 Metrics = Mapping[str, Any]
 
@@ -80,7 +86,7 @@ def measure_rows(found: StrataDiagnosis) -> list[list[str]]:
     ]
 
 
-def _details(found: StrataDiagnosis) -> list[str]:
+def diagnosis_details(found: StrataDiagnosis) -> list[str]:
     """Three lines under the verdict: accuracy, what is common to all strata, and by which prior."""
     whole, parts = found.zero_shot, found.spread
     lines = [
@@ -118,7 +124,7 @@ def write_diagnosis_page(
     page = render_report(
         title=f"{', '.join(metrics['strata'])} on {place_name(metrics['data']['name'])}, before training",
         verdict=diagnosis_verdict(found.zero_shot),
-        details=_details(found),
+        details=diagnosis_details(found),
         made=made_line(metrics),
         facts=_facts(metrics),
         sections=[
@@ -251,6 +257,12 @@ def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figu
             low, high = document["imbalance_ci95"]
             ratio = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
         truth = document["truth"] or {}
+        known = [""] * 5
+        if truth:
+            rank = "none" if truth["spearman"] is None else f"{truth['spearman']:.2f}"
+            of = truth["n_known"]
+            inside, same = (f"{truth[key]} of {of}" for key in ("n_inside_ci95", "n_same_group"))
+            known = [f"{truth['imbalance']:.3g}", rank, f"{truth['kl']:.2f}", inside, same]
         rows.append(
             [
                 name,
@@ -258,22 +270,16 @@ def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figu
                 f"{100 * max(shares):.2g} %",
                 f"{100 * min(shares):.2g} %",
                 ratio,
-                f"{truth['imbalance']:.3g}" if truth else "",
-                f"{truth['spearman']:.2f}" if truth else "",
+                *known,
             ]
         )
     estimates = Table(
         [
-            "stratum",
-            "labelled images",
-            "largest",
-            "smallest",
-            "imbalance",
-            "true imbalance",
-            "Spearman with the truth",
+            *("stratum", "labelled images", "largest", "smallest", "imbalance"),
+            *("known imbalance", "Spearman", "KL (nats)", "inside its interval", "same P group"),
         ],
         rows,
-        "Label priors estimated on labelled images that are not scored (GLA).",
+        "Label priors estimated by GLA on labelled images that are not scored, compared with the known ones if any.",
     )
     pairs = [
         [f"{pair.one} and {pair.other}", f"{pair.spearman:.2f}", f"{pair.kl:.2f}", f"{pair.kl_back:.2f}"]

@@ -30,7 +30,7 @@ from causalft.runs.documents import Document
 from causalft.runs.files import sha256_file
 from causalft.runs.lifecycle import new_run
 
-__all__ = ["Tables", "diagnose_class_tables", "evidence_of", "log10_counts", "read_tables"]
+__all__ = ["Tables", "diagnose_class_tables", "evidence_of", "log10_counts", "prior_document", "read_tables"]
 
 Floats = NDArray[np.float64]
 
@@ -124,13 +124,14 @@ def describe(tables: Tables, found: ClassEvidence) -> Document:
             for name, prior in tables.priors.items()
         }
     document |= {
-        "priors": {name: _prior_document(prior) for name, prior in tables.priors.items()},
+        "priors": {name: prior_document(prior) for name, prior in tables.priors.items()},
         "notes": tables.notes,
     }
     return {**document, "conclusion": conclusion(document), "classes": classes}
 
 
-def _prior_document(prior: KnownPrior) -> Document:
+def prior_document(prior: KnownPrior) -> Document:
+    """The entry of a known prior in ``priors``."""
     counts = prior.counts[prior.known]
     return {
         "source": prior.source,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,16 @@ from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.priors import KnownPrior
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo, check_strata, has_manifest
 from causalft.models.tuning.processes import pick_device
-from causalft.pipelines.pages.before_training import write_diagnosis_page
+from causalft.pipelines.pages.before_training import (
+    diagnosis_details,
+    diagnosis_verdict,
+    write_diagnosis_page,
+)
+from causalft.pipelines.workflows.class_evidence import prior_document
 from causalft.pipelines.workflows.fit_data import data_document, load_splits, open_data
 from causalft.pipelines.workflows.prior import LabelledLogits, describe_prior
 from causalft.pipelines.workflows.settings import DiagnoseSettings, PriorSettings
@@ -162,8 +168,8 @@ def diagnose_data(
     with new_run(out, "diagnose") as new:
         settings.check()
         settings = settings.absolute()
-        new.create({**asdict(settings), "zoo": settings.fit.zoo_name})
         fit = settings.fit
+        new.create({**asdict(settings), "zoo": fit.zoo_name, "prior_sha256": fit.prior_files.hashes()})
         zoo = fit.open_zoo()
         check_strata(fit.strata, zoo)
         parts = load_parts(settings)
@@ -172,9 +178,14 @@ def diagnose_data(
             raise CausalFTError(
                 f"{fit.data} has {n_classes} classes, too few for groups by prior; give {_FEWEST_CLASSES} or more"
             )
+        known = fit.prior_files.read(fit.prior_names, parts.splits.class_names)
+        parts = replace(parts, notes=(*parts.notes, *_of_priors(known, parts.splits.class_names)))
         _describe(settings, zoo, parts, say)
         cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
-        strata = {name: _stratum(settings, zoo, name, parts, cache, progress) for name in fit.strata}
+        strata = {
+            name: _stratum(settings, zoo, name, parts, known.get(name), cache, progress)
+            for name in fit.strata
+        }
         for name, found in strata.items():
             for note in found.notes:
                 say(f"note     {name}: {note}")
@@ -186,10 +197,13 @@ def diagnose_data(
             parts.class_counts,
             {name: each.logits for name, each in strata.items()},
             {name: each.prior for name, each in strata.items()},
+            known={name: prior.prior for name, prior in known.items() if name in strata},
             chosen=best,
+            n_boot=settings.n_boot,
+            n_permutations=settings.permutations,
             seed=fit.seed,
         )
-        metrics = _document(settings, parts, strata, found)
+        metrics = _document(settings, parts, strata, known, found)
 
         def page(run: Run, document: Document) -> None:
             write_diagnosis_page(run, document, found, parts.splits, command)
@@ -222,6 +236,7 @@ def _stratum(
     zoo: Zoo,
     name: str,
     parts: Parts,
+    known_prior: KnownPrior | None,
     cache: FeatureCache | None,
     progress: bool | None,
 ) -> _Stratum:
@@ -257,8 +272,9 @@ def _stratum(
     document = describe_prior(
         name,
         LabelledLogits(known, labels, list(splits.class_names), truth),
-        PriorSettings(target="shares", n_boot=settings.n_boot, seed=fit.seed),
+        PriorSettings(target="shares", n_boot=settings.n_boot_prior, seed=fit.seed),
         stratum.pretraining_loss,
+        known_prior,
     )
     if not document["converged"]:
         notes.append("the label prior did not converge; give more labelled images per class (--prior-images)")
@@ -288,8 +304,17 @@ def _check_labelled(labels: NDArray[np.int64], splits: Splits, name: str) -> Non
         )
 
 
+def _of_priors(known: Mapping[str, KnownPrior], classes: Sequence[str]) -> list[str]:
+    """What did not match between classes and counts."""
+    return [note for prior in known.values() for note in prior.notes(classes)]
+
+
 def _document(
-    settings: DiagnoseSettings, parts: Parts, strata: dict[str, _Stratum], found: StrataDiagnosis
+    settings: DiagnoseSettings,
+    parts: Parts,
+    strata: dict[str, _Stratum],
+    known: Mapping[str, KnownPrior],
+    found: StrataDiagnosis,
 ) -> Document:
     fit, splits = settings.fit, parts.splits
     data = data_document(fit, splits) if parts.class_counts is not None else _untrained(fit.data, splits)
@@ -299,8 +324,15 @@ def _document(
         "sources": {name: each.source for name, each in strata.items()},
         "data": {**data, "notes": list(parts.notes)},
         **found.to_metrics(),
-        "priors": {name: each.document for name, each in strata.items()},
+        "priors": {
+            name: {**(prior_document(known[name]) if name in known else {}), **each.document}
+            for name, each in strata.items()
+        },
+        "notes": list(parts.notes),
+        "conclusion": [diagnosis_verdict(found.zero_shot), *diagnosis_details(found)],
     }
+    for k, row in enumerate(metrics["classes"]):
+        row["count"] = {name: _count(known.get(name), k) for name in strata}
     for name, each in strata.items():
         metrics["strata"][name].update(
             zero_shot=asdict(score_zero_shot(splits.test.labels, each.logits, each.prior)),
@@ -310,6 +342,10 @@ def _document(
             pretraining_loss=each.pretraining_loss,
         )
     return metrics
+
+
+def _count(prior: KnownPrior | None, k: int) -> float | None:
+    return None if prior is None or np.isnan(prior.counts[k]) else float(prior.counts[k])
 
 
 def _untrained(data: str, splits: Splits) -> Document:

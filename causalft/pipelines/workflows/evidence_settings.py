@@ -8,10 +8,11 @@ from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, setting
 
-__all__ = ["ACCURACY", "EvidenceSettings"]
+__all__ = ["ACCURACY", "DRAWS", "EvidenceSettings"]
 
 ACCURACY = "From tables of class accuracy"
-"""Heading in ``--help``."""
+DRAWS = "Intervals and placebos"
+"""Headings in ``--help``."""
 
 
 def _test_images(text: str) -> int | str:
@@ -56,9 +57,9 @@ class EvidenceSettings:
         group=ACCURACY,
         choices=("auto", "percent", "fractions"),
     )
-    n_boot: int = setting(1000, "Bootstrap draws of classes.", group=ACCURACY, limits=limits.BOOTSTRAP)
+    n_boot: int = setting(1000, "Bootstrap draws of classes.", group=DRAWS, limits=limits.BOOTSTRAP)
     permutations: int = setting(
-        1000, "Permutations of each placebo.", group=ACCURACY, limits=limits.PERMUTATIONS
+        1000, "Permutations of each placebo.", group=DRAWS, limits=limits.PERMUTATIONS
     )
 
     def check(self) -> None:

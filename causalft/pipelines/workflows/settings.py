@@ -210,13 +210,17 @@ class DiagnoseSettings:
     n_prior: int = setting(
         20,
         "Labelled images per class for the estimated priors, at most: validation images first, then training images.",
-        group="Priors",
+        group="Data",
         option="--prior-images",
         limits=limits.LABELLED_PER_CLASS,
         noun="the number of labelled images per class",
     )
-    n_boot: int = setting(
-        200, "Bootstrap draws for the intervals of the priors.", group="Priors", limits=limits.BOOTSTRAP
+    n_boot_prior: int = setting(
+        200, "Bootstrap draws for the intervals of the priors.", option=None, limits=limits.BOOTSTRAP
+    )
+    n_boot: int = setting(1000, "Bootstrap draws of classes.", option=None, limits=limits.BOOTSTRAP)
+    permutations: int = setting(
+        1000, "Permutations of each placebo.", option=None, limits=limits.PERMUTATIONS
     )
 
     def absolute(self) -> DiagnoseSettings:
