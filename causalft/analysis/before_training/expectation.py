@@ -211,8 +211,8 @@ def _neither(spread: Spread) -> list[str]:
     return [
         f"{_percent(spread.neither)} of the variance of class accuracy (standard deviation "
         f"{points(spread.deviation)} points) lies along neither the training counts nor a stratum's own prior, and "
-        f"{_percent(spread.difficulty)} is common to all strata. None of the three methods aims at that: it takes "
-        "better features, other captions or more images."
+        f"{_percent(spread.difficulty)} is common to all strata. That takes better features, other captions or more "
+        "images."
     ]
 
 

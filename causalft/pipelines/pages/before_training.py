@@ -249,54 +249,67 @@ def _disagreement(found: StrataDiagnosis) -> Section:
 
 
 def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figure]) -> Section:
+    few = [f"{name}: {document['caveat']}" for name, document in metrics["priors"].items() if _few(document)]
+    return Section(
+        "The priors",
+        [*few, *_read_off(found), *prior_caveats(pretraining_losses(metrics))],
+        tables=[_estimates(metrics), _beside_known(metrics), _distances(found)],
+        figures=[figures[name] for name in ("priors",) if name in figures],
+    )
+
+
+def _estimates(metrics: Metrics) -> Table:
     rows = []
     for name, document in metrics["priors"].items():
         shares = [row["prior"] for row in document["classes"]]
         ratio = "not known"
         if document["imbalance"] is not None:
-            low, high = document["imbalance_ci95"]
-            ratio = f"{document['imbalance']:.3g} [{low:.3g}, {high:.3g}]"
-        truth = document["truth"] or {}
-        known = [""] * 5
+            low, high = map(_ratio, document["imbalance_ci95"])
+            ratio = f"{_ratio(document['imbalance'])} [{low}, {high}]"
+        largest, smallest = (f"{100 * share:.2g} %" for share in (max(shares), min(shares)))
+        rows.append([name, str(document["n"]), largest, smallest, ratio])
+    caption = "Label priors estimated by GLA on labelled images that are not scored."
+    return Table(["stratum", "labelled images", "largest", "smallest", "imbalance"], rows, caption)
+
+
+def _beside_known(metrics: Metrics) -> Table:
+    """The estimates beside known priors: counts of ``--prior-of``, or what the card of a mini says."""
+    rows = []
+    for name, document in metrics["priors"].items():
+        truth = document["truth"]
         if truth:
             rank = "none" if truth["spearman"] is None else f"{truth['spearman']:.2f}"
-            of = truth["n_known"]
-            inside, same = (f"{truth[key]} of {of}" for key in ("n_inside_ci95", "n_same_group"))
-            known = [f"{truth['imbalance']:.3g}", rank, f"{truth['kl']:.2f}", inside, same]
-        rows.append(
-            [
-                name,
-                str(document["n"]),
-                f"{100 * max(shares):.2g} %",
-                f"{100 * min(shares):.2g} %",
-                ratio,
-                *known,
-            ]
-        )
-    estimates = Table(
+            inside, same = (
+                f"{truth[key]} of {truth['n_known']}" for key in ("n_inside_ci95", "n_same_group")
+            )
+            source = "card of the mini" if truth["source"] == "card" else place_name(truth["source"])
+            rows.append([name, source, _ratio(truth["imbalance"]), rank, f"{truth['kl']:.2f}", inside, same])
+    return Table(
         [
-            *("stratum", "labelled images", "largest", "smallest", "imbalance"),
-            *("known imbalance", "Spearman", "KL (nats)", "inside its interval", "same P group"),
+            "stratum",
+            "known from",
+            "imbalance",
+            "Spearman",
+            "KL (nats)",
+            "inside its interval",
+            "same P group",
         ],
         rows,
-        "Label priors estimated by GLA on labelled images that are not scored, compared with the known ones if any.",
+        "The estimates beside the known priors; the last two columns count classes.",
     )
+
+
+def _distances(found: StrataDiagnosis) -> Table:
     pairs = [
         [f"{pair.one} and {pair.other}", f"{pair.spearman:.2f}", f"{pair.kl:.2f}", f"{pair.kl_back:.2f}"]
         for pair in found.distance.pairs
     ]
-    between = Table(
-        ["strata", "Spearman", "KL (nats)", "KL back (nats)"],
-        pairs,
-        "How far apart the priors of the strata are.",
-    )
-    few = [f"{name}: {document['caveat']}" for name, document in metrics["priors"].items() if _few(document)]
-    return Section(
-        "The priors",
-        [*few, *_read_off(found), *prior_caveats(pretraining_losses(metrics))],
-        tables=[estimates, between],
-        figures=[figures[name] for name in ("priors",) if name in figures],
-    )
+    caption = "How far apart the priors of the strata are."
+    return Table(["strata", "Spearman", "KL (nats)", "KL back (nats)"], pairs, caption)
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _read_off(found: StrataDiagnosis) -> list[str]:
