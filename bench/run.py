@@ -14,6 +14,7 @@ from typing import Any
 
 import against_peers
 import big_lists
+import diagnose_images
 import full_size
 import parts
 import startup
@@ -32,6 +33,8 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "predict_share_of_encoder": full_size.predict_share_of_encoder,
     "two_process_max_diff": full_size.two_process_max_diff,
     "open_list_437513_seconds": big_lists.open_list_seconds,
+    "diagnose_first_seconds": diagnose_images.diagnose_first_seconds,
+    "diagnose_cached_seconds": diagnose_images.diagnose_cached_seconds,
     "help_startup": parts.help_startup,
     "refusal_startup_ratio": startup.refusal_startup_ratio,
     "listing_startup_ratio": startup.listing_startup_ratio,
