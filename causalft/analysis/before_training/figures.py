@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalft.report.style import PALETTE, SERIES, new_axes, new_figure
+from causalft.report.style import PALETTE, SERIES, new_axes, new_figure, plain_log_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ def prior_profiles(priors: Mapping[str, Metrics]) -> list[Axes]:
         known = np.array([row.get("true_prior") or np.nan for row in rows], dtype=float)
         if np.isfinite(known).any():
             axes.plot(rank, 100 * known, "_", color=PALETTE["black"], ms=5, label="known")
-        axes.set_yscale("log")
+        plain_log_axis(axes.yaxis)
         axes.set_title(name)
         axes.set_xlabel("classes by estimated prior")
         axes.grid(axis="y")

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalft.analysis.diagnosis.intervals import Interval, points
-from causalft.report.style import ON_DARK, ON_LIGHT, PALETTE, SERIES, new_axes, new_figure
+from causalft.report.style import (
+    ON_DARK,
+    ON_LIGHT,
+    PALETTE,
+    SERIES,
+    new_axes,
+    new_figure,
+    plain_log_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -216,7 +224,7 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
             slope = f"{points(Interval.from_json(measure))} points per factor 100"
             axes.text(0.98, 0.03, slope, transform=axes.transAxes, fontsize=8.5, ha="right")
         axes.axhline(0, color="#AAAAAA", lw=1, zorder=0)
-        axes.set_xscale("log")
+        plain_log_axis(axes.xaxis)
         axes.set_xlabel(f"{prior_words(metrics)} pre-training prior (%)")
         axes.set_title("Single models" if when == "before" else "Fused")
     grid[0].set_ylabel("accuracy beyond class\ndifficulty (points)")
