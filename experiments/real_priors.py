@@ -53,6 +53,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str) -> d
         document["headline"] = headline(document)
         if family.with_alike is not None:
             whole = evidence_of(family.with_alike, n_boot=draws, n_permutations=0).comparison
+            assert whole is not None  # a family has two models or more
             words = f"with {' and '.join(family.alike)} too, whose counts are alike"
             check = Check(
                 "with_alike", words, whole.slope, document["n_classes"], len(family.with_alike.models)
@@ -183,7 +184,7 @@ def _smaller(best: Document, others: list[Document]) -> Iterator[str]:
             yield (
                 f"The slope of {found['name']} is {abs(difference):.0f} [{abs(difference) - error:.0f}, "
                 f"{abs(difference) + error:.0f}] points {'smaller' if difference > 0 else 'larger'} than that of "
-                f"{best['name']}: it is no constant of nature."
+                f"{best['name']}."
             )
 
 

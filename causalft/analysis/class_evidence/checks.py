@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 _FEWEST = 20
 """Classes below which a part of them is not looked at."""
 
+_BLOCK = 20
+"""Neighbouring classes that are drawn together."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -89,7 +92,7 @@ def checks(
         chosen = np.ones(n_classes, dtype=bool) if mask is None else mask
         if chosen.sum() < min(_FEWEST, n_classes) or (mask is not None and chosen.all()):
             return
-        at = np.ix_(range(n_models) if rows is None else rows, np.flatnonzero(chosen))
+        at = np.ix_(np.arange(n_models) if rows is None else np.array(rows), np.flatnonzero(chosen))
         draws = whole if chosen.all() else Draws(int(chosen.sum()), n_boot, seed)
         part = None if variance is None else variance[at]
         [slope] = Regression(accuracy[at], [log_counts[at]]).estimates(draws, part)
@@ -103,6 +106,12 @@ def checks(
         add(name, words, mask)
     for name, (words, mask) in (subsets or {}).items():
         add(name, words, mask)
+    if n_classes >= 10 * _BLOCK:
+        [slope] = Regression(accuracy, [log_counts]).estimates(
+            Draws(n_classes, n_boot, seed, _BLOCK), variance
+        )
+        words = f"interval over blocks of {_BLOCK} neighbours in the list, which may be akin"
+        found.append(Check("neighbours", words, slope, n_classes, n_models))
     if outside is not None and len(outside):
         # A class that is hard for other models may cost a weak model more than a strong one.
         hard = outside.mean(axis=0)
@@ -144,6 +153,9 @@ def _parts(
         ("common", "only the third with the highest counts", 2 / 3, 1.1),
     ):
         yield name, words, (rank >= low) & (rank < high)
+    half = np.arange(len(level)) < len(level) / 2
+    yield "first_half", "only the first half of the list of classes", half
+    yield "second_half", "only the second half of the list of classes", ~half
     lever = (within(log_counts) ** 2).sum(axis=0)
     outlying = "without the twentieth of the classes whose counts differ most between the models"
     yield "no_outliers", outlying, lever <= np.quantile(lever, 0.95)

@@ -114,8 +114,8 @@ def logit_slope(
     spread = inverse @ (scores @ scores.T) @ inverse * n_classes / (n_classes - 1)
     slope = _interval(unit * float(theta[-1]), unit * float(np.sqrt(spread[-1, -1])), n_classes)
     scale = float((p * (1 - p)).mean())
-    parts = (scale * bound for bound in (slope.estimate, slope.low, slope.high))
-    return LogitSlope(slope, Interval(*parts, slope.p), n_classes)
+    points = Interval(scale * slope.estimate, scale * slope.low, scale * slope.high, slope.p)
+    return LogitSlope(slope, points, n_classes)
 
 
 def _interval(value: float, error: float, n_classes: int) -> Interval:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from causalft.analysis.diagnosis.intervals import Interval
 from causalft.runs.documents import Document
@@ -82,12 +82,15 @@ def _points(value: Interval) -> list[float] | None:
 class Draws:
     """Bootstrap draws of classes, the same for every statistic.
 
-    The percentile interval is stretched around the estimate by sqrt(K / (K - 1)) and Student's t with K - 1 degrees of
-    freedom (Hesterberg, The American Statistician 2015), so that it holds for ten classes too.
+    The percentile interval is stretched around the estimate by sqrt(n / (n - 1)) and Student's t with n - 1 degrees of
+    freedom, for n classes or blocks (Hesterberg, The American Statistician 2015), so that it holds for few as well.
 
     Parameters
     ----------
     n_classes, n_boot, seed : int
+    block : int
+        Classes that are drawn together: neighbours in the list, which goes on at its start (the circular block
+        bootstrap of Politis and Romano, 1992). For lists in which neighbours are akin.
 
     Attributes
     ----------
@@ -95,10 +98,11 @@ class Draws:
         How often each class is drawn.
     """
 
-    def __init__(self, n_classes: int, n_boot: int, seed: int) -> None:
-        self.n_classes = n_classes
+    def __init__(self, n_classes: int, n_boot: int, seed: int, block: int = 1) -> None:
+        self.n_units = -(-n_classes // block)
         rng = np.random.default_rng(seed)
-        drawn = rng.integers(n_classes, size=(n_boot, n_classes))
+        starts = rng.integers(n_classes, size=(n_boot, self.n_units))
+        drawn = (starts[:, :, None] + np.arange(block)).reshape(n_boot, -1)[:, :n_classes] % n_classes
         drawn += n_classes * np.arange(n_boot)[:, None]
         counted = np.bincount(drawn.ravel(), minlength=n_boot * n_classes)
         self.weights: NDArray[np.float32] = counted.reshape(n_boot, n_classes).astype(np.float32)
@@ -110,7 +114,7 @@ class Draws:
         plain = Interval.of(estimate, samples)
         if not plain.bounded:
             return plain
-        n = self.n_classes
+        n = self.n_units
         stretch = (n / (n - 1)) ** 0.5 * float(t.ppf(0.975, n - 1)) / Z95
         low, high = (estimate + stretch * (bound - estimate) for bound in (plain.low, plain.high))
         return Interval(plain.estimate, low, high, plain.p)
@@ -172,18 +176,18 @@ class Regression:
         cross = weights @ with_y - np.einsum("bpm,bm->bp", sums, of_y) / total[:, None]
         return square, cross
 
-    def on(self, weights: Floats) -> Floats:
+    def on(self, weights: ArrayLike) -> Floats:
         """Coefficients (B, P) for (B, K) weights of the classes; NaN where they are not identified."""
-        n = self.x.shape[0]
+        n, times = self.x.shape[0], np.asarray(weights, dtype=float)
         if not self.identified:
-            return np.full((len(weights), n), np.nan)
-        square, cross = self._moments(np.asarray(weights, dtype=float))
+            return np.full((len(times), n), np.nan)
+        square, cross = self._moments(times)
         diagonal = np.sqrt(np.einsum("bpp->bp", square))
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = square / (diagonal[:, :, None] * diagonal[:, None, :])
         good = np.isfinite(scaled).all(axis=(1, 2))
         good[good] = np.linalg.eigvalsh(scaled[good]).min(axis=1) > 1e-9
-        found = np.full((len(weights), n), np.nan)
+        found = np.full((len(times), n), np.nan)
         found[good] = np.linalg.solve(square[good], cross[good][:, :, None])[:, :, 0]
         return found
 

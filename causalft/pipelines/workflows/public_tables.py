@@ -94,24 +94,23 @@ def families_of(folder: str | os.PathLike[str]) -> list[Family]:
             "pretraining-counts/ and class-accuracy/"
         )
     files = sorted(path for place in places for path in place.iterdir() if path.is_file())
-    accuracy = {found["set"]: path for path in files if (found := _ACCURACY.fullmatch(path.name))}
+    accuracy = {match["set"]: path for path in files if (match := _ACCURACY.fullmatch(path.name))}
     if not accuracy:
         raise CausalFTError(
             f"{short(places[1], 300)} holds no SET_ensemble_results.json, such as imagenet_ensemble_results.json"
         )
-    found = [
+    families = [
         family
         for name in sorted(accuracy, key=_imagenet_first)
         for family in _families(name, accuracy[name], files)
     ]
-    if not found:
+    if not families:
         raise CausalFTError(
             f"{short(root, 300)} holds no architecture with counts of two of its pre-training sets; counts are "
-            "read from "
-            "class_frequency_PRETRAINING_SET.txt and SET_PRETRAINING_..._search_counts.json, for the sets "
+            "read from class_frequency_PRETRAINING_SET.txt and SET_PRETRAINING_..._search_counts.json, for the sets "
             f"{first_few(sorted(accuracy))}"
         )
-    return found
+    return families
 
 
 def _imagenet_first(name: str) -> tuple[bool, str]:

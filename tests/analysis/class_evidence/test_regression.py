@@ -120,3 +120,19 @@ def test_detectable_slope_is_the_one_found_with_80_percent_power():
 def test_within_leaves_neither_class_nor_model_means():
     rest = within(np.random.default_rng(0).normal(size=(3, 8)))
     assert np.abs(rest.mean(axis=0)).max() < 1e-12 and np.abs(rest.mean(axis=1)).max() < 1e-12
+
+
+def test_blocks_of_neighbours_are_drawn_together_and_widen_the_interval_of_akin_classes():
+    weights = Draws(40, 200, 0, block=4).weights
+    assert (weights.sum(axis=1) == 40).all()
+    together = np.corrcoef(weights[:, 10], weights[:, 11])[0, 1]
+    assert together > 0.5 and abs(np.corrcoef(weights[:, 10], weights[:, 30])[0, 1]) < 0.3
+
+    rng = np.random.default_rng(0)
+    akin = np.repeat(
+        rng.normal(0, 0.5, (2, 20)), 20, axis=1
+    )  # differences and errors are shared by twenty classes
+    x = np.stack([np.zeros(400), akin[0]])
+    y = np.stack([0.1 * akin[1], np.zeros(400)]) + 0.01 * rng.standard_normal(x.shape)
+    wide, narrow = (Regression(y, [x]).estimates(Draws(400, 200, 0, block))[0].classes for block in (20, 1))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
