@@ -73,7 +73,7 @@ def command(
     \b
     causalft diagnose --data photos/ --strata clip,openclip,metaclip --out runs/diagnose
     causalft diagnose --class-accuracy imagenet.json --models ViT-B-16 \\
-      --prior-of cc12m=cc12m.txt --prior-of laion400m=laion400m.txt --test-images 50
+      --test-images 50 --prior-of cc12m=cc12m.txt --prior-of laion2b=laion2b.txt
     """
     from causalft.runs.folder import Run
 

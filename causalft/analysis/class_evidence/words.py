@@ -154,11 +154,19 @@ def _placebos(document: Document) -> str:
     shuffled, swapped = found["shuffled_classes"], found["swapped_models"]
     both = shuffled["covers_zero"] and swapped["covers_zero"]
     verdict = "both around 0" if both else "NOT both around 0, so the slope is in doubt"
-    return (
-        f"Placebos, {verdict}: counts shuffled between the classes {in_points(shuffled)}, dealt anew to the "
-        "models within "
-        f"each class {in_points(swapped)} (mean and range of 95 % of {shuffled['n']:,} permutations)."
+    said = (
+        f"Placebos, {verdict}: counts shuffled between the classes {in_points(shuffled)}, dealt anew to the models "
+        f"within each class {in_points(swapped)} (mean and range of 95 % of {shuffled['n']:,} permutations)."
     )
+    whole = [order["slope"] for order in document["exchanged_priors"]]
+    if len(whole) > 2:
+        rank = sum(slope > whole[0] for slope in whole[1:]) + 1
+        said += (
+            f" Of the {len(whole)} ways to give the models each other's whole priors, the true one has the "
+            f"{'largest' if rank == 1 else f'{rank}. largest'} slope; the others have {min(whole[1:]):.1f} to "
+            f"{max(whole[1:]):.1f}."
+        )
+    return said
 
 
 def _partial(document: Document) -> str:

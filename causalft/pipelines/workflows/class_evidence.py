@@ -212,7 +212,7 @@ def read_tables(settings: EvidenceSettings, known: KnownPriorFiles) -> Tables:
 
 def _every_model(settings: EvidenceSettings) -> list[ClassAccuracy]:
     found: dict[str, ClassAccuracy] = {}
-    for path in settings.class_accuracy:
+    for path in dict.fromkeys(settings.class_accuracy):
         for table in read_class_accuracy(path, settings.accuracy_unit):
             if table.model in found:
                 raise CausalFTError(
