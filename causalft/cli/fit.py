@@ -40,6 +40,7 @@ _GROUPS = {
         "control",
         "n_seeds",
         "device",
+        "plan",
         "as_json",
     ),
     "Data": DATA_FIRST,
@@ -70,13 +71,17 @@ _GROUPS = {
     show_default=True,
     help="Folder of the run; the same command resumes an interrupted one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print only metrics.json on standard output.")
-def command(settings: FitSettings, out: Path, as_json: bool) -> None:
+@click.option("--plan", is_flag=True, help="Print images, cost and what is missing; train and write nothing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print only metrics.json (or the plan) on standard output."
+)
+def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None:
     """Tune each stratum, fuse them by backdoor adjustment, and report the effect on parameter imbalance.
 
     \b
     causalft fit --strata clip,openclip,metaclip --control seeds
     causalft fit --data photos/ --zoo pretrained --out runs/photos
+    causalft fit --data photos/ --zoo pretrained --plan
     """
     from causalft.runs.folder import Run
 
@@ -87,6 +92,9 @@ def command(settings: FitSettings, out: Path, as_json: bool) -> None:
     if os.environ.get("RANK", "0") == "0":  # of several processes, the one that writes
         Run.check(out, kind="fit")
     settings.check()
+    if plan:
+        _show_plan(settings, out, as_json)
+        return
     settings.check_names()  # before PyTorch is imported
 
     with phase("loading libraries"):
@@ -108,6 +116,22 @@ def command(settings: FitSettings, out: Path, as_json: bool) -> None:
     else:
         print_diagnosis(screen, fitted.diagnosis, fitted.worst_classes)
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
+
+
+def _show_plan(settings: FitSettings, out: Path, as_json: bool) -> None:
+    with phase("loading libraries"):
+        from causalft.cli.plan import print_plan
+        from causalft.models.tuning.processes import is_main_process
+        from causalft.pipelines.workflows.plan import plan_fit
+
+    if not is_main_process():
+        return
+    with phase("measuring two batches of each architecture"):
+        found = plan_fit(settings, out)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_plan(console(), found)
 
 
 _OF_TRAINING = (

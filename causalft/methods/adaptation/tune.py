@@ -28,7 +28,7 @@ from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.train import train
 
-__all__ = ["ZeroShot", "encode_zero_shot", "start_of_head", "tune"]
+__all__ = ["ZeroShot", "encode_zero_shot", "fits_in_token_cache", "start_of_head", "tune"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -183,6 +183,11 @@ def start_of_head(
 _TOKEN_CACHE_BYTES = 2**30
 
 
+def fits_in_token_cache(token_bytes: float, n_images: int) -> bool:
+    """Whether the frozen prefixes of all images are kept, if none is augmented: up to 1 GiB."""
+    return token_bytes * n_images <= _TOKEN_CACHE_BYTES
+
+
 def tune(
     stratum: Stratum,
     crops: Crops,
@@ -282,6 +287,6 @@ def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Ten
     found: list[Tensor] = []
     for rows, pixels in batches(crops, batch_size):
         found.append(tuned.tokens(tuned.stratum.normalise(pixels)))
-        if len(found) == 1 and found[0].nbytes / len(rows) * len(crops) > _TOKEN_CACHE_BYTES:
+        if len(found) == 1 and not fits_in_token_cache(found[0].nbytes / len(rows), len(crops)):
             return None
     return torch.cat(found)

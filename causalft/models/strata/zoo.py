@@ -27,6 +27,7 @@ __all__ = [
     "PRETRAINED",
     "PretrainedZoo",
     "Zoo",
+    "check_choice",
     "check_strata",
     "has_manifest",
     "mini_folder",
@@ -237,13 +238,9 @@ class PretrainedZoo(Zoo):
             For an unknown name, missing weights that cannot or may not be fetched, a wrong hash, a pickle that is not
             allowed, or tensors of another architecture.
         """
-        import torch
-
-        from causalft.models.strata.stratum import Stratum
         from causalft.models.weights.file import read_state_dict
 
         what = self.describe(name)
-        library = LIBRARIES[what.library]
         file = self.weights[name] if name in self.weights else self.source.weights(what)
         _existing_file(name, file)
         with _about(f"weights of {name!r}: {file} has"):
@@ -251,9 +248,35 @@ class PretrainedZoo(Zoo):
         with _about(f"weights of {name!r}: {file} is"):
             tensors = read_state_dict(file, allow_pickle=self.allow_pickle, instead=_safetensors_of(what))
         with _about(f"weights of {name!r}: {file} do not fit {what.architecture}:"):
-            built = library.build(what, tensors, self.source.text_files)
+            return self._build(what, tensors, sha256, device)
+
+    def untrained(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
+        """Return a stratum with random weights, to measure what it costs where its weights are missing.
+
+        Raises
+        ------
+        CausalFTError
+            If its library gives none, or the configuration of its text tower is missing too.
+        """
+        what = self.describe(name)
+        library = LIBRARIES[what.library]
+        if library.blank is None:
+            raise CausalFTError(f"{library.name} gives no random weights of {name!r}")
+        if what.text_repository:
+            self.source.text_files(what.text_repository, what.name, configuration_only=True)
+        return self._build(what, library.blank(what), "", device)
+
+    def _build(
+        self, what: WeightName, tensors: Mapping[str, torch.Tensor], sha256: str, device: torch.device | str
+    ) -> Stratum:
+        import torch
+
+        from causalft.models.strata.stratum import Stratum
+
+        library = LIBRARIES[what.library]
+        built = library.build(what, tensors, self.source.text_files)
         return Stratum(
-            name=name,
+            name=what.name,
             zoo=self.label,
             model=built.model.eval().requires_grad_(False).to(device),
             geometry=built.geometry,
@@ -382,12 +405,22 @@ def _of_card(zoo: str | None, name: str, sha256: str | None) -> str:
 
 def check_strata(strata: Sequence[str], zoo: Zoo) -> None:
     """Refuse no strata, a stratum named twice or missing from the zoo, and weights of no stratum."""
+    check_choice(strata, zoo)
+    for name in strata:
+        zoo.check(name)
+
+
+def check_choice(strata: Sequence[str], zoo: Zoo) -> None:
+    """The part of `check_strata` that looks for no weights: unknown names, repeats, and weights of no stratum."""
     if not strata:
         raise CausalFTError("no stratum given; name at least one, as in --strata clip,openclip,metaclip")
     if len(set(strata)) != len(strata):
         raise CausalFTError(f"a stratum is named twice in {', '.join(strata)}")
     for name in strata:
-        zoo.check(name)
+        if isinstance(zoo, PretrainedZoo):
+            zoo.describe(name)
+        else:
+            zoo.check(name)
     unused = [name for name in getattr(zoo, "weights", ()) if name not in strata]
     if unused:
         raise CausalFTError(

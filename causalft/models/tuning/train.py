@@ -43,7 +43,7 @@ from causalft.runs.folder import remove_for_good
 from causalft.runs.limits import torch_seed
 from causalft.runs.progress import Phase, phase
 
-__all__ = ["cut", "free_memory", "out_of_memory", "train"]
+__all__ = ["cut", "free_memory", "n_batches", "out_of_memory", "train"]
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -198,7 +198,7 @@ class _Loop:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
             raise CausalFTError("there is nothing to train: no parameter of the model requires a gradient")
-        self.steps = _n_batches(n_samples, recipe.batch_size)
+        self.steps = n_batches(n_samples, recipe.batch_size)
         warmup_length(recipe, self.steps)
         self.optimizer = make_optimizer(self.parameters, recipe, groups)
         self.processes = join_processes(self.parameters[0].device, recipe.precision)
@@ -423,7 +423,14 @@ class _Loop:
         self.processes.all_equal(0)  # wait until the file is gone
 
 
-def _n_batches(n_samples: int, batch_size: int) -> int:
-    """Batches of an epoch; a last batch of one sample is dropped unless it is the only one (batch norm needs two)."""
+def n_batches(n_samples: int, batch_size: int) -> int:
+    """Return the batches of an epoch; a last batch of one sample is dropped unless it is the only one, because
+    batch norm needs two.
+
+    Examples
+    --------
+    >>> n_batches(128, 64), n_batches(129, 64), n_batches(130, 64), n_batches(1, 64)
+    (2, 2, 3, 1)
+    """
     full, rest = divmod(n_samples, batch_size)
     return max(1, full + (rest > 1))

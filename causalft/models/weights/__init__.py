@@ -56,6 +56,8 @@ class Library:
         ``hint(name) -> str``: what a name that lacks its prefix or tag might be; empty if nothing.
     build : callable
         ``build(what, tensors, find) -> BuiltModel``; ``find`` gives the folder of a tokenizer's files.
+    blank : callable, optional
+        ``blank(what) -> tensors``: random ones, to measure what a model costs whose weights are not here.
     source : str
     """
 
@@ -65,6 +67,7 @@ class Library:
     names: Callable[[], list[str]]
     hint: Callable[[str], str]
     build: Callable[..., Any]
+    blank: Callable[[WeightName], Mapping[str, Any]] | None = None
     prefix: str = ""
     separator: str = "/"
     source: str = ""

@@ -148,6 +148,27 @@ def build_open_clip(what: WeightName, tensors: Mapping[str, Tensor], find: FindT
     )
 
 
+def blank_open_clip(what: WeightName) -> Mapping[str, Tensor]:
+    """Return random tensors of an architecture of open_clip."""
+    import open_clip
+
+    with _unfilled():
+        model = open_clip.create_model(
+            what.architecture, load_weights=False, pretrained_image=False, pretrained_text=False
+        )
+    return _small_random(model)
+
+
+def _small_random(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of an unfilled model, small and positive, as a variance must be; integers are kept."""
+    generator = torch.Generator().manual_seed(0)
+    found = model.state_dict()
+    for value in found.values():
+        if value.is_floating_point():
+            value.uniform_(1e-3, 2e-2, generator=generator)
+    return found
+
+
 class _NoRandomStart(TorchFunctionMode):
     """Skips the random start of parameters, which loading overwrites and which takes longer."""
 
@@ -165,16 +186,17 @@ _RANDOM = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
 def _unfilled() -> Iterator[None]:
     """Build a model whose tensors :func:`load_all` fills, without open_clip's warning that they are random."""
 
-    def quiet(record: logging.LogRecord) -> bool:
-        return "initialized randomly" not in str(record.msg)
-
     root = logging.getLogger()
-    root.addFilter(quiet)
+    root.addFilter(_quiet)
     try:
         with _NoRandomStart():
             yield
     finally:
-        root.removeFilter(quiet)
+        root.removeFilter(_quiet)
+
+
+def _quiet(record: logging.LogRecord) -> bool:
+    return "initialized randomly" not in str(record.msg)
 
 
 def _as_open_clip(model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -278,6 +300,7 @@ OPEN_CLIP = Library(
     names=open_clip_names,
     hint=open_clip_hint,
     build=build_open_clip,
+    blank=blank_open_clip,
     source="https://github.com/mlfoundations/open_clip",
 )
 
@@ -323,6 +346,16 @@ def build_timm(what: WeightName, tensors: Mapping[str, Tensor], find: FindTextFi
         resize_mode=f"{config['crop_mode']}, crop {config['crop_pct']:g}",
         tokenizer=None,
     )
+
+
+def blank_timm(what: WeightName) -> Mapping[str, Tensor]:
+    """Return random tensors of an architecture of timm."""
+    import timm
+
+    name = what.full_name.removeprefix(TIMM.prefix) if what.repository else what.architecture
+    with _unfilled():
+        model = timm.create_model(name, pretrained=False)
+    return _small_random(model)
 
 
 def resolve_timm(name: str, has_file: bool) -> WeightName:
@@ -385,6 +418,7 @@ TIMM = Library(
     names=timm_names,
     hint=timm_hint,
     build=build_timm,
+    blank=blank_timm,
     prefix="timm:",
     separator=".",
     source="https://github.com/huggingface/pytorch-image-models",

@@ -27,6 +27,7 @@ from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
+from causalft.pipelines.workflows.room import require_room_for_fit
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
 from causalft.runs.notebook import ShownAsTable
@@ -89,6 +90,7 @@ def run_fit(
         control, control_kind = control_members(settings, zoo)
         _classifier(settings, zoo, progress).check()
         splits = load_splits(settings, settings.seed)
+        require_room_for_fit(settings, control, splits, out)
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)
         config = {

@@ -1,0 +1,438 @@
+"""The plan of a fit before anything long: images, operations, memory, disk, time from two batches, what is missing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from causalft.data.creatures import NAME as CREATURES
+from causalft.data.image_set import ImageSet
+from causalft.data.splits import Splits
+from causalft.data.tails import PRIOR_ORDERS
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.cost import StratumCost, stratum_cost
+from causalft.methods.adaptation.settings import Tuning, check_gla
+from causalft.methods.adaptation.tune import fits_in_token_cache
+from causalft.methods.estimators.member import PREDICTIONS, pick_device
+from causalft.methods.estimators.settings import FitSettings, control_members
+from causalft.models.features.encoder import IN_MEMORY_BYTES, n_views, stream_crops
+from causalft.models.features.store import default_cache_folder
+from causalft.models.strata.cards import MemberName
+from causalft.models.strata.stratum import Stratum
+from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
+from causalft.models.tuning.train import n_batches
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
+from causalft.runs.resources import free_bytes, peak_memory, size_words
+
+__all__ = ["FitPlan", "MemberPlan", "Sizes", "member_plan", "plan_fit"]
+
+_READ = 64  # images that are read to time the reading, spread over the training images
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of training, validation and test images, and of classes."""
+
+    train: int
+    validation: int
+    test: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """One member of the fusion or of its control, over all seeds.
+
+    Attributes
+    ----------
+    name : str
+        As ``clip``, ``clip@1`` (pre-trained again), ``clip#1`` (tuned again).
+    weights : {"here", "to fetch", "missing"}
+    architecture : str
+    runs, finished : int
+        Seeds, and those of them that the run folder has already.
+    steps : int
+        Training steps of the seeds that are left, for all learning rates.
+    encoded : int
+        Images that go through the frozen model, those of a training prefix included.
+    flops : int, optional
+        Of the seeds that are left; None where the member could not be measured, as the following.
+    seconds : float, optional
+    memory_bytes, device_bytes : int, optional
+        Largest at a time, of the machine and of its GPU.
+    cost : StratumCost, optional
+        Per image.
+    """
+
+    name: str
+    weights: str
+    architecture: str
+    runs: int
+    finished: int
+    steps: int = 0
+    encoded: int = 0
+    flops: int | None = None
+    seconds: float | None = None
+    memory_bytes: int | None = None
+    device_bytes: int | None = None
+    cost: StratumCost | None = None
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a fit will do and cost.
+
+    Attributes
+    ----------
+    images : dict of str to Sizes
+        By seed; empty if the data cannot be opened.
+    members : tuple of MemberPlan
+    flops : int, optional
+        Of all members; None if one could not be measured, as the following.
+    seconds : float, optional
+        Evaluation and pages are not counted.
+    memory_bytes, device_bytes : int, optional
+    disk_bytes, cache_bytes : int, optional
+        Of the run folder and of the feature cache.
+    free_bytes, cache_free_bytes : int
+    device : str
+    missing : tuple of str
+        What must be there before the fit can run, or will be fetched.
+    notes : tuple of str
+    """
+
+    out: str
+    data: str
+    device: str
+    images: dict[str, Sizes]
+    members: tuple[MemberPlan, ...]
+    flops: int | None
+    seconds: float | None
+    memory_bytes: int | None
+    device_bytes: int | None
+    disk_bytes: int | None
+    cache_bytes: int | None
+    free_bytes: int
+    cache_free_bytes: int
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return asdict(self)
+
+
+def plan_fit(settings: FitSettings, out: str | os.PathLike[str]) -> FitPlan:
+    """Plan a fit; nothing is written, fetched or trained.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    out : path
+        The run folder; members that it has finished are not planned again.
+
+    Raises
+    ------
+    CausalFTError
+        For wrong settings and unknown names. Missing weights and data are part of the plan.
+    """
+    settings.check()
+    settings.tuning.check()
+    if settings.gla:
+        check_gla(settings.tuning)
+    settings = settings.absolute()
+    zoo, device = settings.open_zoo(), pick_device(settings.device)
+    check_choice(settings.strata, zoo)
+    control, _ = control_members(settings, zoo)
+    missing: list[str] = []
+    splits, sizes, notes = _open(settings, missing)
+    costs = _Costs(settings, zoo, device, splits, missing)
+    before = peak_memory()
+    members = [
+        _member(settings, costs, name, Path(out), sizes, before) for name in fit_members(settings, control)
+    ]
+    missing += costs.unreadable
+
+    disk = cache = None
+    if splits is not None and all(member.cost is not None for member in members):
+        disk = page_bytes(splits, settings)
+        for member in members:
+            assert member.cost is not None
+            disk += member.runs * member_bytes(
+                splits,
+                tuned_bytes=member.cost.tuned_bytes,
+                feature_dim=member.cost.feature_dim,
+                gla=settings.gla,
+                true_prior=isinstance(zoo, MiniZoo),
+            )
+        cache = _cache_bytes(settings, sizes, members)
+        for need, place in ((disk, Path(out)), (cache, default_cache_folder())):
+            if need > free_bytes(place):
+                missing.append(
+                    f"room: {size_words(need)} in {place}, which has {size_words(free_bytes(place))} free"
+                )
+    return FitPlan(
+        out=os.fspath(out),
+        data=settings.data,
+        device=str(device),
+        images={} if splits is None else {str(settings.seed + n): sizes for n in range(settings.n_seeds)},
+        members=tuple(members),
+        flops=_total([member.flops for member in members]),
+        seconds=_total([member.seconds for member in members]),
+        memory_bytes=_largest([member.memory_bytes for member in members]),
+        device_bytes=_largest([member.device_bytes for member in members]),
+        disk_bytes=disk,
+        cache_bytes=cache,
+        free_bytes=free_bytes(out),
+        cache_free_bytes=free_bytes(default_cache_folder()),
+        missing=tuple(dict.fromkeys(missing)),
+        notes=tuple(notes),
+    )
+
+
+def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Sizes, list[str]]:
+    """Open and cut the data, without the prior that an order may stand against."""
+    notes = []
+    name = settings.order_by or settings.strata[0]
+    against = settings.data != CREATURES and settings.imbalance_factor and settings.order in PRIOR_ORDERS
+    if against and name not in settings.prior_files.prior_of:
+        notes.append(
+            f"the order {settings.order} needs the label prior of {name}, which fit estimates first; the training "
+            "images are counted for a random order here"
+        )
+        settings = replace(settings, order="random", order_by=None)
+    try:
+        settings.prior_files.check(settings.prior_names)
+    except CausalFTError as error:
+        missing.append(str(error))
+    try:
+        splits = load_splits(settings, settings.seed)
+    except CausalFTError as error:
+        missing.append(str(error))
+        return None, Sizes(0, 0, 0, 0), notes
+    sizes = Sizes(len(splits.train), len(splits.validation), len(splits.test), splits.train.n_classes)
+    return splits, sizes, [*notes, *splits.notes]
+
+
+class _Costs:
+    """Costs per image by architecture, each measured once; finds out what is missing on the way."""
+
+    def __init__(
+        self, settings: FitSettings, zoo: Zoo, device: torch.device, splits: Splits | None, missing: list[str]
+    ) -> None:
+        self.settings, self.zoo, self.device, self.splits, self.missing = (
+            settings,
+            zoo,
+            device,
+            splits,
+            missing,
+        )
+        self.unreadable: list[str] = []
+        self._found: dict[str, tuple[StratumCost, bool, float] | None] = {}
+
+    def weights(self, name: str) -> str:
+        """Whether the weights of a stratum are ``here``, ``to fetch`` or ``missing``."""
+        try:
+            if not isinstance(self.zoo, PretrainedZoo):
+                self.zoo.check(name)
+                return "here"
+            what, file = self.zoo.describe(name), self.zoo.find(name)
+            if file is not None and file.is_file():
+                return "here"
+            if file is not None or self.zoo.source.forbidden():
+                self.zoo.check(name)
+                self.zoo.source.weights(what)  # raises the message with the way out
+            self.missing.append(
+                f"weights of {name}: not on this machine; fit fetches them from {what.repository}"
+            )
+            return "to fetch"
+        except CausalFTError as error:
+            self.missing.append(str(error))
+            return "missing"
+
+    def architecture(self, name: str) -> str:
+        """What two strata share if they cost the same."""
+        if isinstance(self.zoo, MiniZoo):
+            card = self.zoo.card(name)
+            return "mini " + " ".join(f"{key}={value}" for key, value in sorted(card.architecture.items()))
+        return self.zoo.describe(name).architecture if isinstance(self.zoo, PretrainedZoo) else name
+
+    def of(self, name: str, here: bool) -> tuple[StratumCost, bool, float] | None:
+        """The cost, whether the model has a text tower, and seconds to read an image; None if it cannot be measured."""
+        if self.splits is None:
+            return None
+        key = self.architecture(name)
+        if key not in self._found:
+            try:
+                self._found[key] = self._measure(name, here, self.splits)
+            except CausalFTError as error:
+                self.missing.append(f"{name} cannot be measured: {error}")
+                self._found[key] = None
+        return self._found[key]
+
+    def _measure(self, name: str, here: bool, splits: Splits) -> tuple[StratumCost, bool, float]:
+        if here or not isinstance(self.zoo, PretrainedZoo):
+            stratum = self.zoo.load(name, device=self.device)
+        else:
+            stratum = self.zoo.untrained(name, device=self.device)
+        pixels, seconds = self._read(stratum, splits.train)
+        cost = stratum_cost(stratum, self.settings.tuning, splits.train.n_classes, pixels)
+        return cost, stratum.has_text, seconds
+
+    def _read(self, stratum: Stratum, images: ImageSet) -> tuple[Tensor, float]:
+        """Crops of two batches of images, and the seconds that one takes."""
+        rows = np.unique(np.linspace(0, len(images) - 1, _READ).astype(int)).tolist()
+        found: list[Tensor] = []
+        marks = [time.perf_counter()]
+        half = -(-len(rows) // 2)
+        for _, (pixels,) in stream_crops(
+            images, [stratum.crop], half, rows=rows, ahead=1, on_error="skip", bad=self._bad, progress=False
+        ):
+            found.append(pixels)
+            marks.append(time.perf_counter())
+        if not found:
+            raise CausalFTError(f"none of {len(rows)} training images could be read")
+        n_read = sum(map(len, found))
+        return torch.cat(found), (marks[-1] - marks[0]) / n_read
+
+    def _bad(self, row: int, message: str) -> None:
+        self.unreadable.append(message)
+
+
+def _member(
+    settings: FitSettings, costs: _Costs, member: MemberName, out: Path, sizes: Sizes, before: int
+) -> MemberPlan:
+    weights = costs.weights(member.weights)
+    finished = sum(
+        (member_folder(out, settings, member, number) / PREDICTIONS).exists()
+        for number in range(settings.n_seeds)
+    )
+    plan = MemberPlan(str(member), weights, costs.architecture(member.weights), settings.n_seeds, finished)
+    measured = costs.of(member.weights, weights == "here")
+    if measured is None:
+        return plan
+    cost, has_text, read_seconds = measured
+    return member_plan(
+        plan,
+        cost,
+        sizes,
+        settings.tuning,
+        rates=len(settings.learning_rates) or 1,
+        gla=settings.gla,
+        has_text=has_text,
+        read_seconds=read_seconds,
+        before=before,
+    )
+
+
+def member_plan(
+    plan: MemberPlan,
+    cost: StratumCost,
+    sizes: Sizes,
+    tuning: Tuning,
+    *,
+    rates: int = 1,
+    gla: bool = False,
+    has_text: bool = True,
+    read_seconds: float = 0.0,
+    before: int = 0,
+) -> MemberPlan:
+    """Return a member's plan with its steps, operations, seconds and memory: arithmetic on its cost per image.
+
+    Parameters
+    ----------
+    plan : MemberPlan
+        With its name, runs and finished runs.
+    cost : StratumCost
+    sizes : Sizes
+    tuning : Tuning
+    rates : int
+        Learning rates that are tried.
+    gla, has_text : bool
+    read_seconds : float
+        Of one image, reading and cutting.
+    before : int
+        Bytes that the process holds without a model.
+    """
+    left = plan.runs - plan.finished
+    trains = cost.n_tuned > 0 and not tuning.trains_nothing
+    cached = trains and tuning.augmentation == "none" and fits_in_token_cache(cost.token_bytes, sizes.train)
+    passes = tuning.epochs * rates if trains else 0
+    held_out = sizes.validation + sizes.test
+    of_images = not has_text or tuning.head_start != "text"
+    encoded = held_out + sizes.train * of_images
+    views = n_views(tuning.test_view)
+    looks = tuning.epochs * rates if trains and tuning.patience is not None else 0
+    predicted = (sizes.validation * (rates + looks + gla) + sizes.test) * views
+    prefixed = sizes.train * (rates if cached else passes)
+    steps = n_batches(sizes.train, tuning.batch_size) * passes
+    # A prediction costs what the frozen model costs; with GLA-FT the frozen model runs beside the tuned one.
+    doubled = (sizes.validation + sizes.test) * views * gla
+    forward = encoded + predicted + doubled
+    flops = (
+        forward * cost.encode_flops + prefixed * cost.prefix_flops + sizes.train * passes * cost.tune_flops
+    )
+
+    def reads(n: int, times: int) -> int:
+        kept = n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
+        return n * (min(times, 1) if kept else times)
+
+    read = (
+        reads(sizes.train, of_images + (rates if cached else passes))
+        + reads(sizes.validation, 1 + rates + looks + gla)
+        + reads(sizes.test, 2)
+    )
+    seconds = (
+        read * read_seconds
+        + (encoded + doubled) * cost.encode_seconds
+        + prefixed * cost.prefix_seconds
+        + sizes.train * passes * cost.tune_seconds
+        + predicted * cost.predict_seconds
+    )
+    batch = -(-min(tuning.batch_size, sizes.train) // tuning.accumulation)
+    crops = sum(
+        n * cost.image_size**2 * 3
+        for n in (sizes.train, sizes.validation, sizes.test)
+        if n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
+    )
+    logits = 2 * 4 * held_out * sizes.classes
+    on_device = 4 * cost.n_parameters + 12 * cost.n_tuned + batch * cost.kept_bytes
+    on_device += sizes.train * cost.token_bytes * cached
+    on_gpu = cost.device_bytes > 0
+    memory = before + crops + logits + 4 * cost.n_parameters + (0 if on_gpu else on_device)
+    return replace(
+        plan,
+        steps=steps * left,
+        encoded=(forward + prefixed) * left,
+        flops=int(flops) * left,
+        seconds=seconds * left,
+        memory_bytes=int(memory),
+        device_bytes=int(max(on_device, cost.device_bytes)) if on_gpu else None,
+        cost=cost,
+    )
+
+
+def _cache_bytes(settings: FitSettings, sizes: Sizes, members: Sequence[MemberPlan]) -> int:
+    """Frozen features of validation and test images, once for each weights."""
+    if not settings.cache or settings.data == CREATURES:
+        return 0
+    dims = {MemberName.parse(m.name).weights: m.cost.feature_dim for m in members if m.cost is not None}
+    return sum(4 * dim * (sizes.validation + sizes.test) for dim in dims.values())
+
+
+def _total(values: Sequence[Any]) -> Any:
+    return None if any(value is None for value in values) else sum(values)
+
+
+def _largest(values: Sequence[Any]) -> Any:
+    found = [value for value in values if value is not None]
+    return max(found) if found else None

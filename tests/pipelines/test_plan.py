@@ -1,0 +1,198 @@
+"""The plan of a fit: arithmetic on known costs, bytes and steps of a real run, what is missing, nothing written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.cost import StratumCost
+from causalft.methods.adaptation.settings import default_tuning
+from causalft.methods.estimators.settings import FitSettings
+from causalft.models.tuning import train as loops
+from causalft.pipelines.workflows import room
+from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.plan import MemberPlan, Sizes, member_plan, plan_fit
+from causalft.runs import resources
+from tests.command_line import run
+from tests.pipelines.fitted_runs import fit
+
+COST = StratumCost(
+    feature_dim=4,
+    image_size=10,
+    n_parameters=1000,
+    n_tuned=50,
+    tuned_bytes=200,
+    encode_flops=100,
+    tune_flops=7,
+    prefix_flops=3,
+    encode_seconds=1.0,
+    tune_seconds=0.5,
+    prefix_seconds=0.25,
+    predict_seconds=2.0,
+    token_bytes=8,
+    kept_bytes=16,
+    device_bytes=0,
+    batch=2,
+    precision="fp32",
+)
+SIZES = Sizes(train=10, validation=4, test=6, classes=3)
+TUNING = replace(default_tuning("mini"), epochs=5, batch_size=4, augmentation="none")
+
+
+def planned(tuning=TUNING, cost=COST, runs=1, finished=0, **options):
+    plan = MemberPlan("clip", "here", "an architecture", runs, finished)
+    return member_plan(plan, cost, SIZES, tuning, **options)
+
+
+def test_prefix_is_computed_once_without_augmentation():
+    found = planned(read_seconds=0.1)
+    assert found.steps == 3 * 5  # batches of 4, 4, 2
+    assert found.flops == (4 + 6) * 100 * 2 + 10 * 3 + 10 * 5 * 7
+    reading = (10 + 4 + 6) * 0.1  # all sets are kept in memory
+    assert found.seconds == pytest.approx(reading + 10 * 1.0 + 10 * 0.25 + 50 * 0.5 + 10 * 2.0)
+
+
+def test_prefix_is_computed_every_epoch_with_augmentation():
+    found = planned(replace(TUNING, augmentation="crop-flip"))
+    assert found.flops == (4 + 6) * 100 * 2 + 10 * 5 * 3 + 10 * 5 * 7
+
+
+def test_learning_rates_seeds_and_patience_multiply_the_work():
+    one, two = planned(), planned(rates=2)
+    assert two.steps == 2 * one.steps
+    assert two.flops - one.flops == 4 * 100 + 10 * 3 + 50 * 7  # validation, prefix, training
+    assert planned(runs=3, finished=1).flops == 2 * one.flops
+    assert planned(runs=2, finished=2).seconds == 0
+    patient = planned(replace(TUNING, patience=2))
+    assert patient.flops - one.flops == 5 * 4 * 100  # validation after every epoch
+
+
+def test_gla_runs_the_frozen_model_beside_the_tuned_one():
+    assert planned(gla=True).flops - planned().flops == (4 + 10) * 100
+
+
+def test_training_images_are_encoded_for_a_head_that_starts_from_them():
+    assert planned(has_text=False).flops - planned().flops == 10 * 100
+    assert planned(replace(TUNING, head_start="class-mean")).flops - planned().flops == 10 * 100
+
+
+def test_memory_holds_images_weights_and_one_batch():
+    found = planned(before=10_000)
+    images, logits = 20 * 300, 2 * 4 * 10 * 3
+    assert found.memory_bytes == 10_000 + images + logits + 2 * 4000 + 12 * 50 + 4 * 16 + 10 * 8
+    on_gpu = planned(cost=replace(COST, device_bytes=123), before=10_000)
+    assert on_gpu.memory_bytes == 10_000 + images + logits + 4000
+    assert on_gpu.device_bytes == 4000 + 12 * 50 + 4 * 16 + 10 * 8
+
+
+def test_plan_agrees_with_the_run(tmp_path, tiny_zoo, photos, monkeypatch):
+    monkeypatch.setenv("CAUSALFT_CACHE", str(tmp_path / "cache"))
+    options = ["--strata", "clip,openclip", "--control", "seeds", "--seeds", "2", "--gla"]
+    planned = run(
+        "fit", "--zoo", tiny_zoo, "--data", photos, "--epochs", 1, "--lr", 0.05, "--n-test", 4, "--n-validation", 3,
+        "--batch-size", 16, "--out", tmp_path / "run", *options, "--plan", "--json",
+    )  # fmt: skip
+    assert planned.exit_code == 0, planned.output
+    plan = json.loads(planned.stdout)
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
+    steps = []
+    update = loops._Loop._update
+    monkeypatch.setattr(loops._Loop, "_update", lambda self: steps.append(1) or update(self))
+    folder = fit(tmp_path / "run", tiny_zoo, photos, *options)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(plan["images"]) == {"0", "1"}
+    for sizes in plan["images"].values():
+        assert [sizes[part] for part in ("train", "validation", "test")] == [
+            metrics["data"][f"n_{part}"] for part in ("train", "validation", "test")
+        ]
+    assert sum(member["steps"] for member in plan["members"]) == len(steps) > 0
+    files = [path for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")]
+    written = sum(path.stat().st_size for path in files)
+    headers = 6_000 * len(files)  # names, settings and shapes; of Parquet the schema
+    assert abs(written - plan["disk_bytes"] - headers / 2) <= headers / 2  # Parquet packs equal names
+    cached = sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.npy"))
+    assert plan["cache_bytes"] <= cached <= plan["cache_bytes"] + 10_000
+    assert plan["missing"] == [] and plan["seconds"] > 0 and plan["flops"] > 0
+
+    again = plan_fit(
+        FitSettings(
+            strata=("clip", "openclip"), zoo=str(tiny_zoo), data=str(photos), control="seeds", n_seeds=2, n_test=4,
+            n_validation=3,
+        ),
+        folder,
+    )  # fmt: skip
+    assert [(m.name, m.runs, m.finished) for m in again.members] == [
+        ("clip", 2, 2), ("openclip", 2, 2), ("clip@1", 2, 2),
+    ]  # fmt: skip
+    assert again.flops == 0 and again.seconds == 0
+
+
+def test_missing_weights_and_data_are_part_of_the_plan(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAUSALFT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    lost = tmp_path / "lost.safetensors"
+    plan = plan_fit(
+        FitSettings(
+            strata=("clip", "openclip"), data=str(tmp_path / "gone"), weights={"openclip": str(lost)}, offline=True
+        ),
+        tmp_path / "run",
+    )  # fmt: skip
+    assert [member.weights for member in plan.members] == ["missing", "missing"]
+    assert plan.images == {} and plan.flops is None and plan.seconds is None and plan.disk_bytes is None
+    said = "\n".join(plan.missing)
+    assert "gone: no such file or folder" in said and f"{lost} does not exist" in said
+    assert "the weights of 'clip'" in said and "causalft weights fetch clip" in said
+
+
+def test_unreadable_training_images_are_named(tmp_path, tiny_zoo, pictures):
+    photos = pictures(tmp_path / "photos", {"cat": 8, "dog": 8})
+    settings = FitSettings(strata=("clip",), zoo=str(tiny_zoo), data=str(photos), n_test=1, n_validation=1)
+    bad = load_splits(settings, 0).train.files[3]
+    (photos / bad).write_bytes(b"no image")
+    plan = plan_fit(settings, tmp_path / "run")
+    assert len(plan.missing) == 1 and bad in plan.missing[0]
+    assert plan.flops is not None
+
+
+@pytest.mark.parametrize("words", [("--strata", "clp"), ("--strata", "clip,clip"), ("--tuner", "adaptformr")])
+def test_wrong_names_are_refused(tmp_path, tiny_zoo, photos, words):
+    found = run("fit", "--zoo", tiny_zoo, "--data", photos, "--out", tmp_path / "run", "--plan", *words)
+    assert found.exit_code == 2 and "did you mean" in found.output or "twice" in found.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_fit_is_refused_where_the_disk_has_no_room(tmp_path, tiny_zoo, photos, monkeypatch):
+    monkeypatch.setattr(resources, "free_bytes", lambda path: 2_000)
+    found = run(
+        "fit", "--zoo", tiny_zoo, "--data", photos, "--strata", "clip,openclip", "--out", tmp_path / "run"
+    )
+    assert found.exit_code == 2
+    assert (
+        "the run needs" in found.output and "which has 2 kB free; free some space or choose" in found.output
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_room_is_that_of_the_nearest_folder_that_exists(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        resources.shutil, "disk_usage", lambda place: asked.append(place) or type("Usage", (), {"free": 1000})
+    )
+    assert resources.free_bytes(tmp_path / "a" / "b") == 1000 and asked == [tmp_path]
+    resources.require_room(tmp_path, 900, "the run", "stop")
+    with pytest.raises(CausalFTError, match="the run needs 1 kB in .* which has 1 kB free"):
+        resources.require_room(tmp_path, 1000, "the run", "stop")
+
+
+def test_members_lie_where_the_fit_writes_them(tiny_zoo, photos):
+    settings = FitSettings(strata=("clip", "openclip"), zoo=str(tiny_zoo), data=str(photos))
+    names = room.fit_members(settings, [])
+    folders = [
+        room.member_folder("run", settings, name, number).as_posix() for name in names for number in (0, 1)
+    ]
+    assert folders == [
+        "run/strata/clip", "run/seeds/1/strata/clip", "run/strata/openclip", "run/seeds/1/strata/openclip",
+    ]  # fmt: skip
