@@ -18,6 +18,7 @@ from causalft.cli.options import (
 )
 from causalft.data.settings import DataOptions
 from causalft.data.tails import PRIOR_ORDERS
+from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
 from causalft.runs.progress import phase
@@ -93,6 +94,8 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
         Run.check(out, kind="fit")
     settings.check()
     if plan:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise CausalFTError("--plan measures one process; give it without the launcher")
         _show_plan(settings, out, as_json)
         return
     settings.check_names()  # before PyTorch is imported
@@ -121,11 +124,8 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
 def _show_plan(settings: FitSettings, out: Path, as_json: bool) -> None:
     with phase("loading libraries"):
         from causalft.cli.plan import print_plan
-        from causalft.models.tuning.processes import is_main_process
         from causalft.pipelines.workflows.plan import plan_fit
 
-    if not is_main_process():
-        return
     with phase("measuring two batches of each architecture"):
         found = plan_fit(settings, out)
     if as_json:

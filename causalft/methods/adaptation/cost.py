@@ -17,8 +17,8 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.encoder import frozen_encoder
 from causalft.models.strata.stratum import Stratum
-from causalft.models.tuning.recipe import make_optimizer
 from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.train import train
 
 __all__ = ["StratumCost", "count_flops", "kept_bytes", "stratum_cost"]
 
@@ -149,7 +149,7 @@ def stratum_cost(stratum: Stratum, tuning: Tuning, n_classes: int, pixels: Tenso
         of_one = plain.tokens(one)
         prefix_flops = count_flops(lambda: plain.tokens(one))
     trains = plain.tuned.trains_head
-    tune_flops = count_flops(lambda: _loss(plain, of_one, label).backward()) if trains else 0
+    tune_flops = count_flops(lambda: _train(plain, tuning, of_one, label, batches=1)) if trains else 0
 
     size = -(-tuning.batch_size // tuning.accumulation)
     if device.type != "cuda":  # where a large batch is no faster than a small one
@@ -161,8 +161,7 @@ def stratum_cost(stratum: Stratum, tuning: Tuning, n_classes: int, pixels: Tenso
     prefix_seconds = _second(lambda: model.tokens(pictures), device) / size
     tokens, tune_seconds, kept = model.tokens(pictures), 0.0, 0
     if trains:
-        step = _step(model, tuning)
-        tune_seconds = _second(lambda: step(tokens, labels), device) / size
+        tune_seconds = _train(model, tuning, tokens, labels) / size
         kept = kept_bytes(model, lambda: _loss(model, tokens, labels)) // size
     predict_seconds = _second(lambda: model.logits_of(pixels), device) / size
     return StratumCost(
@@ -196,16 +195,28 @@ def _loss(model: TunedStratum, tokens: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(model(tokens), labels)
 
 
-def _step(model: TunedStratum, tuning: Tuning) -> Callable[[Tensor, Tensor], None]:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = make_optimizer(trained, tuning.recipe)
+def _train(model: TunedStratum, tuning: Tuning, tokens: Tensor, labels: Tensor, *, batches: int = 2) -> float:
+    """Train on the same batch a few times, and return the seconds of the last step."""
+    size, began = len(tokens), 0.0
 
-    def step(tokens: Tensor, labels: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        _loss(model, tokens, labels).backward()
-        optimizer.step()
+    def batch_loss(_: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
+        nonlocal began
+        _wait(tokens.device)
+        began = time.perf_counter()
+        return _loss(model, tokens, labels)
 
-    return step
+    recipe = replace(
+        tuning.recipe,
+        epochs=1,
+        batch_size=size,
+        accumulation=1,
+        patience=None,
+        lr=1e-6,  # the weights stay finite, whatever they are
+        precision=model.precision,  # type: ignore[arg-type]
+    )
+    train(model, batches * size, batch_loss, recipe, label="measuring", progress=False)
+    _wait(tokens.device)
+    return time.perf_counter() - began
 
 
 def _file_bytes(model: TunedStratum) -> int:
