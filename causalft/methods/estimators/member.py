@@ -42,6 +42,7 @@ __all__ = [
     "fit_member",
     "folder_name",
     "gla_members",
+    "open_prediction",
     "pick_device",
     "read_prediction",
     "write_prediction",
@@ -172,35 +173,49 @@ def write_prediction(
         sort_metadata(temporary)
 
 
+def open_prediction(path: Path) -> tuple[MemberPrediction, Document]:
+    """Read what :func:`write_prediction` wrote, and the settings; the logits stay on disk until they are asked for.
+
+    Raises
+    ------
+    CausalFTError
+        If the file is damaged.
+    """
+    try:
+        arrays, metadata = map_tensors(path)
+        rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
+        arrays.pop("validation_labels", None)
+        arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
+        prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
+        rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
+        found = MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
+    return found, made
+
+
 def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Document) -> MemberPrediction:
-    """Read what :func:`write_prediction` wrote; the logits stay on disk until they are asked for.
+    """Read what :func:`write_prediction` wrote.
 
     Raises
     ------
     CausalFTError
         If the file is damaged, or was made with other weights, images or settings.
     """
-    try:
-        arrays, metadata = map_tensors(path)
-        rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
+    found, made = open_prediction(path)
     n_classes = len(splits.train.class_names)
-    shapes = {"validation_logits": len(splits.validation), "test_logits": len(splits.test)}
     if (
-        rest["sha256"] != stratum.sha256
+        found.sha256 != stratum.sha256
         or made != json.loads(json.dumps(made_with))
-        or any(arrays[name].shape != (n, n_classes) for name, n in shapes.items())
+        or found.validation_logits.shape != (len(splits.validation), n_classes)
+        or found.test_logits.shape != (len(splits.test), n_classes)
     ):
         raise CausalFTError(
             f"{path} was made with other weights, images or settings; choose another folder (--out)"
         )
-    arrays.pop("validation_labels", None)
-    arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
-    prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
-    rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
-    rest.setdefault("pretraining_loss", stratum.pretraining_loss)  # not in files of before it was kept
-    return MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)
+    if found.pretraining_loss == "unknown":  # not in files of before it was kept
+        found = replace(found, pretraining_loss=stratum.pretraining_loss)
+    return found
 
 
 def fit_member(
