@@ -208,7 +208,7 @@ def diagnose_answers(
     }
     statistics = DiagnosisStatistics(q, tested, shares, groups, row, own, control_rows)
     found = explain_missing(
-        bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed),
+        bootstrap(statistics, correct, y, n_classes, vectors=statistics.vectors, n_boot=n_boot, seed=seed),
         names,
         fusion,
         tuple(own),

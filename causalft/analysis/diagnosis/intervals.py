@@ -256,6 +256,7 @@ def bootstrap(
     labels: ArrayLike,
     n_classes: int,
     *,
+    vectors: Floats | None = None,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -268,6 +269,9 @@ def bootstrap(
     correct : (R, S, n) array of bool
     labels : (n,) array of int in [0, K)
     n_classes : int
+    vectors : (P, K) array, optional
+        Then ``statistics`` maps ``class accuracies @ vectors.T``, (b, R, P), where classes without a test image count
+        as 0. With many classes this is far less work.
     n_boot : int
         Draws, at least 100.
     seed : int
@@ -304,14 +308,14 @@ def bootstrap(
     y = np.asarray(labels)
     by_seed = class_accuracy(hits, y, n_classes)
     n_seeds, accuracy = hits.shape[1], by_seed.mean(axis=1)
-    observed = statistics(accuracy[None])
-    of_seeds = statistics(by_seed.swapaxes(0, 1)) if n_seeds > 1 else observed
+    observed = statistics(_products(accuracy[None], vectors))
+    of_seeds = statistics(_products(by_seed.swapaxes(0, 1), vectors)) if n_seeds > 1 else observed
     covariance = image_covariance(hits.mean(axis=1), y, n_classes)
-    weighed = weigh(statistics, accuracy, covariance, np.bincount(y, minlength=n_classes))
+    weighed = weigh(statistics, accuracy, covariance, np.bincount(y, minlength=n_classes), vectors)
     curved = [
         name for name, value in observed.items() if (np.isfinite(value).ravel() & ~weighed[name].linear).any()
     ]
-    drawn = _draw(statistics, curved, hits, y, n_classes, n_boot, seed) if curved else {}
+    drawn = _draw(statistics, curved, hits, y, n_classes, n_boot, seed, vectors) if curved else {}
     intervals: dict[str, Any] = {}
     for name, value in observed.items():
         shape, found = np.shape(value)[1:], np.ravel(value)
@@ -327,6 +331,11 @@ def bootstrap(
         else:
             intervals[name] = cells[0]
     return intervals
+
+
+def _products(accuracy: Floats, vectors: Floats | None) -> Floats:
+    """What the statistics are functions of."""
+    return accuracy if vectors is None else np.nan_to_num(accuracy) @ vectors.T
 
 
 def _closed(found: Floats, weighed: Weighed, of_seeds: Floats) -> list[Interval]:
@@ -385,6 +394,7 @@ def _draw(
     n_classes: int,
     n_boot: int,
     seed: int,
+    vectors: Floats | None,
 ) -> dict[str, tuple[Floats, Floats]]:
     """Draws (n_boot, T) of the named statistics, with seeds resampled and with the seeds as they are."""
     several = hits.shape[1] > 1
@@ -393,7 +403,7 @@ def _draw(
     for resampled, fixed in resampled_accuracies(hits, labels, n_classes, n_boot, seed):
         for target, accuracy in ((blocks, resampled), (fixed_blocks, fixed)):
             if target is blocks or several:
-                values = statistics(accuracy)
+                values = statistics(_products(accuracy, vectors))
                 for name in names:
                     target[name].append(np.asarray(values[name]).reshape(len(accuracy), -1))
     found = {name: np.concatenate(blocks[name]) for name in names}

@@ -164,3 +164,31 @@ class PriorSlope:
         rest = model[..., self.tested] - self.difficulty(accuracy)
         x = self.x - self.x.mean(axis=1, keepdims=True)
         return UNIT * np.einsum("...k,jk->...j", rest, x) / (x**2).sum(axis=1)
+
+    @property
+    def vectors(self) -> Floats:
+        """Vectors (2 M, K) whose products with class accuracies are all that the slopes depend on."""
+        n_strata = len(self.x)
+        found = np.zeros((2 * n_strata, len(self.tested)))
+        if self.identified:
+            found[:n_strata, self.tested] = self._centred
+            found[n_strata:, self.tested] = self.x - self.x.mean(axis=1, keepdims=True)
+        return found
+
+    def before_from(self, products: Floats) -> Floats:
+        """:meth:`before` from ``accuracy @ vectors.T``, (..., M, 2 M) to (...)."""
+        if not self.identified:
+            return np.full(products.shape[:-2], np.nan)
+        return UNIT * np.einsum("...ii->...", products[..., : len(self.x)]) / self._square
+
+    def of_model_from(self, model: Floats, products: Floats) -> Floats:
+        """:meth:`of_model` from ``model @ vectors.T``, (..., 2 M), and ``accuracy @ vectors.T``: (..., M)."""
+        n_strata = len(self.x)
+        if not self.identified:
+            return np.full((*model.shape[:-1], n_strata), np.nan)
+        x = self.x - self.x.mean(axis=1, keepdims=True)
+        beta = self.before_from(products)[..., None] / UNIT
+        rest = (
+            model[..., n_strata:] - products[..., n_strata:].mean(axis=-2) + beta * (x @ self.x.mean(axis=0))
+        )
+        return UNIT * rest / (x**2).sum(axis=1)

@@ -116,14 +116,13 @@ def compare_methods(
     }
     column = {measure: index for index, measure in enumerate(MEASURES)}
 
-    def statistics(class_acc: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        by_measure = np.nan_to_num(class_acc) @ vectors.T
+    def statistics(by_measure: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         of = {name: by_measure[:, r].mean(axis=1) for name, r in rows.items()}
         methods = np.stack(list(of.values()), axis=1)
         paired = [of[one][:, column[m]] - of[other][:, column[m]] for one, other, m in comparisons.values()]
         return {"methods": methods, "paired": np.stack(paired, axis=1) if paired else methods[:, :0, 0]}
 
-    found = bootstrap(statistics, correct, y, n_classes, n_boot=n_boot, seed=seed)
+    found = bootstrap(statistics, correct, y, n_classes, vectors=vectors, n_boot=n_boot, seed=seed)
     for index, (one, other, _) in enumerate(comparisons.values()):
         if found["paired"][index].exists and _same(models[one], models[other]):
             found["paired"][index] = Interval(0.0, 0.0, 0.0, 1.0)  # by construction: nothing is left to vary
@@ -221,15 +220,15 @@ def score_gla(
     shares = np.stack([test_counts / len(y), (test_counts > 0) / np.count_nonzero(test_counts)])
     half = len(rows) // 2
 
-    def statistics(class_acc: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        of_images, mean = np.moveaxis(np.nan_to_num(class_acc) @ shares.T, -1, 0)
+    def statistics(products: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        of_images, mean = np.moveaxis(products, -1, 0)
         return {
             "accuracy": of_images[:, half:],
             "class_mean": mean[:, half:],
             "difference": mean[:, half:] - mean[:, :half],
         }
 
-    found = bootstrap(statistics, correct, y, n_classes, seed=seed)
+    found = bootstrap(statistics, correct, y, n_classes, vectors=shares, seed=seed)
     by_class = class_accuracy(correct[half:], y, n_classes).mean(axis=1)
     d_groups = data_groups(class_counts)
     p_groups = {name: prior_groups(priors[name]) for name in names}

@@ -22,7 +22,13 @@ Floats = NDArray[np.float64]
 
 
 class DiagnosisStatistics:
-    """Every statistic of a diagnosis as a function of class accuracies (b, R, K)."""
+    """Every statistic of a diagnosis as a function of products of class accuracies (b, R, K) and vectors.
+
+    Attributes
+    ----------
+    vectors : (P, K) array
+        The accuracies enter by ``class accuracies @ vectors.T`` only; zero for classes without a test image.
+    """
 
     def __init__(
         self,
@@ -34,25 +40,31 @@ class DiagnosisStatistics:
         own: Mapping[str, int],
         control_rows: Mapping[str, list[int]],
     ) -> None:
-        self.vectors, self.slope = gap_vectors(priors, tested), PriorSlope(priors, tested)
-        self.shares, self.groups, self.row, self.n_strata = shares, groups, row, len(priors)
-        self.own, self.control_rows = own, control_rows
+        self.slope, self.n_strata = PriorSlope(priors, tested), len(priors)
+        self.row, self.own, self.control_rows = row, own, control_rows
+        self._groups = groups.shape[:2]
+        parts = [
+            shares,
+            gap_vectors(priors, tested),
+            groups.reshape(-1, groups.shape[-1]),
+            self.slope.vectors,
+        ]
+        self.vectors = np.concatenate(parts)
+        self._ends = np.cumsum([len(part) for part in parts])[:-1].tolist()
 
-    def __call__(self, class_acc: Floats) -> dict[str, Floats]:
-        a = np.nan_to_num(class_acc)  # classes without a test image have weight 0 in everything below
-        of_images, accuracy = np.moveaxis(a @ self.shares.T, -1, 0)
-        gap = a @ self.vectors.T
+    def __call__(self, products: Floats) -> dict[str, Floats]:
+        """Map products (b, R, P) to named arrays (b, ...)."""
+        shares, gap, groups, slopes_of = np.split(products, self._ends, axis=-1)
+        of_images, accuracy = np.moveaxis(shares, -1, 0)
         fused = self.row["fused"]
-        strata, strata_gap, fused_gap = a[:, : self.n_strata], gap[:, : self.n_strata], gap[:, fused]
+        strata, strata_gap, fused_gap = slopes_of[:, : self.n_strata], gap[:, : self.n_strata], gap[:, fused]
         baseline = off_gap(strata_gap)
         gain = accuracy[:, fused] - accuracy[:, : self.n_strata].mean(axis=1)
         found = {
             "accuracy": of_images,
             "class_mean": accuracy,
             "gap": np.concatenate([strata_gap, fused_gap[:, None]], axis=1),
-            "groups": (a @ self.groups.reshape(-1, a.shape[-1]).T).reshape(
-                *a.shape[:2], *self.groups.shape[:2]
-            ),
+            "groups": groups.reshape(*groups.shape[:2], *self._groups),
             "gain": gain,
             "fused_minus_single": accuracy[:, fused, None] - accuracy[:, : self.n_strata],
             "fused_minus_logit_mean": accuracy[:, fused] - accuracy[:, self.row["logit_mean"]],
@@ -63,15 +75,16 @@ class DiagnosisStatistics:
         found |= _pair(
             "own_minus_off_gap", (own_before - baseline).mean(axis=1), (fused_gap - baseline).mean(axis=1)
         )
-        slope_after = self.slope.of_model(a[:, fused], strata).mean(axis=1)
-        found |= _pair("prior_slope", self.slope.before(strata), slope_after)
+        slope_after = self.slope.of_model_from(slopes_of[:, fused], strata).mean(axis=1)
+        found |= _pair("prior_slope", self.slope.before_from(strata), slope_after)
         for name, j in self.own.items():
             rows, whole = self.control_rows[name], self.row[f"control {name}"]
             control_gain = accuracy[:, whole] - accuracy[:, rows].mean(axis=1)
             before, after = gap[:, rows, j].mean(axis=1), gap[:, whole, j]
             found |= _pair("P_gap", before, after, name)
             found |= _pair("own_minus_off_gap", before - baseline[:, j], after - baseline[:, j], name)
-            slopes = [self.slope.of_model(m, strata)[:, j] for m in (a[:, rows].mean(axis=1), a[:, whole])]
+            models = (slopes_of[:, rows].mean(axis=1), slopes_of[:, whole])
+            slopes = [self.slope.of_model_from(model, strata)[:, j] for model in models]
             found |= _pair("prior_slope", slopes[0], slopes[1], name)
             of_control = {
                 "gain": control_gain,

@@ -8,7 +8,7 @@ variance over test images is exact; a bootstrap would add noise and, for a class
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +99,11 @@ def image_covariance(hits: Floats, labels: NDArray[np.int64], n_classes: int) ->
 
 
 def weigh(
-    statistics: Statistics, accuracy: Floats, covariance: Floats, counts: NDArray[np.int64]
+    statistics: Statistics,
+    accuracy: Floats,
+    covariance: Floats,
+    counts: NDArray[np.int64],
+    vectors: Floats | None = None,
 ) -> dict[str, Weighed]:
     """Find the weights of statistics, and what follows from them.
 
@@ -113,6 +117,8 @@ def weigh(
         Of :func:`image_covariance`.
     counts : (K,) array of int
         Test images.
+    vectors : (P, K) array, optional
+        Then ``statistics`` maps ``class accuracies @ vectors.T``, (b, R, P).
 
     Returns
     -------
@@ -132,8 +138,24 @@ def weigh(
     points = np.zeros((3, n_models, n_classes))
     points[1] = np.where(np.isnan(accuracy), 0.0, accuracy)
     points[2][:, tested] = np.random.default_rng(0).random((n_models, len(tested)))
-    at_points = _values(statistics, points)
+    at_points = _values(statistics, points if vectors is None else points @ vectors.T)
     sums = {name: _Sums(value.shape[1]) for name, value in at_points.items()}
+    weights_of = _probe_classes if vectors is None else _probe_products
+    for classes, of_classes in weights_of(statistics, at_points, n_models, n_classes, tested, vectors):
+        for name, weights in of_classes.items():
+            sums[name].add(weights, points[1:][:, :, classes], covariance[classes], counts[classes])
+    return {name: sums[name].weighed(at_points[name]) for name in sums}
+
+
+def _probe_classes(
+    statistics: Statistics,
+    at_points: Mapping[str, Floats],
+    n_models: int,
+    n_classes: int,
+    tested: NDArray[np.int64],
+    vectors: None,
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Floats]]]:
+    """Yield classes and their weights (k, R, T), from the values where one accuracy is 1 and all others are 0."""
     block = max(1, BLOCK // (2 * n_models**2 * n_classes))
     for start in range(0, len(tested), block):
         classes = tested[start : start + block]
@@ -141,10 +163,42 @@ def weigh(
         index = np.arange(len(classes))[:, None]
         probes[index, np.arange(n_models), np.arange(n_models), classes[:, None]] = 1.0
         values = _values(statistics, probes.reshape(-1, n_models, n_classes))
-        for name, value in values.items():
-            weights = (value - at_points[name][0]).reshape(len(classes), n_models, -1)
-            sums[name].add(weights, points[1:][:, :, classes], covariance[classes], counts[classes])
-    return {name: sums[name].weighed(at_points[name]) for name in sums}
+        yield (
+            classes,
+            {
+                name: (value - at_points[name][0]).reshape(len(classes), n_models, -1)
+                for name, value in values.items()
+            },
+        )
+
+
+def _probe_products(
+    statistics: Statistics,
+    at_points: Mapping[str, Floats],
+    n_models: int,
+    n_classes: int,
+    tested: NDArray[np.int64],
+    vectors: Floats,
+) -> Iterator[tuple[NDArray[np.int64], dict[str, Floats]]]:
+    """The same by the chain rule: from the values where one product is 1 and all others are 0."""
+    n_products = len(vectors)
+    probes = np.eye(n_models * n_products).reshape(-1, n_models, n_products)
+    zero = _values(statistics, np.zeros((1, n_models, n_products)))
+    slopes = {
+        name: (value - zero[name]).reshape(n_models, n_products, -1)
+        for name, value in _values(statistics, probes).items()
+    }
+    known = np.nan_to_num(vectors)  # a statistic of a vector that does not exist is NaN at the points
+    block = max(1, BLOCK // (20 * n_models * max(1, sum(value.shape[-1] for value in slopes.values()))))
+    for start in range(0, len(tested), block):
+        classes = tested[start : start + block]
+        yield (
+            classes,
+            {
+                name: np.einsum("pk,rpt->krt", known[:, classes], value, optimize=True)
+                for name, value in slopes.items()
+            },
+        )
 
 
 def _values(statistics: Statistics, accuracies: Floats) -> dict[str, Floats]:

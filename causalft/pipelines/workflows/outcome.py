@@ -15,6 +15,7 @@ from causalft.analysis.diagnosis.classes import ClassReport, report_worst
 from causalft.analysis.diagnosis.diagnose import diagnose_answers
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
 from causalft.analysis.diagnosis.no_conclusion import facts_of, reasons
+from causalft.analysis.diagnosis.parameter_imbalance import group_vectors
 from causalft.analysis.diagnosis.scores import GLAScores, ZeroShotScores, score_gla, score_zero_shot
 from causalft.data.groups import (
     GROUPS,
@@ -94,19 +95,21 @@ def score_correct(right: NDArray[np.bool_], splits: Splits, seed: int) -> Scores
     seed : int
         Seed of the bootstrap.
     """
-    groups = data_groups(splits.train.class_counts)
     tested = splits.test.class_counts > 0
-    images = splits.test.class_counts / len(splits.test)
+    vectors = np.concatenate(
+        [
+            splits.test.class_counts[None] / len(splits.test),
+            tested[None] / tested.sum(),
+            group_vectors(data_groups(splits.train.class_counts), tested),
+        ]
+    )
 
-    def statistics(accuracy: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        of_class = accuracy[:, 0]
-        found = {"accuracy": np.nan_to_num(of_class) @ images, "class mean": of_class[:, tested].mean(1)}
-        for group in GROUPS:
-            inside = tested & (groups == group)
-            found[group] = of_class[:, inside].mean(1) if inside.any() else np.full(len(of_class), np.nan)
-        return found
+    def statistics(products: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return dict(zip(("accuracy", "class mean", *GROUPS), np.moveaxis(products[:, 0], -1, 0), strict=True))
 
-    found = bootstrap(statistics, right[None], splits.test.labels, splits.test.n_classes, seed=seed)
+    found = bootstrap(
+        statistics, right[None], splits.test.labels, splits.test.n_classes, vectors=vectors, seed=seed
+    )
     return Scores(found["accuracy"], found["class mean"], {group: found[group] for group in GROUPS})
 
 
