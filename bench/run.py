@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import against_peers
+import evaluate_size
 import big_lists
 import diagnose_images
 import full_size
@@ -32,6 +33,11 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "predict_peak_gb": full_size.predict_peak_gb,
     "predict_share_of_encoder": full_size.predict_share_of_encoder,
     "two_process_max_diff": full_size.two_process_max_diff,
+    "evaluate_imagenet_peak_gb": evaluate_size.imagenet_peak_gb,
+    "evaluate_imagenet_seconds": evaluate_size.imagenet_seconds,
+    "evaluate_inat_peak_gb": evaluate_size.inat_peak_gb,
+    "evaluate_inat_seconds": evaluate_size.inat_seconds,
+    "run_folder_imagenet_gb": evaluate_size.run_folder_gb,
     "open_list_437513_seconds": big_lists.open_list_seconds,
     "diagnose_first_seconds": diagnose_images.diagnose_first_seconds,
     "diagnose_cached_seconds": diagnose_images.diagnose_cached_seconds,

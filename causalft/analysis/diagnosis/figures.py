@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "MANY_POINTS",
     "class_profiles",
     "cross_gap_heat",
     "data_group_bars",
@@ -31,6 +32,11 @@ __all__ = [
     "prior_words",
     "slope_plot",
 ]
+
+MANY_POINTS = 1000
+"""More classes than this are drawn as the means of bins of equally many."""
+
+_N_BINS = 50
 
 Metrics = Mapping[str, Any]
 _GROUPS = ("many", "medium", "few")
@@ -175,7 +181,10 @@ def group_heat_tables(metrics: Metrics) -> list[Axes]:
 
 
 def class_profiles(metrics: Metrics) -> list[Axes]:
-    """Class accuracy along the classes sorted by each prior: the stratum alone (before) and the fusion (after)."""
+    """Class accuracy along the classes sorted by each prior: the stratum alone (before) and the fusion (after).
+
+    A point is one class, or the mean of a fiftieth of more than :data:`MANY_POINTS` classes.
+    """
     names = list(metrics["strata"])
     figure = new_figure(1.2 + 2.7 * len(names), 3.1)
     grid = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
@@ -185,8 +194,9 @@ def class_profiles(metrics: Metrics) -> list[Axes]:
         rank = np.arange(1, len(order) + 1)
         for model, colour, label in ((name, _colour(name, index), "alone"), ("fused", _FUSED, "fused")):
             accuracy = np.array([_percent(v) for v in metrics["class_accuracy"][model]])[order]
-            axes.plot(rank, accuracy, ".", color=colour, ms=4, alpha=0.45)
-            axes.plot(rank, _running_mean(accuracy), color=colour, label=label)
+            x, y = _points_of(rank, accuracy)
+            axes.plot(x, y, ".", color=colour, ms=4, alpha=0.45)
+            axes.plot(x, _running_mean(y), color=colour, label=label)
         axes.set_title(name)
         axes.set_xlabel(f"classes by the prior of {name},\ncommon to rare")
         axes.set_ylim(0, 100)
@@ -199,7 +209,8 @@ def class_profiles(metrics: Metrics) -> list[Axes]:
 def slope_plot(metrics: Metrics) -> list[Axes]:
     """Class accuracy less class difficulty against the prior, before and after fusion.
 
-    A point is one class under one stratum's prior; the line has the fitted slope. Empty where the slope does not exist.
+    A point is one class under one stratum's prior, or the mean of a fiftieth of more than :data:`MANY_POINTS` classes;
+    the line has the fitted slope. Empty where the slope does not exist.
     """
     names = list(metrics["strata"])
     figure = new_figure(7.2, 3.2)
@@ -212,7 +223,16 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
             model = name if when == "before" else "fused"
             rest = np.array([_percent(v) for v in metrics["class_accuracy"][model]]) - difficulty
             rest = rest - (np.nanmean(rest) if np.isfinite(rest).any() else 0.0)
-            axes.plot(x, rest, "o", color=_colour(name, index), ms=3.5, alpha=0.65, label=f"prior of {name}")
+            log_x, y = _points_of(np.log(x), rest)
+            axes.plot(
+                np.exp(log_x),
+                y,
+                "o",
+                color=_colour(name, index),
+                ms=3.5,
+                alpha=0.65,
+                label=f"prior of {name}",
+            )
             spread.append(np.log(x))
         measure = metrics["prior_slope"][when]
         if measure is not None:
@@ -293,6 +313,15 @@ def _percent_axis(axes: Axes) -> None:
     axes.set_ylim(0, None)
     axes.grid(axis="y")
     axes.tick_params(axis="x", length=0)
+
+
+def _points_of(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The points (n,) to draw: all, or of more than :data:`MANY_POINTS` the means of bins of equally many along x."""
+    if len(x) <= MANY_POINTS:
+        return x, y
+    known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+    bins = [each for each in np.array_split(known[np.argsort(x[known], kind="stable")], _N_BINS) if len(each)]
+    return np.array([x[each].mean() for each in bins]), np.array([y[each].mean() for each in bins])
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

@@ -77,6 +77,15 @@ _FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
 }
 
 
+_OF_MANY_CLASSES = {
+    "slope": "Class accuracy with class difficulty taken out, against the estimated pre-training prior. One point is "
+    "the mean of a fiftieth of the classes under the prior of one stratum; before fusion the accuracy is that "
+    "stratum's, after it the fusion's.",
+    "class_profiles": "Mean accuracy of each fiftieth of the classes (points) and the running mean (line), classes "
+    "sorted by each estimated prior.",
+}
+
+
 def headline(metrics: Metrics) -> str:
     """Return the main result of a diagnosis in one sentence.
 
@@ -128,6 +137,8 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
             axes = function(metrics)
             first = axes[0] if isinstance(axes, list) else axes
             drawing = drawn(first.figure, Path(folder) / f"{name}.png")
+        if len(metrics["class_difficulty"]) > draw.MANY_POINTS:
+            caption = _OF_MANY_CLASSES.get(name, caption)
         caption = caption.replace("estimated", words)
         figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
     return figures
