@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import against_peers
-import evaluate_size
 import big_lists
 import diagnose_images
+import evaluate_size
 import full_size
 import parts
 import startup
