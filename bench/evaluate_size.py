@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from timing import HERE, summary
+from timing import HERE, peak_mib, summary
 
 
 @dataclass(frozen=True)
@@ -262,8 +262,6 @@ def run_folder_gb(repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Write a run, or evaluate one and print its peak memory in GB."""
-    import resource
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["write", "evaluate"])
     parser.add_argument("folder", type=Path)
@@ -273,8 +271,7 @@ def main() -> None:
         write_run(given.folder, SIZES[given.size])
         return
     evaluate_run(given.folder, SIZES[given.size])
-    unit = 1 if sys.platform == "darwin" else 1024
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9)
+    print(peak_mib() * 2**20 / 1e9)
 
 
 if __name__ == "__main__":
