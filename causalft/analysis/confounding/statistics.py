@@ -319,14 +319,14 @@ def power(
     """Plan a run from a pilot, for the two-sided one-sample t-test of an effect over seeds.
 
     Seeds are taken as independent and alike. The variance of one seed's effect is a part due to training, which more
-    test images do not lower (at least 0), plus ``picture_variance``, which falls as 1 / images. The effect is taken to
+    test images do not lower (at least 0), plus ``image_variance``, which falls as 1 / images. The effect is taken to
     be the pilot's mean, itself uncertain: read the numbers as orders of magnitude.
 
     Parameters
     ----------
     per_seed : the effect in each seed of the pilot, two or more.
     n_images : test images behind each of them.
-    picture_variance : the part of one seed's variance that is due to its finite number of test images.
+    image_variance : the part of one seed's variance that is due to its finite number of test images.
     target : power wanted.
     level : of the two-sided test.
 
