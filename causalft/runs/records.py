@@ -1,8 +1,8 @@
 """Records: each loss, tuner, head, ... is a frozen dataclass in the file that implements it, found by its folder.
 
-A file declares a record as ``NAME = Kind(...)``, with literals and the names of functions of the file as arguments.
-Records are read from the source, and the functions imported when they are called: names are listed and refused
-without PyTorch.
+A file declares a record as ``NAME = Kind(...)``, with literals and the names of functions of the file as keyword
+arguments. Records are read from the source, and the functions imported when they are called: names are listed and
+refused without PyTorch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -51,6 +51,12 @@ class Records(Mapping[str, T], Generic[T]):
     what : str
         The word for one of them in messages.
 
+    Raises
+    ------
+    CausalFTError
+        At the first look: for two records of one name, a field that is unknown or missing, a value that is neither a
+        literal nor the name of a function, or an argument without its name. File and line are named.
+
     Examples
     --------
     >>> from causalft.models.tuning.choices import Sampler
@@ -73,19 +79,46 @@ class Records(Mapping[str, T], Generic[T]):
             if folders
             else [origin]
         )
-        found = [record for file in files for record in self._read(file, origin)]
+        found: list[T] = []
+        first: dict[str, str] = {}
+        for file in files:
+            for record, place in self._read(file, origin):
+                name = record.name  # type: ignore[attr-defined]
+                if first.setdefault(name, place) != place:
+                    raise CausalFTError(
+                        f"the {self.what} {name!r} is in {first[name]} and in {place}; rename one"
+                    )
+                found.append(record)
         found.sort(key=lambda record: getattr(record, "order", 0))
         return {record.name: record for record in found}  # type: ignore[attr-defined]
 
-    def _read(self, file: Path, origin: Path) -> Iterator[T]:
+    def _read(self, file: Path, origin: Path) -> Iterator[tuple[T, str]]:
+        """Yield each record with its place, ``FILE:LINE``."""
         module = self.place if file == origin else f"{self.place}.{file.stem}"
         text = file.read_text(encoding="utf-8")
         # Only the records are parsed, which is far quicker than the whole file: from their name to the last bracket.
         for found in re.finditer(
             rf"^\w+ = {self.kind.__name__}\((?:[^\n]*\)$|.*?^\)$)", text, re.MULTILINE | re.DOTALL
         ):
+            place = f"{file}:{text.count(chr(10), 0, found.start()) + 1}"
             call = cast(ast.Call, cast(ast.Assign, ast.parse(found[0]).body[0]).value)
-            yield self.kind(**{str(k.arg): _value(k.value, module) for k in call.keywords})
+            if call.args or any(keyword.arg is None for keyword in call.keywords):
+                raise CausalFTError(
+                    f"{place}: a {self.what} is declared with every argument named, as in "
+                    f'{self.kind.__name__}(name="...")'
+                )
+            given = {str(keyword.arg): _value(keyword, module, place) for keyword in call.keywords}
+            self._check_fields(given, place)
+            yield self.kind(**given), place
+
+    def _check_fields(self, given: Mapping[str, Any], place: str) -> None:
+        known = {field.name: field for field in fields(cast(Any, self.kind)) if field.init}
+        for name in given:
+            if name not in known:
+                raise CausalFTError(f"{place}: a {self.what} has no field {name!r}; {nearest(name, known)}")
+        for name, field in known.items():
+            if name not in given and field.default is MISSING and field.default_factory is MISSING:
+                raise CausalFTError(f"{place}: this {self.what} has no {name}; give {name}=...")
 
     def __getitem__(self, name: str) -> T:
         return self._found[name]
@@ -103,5 +136,13 @@ class Records(Mapping[str, T], Generic[T]):
         return self[name]
 
 
-def _value(node: ast.expr, module: str) -> Any:
-    return LateFunction(module, node.id) if isinstance(node, ast.Name) else ast.literal_eval(node)
+def _value(keyword: ast.keyword, module: str, place: str) -> Any:
+    if isinstance(keyword.value, ast.Name):
+        return LateFunction(module, keyword.value.id)
+    try:
+        return ast.literal_eval(keyword.value)
+    except ValueError:
+        raise CausalFTError(
+            f"{place}: {keyword.arg} is {ast.unparse(keyword.value)}, and records are read without being run; give a "
+            "literal or the name of a function of the file"
+        ) from None
