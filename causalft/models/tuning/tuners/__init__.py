@@ -21,6 +21,7 @@ __all__ = [
     "is_resnet",
     "is_vit",
     "names_in",
+    "need_exact_weights",
     "replace_module",
     "supported_tuners",
 ]
@@ -235,6 +236,14 @@ def names_in(names: list[str], blocks: range, confined: bool) -> list[str]:
     """Of these names in the tower, those in the blocks (all, if not confined to them)."""
     places = tuple(f"blocks.{number}." for number in blocks)
     return [name for name in names if not confined or name.startswith(places)]
+
+
+def need_exact_weights(layer: nn.Module, tuner: str) -> None:
+    """Raise a :class:`CausalFTError` for a layer in bfloat16: it has no exact weights to merge a tuner into."""
+    if not hasattr(layer, "weight"):
+        raise CausalFTError(
+            f"{tuner} cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
+        )
 
 
 def replace_module(tower: Tower, name: str, module: nn.Module) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from causalft.errors import CausalFTError
 from causalft.models.tuning.choices import Tuner
 from causalft.models.tuning.towers import Tower
-from causalft.models.tuning.tuners import is_vit, replace_module
+from causalft.models.tuning.tuners import is_vit, need_exact_weights, replace_module
 
 __all__ = ["add_lora", "add_lora_to_attention", "add_lora_to_mlp", "merge_lora"]
 
@@ -72,10 +71,7 @@ def merge_lora(tower: Tower) -> bool:
     for name, module in list(tower.named_modules()):
         if isinstance(module, LoraLayer):
             layer: Any = module
-            if not isinstance(layer.get_base_layer(), nn.Linear):
-                raise CausalFTError(
-                    "LoRA cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
-                )
+            need_exact_weights(layer.get_base_layer(), "LoRA")
             # "safe" makes a new tensor: the old one is shared with the frozen model.
             layer.merge(safe_merge=True)
             replace_module(tower, name, layer.get_base_layer())

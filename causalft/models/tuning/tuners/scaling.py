@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from causalft.errors import CausalFTError
 from causalft.models.tuning.choices import Tuner
 from causalft.models.tuning.towers import Tower
-from causalft.models.tuning.tuners import has_blocks, is_vit, names_in, replace_module
+from causalft.models.tuning.tuners import has_blocks, is_vit, names_in, need_exact_weights, replace_module
 from causalft.models.tuning.tuners.own_tensors import is_batch_norm, is_layer_norm
 
 __all__ = [
@@ -106,10 +105,7 @@ def merge_scale_shift(tower: Tower) -> bool:
     left = False
     for name, module in list(tower.named_modules()):
         if isinstance(module, ScaleShift):
-            if not hasattr(module.inner, "weight"):
-                raise CausalFTError(
-                    "ssf cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
-                )
+            need_exact_weights(module.inner, "ssf")
             folded = module.folded()
             if folded is None:
                 left = True
@@ -207,10 +203,7 @@ def merge_factors(tower: Tower) -> bool:
     """
     for name, module in list(tower.named_modules()):
         if isinstance(module, ScaledLinear):
-            if not isinstance(module.inner, nn.Linear):
-                raise CausalFTError(
-                    "ia3 cannot be merged into layers that were rounded to bf16; load it into a tower in fp32"
-                )
+            need_exact_weights(module.inner, "ia3")
             replace_module(tower, name, module.folded())
     return True
 
