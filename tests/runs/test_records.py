@@ -40,8 +40,12 @@ def shelves(tmp_path, monkeypatch):
 
 
 def test_records_of_all_files_are_found_in_their_order(shelves):
+    code = (
+        "def Shelf(**fields):\n    return fields\n\n\ndef build():\n    return 7\n\n\n"
+        'A = Shelf(name="a", help="x", make=build, order=2)\n'
+    )
     found = shelves(
-        a='"""Text."""\n\n\ndef Shelf(**fields):\n    return fields\n\n\ndef build():\n    return 7\n\n\nA = Shelf(name="a", help="x", make=build, order=2)\n',
+        a=code,
         b='B = Shelf(\n    name="b",\n    help="y" "z",\n)\n',
     )
     assert list(found) == ["b", "a"] and found["b"] == Shelf("b", "yz") and found["a"].make() == 7

@@ -82,7 +82,7 @@ def adjust_pictures(
     model : network in eval mode.
     train : images (n, 3, h, w) of B, labels, factors and contents, each (n,).
     calibrate : other images of B, labels and factors, for the temperature.
-    images : (m, 3, h, w), the images to predict.
+    pictures : (m, 3, h, w), the images to predict.
     log_prior : (2, K), of `log_stratum_prior`.
     seed : of the heads' solver.
 
