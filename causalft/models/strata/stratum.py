@@ -20,8 +20,8 @@ from causalft.data.images import middle_of_strip
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.cards import ModelCard
 from causalft.models.tuning.devices import to_device
+from causalft.models.tuning.families import Family, is_a
 from causalft.models.tuning.precision import lay_out_convolutions
-from causalft.models.tuning.towers import Family, is_a
 
 __all__ = ["SquareCrop", "Stratum", "check_different", "class_tokens", "square_crop"]
 

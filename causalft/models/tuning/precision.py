@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError, nearest
 from causalft.models.tuning.choices import PRECISIONS
 from causalft.models.tuning.devices import has_bf16
-from causalft.models.tuning.towers import Family, OpenedAttention, Tower, is_a
+from causalft.models.tuning.families import Family, is_a, trunk_of
+from causalft.models.tuning.towers import OpenedAttention, Tower
 
 __all__ = ["choose_precision", "lay_out_convolutions", "lower_frozen_layers", "settle_precision"]
 
@@ -103,8 +104,7 @@ def lay_out_convolutions(visual: nn.Module | None) -> None:
 
     Results agree up to the order of sums. Call it before a tower is opened from it.
     """
-    trunk = getattr(visual, "trunk", None) if is_a(visual, Family.OPEN_CLIP_TIMM) else visual
-    if visual is not None and is_a(trunk, Family.OPEN_CLIP_RESNET, Family.TIMM_RESNET):
+    if visual is not None and is_a(trunk_of(visual), Family.OPEN_CLIP_RESNET, Family.TIMM_RESNET):
         visual.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

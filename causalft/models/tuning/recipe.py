@@ -122,11 +122,15 @@ class Recipe:
             raise CausalFTError("the warm-up is given twice; give warmup_steps or warmup_epochs")
         if self.warmup_steps < 0 or self.warmup_epochs < 0:
             raise CausalFTError("a warm-up cannot be negative; give 0 for none")
-        if self.schedule == "onecycle" and (self.warmup_steps or self.warmup_epochs):
-            raise CausalFTError("schedule 'onecycle' has its own warm-up; leave warmup_* out or use 'cosine'")
-        if (self.schedule == "step") != bool(self.milestones):
+        schedule = SCHEDULES[self.schedule]
+        if schedule.warms_up and (self.warmup_steps or self.warmup_epochs):
             raise CausalFTError(
-                "schedule 'step' and milestones belong together: schedule='step', milestones=(60, 80)"
+                f"schedule {self.schedule!r} has its own warm-up; leave warmup_* out or use 'cosine'"
+            )
+        if schedule.has_milestones != bool(self.milestones):
+            stair = next(name for name, known in SCHEDULES.items() if known.has_milestones)
+            raise CausalFTError(
+                f"schedule {stair!r} and milestones belong together: schedule={stair!r}, milestones=(60, 80)"
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -13,55 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.families import Family, is_a, is_exactly, is_plain, trunk_of
 
-__all__ = ["BlockParts", "Family", "OpenedAttention", "Tower", "is_a", "open_tower", "stage_channels"]
-
-
-class Family(StrEnum):
-    """Classes of open_clip, timm, torchvision and our own zoos, by name.
-
-    A module can only be of a library that is loaded already; `isinstance` would import the library for every model,
-    which takes seconds.
-    """
-
-    OPEN_CLIP_VIT = "open_clip.transformer.VisionTransformer"
-    OPEN_CLIP_BLOCK = "open_clip.transformer.ResidualAttentionBlock"
-    OPEN_CLIP_ATTENTION = "open_clip.transformer.Attention"
-    OPEN_CLIP_RESNET = "open_clip.modified_resnet.ModifiedResNet"
-    OPEN_CLIP_TIMM = "open_clip.timm_model.TimmModel"
-    TIMM_VIT = "timm.models.vision_transformer.VisionTransformer"
-    TIMM_RESNET = "timm.models.resnet.ResNet"
-    EVA = "timm.models.eva.Eva"
-    EVA_ATTENTION = "timm.models.eva.EvaAttention"
-    TORCHVISION_RESIZE = "torchvision.transforms.transforms.Resize"
-    MINI_VIT = "causalft.models.strata.mini.MiniVision"
-    MINI_BLOCK = "causalft.models.strata.mini.Block"
-
-
-def is_a(module: object, *families: str) -> bool:
-    """Whether a module is an instance of one of these classes or of a subclass.
-
-    Examples
-    --------
-    >>> is_a(nn.Linear(2, 2), Family.EVA), is_a(nn.Linear(2, 2), "torch.nn.modules.linear.Linear")
-    (False, True)
-    """
-    return any(_class_of(module, name) is not None for name in families)
-
-
-def is_exactly(module: object, *families: str) -> bool:
-    """Whether a module is of one of these classes itself, not of a subclass."""
-    return f"{type(module).__module__}.{type(module).__qualname__}" in families
-
-
-def is_plain(module: nn.Module, family: str) -> bool:
-    """Whether a model of timm runs as its family does: a subclass may have another forward."""
-    found = _class_of(module, family)
-    return found is not None and type(module).forward_features is found.forward_features  # type: ignore[attr-defined]
-
-
-def _class_of(module: object, name: str) -> type | None:
-    return next((c for c in type(module).__mro__ if f"{c.__module__}.{c.__qualname__}" == name), None)
+__all__ = ["BlockParts", "OpenedAttention", "Tower", "open_tower", "stage_channels"]
 
 
 Core = Callable[[Tensor, int, int | None], Tensor]
@@ -224,6 +177,11 @@ class Tower(nn.Module):
         self.dtype: torch.dtype | None = None
         self.blocks = nn.ModuleList(self._take_blocks())
 
+    @property
+    def trunk(self) -> Any:
+        """The model of timm, or the tower itself (:func:`trunk_of`)."""
+        return trunk_of(self.visual)
+
     def _take_blocks(self) -> list[nn.Module]:
         """Move the blocks out of ``self.visual``, so that every module has one place and one name."""
         whole, self.visual = self.visual, nn.Identity()
@@ -342,11 +300,6 @@ class TimmViT(Tower):
 
     kind = "timm ViT"
 
-    @property
-    def trunk(self) -> Any:
-        """The model of timm."""
-        return self.visual.trunk if is_a(self.visual, Family.OPEN_CLIP_TIMM) else self.visual
-
     def _take_blocks(self) -> list[nn.Module]:
         blocks = list(self.trunk.blocks)
         self.trunk.blocks = nn.Sequential()
@@ -386,11 +339,6 @@ class ResNetTower(Tower):
     """A ResNet of open_clip (its attention pool is ``pool``) or timm; the blocks are the four stages."""
 
     kind = "ResNet"
-
-    @property
-    def trunk(self) -> Any:
-        """The ResNet itself."""
-        return self.visual.trunk if is_a(self.visual, Family.OPEN_CLIP_TIMM) else self.visual
 
     def _take_blocks(self) -> list[nn.Module]:
         names = [f"layer{number}" for number in (1, 2, 3, 4)]
@@ -448,7 +396,7 @@ def open_tower(visual: nn.Module) -> Tower:
     True
     """
     own: Any = _share(visual).eval()
-    trunk: Any = own.trunk if is_a(own, Family.OPEN_CLIP_TIMM) else own
+    trunk = trunk_of(own)
     if is_a(own, Family.OPEN_CLIP_VIT, Family.MINI_VIT):
         vit: Any = own
         return OpenClipViT(own, width=vit.transformer.width, n_prefix=1, patch_size=vit.patch_size[0]).eval()
