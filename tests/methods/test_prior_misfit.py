@@ -29,13 +29,13 @@ def found(known: np.ndarray) -> PriorIntervals:
     return bootstrap_prior(np.log(known) + AWAY - distance / 2, labels, n_boot=60, l2=0.0)
 
 
-def test_reaches_are_added_in_quadrature(found: PriorIntervals) -> None:
+def test_variances_of_draws_and_misfit_are_added(found: PriorIntervals) -> None:
     log_q, z = np.log(found.estimate.prior), norm.ppf(0.975)
-    wider = with_misfit(found, 0.3)
-    np.testing.assert_allclose(
-        (log_q - wider[:, 0]) ** 2, (log_q - found.log_prior[:, 0]) ** 2 + (0.3 * z) ** 2
-    )
-    np.testing.assert_allclose(with_misfit(found, 0.0), found.log_prior)
+    wider, bare = with_misfit(found, 0.3), with_misfit(found, 0.0)
+    np.testing.assert_allclose((log_q - bare[:, 0]) / z, found.spread)
+    np.testing.assert_allclose((log_q - wider[:, 0]) ** 2, (log_q - bare[:, 0]) ** 2 + (0.3 * z) ** 2)
+    reach = log_q - found.log_prior[:, 0]  # of the root mean square about the estimate
+    assert (found.spread * z <= 1.02 * reach).all()
     assert (wider[:, 1] <= 0).all()
     with pytest.raises(CausalFTError, match="must be 0 or more"):
         with_misfit(found, -0.1)

@@ -66,6 +66,8 @@ class PriorIntervals(ShownAsTable):
         Nominal coverage of the intervals.
     n_converged : int
         Draws that reached their minimum.
+    spread : (K,) array
+        Standard deviation of log q over the draws. `log_prior` also has their bias in it.
     """
 
     estimate: PriorEstimate = field(compare=False)
@@ -78,6 +80,7 @@ class PriorIntervals(ShownAsTable):
     seed: int
     level: float
     n_converged: int
+    spread: NDArray[np.float64] = field(compare=False)
 
     @property
     def groups(self) -> NDArray[np.str_]:
@@ -192,6 +195,7 @@ def bootstrap_prior(
         seed=seed,
         level=level,
         n_converged=n_converged,
+        spread=draws.std(axis=1, ddof=1) * tail / norm.ppf((1 + level) / 2),
     )
 
 

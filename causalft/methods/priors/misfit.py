@@ -22,7 +22,7 @@ MINI_MISFIT = 0.32
 
 
 def with_misfit(found: PriorIntervals, misfit: float) -> NDArray[np.float64]:
-    """Return intervals of the log pre-training prior: those of log q, widened by the misfit of the model.
+    """Return intervals of the log pre-training prior: the spread of log q over the draws, and the misfit of the model.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def with_misfit(found: PriorIntervals, misfit: float) -> NDArray[np.float64]:
     Returns
     -------
     (K, 2) array
-        Reaches are added in quadrature; at most 0.
+        Normal intervals about log q, variances added; at most 0.
 
     Examples
     --------
@@ -42,13 +42,13 @@ def with_misfit(found: PriorIntervals, misfit: float) -> NDArray[np.float64]:
     >>> logits = np.random.default_rng(0).normal(np.eye(2)[labels] + np.log([.9, .1]))
     >>> found = bootstrap_prior(logits, labels, n_boot=50)
     >>> wider = with_misfit(found, 0.3)
-    >>> bool((wider[:, 0] < found.log_prior[:, 0]).all())
+    >>> bool((np.diff(wider) > np.diff(found.log_prior)).all())
     True
     """
     if not (np.isfinite(misfit) and misfit >= 0):
         raise CausalFTError(f"the misfit {misfit} must be 0 or more")
     log_q = np.log(found.estimate.prior)
-    reach = np.hypot(log_q - found.log_prior[:, 0], norm.ppf((1 + found.level) / 2) * misfit)
+    reach = norm.ppf((1 + found.level) / 2) * np.hypot(found.spread, misfit)
     return np.stack([log_q - reach, np.minimum(log_q + reach, 0)], axis=1)
 
 
@@ -64,8 +64,7 @@ def measured_misfit(known: ArrayLike, found: PriorIntervals) -> float:
     Returns
     -------
     float
-        Root of the mean squared distance on the log scale, less what the intervals expect from sampling; 0 if that is
-        more.
+        Root of the mean squared distance on the log scale, less the variance over the draws; 0 if that is more.
 
     Examples
     --------
@@ -79,7 +78,6 @@ def measured_misfit(known: ArrayLike, found: PriorIntervals) -> float:
     truth = np.asarray(known, dtype=float)
     there = ~np.isnan(truth)
     log_q = np.log(found.estimate.prior)
-    deviation = ((log_q - found.log_prior[:, 0]) / norm.ppf((1 + found.level) / 2))[there]
     shares = log_q[there] - np.log(found.estimate.prior[there].sum())
     away = shares - np.log(truth[there] / truth[there].sum())
-    return float(np.sqrt(max(0.0, (away**2).mean() - (deviation**2).mean())))
+    return float(np.sqrt(max(0.0, (away**2).mean() - (found.spread[there] ** 2).mean())))
