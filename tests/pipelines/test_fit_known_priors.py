@@ -126,6 +126,22 @@ def test_the_command_repeats_the_run_and_a_changed_file_does_not_resume(
 
 
 @pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"prior_off": {}}, "config.known_priors.prior_off"),
+        ({"prior_of": {"clip": 3}}, "config.known_priors.prior_of.clip"),
+    ],
+)
+def test_a_config_changed_by_hand_is_refused(fitted, tmp_path, known, words):
+    copy = shutil.copytree(fitted, tmp_path / "run")
+    document = read_json(copy / "config.json")
+    document["config"]["known_priors"] = known
+    write_json(copy / "config.json", document)
+    result = run("evaluate", copy, "--data", "creatures-lt")
+    assert result.exit_code == 2 and words in said(result)
+
+
+@pytest.mark.parametrize(
     ("order", "expected"),
     [("consistency", ["bee", "cow", "ant", "doe"]), ("reverse", ["doe", "ant", "cow", "bee"])],
 )

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import TUNED_FILES, Tuning
 from causalft.methods.estimators.settings import FitSettings, Fusion
+from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.runs.documents import Document, check_shape
 from causalft.runs.folder import Run
 
@@ -283,6 +284,7 @@ def check_fit_config(run: Run) -> None:
     file, config = run.path / "config.json", run.config
     check_shape(config, _FitConfig, file, strict=True, at="config", required=_ALWAYS)
     _check_strata(file, config["strata"], config["tuning"])
+    check_shape(config.get("known_priors", {}), KnownPriorFiles, file, strict=True, at="config.known_priors")
     if len(config.get("data_fingerprint", "123")) != 3:
         raise CausalFTError(f"{file}: config.data_fingerprint does not hold three hashes; {_DAMAGED}")
 
