@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from causalft.models.tuning.interpolation import interpolate
 from causalft.models.tuning.losses import LOSSES, make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import train
 
 __all__ = ["ZeroShot", "encode_zero_shot", "fits_in_token_cache", "start_of_head", "tune"]
@@ -283,10 +284,17 @@ def tune(
 
 
 def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Tensor | None:
-    """Tokens of all images, or None if they would not fit."""
+    """Tokens of all images, or None if they would not fit; processes that work together share the images."""
+    team = current_team()
+
+    def work(rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        for found, pixels in batches(crops, batch_size, rows=rows):
+            tokens = tuned.tokens(tuned.stratum.normalise(pixels))
+            yield int(found[-1]), tokens if team.count == 1 else tokens.cpu()
+
     found: list[Tensor] = []
-    for rows, pixels in batches(crops, batch_size):
-        found.append(tuned.tokens(tuned.stratum.normalise(pixels)))
-        if len(found) == 1 and not fits_in_token_cache(found[0].nbytes / len(rows), len(crops)):
+    for tokens in team.in_order(range(len(crops)), batch_size, work):
+        found.append(tokens.to(tuned.stratum.device))
+        if len(found) == 1 and not fits_in_token_cache(tokens.nbytes / len(tokens), len(crops)):
             return None
     return torch.cat(found)

@@ -31,6 +31,7 @@ from causalft.models.tuning.devices import autocast
 from causalft.models.tuning.heads import make_head
 from causalft.models.tuning.precision import settle_precision
 from causalft.models.tuning.samplers import expected_counts
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners import apply_tuner
 from causalft.models.tuning.tuners.adapters import bottleneck_width
@@ -145,34 +146,42 @@ class TunedStratum(nn.Module):
     def logits(self, crops: Crops, batch_size: int = 256) -> np.ndarray:
         """Logits of a set of images, shape (n, n_classes), float32; large sets are streamed.
 
+        Processes that work together (:func:`causalft.models.tuning.team.work_together`) share the images.
+
         Raises
         ------
         CausalFTError
             If one is not finite: the loss may be finite at the last step and the weights useless.
         """
-        found = torch.empty((len(crops), len(self.head.weight)))  # type: ignore[arg-type]
+        size = max(1, batch_size // n_views(self.view))
+
+        def work(rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for last, pixels in self._pictures(crops, rows, size):
+                batch = self.logits_of(pixels)
+                if not bool(batch.isfinite().all()):
+                    raise CausalFTError(
+                        f"stratum {self.stratum.name!r}: the logits are not finite, the training diverged; lower the "
+                        f"learning rate (now {self.lr:g})"
+                        + ("" if self.precision == "fp32" else " or train in fp32")
+                    )
+                yield last, batch.float().numpy()
+
+        found = np.empty((len(crops), len(self.head.weight)), np.float32)  # type: ignore[arg-type]
         done = 0
-        for pixels in self._pictures(crops, batch_size):
-            batch = self.logits_of(pixels)
-            if not bool(batch.isfinite().all()):
-                raise CausalFTError(
-                    f"stratum {self.stratum.name!r}: the logits are not finite, the training diverged; lower the "
-                    f"learning rate (now {self.lr:g})"
-                    + ("" if self.precision == "fp32" else " or train in fp32")
-                )
+        for batch in current_team().in_order(range(len(crops)), size, work):
             found[done : done + len(batch)] = batch
             done += len(batch)
-        return found[:done].numpy()
+        return found[:done]
 
-    def _pictures(self, crops: Crops, batch_size: int) -> Iterator[Tensor]:
+    def _pictures(self, crops: Crops, rows: Sequence[int], size: int) -> Iterator[tuple[int, Tensor]]:
+        """The last row, and the pixels, of each batch."""
         if n_views(self.view) == 1:
-            for _, pixels in batches(crops, batch_size):
-                yield pixels
+            for found, pixels in batches(crops, size, rows=rows):
+                yield int(found[-1]), pixels
             return
-        size = max(1, batch_size // n_views(self.view))
-        label = f"reading {len(crops)} images for {self.stratum.name}"
-        for _, (pixels,) in stream_crops(crops.images, [self.cut], size, label=label):
-            yield pixels
+        label = f"reading {len(rows)} images for {self.stratum.name}"
+        for places, (pixels,) in stream_crops(crops.images, [self.cut], size, rows=rows, label=label):
+            yield int(places[-1]), pixels
 
     def save(self, folder: Path) -> None:
         """Write ``gla.safetensors`` (with GLA-FT), ``adapter.safetensors`` and, last, ``head.safetensors``; no

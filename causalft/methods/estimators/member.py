@@ -31,6 +31,7 @@ from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process, pick_device
+from causalft.models.tuning.team import current_team
 from causalft.runs.documents import Document, check_shape
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import atomic_path, read_json, write_json
@@ -279,7 +280,7 @@ def fit_member(
     known = None if known_prior is None else np.asarray(known_prior, dtype=float)
     if known is not None:
         made_with["known_prior"] = hashlib.sha256(known.tobytes()).hexdigest()
-    if folder is not None and (folder / PREDICTIONS).exists():
+    if folder is not None and current_team().from_main((folder / PREDICTIONS).exists):
         found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 

@@ -18,6 +18,7 @@ from causalft.errors import CausalFTError, as_bytes
 from causalft.models.features.encoder import Crops, Cut, batches, n_views, stream_crops, view_cut
 from causalft.models.features.store import CacheEntry, FeatureCache, default_cache_folder
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.team import current_team
 
 __all__ = [
     "CacheEntry",
@@ -31,6 +32,10 @@ __all__ = [
 ]
 
 _FORMAT = 1
+BATCHES_A_ROUND = 4
+"""Batches that each of several processes encodes before they exchange the features."""
+
+Fill = Callable[[int], Iterator[NDArray[Any]]]
 _PROBE_SIZES = ((64, 64), (97, 61), (71, 160), (480, 300))
 
 
@@ -102,7 +107,7 @@ def cached_features(
     Parameters
     ----------
     cache : FeatureCache or None
-        None computes them in memory.
+        None computes them in memory. Of processes that work together, each gives one, and the first uses it.
     stratum : Stratum
     images : ImageSet
     view : {"centre", "five-crop", "ten-crop"}
@@ -136,29 +141,39 @@ def cached_features(
     count, cut = n_views(view), view_cut(stratum, view)
     run = encode or stratum.image_features
 
-    def fill(start: int) -> Iterator[NDArray[np.float32]]:
-        label = f"encoding {len(images) - start} images for {stratum.name}"
-        size = max(1, batch_size // count)
+    size = max(1, batch_size // count)
+    team = current_team()
+
+    def work(rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        label = f"encoding {len(rows)} images for {stratum.name}"
+        shown = progress if team.is_main else False
         if crops is not None:
-            pieces = batches(crops, size, start=start, label=label, progress=progress)
+            pieces = batches(crops, size, rows=rows, label=label, progress=shown)
         else:
-            rows = range(start, len(images))
-            streamed = stream_crops(images, [cut], size, rows=rows, label=label, progress=progress)
+            streamed = stream_crops(images, [cut], size, rows=rows, label=label, progress=shown)
             pieces = ((torch.from_numpy(found), pixels) for found, (pixels,) in streamed)
         for found, pixels in pieces:
             with torch.inference_mode():
                 features = run(pixels.flatten(0, 1) if count > 1 else pixels)
             flat = features.float().cpu().numpy()
-            yield flat if count == 1 else flat.reshape(len(found), count, -1)
+            yield int(found[-1]), flat if count == 1 else flat.reshape(len(found), count, -1)
+
+    def fill(start: int, everywhere: bool = False) -> Iterator[NDArray[np.float32]]:
+        rows = range(start, len(images))
+        return team.in_order(rows, size * BATCHES_A_ROUND, work, everywhere=everywhere)
 
     if cache is None:
-        found = np.concatenate(list(fill(0)))
+        found = np.concatenate(list(fill(0, everywhere=True)))
     else:
-        what = _image_key(stratum, images, cut, precision, content)
         about = {"kind": "features", "stratum": stratum.name, "source": stratum.source, "data": images.name}
         about |= {"view": view, "precision": precision, "transform": " ".join(str(stratum.geometry).split())}
         about["data known by"] = "bytes" if content else "names, sizes and times of change"
-        found = cache.array(what, len(images), fill, about)
+
+        def keep(fill: Fill) -> NDArray[np.float32]:
+            what = _image_key(stratum, images, cut, precision, content)
+            return cache.array(what, len(images), fill, about)
+
+        found = team.kept_by_main(keep, fill)
     return found if count == 1 else found.transpose(1, 0, 2)
 
 
@@ -191,7 +206,11 @@ def cached_text_features(
         "tokens": hashlib.sha256(np.asarray(sample).tobytes()).hexdigest(),
     }
     about = {"kind": "text features", "stratum": stratum.name, "source": stratum.source, "template": template}
-    return cache.array(what, len(class_names), lambda start: [text()[start:]], about)
+
+    def keep(fill: Fill) -> NDArray[np.float32]:
+        return cache.array(what, len(class_names), fill, about)
+
+    return current_team().kept_by_main(keep, lambda start: iter([text()[start:]]))
 
 
 def cached_zero_shot(
@@ -253,7 +272,7 @@ def cached_zero_shot(
     }
     about = {"kind": "zero-shot logits", "stratum": stratum.name, "source": stratum.source}
     about |= {"data": images.name, "view": view, "template": template, "precision": precision}
-    return cache.array(what, len(images), fill, about)
+    return current_team().kept_by_main(lambda fill: cache.array(what, len(images), fill, about), fill)
 
 
 def _image_key(stratum: Stratum, images: ImageSet, cut: Cut, precision: str, content: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.choices import AUGMENTATIONS, TEST_VIEWS, n_views
 from causalft.models.tuning.devices import autocast, to_device
 from causalft.models.tuning.precision import settle_precision
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.towers import Tower, open_tower
 from causalft.runs.progress import phase
 
@@ -50,7 +52,8 @@ IN_MEMORY_BYTES = 2 * 2**30
 class Crops:
     """Square uint8 crops of an image set, as one stratum takes them.
 
-    ``crops[torch.tensor([4, 2])]`` has shape (2, size, size, 3).
+    ``crops[torch.tensor([4, 2])]`` has shape (2, size, size, 3). Processes that work together
+    (:func:`causalft.models.tuning.team.work_together`) each read only the images they use.
 
     Parameters
     ----------
@@ -71,7 +74,12 @@ class Crops:
     ) -> None:
         self.images, self.stratum = images, stratum
         self.kept: Tensor | None = None
-        if len(images) * stratum.image_size**2 * 3 <= in_memory_bytes:
+        self._part: _PartInMemory | None = None
+        if len(images) * stratum.image_size**2 * 3 > in_memory_bytes:
+            return
+        if current_team().count > 1:
+            self._part = _PartInMemory(len(images), stratum.image_size)
+        else:
             label = f"reading {len(images)} images for {stratum.name}"
             self.kept = torch.from_numpy(decode(images, None, stratum.crop, label, progress=progress))
 
@@ -81,7 +89,51 @@ class Crops:
     def __getitem__(self, indices: Tensor) -> Tensor:
         if self.kept is not None:
             return self.kept[indices]
+        if self._part is not None:
+            return self._part.take(indices, self._read)
+        return self._read(indices)
+
+    def _read(self, indices: Tensor) -> Tensor:
         return torch.from_numpy(decode(self.images, np.asarray(indices), self.stratum.crop, progress=False))
+
+    def stream(self, rows: Sequence[int], batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (rows, pixels) of these rows, in order; what is not in memory is read ahead."""
+        held = self.kept if self._part is None else self._part.all_of(rows)
+        if held is not None:
+            with phase(options["label"], len(rows), unit="img", progress=options["progress"]) as bar:
+                for first in range(0, len(rows), batch_size):
+                    chosen = torch.tensor(rows[first : first + batch_size])
+                    yield chosen, held[chosen]
+                    bar.update(len(chosen))
+            return
+        streamed = stream_crops(self.images, [self.stratum.crop], batch_size, rows=rows, **options)
+        for found, (pixels,) in streamed:
+            chosen = torch.from_numpy(found)
+            if self._part is not None:
+                self._part.put(chosen, pixels)
+            yield chosen, pixels
+
+
+class _PartInMemory:
+    """Crops of which only those in use are read, and then kept."""
+
+    def __init__(self, n: int, size: int) -> None:
+        self._pixels = torch.empty((n, size, size, 3), dtype=torch.uint8)  # pages appear when written
+        self._there = torch.zeros(n, dtype=torch.bool)
+
+    def put(self, rows: Tensor, pixels: Tensor) -> None:
+        self._pixels[rows] = pixels
+        self._there[rows] = True
+
+    def all_of(self, rows: Sequence[int]) -> Tensor | None:
+        """All crops, if those of ``rows`` are there."""
+        return self._pixels if bool(self._there[torch.tensor(rows, dtype=torch.int64)].all()) else None
+
+    def take(self, rows: Tensor, read: Callable[[Tensor], Tensor]) -> Tensor:
+        missing = rows[~self._there[rows]].unique()
+        if len(missing):
+            self.put(missing, read(missing))
+        return self._pixels[rows]
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -332,7 +384,7 @@ def batches(
     crops: Crops,
     batch_size: int,
     *,
-    start: int = 0,
+    rows: Sequence[int] | None = None,
     threads: int | None = None,
     label: str | None = None,
     progress: bool | None = False,
@@ -343,8 +395,8 @@ def batches(
     ----------
     crops : Crops
     batch_size : int
-    start : int
-        First row.
+    rows : sequence of int, optional
+        Which, in this order; all by default.
     threads, label, progress
         As in :func:`stream_crops`.
 
@@ -353,25 +405,9 @@ def batches(
     (rows, pixels)
         Shapes (b,) and (b, size, size, 3), int64 and uint8.
     """
-    label = label or f"reading {len(crops) - start} images for {crops.stratum.name}"
-    if crops.kept is not None:
-        with phase(label, len(crops) - start, unit="img", progress=progress) as bar:
-            for first in range(start, len(crops), batch_size):
-                rows = torch.arange(first, min(first + batch_size, len(crops)))
-                yield rows, crops.kept[rows]
-                bar.update(len(rows))
-        return
-    streamed = stream_crops(
-        crops.images,
-        [crops.stratum.crop],
-        batch_size,
-        rows=range(start, len(crops)),
-        threads=threads,
-        label=label,
-        progress=progress,
-    )
-    for found, (pixels,) in streamed:
-        yield torch.from_numpy(found), pixels
+    chosen = range(len(crops)) if rows is None else rows
+    label = label or f"reading {len(chosen)} images for {crops.stratum.name}"
+    yield from crops.stream(chosen, batch_size, threads=threads, label=label, progress=progress)
 
 
 def _shapes(images: ImageSet, cuts: Sequence[Cut], first: int) -> list[tuple[int, ...]]:
@@ -419,5 +455,10 @@ def frozen_encoder(stratum: Stratum, precision: str = "auto") -> tuple[Callable[
 
 
 def encode_all(encode: Callable[[Tensor], Tensor], crops: Crops) -> np.ndarray:
-    """Unit features of all images, shape (n, d), float32."""
-    return torch.cat([encode(pixels).cpu() for _, pixels in batches(crops, 256)]).numpy()
+    """Unit features of all images, shape (n, d), float32; processes that work together share the images."""
+
+    def work(rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for found, pixels in batches(crops, 256, rows=rows):
+            yield int(found[-1]), encode(pixels).cpu().numpy()
+
+    return np.concatenate(list(current_team().in_order(range(len(crops)), 256, work)))

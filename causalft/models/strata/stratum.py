@@ -22,6 +22,7 @@ from causalft.models.strata.cards import ModelCard
 from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.families import Family, is_a
 from causalft.models.tuning.precision import lay_out_convolutions
+from causalft.models.tuning.team import current_team
 
 __all__ = ["SquareCrop", "Stratum", "check_different", "class_tokens", "square_crop"]
 
@@ -375,12 +376,22 @@ class Stratum:
         return check_different(means, names, template=source, model=model).to(self.device)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Return unit text features (n, d) of token ids (n, context length)."""
-        features = []
-        with torch.inference_mode():
-            for part in tokens.split(256):
-                features.append(F.normalize(self.model.encode_text(part.to(self.device)), dim=-1))
-        return torch.cat(features).clone()
+        """Return unit text features (n, d) of token ids (n, context length).
+
+        Processes that work together (:func:`causalft.models.tuning.team.work_together`) share the rows.
+        """
+
+        def encode(rows: slice) -> Tensor:
+            features = []
+            with torch.inference_mode():
+                for part in tokens[rows].split(256):
+                    features.append(F.normalize(self.model.encode_text(part.to(self.device)), dim=-1))
+            return torch.cat(features).clone()
+
+        team = current_team()
+        if team.count == 1:
+            return encode(slice(0, len(tokens)))
+        return torch.from_numpy(team.rows(len(tokens), lambda rows: encode(rows).cpu().numpy())).to(self.device)
 
     def image_features(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
         """Return unit image features (n, d) of cropped uint8 images (n, size, size, 3)."""

@@ -27,7 +27,7 @@ from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.pretraining.leakage import downstream_splits
 from causalft.models.strata.zoo import MiniZoo, Zoo, has_manifest
-from causalft.models.tuning.processes import is_main_process, join_processes
+from causalft.models.tuning.processes import join_processes
 
 __all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits", "open_data"]
 
@@ -99,7 +99,7 @@ def _estimated_prior(settings: FitSettings, zoo: Zoo, name: str, splits: Splits)
             f"{name} has no text tower, so it has no zero-shot label prior to order the classes by; name another "
             "stratum with --order-by"
         )
-    cache = FeatureCache() if settings.cache and is_main_process() else None
+    cache = FeatureCache() if settings.cache else None
     zero_shot = encode_zero_shot(
         stratum, splits.class_names, settings.tuning, [splits.validation], cache=cache
     )
