@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import nullcontext
 from typing import Any
 
 import click
 
 from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
+from causalft.cli.launched import follows, one_speaks
 from causalft.errors import make_streams_printable, nearest, speaking_of_options
 from causalft.runs.progress import spoken
 
@@ -109,7 +111,7 @@ class LazyGroup(click.Group):
             raise full_output(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        with failures_in_one_line(ctx), spoken("working"):
+        with failures_in_one_line(ctx), one_speaks(), nullcontext() if follows() else spoken("working"):
             return super().invoke(ctx)
 
 

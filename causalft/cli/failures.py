@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.launched import follows, is_launched, said_by_another
 from causalft.errors import CausalFTError, CausalFTWarning
 
 __all__ = [
@@ -47,6 +48,9 @@ _NO_PLACE = (
 
 VERB = "causalft.verb"
 """Key of a context's ``meta``: the words of a nested command."""
+
+# What gloo says where a peer has gone.
+_GONE = re.compile(r"onnection (closed|reset|refused)|gloo.*peer", re.IGNORECASE)
 
 # Verbs that resume when repeated.
 _RESUME = (
@@ -97,13 +101,17 @@ def failures_in_one_line(context: click.Context) -> Iterator[None]:
     except click.UsageError as error:
         if debug:
             raise
+        if (told := said_by_another(2)) is not None:
+            context.exit(told)
         raise one_line(error) from None
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
         message, code = _said_of(error, context)
-        _say(message)
-        context.exit(code)
+        told = said_by_another(code)
+        if told is None:
+            _say(message)
+        context.exit(code if told is None else told)
 
 
 def _said_of(error: BaseException, context: click.Context) -> tuple[str, int]:
@@ -118,6 +126,11 @@ def _said_of(error: BaseException, context: click.Context) -> tuple[str, int]:
     if _is_memory(error):
         return (
             "the memory does not suffice; use fewer or smaller images at a time (--batch-size), or a larger machine",
+            2,
+        )
+    if is_launched() and isinstance(error, RuntimeError) and _GONE.search(str(error)):
+        return (
+            "another process of this launch has ended, killed or by an error; repeat the command to resume",
             2,
         )
     if isinstance(error, OSError):
@@ -251,6 +264,8 @@ def quiet_libraries(debug: bool) -> Iterator[None]:
 
 
 def _show_own(message: Any, category: Any, filename: str, *_: Any, **__: Any) -> None:
+    if follows():  # the first process says the same
+        return
     if issubclass(category, CausalFTWarning) or filename.startswith(_PACKAGES):
         click.echo(f"causalft: warning: {shorten(str(message))}", err=True)
 

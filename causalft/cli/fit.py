@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from causalft.cli.launched import follows
 from causalft.cli.options import (
     PATH,
     GroupedCommand,
@@ -90,7 +90,7 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     settings = at_first_rate(settings)
-    if os.environ.get("RANK", "0") == "0":  # of several processes, the one that writes
+    if not follows():  # of several processes, the one that writes
         Run.check(out, kind="fit")
     settings.check()
     if plan:
@@ -102,10 +102,9 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
 
     with phase("loading libraries"):
         from causalft.cli.evaluate import print_diagnosis
-        from causalft.models.tuning.processes import is_main_process
         from causalft.pipelines.workflows.fit import run_fit
 
-    if not is_main_process():  # of several processes, the silent ones
+    if follows():  # of several processes, the silent ones
         run_fit(settings, out, progress=False)
         return
     screen = console(as_json)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from causalft.cli.fit import DATA_FIRST, refuse_idle_splits
+from causalft.cli.launched import follows
 from causalft.cli.options import (
     PATH,
     GroupedCommand,
@@ -61,7 +62,7 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
     settings = replace(settings, fit=at_first_rate(settings.fit)).absolute()
     settings.check()
     settings.fit.check_names()
-    if out is not None:
+    if out is not None and not follows():  # of several processes, the one that writes
         Run.check(out, kind="probe")
 
     with phase("loading libraries"):
@@ -71,6 +72,7 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
     metrics = probe(
         settings,
         out,
+        progress=False if follows() else None,
         command=repeat_command("as_json"),
         say=lambda line: screen.print(line, style="dim", soft_wrap=True),
     )

@@ -24,6 +24,7 @@ from causalft.errors import CausalFTError, nearest
 from causalft.models.tuning.heads import class_means, make_head
 from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.samplers import expected_counts, make_sampler
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.intervals import mean_interval
 from causalft.runs.notebook import ShownAsTable
@@ -132,6 +133,8 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
     def predict_each(self, X: ArrayLike, n_neighbors: Sequence[int]) -> dict[int, NDArray[Any]]:
         """Predict with several numbers of neighbours from one search.
 
+        Processes that work together (:func:`causalft.models.tuning.team.work_together`) share the rows.
+
         Parameters
         ----------
         X : (m, d) array
@@ -162,12 +165,20 @@ class FeatureKNN(ClassifierMixin, BaseEstimator):
                 + ("the number of training rows" if all_rows else "or make the model with more")
             )
         features = self._validated(X)
-        found: dict[int, list[NDArray[Any]]] = {int(k): [] for k in n_neighbors}
-        for rows in self._chunks(len(features)):
-            distance, neighbour = self._index.kneighbors(normalize(features[rows]))
-            for k, parts in found.items():
-                parts.append(self.classes_[self._count(distance[:, :k], neighbour[:, :k]).argmax(axis=1)])
-        return {k: np.concatenate(parts) for k, parts in found.items()}
+        wanted = [int(k) for k in n_neighbors]
+
+        def best(rows: slice) -> NDArray[np.int64]:
+            """The winning class for each number of neighbours, (m, number of numbers)."""
+            found = [np.empty((0, len(wanted)), dtype=np.int64)]
+            chosen = features[rows]
+            for part in self._chunks(len(chosen)):
+                distance, neighbour = self._index.kneighbors(normalize(chosen[part]))
+                votes = [self._count(distance[:, :k], neighbour[:, :k]).argmax(axis=1) for k in wanted]
+                found.append(np.stack(votes, axis=1))
+            return np.concatenate(found)
+
+        classes = self.classes_[current_team().rows(len(features), best)]
+        return {k: classes[:, column] for column, k in enumerate(wanted)}
 
     def _validated(self, X: ArrayLike) -> NDArray[np.floating]:
         check_is_fitted(self, "_index")

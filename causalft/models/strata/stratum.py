@@ -391,7 +391,9 @@ class Stratum:
         team = current_team()
         if team.count == 1:
             return encode(slice(0, len(tokens)))
-        return torch.from_numpy(team.rows(len(tokens), lambda rows: encode(rows).cpu().numpy())).to(self.device)
+        return torch.from_numpy(team.rows(len(tokens), lambda rows: encode(rows).cpu().numpy())).to(
+            self.device
+        )
 
     def image_features(self, pixels: Tensor, batch_size: int = 256) -> Tensor:
         """Return unit image features (n, d) of cropped uint8 images (n, size, size, 3)."""

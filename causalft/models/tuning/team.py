@@ -132,9 +132,12 @@ class Team:
             for _, piece in work(rows):
                 yield piece
             return
+        self.agree({"number of images": len(rows)})
         shares = rounds(len(rows), self.count, size)
         mine = [rows[start:end] for round_ in shares for start, end in [round_[self.rank]]]
-        flat = np.concatenate([np.asarray(part, dtype=np.int64) for part in mine]) if mine else np.empty(0, int)
+        flat = (
+            np.concatenate([np.asarray(part, dtype=np.int64) for part in mine]) if mine else np.empty(0, int)
+        )
         pieces = _Pieces(work(flat.tolist()) if len(flat) else iter(()))
         for own in mine:
             found = self._gather(lambda own=own: pieces.up_to(own), everywhere)  # type: ignore[misc]

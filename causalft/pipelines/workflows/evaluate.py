@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,13 @@ from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fusion import LOGIT
 from causalft.methods.estimators.probabilities import FLOOR
+from causalft.methods.estimators.fitted import Predicting
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.leakage import seen_in_run
+from causalft.models.features.engines import Launched
+from causalft.models.tuning.processes import pick_device
+from causalft.models.tuning.team import Team, work_together
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import Run
 
@@ -46,7 +51,7 @@ class Evaluation:
 def evaluate(
     run: Run, data: str, *, device: str = "auto", data_options: Mapping[str, Any] | None = None
 ) -> Evaluation:
-    """Score a complete ``fit`` run on labelled images.
+    """Score a complete ``fit`` run on labelled images; processes of a launcher share the images.
 
     Parameters
     ----------
@@ -62,6 +67,14 @@ def evaluate(
     CausalFTError
         If the images cannot be read, have other classes, or have changed since the run was fitted.
     """
+    with work_together(pick_device(device)) as team:
+        team.agree({"run": [run.config, run.metrics], "data": data, "data options": data_options})
+        return _evaluate(team, run, data, device, data_options)
+
+
+def _evaluate(
+    team: Team, run: Run, data: str, device: str, data_options: Mapping[str, Any] | None
+) -> Evaluation:
     metrics = run.metrics
     settings = FitSettings.from_config(run.config)
     own = data_name(data) == settings.data
@@ -86,8 +99,10 @@ def evaluate(
     model = StrataClassifier.load(run.path, device=device)
     classes = model.classes_.tolist()
     images = images.align_classes(classes)
+    team.agree({"images": images.fingerprint})
     members, fused, logit_mean = _answers(model, images)
-    diagnosis = diagnose_answers(
+    scored = partial(
+        diagnose_answers,
         images.labels,
         np.array([metrics["class_counts"][name] for name in classes]),
         members,
@@ -101,16 +116,22 @@ def evaluate(
         best_single=metrics["controls"]["best_single"]["name"],
         mention_missing_control=False,
     )
+    diagnosis = team.from_main(scored)
     notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
     return Evaluation(images.name, tuple(notes), diagnosis)
 
 
 def _answers(model: StrataClassifier, images: ImageSet) -> tuple[dict[str, Answers], Answers, Answers]:
-    """Answers of each stratum, of their fusion, and of the mean of their log-probabilities."""
+    """Answers of each stratum, of their fusion, and of the mean of their log-probabilities.
+
+    Of the processes of a launcher, the first one gets them.
+    """
     members = {name: Answers.empty(1, len(images)) for name in model.members_}
     fused, logit_mean = Answers.empty(1, len(images)), Answers.empty(1, len(images))
     weights = np.array(model.mixing_.stratum_prior)
-    for rows, strata, mixed in model.predict_stream(images, label=f"predicting {len(images)} images"):
+    work = Predicting(model, label=f"predicting {len(images)} images")
+    for part in Launched().parts(images, range(len(images)), work.batch_size, work):
+        rows, strata, mixed = part.rows, part.values["strata"].transpose(1, 0, 2), part.values["fused"]
         for answers, probs in zip(members.values(), strata, strict=True):
             answers.put(0, rows, probs, images.labels)
         fused.put(0, rows, mixed, images.labels)

@@ -22,7 +22,8 @@ from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
-from causalft.models.tuning.processes import is_main_process
+from causalft.models.tuning.processes import pick_device
+from causalft.models.tuning.team import work_together
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.fit_predictions import write_predictions
@@ -70,6 +71,8 @@ def run_fit(
 ) -> FittedRun:
     """Fit, diagnose and report; an interrupted run in ``out`` resumes.
 
+    Processes of a launcher share the work; the first one evaluates and writes.
+
     Parameters
     ----------
     settings : FitSettings
@@ -83,9 +86,10 @@ def run_fit(
     CausalFTError
         For wrong settings, data, weights or folder.
     """
-    with new_run(out, "fit", writes=is_main_process()) as new:  # under a launcher, one process writes
+    with work_together(pick_device(settings.device)) as team, new_run(out, "fit", writes=team.is_main) as new:
         settings.check()
         settings = settings.absolute()
+        team.agree({**asdict(settings), "output folder": os.path.abspath(out)})
         zoo = settings.open_zoo()
         control, control_kind = control_members(settings, zoo)
         _classifier(settings, zoo, progress).check()
@@ -99,6 +103,7 @@ def run_fit(
             "data_fingerprint": [part.fingerprint for part in parts],
             **({"prior_sha256": settings.prior_files.hashes()} if settings.known_priors else {}),
         }
+        team.agree({"images": config["data_fingerprint"]})
         new.create(config, defaults=FitSettings.defaults())
         _describe(settings, zoo, splits, say)
         for prior in known.values():
@@ -107,7 +112,11 @@ def run_fit(
         if control:
             say(f"control  {describe_control(control, control_kind)}")
         members, controls = _tune(settings, zoo, splits, control, known, new, progress, say)
-        return finish_fit(settings, splits, members, controls, new, control_kind, known=known, say=say)
+        return team.from_main(
+            lambda: finish_fit(
+                settings, splits, members, controls, new, control_kind, known=known, say=say
+            )
+        )
 
 
 def finish_fit(
@@ -173,8 +182,7 @@ def _tune(
     say: Callable[[str], None],
 ) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]]]:
     """Predictions of every stratum and control member, one per seed."""
-    main = is_main_process()
-    cache = FeatureCache() if settings.cache and settings.data != CREATURES and main else None
+    cache = FeatureCache() if settings.cache and settings.data != CREATURES else None
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
     known_priors = {name: prior.prior for name, prior in known.items()}

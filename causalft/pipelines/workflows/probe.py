@@ -19,6 +19,7 @@ from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
+from causalft.models.tuning.team import current_team, work_together
 from causalft.pipelines.pages.probe import best_head, best_neighbours, write_probe_report
 from causalft.pipelines.workflows.fit_data import data_document, load_splits
 from causalft.pipelines.workflows.outcome import doubts, mean_class_accuracy, score_correct
@@ -41,7 +42,8 @@ def probe(
     """Probe the frozen features of every stratum and return the metrics document.
 
     The number of neighbours maximises the mean class accuracy on validation images (ties: the smaller), the learning
-    rate of a head minimises the validation risk. Test images choose nothing.
+    rate of a head minimises the validation risk. Test images choose nothing. Processes of a launcher share encoding,
+    neighbours and training; the first one writes.
 
     Parameters
     ----------
@@ -59,9 +61,13 @@ def probe(
     CausalFTError
         For wrong settings, data, weights or folder.
     """
-    with new_run(out, "probe") as new:
+    with (
+        work_together(pick_device(settings.fit.device)) as team,
+        new_run(out, "probe", writes=team.is_main) as new,
+    ):
         settings.check()
         settings = settings.absolute()
+        team.agree({**config_of(settings), "output folder": None if out is None else os.path.abspath(out)})
         new.create(config_of(settings))
         found = _probe(settings, progress, say)
         return new.finish(found, lambda run, metrics: write_probe_report(run, metrics, command))
@@ -73,6 +79,9 @@ def _probe(settings: ProbeSettings, progress: bool | None, say: Callable[[str], 
     for name in fit.strata:
         zoo.check(name)
     splits = load_splits(fit, fit.seed)
+    current_team().agree(
+        {"images": [part.fingerprint for part in (splits.train, splits.validation, splits.test)]}
+    )
     if max(settings.k) > len(splits.train):
         raise CausalFTError(
             f"{max(settings.k)} neighbours of {len(splits.train)} training images; --k takes "
