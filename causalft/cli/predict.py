@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from causalft.cli.launched import follows, is_launched
 from causalft.cli.options import (
     DEVICE,
     FILE,
@@ -24,6 +26,7 @@ from causalft.runs import limits
 from causalft.runs.progress import phase
 
 if TYPE_CHECKING:
+    from causalft.data.image_set import ImageSet
     from causalft.pipelines.workflows.predict import Prediction
 
 __all__ = ["command"]
@@ -34,7 +37,7 @@ __all__ = ["command"]
     cls=GroupedCommand,
     groups={
         "Output": ("output", "kind", "top", "as_json"),
-        "Reading and speed": ("on_error", "batch_size", "device"),
+        "Reading and speed": ("on_error", "batch_size", "device", "engine", "workers"),
     },
 )
 @click.argument("run", type=PATH)
@@ -77,6 +80,18 @@ __all__ = ["command"]
     help="Images at a time.",
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local (this process, or those of torchrun), or the workers of a Ray cluster.",
+)
+@click.option(
+    "--workers",
+    type=Number(limits.JOBS),
+    help="Workers of --engine ray. Default: one per GPU, else one per processor.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: every class, every stratum.")
 def command(
     run: Path,
@@ -87,17 +102,22 @@ def command(
     on_error: str,
     batch_size: int,
     device: str,
+    engine: str,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
 
     The path - reads standard input: one path or one JSON object with a "path" per line. With --out
     predictions are streamed, and repeating an interrupted command resumes it (JSON lines and CSV).
+
+    \b
+    torchrun --nproc-per-node 4 --no-python causalft predict runs/photos new/ --out rows.jsonl
+    causalft predict runs/photos new/ --out rows.jsonl --engine ray
     """
     if "torch" not in sys.modules:
         # decoding threads share the cores, so OpenMP threads must not spin
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from causalft.data.given import unlabelled_images
     from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_classifier
     from causalft.pipelines.workflows.prediction_files import choose_format
@@ -109,28 +129,55 @@ def command(
     if output is not None and as_json:
         raise CausalFTError("--json prints one document; with --out use --format jsonl")
     chosen = None if output is None else choose_format(output, kind)
-    if output is not None and output != "-":
+    if output is not None and output != "-" and not follows():
         check_place(output)
+    if workers is not None and engine == "local":
+        raise CausalFTError(
+            "--workers goes with --engine ray; without Ray, start several processes with torchrun"
+        )
     open_classifier(run)  # refused before PyTorch is imported
-    # file names are bytes, not always UTF-8
-    listed = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer) if "-" in paths else None
-    images = unlabelled_images(paths, listed)
-    for note in images.notes:
-        click.echo(f"causalft: {note}", err=True)
-
-    with phase("loading libraries"):
-        from causalft.pipelines.workflows.predict import Prediction
-
-    prediction = Prediction(run, images, device, batch_size, on_error)
-    if output is not None and chosen is not None:
-        prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
-        return
-    if as_json:
-        print_json(prediction.document())
+    if is_launched():
+        with phase("loading libraries"):
+            from causalft.models.tuning.processes import pick_device
+            from causalft.models.tuning.team import work_together
+        together: AbstractContextManager[object] = work_together(pick_device(device))
     else:
-        _to_screen(prediction, n_top)
+        together = nullcontext()
+    with together:
+        images = _images(paths)
+        with phase("loading libraries"):
+            from causalft.pipelines.workflows.predict import Prediction
+        prediction = Prediction(run, images, device, batch_size, on_error, engine, workers)
+        if output is not None and chosen is not None:
+            prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
+            return
+        if as_json:
+            print_json(prediction.document())
+        else:
+            _to_screen(prediction, n_top)
     if prediction.skipped:
         click.echo(f"{len(prediction.skipped)} of {len(images)} images could not be read", err=True)
+
+
+def _images(paths: tuple[str, ...]) -> ImageSet:
+    """The images of the paths; standard input is read once, by the process that speaks."""
+    from causalft.data.given import unlabelled_images
+
+    listed = None
+    if "-" in paths:
+        # file names are bytes, not always UTF-8
+        lines = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)
+        if not is_launched():
+            listed = lines
+        else:
+            from causalft.models.tuning.team import current_team
+
+            listed = iter(current_team().from_main(lambda: list(lines)))
+    images = unlabelled_images(paths, listed)
+    if not follows():
+        for note in images.notes:
+            click.echo(f"causalft: {note}", err=True)
+    return images
 
 
 def _to_screen(prediction: Prediction, top: int | None) -> None:

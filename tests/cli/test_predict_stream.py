@@ -16,7 +16,7 @@ from pyarrow import parquet
 from causalft.data.given import listed_paths, unlabelled_images
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, unescape_name
-from causalft.pipelines.workflows import predict as stream_module
+from causalft.methods.estimators import fitted as stream_module
 from causalft.pipelines.workflows.prediction_files import choose_format
 from tests.command_line import run
 

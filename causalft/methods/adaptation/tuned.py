@@ -226,6 +226,13 @@ class TunedStratum(nn.Module):
         self.head.load_state_dict(head)
         return self
 
+    def move(self, device: torch.device) -> None:
+        """Move the stratum, and all that was tuned of it, to another device."""
+        self.stratum.move(device)
+        self.to(device)
+        if self.untouched is not None:
+            self.untouched.move(device)
+
     def trained_state(self) -> dict[str, Tensor]:
         """A copy of all that training changes, on the CPU: ``tower.NAME`` and ``head.NAME`` to tensor."""
         head = {
@@ -325,6 +332,11 @@ class Untouched(nn.Module):
         self.register_buffer("anchors", anchors.float())
         self.register_buffer("shift", shift.float())
         self.eval().requires_grad_(False).to(stratum.device)
+
+    def move(self, device: torch.device) -> None:
+        """Move to another device."""
+        self._device = device
+        self.to(device)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits (n, n_classes) of normalised images."""

@@ -21,6 +21,7 @@ from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.run_documents import CLASSIFIERS, open_classifier, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.encoder import stream_crops
+from causalft.models.features.parts import Part, as_parts
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
 from causalft.runs.documents import Document
@@ -31,6 +32,7 @@ from causalft.runs.settings import defaults, values_of
 __all__ = [
     "CLASSIFIERS",
     "FittedStrata",
+    "Predicting",
     "StrataModel",
     "load_fitted",
     "predict_stream",
@@ -254,6 +256,55 @@ def predict_stream(
         logits = [tuned.logits_of(pictures[place[_look(tuned)]]).numpy() for tuned in members]
         probabilities = softmax(np.stack(logits), axis=2)
         yield found, probabilities, model.fuse_proba(probabilities)
+
+
+@dataclass
+class Predicting:
+    """The work of a prediction, for an engine (:mod:`causalft.models.features.parts`).
+
+    The values of its parts are ``strata``, (b, n_strata, n_classes), and ``fused``, (b, n_classes).
+
+    Parameters
+    ----------
+    model : StrataClassifier or FittedStrata
+    batch_size : int
+    on_error : {"stop", "skip"}
+    label : str
+        Of the progress bar.
+    progress : bool, optional
+    device : str
+        Of a worker of Ray.
+    """
+
+    model: StrataModel
+    batch_size: int = 64
+    on_error: str = "stop"
+    label: str = "predicting"
+    progress: bool | None = None
+    device: str = "auto"
+
+    def __call__(self, images: ImageSet, rows: Sequence[int]) -> Iterator[Part]:
+        skipped: list[tuple[int, str]] = []
+        stream = predict_stream(
+            self.model,
+            images,
+            self.batch_size,
+            rows=rows,
+            on_error=self.on_error,
+            bad=lambda row, message: skipped.append((row, message)),
+            label=self.label,
+            progress=self.progress,
+        )
+        named = (
+            (found, {"strata": strata.transpose(1, 0, 2), "fused": fused}) for found, strata, fused in stream
+        )
+        return as_parts(named, skipped)
+
+    def to_own_device(self) -> None:
+        """Move the models to the device of the process that they have been sent to."""
+        self.progress = False
+        for tuned in self.model.members_.values():
+            tuned.move(pick_device(self.device))
 
 
 def _look(tuned: TunedStratum) -> tuple[str, int, str]:

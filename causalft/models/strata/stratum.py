@@ -266,6 +266,13 @@ class Stratum:
         """Drop the model, where a tuned tower in lower precision has weights of its own."""
         self.model = None
 
+    def move(self, device: torch.device) -> None:
+        """Move the model to another device."""
+        self.device = device
+        self.__dict__.pop("_scaling", None)
+        if self.model is not None:
+            self.model.to(device)
+
     @property
     def has_text(self) -> bool:
         """Whether class names can be encoded; an image-only backbone has no text tower."""

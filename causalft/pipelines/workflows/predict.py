@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from causalft.data.image_set import ImageSet
-from causalft.errors import CausalFTError
-from causalft.methods.estimators.fitted import FittedStrata, load_fitted, predict_stream
+from causalft.errors import CausalFTError, as_bytes
+from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted
+from causalft.models.features.parts import Launched, Part, open_engine
+from causalft.models.tuning.team import current_team
 from causalft.pipelines.workflows.prediction_files import Questions, open_rows
 from causalft.runs.files import sha256_file
 
@@ -38,6 +41,10 @@ class Prediction:
         Images per batch.
     on_error : {"stop", "skip"}
         Whether an unreadable image stops the call, or is reported on standard error and skipped.
+    engine : {"local", "ray"}
+        Who predicts: this process, or those of a launcher; or the workers of a Ray cluster.
+    workers : int, optional
+        Of Ray.
     skipped : list of (int, str)
         Row and message of each skipped image.
     """
@@ -47,29 +54,51 @@ class Prediction:
     device: str = "auto"
     batch_size: int = 64
     on_error: str = "stop"
+    engine: str = "local"
+    workers: int | None = None
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.model: FittedStrata = load_fitted(self.run, device=self.device)
+        self._engine = open_engine(self.engine, self.workers)
+        # the workers of Ray get the models from here, and move them to their own device
+        device = self.device if isinstance(self._engine, Launched) else "cpu"
+        self.model: FittedStrata = load_fitted(self.run, device=device)
         self.classes: list[str] = self.model.classes_.tolist()
 
     def stream(self, rows: range | None = None) -> Iterator[Batch]:
-        """Yield batches of all rows, or of some, without unreadable images."""
-        label = f"predicting {len(self.images)} images"
-        options: dict[str, Any] = {} if rows is None else {"rows": rows}
-        yield from predict_stream(
-            self.model,
-            self.images,
-            label=label,
-            batch_size=self.batch_size,
-            on_error=self.on_error,
-            bad=self._skip,
-            **options,
-        )
+        """Yield batches of all rows, or of some, without unreadable images.
 
-    def _skip(self, row: int, message: str) -> None:
-        self.skipped.append((row, message))
-        tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
+        Of processes that work together, the first one gets them.
+        """
+        for piece in self._pieces(rows):
+            if not isinstance(piece[1], str):
+                yield piece
+
+    def _pieces(self, rows: range | None = None) -> Iterator[Any]:
+        """Yield batches, and (row, message) of skipped images, in the order of the images."""
+        team = current_team()
+        if team.count > 1:
+            names = hashlib.sha256(as_bytes("\0".join(self.images.files))).hexdigest()
+            team.agree(
+                {"run": self._run_hashes(), "images": names, "settings": [self.batch_size, self.on_error]}
+            )
+        chosen = range(len(self.images)) if rows is None else rows
+        work = Predicting(
+            self.model,
+            self.batch_size,
+            self.on_error,
+            f"predicting {len(chosen)} images",
+            progress=None if team.is_main else False,
+            device=self.device,
+        )
+        for part in self._engine.parts(self.images, chosen, self.batch_size, work):
+            for row, message in part.skipped:
+                self.skipped.append((row, message))
+                tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
+            yield from _in_order(part)
+
+    def _run_hashes(self) -> list[str]:
+        return [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]
 
     def document(self) -> list[dict[str, Any]]:
         """Return one entry per image with all probabilities, fused and per stratum."""
@@ -104,15 +133,20 @@ class Prediction:
         CausalFTError
             If no image could be read, or the file cannot be written.
         """
-        images = self.images
+        images, team = self.images, current_team()
+        if not team.is_main:
+            start = team.from_main(lambda: 0)
+            for _ in self._pieces(range(start, len(images))):
+                pass
+            return
         questions = Questions(self.classes, list(self.model.members_), top)
-        fitted = [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]
         started, written = time.perf_counter(), 0
-        with open_rows(output, kind, questions, [*fitted, *images.files]) as place:
+        with open_rows(output, kind, questions, [*self._run_hashes(), *images.files]) as place:
+            team.from_main(lambda: place.start)
             if place.start:
                 say(f"{place.start:,} of {len(images):,} images are there already; going on")
             rows = range(place.start, len(images))
-            for piece in self._in_order(self.stream(rows)):
+            for piece in self._pieces(rows):
                 if isinstance(piece[1], str):
                     place.rows.fail(images.files[piece[0]], piece[1])
                     place.done = piece[0] + 1
@@ -130,16 +164,20 @@ class Prediction:
         bad = f"; {len(self.skipped):,} could not be read" if self.skipped else ""
         say(f"{done} in {seconds:,.1f} s ({rate}) to {where}{bad}")
 
-    def _in_order(self, batches: Iterator[Batch]) -> Iterator[Any]:
-        """Yield batches, and (row, message) of skipped images, in the order of the images."""
-        told = 0
-        for found, strata, fused in batches:
-            start = 0
-            while told < len(self.skipped) and self.skipped[told][0] < found[-1]:
-                end = int(np.searchsorted(found, self.skipped[told][0]))
-                if end > start:
-                    yield found[start:end], strata[:, start:end], fused[start:end]
-                yield self.skipped[told]
-                start, told = end, told + 1
-            yield found[start:], strata[:, start:], fused[start:]
-        yield from self.skipped[told:]
+
+def _in_order(part: Part) -> Iterator[Any]:
+    """Yield pieces of a batch between the skipped images, and (row, message) of these, in order."""
+    found, start = part.rows, 0
+    for row, message in part.skipped:
+        end = int(np.searchsorted(found, row))
+        if end > start:
+            yield _batch(part, start, end)
+        yield row, message
+        start = end
+    if len(found) > start:
+        yield _batch(part, start, len(found))
+
+
+def _batch(part: Part, start: int, end: int) -> Batch:
+    strata, fused = part.values["strata"][start:end], part.values["fused"][start:end]
+    return part.rows[start:end], strata.transpose(1, 0, 2), fused
