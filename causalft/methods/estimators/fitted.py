@@ -301,8 +301,11 @@ class Predicting:
         return as_parts(named, skipped)
 
     def to_own_device(self) -> None:
-        """Move the models to the device of the process that they have been sent to."""
-        self.progress = False
+        """Move the models to the device of the process that they have been sent to.
+
+        There an unreadable image stops nothing: who asked for the work decides.
+        """
+        self.progress, self.on_error = False, "skip"
         for tuned in self.model.members_.values():
             tuned.move(pick_device(self.device))
 

@@ -64,6 +64,7 @@ class RayWorkers:
                 "and start several processes with torchrun"
             )
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is reported here
         import ray
 
         with phase("starting Ray"):
@@ -94,7 +95,7 @@ class RayWorkers:
         import ray
         from ray.data import ActorPoolStrategy, DataContext
 
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
@@ -243,14 +244,15 @@ def _objects(items: Sequence[Any]) -> NDArray[Any]:
     return found
 
 
-def _one_line(error: Exception) -> CausalFTError:
+def _one_line(error: BaseException) -> CausalFTError:
     """The error of a worker as this process would have raised it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        inner = getattr(cause, "cause", None)
-        for known in (cause, inner):
-            if isinstance(known, CausalFTError):
-                return CausalFTError(str(known))
-        cause = inner or cause.__cause__
-    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return CausalFTError(f"a worker of Ray failed: {last}; repeat the command to resume")
+    met: list[BaseException] = [error]
+    for each in met:  # grows
+        if isinstance(each, CausalFTError):
+            return CausalFTError(str(each))
+        met += [e for e in (getattr(each, "cause", None), each.__cause__) if isinstance(e, BaseException)]
+    last = met[-1]
+    said = " ".join(str(last).split())[-300:]
+    return CausalFTError(
+        f"a worker of Ray failed ({type(last).__name__}: {said}); repeat the command to resume"
+    )

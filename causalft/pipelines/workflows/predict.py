@@ -16,7 +16,8 @@ from tqdm import tqdm
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted
-from causalft.models.features.parts import Launched, Part, open_engine
+from causalft.models.features.engines import Launched, open_engine
+from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
 from causalft.pipelines.workflows.prediction_files import Questions, open_rows
 from causalft.runs.files import sha256_file
@@ -92,6 +93,8 @@ class Prediction:
             device=self.device,
         )
         for part in self._engine.parts(self.images, chosen, self.batch_size, work):
+            if part.skipped and self.on_error == "stop":
+                raise CausalFTError(part.skipped[0][1])
             for row, message in part.skipped:
                 self.skipped.append((row, message))
                 tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
