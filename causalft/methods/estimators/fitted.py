@@ -24,6 +24,7 @@ from causalft.models.features.encoder import stream_crops
 from causalft.models.features.parts import Part, as_parts
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
+from causalft.models.tuning.team import current_team
 from causalft.runs.documents import Document
 from causalft.runs.lifecycle import new_run
 from causalft.runs.progress import named
@@ -293,7 +294,7 @@ class Predicting:
             on_error=self.on_error,
             bad=lambda row, message: skipped.append((row, message)),
             label=self.label,
-            progress=self.progress,
+            progress=self.progress if current_team().is_main else False,
         )
         named = (
             (found, {"strata": strata.transpose(1, 0, 2), "fused": fused}) for found, strata, fused in stream

@@ -15,13 +15,13 @@ from causalft.analysis.diagnosis.diagnose import diagnose_answers
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.fitted import Predicting
 from causalft.methods.estimators.fusion import LOGIT
 from causalft.methods.estimators.probabilities import FLOOR
-from causalft.methods.estimators.fitted import Predicting
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.models.pretraining.leakage import seen_in_run
 from causalft.models.features.engines import Launched
+from causalft.models.pretraining.leakage import seen_in_run
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import Team, work_together
 from causalft.pipelines.workflows.fit_data import load_splits

@@ -113,9 +113,7 @@ def run_fit(
             say(f"control  {describe_control(control, control_kind)}")
         members, controls = _tune(settings, zoo, splits, control, known, new, progress, say)
         return team.from_main(
-            lambda: finish_fit(
-                settings, splits, members, controls, new, control_kind, known=known, say=say
-            )
+            lambda: finish_fit(settings, splits, members, controls, new, control_kind, known=known, say=say)
         )
 
 

@@ -89,7 +89,6 @@ class Prediction:
             self.batch_size,
             self.on_error,
             f"predicting {len(chosen)} images",
-            progress=None if team.is_main else False,
             device=self.device,
         )
         for part in self._engine.parts(self.images, chosen, self.batch_size, work):
