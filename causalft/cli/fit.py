@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from causalft.cli.launched import follows
+from causalft.cli.launched import follows, is_launched
 from causalft.cli.options import (
     PATH,
     GroupedCommand,
@@ -94,7 +94,7 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
         Run.check(out, kind="fit")
     settings.check()
     if plan:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if is_launched():
             raise CausalFTError("--plan measures one process; give it without the launcher")
         _show_plan(settings, out, as_json)
         return
