@@ -23,6 +23,7 @@ from causalft.errors import CausalFTError, nearest
 from causalft.runs import limits
 from causalft.runs.folder import Run, write_text
 from causalft.runs.lifecycle import new_run
+from causalft.runs.resources import require_room
 from synthetic.design import Design
 from synthetic.designs import SETS, Rows
 from synthetic.gallery import REJECTED, Judge, Wanted, draw_accepted, fill, read_picture, reject_limit
@@ -234,6 +235,9 @@ def make_set(
     )
 
 
+_BYTES_PER_PIXEL = 1  # of a PNG at least; those of the renderer have 1.9 at 224 pixels and 2.5 at 48
+
+
 def generate(
     design: Design,
     out: str | os.PathLike[str],
@@ -294,6 +298,9 @@ def generate(
     wanted = {which: _wanted(design, which, seed, design.rows(which, n_per_class, seed)) for which in SETS}
     everything = [each for which in SETS for each in wanted[which]]
     with new_run(out, "generate") as new:
+        missing = sum(not Path(out, each.path).exists() for each in everything)
+        needed = missing * _BYTES_PER_PIXEL * source.size**2
+        require_room(out, needed, "the image set", "choose another folder (--out)")
         new.create(config)
         texts = fill(
             source,

@@ -69,11 +69,11 @@ def require_room(path: str | os.PathLike[str], n_bytes: float, what: str, way_ou
     --------
     >>> require_room(".", 1e24, "the run", "choose another folder (--out)")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    causalft.errors.CausalFTError: the run needs 1050000000000.0 TB in ., which has ... free; free some space or ...
+    causalft.errors.CausalFTError: the run needs at least 1050000000000.0 TB in ., which has ... free; free ...
     """
     needed, free = _MARGIN * n_bytes, free_bytes(path)
     if free < needed:
         raise CausalFTError(
-            f"{what} needs {size_words(needed)} in {short(path, 300)}, which has {size_words(free)} free; free some "
-            f"space or {way_out}"
+            f"{what} needs at least {size_words(needed)} in {short(path, 300)}, which has {size_words(free)} free; "
+            f"free some space or {way_out}"
         )

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import sys
 import time
 import warnings
@@ -23,10 +22,12 @@ from numpy.typing import NDArray
 from causalft.errors import CausalFTError
 from causalft.runs.files import cache_folder, sha256_file
 from causalft.runs.folder import plain, read_json, write_json
+from causalft.runs.resources import require_room
 
 __all__ = ["CacheEntry", "FeatureCache", "default_cache_folder", "file_size", "write_rows"]
 
 
+_WAY_OUT = "run `causalft cache clear`, or set CAUSALFT_CACHE to a folder on another disk"
 _DTYPE = np.dtype("<f4")
 
 
@@ -93,7 +94,7 @@ def write_rows(
                 rows = np.ascontiguousarray(block, dtype=_DTYPE)
                 if not shape:
                     shape = (n_rows, *rows.shape[1:])
-                    _check_room(part.parent, shape)
+                    require_room(part.parent, file_size(shape), "the feature cache", _WAY_OUT)
                     file.write(_header(shape))
                     digest.update(_header(shape))
                 _check(rows, shape, done)
@@ -134,15 +135,6 @@ def _check(rows: NDArray[np.float32], shape: tuple[int, ...], done: int) -> None
     if not np.isfinite(rows).all():
         raise CausalFTError(
             f"features of rows {done} to {done + len(rows) - 1} are not finite; use fp32, or check the weights"
-        )
-
-
-def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
-    free, needed = shutil.disk_usage(folder).free, file_size(shape)
-    if free < needed:
-        raise CausalFTError(
-            f"the feature cache needs {needed / 2**20:,.0f} MiB in {folder}, which has {free / 2**20:,.0f} MiB left; "
-            "run `causalft cache clear`, or set CAUSALFT_CACHE to a folder on another disk"
         )
 
 

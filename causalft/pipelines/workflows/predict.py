@@ -19,7 +19,7 @@ from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fi
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
-from causalft.pipelines.workflows.prediction_files import Questions, open_rows
+from causalft.pipelines.workflows.prediction_files import Questions, open_rows, require_room_for_rows
 from causalft.runs.files import sha256_file
 
 __all__ = ["Prediction"]
@@ -142,6 +142,7 @@ class Prediction:
                 pass
             return
         questions = Questions(self.classes, list(self.model.members_), top)
+        require_room_for_rows(output, kind, questions, images.files)
         started, written = time.perf_counter(), 0
         with open_rows(output, kind, questions, [*self._run_hashes(), *images.files]) as place:
             team.from_main(lambda: place.start)

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from causalft.errors import CausalFTError, as_bytes
 from causalft.runs.folder import atomic_path, check_regular, read_json, write_json
 from causalft.runs.locks import writing
+from causalft.runs.resources import require_room
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,9 @@ __all__ = [
     "Questions",
     "RowWriter",
     "choose_format",
+    "least_bytes",
     "open_rows",
+    "require_room_for_rows",
 ]
 
 FORMATS = ("jsonl", "csv", "parquet")
@@ -232,6 +235,41 @@ class ParquetRows(_Columns):
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self.schema).combine_chunks())
             self._waiting.clear()
+
+
+def require_room_for_rows(output: str, kind: str, questions: Questions, files: Sequence[str]) -> None:
+    """Refuse rows that do not fit on the disk, those of an interrupted call taken off.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`causalft.runs.resources.require_room`.
+    """
+    if output == "-":
+        return
+    target = Path(output)
+    part = target.with_name(f".{target.name}.part")
+    there = part.stat().st_size if kind != "parquet" and part.is_file() else 0
+    needed = least_bytes(kind, questions, files) - there
+    require_room(target.parent, max(0, needed), "the file of predictions", "give --top, or another --out")
+
+
+def least_bytes(kind: str, questions: Questions, files: Sequence[str]) -> int:
+    """Return the bytes that the rows of these files take at least.
+
+    Examples
+    --------
+    >>> questions = Questions([str(k) for k in range(1000)], ["clip", "openclip"], None)
+    >>> least_bytes("parquet", questions, ["1.jpg"] * 100_000) / 1e9
+    1.2
+    """
+    n_classes = len(questions.classes)
+    kept = n_classes if questions.top is None else min(questions.top, n_classes)
+    each = 4.0  # of a float32, or of `0.0,`
+    if kind == "jsonl":
+        each += sum(map(len, questions.classes)) / n_classes + 4  # the name in quotes, colon, space
+    rows = len(files) * (1 + len(questions.strata)) * kept * each
+    return int(rows) + (0 if kind == "parquet" else sum(map(len, files)))  # Parquet packs similar names
 
 
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
