@@ -74,6 +74,7 @@ def expect(
     spread: Spread,
     gla: GLAEffect,
     distance: PriorDistance,
+    gla_known: GLAEffect | None = None,
 ) -> tuple[Expectation, ...]:
     """Write what each method can be expected to mend.
 
@@ -89,11 +90,13 @@ def expect(
     spread : Spread
     gla : GLAEffect
     distance : PriorDistance
+    gla_known : GLAEffect, optional
+        With known priors taken out.
     """
     doubted = bool(found.no_conclusion) and len(found.strata) > 1
     parts = {
         "LA": _la(facts, data_gap, spread),
-        "GLA": _gla(gla, doubted),
+        "GLA": _gla(gla, doubted, gla_known),
         "backdoor": _backdoor(found, facts, spread, distance, doubted),
         "neither": _neither(spread),
     }
@@ -138,7 +141,7 @@ def _opposite(value: Interval) -> Interval:
     return Interval(-value.estimate, -value.high, -value.low, value.p, value.reason)
 
 
-def _gla(gla: GLAEffect, doubted: bool) -> list[str]:
+def _gla(gla: GLAEffect, doubted: bool, known: GLAEffect | None) -> list[str]:
     mean = gla.mean
     start = f"Measured on zero-shot: GLA changes mean class accuracy by {points(mean.difference, sign=True)} points"
     if len(gla.strata) > 1:
@@ -147,6 +150,9 @@ def _gla(gla: GLAEffect, doubted: bool) -> list[str]:
         words = [f"{start}; no change is shown."]
     else:
         words = [f"{start}, from {100 * mean.before.estimate:.1f} to {100 * mean.after.estimate:.1f} %."]
+    if known is not None:
+        changed = points(known.mean.difference, sign=True)
+        words.append(f"With known priors in place of the estimates the change is {changed} points.")
     if doubted:
         return words
     measure, what = gla.own_minus_off_gap, "The own P gap beyond class difficulty"

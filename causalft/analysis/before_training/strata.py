@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 
+from causalft.analysis.before_training.answers import answer_zero_shot
 from causalft.analysis.before_training.disagreement import Disagreement, find_disagreement
 from causalft.analysis.before_training.expectation import Expectation, Facts, expect
 from causalft.analysis.before_training.mend import GLAEffect, data_gap, gla_effect
 from causalft.analysis.before_training.prior_distance import PriorDistance, prior_distance
 from causalft.analysis.before_training.spread import Spread, spread_of_accuracy
 from causalft.analysis.class_evidence import ClassEvidence, class_evidence
-from causalft.analysis.diagnosis.classes import ClassReport, Confusion, frequent_confusions, worst_classes
-from causalft.analysis.diagnosis.diagnose import diagnose
+from causalft.analysis.diagnosis.classes import ClassReport, Confusion, frequent_confusions, report_worst
+from causalft.analysis.diagnosis.diagnose import diagnose_answers
 from causalft.analysis.diagnosis.intervals import Interval
 from causalft.analysis.diagnosis.result import Diagnosis
 from causalft.data.groups import data_groups, imbalance_factor, prior_groups
-from causalft.methods.estimators.fusion import fuse
-from causalft.methods.priors import debias, rank_correlation
+from causalft.methods.priors import rank_correlation
 from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 from causalft.runs.progress import named
@@ -83,6 +82,8 @@ class StrataDiagnosis(ShownAsTable):
     by_estimate : ClassEvidence, optional
         The same by the estimates, if a known prior is used.
     gla : GLAEffect
+    gla_known : GLAEffect, optional
+        The same with known priors taken out where they cover every class.
     spread : Spread
     data_gap : Interval
         Accuracy on D-many less that on D-few classes.
@@ -106,6 +107,7 @@ class StrataDiagnosis(ShownAsTable):
     evidence: ClassEvidence
     by_estimate: ClassEvidence | None
     gla: GLAEffect
+    gla_known: GLAEffect | None
     spread: Spread
     data_gap: Interval
     distance: PriorDistance
@@ -138,6 +140,7 @@ class StrataDiagnosis(ShownAsTable):
             "P_gap": whole["P_gap"],
             "prior_slope": whole["prior_slope"],
             "gla_zero_shot": self.gla.to_json(),
+            "gla_zero_shot_known": None if self.gla_known is None else self.gla_known.to_json(),
             "spread": self.spread.to_json(),
             "D_gap": self.data_gap.to_json_or_null(),
             "prior_distance": self.distance.to_json(),
@@ -248,29 +251,24 @@ def diagnose_strata(
     q = {name: np.asarray(estimated[name], dtype=float) for name in names}
     given = {name: np.asarray(values, dtype=float) for name, values in (known or {}).items()}
     priors = {name: given.get(name, q[name]) for name in names}
-    probs = {name: softmax(np.asarray(logits[name]), axis=1) for name in names}
-    fused = fuse(np.stack(list(probs.values())), kind="probabilities")
-    adjusted = {name: softmax(debias(logits[name], q[name]), axis=1) for name in names}
-    fused_adjusted = fuse(np.stack(list(adjusted.values())), kind="probabilities")
-    predicted = {name: p.argmax(axis=1) for name, p in probs.items()}
-    diagnosis = diagnose(
+    complete = {name: p for name, p in given.items() if np.isfinite(p).all()}
+    answers = answer_zero_shot(y, n_classes, logits, q, *([{**q, **complete}] if complete else []))
+    predicted = {name: found.predicted[0] for name, found in answers.strata.items()}
+    fused = answers.fused.predicted[0]
+    diagnosis = diagnose_answers(
         y,
         np.zeros(n_classes, dtype=np.int64) if counts is None else counts,
-        probs,
-        fused,
+        answers.strata,
+        answers.fused,
+        answers.logit_mean,
         priors,
         prior_from={name: "known" if name in given else "estimated" for name in names},
         best_single=chosen,
         mention_missing_control=False,
         seed=seed,
     )
-    gla = gla_effect(
-        y,
-        predicted,
-        {name: p.argmax(axis=1) for name, p in adjusted.items()},
-        fused.argmax(axis=1),
-        fused_adjusted.argmax(axis=1),
-        priors,
+    gla, *by_known = (
+        gla_effect(y, predicted, found.strata, fused, found.fused, priors) for found in answers.adjusted
     )
     correct = np.stack([found == y for found in predicted.values()])
     spread = spread_of_accuracy(correct, y, np.stack(list(priors.values())), counts, seed=seed)
@@ -311,6 +309,7 @@ def diagnose_strata(
         evidence=evidence_by(priors),
         by_estimate=evidence_by(q) if given else None,
         gla=gla,
+        gla_known=by_known[0] if by_known else None,
         spread=spread,
         data_gap=gap,
         distance=distance,
@@ -318,18 +317,18 @@ def diagnose_strata(
         counts_and_priors=together,
         expectations=(),
         tail=tuple(
-            worst_classes(
+            report_worst(
                 y,
                 class_names,
                 diagnosis.class_counts,
-                fused,
+                answers.fused,
                 priors,
-                zero_shot=logits[diagnosis.best_single],
+                zero_shot=answers.strata[diagnosis.best_single].predicted,
                 among=few,
                 n_classes=n_classes,
             )
         ),
-        classes=_class_facts(class_names, counts, y, {**predicted, FUSED: fused.argmax(axis=1)}),
+        classes=_class_facts(class_names, counts, y, {**predicted, FUSED: fused}),
     )
     comparison = found.evidence.comparison
     facts = Facts(
@@ -340,7 +339,7 @@ def diagnose_strata(
         counts_and_priors=together,
         too_alike="" if comparison is None else comparison.likeness.reason,
     )
-    return replace(found, expectations=expect(diagnosis, facts, gap, spread, gla, distance))
+    return replace(found, expectations=expect(diagnosis, facts, gap, spread, gla, distance, found.gla_known))
 
 
 def mostly_few(priors: Mapping[str, ArrayLike]) -> NDArray[np.bool_]:

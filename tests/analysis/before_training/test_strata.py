@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from causalft.analysis.before_training import diagnose_strata
+from causalft.analysis.before_training.answers import answer_zero_shot
 from causalft.analysis.before_training.expectation import METHODS
+from causalft.errors import CausalFTError
 from causalft.runs.folder import to_json
 
 N_CLASSES = 20
@@ -120,10 +122,13 @@ def test_known_priors_take_the_place_of_the_estimates():
     found = diagnose_strata(LABELS, NAMES, COUNTS, logits, wrong, known=priors)
     document = found.to_metrics()
     assert set(document["prior_from"].values()) == {"known"}
-    right = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors).to_metrics()
+    whole = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors)
+    right, right_effect = whole.to_metrics(), whole.gla
     assert document["slope"] == right["slope"] and document["classes"] == right["classes"]
     assert document["by_estimate"]["likeness"]["too_alike"] and right["by_estimate"] is None
     assert found.gla.mean.difference.estimate == pytest.approx(0, abs=0.02)  # GLA takes the estimate out
+    assert found.gla_known.mean.difference == right_effect.mean.difference
+    assert "With known priors in place of the estimates the change is +" in said(found, "GLA")
 
 
 def test_a_class_without_a_known_prior_is_left_out_of_groups_and_slopes():
@@ -136,3 +141,23 @@ def test_a_class_without_a_known_prior_is_left_out_of_groups_and_slopes():
     assert document["left_out"] == [NAMES[3]] and document["classes"][3]["P"]["a"] is None
     assert np.isfinite(document["slope"]["estimate"]) and np.isfinite(document["prior_distance"]["averaged"])
     assert found.spread.own_prior.exists and found.gla.prior_slope.before.exists
+
+
+def test_logits_of_other_images_are_refused():
+    logits, priors = world()
+    with pytest.raises(CausalFTError, match="logits of 'b' have shape"):
+        diagnose_strata(LABELS, NAMES, COUNTS, {**logits, "b": logits["b"][1:]}, priors)
+
+
+def test_answers_are_those_of_the_whole_arrays():
+    logits, priors = world()
+    found = answer_zero_shot(LABELS, N_CLASSES, logits, priors)
+    probs = {name: softmax(values, axis=1) for name, values in logits.items()}
+    debiased = {name: softmax(values - np.log(priors[name]), axis=1) for name, values in logits.items()}
+    for name in logits:
+        assert (found.strata[name].predicted[0] == probs[name].argmax(axis=1)).all()
+        assert found.strata[name].of_label[0] == pytest.approx(probs[name][np.arange(len(LABELS)), LABELS])
+        assert (found.adjusted[0].strata[name] == debiased[name].argmax(axis=1)).all()
+    assert (found.fused.predicted[0] == sum(probs.values()).argmax(axis=1)).all()
+    assert (found.adjusted[0].fused == sum(debiased.values()).argmax(axis=1)).all()
+    assert (found.logit_mean.predicted[0] == sum(map(np.log, probs.values())).argmax(axis=1)).all()
