@@ -108,7 +108,7 @@ def gla_effect(
     vectors, slope, share = gap_vectors(q, tested), PriorSlope(q, tested), tested / tested.sum()
 
     def statistics(class_acc: Floats) -> dict[str, Floats]:
-        a = np.nan_to_num(class_acc)
+        a = np.where(np.isnan(class_acc), 0.0, class_acc)  # of no weight: a class without a test image
         mean, gap = a @ share, a @ vectors.T
         baseline = off_gap(gap[:, :m])
         own = [own_gap(gap[:, :m]), own_gap(gap[:, m : 2 * m])]
