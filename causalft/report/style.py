@@ -113,7 +113,7 @@ def plain_log_axis(axis: Axis) -> None:
     """Make an axis logarithmic, with ticks such as 0.1, 1 and 10 and no minor ones: readable, and quick to draw."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 

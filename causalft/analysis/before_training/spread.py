@@ -129,7 +129,7 @@ def spread_of_accuracy(
         ]
     )
     seen = table.parts(np.arange(n)[None])[0]
-    why = {
+    reasons = {
         "difficulty": _ONE,
         "between": _ONE,
         "own_prior": _ONE if n_strata == 1 else _ALIKE,
@@ -137,7 +137,7 @@ def spread_of_accuracy(
         "neither": _ONE if n_strata == 1 else _ALIKE,
     }
     shares = {
-        name: _share(seen[k], drawn[:, k], why[name]) for k, name in enumerate(("deviation", *PARTS)) if k
+        name: _share(seen[k], drawn[:, k], reasons[name]) for k, name in enumerate(("deviation", *PARTS)) if k
     }
     return Spread(deviation=_deviation(seen[0], drawn[:, 0]), **shares)
 

@@ -186,8 +186,8 @@ def diagnose_data(
             name: _stratum(settings, zoo, name, parts, known.get(name), cache, progress)
             for name in fit.strata
         }
-        for name, found in strata.items():
-            for note in found.notes:
+        for name, each in strata.items():
+            for note in each.notes:
                 say(f"note     {name}: {note}")
         best = max(strata, key=lambda name: strata[name].labelled_accuracy)
         test = parts.splits.test
