@@ -20,6 +20,7 @@ from causalft.cli.options import (
     Number,
     SpelledOption,
     console,
+    given_options,
     print_json,
 )
 from causalft.runs import limits
@@ -36,7 +37,7 @@ __all__ = ["command"]
     "predict",
     cls=GroupedCommand,
     groups={
-        "Output": ("output", "kind", "top", "as_json"),
+        "Output": ("output", "kind", "top", "all_probabilities", "as_json"),
         "Reading and speed": ("on_error", "batch_size", "device", "engine", "workers"),
     },
 )
@@ -65,6 +66,7 @@ __all__ = ["command"]
     show_default=True,
     help="Classes given for each image: a number, or all.",
 )
+@click.option("--all-probabilities", is_flag=True, help="Give every class: the same as --top all.")
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
@@ -92,13 +94,19 @@ __all__ = ["command"]
     type=Number(limits.JOBS),
     help="Workers of --engine ray. Default: one per GPU, else one per processor.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document: every class, every stratum.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON document: every class (of more than 200, those of --top), every stratum.",
+)
 def command(
     run: Path,
     paths: tuple[str, ...],
     output: str | None,
     kind: str | None,
     top: int | str,
+    all_probabilities: bool,
     on_error: str,
     batch_size: int,
     device: str,
@@ -123,7 +131,9 @@ def command(
     from causalft.pipelines.workflows.prediction_files import choose_format
     from causalft.runs.folder import check_place
 
-    n_top = None if top == "all" else int(top)
+    if all_probabilities and top != "all" and given_options("top"):
+        raise CausalFTError(f"--all-probabilities gives every class, --top {top} some; leave one of them out")
+    n_top = None if top == "all" or all_probabilities else int(top)
     if output is None and kind is not None:
         raise CausalFTError("--format goes with --out FILE (or --out - for standard output)")
     if output is not None and as_json:
@@ -152,7 +162,7 @@ def command(
             prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
             return
         if as_json:
-            print_json(prediction.document())
+            print_json(prediction.document(n_top))
         else:
             _to_screen(prediction, n_top)
     if prediction.skipped:

@@ -98,6 +98,25 @@ def test_json_lines_agree_with_the_document(fitted, files, expected, tmp_path, b
     assert [path.name for path in out.parent.iterdir()] == ["rows.jsonl"]
 
 
+def test_all_probabilities_are_those_of_top_all(fitted, files, expected):
+    result = run("predict", fitted, *files, "--out", "-", "--all-probabilities")
+    assert result.stdout == run("predict", fitted, *files, "--out", "-", "--top", "all").stdout
+    agree(lines(result.stdout), expected)
+    refused = run("predict", fitted, *files, "--top", 2, "--all-probabilities")
+    assert refused.exit_code == 2
+    assert "--all-probabilities gives every class, --top 2 some; leave one of them out" in refused.stderr
+
+
+def test_the_document_of_many_classes_holds_the_top(fitted, files, expected, monkeypatch):
+    monkeypatch.setattr(stream_module, "MANY_CLASSES", 3)
+    shown = json.loads(run("predict", fitted, *files, "--json", "--top", 2).stdout)
+    agree(shown, expected)
+    for row, wanted in zip(shown, expected, strict=True):
+        assert list(row["probabilities"]) == sorted(KINDS, key=lambda k: -wanted["probabilities"][k])[:2]
+        assert len(row["strata"]["openclip"]["probabilities"]) == 2
+    assert json.loads(run("predict", fitted, *files, "--json", "--all-probabilities").stdout) == expected
+
+
 def test_top_keeps_the_most_probable_in_order(fitted, files, expected):
     result = run("predict", fitted, *files, "--output", "-", "--top", 2)
     rows = lines(result.stdout)

@@ -148,3 +148,22 @@ def test_summed_logits_are_computed_where_they_are_read() -> None:
     assert nll(found, labels, kind="logits") == pytest.approx(
         nll(first + second + shift, labels, kind="logits")
     )
+
+
+def test_pages_of_a_mapped_file_are_released_through_views(tmp_path) -> None:
+    released = []
+
+    class Mapped:
+        def madvise(self, advice: int) -> None:
+            released.append(advice)
+
+    save_file({"logits": np.arange(12.0).reshape(4, 3)}, tmp_path / "x.safetensors")
+    found = map_tensors(tmp_path / "x.safetensors")[0]["logits"]
+    plain = np.asarray(found)[1:]  # no longer a memmap itself
+    assert not hasattr(plain, "_mmap")
+    base = found.base
+    while not hasattr(base, "_mmap"):
+        base = base.base
+    found._mmap = base._mmap = Mapped()
+    assert read_rows(plain, slice(0, 2)).tolist() == [[3, 4, 5], [6, 7, 8]]
+    assert len(released) == 1

@@ -14,7 +14,8 @@ from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.stored_logits import as_kept
 from causalft.methods.priors import PriorEstimate
 from causalft.pipelines.workflows import fit_predictions
-from causalft.pipelines.workflows.fit_predictions import most_likely, write_predictions
+from causalft.pipelines.workflows.fit_predictions import write_predictions
+from causalft.pipelines.workflows.prediction_files import most_likely
 from causalft.runs.folder import Run
 
 MIXING = Mixing("mixture", (0.5, 0.5), 0.8)

@@ -57,9 +57,12 @@ def read_rows(array: Any, rows: slice) -> NDArray[np.float64]:
 
 def _release(array: Any) -> None:
     """Let go of the pages of a mapped file; they stay in the cache of the system."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
+    while array is not None:
+        mapped = getattr(array, "_mmap", None)
+        if mapped is not None and hasattr(mapped, "madvise"):
+            mapped.madvise(mmap.MADV_DONTNEED)
+            return
+        array = getattr(array, "base", None)
 
 
 def as_kept(logits: NDArray[Any]) -> NDArray[Any]:

@@ -15,27 +15,13 @@ from causalft.methods.estimators.member import MemberPrediction
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.probabilities import member_blocks, members_rows
 from causalft.methods.estimators.stored_logits import MANY_CLASSES
+from causalft.pipelines.workflows.prediction_files import most_likely
 from causalft.runs.folder import Run, atomic_path
 from causalft.runs.progress import named
 
-__all__ = ["most_likely", "write_predictions"]
+__all__ = ["write_predictions"]
 
 _NUMBERS = 16_000_000  # of a row group: 64 MB of float32
-
-
-def most_likely(probabilities: NDArray[Any], top: int) -> NDArray[np.int64]:
-    """Return the ``top`` most probable classes of each row, in order: (b, K) to (b, top).
-
-    Examples
-    --------
-    >>> most_likely(np.array([[.1, .6, .3], [.2, .2, .6]]), 2).tolist()
-    [[1, 2], [2, 0]]
-    """
-    if top >= probabilities.shape[1]:
-        return np.argsort(-probabilities, axis=1, kind="stable")
-    few = np.sort(np.argpartition(-probabilities, top, axis=1)[:, :top], axis=1)
-    order = np.argsort(-np.take_along_axis(probabilities, few, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(few, order, axis=1)
 
 
 @named("writing the predictions")

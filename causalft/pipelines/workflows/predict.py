@@ -16,10 +16,16 @@ from tqdm import tqdm
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted
+from causalft.methods.estimators.stored_logits import MANY_CLASSES
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
-from causalft.pipelines.workflows.prediction_files import Questions, open_rows, require_room_for_rows
+from causalft.pipelines.workflows.prediction_files import (
+    Questions,
+    most_likely,
+    open_rows,
+    require_room_for_rows,
+)
 from causalft.runs.files import sha256_file
 
 __all__ = ["Prediction"]
@@ -102,19 +108,31 @@ class Prediction:
     def _run_hashes(self) -> list[str]:
         return [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]
 
-    def document(self) -> list[dict[str, Any]]:
-        """Return one entry per image with all probabilities, fused and per stratum."""
+    def document(self, top: int | None = None) -> list[dict[str, Any]]:
+        """Return one entry per image with the probabilities of all classes, fused and per stratum.
+
+        Of more than 200 classes, ``top`` limits them to the most likely, most likely first.
+        """
+        n = len(self.classes)
+        keep = n if n <= MANY_CLASSES or top is None else min(top, n)
         document: dict[int, dict[str, Any]] = {}
         for rows, strata, fused in self.stream():
             for i, row in enumerate(rows.tolist()):
-                each = {name: self._answer(strata[c, i]) for c, name in enumerate(self.model.members_)}
-                document[row] = {"file": self.images.files[row], **self._answer(fused[i]), "strata": each}
+                each = {name: self._answer(strata[c, i], keep) for c, name in enumerate(self.model.members_)}
+                document[row] = {
+                    "file": self.images.files[row],
+                    **self._answer(fused[i], keep),
+                    "strata": each,
+                }
         for row, message in self.skipped:
             document[row] = {"file": self.images.files[row], "error": message}
         return [document[row] for row in sorted(document)]
 
-    def _answer(self, probabilities: np.ndarray) -> dict[str, Any]:
-        named = dict(zip(self.classes, probabilities.tolist(), strict=True))
+    def _answer(self, probabilities: np.ndarray, keep: int) -> dict[str, Any]:
+        shown = np.arange(len(probabilities))
+        if keep < len(probabilities):
+            shown = most_likely(probabilities[None], keep)[0]
+        named = {self.classes[k]: float(probabilities[k]) for k in shown}
         return {"prediction": self.classes[int(probabilities.argmax())], "probabilities": named}
 
     def to_file(self, output: str, kind: str, top: int | None, say: Callable[[str], None]) -> None:

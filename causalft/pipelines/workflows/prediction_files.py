@@ -34,6 +34,7 @@ __all__ = [
     "RowWriter",
     "choose_format",
     "least_bytes",
+    "most_likely",
     "open_rows",
     "require_room_for_rows",
 ]
@@ -51,14 +52,25 @@ class Questions:
 
     def best(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the most probable classes of each row, in order: (b, K) to (b, top) class numbers."""
-        import numpy as np
+        return most_likely(probabilities, self.top or len(self.classes))
 
-        k = min(self.top or len(self.classes), len(self.classes))
-        if k == len(self.classes):
-            return np.argsort(-probabilities, axis=1, kind="stable")
-        few = np.argpartition(-probabilities, k, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(probabilities, few, axis=1), axis=1, kind="stable")
-        return np.take_along_axis(few, order, axis=1)
+
+def most_likely(probabilities: np.ndarray, top: int) -> np.ndarray:
+    """Return the ``top`` most probable classes of each row, in order: (b, K) to (b, top).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> most_likely(np.array([[.1, .6, .3], [.2, .2, .6]]), 2).tolist()
+    [[1, 2], [2, 0]]
+    """
+    import numpy as np
+
+    if top >= probabilities.shape[1]:
+        return np.argsort(-probabilities, axis=1, kind="stable")
+    few = np.sort(np.argpartition(-probabilities, top, axis=1)[:, :top], axis=1)
+    order = np.argsort(-np.take_along_axis(probabilities, few, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(few, order, axis=1)
 
 
 class RowWriter(ABC):
