@@ -17,6 +17,7 @@ from causalft.data.given import listed_paths, unlabelled_images
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, unescape_name
 from causalft.methods.estimators import fitted as stream_module
+from causalft.pipelines.workflows import predict as predict_module
 from causalft.pipelines.workflows.prediction_files import choose_format
 from tests.command_line import run
 
@@ -108,7 +109,7 @@ def test_all_probabilities_are_those_of_top_all(fitted, files, expected):
 
 
 def test_the_document_of_many_classes_holds_the_top(fitted, files, expected, monkeypatch):
-    monkeypatch.setattr(stream_module, "MANY_CLASSES", 3)
+    monkeypatch.setattr(predict_module, "MANY_CLASSES", 3)
     shown = json.loads(run("predict", fitted, *files, "--json", "--top", 2).stdout)
     agree(shown, expected)
     for row, wanted in zip(shown, expected, strict=True):
