@@ -19,7 +19,6 @@ from causalft.runs.files import existing, parse_json, read_text
 from causalft.runs.tables import TABLE_SUFFIXES, Table, read_table
 
 __all__ = [
-    "ACCURACY_UNITS",
     "ClassAccuracy",
     "accuracy_unit",
     "join_models",
@@ -27,8 +26,6 @@ __all__ = [
     "read_class_accuracy",
     "resolve_model",
 ]
-
-ACCURACY_UNITS = ("auto", "percent", "fractions")
 
 _NAMES = frozenset({"class", "classname", "name", "label", "category", "concept"})
 _TESTS = frozenset({"n", "ntest", "nimages", "images", "testimages", "support", "total"})

@@ -240,8 +240,8 @@ def _class_table(metrics: Metrics) -> Table:
                 *(f"{100 * row['accuracy'][m]:.0f}" for m in models),
             ]
         )
-    header = ["class", *(f"count {names[m]}" for m in models), *(f"accuracy {names[m]}" for m in models)]
-    return Table(header, cells, "Counts, and accuracy in percent. All classes are in metrics.json.")
+    header = ["class", *(f"n, {names[m]}" for m in models), *(f"%, {names[m]}" for m in models)]
+    return Table(header, cells, "Counts n, and accuracy in percent. All classes are in metrics.json.")
 
 
 def _count(value: float) -> str:

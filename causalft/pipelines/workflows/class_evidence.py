@@ -30,7 +30,15 @@ from causalft.runs.documents import Document
 from causalft.runs.files import sha256_file
 from causalft.runs.lifecycle import new_run
 
-__all__ = ["Tables", "diagnose_class_tables", "evidence_of", "log10_counts", "prior_document", "read_tables"]
+__all__ = [
+    "Tables",
+    "describe",
+    "diagnose_class_tables",
+    "evidence_of",
+    "log10_counts",
+    "prior_document",
+    "read_tables",
+]
 
 Floats = NDArray[np.float64]
 

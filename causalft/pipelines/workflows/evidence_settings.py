@@ -40,7 +40,7 @@ class EvidenceSettings:
     )
     models: tuple[str, ...] = setting(
         (),
-        "Models to use: parts of names, or patterns with *. Those without --prior-of appear in the cross-table only.",
+        "Models to use: parts of names, or shell patterns. Those without --prior-of appear in the cross-table only.",
         group=ACCURACY,
         usual="those with --prior-of",
     )
