@@ -76,11 +76,15 @@ def test_gla_subtracts_the_known_prior_only_if_it_has_all_classes(fitted):
         chosen = debias(logits.astype(float), scores[which]).argmax(1)
         right = np.mean([KINDS[k] == label for k, label in zip(chosen, labels, strict=True)])
         assert scores["zero_shot"]["gla_accuracy"] == pytest.approx(right)
+        by_estimate = debias(logits.astype(float), scores["estimated_label_prior"]).argmax(1)
+        right = np.mean([KINDS[k] == label for k, label in zip(by_estimate, labels, strict=True)])
+        assert scores["zero_shot_by_estimate"]["gla_accuracy"] == pytest.approx(right)
 
 
 def test_page_and_evaluate_say_that_the_prior_is_known(fitted, photos):
     page = (fitted / "report.html").read_text()
     assert "The prior of clip, openclip is known from counts" in page
+    assert "GLA-ZS by the estimate" in page
     assert "GLA subtracts it for clip" in page and "group by the known prior" in page
     assert "known pre-training prior (%)" not in page or "estimated pre-training prior" not in page
     shown = run("evaluate", fitted, "--data", photos, "--json")

@@ -95,7 +95,9 @@ def _adjusted(metrics: Metrics) -> list[Table]:
     everyone = {**metrics["strata"], "fused": metrics["fused"]}
     by_gla = all(scores.get("gla") for scores in metrics["strata"].values())
     beside = any("gla_ft" in scores for scores in everyone.values())
-    columns = ["model", "zero-shot", "GLA-ZS", "GLA-FT" if by_gla else "tuned"]
+    both = any("zero_shot_by_estimate" in scores for scores in everyone.values())
+    columns = ["model", "zero-shot", "GLA-ZS", *(["GLA-ZS by the estimate"] if both else [])]
+    columns.append("GLA-FT" if by_gla else "tuned")
     columns += ["GLA-FT", "GLA-FT minus tuned"] if beside else []
     rows = []
     for name, scores in everyone.items():
@@ -105,6 +107,9 @@ def _adjusted(metrics: Metrics) -> list[Table]:
             if before is None
             else [name, *map(_percent, (before["accuracy"], before["gla_accuracy"]))]
         )
+        if both:
+            estimate = scores.get("zero_shot_by_estimate")
+            row.append("" if estimate is None else _percent(estimate["gla_accuracy"]))
         row.append(_percent(scores["accuracy"]))
         if adjusted is not None:
             row += [_percent(adjusted["accuracy"]), interval_text(adjusted["difference"])]

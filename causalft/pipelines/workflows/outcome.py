@@ -246,6 +246,9 @@ class FitOutcome:
             found |= {
                 "estimated_label_prior": first.prior.prior.tolist(),
                 "gla_prior_from": "known" if prior.known.all() else "estimated",
+                "zero_shot_by_estimate": asdict(
+                    score_zero_shot(self.splits.test.labels, first.zero_shot_test, first.prior.prior)
+                ),
                 "known_prior": {
                     "source": prior.source,
                     "sha256": prior.sha256,
