@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -355,3 +356,20 @@ def test_a_stratum_keeps_the_width_it_was_tuned_with(stratum, images, tmp_path, 
     assert (
         untrained(real, names, Tuning(tuner=tuner)).tuned.bottleneck == 1
     )  # LIFT's rule: 4 classes, 2 blocks
+
+
+def test_a_stratum_is_sent_in_fp32_and_settles_its_precision_where_it_arrives(stratum, images, crops):
+    names = list(images.class_names)
+    sent = untrained(stratum, names, replace(FAST, precision="fp32"))
+    anchors = torch.eye(len(names), sent.head.weight.shape[1])
+    sent.untouched = tuned_module.Untouched(stratum, anchors, torch.zeros(len(names)), "fp32")
+    arrived = pickle.loads(pickle.dumps(sent))
+    arrived.move(torch.device("cpu"), "bf16")
+    there = untrained(stratum, names, replace(FAST, precision="bf16"))
+    there.untouched = tuned_module.Untouched(stratum, anchors, torch.zeros(len(names)), "bf16")
+    assert (arrived.precision, arrived.lowered) == ("bf16", there.lowered) and there.lowered > 0
+    assert np.array_equal(arrived.logits(crops), there.logits(crops))
+    with pytest.raises(
+        CausalFTError, match="is rounded to bf16 for this processor; load it in fp32 to move it"
+    ):
+        arrived.move(torch.device("cpu"))

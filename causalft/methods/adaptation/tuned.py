@@ -226,12 +226,23 @@ class TunedStratum(nn.Module):
         self.head.load_state_dict(head)
         return self
 
-    def move(self, device: torch.device) -> None:
-        """Move the stratum, and all that was tuned of it, to another device."""
+    def move(self, device: torch.device, precision: str = "auto") -> None:
+        """Move the stratum, and all that was tuned of it, to another device, and choose the precision anew.
+
+        Raises
+        ------
+        CausalFTError
+            If its layers hold bf16 weights laid out for this processor, or the device lacks the precision.
+        """
+        if self.lowered:
+            raise CausalFTError(
+                f"stratum {self.stratum.name!r} is rounded to bf16 for this processor; load it in fp32 to move it"
+            )
         self.stratum.move(device)
         self.to(device)
+        self.precision, self.lowered = settle_precision(self.tower, precision, device)
         if self.untouched is not None:
-            self.untouched.move(device)
+            self.untouched.move(device, precision)
 
     def trained_state(self) -> dict[str, Tensor]:
         """A copy of all that training changes, on the CPU: ``tower.NAME`` and ``head.NAME`` to tensor."""
@@ -333,10 +344,11 @@ class Untouched(nn.Module):
         self.register_buffer("shift", shift.float())
         self.eval().requires_grad_(False).to(stratum.device)
 
-    def move(self, device: torch.device) -> None:
-        """Move to another device."""
+    def move(self, device: torch.device, precision: str = "auto") -> None:
+        """Move to another device; as :meth:`TunedStratum.move`."""
         self._device = device
         self.to(device)
+        self._precision, _ = settle_precision(self.tower, precision, device)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Logits (n, n_classes) of normalised images."""

@@ -273,7 +273,7 @@ class Predicting:
     label : str
         Of the progress bar.
     progress : bool, optional
-    device : str
+    device, precision : str
         Of a worker of Ray.
     """
 
@@ -283,6 +283,7 @@ class Predicting:
     label: str = "predicting"
     progress: bool | None = None
     device: str = "auto"
+    precision: str = "auto"
 
     def __call__(self, images: ImageSet, rows: Sequence[int]) -> Iterator[Part]:
         skipped: list[tuple[int, str]] = []
@@ -308,7 +309,7 @@ class Predicting:
         """
         self.progress, self.on_error = False, "skip"
         for tuned in self.model.members_.values():
-            tuned.move(pick_device(self.device))
+            tuned.move(pick_device(self.device), self.precision)
 
 
 def _look(tuned: TunedStratum) -> tuple[str, int, str]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
-from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted
+from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted, stored_settings
 from causalft.methods.estimators.stored_logits import MANY_CLASSES
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
@@ -67,9 +67,12 @@ class Prediction:
 
     def __post_init__(self) -> None:
         self._engine = open_engine(self.engine, self.workers)
-        # the workers of Ray get the models from here, and move them to their own device
-        device = self.device if isinstance(self._engine, Launched) else "cpu"
-        self.model: FittedStrata = load_fitted(self.run, device=device)
+        if isinstance(self._engine, Launched):
+            self.model: FittedStrata = load_fitted(self.run, device=self.device)
+        else:
+            # The workers of Ray get the models from here, move them to their own device and choose the precision:
+            # layers in bf16 are laid out for one processor and cannot be sent.
+            self.model = load_fitted(self.run, device="cpu", precision="fp32")
         self.classes: list[str] = self.model.classes_.tolist()
 
     def stream(self, rows: range | None = None) -> Iterator[Batch]:
@@ -96,6 +99,7 @@ class Prediction:
             self.on_error,
             f"predicting {len(chosen)} images",
             device=self.device,
+            precision=self._precision(),
         )
         for part in self._engine.parts(self.images, chosen, self.batch_size, work):
             if part.skipped and self.on_error == "stop":
@@ -104,6 +108,11 @@ class Prediction:
                 self.skipped.append((row, message))
                 tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
             yield from _in_order(part)
+
+    def _precision(self) -> str:
+        """The precision that the run asks for."""
+        tuning = stored_settings(self.model.config, ["tuning"]).get("tuning")
+        return "auto" if tuning is None else tuning.precision
 
     def _run_hashes(self) -> list[str]:
         return [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]
