@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from causalft.analysis.before_training.expectation import METHODS
-from causalft.analysis.before_training.figures import prior_profiles, spread_dots
+from causalft.analysis.before_training.figures import prior_profiles
 from causalft.analysis.before_training.mend import Change
 from causalft.analysis.before_training.strata import StrataDiagnosis
 from causalft.analysis.diagnosis.conclusion import points
@@ -23,6 +23,7 @@ from causalft.pipelines.pages.diagnosis import (
     draw_figures,
     group_table,
 )
+from causalft.pipelines.pages.priors import distance_table
 from causalft.report.drawing import draw
 from causalft.report.html import Card, Figure, Section, Table, made_line, place_name, render_report
 from causalft.report.style import figure_style
@@ -153,16 +154,11 @@ def write_diagnosis_page(
 
 def _figures(metrics: Metrics, found: StrataDiagnosis, folder: Path) -> dict[str, Figure]:
     counted = found.class_counts is not None
-    wanted = ["cross_gap", "slope", *(["groups"] if counted else ["prior_groups"])]
-    drawn = draw_figures(found.zero_shot.to_metrics(), folder, wanted)
-    caption = (
-        "Shares of the variance of class accuracy within a stratum, net of the noise of few test images. What is "
-        "common to all strata is class difficulty; fusion can average only what differs between them."
-    )
+    wanted = ["spread", "cross_gap", "slope", *(["groups"] if counted else ["prior_groups"])]
+    shown = {**found.zero_shot.to_metrics(), "spread": metrics["spread"]}
+    drawn = draw_figures(shown, folder, wanted)
     with figure_style():
-        spread = draw(spread_dots(metrics["spread"]).figure, folder / "spread.png")  # type: ignore[arg-type]
         priors = draw(prior_profiles(metrics["priors"])[0].figure, folder / "priors.png")  # type: ignore[arg-type]
-    drawn["spread"] = Figure(spread, caption, f"spread: {caption}")
     caption = "Label prior of each class as estimated on labelled images, with 95 % intervals."
     drawn["priors"] = Figure(priors, caption, f"priors: {caption}")
     return drawn
@@ -253,7 +249,7 @@ def _priors(metrics: Metrics, found: StrataDiagnosis, figures: Mapping[str, Figu
     return Section(
         "The priors",
         [*few, *_read_off(found), *prior_caveats(pretraining_losses(metrics))],
-        tables=[_estimates(metrics), _beside_known(metrics), _distances(found)],
+        tables=[_estimates(metrics), _beside_known(metrics), distance_table(found.distance)],
         figures=[figures[name] for name in ("priors",) if name in figures],
     )
 
@@ -297,15 +293,6 @@ def _beside_known(metrics: Metrics) -> Table:
         rows,
         "The estimates beside the known priors; the last two columns count classes.",
     )
-
-
-def _distances(found: StrataDiagnosis) -> Table:
-    pairs = [
-        [f"{pair.one} and {pair.other}", f"{pair.spearman:.2f}", f"{pair.kl:.2f}", f"{pair.kl_back:.2f}"]
-        for pair in found.distance.pairs
-    ]
-    caption = "How far apart the priors of the strata are."
-    return Table(["strata", "Spearman", "KL (nats)", "KL back (nats)"], pairs, caption)
 
 
 def _ratio(value: float) -> str:

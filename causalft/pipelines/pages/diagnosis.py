@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.analysis.before_training.figures import spread_dots
 from causalft.analysis.diagnosis import figures as draw
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.analysis.diagnosis.conclusion import change, interval_text, p_text, points
@@ -55,6 +56,11 @@ _FIGURES: dict[str, tuple[Callable[[Metrics], Any], str]] = {
         draw.cross_gap_heat,
         "P-many minus P-few accuracy of each model (row) on the groups by each prior (column), with 95 % intervals. A "
         "large diagonal beside a small rest is parameter imbalance; a large column is class difficulty.",
+    ),
+    "spread": (
+        lambda metrics: spread_dots(metrics["spread"]),
+        "Shares of the variance of class accuracy within a stratum, net of the noise of few test images. What is "
+        "common to all strata is class difficulty; fusion can average only what differs between them.",
     ),
     "slope": (
         draw.slope_plot,
@@ -131,7 +137,9 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
     words = draw.prior_words(metrics)
     figures = {}
     for name, (function, caption) in _FIGURES.items():
-        if (names and name not in names) or (not identified and name in ("imbalance", "slope")):
+        unknown = name in ("imbalance", "slope") and not identified
+        unknown |= name == "spread" and not _has_spread(metrics)
+        if (names and name not in names) or unknown:
             continue
         with figure_style():
             axes = function(metrics)
@@ -142,6 +150,12 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
         caption = caption.replace("estimated", words)
         figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
     return figures
+
+
+def _has_spread(metrics: Metrics) -> bool:
+    """False for runs of older versions, and with few classes."""
+    found = metrics.get("spread")
+    return bool(found) and any(found[name]["ci95"] is not None for name in ("difficulty", "data", "own_prior"))
 
 
 def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
@@ -173,7 +187,7 @@ def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
         Section(
             "Class by class",
             ["What remains of a slope here is what the pre-training does to single classes."],
-            figures=shown("slope", "class_profiles"),
+            figures=shown("slope", "spread", "class_profiles"),
         ),
         Section(
             "Groups",

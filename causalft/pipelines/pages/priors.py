@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from causalft.analysis.before_training.prior_distance import PriorDistance, prior_distance
 from causalft.analysis.diagnosis.conclusion import interval_text
 from causalft.data.groups import GROUPS
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.report.html import Section, Table
 
-__all__ = ["prior_section"]
+__all__ = ["distance_table", "prior_section"]
 
 Metrics = Mapping[str, Any]
 
@@ -32,8 +35,33 @@ def prior_section(metrics: Metrics) -> Section:
             "explains labelled validation images best (GLA).",
             *prior_caveats(pretraining_losses(metrics)),
         ],
-        tables=[_priors(metrics), *_prior_groups(metrics), *_adjusted(metrics)],
+        tables=[
+            _priors(metrics),
+            *_prior_groups(metrics),
+            distance_table(_distance(metrics)),
+            *_adjusted(metrics),
+        ],
     )
+
+
+def _distance(metrics: Metrics) -> PriorDistance:
+    return prior_distance(
+        {name: np.asarray(scores["label_prior"], dtype=float) for name, scores in metrics["strata"].items()}
+    )
+
+
+def distance_table(distance: PriorDistance) -> Table:
+    """One row per two strata: how far apart their priors are."""
+    rows = [
+        [f"{pair.one} and {pair.other}", *map(_number, (pair.spearman, pair.kl, pair.kl_back))]
+        for pair in distance.pairs
+    ]
+    caption = "How far apart the priors of the strata are."
+    return Table(["strata", "Spearman", "KL (nats)", "KL back (nats)"], rows, caption)
+
+
+def _number(value: float) -> str:
+    return "not known" if np.isnan(value) else f"{value:.2f}"
 
 
 def _priors(metrics: Metrics) -> Table:

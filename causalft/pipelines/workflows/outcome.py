@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.before_training.spread import Spread, spread_of_accuracy
 from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.answers import predicted_classes
 from causalft.analysis.diagnosis.classes import ClassReport, report_worst
@@ -167,6 +168,8 @@ class FitOutcome:
     zero_shot : dict of str to ZeroShotScores
     gla : GLAScores, optional
         Scores of GLA-FT, if it can be computed from the strata.
+    spread : Spread
+        Where the class accuracies of the tuned strata differ.
     known : mapping of str to KnownPrior
         Known priors of strata that a file gives.
     """
@@ -181,6 +184,7 @@ class FitOutcome:
     validation_accuracy: dict[str, float]
     zero_shot: dict[str, ZeroShotScores]
     gla: GLAScores | None
+    spread: Spread
     known: Mapping[str, KnownPrior] = field(default_factory=dict)
 
     def compared_prior(self, name: str) -> tuple[NDArray[np.float64], PriorComparison] | None:
@@ -216,6 +220,7 @@ class FitOutcome:
             metrics["strata"][name].update(self._stratum(name))
         if self.gla is not None:
             metrics["fused"]["gla_ft"] = self.gla.fused.to_metrics()
+        metrics["spread"] = self.spread.to_json()
         metrics["seeds"] = list(range(settings.seed, settings.seed + settings.n_seeds))
         return metrics
 
@@ -347,6 +352,13 @@ def diagnose_run(
             for name, found in members.items()
         },
         gla=gla_scores,
+        spread=spread_of_accuracy(
+            np.stack([found.right(splits.test.labels).mean(axis=0) for found in answers.members.values()]),
+            splits.test.labels,
+            np.stack([priors[name] for name in answers.members]),
+            splits.train.class_counts,
+            seed=settings.seed,
+        ),
         known=dict(known or {}),
     )
 
