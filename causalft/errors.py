@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import heapq
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -284,6 +285,20 @@ class CausalFTWarning(UserWarning):
     """
 
 
+_COMPARED = 2000
+"""Names that are compared at length; of more, those that share most pairs of letters."""
+
+
+def _alike(name: str, names: list[str]) -> list[str]:
+    """The names that may resemble one: all of a few, the best of very many."""
+    if len(names) <= _COMPARED:
+        return names
+    wanted = {name[place : place + 2] for place in range(len(name) - 1)}
+    shared = {each: sum(pair in each for pair in wanted) for each in names}
+    chosen = set(heapq.nlargest(_COMPARED, names, key=shared.__getitem__))
+    return [each for each in names if each in chosen]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that offers the known names closest to ``name``.
 
@@ -295,7 +310,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     'known: a, b'
     """
     names = sorted({short(each) for each in known})
-    matches = difflib.get_close_matches(short(name), names, n=3, cutoff=0.5)
+    matches = difflib.get_close_matches(short(name), _alike(short(name), names), n=3, cutoff=0.5)
     if matches:
         return "did you mean " + " or ".join(repr(match) for match in matches) + "?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")

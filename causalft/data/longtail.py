@@ -145,17 +145,19 @@ def class_order(
         assert rank is not None
         return np.asarray(rank(images.class_counts, rng), dtype=np.int64)
     ranked = []
+    place = {name: k for k, name in enumerate(images.class_names)}
     for item in order:
         if isinstance(item, str):
-            if item not in images.class_names:
+            if item not in place:
                 raise CausalFTError(
                     f"class '{item}' in the order is not in {images.location}: {nearest(item, images.class_names)}"
                 )
-            ranked.append(images.class_names.index(item))
+            ranked.append(place[item])
         else:
             ranked.append(int(item))
     if sorted(ranked) != list(range(n_classes)):
-        missing = [name for k, name in enumerate(images.class_names) if k not in ranked]
+        there = set(ranked)
+        missing = [name for k, name in enumerate(images.class_names) if k not in there]
         state = f"'{missing[0]}' is missing" if missing else "a class stands twice or does not exist"
         raise CausalFTError(f"the class order must list each of the {n_classes} classes once; {state}")
     return np.array(ranked, dtype=np.int64)

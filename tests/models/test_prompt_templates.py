@@ -162,3 +162,12 @@ def test_empty_braces_are_the_name_and_other_braces_are_text(tiny_zoo):
     for template in ("{}{}", "a {0} {}", "{x} {}", "{ {}"):
         with suppress(CausalFTError):  # a mini knows few words, and says so
             assert text_weights(stratum, ["ant", "bee"], template).isfinite().all()
+
+
+def test_descriptors_in_blocks_give_the_same_features(tiny_zoo, monkeypatch):
+    stratum = open_zoo(tiny_zoo).load("clip")
+    kinds = stratum.card.class_names
+    prompts = {kind: [f"a photo of a {kind}.", f"photo of {kind}", kind] for kind in kinds}
+    whole = stratum.described_features(prompts, "here")
+    monkeypatch.setattr("causalft.models.strata.stratum._TEXTS", 5)  # a block ends within a class
+    assert torch.allclose(stratum.described_features(prompts, "here"), whole, atol=1e-6)

@@ -75,8 +75,10 @@ def text_weights(stratum: Stratum, class_names: Sequence[str], spec: str | Path 
         return stratum.described_features(read_descriptors(Path(spec), class_names), str(spec))
     check_template(spec)
     templates = TEMPLATES.get(str(spec), (str(spec),))
-    features = [stratum.text_features(class_names, template).cpu().double() for template in templates]
-    return _unit(sum(features[1:], features[0])).to(stratum.device)
+    sums: Any = 0
+    for template in templates:  # one at a time: for thousands of classes all would not fit
+        sums = sums + stratum.text_features(class_names, template).cpu().double()
+    return _unit(sums).to(stratum.device)
 
 
 def check_template(spec: str | Path) -> None:

@@ -29,6 +29,7 @@ __all__ = ["SquareCrop", "Stratum", "check_different", "class_tokens", "square_c
 
 _LONGER = 8  # times the context, to see what was cut
 _BATCH = 1024
+_TEXTS = 16_384  # whose features are held at a time
 _SAME = 1e-6  # of unit features
 
 
@@ -376,9 +377,13 @@ class Stratum:
         owner = [k for k, name in enumerate(names) for _ in prompts[name]]
         texts = [text for name in names for text in prompts[name]]
         tokens = class_tokens(self.tokenizer, texts, owner, names, template=source, model=model)
-        unit = self.encode_tokens(tokens).cpu().double()  # not every device has float64
-        sums = unit.new_zeros(len(names), unit.shape[1])
-        sums.index_add_(0, torch.tensor(owner), unit)
+        sums: Tensor | None = None
+        for part, whose in zip(tokens.split(_TEXTS), torch.tensor(owner).split(_TEXTS)):
+            unit = self.encode_tokens(part).cpu().double()  # not every device has float64
+            if sums is None:
+                sums = unit.new_zeros(len(names), unit.shape[1])
+            sums.index_add_(0, whose, unit)
+        assert sums is not None
         means = F.normalize(sums, dim=1).float()
         return check_different(means, names, template=source, model=model).to(self.device)
 
