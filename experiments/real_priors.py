@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from experiments import Experiment
@@ -10,12 +10,7 @@ from experiments import Experiment
 if TYPE_CHECKING:
     from causalft.runs.folder import Run
 
-__all__ = ["EXPERIMENT", "every_family", "summarise"]
-
-HEADLINE = "vit_b_16"
-"""The family of ImageNet whose placebo stands at the top of the document."""
-
-Document = Mapping[str, Any]
+__all__ = ["EXPERIMENT"]
 
 
 def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str) -> dict[str, Any]:
@@ -23,6 +18,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str) -> d
     import numpy as np
 
     from causalft.analysis.class_evidence.checks import Check
+    from causalft.analysis.class_evidence.families import HEADLINE, every_family, summarise
     from causalft.analysis.class_evidence.words import headline
     from causalft.pipelines.workflows.class_evidence import describe, evidence_of
     from causalft.pipelines.workflows.public_tables import families_of
@@ -65,159 +61,9 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str) -> d
     return {"data": data, "families": families, "placebo": best["placebo"], **summarise(families)}
 
 
-def every_family(families: Mapping[str, Any]) -> list[Document]:
-    """The families: those of ImageNet, then those of other sets."""
-    return [
-        document
-        for key, value in families.items()
-        for document in ([value] if "slope" in value else value.values())
-    ]
-
-
-def summarise(families: Mapping[str, Any]) -> dict[str, Any]:
-    """Table and conclusion."""
-    from causalft.analysis.class_evidence.words import in_points
-
-    columns = [
-        "family",
-        "classes",
-        "slope",
-        "own minus off",
-        "placebo: classes",
-        "placebo: models",
-        "80 % power",
-    ]
-    rows = []
-    for found in every_family(families):
-        slope, detectable = in_points(found["slope"]), found["likeness"]["detectable_slope"]
-        rows.append(
-            [
-                found["name"],
-                f"{found['n_classes']:,}",
-                slope if found["slope"]["claimed"] else f"({slope})",
-                in_points(found["own_minus_off"], sign=True),
-                in_points(found["placebo"]["shuffled_classes"]),
-                in_points(found["placebo"]["swapped_models"]),
-                "" if detectable is None else f"{detectable:.1f}",
-            ]
-        )
-    caption = (
-        "Slope: points of accuracy per factor 100 of the count, class and model effects taken out; in "
-        "parentheses where "
-        "none is claimed. Own minus off: P-many minus P-few of a model by its own counts, less that of the "
-        "others by the "
-        "same counts. Placebos: mean, and range of 95 % of the permutations. Last column: slope that is found "
-        "with 80 % power."
-    )
-    return {
-        "table": {"columns": columns, "rows": rows, "caption": caption},
-        "conclusion": [" ".join(_sentences(families))],
-    }
-
-
-def _sentences(families: Mapping[str, Any]) -> Iterator[str]:
-    """The paragraph."""
-    from causalft.analysis.class_evidence.words import excludes_zero, in_points
-
-    every = every_family(families)
-    claimed = [found for found in every if found["slope"]["claimed"]]
-    seen = [found for found in claimed if excludes_zero(found["slope"]) and found["slope"]["estimate"] > 0]
-    if seen:
-        yield (
-            f"In {len(seen)} of the {len(claimed)} families whose priors can be told apart, a class that is a "
-            "hundred times "
-            "rarer in the pre-training of a model loses accuracy in that model, whatever its difficulty: "
-            + "; ".join(f"{found['name']} {in_points(found['slope'])} points" for found in seen)
-            + "."
-        )
-    else:
-        yield "No family shows that a class loses accuracy where it is rare in the pre-training of a model."
-    if unseen := [found for found in claimed if found not in seen]:
-        yield (
-            "It is not seen in "
-            + "; ".join(
-                f"{found['name']} {in_points(found['slope'])}, where "
-                f"{found['likeness']['detectable_slope']:.0f} points would "
-                "be found with 80 % power"
-                for found in unseen
-            )
-            + "."
-        )
-    if claimed:
-        off = [
-            f for f in claimed if not all(p["covers_zero"] for p in f["placebo"].values() if p is not None)
-        ]
-        names = "; ".join(found["name"] for found in off)
-        yield (
-            f"A placebo does not lie around 0 in {names}."
-            if off
-            else "Both placebos lie around 0 in all of these."
-        )
-    best = families.get(HEADLINE)
-    if best is not None and best["slope"]["claimed"]:
-        yield from _headline_family(best)
-        yield from _smaller(best, [found for found in claimed if found["set"] != "imagenet"])
-    untold = [found for found in every if not found["slope"]["claimed"]]
-    alike = [found for found in untold if found["likeness"]["too_alike"] and _large(found)]
-    if alike:
-        yield (
-            "Where priors hardly differ nothing can be told, and no slope is claimed: "
-            + "; ".join(f"{found['name']} {in_points(found['slope'])}" for found in alike)
-            + "."
-        )
-    if few := [found["name"] for found in untold if found not in alike]:
-        yield f"Too few classes to see any slope: {'; '.join(few)}."
-
-
-def _large(found: Document) -> bool:
-    """Whether a slope that is possible at all would be found."""
-    detectable = found["likeness"]["detectable_slope"]
-    return detectable is not None and detectable <= 100
-
-
-def _smaller(best: Document, others: list[Document]) -> Iterator[str]:
-    """Families of other sets whose slope differs from that of the headline family."""
-    for found in others:
-        difference = best["slope"]["estimate"] - found["slope"]["estimate"]
-        error = sum(((f["slope"]["ci95"][1] - f["slope"]["ci95"][0]) / 2) ** 2 for f in (best, found)) ** 0.5
-        if abs(difference) > error:
-            yield (
-                f"The slope of {found['name']} is {abs(difference):.0f} [{abs(difference) - error:.0f}, "
-                f"{abs(difference) + error:.0f}] points {'smaller' if difference > 0 else 'larger'} than that of "
-                f"{best['name']}."
-            )
-
-
-def _headline_family(best: Document) -> Iterator[str]:
-    from causalft.analysis.class_evidence.words import excludes_zero, in_points
-
-    rho = {name: s["rank_correlation"]["estimate"] for name, s in best["strata"].items()}
-    weakest = min(rho, key=lambda name: abs(rho[name]))
-    yield (
-        f"The plain rank correlation of accuracy with own counts hides it: {rho[weakest]:.2f} in the {weakest} "
-        "model of "
-        f"{best['architecture']}."
-    )
-    checks = {name: check for name, check in best["checks"].items() if name != "bend"}
-    low = min(checks.values(), key=lambda check: check["estimate"])
-    high = max(checks.values(), key=lambda check: check["estimate"])
-    holds = all(excludes_zero(check) and check["estimate"] > 0 for check in checks.values())
-    yield (
-        f"In this family {'every' if holds else 'not every'} check leaves it above 0, between {low['estimate']:.1f} "
-        f"({low['words']}) and {high['estimate']:.1f} ({high['words']})"
-        + (
-            f"; it is no ceiling ({in_points(best['variants']['logit']['points'])} from the binomial model)."
-            if best["variants"]["logit"]["points"]
-            else "."
-        )
-    )
-    bend = best["checks"]["bend"]
-    if excludes_zero(bend):
-        yield f"It is {'weaker' if bend['estimate'] < 0 else 'stronger'} among classes that are frequent everywhere."
-
-
 def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The slopes of all families, the headline family in full, checks and likeness of the others."""
+    from causalft.analysis.class_evidence.families import HEADLINE, detects, every_family
     from causalft.analysis.class_evidence.figures import slopes_forest
     from causalft.pipelines.pages.class_evidence import (
         checks_table,
@@ -237,7 +83,7 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
             "black" if found["slope"]["claimed"] else "grey",
         )
         for found in every
-        if _large(found)
+        if detects(found)
     ]
     with figure_style():
         axes = slopes_forest(rows)

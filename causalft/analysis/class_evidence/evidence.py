@@ -168,7 +168,7 @@ def _compare(
         shuffled_classes(y, log, tested, seed) if tested else None,
         swapped_models(y, log, tested, seed) if tested else None,
         exchanged_priors(y, log) if slope.classes.exists and n_models <= 4 else {},
-        likeness(log, slope.classes, PER_FACTOR * model.on(draws.weights)[:, 0]),
+        likeness(log, slope.classes, PER_FACTOR * draws.sample(model.on)[:, 0]),
         tuple(
             checks(
                 y,
@@ -178,7 +178,7 @@ def _compare(
                 outside=every[n_models:],
                 variance=of_models,
                 subsets=subsets,
-                n_boot=len(draws.weights),
+                n_boot=draws.n_boot,
                 seed=seed,
             )
             if slope.classes.exists

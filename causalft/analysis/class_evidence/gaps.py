@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,10 +15,9 @@ __all__ = ["cross_gaps", "own_minus_off"]
 Floats = NDArray[np.float64]
 
 
-def _resampled(accuracy: Floats, priors: Floats, weights: NDArray[np.float32]) -> Floats:
+def _resampled(accuracy: Floats, vectors: Floats, weights: NDArray[np.float32]) -> Floats:
     """Gap of each model by each prior (B, R, J) on (B, K) weights of the classes; groups stay with their classes."""
-    vectors = gap_vectors(priors, np.ones(priors.shape[1], dtype=bool))
-    found = np.zeros((len(weights), len(accuracy), len(priors)))
+    found = np.zeros((len(weights), len(accuracy), len(vectors)))
     for j, vector in enumerate(vectors):
         for sign in (1, -1):
             drawn = weights * (sign * vector > 0)
@@ -48,7 +49,7 @@ def cross_gaps(
     0.6
     """
     vectors = gap_vectors(priors, np.ones(priors.shape[1], dtype=bool))
-    gaps, sampled = accuracy @ vectors.T, _resampled(accuracy, priors, draws.weights)
+    gaps, sampled = accuracy @ vectors.T, draws.sample(partial(_resampled, accuracy, vectors))
     return [
         [
             Estimate(
@@ -79,7 +80,7 @@ def own_minus_off(
     vectors = gap_vectors(priors, np.ones(priors.shape[1], dtype=bool))
     # weights[j, m] of model m in the own-minus-off gap of prior j
     shares = np.eye(n) - (1 - np.eye(n)) / (n - 1)
-    sampled = np.einsum("bmj,jm->bj", _resampled(accuracy, priors, draws.weights), shares)
+    sampled = np.einsum("bmj,jm->bj", draws.sample(partial(_resampled, accuracy, vectors)), shares)
     maps = shares[:, :, None] * vectors[:, None, :]
     each = np.einsum("jmk,mk->j", maps, accuracy)
 

@@ -7,7 +7,7 @@ Class effects take out what makes a class hard for every model, model effects wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,9 @@ Floats = NDArray[np.float64]
 
 PER_FACTOR = 2.0
 """log10 of the factor that a slope refers to: a class seen a hundred times as often."""
+
+_AT_ONCE = 4_000_000
+"""Weights of classes that are held at once."""
 
 
 def within(values: Floats) -> Floats:
@@ -91,21 +94,26 @@ class Draws:
     block : int
         Classes that are drawn together: neighbours in the list, which goes on at its start (the circular block
         bootstrap of Politis and Romano, 1992). For lists in which neighbours are akin.
-
-    Attributes
-    ----------
-    weights : (n_boot, K) array
-        How often each class is drawn.
     """
 
     def __init__(self, n_classes: int, n_boot: int, seed: int, block: int = 1) -> None:
+        self.n_classes, self.n_boot, self.seed, self.block = n_classes, n_boot, seed, block
         self.n_units = -(-n_classes // block)
-        rng = np.random.default_rng(seed)
-        starts = rng.integers(n_classes, size=(n_boot, self.n_units))
-        drawn = (starts[:, :, None] + np.arange(block)).reshape(n_boot, -1)[:, :n_classes] % n_classes
-        drawn += n_classes * np.arange(n_boot)[:, None]
-        counted = np.bincount(drawn.ravel(), minlength=n_boot * n_classes)
-        self.weights: NDArray[np.float32] = counted.reshape(n_boot, n_classes).astype(np.float32)
+
+    def weights(self) -> Iterator[NDArray[np.float32]]:
+        """Yield how often each class is drawn, (b, K): the same parts of the n_boot draws at every call."""
+        rng, n = np.random.default_rng(self.seed), self.n_classes
+        size = max(1, _AT_ONCE // n)
+        for start in range(0, self.n_boot, size):
+            rows = min(size, self.n_boot - start)
+            starts = rng.integers(n, size=(rows, self.n_units))
+            drawn = (starts[:, :, None] + np.arange(self.block)).reshape(rows, -1)[:, :n] % n
+            drawn += n * np.arange(rows)[:, None]
+            yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.float32)
+
+    def sample(self, statistic: Callable[[NDArray[np.float32]], Floats]) -> Floats:
+        """The values of ``statistic``, which maps (b, K) weights to (b, ...), on all draws: (n_boot, ...)."""
+        return np.concatenate([statistic(weights) for weights in self.weights()])
 
     def interval(self, estimate: float, samples: Floats) -> Interval:
         """95 % interval of a statistic from its values on the draws."""
@@ -216,7 +224,7 @@ class Regression:
         if not self.identified:
             none = Interval.none("the counts of the models do not differ beyond a constant factor")
             return [Estimate(none, none)] * self.x.shape[0]
-        found, sampled = unit * self.estimate(), unit * self.on(draws.weights)
+        found, sampled = unit * self.estimate(), unit * draws.sample(self.on)
         maps = unit * self.linear_map() if variance is not None else None
         return [
             Estimate(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 
-from causalft.analysis.class_evidence import Draws, Regression, likeness
+from causalft.analysis.class_evidence import Draws, Regression, likeness, regression
 from causalft.analysis.class_evidence.regression import image_variance, within
 from tests.analysis.class_evidence.made_up import counts_and_accuracy
 
@@ -111,7 +111,7 @@ def test_detectable_slope_is_the_one_found_with_80_percent_power():
         y = error * np.random.default_rng(seed).standard_normal(x.shape)
         fitted = Regression(y, [x])
         draws = Draws(60, 100, seed)
-        slope = 2 * fitted.on(draws.weights)[:, 0]
+        slope = 2 * draws.sample(fitted.on)[:, 0]
         samples.append(likeness(x, fitted.estimates(draws)[0].classes, slope).detectable)
     power = np.mean([found(float(np.mean(samples))) for _ in range(400)])
     assert 0.70 <= power <= 0.90
@@ -122,8 +122,15 @@ def test_within_leaves_neither_class_nor_model_means():
     assert np.abs(rest.mean(axis=0)).max() < 1e-12 and np.abs(rest.mean(axis=1)).max() < 1e-12
 
 
+def test_draws_do_not_depend_on_the_parts_in_which_they_are_made(monkeypatch):
+    [whole] = Draws(30, 50, 3).weights()
+    monkeypatch.setattr(regression, "_AT_ONCE", 30 * 7)
+    parts = list(Draws(30, 50, 3).weights())
+    assert len(parts) == 8 and np.array_equal(np.concatenate(parts), whole)
+
+
 def test_blocks_of_neighbours_are_drawn_together_and_widen_the_interval_of_akin_classes():
-    weights = Draws(40, 200, 0, block=4).weights
+    [weights] = Draws(40, 200, 0, block=4).weights()
     assert (weights.sum(axis=1) == 40).all()
     together = np.corrcoef(weights[:, 10], weights[:, 11])[0, 1]
     assert together > 0.5 and abs(np.corrcoef(weights[:, 10], weights[:, 30])[0, 1]) < 0.3
