@@ -49,7 +49,7 @@ def plot_confusion(
     normalize: str | None = "true",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a confusion matrix.
+    """Draw a confusion matrix; of more than 100 classes, the 30 that are mistaken most often.
 
     Parameters
     ----------
@@ -57,15 +57,28 @@ def plot_confusion(
     classes : (K,) array
         Their names.
     normalize : {"true", "pred", "all"}, optional
-        Shares of the true classes by default; None for counts.
+        Shares of the true classes by default, over all K; None for counts.
     ax : matplotlib Axes, optional
     """
-    from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+    from sklearn.metrics import ConfusionMatrixDisplay
 
-    counts = confusion_matrix(truth, predicted, labels=np.arange(len(classes)), normalize=normalize)
+    shown = _mistaken_most(truth, predicted, len(classes))
+    place = np.full(len(classes), -1)
+    place[shown] = np.arange(len(shown))
+    inside = (place[truth] >= 0) & (place[predicted] >= 0)
+    pairs = place[truth[inside]] * len(shown) + place[predicted[inside]]
+    counts = np.bincount(pairs, minlength=len(shown) ** 2).reshape(len(shown), len(shown))
+    totals = {
+        "true": np.bincount(truth, minlength=len(classes))[shown][:, None],
+        "pred": np.bincount(predicted, minlength=len(classes))[shown],
+        "all": np.array(len(truth)),
+    }
     axes = new_axes(6, 5) if ax is None else ax
-    few = len(classes) <= 15
-    ConfusionMatrixDisplay(counts, display_labels=classes).plot(
+    few = len(shown) <= 15
+    ConfusionMatrixDisplay(
+        counts if normalize is None else counts / np.maximum(totals[normalize], 1),
+        display_labels=classes[shown],
+    ).plot(
         ax=axes,
         cmap="Blues",
         include_values=few,
@@ -76,7 +89,20 @@ def plot_confusion(
     axes.set_ylabel("true")
     if not few:
         axes.tick_params(labelsize=5)
+    if len(shown) < len(classes):
+        axes.set_title(f"{len(shown)} of {len(classes):,} classes, those mistaken most often")
     return axes
+
+
+def _mistaken_most(
+    truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int, most: int = 30
+) -> NDArray[np.int64]:
+    """All of 100 classes; of more, those that are taken for another or another for them most often, in order."""
+    if n_classes <= 100:
+        return np.arange(n_classes)
+    wrong = truth != predicted
+    errors = sum(np.bincount(each[wrong], minlength=n_classes) for each in (truth, predicted))
+    return np.sort(np.argsort(-errors, kind="stable")[:most])
 
 
 def plot_priors(priors: Mapping[str, NDArray[np.float64]], *, ax: Axes | None = None) -> Axes:
