@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import new_run
 from causalft.runs.records import Records
+
+if TYPE_CHECKING:
+    from causalft.methods.estimators.settings import FitSettings
+    from causalft.pipelines.workflows.plan import FitPlan
 
 __all__ = ["EXPERIMENTS", "Experiment"]
 
@@ -38,6 +43,9 @@ class Experiment:
         ``compute(create, quick, seeds, **needed) -> metrics``. ``create(**config)`` gives the run; ``config`` is what
         it depends on besides the arguments. The metrics may hold ``table`` (``{columns, rows, caption}``, cells of
         text) and ``conclusion`` (sentences), which the command line prints.
+    trains : callable, optional
+        ``trains(quick, **needed) -> (FitSettings, names)``: what ``compute`` tunes for each seed, for `plan`; each
+        member lies in ``members/SEED/NAME`` of the run.
     page : callable
         ``page(run, metrics)`` draws the figures into the run and returns title, verdict, details, facts and sections of
         :func:`causalft.report.html.render_report`.
@@ -57,6 +65,7 @@ class Experiment:
     minutes: float
     compute: Callable[..., dict[str, Any]]
     page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]]
+    trains: Callable[..., tuple[FitSettings, tuple[str, ...]]] | None = None
     seeds: int = 3
     needs: tuple[str, ...] = ()
     data: str = "IMAGES"
@@ -88,6 +97,27 @@ class Experiment:
 
             found = self.compute(create, quick, seeds, **needed)
             return new.finish({**found, "seeds": seeds, "quick": quick}, self._write, stamp=("made",))
+
+    def plan(self, out: str | os.PathLike[str], quick: bool, seeds: int, **needed: str) -> FitPlan | None:
+        """Return what the run will tune and cost, as ``fit --plan`` does; None where that is not declared.
+
+        Parameters
+        ----------
+        out, quick, seeds, **needed
+            As in :meth:`run`; members that ``out`` has finished are not counted.
+        """
+        if self.trains is None:
+            return None
+        from causalft.models.strata.cards import MemberName
+        from causalft.pipelines.workflows.plan import plan_members
+
+        settings, names = self.trains(quick, **needed)
+        settings = replace(settings, n_seeds=seeds).absolute()
+        folders = {
+            MemberName.parse(name): [Path(out) / "members" / str(seed) / name for seed in range(seeds)]
+            for name in names
+        }
+        return plan_members(settings, folders, out, tables=False)
 
     def _write(self, run: Run, metrics: Mapping[str, Any]) -> None:
         from causalft.report.html import made_line, render_report

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from experiments import Experiment
 
 if TYPE_CHECKING:
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.runs.folder import Run
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "fuse_all"]
@@ -59,30 +60,39 @@ def fuse_all(validation: Any, labels: Any, test: Any, weights: Any, seed: int) -
     return fused, prior
 
 
+def trains(quick: bool) -> tuple[FitSettings, tuple[str, ...]]:
+    """The strata, with a linear probe."""
+    from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.settings import FitSettings
+
+    tuning = replace(default_tuning("mini"), tuner="linear-probe", epochs=3 if quick else 10)
+    return FitSettings(zoo="mini", tuning=tuning), STRATA
+
+
 def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
     """Probe the strata for each downstream seed and fuse them."""
     import numpy as np
 
     from causalft.analysis.diagnosis.scores import compare_methods
     from causalft.data.groups import balancing_weights
-    from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.member import fit_member
-    from causalft.methods.estimators.settings import FitSettings
     from causalft.models.features.cache import FeatureCache
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.pages.diagnosis import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
 
     run, zoo, cache = create(), open_zoo("mini"), FeatureCache()
-    tuning = replace(default_tuning("mini"), tuner="linear-probe", epochs=3 if quick else 10)
+    settings, names = trains(quick)
     models: dict[str, list[Any]] = {}
     priors, sha256 = [], {}
     for seed in range(seeds):
-        splits = load_splits(FitSettings(zoo="mini", tuning=tuning), seed)
+        splits = load_splits(settings, seed)
         found = []
-        for name in STRATA:
+        for name in names:
             folder = run.path / "members" / str(seed) / name
-            member, _ = fit_member(splits, name, zoo, replace(tuning, seed=seed), folder=folder, cache=cache)
+            member, _ = fit_member(
+                splits, name, zoo, replace(settings.tuning, seed=seed), folder=folder, cache=cache
+            )
             found.append(member)
             sha256[name] = member.sha256
         labels = splits.validation.labels
@@ -177,5 +187,6 @@ EXPERIMENT = Experiment(
     scale="creatures-lt, mini zoo, linear probes of clip, openclip, metaclip",
     minutes=1,
     compute=compute,
+    trains=trains,
     page=page,
 )

@@ -14,6 +14,7 @@ from experiments import Experiment
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from causalft.methods.estimators.settings import FitSettings
     from causalft.runs.folder import Run
 
 __all__ = ["EXPERIMENT", "analyse", "draw"]
@@ -23,17 +24,23 @@ SEEDS_OF_ONE = ("clip", "clip@1", "clip@2")
 FAMILIES = {"strata": STRATA, "seeds of clip": SEEDS_OF_ONE}
 
 
+def trains(quick: bool) -> tuple[FitSettings, tuple[str, ...]]:
+    """The five members, with the default recipe."""
+    from causalft.methods.adaptation.settings import default_tuning
+    from causalft.methods.estimators.settings import FitSettings
+
+    settings = FitSettings(zoo="mini", tuning=replace(default_tuning("mini"), epochs=3 if quick else 10))
+    return settings, tuple(dict.fromkeys(STRATA + SEEDS_OF_ONE))
+
+
 def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
     """Tune the five members for each downstream seed and fuse every subset."""
-    from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.member import fit_member
-    from causalft.methods.estimators.settings import FitSettings
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.fit_data import load_splits
 
     run = create()
-    settings = FitSettings(zoo="mini", tuning=replace(default_tuning("mini"), epochs=3 if quick else 10))
-    zoo, names = open_zoo("mini"), tuple(dict.fromkeys(STRATA + SEEDS_OF_ONE))
+    (settings, names), zoo = trains(quick), open_zoo("mini")
     probs: dict[str, list[np.ndarray]] = {name: [] for name in names}
     priors, weights = {}, {}
     for seed in range(seeds):
@@ -234,5 +241,6 @@ EXPERIMENT = Experiment(
     scale="creatures-lt, mini zoo, every subset of clip, openclip, metaclip and of clip, clip@1, clip@2",
     minutes=5,
     compute=compute,
+    trains=trains,
     page=page,
 )

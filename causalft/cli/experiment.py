@@ -10,8 +10,12 @@ import click
 from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
 from causalft.errors import CausalFTError
 from causalft.runs import limits
+from causalft.runs.progress import phase
 
 __all__ = ["command"]
+
+
+_FIELDS = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
 
 
 @click.group("experiment", cls=VerbGroup)
@@ -27,8 +31,7 @@ def list_command(as_json: bool) -> None:
 
     from experiments import EXPERIMENTS
 
-    fields = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
-    rows = [{field: getattr(found, field) for field in fields} for found in EXPERIMENTS.values()]
+    rows = [{field: getattr(found, field) for field in _FIELDS} for found in EXPERIMENTS.values()]
     if as_json:
         print_json(rows)
         return
@@ -80,6 +83,44 @@ def run_command(
     else:
         _show(screen, metrics)
     screen.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+@command.command("show")
+@click.argument("name", type=TEXT)
+@click.option(
+    "--out", type=PATH, help="Run folder, whose finished models are not counted. Default: runs/NAME."
+)
+@click.option("--quick", is_flag=True, help="Of the smaller run.")
+@click.option("--seeds", type=Number(limits.SEEDS), help="Repetitions. Default: the experiment's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
+def show_command(name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool) -> None:
+    """Show an experiment, and what its run would train and cost, where it declares that.
+
+    \b
+    causalft experiment show tab8
+    """
+    from experiments import EXPERIMENTS
+
+    experiment = EXPERIMENTS.get_or_refuse(name)
+    seeds = seeds or (1 if quick else experiment.seeds)
+    row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
+    screen = console(as_json)
+    with phase("measuring two batches of each architecture"):
+        plan = experiment.plan(out or Path("runs") / name, quick, seeds) if not experiment.needs else None
+    if as_json:
+        print_json({**row, "plan": None if plan is None else plan.to_json()})
+        return
+    screen.print(f"{experiment.reproduces}: {experiment.claim}", soft_wrap=True)
+    screen.print(f"scale    {experiment.scale}", soft_wrap=True)
+    screen.print(f"source   {experiment.source}", soft_wrap=True)
+    screen.print(f"command  {experiment.command}", soft_wrap=True)
+    screen.print(f"minutes  {experiment.minutes:g} on two cores, with {experiment.seeds} seeds")
+    if plan is None:
+        screen.print("plan     the experiment does not declare what it trains")
+    else:
+        from causalft.cli.plan import print_plan
+
+        print_plan(screen, plan)
 
 
 def _needed(experiment: Any, brought: dict[str, str | None]) -> dict[str, str]:

@@ -154,3 +154,23 @@ def test_table_8_draws_and_tabulates_its_numbers(world: dict[str, Any]) -> None:
         drawn, [100 * found["rows"]["strata"][m]["accuracy"]["estimate"] for m in "123"]
     )
     assert "gap" in gap.get_ylabel()
+
+
+def test_show_plans_what_table_8_trains(tmp_path: Path) -> None:
+    (tmp_path / "members" / "0" / "clip").mkdir(parents=True)
+    (tmp_path / "members" / "0" / "clip" / "predictions.safetensors").write_bytes(b"")
+    found = run("experiment", "show", "tab8", "--seeds", 2, "--quick", "--out", tmp_path, "--json")
+    assert found.exit_code == 0, found.output
+    shown = json.loads(found.stdout)
+    assert shown["name"] == "tab8" and shown["seeds"] == 2
+    members = {m["name"]: (m["runs"], m["finished"], m["steps"]) for m in shown["plan"]["members"]}
+    steps = 3 * -(-shown["plan"]["images"]["0"]["train"] // 128)  # of three epochs
+    assert members.pop("clip") == (2, 1, steps)
+    assert members == dict.fromkeys(("openclip", "metaclip", "clip@1", "clip@2"), (2, 0, 2 * steps))
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_show_says_where_nothing_is_declared() -> None:
+    found = run("experiment", "show", "fig12")
+    assert found.exit_code == 0 and "does not declare what it trains" in found.stdout
+    assert json.loads(run("experiment", "show", "photographs", "--json").stdout)["plan"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
 from causalft.runs.resources import free_bytes, peak_memory, size_words
 
-__all__ = ["FitPlan", "MemberPlan", "Sizes", "member_plan", "plan_fit"]
+__all__ = ["FitPlan", "MemberPlan", "Sizes", "member_plan", "plan_fit", "plan_members"]
 
 _READ = 64  # images that are read to time the reading, spread over the training images
 
@@ -150,21 +150,46 @@ def plan_fit(settings: FitSettings, out: str | os.PathLike[str]) -> FitPlan:
     if settings.gla:
         check_gla(settings.tuning)
     settings = settings.absolute()
-    zoo, device = settings.open_zoo(), pick_device(settings.device)
+    zoo = settings.open_zoo()
     check_choice(settings.strata, zoo)
     control, _ = control_members(settings, zoo)
+    folders = {
+        member: [member_folder(out, settings, member, number) for number in range(settings.n_seeds)]
+        for member in fit_members(settings, control)
+    }
+    return plan_members(settings, folders, out)
+
+
+def plan_members(
+    settings: FitSettings,
+    folders: Mapping[MemberName, Sequence[Path]],
+    out: str | os.PathLike[str],
+    *,
+    tables: bool = True,
+) -> FitPlan:
+    """Plan members that are tuned with the same settings, as `plan_fit` does.
+
+    Parameters
+    ----------
+    settings : FitSettings
+        With absolute paths.
+    folders : mapping of MemberName to sequence of pathlib.Path
+        Where each member is written, one folder per seed.
+    out : path
+    tables : bool
+        Whether the tables of a fit are written too.
+    """
+    zoo, device = settings.open_zoo(), pick_device(settings.device)
     missing: list[str] = []
     splits, sizes, notes = _open(settings, missing)
     costs = _Costs(settings, zoo, device, splits, missing)
     before = peak_memory()
-    members = [
-        _member(settings, costs, name, Path(out), sizes, before) for name in fit_members(settings, control)
-    ]
+    members = [_member(settings, costs, name, places, sizes, before) for name, places in folders.items()]
     missing += costs.unreadable
 
     disk = cache = None
     if splits is not None and all(member.cost is not None for member in members):
-        disk = page_bytes(splits, settings)
+        disk = page_bytes(splits, settings) if tables else 0
         for member in members:
             assert member.cost is not None
             disk += member.runs * member_bytes(
@@ -309,14 +334,16 @@ class _Costs:
 
 
 def _member(
-    settings: FitSettings, costs: _Costs, member: MemberName, out: Path, sizes: Sizes, before: int
+    settings: FitSettings,
+    costs: _Costs,
+    member: MemberName,
+    folders: Sequence[Path],
+    sizes: Sizes,
+    before: int,
 ) -> MemberPlan:
     weights = costs.weights(member.weights)
-    finished = sum(
-        (member_folder(out, settings, member, number) / PREDICTIONS).exists()
-        for number in range(settings.n_seeds)
-    )
-    plan = MemberPlan(str(member), weights, costs.architecture(member.weights), settings.n_seeds, finished)
+    finished = sum((folder / PREDICTIONS).exists() for folder in folders)
+    plan = MemberPlan(str(member), weights, costs.architecture(member.weights), len(folders), finished)
     measured = costs.of(member.weights, weights == "here")
     if measured is None:
         return plan
