@@ -143,7 +143,7 @@ def _print(screen: Console, metrics: Mapping[str, Any]) -> None:
     for note in metrics["notes"]:
         screen.print(Text(f"note  {note}", style="dim"))
     shown = [models_table(metrics), cross_table(metrics)]
-    if metrics.get("checks"):
+    if metrics["slope"].get("claimed"):
         shown.append(checks_table(metrics, brief=True))
     for each in shown:
         each = each.filled

@@ -122,7 +122,7 @@ def test_one_model_has_a_gap_and_no_slope(tables):
     found = json.loads(result.stdout)
     assert found["slope"]["estimate"] is None and found["own_minus_off"] is None
     assert "class difficulty" in found["conclusion"][0]
-    assert (out / "report.html").exists()
+    assert (out / "report.html").exists() and [f.name for f in (out / "figures").iterdir()] == ["counts.png"]
 
 
 def test_equal_priors_claim_no_slope(tables):
@@ -133,6 +133,8 @@ def test_equal_priors_claim_no_slope(tables):
     found = json.loads(result.stdout)
     assert found["slope"]["claimed"] is False and found["likeness"]["too_alike"]
     assert found["conclusion"][0].startswith("No slope is claimed, for the priors are too alike")
+    drawn = sorted(file.name for file in (tables / "same" / "figures").iterdir())
+    assert drawn == ["counts.png", "cross_table.png"]  # no checks of what is not claimed
 
 
 @pytest.mark.parametrize(

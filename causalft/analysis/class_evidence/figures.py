@@ -46,8 +46,10 @@ def accuracy_along_counts(metrics: Metrics) -> list[Axes]:
     names = short_names(models)
     rows, x = used_log_counts(metrics)
     y = 100 * np.array([[row["accuracy"][m] for row in rows] for m in models])
-    figure = new_figure(8.6, 3.6)
-    plain, beyond = figure.subplots(1, 2)
+    both = metrics["slope"]["estimate"] is not None
+    figure = new_figure(8.6 if both else 4.8, 3.6)
+    panels = list(figure.subplots(1, 2 if both else 1, squeeze=False)[0])
+    plain = panels[0]
     for m, model in enumerate(models):
         colour = SERIES[m % len(SERIES)]
         plain.plot(10 ** x[m], y[m], ".", color=colour, ms=2, alpha=0.25, zorder=1, rasterized=True)
@@ -56,29 +58,43 @@ def accuracy_along_counts(metrics: Metrics) -> list[Axes]:
     plain.set_xlabel("count of the class in the model's own pre-training")
     plain.set_ylabel("class accuracy (%)")
     plain.set_title("Plain")
-    rest_x, rest_y = within(x), within(y)
-    if len(models) > 1:
-        for m in range(len(models)):
-            colour = SERIES[m % len(SERIES)]
-            beyond.plot(
-                10 ** rest_x[m], rest_y[m], ".", color=colour, ms=2, alpha=0.25, zorder=1, rasterized=True
-            )
-        edges = np.quantile(rest_x, [0.002, 0.998])
-        slope = metrics["slope"]
-        if slope["estimate"] is not None:
-            label = f"{in_points(slope)} points per factor 100" if slope["claimed"] else "no slope is claimed"
-            beyond.plot(10**edges, slope["estimate"] / 2 * edges, color=PALETTE["black"], lw=2, label=label)
-        beyond.plot(*_binned(rest_x.ravel(), rest_y.ravel()), "o", color=PALETTE["black"], ms=5, zorder=3)
-        beyond.set_xlim(*(10**edges))
-        limit = float(np.quantile(np.abs(rest_y), 0.99))
-        beyond.set_ylim(-limit, limit)
-    beyond.axhline(0, color="#AAAAAA", lw=1, zorder=0)
-    beyond.set_xscale("log")
-    beyond.set_xlabel("count, over what class and model lead to expect")
-    beyond.set_ylabel("accuracy beyond class\nand model effects (points)")
-    beyond.set_title("Class and model effects taken out")
+    if both:
+        _beyond_effects(panels[1], within(x), within(y), metrics["slope"])
     figure.legend(loc="outside lower center", ncols=4)
-    return [plain, beyond]
+    return panels
+
+
+def _beyond_effects(axes: Axes, x: Floats, y: Floats, slope: Mapping[str, Any]) -> None:
+    """Accuracy against log count, both without class and model effects, and the slope."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    for m in range(len(x)):
+        colour = SERIES[m % len(SERIES)]
+        axes.plot(10 ** x[m], y[m], ".", color=colour, ms=2, alpha=0.25, zorder=1, rasterized=True)
+    edges = np.quantile(x, [0.002, 0.998])
+    label = f"{in_points(slope)} points per factor 100" if slope["claimed"] else "no slope is claimed"
+    axes.plot(10**edges, slope["estimate"] / 2 * edges, color=PALETTE["black"], lw=2, label=label)
+    axes.plot(*_binned(x.ravel(), y.ravel()), "o", color=PALETTE["black"], ms=5, zorder=3)
+    axes.axhline(0, color="#AAAAAA", lw=1, zorder=0)
+    axes.set_xscale("log")
+    axes.set_xlim(*(10**edges))
+    axes.xaxis.set_major_locator(
+        LogLocator(subs=(1.0, 2.0, 5.0) if np.ptp(edges) > 0.7 else tuple(range(1, 10)))
+    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    limit = float(np.quantile(np.abs(y), 0.99)) or 1.0
+    axes.set_ylim(-limit, limit)
+    axes.set_xlabel("times the count that class and model lead to expect")
+    axes.set_ylabel("accuracy beyond class\nand model effects (points)")
+    axes.set_title("Class and model effects taken out")
+
+
+def _binned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Means of equally many points: 10**x and y."""
+    n = max(2, min(_BINS, len(x) // 5))
+    parts = np.array_split(np.argsort(x, kind="stable"), n)
+    return 10 ** np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
 
 
 def used_log_counts(metrics: Metrics) -> tuple[list[Mapping[str, Any]], Floats]:
@@ -87,13 +103,6 @@ def used_log_counts(metrics: Metrics) -> tuple[list[Mapping[str, Any]], Floats]:
     counts = np.array([[row["count"][m] for row in rows] for m in metrics["strata"]])
     least = np.where(counts > 0, counts, np.inf).min(axis=1, keepdims=True)
     return rows, np.log10(np.where(counts > 0, counts, least / 2))
-
-
-def _binned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Means of equally many points: 10**x and y."""
-    n = max(2, min(_BINS, len(x) // 5))
-    parts = np.array_split(np.argsort(x, kind="stable"), n)
-    return 10 ** np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
 
 
 def slopes_forest(rows: Sequence[tuple[str, Mapping[str, Any], str]], unit: str = "") -> Axes:

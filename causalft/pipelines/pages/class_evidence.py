@@ -178,39 +178,42 @@ def evidence_sections(run: Run, metrics: Metrics, prefix: str = "") -> list[Sect
     def figure(name: str, plot: Any, caption: str) -> Figure:
         return Figure(draw(plot, run.file(f"figures/{prefix}{name}.png")), caption, caption)
 
+    several, claimed = metrics["own_minus_off"] is not None, bool(metrics["slope"].get("claimed"))
     with figure_style():
-        along: Plot = accuracy_along_counts(metrics)[0].figure  # type: ignore[assignment]
+        panels = accuracy_along_counts(metrics)
+        along: Plot = panels[0].figure  # type: ignore[assignment]
+        right = "Right: the same beyond what class and model lead to expect." if len(panels) > 1 else ""
         counts = figure(
             "counts",
             along,
-            "Left: accuracy of each class against its count in the model's own pre-training; lines join means "
-            "of equally "
-            "many classes. Right: the same beyond what class and model lead to expect.",
+            f"{'Left: a' if right else 'A'}ccuracy of each class against its count in the model's own "
+            "pre-training; lines "
+            f"join means of equally many classes. {right}".strip(),
         )
-        gaps = figure(
-            "cross_table",
-            cross_table_heat(metrics).figure,
-            "P-many minus P-few accuracy of each model (row) by each prior (column). A column that is high for every "
-            "model is class difficulty; a diagonal that stands out is parameter imbalance.",
-        )
-        forest = None
-        if metrics["own_minus_off"] is not None and metrics["slope"]["estimate"] is not None:
+        gaps = forest = None
+        if several:
+            gaps = figure(
+                "cross_table",
+                cross_table_heat(metrics).figure,
+                "P-many minus P-few accuracy of each model (row) by each prior (column). A column that is high for "
+                "every model is class difficulty; a diagonal that stands out is parameter imbalance.",
+            )
+        if claimed:
             forest = figure(
                 "slopes",
                 slopes_forest(slope_rows(metrics)).figure,
                 "The slope, its variants, two placebos that must lie around 0, and the slope under each check.",
             )
     sections = [
-        Section("Along the counts", list(metrics["conclusion"][1:]), [models_table(metrics)], [counts]),
-        Section("Every model by every prior", figures=[gaps]),
+        Section("Along the counts", list(metrics["conclusion"][1:]), [models_table(metrics)], [counts])
     ]
+    if gaps is not None:
+        sections.append(Section("Every model by every prior", figures=[gaps]))
     if forest is not None:
         sections.append(Section("Does it withstand checks?", [_BEND], [checks_table(metrics)], [forest]))
-    if metrics["own_minus_off"] is not None:
-        alike = metrics["likeness"]
-        told = [f"No slope is claimed, for {alike['reason']}."] if alike["reason"] else []
-        sections.append(Section("Are the priors different enough?", told, [likeness_table(metrics)]))
-        sections.append(Section("Classes whose counts differ most", [], [_class_table(metrics)]))
+    if several:
+        sections.append(Section("Are the priors different enough?", tables=[likeness_table(metrics)]))
+        sections.append(Section("Classes whose counts differ most", tables=[_class_table(metrics)]))
     return sections
 
 
