@@ -155,9 +155,9 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
 def _has_spread(metrics: Metrics) -> bool:
     """False for runs of older versions, and with few classes."""
     found = metrics.get("spread")
-    return bool(found) and any(
-        found[name]["ci95"] is not None for name in ("difficulty", "data", "own_prior")
-    )
+    if not found:
+        return False
+    return any(found[name]["ci95"] is not None for name in ("difficulty", "data", "own_prior"))
 
 
 def diagnosis_sections(metrics: Metrics, figures_dir: Path) -> list[Section]:
