@@ -140,8 +140,11 @@ def weigh(
     points[2][:, tested] = np.random.default_rng(0).random((n_models, len(tested)))
     at_points = _values(statistics, points if vectors is None else points @ vectors.T)
     sums = {name: _Sums(value.shape[1]) for name, value in at_points.items()}
-    weights_of = _probe_classes if vectors is None else _probe_products
-    for classes, of_classes in weights_of(statistics, at_points, n_models, n_classes, tested, vectors):
+    if vectors is None:
+        probed = _probe_classes(statistics, at_points, n_models, n_classes, tested)
+    else:
+        probed = _probe_products(statistics, n_models, tested, vectors)
+    for classes, of_classes in probed:
         for name, weights in of_classes.items():
             sums[name].add(weights, points[1:][:, :, classes], covariance[classes], counts[classes])
     return {name: sums[name].weighed(at_points[name]) for name in sums}
@@ -153,7 +156,6 @@ def _probe_classes(
     n_models: int,
     n_classes: int,
     tested: NDArray[np.int64],
-    vectors: None,
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, Floats]]]:
     """Yield classes and their weights (k, R, T), from the values where one accuracy is 1 and all others are 0."""
     block = max(1, BLOCK // (2 * n_models**2 * n_classes))
@@ -174,9 +176,7 @@ def _probe_classes(
 
 def _probe_products(
     statistics: Statistics,
-    at_points: Mapping[str, Floats],
     n_models: int,
-    n_classes: int,
     tested: NDArray[np.int64],
     vectors: Floats,
 ) -> Iterator[tuple[NDArray[np.int64], dict[str, Floats]]]:

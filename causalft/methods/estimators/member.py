@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -189,7 +190,8 @@ def open_prediction(path: Path) -> tuple[MemberPrediction, Document]:
         arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
         prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
         rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
-        found = MemberPrediction(prior=prior, read_back=True, **{"true_prior": None, **arrays}, **rest)
+        kept: dict[str, Any] = {"true_prior": None, **arrays, **rest}
+        found = MemberPrediction(prior=prior, read_back=True, **kept)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
     return found, made
@@ -369,7 +371,8 @@ def fit_member(
         tuned.save(folder)
         write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
         mapped, _ = map_tensors(folder / PREDICTIONS)  # the logits themselves can be let go
-        prediction = replace(prediction, **{name: mapped[name] for name in _LOGITS})
+        on_disk: dict[str, Any] = {name: mapped[name] for name in _LOGITS}
+        prediction = replace(prediction, **on_disk)
     return prediction, tuned
 
 
@@ -391,10 +394,10 @@ def gla_members(
 
     def adjusted(m: MemberPrediction) -> MemberPrediction:
         shift = -np.log(m.gla_prior) - (0 if left is None else np.log(left))
-        return replace(
-            m,
-            validation_logits=SummedLogits(m.zero_shot_validation, m.validation_logits, shift),
-            test_logits=SummedLogits(m.zero_shot_test, m.test_logits, shift),
-        )
+        logits: dict[str, Any] = {
+            "validation_logits": SummedLogits(m.zero_shot_validation, m.validation_logits, shift),
+            "test_logits": SummedLogits(m.zero_shot_test, m.test_logits, shift),
+        }
+        return replace(m, **logits)
 
     return {name: [adjusted(m) for m in found] for name, found in members.items()}
