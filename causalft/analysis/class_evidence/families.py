@@ -140,7 +140,7 @@ def _headline_family(best: Document) -> Iterator[str]:
     yield (
         f"The plain rank correlation of accuracy with own counts hides it: {rho[weakest]:.2f} in the {weakest} "
         "model of "
-        f"{best['architecture']}."
+        f"{best['name']}."
     )
     checks = {name: check for name, check in best["checks"].items() if name != "bend"}
     low = min(checks.values(), key=lambda check: check["estimate"])

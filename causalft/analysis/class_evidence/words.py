@@ -147,6 +147,9 @@ def _logit(document: Document) -> str:
     )
 
 
+_RANKS = {1: "largest", 2: "second largest", 3: "third largest"}
+
+
 def _placebos(document: Document) -> str:
     found = document["placebo"]
     if found["shuffled_classes"] is None:
@@ -163,7 +166,7 @@ def _placebos(document: Document) -> str:
         rank = sum(slope > whole[0] for slope in whole[1:]) + 1
         said += (
             f" Of the {len(whole)} ways to give the models each other's whole priors, the true one has the "
-            f"{'largest' if rank == 1 else f'{rank}. largest'} slope; the others have {min(whole[1:]):.1f} to "
+            f"{_RANKS.get(rank, f'{rank}th largest')} slope; the others have {min(whole[1:]):.1f} to "
             f"{max(whole[1:]):.1f}."
         )
     return said
