@@ -104,11 +104,11 @@ def _sentences(families: Mapping[str, Any]) -> Iterator[str]:
         yield from _headline_family(best)
         yield from _smaller(best, [found for found in claimed if found["set"] != "imagenet"])
     untold = [found for found in every if not found["slope"]["claimed"]]
-    alike = [found for found in untold if found["likeness"]["too_alike"] and detects(found)]
+    alike = [found for found in untold if found["likeness"]["too_alike"]]
     if alike:
         yield (
             "Where priors hardly differ nothing can be told, and no slope is claimed: "
-            + "; ".join(f"{found['name']} {in_points(found['slope'])}" for found in alike)
+            + "; ".join(f"{f['name']} {in_points(f['slope'])}" if detects(f) else f["name"] for f in alike)
             + "."
         )
     if few := [found["name"] for found in untold if found not in alike]:
