@@ -266,6 +266,8 @@ def _too_few(
     table: Mapping[str, float], classes: Sequence[str], missing: Sequence[str], what: str, where: str
 ) -> str:
     near = nearest(missing[0], table)
+    if not near.startswith("did you mean"):
+        near = f"nothing is near ({near});"
     return (
         f"{where} has a {what} for only {len(classes) - len(missing)} of {len(classes)} classes; not for "
         f"{first_few(missing)}; for '{short(missing[0])}' {near} give the names that differ with --prior-map FILE "

@@ -142,7 +142,11 @@ def test_a_map_names_what_differs_and_settles_spellings() -> None:
 @pytest.mark.parametrize(
     ("table", "classes", "words"),
     [
-        ({"a": 1, "x y": 2}, ["a", "b", "c"], "a count for only 1 of 3 classes; not for b, c; for 'b'"),
+        (
+            {"a": 1, "x y": 2},
+            ["a", "b", "c"],
+            r"for only 1 of 3 classes; not for b, c; for 'b' nothing is near \(known: a, x y\); give the names",
+        ),
         (
             {"newts": 1},
             ["newt", "cat"],
