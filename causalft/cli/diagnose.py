@@ -71,7 +71,7 @@ def command(
     or a part of its name that no other has.
 
     \b
-    causalft diagnose --data photos/ --strata clip,openclip,metaclip --out runs/diagnose
+    causalft diagnose --data photos/ --strata clip,openclip --out runs/diagnose
     causalft diagnose --class-accuracy imagenet.json --models ViT-B-16 \\
       --test-images 50 --prior-of cc12m=cc12m.txt --prior-of laion2b=laion2b.txt
     """

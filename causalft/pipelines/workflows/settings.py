@@ -202,7 +202,8 @@ class DiagnoseSettings:
             "precision": {"help": "Of the frozen towers, as for `fit`.", "group": "Strata"},
             "batch_size": {"help": "Images encoded at once.", "default": 64, "group": "Strata"},
             "seed": {
-                "help": "Seed of the long tail, of the images drawn for the prior and of the bootstrap."
+                "help": "Seed of the long tail, of the images drawn for the prior and of the bootstrap.",
+                "group": "Data",
             },
             "cache": {"help": "Cache the features for later runs."},
         },
