@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from causalft.data.containers import ArrayStore, FolderStore, ImageStore, list_folder
+from causalft.data.containers import ArrayStore, FolderStore, ImageStore, SliceStore, list_folder
+from causalft.data.formats.tar import is_tar, tar_compression, walk_tar
+from causalft.data.formats.webdataset import expand_shards, shards_in
 from causalft.data.formats.zip import ZipStore, list_zip
 from causalft.data.image_set import ImageSet
 from causalft.data.images import is_image_name, read_image, upright_rgb
@@ -26,7 +29,10 @@ __all__ = ["given_images", "labelled_images", "listed_paths", "numbered_labels",
 def unlabelled_images(
     paths: Sequence[str | os.PathLike[str]], listed: Iterable[str] | None = None
 ) -> ImageSet:
-    """Return the images of files, folders (searched to any depth, sorted) and zips as one set.
+    """Return the images of files, folders (searched to any depth, sorted), zips and tars as one set.
+
+    A folder of tars, or a pattern such as ``shards/{000..004}.tar``, stands for webdataset shards, of which only the
+    images are used.
 
     The path ``"-"`` stands for the lines of ``listed`` (:func:`listed_paths`), whose files are checked on reading. The
     only class is ``unlabelled``; ``files`` are printable paths, inside a zip ``photos.zip/folder/1.jpg``.
@@ -38,9 +44,9 @@ def unlabelled_images(
     """
     files: list[str] = []
     # Runs of rows that lie in an archive; all other rows are plain files.
-    archives: list[tuple[int, int, ZipStore]] = []
+    archives: list[tuple[int, int, ImageStore]] = []
     notes: list[str] = []
-    for path in paths:
+    for path in chain.from_iterable(map(_shards_of, paths)):
         if path == "-" and listed is not None:
             files += [_meant(text) for text in listed_paths(listed)]
             continue
@@ -48,7 +54,7 @@ def unlabelled_images(
         if not os.fspath(path):
             raise CausalFTError("an empty path names no image; give an image, folder or zip")
         if not os.path.lexists(place):
-            raise CausalFTError(f"{short(place, 300)}: no such image, folder or zip")
+            raise CausalFTError(f"{short(place, 300)}: no such image, folder, zip or tar")
         if place.is_dir():
             everything, _, left_out = list_folder(place)
             found = sorted(name for name in everything if is_image_name(name))
@@ -58,7 +64,11 @@ def unlabelled_images(
             notes += [f"{note} (in {place})" for note in left_out]
             continue
         require_regular(place)
-        if _is_zip(place):
+        if not is_image_name(place.name) and is_tar(place):
+            names, tar = _open_tar(place)
+            archives.append((len(files), len(names), tar))
+            files += [os.fspath(place / name) for name in names]
+        elif _is_zip(place):
             infos = list_zip(place)[0]
             names = sorted(name for name in infos if is_image_name(name))
             if not names:
@@ -121,6 +131,29 @@ def _meant(path: str) -> str:
     return meant if os.path.lexists(meant) else path
 
 
+def _shards_of(path: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+    """The shards of a pattern or folder; any other path as it is."""
+    text = os.fspath(path)
+    if "{" in text and text.endswith(".tar") and not os.path.lexists(text):
+        return list(expand_shards(text))
+    if text and os.path.isdir(text):
+        return list(shards_in(Path(text))) or [path]
+    return [path]
+
+
+def _open_tar(place: Path) -> tuple[list[str], SliceStore]:
+    if (kind := tar_compression(place)) is not None:
+        raise CausalFTError(
+            f"{place} is compressed by {kind}, so it cannot be read in place; unpack it to a plain .tar"
+        )
+    members = [member for member in walk_tar(place) if member.kind == "file" and is_image_name(member.name)]
+    if not members:
+        raise CausalFTError(f"{place} holds no image; give a tar with some")
+    names = [member.name for member in members]
+    offsets, sizes = [member.offset for member in members], [member.size for member in members]
+    return names, SliceStore(os.fspath(place), [os.fspath(place)], [0] * len(names), offsets, sizes, names)
+
+
 def _is_zip(path: Path) -> bool:
     """A file named ``.zip``, or a zip that is not named like an image."""
     return path.suffix.lower() == ".zip" or (not is_image_name(path.name) and zipfile.is_zipfile(path))
@@ -131,7 +164,7 @@ class _Joined:
 
     location = ""
 
-    def __init__(self, files: FolderStore, archives: Sequence[tuple[int, int, ZipStore]]) -> None:
+    def __init__(self, files: FolderStore, archives: Sequence[tuple[int, int, ImageStore]]) -> None:
         n_rows = len(files.files)
         self._stores: list[ImageStore] = [files, *(store for _, _, store in archives)]
         self._which = np.zeros(n_rows, dtype=np.int32)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
+import tarfile
 import zipfile
 
 import numpy as np
@@ -377,3 +379,61 @@ def test_special_files_in_a_folder_are_reported_and_skipped(fitted, files, tmp_p
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 1
     assert "left out 2 pipes, devices and sockets: x.png, z.png" in result.stderr
     assert "left out 1 broken link: loop (leads back to itself)" in result.stderr
+
+
+# --- webdataset shards -------------------------------------------------------------------------------------------
+
+
+def write_shards(folder, files, n_shards):
+    folder.mkdir()
+    for number in range(n_shards):
+        with tarfile.open(folder / f"{number:03d}.tar", "w") as archive:
+            for row in range(number, len(files), n_shards):
+                archive.add(files[row], f"{row:04d}.png")
+                label = tarfile.TarInfo(f"{row:04d}.cls")
+                label.size = 1
+                archive.addfile(label, io.BytesIO(b"0"))
+    return folder
+
+
+def test_shards_give_the_rows_of_their_images(fitted, files, expected, tmp_path):
+    shards = write_shards(tmp_path / "shards", files, 3)
+    result = run("predict", fitted, shards, "-o", "-", "--top", "all")
+    assert result.exit_code == 0, result.output
+    rows = lines(result.stdout)
+    order = [row for number in range(3) for row in range(number, len(files), 3)]
+    assert [row["file"] for row in rows] == [
+        str(shards / f"{row % 3:03d}.tar" / f"{row:04d}.png") for row in order
+    ]
+    agree(
+        [{**row, "file": expected[at]["file"]} for row, at in zip(rows, order)],
+        [expected[at] for at in order],
+    )
+    one = run("predict", fitted, shards / "001.tar", "-o", "-")
+    assert len(lines(one.stdout)) == len(range(1, len(files), 3))
+
+
+def test_shards_of_a_pattern(fitted, files, tmp_path):
+    pytest.importorskip("webdataset", reason="patterns of shards need the extra data")
+    shards = write_shards(tmp_path / "shards", files, 3)
+    found = unlabelled_images([f"{shards}/{{000..002}}.tar"])
+    assert found.files == unlabelled_images([shards]).files
+    message = r"1 of the 4 shards of .* are missing \(.*003\.tar\)"
+    with pytest.raises(CausalFTError, match=message):
+        unlabelled_images([f"{shards}/{{000..003}}.tar"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:700]), r"001\.tar is not a whole tar"),
+        (lambda path: path.write_bytes(gzip.compress(path.read_bytes())), r"001\.tar is compressed by gzip"),
+        (lambda path: path.write_bytes(b"no tar at all" * 99), r"001\.tar"),
+        (lambda path: tarfile.open(path, "w").close(), r"001\.tar holds no image"),
+    ],
+)
+def test_a_shard_that_cannot_be_read_is_named(files, tmp_path, damage, message):
+    shards = write_shards(tmp_path / "shards", files[:4], 2)
+    damage(shards / "001.tar")
+    with pytest.raises(CausalFTError, match=message):
+        unlabelled_images([shards])

@@ -19,7 +19,7 @@ from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions, assemble, f
 from causalft.errors import CausalFTError, first_few, short
 from causalft.runs.files import is_regular, parse_json
 
-__all__ = ["FORMAT", "expand_shards", "read_shards"]
+__all__ = ["FORMAT", "expand_shards", "read_shards", "shards_in"]
 
 _LABEL_KINDS = ("cls", "json", "txt")
 _JSON_LABELS = ("label", "cls", "class", "category")
@@ -41,8 +41,8 @@ def _sample_key(name: str) -> tuple[str, str] | None:
     return (found[1], found[2].lower()) if found else None
 
 
-def _shards_in(folder: Path) -> list[Path]:
-    """The tars of a folder, or of its train/, val/ and test/; empty if it also holds other folders or images."""
+def shards_in(folder: Path) -> list[Path]:
+    """Return the tars of a folder, or of its train/, val/ and test/; none if it also holds other folders or images."""
     shards: list[Path] = []
     try:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -227,7 +227,7 @@ def _name(shards: Sequence[Path], where: str) -> str:
 
 def _recognise(place: Place) -> tuple[Path, ...] | None:
     if place.is_folder:
-        return tuple(_shards_in(place.path)) or (() if place.forced else None)
+        return tuple(shards_in(place.path)) or (() if place.forced else None)
     if place.forced:
         return place.paths
     kinds: dict[str, set[str]] = {}
