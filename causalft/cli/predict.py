@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from causalft.cli.engines import engine_options
 from causalft.cli.launched import follows, is_launched
 from causalft.cli.options import (
     DEVICE,
@@ -82,18 +83,7 @@ __all__ = ["command"]
     help="Images at a time.",
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="local (this process, or those of torchrun), or the workers of a Ray cluster.",
-)
-@click.option(
-    "--workers",
-    type=Number(limits.JOBS),
-    help="Workers of --engine ray. Default: one per GPU, else one per processor.",
-)
+@engine_options
 @click.option(
     "--json",
     "as_json",

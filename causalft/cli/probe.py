@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from causalft.cli.engines import check_engine, engine_options
 from causalft.cli.fit import DATA_FIRST, refuse_idle_splits
 from causalft.cli.launched import follows
 from causalft.cli.options import (
@@ -31,6 +32,7 @@ _GROUPS = {
     FIRST: ("data", "zoo", "strata", "out", "k", "losses", "heads", "n_seeds", "device", "as_json"),
     "Data": DATA_FIRST,
     "Strata": ("weights", "offline", "allow_pickle", "template", "precision"),
+    "Many processes": ("engine", "workers"),
     "Heads": ("learning_rates", "epochs", "batch_size", "head_scale", "seed"),
     "Output": (),
 }
@@ -43,8 +45,11 @@ _GROUPS = {
     type=PATH,
     help="Folder for metrics.json and the report. Default: print only.",
 )
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print only the metrics on standard output.")
-def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
+def command(
+    settings: ProbeSettings, out: Path | None, engine: str, workers: int | None, as_json: bool
+) -> None:
     """Evaluate the frozen features of each stratum: nearest neighbours, and heads of several losses and seeds.
 
     Validation images make all choices; the test images are scored once. D groups: by number of training images.
@@ -62,6 +67,7 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
     settings = replace(settings, fit=at_first_rate(settings.fit)).absolute()
     settings.check()
     settings.fit.check_names()
+    check_engine(engine, workers)
     if out is not None and not follows():  # of several processes, the one that writes
         Run.check(out, kind="probe")
 
@@ -74,6 +80,8 @@ def command(settings: ProbeSettings, out: Path | None, as_json: bool) -> None:
         out,
         progress=False if follows() else None,
         command=repeat_command("as_json"),
+        engine=engine,
+        workers=workers,
         say=lambda line: screen.print(line, style="dim", soft_wrap=True),
     )
     if as_json:

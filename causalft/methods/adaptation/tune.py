@@ -18,6 +18,7 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.cache import FeatureCache, cached_features
 from causalft.models.features.encoder import Crops, augment, batches, encode_all, frozen_encoder
+from causalft.models.features.engines import Engine
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.devices import to_device
@@ -75,6 +76,7 @@ def encode_zero_shot(
     cache: FeatureCache | None = None,
     keep_train: bool = True,
     batch_size: int = 64,
+    engine: Engine | None = None,
     progress: bool | None = None,
 ) -> ZeroShot:
     """Encode sets of images, and the captions of the classes, with the stratum as it is.
@@ -96,6 +98,8 @@ def encode_zero_shot(
         Whether to cache the features of the training images too.
     batch_size : int
         Images encoded at once; those of crops in memory have their own.
+    engine : Engine, optional
+        Workers that encode the sets that are no crops, as in :func:`causalft.models.features.cache.cached_features`.
     progress : bool, optional
 
     Raises
@@ -115,6 +119,7 @@ def encode_zero_shot(
                 batch_size=batch_size,
                 encode=encode,
                 precision=precision,
+                engine=engine,
                 progress=progress,
             )
         if cache is None:

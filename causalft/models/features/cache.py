@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,25 @@ from torch import Tensor
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
-from causalft.models.features.encoder import Crops, Cut, batches, n_views, stream_crops, view_cut
+from causalft.models.features.encoder import (
+    Crops,
+    Cut,
+    batches,
+    frozen_encoder,
+    n_views,
+    stream_crops,
+    view_cut,
+)
+from causalft.models.features.engines import Engine
+from causalft.models.features.parts import Part, as_parts
 from causalft.models.features.store import CacheEntry, FeatureCache, default_cache_folder
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import current_team
 
 __all__ = [
     "CacheEntry",
+    "Encoding",
     "FeatureCache",
     "cached_features",
     "cached_text_features",
@@ -100,6 +113,7 @@ def cached_features(
     precision: str = "fp32",
     content: bool = False,
     crops: Crops | None = None,
+    engine: Engine | None = None,
     progress: bool | None = None,
 ) -> NDArray[np.float32]:
     """Return the frozen image features of a set, from the cache if they are there.
@@ -121,6 +135,8 @@ def cached_features(
         See :func:`data_fingerprint`.
     crops : Crops, optional
         Of the same images and stratum, so that nothing is read twice; the view is then the centre.
+    engine : Engine, optional
+        Workers that encode instead (:class:`causalft.models.features.ray_workers.RayWorkers`), in ``precision``.
     progress : bool, optional
 
     Returns
@@ -160,7 +176,9 @@ def cached_features(
 
     def fill(start: int, everywhere: bool = False) -> Iterator[NDArray[np.float32]]:
         rows = range(start, len(images))
-        return team.in_order(rows, size * BATCHES_A_ROUND, work, everywhere=everywhere)
+        if engine is None:
+            return team.in_order(rows, size * BATCHES_A_ROUND, work, everywhere=everywhere)
+        return _features_of(engine.parts(images, rows, size, Encoding(stratum, view, size, precision)))
 
     if cache is None:
         found = np.concatenate(list(fill(0, everywhere=True)))
@@ -175,6 +193,57 @@ def cached_features(
 
         found = team.kept_by_main(keep, fill)
     return found if count == 1 else found.transpose(1, 0, 2)
+
+
+def _features_of(parts: Iterator[Part]) -> Iterator[NDArray[np.float32]]:
+    for part in parts:
+        if part.skipped:
+            raise CausalFTError(part.skipped[0][1])
+        yield part.values["features"]
+
+
+@dataclass
+class Encoding:
+    """The work of encoding, for workers elsewhere (:mod:`causalft.models.features.parts`).
+
+    The value of its parts is ``features``, (b, d) or, for several crops, (b, n_views, d).
+
+    Parameters
+    ----------
+    stratum : Stratum
+    view : {"centre", "five-crop", "ten-crop"}
+    batch_size : int
+    precision : {"fp32", "bf16", "fp16"}
+    """
+
+    stratum: Stratum
+    view: str = "centre"
+    batch_size: int = 64
+    precision: str = "fp32"
+
+    def __call__(self, images: ImageSet, rows: Sequence[int]) -> Iterator[Part]:
+        encode, _ = frozen_encoder(self.stratum, self.precision)
+        skipped: list[tuple[int, str]] = []
+        stream = stream_crops(
+            images,
+            [view_cut(self.stratum, self.view)],
+            self.batch_size,
+            rows=rows,
+            on_error="skip",
+            bad=lambda row, message: skipped.append((row, message)),
+            progress=False,
+        )
+
+        def encoded() -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
+            for found, (pixels,) in stream:
+                flat = encode(pixels.flatten(0, 1) if pixels.ndim == 5 else pixels).cpu().numpy()
+                yield found, {"features": flat.reshape(*pixels.shape[:-3], -1)}
+
+        return as_parts(encoded(), skipped)
+
+    def to_own_device(self) -> None:
+        """Move the model to the device of the process that it has been sent to."""
+        self.stratum.move(pick_device("auto"))
 
 
 def cached_text_features(

@@ -77,8 +77,7 @@ def open_engine(name: str = "local", workers: int | None = None) -> Engine:
     if name == "local":
         if workers is not None:
             raise CausalFTError(
-                "--workers goes with --engine ray; without Ray, a launcher starts the processes: "
-                "`torchrun --nproc-per-node 2 --no-python causalft ...`"
+                "--workers goes with --engine ray; without Ray, start several processes with torchrun"
             )
         return Launched()
     return RayWorkers.open(workers)

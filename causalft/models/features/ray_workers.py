@@ -24,7 +24,7 @@ from causalft.errors import CausalFTError
 from causalft.models.features.parts import Part, Work
 from causalft.runs.progress import phase
 
-__all__ = ["RayWorkers"]
+__all__ = ["RayWorkers", "check_ray"]
 
 _SHARD = 512
 """Images a shard at most: what a dead worker loses."""
@@ -56,13 +56,7 @@ class RayWorkers:
             If Ray is not installed or cannot be reached, under a launcher, or with more workers than the cluster has
             processors.
         """
-        if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise CausalFTError("--engine ray starts its own workers; run it without the launcher")
-        if find_spec("ray") is None:
-            raise CausalFTError(
-                "--engine ray needs Ray, which is not installed; pip install 'causalft[ray]', or leave the option out "
-                "and start several processes with torchrun"
-            )
+        check_ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is reported here
         import ray
@@ -127,6 +121,17 @@ class RayWorkers:
                 yield _part(table)
         except ray.exceptions.RayError as error:
             raise _one_line(error) from error
+
+
+def check_ray() -> None:
+    """Refuse Ray where it is not installed, and under a launcher."""
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise CausalFTError("--engine ray starts its own workers; run it without the launcher")
+    if find_spec("ray") is None:
+        raise CausalFTError(
+            "--engine ray needs Ray, which is not installed; pip install 'causalft[ray]', or leave the option out and "
+            "start several processes with torchrun"
+        )
 
 
 def _shards(rows: Sequence[int], batch_size: int, workers: int) -> list[dict[str, NDArray[np.int64]]]:

@@ -17,6 +17,7 @@ from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.probes import FeatureKNN, Sweep, head_logits, sweep_heads
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
+from causalft.models.features.engines import Engine, open_engine
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.team import current_team, work_together
@@ -36,6 +37,8 @@ def probe(
     out: str | os.PathLike[str] | None = None,
     *,
     command: str = "causalft probe",
+    engine: str = "local",
+    workers: int | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -52,6 +55,8 @@ def probe(
         Folder for ``metrics.json`` and the page.
     command : str
         Command shown on the page for repeating the run.
+    engine, workers
+        Who encodes the images, as in :func:`causalft.models.features.engines.open_engine`.
     progress : bool, optional
     say : callable
         Called with a line per step.
@@ -69,11 +74,13 @@ def probe(
         settings = settings.absolute()
         team.agree({**config_of(settings), "output folder": None if out is None else os.path.abspath(out)})
         new.create(config_of(settings))
-        found = _probe(settings, progress, say)
+        found = _probe(settings, None if engine == "local" else open_engine(engine, workers), progress, say)
         return new.finish(found, lambda run, metrics: write_probe_report(run, metrics, command))
 
 
-def _probe(settings: ProbeSettings, progress: bool | None, say: Callable[[str], None]) -> dict[str, Any]:
+def _probe(
+    settings: ProbeSettings, engine: Engine | None, progress: bool | None, say: Callable[[str], None]
+) -> dict[str, Any]:
     fit = settings.fit
     zoo = fit.open_zoo()
     for name in fit.strata:
@@ -107,7 +114,7 @@ def _probe(settings: ProbeSettings, progress: bool | None, say: Callable[[str], 
     }
     for name in fit.strata:
         say(f"features {name}")
-        found = _probe_stratum(settings, zoo, name, splits, cache, progress)
+        found = _probe_stratum(settings, zoo, name, splits, cache, engine, progress)
         document["weights"][name] = found.pop("sha256")
         document["sources"][name] = found.pop("source")
         document["strata"][name] = found
@@ -126,13 +133,21 @@ def _probe_stratum(
     name: str,
     splits: Splits,
     cache: FeatureCache | None,
+    engine: Engine | None,
     progress: bool | None,
 ) -> dict[str, Any]:
     fit, tuning = settings.fit, settings.fit.tuning
     stratum = zoo.load(name, device=pick_device(fit.device))
     parts = [splits.validation, splits.test]
     found = encode_zero_shot(
-        stratum, splits.class_names, tuning, parts, train=splits.train, cache=cache, progress=progress
+        stratum,
+        splits.class_names,
+        tuning,
+        parts,
+        train=splits.train,
+        cache=cache,
+        engine=engine,
+        progress=progress,
     )
     train, (validation, test), labels = found.train, found.features, splits.train.labels
     assert train is not None
