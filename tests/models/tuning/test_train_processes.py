@@ -79,6 +79,14 @@ def test_processes_stop_early_together(alone, launched):
         assert load_file(launched / f"2-{rank}.safetensors")["stops/more/calls"] == 4
 
 
+@pytest.mark.parametrize("what", ["pieces", "array", "kept"])
+def test_both_processes_have_all_rows_that_they_share(alone, launched, what):
+    for rank in (0, 1):
+        found = load_file(launched / f"2-{rank}.safetensors")[f"shared/more/{what}"]
+        assert torch.equal(found, alone[f"shared/more/{what}"])
+    assert len(alone["shared/more/pieces"]) == 37 and alone["shared/more/kept"][20] == 400
+
+
 def test_only_the_first_process_writes(launched):
     assert sorted(path.name for path in launched.iterdir()) == ["2-0.safetensors", "2-1.safetensors", "log"]
     assert len(list((launched / "log").iterdir())) == 1

@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.processes import is_main_process, join_processes, local_device
+from causalft.models.tuning.team import work_together
 from causalft.models.tuning.train import Recipe, train
 
 X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
@@ -130,7 +132,36 @@ def stops(rank: int, folder: Path) -> tuple[Model, dict]:
     return model, {"calls": torch.tensor(calls)}
 
 
-SCENES = (uneven, adamw, one_sample, early_stop, resumed, augmented, stops)
+def shared(rank: int, folder: Path) -> tuple[Model, dict]:
+    """Rows that both processes work on, an array that the first one keeps, and an error in the second one."""
+
+    def work(rows):
+        for start in range(0, len(rows), 2):
+            part = np.array(rows[start : start + 2])
+            if 99 in part:
+                raise CausalFTError(
+                    f"cannot read row 99 in process {join_processes(torch.device('cpu')).rank}"
+                )
+            yield int(part[-1]), part.astype(np.float32) ** 2
+
+    with work_together() as team:
+        pieces = np.concatenate(list(team.in_order(range(37), 4, work)))
+        array = team.rows(5, lambda rows: np.arange(5.0)[rows])
+        kept = team.kept_by_main(
+            lambda fill: np.concatenate([[0, 1], *fill(2)]).astype(np.float32),
+            lambda start: team.in_order(range(start, 21), 4, work, everywhere=False),
+        )
+        said = ""
+        try:
+            list(team.in_order(range(100), 25, work, everywhere=False))
+        except CausalFTError as error:
+            said = str(error)
+        assert said == f"cannot read row 99 in process {team.count - 1}", said
+    more = {"pieces": pieces, "array": array, "kept": kept}
+    return Model(seed=0), {name: torch.from_numpy(np.array(value)) for name, value in more.items()}
+
+
+SCENES = (uneven, adamw, one_sample, early_stop, resumed, augmented, stops, shared)
 
 
 def run_all(folder: Path) -> dict[str, Tensor]:
