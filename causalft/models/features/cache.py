@@ -177,7 +177,7 @@ def cached_features(
     def fill(start: int, everywhere: bool = False) -> Iterator[NDArray[np.float32]]:
         rows = range(start, len(images))
         if engine is None:
-            return team.in_order(rows, size * BATCHES_A_ROUND, work, everywhere=everywhere)
+            return team.in_order(rows, size, work, batches=BATCHES_A_ROUND, everywhere=everywhere)
         return _features_of(engine.parts(images, rows, size, Encoding(stratum, view, size, precision)))
 
     if cache is None:

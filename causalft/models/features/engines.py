@@ -50,7 +50,7 @@ class Launched:
             for part in work(images, rows):
                 yield part.last, part
 
-        return current_team().in_order(rows, batch_size * self.batches, own, everywhere=everywhere)
+        return current_team().in_order(rows, batch_size, own, batches=self.batches, everywhere=everywhere)
 
 
 def open_engine(name: str = "local", workers: int | None = None) -> Engine:

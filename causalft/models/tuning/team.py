@@ -106,18 +106,23 @@ class Team:
     def in_order(
         self,
         rows: Sequence[int],
-        size: int,
+        batch_size: int,
         work: Callable[[Sequence[int]], Iterator[tuple[int, T]]],
         *,
+        batches: int = 1,
         everywhere: bool = True,
     ) -> Iterator[T]:
         """Yield what ``work`` makes of all rows, in order; each process does its share.
 
+        Batches hold the same rows whatever the number of processes, so that not even the last bit changes.
+
         Parameters
         ----------
         rows : sequence of int
-        size : int
-            Rows that each process does before they exchange results: a multiple of the batch size.
+        batch_size : int
+            Of ``work``.
+        batches : int
+            That each process does before they exchange results.
         work : callable
             ``work(rows)`` yields (last row, piece) for consecutive rows, in order.
         everywhere : bool
@@ -133,7 +138,7 @@ class Team:
                 yield piece
             return
         self.agree({"number of images": len(rows)})
-        shares = rounds(len(rows), self.count, size)
+        shares = rounds(len(rows), self.count, batch_size, batches)
         mine = [rows[start:end] for round_ in shares for start, end in [round_[self.rank]]]
         flat = (
             np.concatenate([np.asarray(part, dtype=np.int64) for part in mine]) if mine else np.empty(0, int)
@@ -329,10 +334,10 @@ def _host_group() -> Any:
     return _host[1]
 
 
-def rounds(n: int, count: int, size: int) -> list[list[tuple[int, int]]]:
-    """Divide ``n`` rows into rounds, and each round between ``count`` processes.
+def rounds(n: int, count: int, batch_size: int, batches: int = 1) -> list[list[tuple[int, int]]]:
+    """Divide ``n`` rows into rounds, and each round between ``count`` processes, in whole batches.
 
-    In a round each process has ``size`` consecutive rows; the last round is divided evenly.
+    In a round each process has ``batches`` consecutive batches; the last round is divided as evenly as batches allow.
 
     Returns
     -------
@@ -341,13 +346,16 @@ def rounds(n: int, count: int, size: int) -> list[list[tuple[int, int]]]:
 
     Examples
     --------
-    >>> rounds(11, 2, 4)
-    [[(0, 4), (4, 8)], [(8, 9), (9, 11)]]
+    >>> rounds(11, 2, 2, batches=2)
+    [[(0, 4), (4, 8)], [(8, 10), (10, 11)]]
     """
-    found = []
-    for first in range(0, n, size * count):
-        ends = first + np.linspace(0, min(size * count, n - first), count + 1).astype(int)
-        found.append(list(zip(ends[:-1].tolist(), ends[1:].tolist())))
+    found, n_batches = [], -(-n // batch_size)
+    for first in range(0, n_batches, batches * count):
+        shared = min(batches * count, n_batches - first)
+        # the first processes have the longer shares, and the last batch is the short one
+        ends = first + np.ceil(np.linspace(0, shared, count + 1)).astype(int)
+        rows = np.minimum(ends * batch_size, n).tolist()
+        found.append(list(zip(rows[:-1], rows[1:])))
     return found
 
 

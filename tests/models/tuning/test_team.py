@@ -14,12 +14,13 @@ from tests.models.tuning.fake_launch import launch
 @pytest.mark.parametrize("n", [0, 1, 2, 7, 20, 64])
 @pytest.mark.parametrize("size", [1, 4, 100])
 def test_rounds_are_all_rows_in_order_and_even(n, count, size):
-    found = rounds(n, count, size)
+    found = rounds(n, count, size, batches=2)
     flat = [row for shares in found for start, end in shares for row in range(start, end)]
     assert flat == list(range(n))
     for shares in found:
         sizes = [end - start for start, end in shares]
-        assert len(shares) == count and max(sizes) - min(sizes) <= 1 and max(sizes) <= size
+        assert len(shares) == count and max(sizes) - min(sizes) <= size and max(sizes) <= 2 * size
+        assert all(start % size == 0 or start == n for start, _ in shares)
 
 
 def squares(batch):
@@ -37,7 +38,7 @@ def squares(batch):
 @pytest.mark.parametrize("everywhere", [True, False])
 def test_pieces_come_in_order_to_all_or_to_the_first(monkeypatch, count, rows, everywhere):
     def scene(team):
-        return np.concatenate([[], *team.in_order(rows, 4, squares(2), everywhere=everywhere)])
+        return np.concatenate([[], *team.in_order(rows, 2, squares(2), batches=2, everywhere=everywhere)])
 
     found = launch(monkeypatch, count, scene)
     expected = [row**2 for row in rows]
@@ -54,7 +55,7 @@ def test_each_row_is_worked_on_once(monkeypatch):
             seen.extend(rows)
             return squares(3)(rows)
 
-        return sum(len(part) for part in team.in_order(range(50), 6, work))
+        return sum(len(part) for part in team.in_order(range(50), 3, work, batches=2))
 
     assert launch(monkeypatch, 3, scene) == [50, 50, 50]
     assert sorted(seen) == list(range(50))
@@ -69,7 +70,7 @@ def test_an_error_in_one_process_is_the_error_of_all(monkeypatch, everywhere):
                     raise CausalFTError("cannot read 13.png")
                 yield last, part
 
-        return list(team.in_order(range(40), 4, work, everywhere=everywhere))
+        return list(team.in_order(range(40), 2, work, batches=2, everywhere=everywhere))
 
     found = launch(monkeypatch, 3, scene)
     assert [str(error) for error in found] == ["cannot read 13.png"] * 3
@@ -142,7 +143,7 @@ def test_an_array_that_the_first_keeps_is_computed_by_all_and_sent(monkeypatch):
 
     for found in launch(monkeypatch, 2, scene):
         assert found.tolist() == [row**2 for row in range(10)]
-    assert sorted(helped) == [(0, 3), (1, 4)]
+    assert sorted(helped) == [(0, 4), (1, 3)]
 
 
 def test_an_array_that_is_there_already_is_sent(monkeypatch):
