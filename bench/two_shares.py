@@ -29,9 +29,13 @@ def work(run: str, files: list[str], out: Path) -> None:
     """Encode and predict in whatever processes there are; the first one writes seconds and results."""
     import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from causalft.data.given import unlabelled_images
+    from causalft.data.image_set import ImageSet
     from causalft.models.features.cache import cached_features
+    from causalft.models.features.encoder import frozen_encoder
+    from causalft.models.strata.zoo import open_zoo
     from causalft.models.tuning.team import work_together
     from causalft.pipelines.workflows.predict import Prediction
 
@@ -39,15 +43,23 @@ def work(run: str, files: list[str], out: Path) -> None:
     images = unlabelled_images(files)
     with work_together() as team:
         prediction = Prediction(run, images, "cpu", BATCH)
-        (member,) = prediction.model.members_.values()
-        stratum = member.stratum
-        cached_features(None, stratum, images.subset(range(2 * BATCH)), batch_size=BATCH, progress=False)
+        stratum = open_zoo(
+            "pretrained", {"clip": str(Path(run).parent / "clip.safetensors")}, offline=True
+        ).load("clip")
+        encode, precision = frozen_encoder(stratum)
+
+        def encoded(images: ImageSet) -> NDArray[np.float32]:
+            return cached_features(
+                None, stratum, images, batch_size=BATCH, encode=encode, precision=precision, progress=False
+            )
+
+        encoded(images.subset(range(2 * BATCH)))
         taken = {}
         for name in ("encode", "predict"):
             team.exchange(lambda: None)
             started = time.perf_counter()
             if name == "encode":
-                features = cached_features(None, stratum, images, batch_size=BATCH, progress=False)
+                features = encoded(images)
             else:
                 prediction.to_file(str(out.with_suffix(".csv")), "csv", None, say=lambda line: None)
             taken[name] = time.perf_counter() - started

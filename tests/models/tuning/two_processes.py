@@ -145,15 +145,15 @@ def shared(rank: int, folder: Path) -> tuple[Model, dict]:
             yield int(part[-1]), part.astype(np.float32) ** 2
 
     with work_together() as team:
-        pieces = np.concatenate(list(team.in_order(range(37), 4, work)))
+        pieces = np.concatenate(list(team.in_order(range(37), 2, work, batches=2)))
         array = team.rows(5, lambda rows: np.arange(5.0)[rows])
         kept = team.kept_by_main(
             lambda fill: np.concatenate([[0, 1], *fill(2)]).astype(np.float32),
-            lambda start: team.in_order(range(start, 21), 4, work, everywhere=False),
+            lambda start: team.in_order(range(start, 21), 2, work, everywhere=False),
         )
         said = ""
         try:
-            list(team.in_order(range(100), 25, work, everywhere=False))
+            list(team.in_order(range(100), 2, work, batches=12, everywhere=False))
         except CausalFTError as error:
             said = str(error)
         assert said == f"cannot read row 99 in process {team.count - 1}", said
