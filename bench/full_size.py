@@ -105,3 +105,30 @@ def two_process_max_diff(repeats: int) -> dict[str, Any]:
         [sys.executable, str(HERE / "two_processes.py")], check=True, capture_output=True, text=True
     )
     return summary([float(found.stdout.strip().splitlines()[-1])], "largest difference")
+
+
+@cache
+def shared_by_two(repeats: int) -> dict[str, Any]:
+    """Two processes of one core each against one (`bench/two_shares.py`)."""
+    found = subprocess.run(
+        [sys.executable, str(HERE / "two_shares.py"), str(max(1, min(repeats, 3)))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(found.stdout.strip().splitlines()[-1])
+
+
+def two_process_encode_speedup(repeats: int) -> dict[str, Any]:
+    """Seconds of encoding in one process of one core, over those in two."""
+    return ratio(shared_by_two(repeats)["encode"])
+
+
+def two_process_predict_speedup(repeats: int) -> dict[str, Any]:
+    """Seconds of `causalft predict` after loading in one process of one core, over those in two."""
+    return ratio(shared_by_two(repeats)["predict"])
+
+
+def two_process_rows_max_diff(repeats: int) -> dict[str, Any]:
+    """Largest difference of their features and probabilities."""
+    return summary([shared_by_two(repeats)["largest difference"]], "largest difference")
