@@ -55,7 +55,7 @@ def said_by_another(code: int) -> int | None:
     """
     if not is_launched():
         return None
-    from torch.distributed import TCPStore  # is there, or was about to be
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # is there, or was about to be
 
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:

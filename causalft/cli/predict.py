@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from causalft.cli.engines import engine_options
+from causalft.cli.engines import check_engine, engine_options
 from causalft.cli.launched import follows, is_launched
 from causalft.cli.options import (
     DEVICE,
@@ -104,7 +105,7 @@ def command(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Classify images: PATHS are image files, folders or zips of images, RUN is the folder of a fit.
+    """Classify images: PATHS are image files, folders, zips, tars or shards, RUN is the folder of a fit.
 
     The path - reads standard input: one path or one JSON object with a "path" per line. With --out
     predictions are streamed, and repeating an interrupted command resumes it (JSON lines and CSV).
@@ -131,10 +132,7 @@ def command(
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-" and not follows():
         check_place(output)
-    if workers is not None and engine == "local":
-        raise CausalFTError(
-            "--workers goes with --engine ray; without Ray, start several processes with torchrun"
-        )
+    check_engine(engine, workers)
     open_classifier(run)  # refused before PyTorch is imported
     if is_launched():
         with phase("loading libraries"):
@@ -163,7 +161,7 @@ def _images(paths: tuple[str, ...]) -> ImageSet:
     """The images of the paths; standard input is read once, by the process that speaks."""
     from causalft.data.given import unlabelled_images
 
-    listed = None
+    listed: Iterator[str] | None = None
     if "-" in paths:
         # file names are bytes, not always UTF-8
         lines = (line.decode("utf-8", "surrogateescape") for line in sys.stdin.buffer)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,8 @@ class RayWorkers:
         with phase("starting Ray"):
             try:
                 if not ray.is_initialized():
-                    ray.init(logging_level="ERROR", log_to_driver=False, include_dashboard=False)
-                there = ray.cluster_resources()
+                    ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+                there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise CausalFTError(
                     f"Ray cannot be started or reached ({' '.join(str(error).split())[:300]}); check RAY_ADDRESS, or "
@@ -117,8 +117,8 @@ class RayWorkers:
             )
         )
         try:
-            for table in read.iter_batches(batch_size=None, prefetch_batches=1):
-                yield _part(table)
+            for table in read.iter_batches(batch_size=None, prefetch_batches=1, batch_format="numpy"):
+                yield _part(cast(dict[str, NDArray[Any]], table))
         except ray.exceptions.RayError as error:
             raise _one_line(error) from error
 
