@@ -556,3 +556,9 @@ def test_names_that_look_like_markup_are_printed_literally(tmp_path, pictures, t
     assert result.exit_code == 0, result.output
     assert "[red]photos[/x]" in result.stdout.replace("\n", "")
     assert "[bold]run" in result.stdout.replace("\n", "")
+
+
+def test_the_top_and_all_probabilities_exclude_each_other(tmp_path):
+    result = run("fit", "--top", 3, "--all-probabilities", "--out", tmp_path / "run")
+    assert result.exit_code == 2 and not (tmp_path / "run").exists()
+    assert "--top keeps some classes, --all-probabilities every class; leave one of them out" in result.stderr
