@@ -69,7 +69,7 @@ def print_plan(screen: Console, plan: FitPlan) -> None:
         )
     if plan.memory_bytes is not None:
         on_device = f", and {size_words(plan.device_bytes)} on {plan.device}" if plan.device_bytes else ""
-        screen.print(f"memory   up to {size_words(plan.memory_bytes)}{on_device}")
+        screen.print(f"memory   up to {size_words(plan.memory_bytes)}{on_device} while a model is tuned")
     if plan.disk_bytes is not None and plan.cache_bytes is not None:
         cache = f"; feature cache {size_words(plan.cache_bytes)}" if plan.cache_bytes else ""
         screen.print(

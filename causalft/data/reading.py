@@ -205,7 +205,7 @@ class Places(Sequence[str]):
         """Add a row by its number in the file."""
         self._numbers.append(number)
 
-    def count(self, n: int) -> None:
+    def number(self, n: int) -> None:
         """Add n rows, numbered from 1."""
         self._numbers.extend(range(1, n + 1))
 

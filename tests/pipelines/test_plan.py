@@ -80,7 +80,7 @@ def test_training_images_are_encoded_for_a_head_that_starts_from_them():
 
 def test_memory_holds_images_weights_and_one_batch():
     found = planned(before=10_000)
-    images, logits = 20 * 300, 2 * 4 * 10 * 3
+    images, logits = 20 * 300, (2 * 4 * 10 + 4 * 6) * 3
     assert found.memory_bytes == 10_000 + images + logits + 2 * 4000 + 12 * 50 + 4 * 16 + 10 * 8
     on_gpu = planned(cost=replace(COST, device_bytes=123), before=10_000)
     assert on_gpu.memory_bytes == 10_000 + images + logits + 4000

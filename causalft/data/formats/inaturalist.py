@@ -60,7 +60,7 @@ def read_inaturalist(place: Place, paths: Sequence[Path], options: ReadOptions) 
         places.begin(path.name)
         _images(document, path, names, files, labels)
         part += [len(splits)] * (len(files) - before)
-        places.count(len(files) - before)
+        places.number(len(files) - before)
         splits.append(split_of_name(path.stem))
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({', '.join(p.name for p in paths)})"
     if not files:

@@ -23,6 +23,7 @@ from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import fits_in_token_cache
 from causalft.methods.estimators.member import PREDICTIONS, pick_device
 from causalft.methods.estimators.settings import FitSettings, control_members
+from causalft.methods.estimators.stored_logits import stored_bytes
 from causalft.models.features.encoder import IN_MEMORY_BYTES, n_views, stream_crops
 from causalft.models.features.store import default_cache_folder
 from causalft.models.strata.cards import MemberName
@@ -101,6 +102,7 @@ class FitPlan:
     seconds : float, optional
         Evaluation and pages are not counted.
     memory_bytes, device_bytes : int, optional
+        Largest of a member.
     disk_bytes, cache_bytes : int, optional
         Of the run folder and of the feature cache.
     free_bytes, cache_free_bytes : int
@@ -431,7 +433,9 @@ def member_plan(
         for n in (sizes.train, sizes.validation, sizes.test)
         if n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
     )
-    logits = 2 * 4 * held_out * sizes.classes
+    # As they are kept, and those of one set as the model gives them.
+    logits = stored_bytes(sizes.validation, sizes.test, sizes.classes)
+    logits += 4 * max(sizes.validation, sizes.test) * sizes.classes
     on_device = 4 * cost.n_parameters + 12 * cost.n_tuned + batch * cost.kept_bytes
     on_device += sizes.train * cost.token_bytes * cached
     on_gpu = cost.device_bytes > 0
