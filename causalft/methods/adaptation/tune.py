@@ -63,7 +63,9 @@ class ZeroShot:
     @property
     def logits(self) -> tuple[NDArray[np.float32], ...]:
         """Zero-shot logits, one (n, n_classes) array per set of images."""
-        return tuple(np.float32(self.scale) * found @ self.anchors.T for found in self.features)
+        return tuple(
+            np.multiply(found, self.scale, dtype=np.float32) @ self.anchors.T for found in self.features
+        )
 
 
 def encode_zero_shot(
