@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from causalft.cli.failures import failures_in_one_line, full_output, one_line, open_standard_streams
-from causalft.cli.launched import follows, one_speaks
+from causalft.cli.launched import SHARED, follows, is_launched, one_speaks
 from causalft.errors import make_streams_printable, nearest, speaking_of_options
 from causalft.runs.progress import spoken
 
@@ -90,6 +90,12 @@ class LazyGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             raise click.UsageError(f"no such command {args[0]!r}; {nearest(args[0], VERBS)}", ctx=ctx)
+        if args and args[0] in VERBS and args[0] not in SHARED and is_launched():
+            shared = f"{', '.join(SHARED[:-1])} and {SHARED[-1]}"
+            raise click.UsageError(
+                f"'{args[0]}' runs in one process; start it without the launcher (only {shared} share their work)",
+                ctx=ctx,
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

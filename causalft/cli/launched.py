@@ -9,7 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["follows", "is_launched", "one_speaks", "said_by_another"]
+__all__ = ["SHARED", "follows", "is_launched", "one_speaks", "said_by_another"]
+
+SHARED = ("fit", "probe", "predict", "evaluate")
+"""Verbs whose work the processes of a launcher share; the others are refused under one."""
 
 _SECONDS = 3  # to reach the launcher
 _PAUSE = 0.5  # a launcher ends the others as soon as one has ended
