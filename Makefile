@@ -39,7 +39,7 @@ $(FULL): $(BASE)
 
 demo: $(BASE)
 	@rm -rf $(DEMO)
-	$(BIN)/causalft verify-confounder --out runs/demo-confounder
+	$(BIN)/causalft verify-confounder --quick --out runs/demo-confounder
 	$(BIN)/causalft fit --strata clip,openclip,metaclip --control seeds --out runs/demo-fit
 	@echo
 	@echo "Is the factor a confounder?   $(CURDIR)/runs/demo-confounder/report.html"

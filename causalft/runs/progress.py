@@ -1,7 +1,8 @@
 """Progress on standard error: a bar on a terminal, plain lines elsewhere.
 
 Inside :func:`spoken`, which every command opens, each phase without a bar is printed once the command has run for
-:data:`PATIENCE` seconds, and again every :data:`AGAIN` seconds. In Python and notebooks only bars are shown.
+:data:`PATIENCE` seconds, and again every :data:`OFTEN` seconds; after :data:`LONG` seconds of the command, every
+:data:`AGAIN` seconds. In Python and notebooks only bars are shown.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["AGAIN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
+__all__ = ["AGAIN", "LONG", "OFTEN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
 
 PATIENCE = 4.5
 """Seconds before a command prints its first line."""
@@ -22,8 +23,14 @@ PATIENCE = 4.5
 TICK = 0.25
 """Seconds between checks of the clock."""
 
+OFTEN = 4.5
+"""Seconds between lines of one phase, at first."""
+
+LONG = 180.0
+"""Seconds after which a command speaks less often."""
+
 AGAIN = 30.0
-"""Seconds between lines of one phase."""
+"""Seconds between lines of one phase of a long command."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -117,7 +124,8 @@ class _Speaker:
                 if not self._phases or now - self._started < PATIENCE:
                     continue
                 current = self._phases[-1]
-                if not current.said or now - current.said >= AGAIN:
+                pause = OFTEN if now - self._started < LONG else AGAIN
+                if not current.said or now - current.said >= pause:
                     self._say(current)
 
     def _say(self, phase: Phase) -> None:

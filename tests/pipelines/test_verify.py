@@ -219,6 +219,19 @@ def test_a_slow_generator_draws_each_picture_once(tmp_path):
     )
 
 
+def test_quick_draws_a_pool_once_from_a_slow_generator(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "POOL", 6)
+    source = Counting()
+    settings = {**SMALL, "n_per_class": 30}
+    found = verify_confounder("confounded", generator=source, out=tmp_path / "run", **settings)
+    assert source.drawn == 48, "two halves, two classes, two parts, six images"
+    assert "6 for training and 6 for testing" in found.notes[-1]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["config"]["pool"] == 6 and len(list((tmp_path / "run" / "pictures").rglob("*.png"))) == 48
+    in_memory = verify_confounder("confounded", generator=Counting(), **settings)
+    assert found.cells == in_memory.cells
+
+
 def test_command_prints_tables_and_the_verdict_of_the_paper_design(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("verify-confounder-paper", "verify-confounder-paper-2"):

@@ -58,7 +58,7 @@ def test_progress_false_is_silent(impatient, capsys):
 
 def test_long_phase_is_printed_repeatedly_with_progress(monkeypatch, capsys):
     monkeypatch.setattr(phases, "PATIENCE", 0.05)
-    monkeypatch.setattr(phases, "AGAIN", 0.05)
+    monkeypatch.setattr(phases, "OFTEN", 0.05)
     monkeypatch.setattr(phases, "TICK", 0.01)
     with spoken("fit"), phase("training", total=10) as training:
         training.update(4)
@@ -69,6 +69,24 @@ def test_long_phase_is_printed_repeatedly_with_progress(monkeypatch, capsys):
             said += lines(capsys.readouterr().err)
     assert said[0] == "training"
     assert said[1].startswith("training: 40 %, ")
+
+
+def test_no_silence_of_five_seconds_at_first():
+    assert phases.PATIENCE + phases.TICK < 5 and phases.OFTEN + phases.TICK < 5
+
+
+def test_command_of_minutes_speaks_less_often(monkeypatch, capsys):
+    for name, seconds in (
+        ("PATIENCE", 0.0),
+        ("OFTEN", 0.0),
+        ("LONG", 0.0),
+        ("AGAIN", 3600.0),
+        ("TICK", 0.01),
+    ):
+        monkeypatch.setattr(phases, name, seconds)
+    with spoken("fit"), phase("training", total=10):
+        time.sleep(0.2)
+    assert lines(capsys.readouterr().err).count("training") == 1
 
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):

@@ -256,14 +256,14 @@ class VerifySettings:
         None,
         "Images of each class in each set.",
         group=FIRST,
-        usual="100 for paper, else 600; 200 with --quick",
+        usual="100 for paper, else 600; with --quick 200, with Stable Diffusion 100",
         limits=limits.PICTURES_PER_CLASS,
     )
     seeds: int | None = setting(
         None,
         "Number of replications.",
         group=FIRST,
-        usual="3; 5 for paper and with --quick",
+        usual="3; 5 for paper without --quick",
         limits=limits.SEEDS,
     )
     first_seed: int = setting(
@@ -285,7 +285,7 @@ class VerifySettings:
     curve: bool = setting(
         False, "Measure bias and coverage of the estimators by number of rows.", group=FIRST
     )
-    quick: bool = setting(False, "A smaller experiment.", group=FIRST)
+    quick: bool = setting(False, "Smaller images, shorter training: half a minute on two cores.", group=FIRST)
 
     def options(self) -> dict[str, Any]:
         """Return the arguments of `verify_confounder` but the design and the open generator."""

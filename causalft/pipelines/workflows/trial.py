@@ -27,6 +27,7 @@ from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
 from synthetic.design import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
+from synthetic.pool import PicturePool
 
 __all__ = ["cache_folder", "has_overlap", "run_trial"]
 
@@ -43,7 +44,7 @@ def run_trial(
     seeds: tuple[int, ...],
     n_per_class: int,
     *,
-    generator: str | PictureSource = "renderer",
+    generator: str | PictureSource | PicturePool = "renderer",
     size: int = 24,
     adjust: bool = True,
     run: Run | None = None,
@@ -58,7 +59,7 @@ def run_trial(
     recipe : Recipe; each replication sets its own seed.
     seeds : one replication each, with its own image sets, initial weights and batches.
     n_per_class : images per class and set.
-    generator, size : source and side of the images.
+    generator, size : source of the images, or a pool of them, and their side.
     adjust : also train the adjusted network, if the design has overlap.
     run : stores the result of each network, so that an interrupted run resumes.
     progress : show bars.
@@ -77,7 +78,7 @@ def run_trial(
                     which,
                     n_per_class,
                     seed,
-                    generator=generator,
+                    generator=generator.source(which) if isinstance(generator, PicturePool) else generator,
                     size=size,
                     cache=cache_folder(run, generator, seed),
                     progress=progress,
@@ -114,9 +115,9 @@ def run_trial(
 _WORDS = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, adjusted for C"}
 
 
-def cache_folder(run: Run | None, generator: str | PictureSource, seed: int) -> Path | None:
-    """Where images of a slow generator are cached; the renderer draws faster than it reads."""
-    slow = not isinstance(generator, str) and generator.name != "renderer"
+def cache_folder(run: Run | None, generator: str | PictureSource | PicturePool, seed: int) -> Path | None:
+    """Where images of a slow generator are cached; the renderer draws faster than it reads, a pool is drawn."""
+    slow = not isinstance(generator, str | PicturePool) and generator.name != "renderer"
     return run.path / "pictures" / f"seed{seed}" if run is not None and slow else None
 
 

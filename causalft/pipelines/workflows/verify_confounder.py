@@ -29,10 +29,13 @@ from causalft.runs.progress import named
 from synthetic.design import Design
 from synthetic.designs import DESIGNS, make_design
 from synthetic.generate import GENERATORS, PictureSource, make_set, open_source
+from synthetic.pool import PicturePool, draw_pool
 
 __all__ = ["Plan", "Verification", "plan_for", "run_designs", "verify_all_designs", "verify_confounder"]
 
 GAP_CLOSED = {"adjusted->A": 1.0, "B->A": -1.0}
+POOL = 35
+"""Images of each class and part, for training and again for testing, that a slow generator draws with ``quick``."""
 CURVE_NS = (300, 1000, 3000, 10_000, 20_000)
 
 
@@ -61,14 +64,15 @@ class Plan:
         return Recipe(epochs=epochs, batch_size=32, lr=0.1, schedule="onecycle")
 
 
-def plan_for(design: Design, quick: bool) -> Plan:
+def plan_for(design: Design, quick: bool, slow_generator: bool = False) -> Plan:
     """Return the default size: as published (ResNet-32, 100 images per class) for ``paper``.
 
-    Other designs have noisier labels and take more images with a ResNet-8. ``quick`` is smaller still.
+    Other designs have noisier labels and take more images with a ResNet-8. ``quick`` takes a quarter
+    of the pixels and fewer passes: the verdict keeps its power (error rates in docs/verify-confounder.md).
     """
     small = design.default_n <= 100
     if quick:
-        return Plan("resnet8", 5, min(design.default_n, 200), 24, 7200)
+        return Plan("resnet8", 3, min(design.default_n, 100 if slow_generator else 200), 12, 6000)
     return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
 
 
@@ -108,7 +112,8 @@ def verify_confounder(
     adjust : also train the adjusted network (a third of the time).
     curve : measure bias and coverage of the estimators by sample size.
     out : run folder; an interrupted run in it resumes.
-    quick : a smaller network and shorter training: seconds instead of minutes.
+    quick : smaller images and shorter training: half a minute on two cores. A slow generator draws one pool of images
+        (`POOL`), from which every replication samples its sets.
     progress : show progress bars; by default where standard error is a terminal.
     command : command shown on the page for repeating the run.
 
@@ -143,7 +148,8 @@ def verify_confounder(
         if isinstance(design, Design)
         else make_design(design, classes, ratio, strength=strength, parts=parts)
     )
-    plan = plan_for(laws, quick)
+    slow = not isinstance(generator, str) and generator.name != "renderer"
+    plan = plan_for(laws, quick, slow)
     plan = replace(
         plan,
         backbone=backbone or plan.backbone,
@@ -159,8 +165,19 @@ def verify_confounder(
     table = laws.counts("B_train", plan.n_per_class)
     recipe = plan.recipe(int(table.sum()))
     numbers = tuple(range(first_seed, first_seed + plan.seeds))
+    pooled = quick and slow and plan.seeds * plan.n_per_class > POOL
     maker = generator if isinstance(generator, str) else generator.name
     provenance = {} if isinstance(generator, str) else dict(generator.provenance())
+    notes = (
+        ["no curve: without overlap no number of rows gives an adjusted estimate"]
+        if curve and not has_overlap(laws)
+        else []
+    )
+    if pooled:
+        notes.append(
+            f"every seed samples its sets from the same images, {POOL} for training and {POOL} for testing of each "
+            "class and part: the result holds for these images; without --quick every set is drawn anew"
+        )
     config = {
         "design": laws.name,
         "classes": laws.classes,
@@ -176,16 +193,21 @@ def verify_confounder(
         "adjust": adjust,
         "curve": curve,
         "quick": quick,
+        **({"pool": POOL} if pooled else {}),
     }
     with new_run(out, "verify-confounder") as new:
         new.create(config)
+        images: str | PictureSource | PicturePool = generator
+        if pooled and not isinstance(generator, str):
+            folder = None if new.kept is None else new.kept.path / "pictures"
+            images = draw_pool(generator, laws, POOL, first_seed, folder=folder, progress=progress)
         trial = run_trial(
             laws,
             plan.backbone,
             recipe,
             numbers,
             plan.n_per_class,
-            generator=generator,
+            generator=images,
             size=plan.size,
             adjust=adjust,
             run=new.kept,
@@ -202,15 +224,13 @@ def verify_confounder(
             generator=maker,
             provenance=provenance,
             curve=bias_curve(laws, CURVE_NS, progress=progress) if curve and has_overlap(laws) else None,
-            notes=["no curve: without overlap no number of rows gives an adjusted estimate"]
-            if curve and not has_overlap(laws)
-            else [],
+            notes=notes,
             quick=quick,
             out=None if out is None else Path(out),
         )
 
         def page(run: Run, metrics: dict[str, Any]) -> None:
-            _write(run, result, metrics, generator, trial.table, command)
+            _write(run, result, metrics, images, trial.table, command)
 
         metrics = new.finish(result.metrics(), page)
     return replace(result, seconds=metrics["seconds"])
@@ -344,7 +364,7 @@ def _write(
     run: Run,
     result: Verification,
     metrics: dict[str, Any],
-    generator: str | PictureSource,
+    generator: str | PictureSource | PicturePool,
     table: dict[str, list[Any]],
     command: str,
 ) -> None:
@@ -362,7 +382,7 @@ def _write(
             which,
             20 if cache is None else result.n_per_class,
             result.seeds[0],
-            generator=generator,
+            generator=generator.source(which) if isinstance(generator, PicturePool) else generator,
             size=64 if isinstance(generator, str) or cache is None else generator.size,
             cache=cache,
         )
