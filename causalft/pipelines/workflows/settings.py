@@ -256,7 +256,7 @@ class VerifySettings:
         None,
         "Images of each class in each set.",
         group=FIRST,
-        usual="100 for paper, else 600; with --quick 200, with Stable Diffusion 100",
+        usual="100 for paper, else 600; 200 with --quick",
         limits=limits.PICTURES_PER_CLASS,
     )
     seeds: int | None = setting(

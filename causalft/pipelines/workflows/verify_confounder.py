@@ -64,7 +64,7 @@ class Plan:
         return Recipe(epochs=epochs, batch_size=32, lr=0.1, schedule="onecycle")
 
 
-def plan_for(design: Design, quick: bool, slow_generator: bool = False) -> Plan:
+def plan_for(design: Design, quick: bool) -> Plan:
     """Return the default size: as published (ResNet-32, 100 images per class) for ``paper``.
 
     Other designs have noisier labels and take more images with a ResNet-8. ``quick`` takes a quarter
@@ -72,7 +72,7 @@ def plan_for(design: Design, quick: bool, slow_generator: bool = False) -> Plan:
     """
     small = design.default_n <= 100
     if quick:
-        return Plan("resnet8", 3, min(design.default_n, 100 if slow_generator else 200), 12, 6000)
+        return Plan("resnet8", 3, min(design.default_n, 200), 12, 6000)
     return Plan("resnet32", 5, 100, 24, 9000) if small else Plan("resnet8", 3, design.default_n, 24, 21_600)
 
 
@@ -149,7 +149,7 @@ def verify_confounder(
         else make_design(design, classes, ratio, strength=strength, parts=parts)
     )
     slow = not isinstance(generator, str) and generator.name != "renderer"
-    plan = plan_for(laws, quick, slow)
+    plan = plan_for(laws, quick)
     plan = replace(
         plan,
         backbone=backbone or plan.backbone,
