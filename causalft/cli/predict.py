@@ -111,7 +111,8 @@ def command(
     predictions are streamed, and repeating an interrupted command resumes it (JSON lines and CSV).
 
     \b
-    torchrun --nproc-per-node 4 --no-python causalft predict runs/photos new/ --out rows.jsonl
+    torchrun --nproc-per-node 4 --no-python \\
+      causalft predict runs/photos new/ --out rows.jsonl
     causalft predict runs/photos new/ --out rows.jsonl --engine ray
     """
     if "torch" not in sys.modules:

@@ -65,7 +65,15 @@ def test_every_option_is_shown_once(words):
 
 def test_fit_lists_twelve_options_first_then_groups():
     text = run("fit", "--help").output
-    assert headings(text)[:6] == ["Options that matter first", "Data", "Strata", "Tuning", "Fusion", "Output"]
+    assert headings(text)[:7] == [
+        "Options that matter first",
+        "Data",
+        "Strata",
+        "Known priors",
+        "Tuning",
+        "Fusion",
+        "Output",
+    ]
     assert len(re.findall(r"^  --", section(text, "Options that matter first"), flags=re.M)) == 12
     assert "--fusion" in section(text, "Fusion") and "--bottleneck" in section(text, "Tuning")
 
