@@ -41,7 +41,6 @@ _GROUPS = {
         "control",
         "n_seeds",
         "device",
-        "plan",
         "as_json",
     ),
     "Data": DATA_FIRST,
@@ -59,7 +58,7 @@ _GROUPS = {
         "patience",
     ),
     "Fusion": (),
-    "Output": (),
+    "Output": ("plan",),
 }
 
 
