@@ -68,7 +68,7 @@ def test_a_table_without_the_columns_names_the_options(tmp_path):
     shown = run("data", "show", str(tmp_path / "a.csv"))
     assert shown.exit_code == 2 and "--label-column" in shown.stderr
     shown = run("data", "show", str(tmp_path / "a.csv"), "--label-column", "kind")
-    assert shown.exit_code == 2 and "(x.png)" in shown.stderr and "--root" in shown.stderr
+    assert shown.exit_code == 2 and "(row 1: x.png)" in shown.stderr and "--root" in shown.stderr
 
 
 def test_what_a_killed_writer_left_goes_with_the_checkpoint(tmp_path):

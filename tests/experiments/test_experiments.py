@@ -28,10 +28,10 @@ MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 def test_each_file_holds_one_experiment_of_its_name(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
     experiment = EXPERIMENTS[name]
-    assert vars(replace(experiment, compute=print, page=print)) == vars(
-        replace(module.EXPERIMENT, compute=print, page=print)
-    )
+    plain = {"compute": print, "page": print, "trains": None}
+    assert vars(replace(experiment, **plain)) == vars(replace(module.EXPERIMENT, **plain))
     assert experiment.compute.__wrapped__ is module.compute and experiment.page.__wrapped__ is module.page
+    assert getattr(experiment.trains, "__wrapped__", None) is module.EXPERIMENT.trains
     assert experiment.command.startswith(f"causalft experiment run {name}")
     assert "control" in experiment.claim and experiment.minutes > 0 and experiment.seeds >= 1
     assert len(Path(module.__file__ or "").read_text().splitlines()) < 260
