@@ -27,7 +27,7 @@ __all__ = ["PicturePool", "draw_pool"]
 Kind = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: the attributes of a PictureSource can be set
 class Pooled:
     """A `PictureSource` that answers each request with an image of the pool, chosen by the request's seed."""
 
