@@ -18,7 +18,6 @@ from causalft.runs.resources import require_room
 __all__ = ["fit_members", "member_bytes", "member_folder", "page_bytes", "require_room_for_fit"]
 
 _SHA256 = 64  # hexadecimal digits of each image, in images.parquet
-_TOP = 5  # classes of each test image that predictions.parquet keeps above MANY_CLASSES
 
 
 class _Settings(Protocol):
@@ -59,7 +58,9 @@ def page_bytes(splits: Splits, settings: FitSettings) -> int:
     n_classes = len(splits.class_names)
     every = settings.all_probabilities or n_classes <= MANY_CLASSES
     # Float64 probabilities of the best class, float32 ones of the others; names of classes are coded.
-    row = 8 * (1 + len(settings.strata)) + (4 * n_classes if every else 8 + (4 + 2) * _TOP)
+    row = 8 * (1 + len(settings.strata)) + (
+        4 * n_classes if every else 8 + (4 + 2) * min(settings.top, n_classes)
+    )
     parts = (splits.train, splits.validation, splits.test)
     predictions = row * len(splits.test) + sum(map(len, splits.test.files))
     if settings.data == CREATURES:
