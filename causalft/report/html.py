@@ -11,6 +11,7 @@ from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.report.drawing import Drawing, svg_uri
+from causalft.report.table import Table
 
 __all__ = [
     "Card",
@@ -25,101 +26,6 @@ __all__ = [
 ]
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
-
-# What a cell of numbers holds beside digits and signs: units, words for "no number here", and a star.
-_UNITS = re.compile(
-    r"(?<=\d)e(?=[-+]?\d)|\b(nats|points|of|to|and|inf|nan|none|unknown|not known|not measurable|no class|n)\b",
-    re.IGNORECASE,
-)
-_PROSE = 48
-"""Characters from which a cell of words may wrap."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text cells.
-
-    Attributes
-    ----------
-    columns : sequence of str
-        Header. Columns of numbers are right-aligned.
-    rows : list of list of str
-        Each as long as ``columns``. Empty tables and columns are left out of the page.
-    caption : str
-        One sentence above the table.
-    """
-
-    columns: Sequence[str]
-    rows: list[list[str]]
-    caption: str = ""
-
-    def __post_init__(self) -> None:
-        for index, row in enumerate(self.rows):
-            if len(row) != len(self.columns):
-                raise CausalFTError(
-                    f"row {index} of table '{self.caption}' has {len(row)} cells, its header {len(self.columns)}"
-                )
-
-    @property
-    def filled(self) -> Table:
-        """The table without empty columns.
-
-        Examples
-        --------
-        >>> Table(["model", "accuracy", "change"], [["clip", "53.1", ""], ["fused", "60.2", ""]]).filled.columns
-        ['model', 'accuracy']
-        """
-        kept = [place for place in range(len(self.columns)) if any(row[place] for row in self.rows)]
-        return Table(
-            [self.columns[k] for k in kept], [[row[k] for k in kept] for row in self.rows], self.caption
-        )
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Which columns hold only numbers.
-
-        Examples
-        --------
-        >>> row = ["v2", "53.1 [50.0, 56.2] %", "2 seeds differ", "< 1e-4"]
-        >>> Table(["model", "accuracy", "why", "p"], [row]).numeric
-        [False, True, False, True]
-        """
-        return [
-            any(re.search(r"\d", row[place]) for row in self.rows)
-            and not any(re.search(r"[^\W\d_]", _UNITS.sub("", row[place])) for row in self.rows)
-            for place in range(len(self.columns))
-        ]
-
-    @property
-    def width(self) -> int:
-        """Approximate width in units of 2 rem; on a narrower screen the table scrolls, with a note."""
-        first, *others = self._longest
-        rest = sum((longest if longest <= _PROSE else 34) + 2 for longest in others)
-        # On a phone the first column is at most 20 characters wide, else 50.
-        on_phone, elsewhere = (round((min(first, most) + rest) * 0.485 / 2) for most in (20, 50))
-        return max(1, elsewhere if 2 * on_phone > 36 else on_phone)
-
-    @property
-    def _longest(self) -> list[int]:
-        """Characters of the longest cell of each column, header included."""
-        return [
-            max(
-                len(line)
-                for cell in (column, *(row[place] for row in self.rows))
-                for line in cell.split("\n")
-            )
-            for place, column in enumerate(self.columns)
-        ]
-
-    @property
-    def long_names(self) -> bool:
-        """Whether the first column wraps on a phone."""
-        return self._longest[0] > 20
-
-    @property
-    def prose(self) -> list[bool]:
-        """Which columns hold cells that wrap."""
-        return [any(len(row[place]) > _PROSE for row in self.rows) for place in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
