@@ -170,7 +170,7 @@ def render_report(
     details: Sequence[str] = (),
     made: str = "",
 ) -> str:
-    """Return the page: one HTML text with style and images inside, no scripts, no address to fetch.
+    """Return the page: one HTML text with style, images and the script that sorts tables inside, no address to fetch.
 
     Parameters
     ----------
@@ -212,6 +212,7 @@ def render_report(
         facts={name: value for name, value in facts.items() if value},
         sections=shown,
         widths=sorted({table.filled.width for section in shown for table in section.tables if table.rows}),
+        sortable=any(table.sortable for section in shown for table in section.tables),
         command=command,
         made=made,
     )

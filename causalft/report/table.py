@@ -7,10 +7,11 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, nextafter
 
 from causalft.errors import CausalFTError
 
-__all__ = ["Table"]
+__all__ = ["Table", "sort_number"]
 
 # What a cell of numbers holds beside digits and signs: units, words for "no number here", and a star.
 _UNITS = re.compile(
@@ -19,6 +20,39 @@ _UNITS = re.compile(
 )
 _PROSE = 48
 """Characters from which a cell of words may wrap."""
+
+# The number that a cell begins with: a relation, a sign, digits in groups of thousands, an exponent, its unit.
+# Dates, versions and fractions are words.
+_NUMBER = re.compile(
+    r"[\[(]?([<>\N{LESS-THAN OR EQUAL TO}\N{GREATER-THAN OR EQUAL TO}]?)\s*"
+    r"([-+\N{MINUS SIGN}]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?(?!\d|\.\d|-\d+-|[/:]\d)|[-+]?inf\b)"
+    r"\s*([^\W\d_]*)",
+    re.IGNORECASE,
+)
+_NO_NUMBER = re.compile(r"(none|nan|n/a|not|no|unknown)\b|\W*$", re.IGNORECASE)
+_PLAIN = re.compile(r"-?\d+(\.\d+)?")
+
+
+def sort_number(cell: str) -> float | None:
+    """Return the number by which a cell is sorted: the first, which is the estimate of one with an interval.
+
+    Returns
+    -------
+    float or None
+        None if the cell does not begin with a number; a bound (``< x``) comes just before or after ``x``.
+
+    Examples
+    --------
+    >>> [sort_number(cell) for cell in ("12.3 % [11.0, 13.6]", "1,234", "3 of 12", "< 1e-4", "none", "")]
+    [12.3, 1234.0, 3.0, 9.999999999999999e-05, None, None]
+    """
+    found = _NUMBER.match(cell.strip())
+    if found is None:
+        return None
+    relation, digits, _ = found.groups()
+    value = float(digits.replace(",", "").replace("\N{MINUS SIGN}", "-"))
+    return nextafter(value, {"<": -inf, ">": inf}[relation]) if relation in ("<", ">") else value
+
 
 # LaTeX's special characters, and those that pdfLaTeX has only in mathematics or, like < in text, draws as another.
 _LATEX = str.maketrans(
@@ -104,6 +138,44 @@ class Table:
         ]
 
     @property
+    def sorted_by_number(self) -> list[bool]:
+        """Which columns are sorted by :func:`sort_number`: those of numbers with one unit, and words for "no number".
+
+        Examples
+        --------
+        >>> rows = [["a", "12.5, no interval (one seed)", "3 kB"], ["b", "not measurable", "2 MB"]]
+        >>> Table(["model", "accuracy", "size"], rows).sorted_by_number
+        [False, True, False]
+        """
+        return [self._by_number([row[place] for row in self.rows]) for place in range(len(self.columns))]
+
+    @staticmethod
+    def _by_number(cells: list[str]) -> bool:
+        found = [_NUMBER.match(cell.strip()) for cell in cells]
+        units = {match[3] for match in found if match} - {""}
+        numbers = any(found) and all(match or _NO_NUMBER.match(cell) for match, cell in zip(found, cells))
+        return numbers and len({unit for unit in units if not _UNITS.fullmatch(unit)}) <= 1
+
+    @property
+    def sort_keys(self) -> list[list[str | None]]:
+        """What each cell is sorted by where that is not its text; empty cells and words for "no number" have ``""``.
+
+        Examples
+        --------
+        >>> Table(["model", "p"], [["clip", "0.5"], ["fused", "< 1e-4"], ["mean", "none"]]).sort_keys
+        [[None, None], [None, '9.999999999999999e-05'], [None, '']]
+        """
+        by_number = self.sorted_by_number if self.sortable else [False] * len(self.columns)
+        return [
+            [_sort_key(cell) if by_number[k] else None for k, cell in enumerate(row)] for row in self.rows
+        ]
+
+    @property
+    def sortable(self) -> bool:
+        """Whether there are enough rows to sort."""
+        return len(self.rows) > 2
+
+    @property
     def width(self) -> int:
         """Approximate width in units of 2 rem; on a narrower screen the table scrolls, with a note."""
         first, *others = self._longest
@@ -179,6 +251,13 @@ class Table:
             named += [rf"\label{{{label}}}"] * bool(label)
             lines = [r"\begin{table}", r"\centering", *named, *lines, r"\end{table}"]
         return "\n".join(lines) + "\n"
+
+
+def _sort_key(cell: str) -> str | None:
+    if not cell or _PLAIN.fullmatch(cell):
+        return None
+    number = sort_number(cell)
+    return "" if number is None else f"{number!r}".replace("inf", "Infinity")
 
 
 def _latex(text: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.report.table import Table
+from causalft.report.table import Table, sort_number
 
 CELLS = st.text("ab1 &%$#_{}\\~^<>|[]-\",;'\u00e9\u00b1\u2212", max_size=12)
 
@@ -53,3 +55,60 @@ def test_latex_leaves_out_empty_columns_and_draws_arrows() -> None:
     assert table.to_latex().startswith("\\begin{tabular}{lr}\n")
     assert "A$\\rightarrow$B & 0.5 \\\\" in table.to_latex()
     assert Table(["test", "p"], []).to_latex().count("\\\\") == 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("12.3 [11.0, 13.6]", 12.3),
+        ("+12.3 % [11.0, 13.6]", 12.3),
+        ("-0.5", -0.5),
+        ("\N{MINUS SIGN}0.5 points", -0.5),
+        ("1e-4", 1e-4),
+        ("1,234,567", 1234567.0),
+        ("12.5, no interval (one seed)", 12.5),
+        ("[50.0, 56.2]", 50.0),
+        ("50.0-56.2", 50.0),
+        ("53.1 *", 53.1),
+        ("inf", math.inf),
+        ("", None),
+        ("-", None),
+        ("none (5 seeds)", None),
+        ("v2", None),
+        ("2026-11-28", None),
+        ("0.10.2", None),
+        ("3/5", None),
+    ],
+)
+def test_a_cell_is_sorted_by_its_first_number(cell: str, number: float | None) -> None:
+    assert sort_number(cell) == number
+
+
+def test_bounds_come_just_before_and_after_their_number() -> None:
+    cells = ["> 5", "5", "< 5", "< 1e-4", "0.0001", "\N{LESS-THAN OR EQUAL TO} 5"]
+    numbers = [sort_number(cell) for cell in cells]
+    assert numbers[3] < numbers[4] < numbers[2] < numbers[1] == numbers[5] < numbers[0]
+
+
+@pytest.mark.parametrize(
+    ("cells", "by_number"),
+    [
+        (["12.5", "not measurable (no class)", ""], True),
+        (["3 of 12", "7"], True),
+        (["3 kB", "2 MB"], False),
+        (["1.5 MB", "2 MB"], True),
+        (["10 downing street", "airplane"], False),
+        (["a", "none"], False),
+        (["", "none"], False),
+        (["12ab", "3cd"], False),
+    ],
+)
+def test_columns_of_one_unit_are_sorted_by_number(cells: list[str], by_number: bool) -> None:
+    assert Table(["x"], [[cell] for cell in cells]).sorted_by_number == [by_number]
+
+
+def test_sort_keys_are_written_only_where_the_text_is_not_the_key() -> None:
+    rows = [["9", "a"], ["12.3 % [11.0, 13.6]", "b"], ["not measurable", "c"], ["inf", "d"], ["", "e"]]
+    keys = [row[0] for row in Table(["x", "name"], rows).sort_keys]
+    assert keys == [None, "12.3", "", "Infinity", None]
+    assert all(row[1] is None for row in Table(["x", "name"], rows).sort_keys)
