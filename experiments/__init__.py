@@ -1,7 +1,7 @@
 """Tables and figures of the paper: one file with one record per experiment, found by name.
 
-A file holds what it claims, its arms and its measures; the folder, the page and the command come from here. It imports
-heavy libraries inside its functions.
+A file holds what it claims, its arms and its measures; members, folder, page and command come from `experiments.frame`.
+It imports heavy libraries inside its functions.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from causalft.errors import CausalFTError
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import new_run
 from causalft.runs.records import Records
@@ -19,13 +20,21 @@ from causalft.runs.records import Records
 if TYPE_CHECKING:
     from causalft.methods.estimators.settings import FitSettings
     from causalft.pipelines.workflows.plan import FitPlan
+    from experiments.frame.claims import Claim
+    from experiments.frame.scales import Roles
+    from experiments.frame.study import Study
 
-__all__ = ["EXPERIMENTS", "Experiment"]
+__all__ = ["EXPERIMENTS", "MEMBERS", "Experiment"]
+
+MEMBERS = "members"
+"""Folder of the members that experiments share, beside their run folders."""
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One table or figure.
+
+    It has either a ``study``, which runs at every scale, or ``compute`` and ``page``.
 
     Attributes
     ----------
@@ -36,25 +45,31 @@ class Experiment:
     claim : str
         What it tests, in one line, with its control.
     scale : str
-        Data, models, sizes.
+        Data, models, sizes, at the scale ``mini``.
     minutes : float
-        Wall time of the full run on two cores.
-    compute : callable
+        Wall time of the full run on two cores, at the scale ``mini``.
+    study : callable, optional
+        ``study(roles) -> Study``: arms, measures and contrasts for the models of a scale.
+    claims : callable, optional
+        ``claims() -> tuple of Claim``, which ``experiment verdict`` judges by the metrics.
+    compute : callable, optional
         ``compute(create, quick, seeds, **needed) -> metrics``. ``create(**config)`` gives the run; ``config`` is what
         it depends on besides the arguments. The metrics may hold ``table`` (``{columns, rows, caption}``, cells of
         text) and ``conclusion`` (sentences), which the command line prints.
     trains : callable, optional
         ``trains(quick, **needed) -> (FitSettings, names)``: what ``compute`` tunes for each seed, for `plan`; each
         member lies in ``members/SEED/NAME`` of the run.
-    page : callable
+    page : callable, optional
         ``page(run, metrics)`` draws the figures into the run and returns title, verdict, details, facts and sections of
         :func:`causalft.report.html.render_report`.
     seeds : int
         Default number of repetitions.
     needs : tuple of str
-        What the user must bring, of ``data`` and ``zoo`` (a folder made by ``causalft zoo pretrain``).
+        What the user must bring for ``compute``, of ``data`` and ``zoo`` (a folder made by ``causalft zoo pretrain``).
     data : str
         Placeholder for ``data`` in the command.
+    also : tuple of str
+        Further names: a figure and a table that show the same.
     source : str
     """
 
@@ -63,21 +78,57 @@ class Experiment:
     claim: str
     scale: str
     minutes: float
-    compute: Callable[..., dict[str, Any]]
-    page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]]
+    study: Callable[[Roles], Study] | None = None
+    claims: Callable[[], tuple[Claim, ...]] | None = None
+    compute: Callable[..., dict[str, Any]] | None = None
+    page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]] | None = None
     trains: Callable[..., tuple[FitSettings, tuple[str, ...]]] | None = None
     seeds: int = 3
     needs: tuple[str, ...] = ()
     data: str = "IMAGES"
+    also: tuple[str, ...] = ()
     source: str = "Chen et al., ICML 2025"
 
     @property
     def command(self) -> str:
         """The command of the full run."""
-        brought = {"data": f" --data {self.data}", "zoo": " --zoo ZOO"}
-        return f"causalft experiment run {self.name}" + "".join(brought[what] for what in self.needs)
+        return f"causalft experiment run {self.name}" + self._brought(self.needs)
 
-    def run(self, out: str | os.PathLike[str], quick: bool, seeds: int, **needed: str) -> dict[str, Any]:
+    def needed_at(self, scale: str) -> tuple[str, ...]:
+        """What the user must bring at a scale.
+
+        Raises
+        ------
+        CausalFTError
+            For an unknown scale, or one that it does not run at.
+        """
+        from experiments.frame.scales import get_scale
+
+        found = get_scale(scale)
+        if self.study is not None:
+            return found.needs
+        if scale != "mini":
+            raise CausalFTError(f"{self.name} has one scale of its own: {self.command}")
+        return self.needs
+
+    def command_at(self, scale: str) -> str:
+        """The command of the full run at a scale."""
+        words = "" if scale == "mini" else f" --scale {scale}"
+        return f"causalft experiment run {self.name}{words}" + self._brought(self.needed_at(scale))
+
+    def _brought(self, needs: tuple[str, ...]) -> str:
+        placeholders = {"data": self.data, "zoo": "ZOO"}
+        return "".join(f" --{what} {placeholders.get(what, what.upper())}" for what in needs)
+
+    def run(
+        self,
+        out: str | os.PathLike[str],
+        quick: bool,
+        seeds: int,
+        scale: str = "mini",
+        members: str | os.PathLike[str] | None = None,
+        **brought: str,
+    ) -> dict[str, Any]:
         """Make the run folder ``out`` with ``metrics.json``, figures and ``report.html``; return the metrics.
 
         Parameters
@@ -86,8 +137,12 @@ class Experiment:
         quick : bool
             A smaller run.
         seeds : int
-        **needed : str
-            The paths that :attr:`needs` names.
+        scale : str
+            In :data:`experiments.frame.scales.SCALES`.
+        members : path, optional
+            Folder of the members that experiments share; default: :data:`MEMBERS` beside ``out``.
+        **brought : str
+            What :meth:`needed_at` names.
         """
         with new_run(out, "experiment") as new:
 
@@ -95,8 +150,22 @@ class Experiment:
                 new.create({"name": self.name, "quick": quick, "seeds": seeds, **config})
                 return new.run
 
-            found = self.compute(create, quick, seeds, **needed)
-            return new.finish({**found, "seeds": seeds, "quick": quick}, self._write, stamp=("made",))
+            asked = {"seeds": seeds, "quick": quick}
+            if self.study is None:
+                assert self.compute is not None and self.page is not None
+                found = self.compute(create, quick, seeds, **brought)
+                return new.finish({**found, **asked}, self._writer(self.page), stamp=("made",))
+
+            from experiments.frame.lab import Lab
+            from experiments.frame.scales import get_scale
+            from experiments.frame.study import study_metrics, study_page
+
+            world = get_scale(scale).open(quick, **brought)
+            run = create(scale=scale, **world.described)
+            lab = Lab(run, world, seeds, quick, Path(members or Path(out).absolute().parent / MEMBERS))
+            study = self.study(world.roles)
+            found = {**study_metrics(study, lab), "scale": scale, **brought, **asked}
+            return new.finish(found, self._writer(lambda run, metrics: study_page(study, run, metrics)))
 
     def plan(self, out: str | os.PathLike[str], quick: bool, seeds: int, **needed: str) -> FitPlan | None:
         """Return what the run will tune and cost, as ``fit --plan`` does; None where that is not declared.
@@ -119,14 +188,24 @@ class Experiment:
         }
         return plan_members(settings, folders, out, tables=False)
 
-    def _write(self, run: Run, metrics: Mapping[str, Any]) -> None:
-        from causalft.report.html import made_line, render_report
-
-        brought = "".join(f" --{what} {metrics[what]}" for what in self.needs)
+    def command_of(self, metrics: Mapping[str, Any]) -> str:
+        """The command that repeats a run."""
+        at = metrics.get("scale", "mini") if self.study is not None else "mini"
+        scale = "" if at == "mini" else f" --scale {at}"
+        brought = "".join(f" --{what} {metrics[what]}" for what in self.needed_at(at))
         quick = " --quick" if metrics["quick"] else ""
-        command = f"causalft experiment run {self.name}{brought} --seeds {metrics['seeds']}{quick}"
-        page = render_report(**self.page(run, metrics), made=made_line(metrics), command=command)
-        run.write_page(page)
+        return f"causalft experiment run {self.name}{scale}{brought} --seeds {metrics['seeds']}{quick}"
+
+    def _writer(
+        self, page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]]
+    ) -> Callable[[Run, Mapping[str, Any]], None]:
+        def write(run: Run, metrics: Mapping[str, Any]) -> None:
+            from causalft.report.html import made_line, render_report
+
+            made, command = made_line(metrics), self.command_of(metrics)
+            run.write_page(render_report(**page(run, metrics), made=made, command=command))
+
+        return write
 
 
 EXPERIMENTS = Records("experiments", Experiment, "experiment")

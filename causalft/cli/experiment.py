@@ -8,12 +8,13 @@ from typing import Any
 import click
 
 from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
-from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
 __all__ = ["command"]
 
+
+_SCALE = "mini: the embedded world; photo: your photographs, with minis pre-trained on half of them."
 
 _FIELDS = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
 
@@ -47,14 +48,17 @@ def list_command(as_json: bool) -> None:
 
 @command.command("run")
 @click.argument("name", type=TEXT)
-@click.option("--out", type=PATH, help="Run folder. Default: runs/NAME.")
+@click.option("--scale", default="mini", type=TEXT, help=_SCALE, show_default=True)
+@click.option(
+    "--out", type=PATH, help="Run folder; of all, the folder of their runs. Default: runs/NAME, runs."
+)
 @click.option("--quick", is_flag=True, help="A smaller run, to see that it works.")
 @click.option(
     "--seeds",
     type=Number(limits.SEEDS),
     help="Repetitions. Default: the experiment's own.",
 )
-@click.option("--data", type=FILE, help="Images or tables, for an experiment that needs them.")
+@click.option("--data", type=FILE, help="Images or tables, for an experiment or a scale that needs them.")
 @click.option(
     "--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for an experiment on your own images."
 )
@@ -62,22 +66,37 @@ def list_command(as_json: bool) -> None:
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )
 def run_command(
-    name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool, **brought: str | None
+    name: str,
+    scale: str,
+    out: Path | None,
+    quick: bool,
+    seeds: int | None,
+    as_json: bool,
+    **brought: str | None,
 ) -> None:
-    """Reproduce one table or figure.
+    """Reproduce one table or figure, or all of a scale.
+
+    Models that are tuned once serve all experiments: they lie in `members` beside the run folders.
 
     \b
     causalft experiment run tab8 --quick
-    causalft experiment run photographs --data photos/ --zoo my-zoo
+    causalft experiment run all --scale mini
+    causalft experiment run tab8 --scale photo --data photos/ --zoo my-zoo
     """
     from experiments import EXPERIMENTS
+    from experiments.frame.all import needed_of, run_all, run_name
 
-    experiment = EXPERIMENTS.get_or_refuse(name)
-    needed = _needed(experiment, brought)
-    folder = out or Path("runs") / name
     screen = console(as_json)
+    if name == "all":
+        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print)
+        if as_json:
+            print_json(found)
+        return
+    experiment = EXPERIMENTS.get_or_refuse(name)
+    needed = needed_of(experiment, scale, brought)
+    folder = out or Path("runs") / run_name(name, scale)
     screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
-    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), **needed)
+    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), scale, **needed)
     if as_json:
         print_json(metrics)
     else:
@@ -121,18 +140,6 @@ def show_command(name: str, out: Path | None, quick: bool, seeds: int | None, as
         from causalft.cli.plan import print_plan
 
         print_plan(screen, plan)
-
-
-def _needed(experiment: Any, brought: dict[str, str | None]) -> dict[str, str]:
-    """Return the inputs that the experiment needs; refuse missing and unused ones."""
-    for what, value in brought.items():
-        if value is None and what in experiment.needs:
-            raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command}")
-        if value is not None and what not in experiment.needs:
-            raise CausalFTError(
-                f"--{what} does nothing for {experiment.name}, which brings its own; leave it out"
-            )
-    return {what: value for what, value in brought.items() if value is not None}
 
 
 def _show(screen: Any, metrics: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from scipy.special import softmax
 
 from causalft.analysis.diagnosis import diagnose
 from causalft.errors import CausalFTError
-from causalft.report.style import figure_style
 from causalft.runs.folder import Run
 from experiments import EXPERIMENTS, Experiment, tab8
 from tests.command_line import run
 
+STRATA, SEEDS_OF_ONE = ("clip", "openclip", "metaclip"), ("clip", "clip@1", "clip@2")
 MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 
 
@@ -28,11 +29,13 @@ MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 def test_each_file_holds_one_experiment_of_its_name(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
     experiment = EXPERIMENTS[name]
-    plain = {"compute": print, "page": print, "trains": None}
+    functions = ("study", "claims", "compute", "page", "trains")
+    plain = dict.fromkeys(functions)
     assert vars(replace(experiment, **plain)) == vars(replace(module.EXPERIMENT, **plain))
-    assert experiment.compute.__wrapped__ is module.compute and experiment.page.__wrapped__ is module.page
-    assert getattr(experiment.trains, "__wrapped__", None) is module.EXPERIMENT.trains
-    assert experiment.command.startswith(f"causalft experiment run {name}")
+    for name in functions:
+        assert getattr(getattr(experiment, name), "__wrapped__", None) is getattr(module.EXPERIMENT, name)
+    assert (experiment.study is None) == (experiment.compute is not None)
+    assert experiment.command.startswith(f"causalft experiment run {experiment.name}")
     assert "control" in experiment.claim and experiment.minutes > 0 and experiment.seeds >= 1
     assert len(Path(module.__file__ or "").read_text().splitlines()) < 260
 
@@ -77,7 +80,7 @@ def test_run_passes_options_on_and_prints_the_table_or_json_alone(
     def page(made: Run, metrics: Any) -> dict[str, Any]:
         return {"title": "Table 0", "verdict": "It rises.", "facts": {}, "sections": []}
 
-    fake = Experiment("fake", "Tab. 0", "it rises", "tiny", 0.1, compute, page, seeds=5)
+    fake = Experiment("fake", "Tab. 0", "it rises", "tiny", 0.1, compute=compute, page=page, seeds=5)
     monkeypatch.setitem(EXPERIMENTS._found, "fake", fake)
     shown = run("experiment", "run", "fake", "--out", tmp_path / "whole")
     assert shown.exit_code == 0 and "53.1" in shown.output and "It rises." in shown.output
@@ -101,10 +104,10 @@ def world() -> dict[str, Any]:
     n_classes, per_class, n_seeds = 30, 60, 2
     labels = np.repeat(np.arange(n_classes), per_class)
     profile = 100.0 ** (-np.arange(n_classes) / (n_classes - 1))
-    priors = {name: rng.permutation(profile / profile.sum()) for name in tab8.STRATA}
+    priors = {name: rng.permutation(profile / profile.sum()) for name in STRATA}
     signal = 3.5 * np.eye(n_classes)[labels]
     probs = {}
-    for name in dict.fromkeys(tab8.STRATA + tab8.SEEDS_OF_ONE):
+    for name in dict.fromkeys(STRATA + SEEDS_OF_ONE):
         bias = 0.3 * np.log(priors[name.split("@")[0]])
         noise = 1.5 * rng.normal(size=(n_seeds, len(labels), n_classes))
         probs[name] = softmax(signal + bias + noise, axis=-1)
@@ -112,62 +115,64 @@ def world() -> dict[str, Any]:
     return {"labels": labels, "class_counts": counts, "probs": probs, "priors": priors}
 
 
+def measured(world: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Table 8 on the made-up members."""
+    from experiments.frame.answers import answer
+    from experiments.frame.measures import Answered, compare_arms
+    from experiments.frame.scales import Roles
+
+    roles = Roles(STRATA, SEEDS_OF_ONE, "pre-training", None, "none", True)
+    study = tab8.study(roles)
+    labels, probs = world["labels"], world["probs"]
+
+    def right(model: Any) -> np.ndarray:
+        found = []
+        for seed in range(len(probs["clip"])):
+            members = [SimpleNamespace(test_logits=np.log(probs[m.name][seed])) for m in model.members]
+            found.append(answer(members, model.rule, model.stratum_prior, None, seed) == labels)  # type: ignore[arg-type]
+        return np.stack(found)
+
+    arms = {
+        arm.name: Answered(
+            np.stack([right(model) for model in arm.models]),
+            [sorted({STRATA.index(m.name.split("@")[0]) for m in model.members}) for model in arm.models],
+        )
+        for arm in study.arms
+    }
+    priors = np.stack([world["priors"][name] for name in STRATA])
+    baseline = arms["1 strata"].correct
+    return compare_arms(
+        labels, world["class_counts"], priors, baseline, arms, study.measures, study.contrasts
+    )
+
+
 def test_table_8_tells_priors_from_ensembling(world: dict[str, Any]) -> None:
-    found = tab8.analyse(**world, n_boot=200)
-    strata, seeds = found["rows"]["strata"], found["rows"]["seeds of clip"]
-    for family in (strata, seeds):
-        accuracies = [family[m]["accuracy"]["estimate"] for m in "123"]
+    methods, paired = measured(world)
+    for family in ("strata", "seeds of one"):
+        accuracies = [methods[f"{m} {family}"]["accuracy"].estimate for m in (1, 2, 3)]
         assert accuracies == sorted(accuracies)
-    gaps = [strata[m]["own_minus_off_gap"]["estimate"] for m in "123"]
+    gaps = [methods[f"{m} strata"]["own_gap"].estimate for m in (1, 2, 3)]
     assert gaps == sorted(gaps, reverse=True) and gaps[2] < 0.6 * gaps[0]
-    falls = {name: found["paired"][f"gap fall, {name}"] for name in tab8.FAMILIES}
-    assert falls["strata"]["ci95"][0] > 0
+    assert paired["gap fall, strata"].low > 0
     # Noise shrinks the gap of any ensemble a little; other priors shrink it much more.
-    assert falls["strata"]["estimate"] > 2.5 * abs(falls["seeds of clip"]["estimate"])
-    assert strata["1"]["D"]["many"]["estimate"] > 0
-    assert "Accuracy gains" in found["conclusion"][1]
+    assert paired["gap fall, strata"].estimate > 2.5 * abs(paired["gap fall, seeds"].estimate)
+    gain = methods["3 strata"]["accuracy"].estimate - methods["1 strata"]["accuracy"].estimate
+    less = methods["3 seeds of one"]["accuracy"].estimate - methods["1 seeds of one"]["accuracy"].estimate
+    assert paired["gain, strata minus seeds"].estimate == pytest.approx(gain - less)
 
 
-def test_table_8_agrees_with_the_diagnosis(world: dict[str, Any]) -> None:
+def test_arms_are_measured_as_the_diagnosis_measures_them(world: dict[str, Any]) -> None:
     from causalft.methods.estimators.fusion import fuse
 
-    found = tab8.analyse(**world, n_boot=100)["rows"]["strata"]
-    members = {name: world["probs"][name] for name in tab8.STRATA}
+    methods, _ = measured(world)
+    members = {name: world["probs"][name] for name in STRATA}
     fused = fuse(np.stack(list(members.values())))
     same = diagnose(world["labels"], world["class_counts"], members, fused, world["priors"], n_boot=100)
-    assert found["1"]["own_minus_off_gap"]["estimate"] == pytest.approx(
-        same.own_minus_off_gap.before.estimate
-    )
-    assert found["3"]["own_minus_off_gap"]["estimate"] == pytest.approx(same.own_minus_off_gap.after.estimate)
-    assert found["3"]["accuracy"]["estimate"] == pytest.approx(same.fused.accuracy.estimate)
-    mean = np.mean([score.accuracy.estimate for score in same.strata.values()])
-    assert found["1"]["accuracy"]["estimate"] == pytest.approx(mean)
-
-
-def test_table_8_draws_and_tabulates_its_numbers(world: dict[str, Any]) -> None:
-    found = tab8.analyse(**world, n_boot=100)
-    assert len(found["table"]["rows"]) == 6 and all(len(r) == 7 for r in found["table"]["rows"])
-    with figure_style():
-        accuracy, gap = tab8.draw(found)
-    drawn = np.asarray(accuracy.lines[0].get_ydata(), float)
-    np.testing.assert_allclose(
-        drawn, [100 * found["rows"]["strata"][m]["accuracy"]["estimate"] for m in "123"]
-    )
-    assert "gap" in gap.get_ylabel()
-
-
-def test_show_plans_what_table_8_trains(tmp_path: Path) -> None:
-    (tmp_path / "members" / "0" / "clip").mkdir(parents=True)
-    (tmp_path / "members" / "0" / "clip" / "predictions.safetensors").write_bytes(b"")
-    found = run("experiment", "show", "tab8", "--seeds", 2, "--quick", "--out", tmp_path, "--json")
-    assert found.exit_code == 0, found.output
-    shown = json.loads(found.stdout)
-    assert shown["name"] == "tab8" and shown["seeds"] == 2
-    members = {m["name"]: (m["runs"], m["finished"], m["steps"]) for m in shown["plan"]["members"]}
-    steps = 3 * -(-shown["plan"]["images"]["0"]["train"] // 128)  # of three epochs
-    assert members.pop("clip") == (2, 1, steps)
-    assert members == dict.fromkeys(("openclip", "metaclip", "clip@1", "clip@2"), (2, 0, 2 * steps))
-    assert not (tmp_path / "config.json").exists()
+    for arm, when in (("1 strata", "before"), ("3 strata", "after")):
+        expected, found = getattr(same.own_minus_off_gap, when), methods[arm]["own_gap"]
+        assert found.estimate == pytest.approx(expected.estimate)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
+    assert methods["3 strata"]["accuracy"].estimate == pytest.approx(same.fused.accuracy.estimate)
 
 
 def test_show_says_where_nothing_is_declared() -> None:

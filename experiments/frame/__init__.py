@@ -1,0 +1,1 @@
+"""What experiments share: scales, members tuned once, arms, measures, studies, claims and the verdict."""

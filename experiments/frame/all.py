@@ -1,0 +1,146 @@
+"""Run every experiment of a scale, one after another, in folders side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalft.errors import CausalFTError
+from causalft.runs.folder import CONFIG, METRICS, Run
+from causalft.version import __version__
+
+if TYPE_CHECKING:
+    from experiments import Experiment
+
+__all__ = ["needed_of", "run_all", "run_name"]
+
+
+def run_name(name: str, scale: str) -> str:
+    """Name of a run's folder.
+
+    Examples
+    --------
+    >>> run_name("tab8", "mini"), run_name("tab8", "photo")
+    ('tab8', 'tab8-photo')
+    """
+    return name if scale == "mini" else f"{name}-{scale}"
+
+
+def needed_of(experiment: Experiment, scale: str, brought: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the inputs that the experiment needs at a scale.
+
+    Raises
+    ------
+    CausalFTError
+        For inputs that are missing, and those it does not use.
+    """
+    needs = experiment.needed_at(scale)
+    for what, value in brought.items():
+        if value is None and what in needs:
+            raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command_at(scale)}")
+        if value is not None and what not in needs:
+            raise CausalFTError(
+                f"--{what} does nothing for {experiment.name}, which brings its own; leave it out"
+            )
+    return {what: value for what, value in brought.items() if value is not None}
+
+
+def run_all(
+    root: Path,
+    scale: str,
+    quick: bool,
+    seeds: int | None,
+    brought: Mapping[str, str | None],
+    say: Callable[..., object] = lambda *_, **__: None,
+) -> dict[str, dict[str, Any]]:
+    """Run the experiments of a scale that have what they need; those that are complete are kept.
+
+    Parameters
+    ----------
+    root : path
+        Folder of the runs.
+    scale : str
+    quick : bool
+    seeds : int, optional
+        Default: each experiment's own.
+    brought : mapping
+        ``data`` and ``zoo``.
+    say : callable
+        Prints a line.
+
+    Returns
+    -------
+    dict of str to dict
+        Per name: ``state`` (``made``, ``kept`` or ``left out``), ``folder``, and ``why`` if left out.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown scale, missing data, or complete results of another version, scale, size or data.
+    """
+    from experiments import EXPERIMENTS
+    from experiments.frame.scales import get_scale
+
+    for what in get_scale(scale).needs:
+        if brought.get(what) is None:
+            raise CausalFTError(f"the scale {scale} needs --{what}")
+    chosen = {}
+    found: dict[str, dict[str, Any]] = {}
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.study is None and scale != "mini":
+            continue
+        needs = experiment.needed_at(scale)
+        lacking = [what for what in needs if brought.get(what) is None]
+        if lacking:
+            why = f"needs --{', --'.join(lacking)}"
+            found[name] = {"state": "left out", "folder": None, "why": why}
+            say(f"{name}: left out, {why}: {experiment.command_at(scale)}", soft_wrap=True)
+            continue
+        chosen[name] = {what: str(brought[what]) for what in needs}
+    for name, needed in chosen.items():  # before anything is computed
+        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale)
+        n_seeds = seeds or (1 if quick else experiment.seeds)
+        if _complete(folder):
+            _check_same(folder, experiment, scale, quick, n_seeds, needed)
+    for number, (name, needed) in enumerate(chosen.items(), 1):
+        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale)
+        n_seeds = seeds or (1 if quick else experiment.seeds)
+        state = "kept" if _complete(folder) else "made"
+        if state == "made":
+            say(
+                f"{number} of {len(chosen)}  {name}: {experiment.reproduces}: {experiment.claim}",
+                soft_wrap=True,
+            )
+            experiment.run(folder, quick, n_seeds, scale, **needed)
+        found[name] = {"state": state, "folder": str(folder)}
+        say(f"{name}: {state}, {folder / 'report.html'}", soft_wrap=True)
+    return found
+
+
+def _complete(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() and (folder / METRICS).is_file()
+
+
+def _check_same(
+    folder: Path, experiment: Experiment, scale: str, quick: bool, seeds: int, needed: Mapping[str, str]
+) -> None:
+    """Refuse complete results that this command would not make."""
+    run = Run.open(folder, "experiment")
+    made = run.metrics.get("made", {}).get("version")
+    if made != __version__:
+        raise CausalFTError(
+            f"{folder} holds results of version {made}, this is {__version__}; remove it or choose another --out"
+        )
+    asked = {"name": experiment.name, "quick": quick, "seeds": seeds}
+    if experiment.study is not None:
+        from experiments.frame.scales import get_scale
+
+        world = get_scale(scale).open(quick, **needed)
+        asked |= {"scale": scale, **world.described}
+    for key, value in asked.items():
+        if run.config.get(key) != value:
+            raise CausalFTError(
+                f"{folder} holds results of {key} {run.config.get(key)!r}, not {value!r}; remove it or choose another "
+                "--out"
+            )

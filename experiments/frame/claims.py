@@ -1,0 +1,124 @@
+"""Claims of the paper and objections of its reviewers: each is judged by one number of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from causalft.errors import CausalFTError
+
+__all__ = ["Claim", "Judged", "Verdict", "judge", "value_at"]
+
+Verdict = Literal["supported", "contradicted", "open"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence that a number supports, contradicts or leaves open.
+
+    Attributes
+    ----------
+    text : str
+        What is claimed.
+    at : str
+        Where ``metrics.json`` holds ``{estimate, ci95}``: keys with a slash between them, such as ``paired/gain``.
+    above, below : float, optional
+        Claimed bound, as a fraction.
+    within : float, optional
+        Claimed bound of the absolute value.
+    section : str
+        Of the paper: ``Fig. 2``, ``Tab. 8``.
+    objection : int, optional
+        Number of the objection that it answers instead; ``text`` is then what its answer claims.
+
+    A claim is supported if the 95 % interval lies on its side of the bound, contradicted if it lies on the other one,
+    and open otherwise. Where ``p_holm`` is given, an interval away from 0 must also have ``p_holm`` below 0.05.
+    """
+
+    text: str
+    at: str
+    above: float | None = None
+    below: float | None = None
+    within: float | None = None
+    section: str = ""
+    objection: int | None = None
+
+    def __post_init__(self) -> None:
+        if [self.above, self.below, self.within].count(None) != 2:
+            raise CausalFTError(f"the claim {self.text!r} needs one of above, below and within")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with the number that decided.
+
+    Attributes
+    ----------
+    claim : Claim
+    verdict : {"supported", "contradicted", "open"}
+    numbers : dict
+        ``{estimate, ci95, p, p_holm}`` as far as they are there; empty if the number is missing.
+    why : str
+        Why it is open, where that is not the interval.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    numbers: dict[str, Any]
+    why: str = ""
+
+
+def value_at(metrics: Mapping[str, Any], at: str) -> Any:
+    """What ``metrics`` holds at keys with a slash between them; None if it does not.
+
+    Examples
+    --------
+    >>> value_at({"paired": {"gain": {"estimate": 0.1}}}, "paired/gain")
+    {'estimate': 0.1}
+    """
+    found: Any = metrics
+    for key in at.split("/"):
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return None
+    return found
+
+
+def judge(claim: Claim, metrics: Mapping[str, Any]) -> Judged:
+    """Judge a claim by the metrics of its experiment.
+
+    Examples
+    --------
+    >>> metrics = {"paired": {"gain": {"estimate": 0.02, "ci95": [0.01, 0.03]}}}
+    >>> judge(Claim("it gains", "paired/gain", above=0.0), metrics).verdict
+    'supported'
+    >>> judge(Claim("it gains 5 points", "paired/gain", above=0.05), metrics).verdict
+    'contradicted'
+    """
+    found = value_at(metrics, claim.at)
+    if not isinstance(found, Mapping) or found.get("estimate") is None:
+        return Judged(claim, "open", {}, f"the run has no number {claim.at!r}")
+    numbers = {key: found[key] for key in ("estimate", "ci95", "p", "p_holm") if found.get(key) is not None}
+    if found.get("ci95") is None or None in found["ci95"]:
+        return Judged(claim, "open", numbers, f"no interval: {found.get('reason', 'one repetition')}")
+    low, high = found["ci95"]
+    verdict: Verdict = "open"
+    if claim.above is not None:
+        verdict = _side(low > claim.above, high < claim.above)
+    elif claim.below is not None:
+        verdict = _side(high < claim.below, low > claim.below)
+    elif claim.within is not None:
+        outside = low > claim.within or high < -claim.within
+        verdict = _side(-claim.within < low and high < claim.within, outside)
+    bound = claim.above if claim.above is not None else claim.below
+    if bound == 0.0 and verdict != "open" and numbers.get("p_holm", 0.0) >= 0.05:
+        return Judged(claim, "open", numbers, "not significant after Holm's correction")
+    return Judged(claim, verdict, numbers)
+
+
+def _side(supported: bool, contradicted: bool) -> Verdict:
+    return "supported" if supported else "contradicted" if contradicted else "open"

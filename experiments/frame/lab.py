@@ -1,0 +1,107 @@
+"""The lab of one run: the world of its scale, and its members, each tuned once for all experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalft.runs.folder import Run
+
+if TYPE_CHECKING:
+    from causalft.methods.adaptation.tuned import TunedStratum
+    from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.members import Member
+    from experiments.frame.scales import World
+
+__all__ = ["Lab"]
+
+
+@dataclass
+class Lab:
+    """What an experiment works with.
+
+    Attributes
+    ----------
+    run : Run
+        Its folder.
+    world : World
+    seeds : int
+    quick : bool
+    members : pathlib.Path
+        Folder of the members of all experiments.
+    weights : dict of str to str
+        Hashes of the weights used so far, by name.
+    """
+
+    run: Run
+    world: World
+    seeds: int
+    quick: bool
+    members: Path
+    weights: dict[str, str] = field(default_factory=dict)
+
+    def folder(self, member: Member, seed: int) -> Path:
+        """Where a member lies, whether or not it is finished."""
+        recipe = self.world.settings.tuning
+        return self.members / self.world.scale / member.folder(recipe, seed, self.world.described)
+
+    def finished(self, member: Member, seed: int) -> bool:
+        """Whether a member is tuned already."""
+        from causalft.methods.estimators.member import PREDICTIONS
+
+        return (self.folder(member, seed) / PREDICTIONS).is_file()
+
+    def tuned(self, member: Member, seed: int) -> tuple[MemberPrediction, TunedStratum]:
+        """A member with its predictions for validation and test images; tuned now if it is not yet.
+
+        Parameters
+        ----------
+        member : Member
+        seed : int
+            Of the training images and the tuning.
+
+        Raises
+        ------
+        CausalFTError
+            If the model cannot be loaded, or what lies in its folder was made with other weights or images.
+        """
+        from causalft.methods.estimators.member import fit_member
+        from causalft.models.features.cache import FeatureCache
+        from causalft.models.strata.cards import MemberName
+        from causalft.runs.limits import CREATURES
+        from causalft.runs.locks import writing
+
+        settings, folder = self.world.settings, self.folder(member, seed)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            prediction, tuned = fit_member(
+                self.world.splits(seed, member.draw),
+                MemberName.parse(member.name).weights,
+                self.world.zoo,
+                member.tuning(settings.tuning, seed),
+                device=settings.device,
+                folder=folder,
+                cache=FeatureCache() if settings.cache and settings.data != CREATURES else None,
+            )
+        self.weights[MemberName.parse(member.name).weights] = prediction.sha256
+        return prediction, tuned
+
+    def prediction(self, member: Member, seed: int) -> MemberPrediction:
+        """:meth:`tuned` without the model."""
+        return self.tuned(member, seed)[0]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Facts for the page: data, zoo, weights, seeds."""
+        world = self.world
+        mini = "small models that this project pre-trained on the embedded world, not the real weights"
+        photo = "minis that were pre-trained on the other half of the images"
+        kinds = {"mini": mini, "photo": photo}
+        return {
+            "data": Path(world.settings.data).name,
+            "zoo": f"{Path(world.settings.zoo_name).name}: {kinds.get(world.scale, 'the real weights')}",
+            "control": f"seeds of {world.roles.seeds_differ_in}: {', '.join(world.roles.seeds)}",
+            "seeds": str(self.seeds),
+            "weights (sha256)": ", ".join(f"{name} {sha[:12]}" for name, sha in self.weights.items()),
+        }

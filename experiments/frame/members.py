@@ -1,0 +1,109 @@
+"""A member of an experiment: which model is tuned on which images and how; it is tuned once for all experiments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from causalft.errors import CausalFTError
+
+if TYPE_CHECKING:
+    from causalft.methods.adaptation.settings import Tuning
+
+__all__ = ["Draw", "Member"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The training images.
+
+    Attributes
+    ----------
+    order : {"", "consistency", "reverse", "balance"}
+        Order of the classes in the long tail against the label prior of `order_by`; "" keeps that of the data.
+    order_by : str
+        Stratum.
+
+    The images, and for balance the order too, differ between seeds.
+    """
+
+    order: str = ""
+    order_by: str = ""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One foundation model, tuned.
+
+    Attributes
+    ----------
+    name : str
+        In the zoo, such as ``clip``, ``clip@1`` (pre-trained again) or ``clip#1`` (tuned again).
+    loss : str
+        In :data:`causalft.models.tuning.choices.LOSSES`.
+    epochs : float
+        Times the epochs of the recipe.
+    changes : tuple of (str, value)
+        Further fields of :class:`causalft.methods.adaptation.settings.Tuning` that differ from the recipe of the scale.
+    draw : Draw
+
+    Examples
+    --------
+    >>> Member("clip", "CE", changes=(("tuner", "linear-probe"),)).label
+    'clip-CE-linear-probe'
+    """
+
+    name: str
+    loss: str = "LA"
+    epochs: float = 1.0
+    changes: tuple[tuple[str, Any], ...] = ()
+    draw: Draw = Draw()
+
+    @property
+    def label(self) -> str:
+        """For folders and messages."""
+        words = [self.name, self.loss]
+        if self.epochs != 1:
+            words.append(f"x{self.epochs:g}")
+        words += [str(value) for _, value in self.changes]
+        if self.draw.order:
+            words.append(f"{self.draw.order}-{self.draw.order_by}")
+        return "-".join(words).replace("/", "_").replace("@last", "_last")
+
+    def tuning(self, recipe: Tuning, seed: int) -> Tuning:
+        """The recipe of the scale with what this member changes, for one seed.
+
+        Raises
+        ------
+        CausalFTError
+            For an unknown field.
+        """
+        from causalft.models.strata.cards import MemberName
+
+        known = vars(recipe)
+        for field, _ in self.changes:
+            if field not in known:
+                raise CausalFTError(f"{self.label} changes {field!r}, which no tuning has")
+        changed = replace(recipe, **{"loss": self.loss, **dict(self.changes)})
+        return replace(
+            changed,
+            epochs=max(1, round(self.epochs * changed.epochs)),
+            seed=MemberName.parse(self.name).tuning_seed(seed),
+        )
+
+    def folder(self, recipe: Tuning, seed: int, data: Mapping[str, Any]) -> str:
+        """Name of its folder: what it is, and a digest of everything it depends on.
+
+        Parameters
+        ----------
+        recipe : Tuning
+        seed : int
+        data : mapping
+            Describes zoo and images of the scale.
+        """
+        depends = {"tuning": asdict(self.tuning(recipe, seed)), "draw": asdict(self.draw), **data}
+        digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
+        return f"{self.label}-seed{seed}-{digest[:10]}"
