@@ -104,6 +104,9 @@ class Member:
         data : mapping
             Describes zoo and images of the scale.
         """
-        depends = {"tuning": asdict(self.tuning(recipe, seed)), "draw": asdict(self.draw), **data}
+        usual, tuning = asdict(type(recipe)()), asdict(self.tuning(recipe, seed))
+        # Only what differs from the defaults: a setting that is added later changes no name.
+        chosen = {key: value for key, value in tuning.items() if value != usual[key]}
+        depends = {"tuning": chosen, "draw": asdict(self.draw), **data}
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
         return f"{self.label}-seed{seed}-{digest[:10]}"

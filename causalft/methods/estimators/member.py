@@ -209,7 +209,7 @@ def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Doc
     n_classes = len(splits.train.class_names)
     if (
         found.sha256 != stratum.sha256
-        or made != json.loads(json.dumps(made_with))
+        or _with_defaults(made) != json.loads(json.dumps(made_with))
         or found.validation_logits.shape != (len(splits.validation), n_classes)
         or found.test_logits.shape != (len(splits.test), n_classes)
     ):
@@ -219,6 +219,15 @@ def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Doc
     if found.pretraining_loss == "unknown":  # not in files of before it was kept
         found = replace(found, pretraining_loss=stratum.pretraining_loss)
     return found
+
+
+def _with_defaults(made: Document) -> Document:
+    """The settings of a file with those that were added to the tuning since."""
+    tuning = made.get("tuning")
+    if not isinstance(tuning, dict):
+        return made
+    usual = json.loads(json.dumps(asdict(Tuning())))
+    return {**made, "tuning": {**usual, **tuning}}
 
 
 def fit_member(
