@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "N_CLASSES",
     "N_TYPES",
     "PARTS",
+    "creature_masks",
     "exponential_prior",
     "factor_law",
     "part_table",
@@ -195,6 +197,61 @@ def render_creatures(
     >>> render_creatures(part_table()[:2], np.array([0, 3]), size=32).shape
     (2, 32, 32, 3)
     """
+    scene = _scenes(parts, factors, size, seed, batch_size)
+    pictures = np.empty((len(parts), size, size, 3), dtype=np.uint8)
+    for start in range(0, len(parts), batch_size):
+        chosen = slice(start, start + batch_size)
+        pictures[chosen] = _paint({name: value[chosen] for name, value in scene.items()}, size, seed, start)
+    return pictures
+
+
+def creature_masks(
+    parts: np.ndarray,
+    factors: np.ndarray,
+    *,
+    size: int = 40,
+    seed: int = 0,
+    batch_size: int = 256,
+    rows: Sequence[int] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Say which pixels of :func:`render_creatures` show the head, the body and the tail.
+
+    A part that is not visible has an empty mask. Where one part hides another, or the occluder hides both, only what is
+    seen counts; at soft edges a pixel is shared.
+
+    Parameters
+    ----------
+    parts, factors, size, seed, batch_size
+        As in :func:`render_creatures`; the same values describe the same images.
+    rows : sequence of int, optional
+        Images wanted; all by default.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows, 3, size, size), float32 in [0, 1], in the order of :data:`PARTS`. The sum over parts is at most
+        1; the rest is background.
+
+    Examples
+    --------
+    >>> masks = creature_masks(part_table()[:2], np.array([0, 3]), size=32)
+    >>> masks.shape, bool(masks.sum(axis=1).max() <= 1 + 1e-6)
+    ((2, 3, 32, 32), True)
+    """
+    scene = _scenes(parts, factors, size, seed, batch_size)
+    wanted = np.arange(len(parts)) if rows is None else np.asarray(rows)
+    masks = np.empty((len(wanted), len(PARTS), size, size), dtype=np.float32)
+    for start in range(0, len(wanted), batch_size):
+        chosen = slice(start, start + batch_size)
+        of = torch.from_numpy(wanted[chosen])
+        masks[chosen] = _cover({name: value[of] for name, value in scene.items()}, size)
+    return masks
+
+
+def _scenes(
+    parts: np.ndarray, factors: np.ndarray, size: int, seed: int, batch_size: int
+) -> dict[str, Tensor]:
+    """Check what is to be drawn, and draw its random numbers."""
     parts, factors = np.asarray(parts), np.asarray(factors)
     if parts.ndim != 2 or parts.shape[1] != 3 or factors.shape != parts.shape[:1]:
         raise CausalFTError(f"parts must be (n, 3) and factors (n,), got {parts.shape} and {factors.shape}")
@@ -209,12 +266,7 @@ def render_creatures(
     if batch_size < 1:
         raise CausalFTError(f"batch size {batch_size} is below 1")
     kinds, dominant = (torch.from_numpy(np.array(a, dtype=np.int64)) for a in (parts, factors))
-    scene = _draw_scene(kinds, dominant, seed)
-    pictures = np.empty((len(parts), size, size, 3), dtype=np.uint8)
-    for start in range(0, len(parts), batch_size):
-        chosen = slice(start, start + batch_size)
-        pictures[chosen] = _paint({name: value[chosen] for name, value in scene.items()}, size, seed, start)
-    return pictures
+    return _draw_scene(kinds, dominant, seed)
 
 
 def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
@@ -259,6 +311,7 @@ def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
         "centre": in_order(centre),
         "angle": in_order(uniform(-0.45, 0.45, 1) + uniform(-0.25, 0.25, 3)),
         "mirror": mirror,
+        "kind": in_order(kind),
         "is_head": in_order((kind == PARTS.index("head")).float()),
         "phase": uniform(0, 2 * math.pi, 3),
         "aspect": in_order(_TYPES.aspect[kind, parts] * uniform(0.92, 1.08, 3, 2)),
@@ -283,15 +336,30 @@ def _draw_scene(parts: Tensor, factors: Tensor, seed: int) -> dict[str, Tensor]:
     }
 
 
+def _grid(size: int) -> tuple[Tensor, Tensor, float]:
+    """Coordinates x and y of the pixels, from -1 to 1, and how sharp edges are: one to two pixels soft."""
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y, size / 2.5
+
+
+def _along(angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+
+
+def _occluder(scene: dict[str, Tensor], x: Tensor, y: Tensor, sharp: float) -> Tensor:
+    """How much of each pixel the bar in front covers, (n, size, size)."""
+    distance = (_along(scene["bar_angle"], x, y) - scene["bar_offset"][:, None, None]).abs()
+    return ((scene["bar_width"][:, None, None] - distance) * sharp).clamp(0, 1)
+
+
 def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.ndarray:
     """Paint a batch of scenes: background, clutter, parts, occluder, light, noise."""
     n = len(scene["scale"])
-    axis = (torch.arange(size) + 0.5) / size * 2 - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    sharp = size / 2.5  # edges one to two pixels soft
+    x, y, sharp = _grid(size)
 
     def along(angle: Tensor) -> Tensor:
-        return x * angle.cos()[:, None, None] + y * angle.sin()[:, None, None]
+        return _along(angle, x, y)
 
     def cover(image: Tensor, inside: Tensor, colour: Tensor) -> Tensor:
         return image + inside[:, None] * (colour - image)
@@ -308,9 +376,7 @@ def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.nda
     for slot in range(3):
         image = _paint_part(image, scene, slot, x, y, sharp)
 
-    distance = (along(scene["bar_angle"]) - scene["bar_offset"][:, None, None]).abs()
-    inside = ((scene["bar_width"][:, None, None] - distance) * sharp).clamp(0, 1)
-    image = cover(image, inside, scene["bar_colour"][:, :, None, None])
+    image = cover(image, _occluder(scene, x, y, sharp), scene["bar_colour"][:, :, None, None])
 
     lit = scene["light"][:, :, None] * (1 + scene["light_slope"][:, None, None] * along(scene["light_angle"]))
     image = image * lit[:, None]
@@ -321,11 +387,17 @@ def _paint(scene: dict[str, Tensor], size: int, seed: int, start: int) -> np.nda
     return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
-def _paint_part(
-    image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float
-) -> Tensor:
-    """Paint one part of each creature over the images (n, 3, size, size)."""
+@dataclass(frozen=True)
+class _Outline:
+    """Where one part of each creature lies; arrays (n, size, size)."""
 
+    inside: Tensor  # how much of the pixel it covers, 0 to 1
+    u: Tensor  # coordinates along its axes
+    v: Tensor
+    radius: Tensor  # of the p-norm: about 1 on the outline
+
+
+def _outline(scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float) -> _Outline:
     def of(name: str, *index: int) -> Tensor:
         value = scene[name][:, slot]
         return (value[:, index[0]] if index else value)[:, None, None]
@@ -339,18 +411,43 @@ def _paint_part(
     radius = (su.pow(power) + sv.pow(power)).pow(1 / power)
     outline = 1 + of("lobe_height") * torch.cos(of("lobes") * torch.atan2(v, u))
     inside = ((outline - radius) * scale * 0.3 * sharp).clamp(0, 1) * of("visible")
+    return _Outline(inside, u, v, radius)
+
+
+def _paint_part(
+    image: Tensor, scene: dict[str, Tensor], slot: int, x: Tensor, y: Tensor, sharp: float
+) -> Tensor:
+    """Paint one part of each creature over the images (n, 3, size, size)."""
+
+    def of(name: str, *index: int) -> Tensor:
+        value = scene[name][:, slot]
+        return (value[:, index[0]] if index else value)[:, None, None]
+
+    part = _outline(scene, slot, x, y, sharp)
+    u, v = part.u, part.v
     wave = torch.cos(
-        of("texture", 0) * u + of("texture", 1) * v + of("texture", 2) * radius * 0.5 + of("phase")
+        of("texture", 0) * u + of("texture", 1) * v + of("texture", 2) * part.radius * 0.5 + of("phase")
     )
     plain = (scene["texture"][:, slot].abs().sum(1) == 0)[:, None, None]
     shade = torch.where(plain, torch.tensor(1.0), 0.72 + 0.28 * wave)
     colour = scene["colour"][:, slot, :, None, None] * shade[:, None]
-    image = image + inside[:, None] * (colour - image)
+    image = image + part.inside[:, None] * (colour - image)
 
     # An eye: white with a dark pupil, on heads only.
-    head = of("is_head") * of("visible")
+    scale, head = of("scale"), of("is_head") * of("visible")
     distance = ((u + 0.10).square() + (v + 0.08).square()).sqrt()
     white = ((0.085 - distance) * scale * sharp).clamp(0, 1) * head
     pupil = ((0.045 - distance) * scale * sharp).clamp(0, 1) * head
     image = image + white[:, None] * (0.95 - image)
     return image + pupil[:, None] * (0.05 - image)
+
+
+def _cover(scene: dict[str, Tensor], size: int) -> np.ndarray:
+    """Share of each pixel that each part covers, in the order of :data:`PARTS`, as it is seen at last."""
+    x, y, sharp = _grid(size)
+    masks = torch.zeros(len(scene["scale"]), len(PARTS), size, size)
+    for slot in range(len(PARTS)):
+        inside = _outline(scene, slot, x, y, sharp).inside
+        masks *= 1 - inside[:, None]  # what is painted later hides what was there
+        masks[torch.arange(len(masks)), scene["kind"][:, slot]] += inside
+    return (masks * (1 - _occluder(scene, x, y, sharp))[:, None]).numpy()

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import profile_counts
 from causalft.data.splits import Splits
+from causalft.errors import CausalFTError, nearest
 from causalft.runs.limits import CREATURES
 from causalft.runs.progress import named
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
-__all__ = ["NAME", "creatures_images", "creatures_longtail"]
+__all__ = ["NAME", "creatures_images", "creatures_longtail", "creatures_masks"]
 
 NAME = CREATURES
 ORDER_SEED = 110
 """Seed of the class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
+
+_TRAIN_SEED = 7_000_000
+_SEEDS = {"validation": 7_500_001, "test": 7_500_002}
 
 
 @named("drawing creatures-lt")
@@ -53,14 +60,62 @@ def creatures_longtail(
     >>> len(splits.test), splits.test.class_names[0]
     (60, 'aradax')
     """
-    counts = np.empty(N_CLASSES, dtype=np.int64)
-    order = np.random.default_rng(ORDER_SEED).permutation(N_CLASSES)
-    counts[order] = profile_counts(N_CLASSES, n_max, imbalance_factor)
+    counts = _train_counts(n_max, imbalance_factor)
     return Splits(
-        train=_draw("train", counts, size, 3 * seed + 7_000_000),
-        validation=_draw("validation", np.full(N_CLASSES, n_validation), size, 7_500_001),
-        test=_draw("test", np.full(N_CLASSES, n_test), size, 7_500_002),
+        train=_draw("train", counts, size, _TRAIN_SEED + 3 * seed),
+        validation=_draw("validation", np.full(N_CLASSES, n_validation), size, _SEEDS["validation"]),
+        test=_draw("test", np.full(N_CLASSES, n_test), size, _SEEDS["test"]),
     )
+
+
+def creatures_masks(
+    split: str = "test",
+    rows: Sequence[int] | NDArray[np.int64] | None = None,
+    *,
+    n_max: int = 200,
+    imbalance_factor: float = 100.0,
+    n_validation: int = 10,
+    n_test: int = 80,
+    size: int = 40,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Say which pixels of the built-in images show the head, the body and the tail.
+
+    Parameters
+    ----------
+    split : {"train", "validation", "test"}
+    rows : sequence of int, optional
+        Images of the split; all by default.
+    n_max, imbalance_factor, n_validation, n_test, size, seed
+        As in :func:`creatures_longtail`; the same values describe the same images.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n_rows, 3, size, size) in [0, 1]: head, body, tail; see :func:`synthetic.creatures.creature_masks`.
+
+    Raises
+    ------
+    CausalFTError
+        If the split is unknown.
+
+    Examples
+    --------
+    >>> creatures_masks("test", [0, 7], n_test=1).shape
+    (2, 3, 40, 40)
+    """
+    from synthetic.creatures import creature_masks  # imports PyTorch
+
+    counts = {
+        "train": _train_counts(n_max, imbalance_factor),
+        "validation": np.full(N_CLASSES, n_validation),
+        "test": np.full(N_CLASSES, n_test),
+    }
+    if split not in counts:
+        raise CausalFTError(f"{NAME} has no split {split!r}; {nearest(split, counts)}")
+    drawn_from = _SEEDS.get(split, _TRAIN_SEED + 3 * seed)
+    labels, factors = _law(counts[split], drawn_from)
+    return creature_masks(part_table()[labels], factors, size=size, seed=drawn_from, rows=rows)
 
 
 def creatures_images() -> ImageSet:
@@ -80,11 +135,24 @@ def creatures_images() -> ImageSet:
     return whole
 
 
+def _train_counts(n_max: int, imbalance_factor: float) -> NDArray[np.int64]:
+    counts = np.empty(N_CLASSES, dtype=np.int64)
+    order = np.random.default_rng(ORDER_SEED).permutation(N_CLASSES)
+    counts[order] = profile_counts(N_CLASSES, n_max, imbalance_factor)
+    return counts
+
+
+def _law(counts: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Class and factor of each image."""
+    labels = np.repeat(np.arange(N_CLASSES), counts)
+    factors = np.random.default_rng(seed).choice(len(FACTORS), size=len(labels), p=factor_law("uniform"))
+    return labels, factors
+
+
 def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:
     from synthetic.creatures import render_creatures  # imports PyTorch
 
-    labels = np.repeat(np.arange(N_CLASSES), counts)
-    factors = np.random.default_rng(seed).choice(len(FACTORS), size=len(labels), p=factor_law("uniform"))
+    labels, factors = _law(counts, seed)
     pixels = render_creatures(part_table()[labels], factors, size=size, seed=seed)
     files = [f"{NAME}/{split}/{CLASS_NAMES[label]}/{row:06d}.png" for row, label in enumerate(labels)]
     return ImageSet.from_arrays(

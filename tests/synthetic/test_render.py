@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from causalft.errors import CausalFTError
 from synthetic import creatures as render
-from synthetic.creatures import FACTORS, PARTS, part_table, render_creatures
+from synthetic.creatures import FACTORS, PARTS, creature_masks, part_table, render_creatures
 
 
 def draw(n, factor="whole", seed=0, **options):
@@ -138,3 +138,36 @@ def test_no_picture_is_an_empty_array():
 def test_bad_input_is_refused(parts, factors, options, message):
     with pytest.raises(CausalFTError, match=message):
         render_creatures(parts, factors, **options)
+
+
+def test_masks_say_where_each_part_is_seen():
+    factors = np.arange(40) % len(FACTORS)
+    parts = part_table()[np.arange(40)]
+    masks = creature_masks(parts, factors, seed=3)
+    assert masks.shape == (40, 3, 40, 40)
+    assert masks.min() >= 0 and masks.sum(axis=1).max() <= 1 + 1e-6
+    scene = render._scenes(parts, factors, 40, 3, 256)
+    hidden = {**scene, "noise": torch.zeros(40), "bar_width": torch.zeros(40)}
+    full = render._paint(dict(hidden), 40, 0, 0).astype(int)
+    empty = render._paint({**hidden, "visible": torch.zeros(40, 3)}, 40, 0, 0).astype(int)
+    changed = np.abs(full - empty).max(axis=-1) > 8
+    whole = creature_masks(parts, factors, seed=3).sum(axis=1)
+    without_bar = scene["bar_width"].numpy() == 0
+    assert (changed[without_bar] <= (whole[without_bar] > 0)).mean() > 0.999
+
+
+def test_masks_of_some_rows_are_those_of_all():
+    factors = np.arange(30) % len(FACTORS)
+    parts = part_table()[np.arange(30)]
+    every = creature_masks(parts, factors, size=24, batch_size=7)
+    assert np.array_equal(creature_masks(parts, factors, size=24, rows=[4, 20]), every[[4, 20]])
+
+
+def test_a_part_that_is_not_visible_has_an_empty_mask():
+    factors = np.full(200, FACTORS.index("head"))
+    parts = part_table()[np.arange(200) % 60]
+    scene = render._scenes(parts, factors, 16, 0, 256)
+    visible = torch.zeros(200, 3).scatter(1, scene["kind"], scene["visible"]).bool().numpy()
+    area = creature_masks(parts, factors, size=16).sum(axis=(2, 3))
+    assert (area[~visible] == 0).all()
+    assert (area[visible] > 0).mean() > 0.8

@@ -279,6 +279,10 @@ class Mixing(ShownAsTable):
         weights = stratum_weights(self.stratum_prior, len(log_p))
         return cooled(_log_fused(log_p, weights, self.fusion, self.stratum_temperatures), self.temperature)
 
+    def scaled(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-probabilities (M, ..., K) of the strata as they are fused: each at its own temperature, if it has one."""
+        return _scaled(log_p, self.stratum_temperatures)
+
     def to_metrics(self) -> Document:
         """A JSON document; `Mixing.from_metrics` reads it."""
         return {name: value for name, value in vars(self).items() if value is not None}

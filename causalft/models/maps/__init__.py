@@ -1,0 +1,77 @@
+"""Where in an image a tower looks: one record per kind of map. Imports no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from causalft.runs.records import Records
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from causalft.models.tuning.towers import Tower
+
+__all__ = ["MAPS", "MapMethod", "MapTarget"]
+
+
+@dataclass(frozen=True)
+class MapTarget:
+    """The model that a map explains, in parts.
+
+    Attributes
+    ----------
+    name : str
+        In messages.
+    tower : causalft.models.tuning.towers.Tower
+    head : callable
+        Features (n, d) to logits (n, K).
+    rest : callable, optional
+        Images (n, 3, s, s) to logits (n, K) that are added: the zero-shot half of GLA-FT.
+    """
+
+    name: str
+    tower: Tower
+    head: Callable[[Tensor], Tensor]
+    rest: Callable[[Tensor], Tensor] | None = None
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (n, K) of normalised images (n, 3, s, s), with a gradient to the images."""
+        found = self.head(self.tower(images))
+        return found if self.rest is None else found + self.rest(images)
+
+
+@dataclass(frozen=True)
+class MapMethod:
+    """One kind of map.
+
+    Attributes
+    ----------
+    name, help : str
+        ``help`` completes "the map is ...".
+    compute : callable
+        ``compute(target, images (n, 3, s, s), classes (n,), baseline (n, 3, s, s)) -> (n, h, w)``: evidence for the
+        class, at any resolution; only its positive part is shown.
+    towers : str
+        Kinds of image tower that have it.
+    of_class : bool
+        Whether the map depends on the class.
+    order : int
+    source : str
+    library : str
+        Package that computes it; "" for this project.
+    """
+
+    name: str
+    help: str
+    compute: Callable[..., Any]
+    towers: str
+    of_class: bool
+    order: int
+    source: str
+    library: str = ""
+
+
+MAPS: Records[MapMethod] = Records("causalft.models.maps", MapMethod, "kind of map")
+"""Kinds of map by name."""
