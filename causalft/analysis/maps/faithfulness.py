@@ -35,12 +35,12 @@ class Curves:
     @property
     def deletion_auc(self) -> Floats:
         """Area under the deletion curve, (n,), in [0, 1]: the lower, the truer is the map to the model."""
-        return np.trapezoid(self.deletion, self.share, axis=1)
+        return np.asarray(np.trapezoid(self.deletion, self.share, axis=1))
 
     @property
     def insertion_auc(self) -> Floats:
         """Area under the insertion curve, (n,), in [0, 1]: the higher, the truer is the map to the model."""
-        return np.trapezoid(self.insertion, self.share, axis=1)
+        return np.asarray(np.trapezoid(self.insertion, self.share, axis=1))
 
     @property
     def faithfulness(self) -> Floats:
