@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,15 @@ from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import train
 
-__all__ = ["ZeroShot", "encode_zero_shot", "fits_in_token_cache", "start_of_head", "tune"]
+__all__ = [
+    "ZeroShot",
+    "balanced_risk",
+    "encode_zero_shot",
+    "fits_in_token_cache",
+    "start_of_head",
+    "tokens_of_batches",
+    "tune",
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -253,25 +261,14 @@ def tune(
         **({"scale": tuning.head_scale} if LOSSES[tuning.loss].uses_head_scale else {}),
     )
     start = tuned.trained_state() if tuning.wise_ft < 1 else {}
-    # Without augmentation the frozen prefix of an image never changes: compute it once.
-    cached = _all_tokens(tuned, crops) if tuning.augmentation == "none" else None
+    tokens = tokens_of_batches(tuned, crops, tuning.augmentation)
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
-        target = to_device(labels[indices], device)
-        if cached is not None:
-            tokens = cached[to_device(indices, device)]
-        else:
-            pictures = augment(stratum.normalise(crops[indices]), tuning.augmentation, generator)
-            tokens = tuned.tokens(pictures)
-        return loss(model(tokens), target)
+        return loss(model(tokens(indices, generator)), to_device(labels[indices], device))
 
     def risk(model: nn.Module) -> float:
         assert validation is not None
-        labels = validation.images.labels
-        losses = F.cross_entropy(
-            torch.from_numpy(tuned.logits(validation)), torch.from_numpy(labels), reduction="none"
-        )
-        return float(np.average(losses.numpy(), weights=balancing_weights(labels, len(class_names))))
+        return balanced_risk(torch.from_numpy(tuned.logits(validation)), validation.images.labels)
 
     history = train(
         tuned,
@@ -290,7 +287,47 @@ def tune(
     return tuned.requires_grad_(False), history
 
 
-def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Tensor | None:
+def balanced_risk(logits: Tensor, labels: NDArray[np.int64]) -> float:
+    """NLL of logits (n, K), in nats, with classes weighted alike.
+
+    Examples
+    --------
+    >>> round(balanced_risk(torch.zeros(3, 2), np.array([0, 0, 1])), 3)  # log 2
+    0.693
+    """
+    losses = F.cross_entropy(logits, torch.from_numpy(labels), reduction="none")
+    return float(np.average(losses.numpy(), weights=balancing_weights(labels, logits.shape[1])))
+
+
+def tokens_of_batches(
+    tuned: TunedStratum, crops: Crops, augmentation: str, *, n_together: int = 1
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """Return ``tokens(indices, generator)``, what the frozen prefix of a stratum gives for a batch of its crops.
+
+    Without augmentation the frozen prefix of an image never changes: if there is room, it is computed once.
+
+    Parameters
+    ----------
+    tuned : TunedStratum
+    crops : Crops
+    augmentation : str
+    n_together : int
+        Strata that are tuned together and share the room for tokens.
+    """
+    cached = _all_tokens(tuned, crops, n_together) if augmentation == "none" else None
+    stratum = tuned.stratum
+
+    def tokens(indices: Tensor, generator: torch.Generator) -> Tensor:
+        if cached is not None:
+            return cached[to_device(indices, stratum.device)]
+        return tuned.tokens(augment(stratum.normalise(crops[indices]), augmentation, generator))
+
+    return tokens
+
+
+def _all_tokens(
+    tuned: TunedStratum, crops: Crops, n_together: int = 1, batch_size: int = 256
+) -> Tensor | None:
     """Tokens of all images, or None if they would not fit; processes that work together share the images."""
     team = current_team()
 
@@ -302,6 +339,7 @@ def _all_tokens(tuned: TunedStratum, crops: Crops, batch_size: int = 256) -> Ten
     found: list[Tensor] = []
     for tokens in team.in_order(range(len(crops)), batch_size, work):
         found.append(tokens.to(tuned.stratum.device))
-        if len(found) == 1 and not fits_in_token_cache(tokens.nbytes / len(tokens), len(crops)):
+        bytes_of_image = n_together * tokens.nbytes / len(tokens)
+        if len(found) == 1 and not fits_in_token_cache(bytes_of_image, len(crops)):
             return None
     return torch.cat(found)

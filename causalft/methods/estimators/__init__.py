@@ -26,6 +26,9 @@ class FusionRule:
         TeX.
     fuse : callable
         ``fuse(log_p (M, ..., K), P(C) (M,)) -> (..., K)`` of normalised log-probabilities; rows sum to 1.
+    fuse_logits : callable
+        ``fuse_logits(logits (M, n, K), P(C) (M,)) -> (n, K)`` on PyTorch tensors: logits whose softmax is ``fuse`` of
+        the strata's softmax. Strata that are tuned together are trained through it.
     source : str
     """
 
@@ -33,6 +36,7 @@ class FusionRule:
     help: str
     formula: str
     fuse: Callable[..., Any]
+    fuse_logits: Callable[..., Any]
     source: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ from causalft.methods.estimators.probabilities import (
     normalised,
 )
 from causalft.methods.estimators.stored_logits import read_rows, row_blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "FUSIONS",
@@ -58,11 +61,24 @@ def _product(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[
     return _geometric_mean(log_p, len(prior) * prior)
 
 
+def _mixture_of_logits(logits: Tensor, prior: Tensor) -> Tensor:
+    return (logits.log_softmax(-1) + prior.log()[:, None, None]).logsumexp(0)
+
+
+def _mean_of_logits(logits: Tensor, prior: Tensor) -> Tensor:
+    return (prior[:, None, None] * logits).sum(0)
+
+
+def _sum_of_logits(logits: Tensor, prior: Tensor) -> Tensor:
+    return len(prior) * _mean_of_logits(logits, prior)
+
+
 MIXTURE = FusionRule(
     name="mixture",
     help="the mean of the probabilities (Eq. 7)",
     formula=r"\sum_c P(c)\, P(Y \mid b,c)",
     fuse=_mixture,
+    fuse_logits=_mixture_of_logits,
     source="Chen et al., ICML 2025, Eq. 7",
 )
 LOGIT = FusionRule(
@@ -70,6 +86,7 @@ LOGIT = FusionRule(
     help="the mean of the logits",
     formula=r"\propto \exp \sum_c P(c) \log P(Y \mid b,c)",
     fuse=_geometric_mean,
+    fuse_logits=_mean_of_logits,
     source="the normalised geometric mean",
 )
 PRODUCT = FusionRule(
@@ -77,6 +94,7 @@ PRODUCT = FusionRule(
     help="the sum of the logits, as in the authors' released code",
     formula=r"\propto \exp M \sum_c P(c) \log P(Y \mid b,c)",
     fuse=_product,
+    fuse_logits=_sum_of_logits,
     source="the released code of Chen et al.; logit at temperature 1/M",
 )
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
@@ -23,7 +20,13 @@ from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, Untouched, load_tuned, prior_left_in_logits
 from causalft.methods.estimators.fusion import nll
-from causalft.methods.estimators.probabilities import log_probabilities
+from causalft.methods.estimators.member_prediction import (
+    LOGITS,
+    MemberPrediction,
+    open_prediction,
+    read_prediction,
+    write_prediction,
+)
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
 from causalft.methods.estimators.stored_logits import SummedLogits, as_kept, map_tensors
 from causalft.methods.priors import PriorEstimate, prior_on_validation
@@ -33,201 +36,23 @@ from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process, pick_device
 from causalft.models.tuning.team import current_team
-from causalft.runs.documents import Document, check_shape
-from causalft.runs.files import sort_metadata
-from causalft.runs.folder import atomic_path, read_json, write_json
-from causalft.runs.notebook import ShownAsTable
+from causalft.runs.documents import Document
 
 __all__ = [
     "PREDICTIONS",
     "MemberPrediction",
+    "ReadyMember",
     "fit_member",
     "folder_name",
     "gla_members",
+    "keep_member",
     "open_prediction",
     "pick_device",
+    "prepare_member",
     "read_prediction",
+    "settings_of_member",
     "write_prediction",
 ]
-
-
-@dataclass(frozen=True, repr=False)
-class MemberPrediction(ShownAsTable):
-    """What one stratum predicts for the validation and test images, before and after tuning.
-
-    Attributes
-    ----------
-    name : str
-    zero_shot_validation, zero_shot_test, validation_logits, test_logits : numpy.ndarray
-        Logits, shape (n, n_classes), as :func:`causalft.methods.estimators.stored_logits.as_kept` makes them; n is 0
-        without test images. Those of a member with a folder are mapped from its file.
-    prior : PriorEstimate
-        GLA's estimate of P_P(Y) from the zero-shot logits on the validation set.
-    true_prior : numpy.ndarray, optional
-        Shape (n_classes,): known for minis, in the order of the data's classes.
-    sha256, source : str
-        Of the weights.
-    lr : float
-        The learning rate used.
-    n_tuned : int
-        Trained parameters.
-    seconds : float
-        In the call that finished it.
-    precision : str
-    anchors : {"captions", "class means"}
-        The class prototypes; image-only backbones have no captions.
-    pretraining_loss : str
-    gla : bool
-        Whether the tuned logits are those of GLA-FT.
-    read_back : bool
-        Whether it was read from its folder.
-    known_prior : numpy.ndarray, optional
-        Shape (n_classes,): the known label prior that was given, NaN where it is not known.
-    """
-
-    name: str
-    zero_shot_validation: np.ndarray
-    zero_shot_test: np.ndarray
-    validation_logits: np.ndarray
-    test_logits: np.ndarray
-    prior: PriorEstimate
-    true_prior: np.ndarray | None
-    sha256: str
-    source: str
-    lr: float
-    n_tuned: int
-    seconds: float
-    precision: str = "fp32"
-    anchors: str = "captions"
-    pretraining_loss: str = "unknown"
-    gla: bool = False
-    read_back: bool = False
-    known_prior: np.ndarray | None = None
-
-    @property
-    def label_prior(self) -> np.ndarray:
-        """The label prior of P groups and slopes, (K,): the known one if given (NaN: unknown), else the estimate."""
-        return self.prior.prior if self.known_prior is None else self.known_prior
-
-    @property
-    def gla_prior(self) -> np.ndarray:
-        """The label prior that GLA subtracts, (K,): the known one if it has all classes, else the estimate."""
-        return self.prior.prior if np.isnan(self.label_prior).any() else self.label_prior
-
-    @property
-    def validation_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the validation images, (n, n_classes) of float64; rows sum to 1."""
-        return _probabilities(self.validation_logits)
-
-    @property
-    def test_probs(self) -> np.ndarray:
-        """P(Y | b, c) on the test images, (n, n_classes) of float64; rows sum to 1."""
-        return _probabilities(self.test_logits)
-
-    def __repr__(self) -> str:
-        return f"MemberPrediction({self.name!r}, {len(self.test_logits)} test images, {self.n_tuned} tuned parameters)"
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    if not len(logits):
-        return np.empty(logits.shape)
-    found = log_probabilities(logits, "logits")
-    return np.exp(found, out=found)
-
-
-TIMING = "timing.json"
-"""Seconds that a member took, beside its predictions."""
-
-
-def _seconds(path: Path) -> float:
-    """Seconds that a member took; 0 if the file is lost."""
-    if not path.is_file():
-        return 0.0
-    return float(check_shape(read_json(path), dict[str, float], path).get("seconds", 0.0))
-
-
-_LOGITS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits")
-_PRIORS = ("true_prior", "known_prior")
-_ARRAYS = (*_LOGITS, *_PRIORS)
-
-
-def write_prediction(
-    path: Path, prediction: MemberPrediction, made_with: Document, validation_labels: np.ndarray
-) -> None:
-    """Write a prediction with its settings, and the labels for `causalft prior`."""
-    arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
-    arrays["prior"] = prediction.prior.prior
-    arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
-    rest: Document = {
-        each.name: getattr(prediction, each.name)
-        for each in fields(prediction)
-        if each.name not in (*_ARRAYS, "prior", "read_back", "seconds")
-    }
-    rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
-    # Times are the one thing that differs between equal runs: they stand in a file of their own.
-    write_json(path.with_name(TIMING), {"seconds": prediction.seconds})
-    with atomic_path(path) as temporary:
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()},
-            temporary,
-            {"member": json.dumps(rest), "made_with": json.dumps(made_with)},
-        )
-        sort_metadata(temporary)
-
-
-def open_prediction(path: Path) -> tuple[MemberPrediction, Document]:
-    """Read what :func:`write_prediction` wrote, and the settings; the logits stay on disk until they are asked for.
-
-    Raises
-    ------
-    CausalFTError
-        If the file is damaged.
-    """
-    try:
-        arrays, metadata = map_tensors(path)
-        rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
-        arrays.pop("validation_labels", None)
-        arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
-        prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
-        rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
-        kept: dict[str, Any] = {"true_prior": None, **arrays, **rest}
-        found = MemberPrediction(prior=prior, read_back=True, **kept)
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
-    return found, made
-
-
-def read_prediction(path: Path, stratum: Stratum, splits: Splits, made_with: Document) -> MemberPrediction:
-    """Read what :func:`write_prediction` wrote.
-
-    Raises
-    ------
-    CausalFTError
-        If the file is damaged, or was made with other weights, images or settings.
-    """
-    found, made = open_prediction(path)
-    n_classes = len(splits.train.class_names)
-    if (
-        found.sha256 != stratum.sha256
-        or _with_defaults(made) != json.loads(json.dumps(made_with))
-        or found.validation_logits.shape != (len(splits.validation), n_classes)
-        or found.test_logits.shape != (len(splits.test), n_classes)
-    ):
-        raise CausalFTError(
-            f"{path} was made with other weights, images or settings; choose another folder (--out)"
-        )
-    if found.pretraining_loss == "unknown":  # not in files of before it was kept
-        found = replace(found, pretraining_loss=stratum.pretraining_loss)
-    return found
-
-
-def _with_defaults(made: Document) -> Document:
-    """The settings of a file with those that were added to the tuning since."""
-    tuning = made.get("tuning")
-    if not isinstance(tuning, dict):
-        return made
-    usual = json.loads(json.dumps(asdict(Tuning())))
-    return {**made, "tuning": {**usual, **tuning}}
 
 
 def fit_member(
@@ -283,52 +108,25 @@ def fit_member(
         check_gla(tuning)
     stratum = zoo.load(name, device=pick_device(device))
     class_names = list(splits.train.class_names)
-    made_with = {
-        "tuning": asdict(tuning),
-        "learning_rates": list(learning_rates),
-        **({"gla": True} if gla else {}),
-    }
     known = None if known_prior is None else np.asarray(known_prior, dtype=float)
-    if known is not None:
-        made_with["known_prior"] = hashlib.sha256(known.tobytes()).hexdigest()
+    made_with = settings_of_member(tuning, learning_rates, known) | ({"gla": True} if gla else {})
     if folder is not None and current_team().from_main((folder / PREDICTIONS).exists):
         found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
 
-    validation = Crops(splits.validation, stratum, progress=progress)
-    test = Crops(splits.test, stratum, progress=progress) if len(splits.test) else None
-    train_crops = Crops(splits.train, stratum, progress=progress)
     left = prior_left_in_logits(tuning, splits.train.class_counts) if gla else None
     if left is not None and left.min() == 0:
         raise CausalFTError(
             f"class {class_names[int(left.argmin())]!r} has no training image, and GLA-FT cannot take a share of 0 out "
             f"of logits tuned with {tuning.loss}; add images"
         )
-    of_images = not stratum.has_text or tuning.head_start != "text"  # the anchors, or the head
-    untuned = encode_zero_shot(
-        stratum,
-        class_names,
-        tuning,
-        (validation,) if test is None else (validation, test),
-        train=train_crops if of_images else None,
-        cache=cache,
-        keep_train=False,
-        progress=progress,
-    )
-    nothing = as_kept(np.empty((0, len(class_names))))  # of no test images
-    zero_shot = [as_kept(logits) for logits in untuned.logits]
-    if test is None:
-        zero_shot.append(nothing)
-    prior = prior_on_validation(zero_shot[0], splits.validation.labels)
-    for_gla = prior.prior if known is None or np.isnan(known).any() else known
-    # One for all learning rates.
-    weight = start_of_head(stratum, train_crops, class_names, tuning, untuned.train)
+    ready = prepare_member(splits, stratum, tuning, cache=cache, progress=progress)
+    for_gla = ready.prior.prior if known is None or np.isnan(known).any() else known
     untouched = None
     if gla:
         shift = -np.log(for_gla) - (0 if left is None else np.log(left))
-        anchors = torch.from_numpy(untuned.scale * untuned.anchors)
+        anchors = torch.from_numpy(ready.anchors)
         untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
-    del untuned  # the features of the training images
 
     best: tuple[float, TunedStratum, np.ndarray, float] | None = None
     rates = learning_rates or (tuning.lr,)
@@ -337,18 +135,18 @@ def fit_member(
         checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
         tuned, _ = tune(
             stratum,
-            train_crops,
+            ready.train,
             class_names,
             replace(tuning, lr=lr),
-            validation=validation,
+            validation=ready.validation,
             model_prior=for_gla,
-            weight=weight,
+            weight=ready.weight,
             release=lr == rates[-1],
             progress=progress,
             checkpoint=checkpoint,
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
         )
-        logits = as_kept(tuned.logits(validation))
+        logits = as_kept(tuned.logits(ready.validation))
         risk = nll(logits, splits.validation.labels, balance, kind="logits")
         if best is None or risk < best[0]:
             best = (risk, tuned, logits, lr)
@@ -356,33 +154,148 @@ def fit_member(
     _, tuned, validation_logits, lr = best
     if untouched is not None:
         tuned.untouched = untouched
-        validation_logits = as_kept(tuned.logits(validation))
-    prediction = MemberPrediction(
-        name=name,
-        zero_shot_validation=zero_shot[0],
-        zero_shot_test=zero_shot[1],
-        validation_logits=validation_logits,
-        test_logits=nothing if test is None else as_kept(tuned.logits(test)),
-        prior=prior,
-        true_prior=None if stratum.card is None else stratum.card.prior_of(class_names),
-        sha256=stratum.sha256,
-        source=stratum.source,
-        lr=lr,
-        n_tuned=tuned.n_tuned,
-        precision=tuned.precision,
-        anchors="captions" if stratum.has_text else "class means",
-        pretraining_loss=stratum.pretraining_loss,
-        gla=gla,
-        known_prior=known,
-        seconds=time.perf_counter() - started,
-    )
+        validation_logits = as_kept(tuned.logits(ready.validation))
+    prediction = ready.predict(name, tuned, validation_logits, lr, gla=gla, known_prior=known)
+    prediction = replace(prediction, seconds=time.perf_counter() - started)
     if folder is not None and is_main_process():
-        tuned.save(folder)
-        write_prediction(folder / PREDICTIONS, prediction, made_with, splits.validation.labels)
-        mapped, _ = map_tensors(folder / PREDICTIONS)  # the logits themselves can be let go
-        on_disk: dict[str, Any] = {name: mapped[name] for name in _LOGITS}
-        prediction = replace(prediction, **on_disk)
+        prediction = keep_member(folder, tuned, prediction, made_with, splits.validation.labels)
     return prediction, tuned
+
+
+def settings_of_member(
+    tuning: Tuning, learning_rates: Sequence[float], known_prior: NDArray[np.float64] | None
+) -> Document:
+    """What a finished member is compared with before it is read back."""
+    made_with: Document = {"tuning": asdict(tuning), "learning_rates": list(learning_rates)}
+    if known_prior is not None:
+        made_with["known_prior"] = hashlib.sha256(known_prior.tobytes()).hexdigest()
+    return made_with
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ReadyMember:
+    """A stratum before it is tuned: its crops, zero-shot logits, label prior and the start of its head.
+
+    Attributes
+    ----------
+    stratum : Stratum
+    train, validation : Crops
+    test : Crops, optional
+        None without test images.
+    zero_shot : pair of (n, K) arrays
+        Logits of validation and test images, as kept.
+    prior : PriorEstimate
+    weight : (K, d) Tensor
+        Where the head starts, for every learning rate.
+    anchors : (K, d) array
+        Class prototypes times the inverse temperature.
+    """
+
+    stratum: Stratum
+    train: Crops
+    validation: Crops
+    test: Crops | None
+    zero_shot: tuple[NDArray[Any], NDArray[Any]]
+    prior: PriorEstimate
+    weight: torch.Tensor
+    anchors: NDArray[np.float32]
+
+    def predict(
+        self,
+        name: str,
+        tuned: TunedStratum,
+        validation_logits: NDArray[Any],
+        lr: float,
+        *,
+        gla: bool = False,
+        joint: bool = False,
+        known_prior: NDArray[np.float64] | None = None,
+    ) -> MemberPrediction:
+        """Predict the test images; the result has no seconds yet."""
+        stratum, n_classes = self.stratum, len(self.weight)
+        test = np.empty((0, n_classes)) if self.test is None else tuned.logits(self.test)
+        card = stratum.card
+        return MemberPrediction(
+            name=name,
+            zero_shot_validation=self.zero_shot[0],
+            zero_shot_test=self.zero_shot[1],
+            validation_logits=validation_logits,
+            test_logits=as_kept(test),
+            prior=self.prior,
+            true_prior=None if card is None else card.prior_of(self.train.images.class_names),
+            sha256=stratum.sha256,
+            source=stratum.source,
+            lr=lr,
+            n_tuned=tuned.n_tuned,
+            precision=tuned.precision,
+            anchors="captions" if stratum.has_text else "class means",
+            pretraining_loss=stratum.pretraining_loss,
+            gla=gla,
+            joint=joint,
+            known_prior=known_prior,
+            seconds=0.0,
+        )
+
+
+def prepare_member(
+    splits: Splits,
+    stratum: Stratum,
+    tuning: Tuning,
+    *,
+    cache: FeatureCache | None = None,
+    progress: bool | None = None,
+) -> ReadyMember:
+    """Read the crops of a stratum, and find its zero-shot logits, label prior and the start of its head.
+
+    Raises
+    ------
+    CausalFTError
+        See :func:`causalft.methods.adaptation.tune.encode_zero_shot` and
+        :func:`causalft.methods.adaptation.tune.start_of_head`.
+    """
+    class_names = list(splits.train.class_names)
+    validation = Crops(splits.validation, stratum, progress=progress)
+    test = Crops(splits.test, stratum, progress=progress) if len(splits.test) else None
+    train = Crops(splits.train, stratum, progress=progress)
+    of_images = not stratum.has_text or tuning.head_start != "text"  # the anchors, or the head
+    untuned = encode_zero_shot(
+        stratum,
+        class_names,
+        tuning,
+        (validation,) if test is None else (validation, test),
+        train=train if of_images else None,
+        cache=cache,
+        keep_train=False,
+        progress=progress,
+    )
+    zero_shot = [as_kept(logits) for logits in untuned.logits]
+    if test is None:
+        zero_shot.append(as_kept(np.empty((0, len(class_names)))))
+    return ReadyMember(
+        stratum=stratum,
+        train=train,
+        validation=validation,
+        test=test,
+        zero_shot=(zero_shot[0], zero_shot[1]),
+        prior=prior_on_validation(zero_shot[0], splits.validation.labels),
+        weight=start_of_head(stratum, train, class_names, tuning, untuned.train),
+        anchors=untuned.scale * untuned.anchors,
+    )
+
+
+def keep_member(
+    folder: Path,
+    tuned: TunedStratum,
+    prediction: MemberPrediction,
+    made_with: Document,
+    validation_labels: NDArray[np.int64],
+) -> MemberPrediction:
+    """Write what was tuned and predicted; return the prediction with logits mapped from the file, to free memory."""
+    tuned.save(folder)
+    write_prediction(folder / PREDICTIONS, prediction, made_with, validation_labels)
+    mapped, _ = map_tensors(folder / PREDICTIONS)
+    on_disk: dict[str, Any] = {name: mapped[name] for name in LOGITS}
+    return replace(prediction, **on_disk)
 
 
 def gla_members(
@@ -392,13 +305,16 @@ def gla_members(
     computed where they are read.
 
     Empty where it is undefined for this tuning (:func:`causalft.methods.adaptation.settings.check_gla`), where the
-    members have it already, or where a class has no training image and its prior would be taken out.
+    members have it already or were tuned together, or where a class has no training image and its prior would be taken
+    out.
     """
     try:
         left = prior_left_in_logits(tuning, class_counts)
     except CausalFTError:
         return {}
-    if any(m.gla for found in members.values() for m in found) or (left is not None and left.min() == 0):
+    if any(m.gla or m.joint for found in members.values() for m in found) or (
+        left is not None and left.min() == 0
+    ):
         return {}
 
     def adjusted(m: MemberPrediction) -> MemberPrediction:
