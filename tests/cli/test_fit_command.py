@@ -442,6 +442,44 @@ def test_invalid_settings_are_refused_in_one_line(command, tmp_path, options, me
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--gla"],
+        ["--calibrate-strata"],
+        ["--stratum-prior", "em"],
+        ["--control", "seeds"],
+        ["--gla", "--plan"],
+    ],
+)
+def test_what_needs_separate_strata_is_refused_with_joint(command, tmp_path, option):
+    message = f"{' '.join(option).removesuffix(' --plan')} is for strata that are tuned one by one"
+    assert message in said(run(*command, "--joint", *option, "--out", tmp_path / "run"))
+
+
+@pytest.mark.slow
+def test_strata_tuned_together_are_an_ordinary_run(command, photos, tmp_path):
+    folder, options = tmp_path / "run", ["--joint", "--fusion", "logit", "--epochs", 2, "--json"]
+    planned = json.loads(run(*command, *options, "--plan", "--out", folder).stdout)
+    biggest = max(member["memory_bytes"] for member in planned["members"])
+    assert biggest < planned["memory_bytes"] < 2 * biggest  # both at once, in one process
+    result = run(*command, *options, "--out", folder)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)
+    assert "tuned together" in metrics["conclusion"][-1] and "gla_ft" not in metrics["fused"]
+    assert {path.name for path in (folder / "strata" / "openclip").iterdir()} >= {
+        "adapter.safetensors",
+        "predictions.safetensors",
+    }
+    model = StrataClassifier.load(folder)
+    assert model.joint
+    stored = pd.read_parquet(folder / "predictions.parquet")
+    shown = json.loads(run("predict", folder, photos / stored["file"][0], "--json").stdout)[0]
+    assert list(shown["probabilities"].values()) == pytest.approx(
+        stored["probabilities"][0].tolist(), abs=1e-5
+    )
+
+
 def test_corrected_command_can_reuse_the_folder(command, tmp_path):
     wrong = ["--device", "cpu", "--precision", "fp16"]  # known when the tower is there
     assert "fp16 is for CUDA" in said(run(*command, *wrong, "--out", tmp_path / "run"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from causalft.methods.estimators.strata import plot_confusion
+from causalft.methods.estimators.plots import plot_confusion
 
 
 def drawn(axes) -> np.ndarray:

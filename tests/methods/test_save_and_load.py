@@ -44,6 +44,7 @@ def unusual(zoo) -> dict[str, object]:
         "fusion": "logit",
         "stratum_prior": (0.25, 0.75),
         "calibrate_strata": True,
+        "joint": False,  # does without GLA-FT and calibrated strata; tested below
         "graph": graph,
         "device": "cpu",
         "progress": False,
@@ -71,7 +72,8 @@ def assert_same_settings(found: StrataClassifier, expected: dict[str, object]) -
 def test_every_setting_round_trips(saved, tiny_zoo):
     defaults, chosen = StrataClassifier().get_params(), unusual(tiny_zoo)
     assert defaults.keys() == chosen.keys()
-    assert [n for n in defaults if n not in ("weights", "graph") and defaults[n] == chosen[n]] == []
+    untried = ("weights", "graph", "joint")
+    assert [n for n in defaults if n not in untried and defaults[n] == chosen[n]] == []
     assert_same_settings(StrataClassifier.load(saved[1]), chosen)
 
 
@@ -83,6 +85,14 @@ def test_a_loaded_classifier_predicts_the_same_and_its_clone_fits_the_same(saved
     assert loaded.classes_.tolist() == model.classes_.tolist() and loaded.mixing_ == model.mixing_
     again = clone(loaded).fit(splits.train, validation=splits.validation)
     np.testing.assert_array_equal(again.predict_proba(splits.test), expected)
+
+
+def test_strata_tuned_together_are_saved_and_loaded(tiny_zoo, splits, tmp_path):
+    quick = StrataClassifier(("clip", "openclip"), zoo=str(tiny_zoo), tuning=FAST, joint=True, progress=False)
+    model = quick.fit(splits.train, validation=splits.validation)
+    loaded = StrataClassifier.load(model.save(tmp_path / "model"))
+    assert loaded.joint
+    np.testing.assert_array_equal(loaded.predict_proba(splits.test), model.predict_proba(splits.test))
 
 
 def test_the_command_predicts_with_a_saved_classifier(saved, splits, photos):

@@ -11,6 +11,7 @@ from causalft.methods.adaptation.cost import StratumCost
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.tuning import train as loops
+from causalft.pipelines.workflows import plan as plan_workflow
 from causalft.pipelines.workflows import room
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.plan import MemberPlan, Sizes, member_plan, plan_fit
@@ -85,6 +86,17 @@ def test_memory_holds_images_weights_and_one_batch():
     on_gpu = planned(cost=replace(COST, device_bytes=123), before=10_000)
     assert on_gpu.memory_bytes == 10_000 + images + logits + 4000
     assert on_gpu.device_bytes == 4000 + 12 * 50 + 4 * 16 + 10 * 8
+
+
+def test_strata_tuned_together_are_in_memory_at_once():
+    assert plan_workflow._at_a_time([110, None, 150], joint=False, before=100) == 150
+    assert plan_workflow._at_a_time([110, None, 150], joint=True, before=100) == 160
+    assert plan_workflow._at_a_time([None], joint=True) is None
+    all_tokens = COST.token_bytes * SIZES.train
+    many = planned(
+        n_together=2**30 // all_tokens + 1
+    )  # no room for those of so many: computed in every epoch
+    assert many.flops - planned().flops == 4 * 10 * 3
 
 
 def test_plan_agrees_with_the_run(tmp_path, tiny_zoo, photos, monkeypatch):

@@ -38,6 +38,7 @@ __all__ = [
     "FitSettings",
     "Fusion",
     "at_first_rate",
+    "check_joint",
     "control_members",
     "data_name",
     "describe_control",
@@ -166,6 +167,7 @@ class FitSettings:
     calibrate_strata: bool = setting(
         False, "Fit one temperature per stratum before the fusion.", group="Fusion"
     )
+    joint: bool = setting(False, "Tune all strata together, by one loss on the fused logits.", group="Fusion")
     control: Literal["none", "seeds"] = setting(
         "none",
         "seeds: also fuse seeds of ONE model, an ordinary ensemble, for comparison.",
@@ -301,6 +303,7 @@ class FitSettings:
         self.tuning.check()
         if self.gla:
             check_gla(self.tuning)
+        check_joint(self)
         from causalft.models.strata.zoo import check_strata
 
         zoo = self.absolute().open_zoo()
@@ -316,6 +319,47 @@ class FitSettings:
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:
         """Return the settings of a run from its ``config.json``."""
         return cls(**values_of(cls, config))
+
+
+class _JointSettings(Protocol):
+    """What is asked of :class:`FitSettings` and of the classifier."""
+
+    @property
+    def joint(self) -> bool: ...
+    @property
+    def gla(self) -> bool: ...
+    @property
+    def calibrate_strata(self) -> bool: ...
+    @property
+    def stratum_prior(self) -> Any: ...
+
+
+def check_joint(settings: _JointSettings) -> None:
+    """Refuse to tune strata together with what needs each stratum to be a posterior of its own.
+
+    Raises
+    ------
+    CausalFTError
+
+    Examples
+    --------
+    >>> check_joint(FitSettings(joint=True, gla=True))
+    Traceback (most recent call last):
+    ...
+    causalft.errors.CausalFTError: --gla is for strata that are tuned one by one; leave it or --joint out
+    """
+    if not settings.joint:
+        return
+    em = isinstance(settings.stratum_prior, str) and settings.stratum_prior == "em"
+    control = getattr(settings, "control", "none") != "none"
+    for option, given in (
+        ("--gla", settings.gla),
+        ("--calibrate-strata", settings.calibrate_strata),
+        ("--stratum-prior em", em),
+        ("--control seeds", control),
+    ):
+        if given:
+            raise CausalFTError(f"{option} is for strata that are tuned one by one; leave it or --joint out")
 
 
 def at_first_rate(settings: FitSettings) -> FitSettings:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -22,15 +22,16 @@ from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuni
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
+from causalft.methods.estimators.joint import fit_joint
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name, pick_device
 from causalft.methods.estimators.mixing import check_mixing, fit_mixing
+from causalft.methods.estimators.plots import plot_confusion, plot_priors
 from causalft.methods.estimators.run_documents import stratum_folder
-from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.estimators.settings import FitSettings, check_joint
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
 from causalft.models.pretraining.leakage import keep_apart, seen_in_run, warn_of_seen
 from causalft.models.strata.zoo import Zoo, check_strata, open_zoo
-from causalft.report.style import SERIES, new_axes
 from causalft.runs.settings import documented
 from causalft.scm import causal_graph, check_adjustment_set
 
@@ -38,87 +39,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
 
-__all__ = ["StrataClassifier", "plot_confusion", "plot_priors"]
-
-
-def plot_confusion(
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    classes: NDArray[Any],
-    *,
-    normalize: str | None = "true",
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw a confusion matrix; of more than 100 classes, the 30 that are mistaken most often.
-
-    Parameters
-    ----------
-    truth, predicted : (n,) arrays of int in [0, K)
-    classes : (K,) array
-        Their names.
-    normalize : {"true", "pred", "all"}, optional
-        Shares of the true classes by default, over all K; None for counts.
-    ax : matplotlib Axes, optional
-    """
-    from sklearn.metrics import ConfusionMatrixDisplay
-
-    shown = _mistaken_most(truth, predicted, len(classes))
-    place = np.full(len(classes), -1)
-    place[shown] = np.arange(len(shown))
-    inside = (place[truth] >= 0) & (place[predicted] >= 0)
-    pairs = place[truth[inside]] * len(shown) + place[predicted[inside]]
-    counts = np.bincount(pairs, minlength=len(shown) ** 2).reshape(len(shown), len(shown))
-    totals = {
-        "true": np.bincount(truth, minlength=len(classes))[shown][:, None],
-        "pred": np.bincount(predicted, minlength=len(classes))[shown],
-        "all": np.array(len(truth)),
-    }
-    axes = new_axes(6, 5) if ax is None else ax
-    few = len(shown) <= 15
-    ConfusionMatrixDisplay(
-        counts if normalize is None else counts / np.maximum(totals[normalize], 1),
-        display_labels=classes[shown],
-    ).plot(
-        ax=axes,
-        cmap="Blues",
-        include_values=few,
-        xticks_rotation=90,
-        values_format=None if normalize is None else ".2f",
-    )
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    if not few:
-        axes.tick_params(labelsize=5)
-    if len(shown) < len(classes):
-        axes.set_title(f"{len(shown)} of {len(classes):,} classes, those mistaken most often")
-    return axes
-
-
-def _mistaken_most(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int, most: int = 30
-) -> NDArray[np.int64]:
-    """All of 100 classes; of more, those that are taken for another or another for them most often, in order."""
-    if n_classes <= 100:
-        return np.arange(n_classes)
-    wrong = truth != predicted
-    errors = sum(np.bincount(each[wrong], minlength=n_classes) for each in (truth, predicted))
-    return np.sort(np.argsort(-errors, kind="stable")[:most])
-
-
-def plot_priors(priors: Mapping[str, NDArray[np.float64]], *, ax: Axes | None = None) -> Axes:
-    """Draw label priors (K,) by rank, one line per stratum, with the uniform one for comparison."""
-    axes = new_axes(5, 3.5) if ax is None else ax
-    n_classes = 1
-    for name, colour in zip(priors, SERIES * len(priors)):
-        ordered = np.sort(priors[name])[::-1]
-        n_classes = len(ordered)
-        axes.plot(np.arange(1, n_classes + 1), ordered, color=colour, label=name)
-    axes.axhline(1 / n_classes, color="#777777", linewidth=1, linestyle=":", label="uniform")
-    axes.set_yscale("log")
-    axes.set_xlabel("class, from the most to the least favoured")
-    axes.set_ylabel("estimated P(y) of the pre-training")
-    axes.legend()
-    return axes
+__all__ = ["StrataClassifier"]
 
 
 @documented(FitSettings)
@@ -176,6 +97,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         fusion: str = "mixture",
         stratum_prior: Sequence[float] | str | None = None,
         calibrate_strata: bool = False,
+        joint: bool = False,
         graph: nx.DiGraph | None = None,
         device: str = "auto",
         progress: bool | None = None,
@@ -191,6 +113,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.fusion = fusion
         self.stratum_prior = stratum_prior
         self.calibrate_strata = calibrate_strata
+        self.joint = joint
         self.graph = graph
         self.device = device
         self.progress = progress
@@ -267,22 +190,39 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         )
         self.members_: dict[str, TunedStratum] = {}
         self.predictions_: dict[str, MemberPrediction] = {}
-        for name in self.strata:
-            prediction, tuned = fit_member(
+        shared: dict[str, Any] = {
+            "learning_rates": self.learning_rates,
+            "device": self.device,
+            "cache": cache,
+            "progress": self.progress,
+        }
+        if self.joint:
+            together, self.members_ = fit_joint(
                 splits,
-                name,
+                self.strata,
                 zoo,
                 tuning,
-                learning_rates=self.learning_rates,
-                gla=self.gla,
-                known_prior=(known_priors or {}).get(name),
-                device=self.device,
-                folder=None if folder is None else stratum_folder(folder, name),
-                cache=cache,
-                log_dir=None if log_dir is None else log_dir / folder_name(name),
-                progress=self.progress,
+                fusion=self.fusion,
+                stratum_prior=None if isinstance(self.stratum_prior, str) else self.stratum_prior,
+                known_priors=known_priors,
+                folder=None if folder is None else folder / "strata",
+                log_dir=log_dir,
+                **shared,
             )
-            self.members_[name], self.predictions_[name] = tuned, prediction
+            self.predictions_ = together.members
+        else:
+            for name in self.strata:
+                self.predictions_[name], self.members_[name] = fit_member(
+                    splits,
+                    name,
+                    zoo,
+                    tuning,
+                    gla=self.gla,
+                    known_prior=(known_priors or {}).get(name),
+                    folder=None if folder is None else stratum_folder(folder, name),
+                    log_dir=None if log_dir is None else log_dir / folder_name(name),
+                    **shared,
+                )
         self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
         self.mixing_ = fit_mixing(
@@ -474,6 +414,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             zoo = open_zoo(zoo, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
         check_strata(self.strata, zoo)
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
+        check_joint(self)
         if self.tuning is not None:
             self.tuning.check()
             if self.gla:

@@ -25,6 +25,7 @@ from causalft.models.pretraining.leakage import seen_in_run
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import Team, work_together
 from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.outcome import with_caveat_of_joint
 from causalft.runs.folder import Run
 
 __all__ = ["Evaluation", "evaluate"]
@@ -116,7 +117,7 @@ def _evaluate(
         best_single=metrics["controls"]["best_single"]["name"],
         mention_missing_control=False,
     )
-    diagnosis = team.from_main(scored)
+    diagnosis = with_caveat_of_joint(team.from_main(scored), settings)
     notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
     return Evaluation(images.name, tuple(notes), diagnosis)
 

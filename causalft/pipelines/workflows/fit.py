@@ -259,6 +259,7 @@ def _classifier(
         fusion=settings.fusion,
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,
+        joint=settings.joint,
         device=settings.device,
         progress=progress,
     )

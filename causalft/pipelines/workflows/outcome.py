@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ __all__ = [
     "diagnose_run",
     "doubts",
     "mean_class_accuracy",
+    "with_caveat_of_joint",
     "score_correct",
 ]
 
@@ -321,6 +322,7 @@ def diagnose_run(
         best_single=max(validation_accuracy, key=lambda name: validation_accuracy[name]),
         seed=settings.seed,
     )
+    diagnosis = with_caveat_of_joint(diagnosis, settings)
     gla_scores = None
     if answers.gla_fused is not None:
         gla_scores = score_gla(
@@ -361,6 +363,17 @@ def diagnose_run(
         ),
         known=dict(known or {}),
     )
+
+
+def with_caveat_of_joint(diagnosis: Diagnosis, settings: FitSettings) -> Diagnosis:
+    """Add to the conclusion what strata that were tuned together are not."""
+    if not settings.joint or len(settings.strata) == 1:
+        return diagnosis
+    caveat = (
+        "The strata were tuned together: only their fusion was fitted to the labels, so its gains over single strata "
+        "say little. Compare it with a fit without --joint."
+    )
+    return replace(diagnosis, sentences=(*diagnosis.sentences, caveat))
 
 
 def class_reports(outcome: FitOutcome) -> list[ClassReport]:

@@ -22,7 +22,7 @@ from causalft.methods.adaptation.cost import StratumCost, stratum_cost
 from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import fits_in_token_cache
 from causalft.methods.estimators.member import PREDICTIONS, pick_device
-from causalft.methods.estimators.settings import FitSettings, control_members
+from causalft.methods.estimators.settings import FitSettings, check_joint, control_members
 from causalft.methods.estimators.stored_logits import stored_bytes
 from causalft.models.features.encoder import IN_MEMORY_BYTES, n_views, stream_crops
 from causalft.models.features.store import default_cache_folder
@@ -102,7 +102,7 @@ class FitPlan:
     seconds : float, optional
         Evaluation and pages are not counted.
     memory_bytes, device_bytes : int, optional
-        Largest of a member.
+        Largest of a member; of all members if they are tuned together.
     disk_bytes, cache_bytes : int, optional
         Of the run folder and of the feature cache.
     free_bytes, cache_free_bytes : int
@@ -151,6 +151,7 @@ def plan_fit(settings: FitSettings, out: str | os.PathLike[str]) -> FitPlan:
     settings.tuning.check()
     if settings.gla:
         check_gla(settings.tuning)
+    check_joint(settings)
     settings = settings.absolute()
     zoo = settings.open_zoo()
     check_choice(settings.strata, zoo)
@@ -215,8 +216,8 @@ def plan_members(
         members=tuple(members),
         flops=_total([member.flops for member in members]),
         seconds=_total([member.seconds for member in members]),
-        memory_bytes=_largest([member.memory_bytes for member in members]),
-        device_bytes=_largest([member.device_bytes for member in members]),
+        memory_bytes=_at_a_time([member.memory_bytes for member in members], settings.joint, before),
+        device_bytes=_at_a_time([member.device_bytes for member in members], settings.joint),
         disk_bytes=disk,
         cache_bytes=cache,
         free_bytes=free_bytes(out),
@@ -360,6 +361,7 @@ def _member(
         has_text=has_text,
         read_seconds=read_seconds,
         before=before,
+        n_together=len(settings.strata) if settings.joint else 1,
     )
 
 
@@ -374,6 +376,7 @@ def member_plan(
     has_text: bool = True,
     read_seconds: float = 0.0,
     before: int = 0,
+    n_together: int = 1,
 ) -> MemberPlan:
     """Return a member's plan with its steps, operations, seconds and memory: arithmetic on its cost per image.
 
@@ -391,10 +394,13 @@ def member_plan(
         Of one image, reading and cutting.
     before : int
         Bytes that the process holds without a model.
+    n_together : int
+        Members that are tuned together.
     """
     left = plan.runs - plan.finished
     trains = cost.n_tuned > 0 and not tuning.trains_nothing
-    cached = trains and tuning.augmentation == "none" and fits_in_token_cache(cost.token_bytes, sizes.train)
+    token_bytes = n_together * cost.token_bytes
+    cached = trains and tuning.augmentation == "none" and fits_in_token_cache(token_bytes, sizes.train)
     passes = tuning.epochs * rates if trains else 0
     held_out = sizes.validation + sizes.test
     of_images = not has_text or tuning.head_start != "text"
@@ -464,6 +470,9 @@ def _total(values: Sequence[Any]) -> Any:
     return None if any(value is None for value in values) else sum(values)
 
 
-def _largest(values: Sequence[Any]) -> Any:
+def _at_a_time(values: Sequence[Any], joint: bool, before: int = 0) -> Any:
+    """Bytes of the largest member, or of all that are tuned together beside the ``before`` that each counts."""
     found = [value for value in values if value is not None]
-    return max(found) if found else None
+    if not found:
+        return None
+    return before + sum(value - before for value in found) if joint else max(found)

@@ -164,6 +164,7 @@ def config_of(settings: ProbeSettings) -> dict[str, Any]:
         "known_priors",
         "stratum_prior",
         "calibrate_strata",
+        "joint",
         "control",
         "control_of",
         "tensorboard",
