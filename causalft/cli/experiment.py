@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
+from causalft.cli.verdict import verdict_command
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
@@ -22,6 +23,9 @@ _FIELDS = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds"
 @click.group("experiment", cls=VerbGroup)
 def command() -> None:
     """Reproduce tables and figures of the paper."""
+
+
+command.add_command(verdict_command)
 
 
 @command.command("list")

@@ -31,6 +31,8 @@ class Claim:
         Of the paper: ``Fig. 2``, ``Tab. 8``.
     objection : int, optional
         Number of the objection that it answers instead; ``text`` is then what its answer claims.
+    unit : {"points", ""}
+        The number is shown times 100, or as it is: a rank correlation, a count.
 
     A claim is supported if the 95 % interval lies on its side of the bound, contradicted if it lies on the other one,
     and open otherwise. Where ``p_holm`` is given, an interval away from 0 must also have ``p_holm`` below 0.05.
@@ -43,6 +45,7 @@ class Claim:
     within: float | None = None
     section: str = ""
     objection: int | None = None
+    unit: Literal["points", ""] = "points"
 
     def __post_init__(self) -> None:
         if [self.above, self.below, self.within].count(None) != 2:

@@ -1,0 +1,177 @@
+"""The verdict on made-up runs whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from causalft.version import __version__
+from experiments import EXPERIMENTS, Experiment
+from experiments.frame.claims import Claim
+from experiments.frame.objections import OBJECTIONS
+from tests.command_line import run, said
+
+GAIN = Claim("Strata gain", "paired/gain", above=0.0, section="Tab. 0")
+JUST_AN_ENSEMBLE = Claim("Strata gain more than seeds", "paired/more", above=0.0, objection=4)
+AGREES = Claim("The estimate follows the prior", "rank", above=0.8, objection=6, unit="")
+
+
+def nothing(*_: Any, **__: Any) -> Any:
+    raise AssertionError("nothing is computed for a verdict")
+
+
+@pytest.fixture
+def experiments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two experiments: gain and its control at two scales, and one of its own."""
+    fakes = {
+        "gain": Experiment(
+            "gain", "Tab. 0", "c", "s", 1, study=nothing, claims=lambda: (GAIN, JUST_AN_ENSEMBLE)
+        ),
+        "prior": Experiment(
+            "prior", "objection", "c", "s", 1, compute=nothing, page=nothing, claims=lambda: (AGREES,)
+        ),
+    }
+    monkeypatch.setitem(EXPERIMENTS.__dict__, "_found", fakes)
+
+
+def number(low: float, high: float, **more: float) -> dict[str, Any]:
+    return {"estimate": (low + high) / 2, "ci95": [low, high], **more}
+
+
+def put(folder: Path, name: str, metrics: dict[str, Any] | str, **config: Any) -> Path:
+    """Write a run folder."""
+    folder.mkdir(parents=True)
+    config = {"name": name, "quick": False, "seeds": 3, **config}
+    (folder / "config.json").write_text(json.dumps({"kind": "experiment", "config": config}))
+    if isinstance(metrics, dict):
+        made = {"version": __version__, "date": "2026-11-29"}
+        metrics = json.dumps({"made": made, "seeds": config["seeds"], "quick": config["quick"], **metrics})
+    if metrics:
+        (folder / "metrics.json").write_text(metrics)
+    return folder
+
+
+def gain(
+    folder: Path, gain: Any = None, more: Any = None, scale: str = "mini", sha: str = "aaa", **config: Any
+) -> Path:
+    paired = {"gain": gain or number(0.01, 0.03), "more": more or number(0.005, 0.01)}
+    metrics: dict[str, Any] = {"paired": paired, "scale": scale, "weights": {"clip": sha}}
+    if scale == "photo":
+        metrics |= {"data": "photos", "zoo": "my-zoo"}
+    return put(folder, config.pop("name", "gain"), metrics, scale=scale, **config)
+
+
+def verdict_of(folder: Path) -> dict[str, Any]:
+    found = run("experiment", "verdict", folder, "--json")
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+def test_claims_and_objections_are_judged_by_their_intervals(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "gain", more=number(-0.03, -0.01))
+    put(tmp_path / "prior", "prior", {"rank": number(0.7, 0.9)})
+    (tmp_path / "members").mkdir()
+    found = verdict_of(tmp_path)
+    [claim] = found["claims"]
+    assert claim["text"] == GAIN.text and claim["verdict"] == "supported" and claim["section"] == "Tab. 0"
+    assert claim["numbers"][0]["estimate"] == pytest.approx(0.02) and claim["numbers"][0]["scale"] == "mini"
+    assert claim["command"] == "causalft experiment run gain --seeds 3"
+    objections = {row["number"]: row for row in found["objections"]}
+    assert list(objections) == list(range(1, 13)) == [objection.number for objection in OBJECTIONS]
+    assert objections[4]["verdict"] == "contradicted" and objections[4]["command"] == claim["command"]
+    assert objections[6]["verdict"] == "open" and "includes 0.8" in objections[6]["why"]
+    assert objections[9]["verdict"] == "open" and objections[9]["why"] == "no experiment answers it"
+    assert all({"text", "verdict", "numbers", "command"} <= row.keys() for row in objections.values())
+
+
+def test_scales_that_disagree_leave_a_claim_open_with_both_numbers(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "gain")
+    gain(tmp_path / "gain-photo", gain=number(-0.02, -0.01), scale="photo", sha="bbb")
+    [claim] = verdict_of(tmp_path)["claims"]
+    assert claim["verdict"] == "open" and claim["why"] == "mini: supported; photo: contradicted"
+    assert [row["scale"] for row in claim["numbers"]] == ["mini", "photo"]
+    assert "causalft experiment run gain --scale photo --data photos --zoo my-zoo" in claim["command"]
+
+
+def test_what_was_not_run_or_not_finished_stays_open_with_its_command(
+    tmp_path: Path, experiments: None
+) -> None:
+    gain(tmp_path / "gain")
+    assert {row["number"]: row for row in verdict_of(tmp_path)["objections"]}[6] | {"answers": []} == {
+        "text": OBJECTIONS[5].text,
+        "number": 6,
+        "doubt": OBJECTIONS[5].doubt,
+        "answer": OBJECTIONS[5].answer,
+        "verdict": "open",
+        "numbers": [],
+        "command": "causalft experiment run prior",
+        "why": "prior: not run",
+        "answers": [],
+    }
+    put(tmp_path / "prior", "prior", "")
+    whys = [row["why"] for row in verdict_of(tmp_path)["objections"] if row["number"] == 6]
+    assert whys == [f"prior: not finished, {tmp_path / 'prior'} can be resumed"]
+
+
+def test_the_terminal_and_the_pages_say_the_same(
+    tmp_path: Path, experiments: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gain(tmp_path / "runs" / "gain", quick=True)
+    monkeypatch.chdir(tmp_path)
+    shown = run("experiment", "verdict", "--page", "verdict.md")
+    assert shown.exit_code == 0, shown.output
+    page = (tmp_path / "verdict.md").read_text()
+    assert run("experiment", "verdict", "--page", "verdict.html").exit_code == 0
+    html = (tmp_path / "verdict.html").read_text()
+    for text in (shown.stdout, page, html):
+        assert "Claims: 1 supported, 0 contradicted, 0 open" in text and "+2.0 [1.0, 3.0]" in text
+        assert "causalft experiment run gain --seeds 3 --quick" in text and "decide nothing" in text
+    assert f"CausalFT {__version__}" in page and "2026-11-29" in page and "mini (3 seeds)" in page
+    assert "page ends in .html or .md" in said(run("experiment", "verdict", "--page", "verdict.txt"))
+
+
+def test_folders_that_give_no_verdict_are_refused_by_name(tmp_path: Path, experiments: None) -> None:
+    def refused(name: str) -> str:
+        return said(run("experiment", "verdict", tmp_path / name))
+
+    assert "no such folder" in refused("nowhere") and "causalft experiment run all" in refused("nowhere")
+    (tmp_path / "empty" / "members").mkdir(parents=True)
+    assert "holds no complete experiment run" in refused("empty")
+    gain(tmp_path / "one", seeds=1)
+    assert "holds no complete experiment run" in refused("one")  # runs lie below the folder
+    put(tmp_path / "damaged" / "gain", "gain", '{"paired": ')
+    assert "gain/metrics.json: not valid JSON" in refused("damaged")
+    put(tmp_path / "changed" / "gain", "gain", "{}")
+    assert "gain/metrics.json: it is not what an experiment writes" in refused("changed")
+    put(tmp_path / "old" / "gain", "gain", {"made": {"version": "0.0.1"}})
+    assert "old/gain holds results of version 0.0.1" in refused("old")
+    put(tmp_path / "other" / "tab99", "tab99", {})
+    assert "'tab99', which is no experiment of this version" in refused("other")
+    put(tmp_path / "nameless" / "x", "gain", {})
+    (tmp_path / "nameless" / "x" / "config.json").write_text('{"kind": "experiment", "config": {}}')
+    assert "names no experiment" in refused("nameless")
+
+
+def test_runs_that_cannot_belong_together_are_refused(tmp_path: Path, experiments: None) -> None:
+    from dataclasses import replace
+
+    fakes = EXPERIMENTS._found
+    fakes["twin"] = replace(fakes["gain"], name="twin")
+
+    def refused(name: str) -> str:
+        return said(run("experiment", "verdict", tmp_path / name))
+
+    gain(tmp_path / "two" / "a")
+    gain(tmp_path / "two" / "b")
+    assert "are both runs of gain at the scale mini" in refused("two")
+    for name, changes, words in (
+        ("weights", {"sha": "bbb"}, "with different weights of clip (sha256 aaa and bbb)"),
+        ("quick", {"quick": True}, "with quick False and True"),
+        ("data", {"data": "other"}, "with data None and 'other'"),
+    ):
+        gain(tmp_path / name / "a")
+        gain(tmp_path / name / "b", **{"name": "twin", **changes})  # type: ignore[arg-type]
+        assert words in refused(name) and "a and " in refused(name)
