@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from causalft.runs.folder import Run
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
+    from experiments.frame.scales import Roles
 
-__all__ = ["Study", "answers_of", "study_metrics", "study_page"]
+__all__ = ["BASELINE", "Study", "answers_of", "owned_by", "study_metrics", "study_page"]
 
 BASELINE = "single strata, LA"
 
@@ -104,7 +105,6 @@ def _concluded(study: Study, paired: Mapping[str, Any]) -> list[str]:
 
 def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[Contrast]) -> dict[str, Any]:
     """Metrics of the arms."""
-    from causalft.models.strata.cards import MemberName
     from causalft.scm.falsification import holm
 
     roles = lab.world.roles
@@ -113,16 +113,15 @@ def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[C
     splits = lab.world.splits(0)
     priors = _priors(study, lab, baseline)
 
-    def owned(model: Model) -> list[int]:
-        of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
-        return [index for index, name in enumerate(roles.strata) if name in of]
-
     methods, paired = compare_arms(
         splits.test.labels,
         splits.train.class_counts,
         priors,
         correct[BASELINE],
-        {arm.name: Answered(correct[arm.name], [owned(model) for model in arm.models]) for arm in arms},
+        {
+            arm.name: Answered(correct[arm.name], [owned_by(model, roles) for model in arm.models])
+            for arm in arms
+        },
         study.measures,
         contrasts,
     )
@@ -142,6 +141,14 @@ def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[C
         "n_test": len(splits.test),
         "table": vars(table),
     }
+
+
+def owned_by(model: Model, roles: Roles) -> list[int]:
+    """Indices of the strata whose label prior the members of a model have."""
+    from causalft.models.strata.cards import MemberName
+
+    of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
+    return [index for index, name in enumerate(roles.strata) if name in of]
 
 
 def _priors(study: Study, lab: Lab, baseline: Arm) -> np.ndarray:
