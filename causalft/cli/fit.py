@@ -47,6 +47,7 @@ _GROUPS = {
     "Strata": ("weights", "offline", "allow_pickle", "template"),
     "Known priors": (),
     "Tuning": (
+        "preset",
         "bottleneck",
         "sampler",
         "head",

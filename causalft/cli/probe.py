@@ -33,7 +33,7 @@ _GROUPS = {
     "Data": DATA_FIRST,
     "Strata": ("weights", "offline", "allow_pickle", "template", "precision"),
     "Many processes": ("engine", "workers"),
-    "Heads": ("learning_rates", "epochs", "batch_size", "head_scale", "seed"),
+    "Heads": ("preset", "learning_rates", "epochs", "batch_size", "head_scale", "seed"),
     "Output": (),
 }
 
@@ -62,7 +62,7 @@ def command(
 
     refuse_idle_splits(settings.fit)
     if not settings.losses:
-        trained = ("heads", "learning_rates", "epochs", "batch_size", "head_scale", "n_seeds")
+        trained = ("heads", "preset", "learning_rates", "epochs", "batch_size", "head_scale", "n_seeds")
         refuse_given(trained, "is for heads, and --losses none trains none")
     settings = replace(settings, fit=at_first_rate(settings.fit)).absolute()
     settings.check()

@@ -284,7 +284,7 @@ class Run:
         kind : str
         config : dict
         defaults : mapping, optional
-            Values of settings absent from older configurations.
+            Values of settings absent from older configurations, those of nested settings included.
 
         Raises
         ------
@@ -295,7 +295,7 @@ class Run:
         wanted = plain(config)
         found = _interrupted(folder)
         if found is not None and isinstance(found.get("config"), dict):
-            found["config"] = {**plain(dict(defaults or {})), **found["config"]}
+            found["config"] = _completed(found["config"], plain(dict(defaults or {})))
         same = found is not None and found["kind"] == kind and found.get("config") == wanted
         if found is not None and not same and holds_results(folder):
             raise _other_run(folder, found, _difference(found, wanted))
@@ -382,6 +382,15 @@ class Run:
         for left in [item for item in self.path.rglob(".*") if _is_part(item)]:
             left.unlink(missing_ok=True)
         write_json(self.path / METRICS, metrics)
+
+
+def _completed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Document:
+    """A configuration with the defaults of what it lacks."""
+    found = {**defaults, **config}
+    for name, value in defaults.items():
+        if isinstance(value, Mapping) and isinstance(found[name], Mapping):
+            found[name] = {**value, **found[name]}
+    return found
 
 
 def _interrupted(folder: Path) -> Document | None:

@@ -15,11 +15,12 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, Untouched
 from causalft.methods.estimators.fusion import fuse
+from causalft.models.features.augmentation import augment
 from causalft.models.features.cache import cached_zero_shot
-from causalft.models.features.encoder import Crops, augment
+from causalft.models.features.encoder import Crops
 from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.models.strata.stratum import Stratum, square_crop
-from causalft.models.tuning.choices import HEADS, LOSSES
+from causalft.models.tuning.choices import AUGMENTATIONS, HEADS, LOSSES
 from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.recipe import Recipe
 from causalft.models.tuning.towers import open_tower
@@ -164,7 +165,7 @@ def test_gla_and_fusion_take_what_a_gpu_predicted():
     np.testing.assert_allclose(fused.sum(1), 1)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "flip", "crop-flip"])
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
 def test_a_step_of_a_training_does_not_wait_for_the_gpu(augmentation):
     waits = []
     for n_images in (8, 16):
@@ -180,7 +181,7 @@ def test_a_step_of_a_training_does_not_wait_for_the_gpu(augmentation):
 def test_augmentation_stays_on_the_gpu():
     with fake_gpu():
         pictures = torch.zeros(4, 3, 8, 8, device=DEVICE)
-        for kind in ("none", "flip", "crop-flip"):
+        for kind in AUGMENTATIONS:
             assert augment(pictures, kind, torch.Generator()).device == DEVICE
 
 

@@ -18,7 +18,8 @@ from causalft.methods.adaptation import tuned as tuned_module
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned, tuning_as_saved
-from causalft.models.features.encoder import AUGMENTATIONS, Crops, augment
+from causalft.models.features.augmentation import AUGMENTATIONS, augment
+from causalft.models.features.encoder import Crops
 from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.strata.zoo import open_zoo

@@ -13,12 +13,17 @@ from torch import Tensor, nn
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.tune import balanced_risk, start_of_head, tokens_of_batches
+from causalft.methods.adaptation.tune import (
+    EpochProgress,
+    balanced_risk,
+    finish_tuning,
+    start_of_head,
+    tokens_of_batches,
+)
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.devices import autocast, to_device
-from causalft.models.tuning.interpolation import interpolate
 from causalft.models.tuning.losses import LOSSES, make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
@@ -131,11 +136,12 @@ def tune_together(
         tuning.loss,
         expected_counts(tuning.sampler, images.class_counts),
         class_names=class_names,
-        **({"scale": tuning.head_scale} if record.uses_head_scale else {}),
+        **({"scale": tuning.scale_of_head} if record.uses_head_scale else {}),
     )
-    starts = [member.trained_state() for member in members] if tuning.wise_ft < 1 else []
+    starts = [member.trained_state() if tuning.wise_ft < 1 else {} for member in members]
+    progress_of_epochs = EpochProgress(tuning.epochs)
     tokens_of = [
-        tokens_of_batches(member, found, tuning.augmentation, n_together=len(members))
+        tokens_of_batches(member, found, tuning.augmentation, progress_of_epochs, n_together=len(members))
         for member, found in zip(members, crops, strict=True)
     ]
 
@@ -148,12 +154,17 @@ def tune_together(
 
     def risk(model: nn.Module) -> float:
         assert validation is not None
+        for member in members:
+            member.head.eval()  # the loop restores the mode
         found = [member.logits(part) for member, part in zip(members, validation, strict=True)]
         return balanced_risk(fuse(torch.from_numpy(np.stack(found))), validation[0].images.labels)
 
     precisions = {member.precision for member in members}
+    together = JointStrata(members, fuse)
+    for member in members:
+        member.head.train()  # the towers stay as they predict
     history = train(
-        JointStrata(members, fuse),
+        together,
         len(images),
         batch_loss,
         # Each member computes in its own precision; the loop's, which scales fp16 losses, is theirs if they agree.
@@ -164,7 +175,11 @@ def tune_together(
         sampler=make_sampler(tuning.sampler, images.labels),
         validate=None if tuning.patience is None or validation is None else risk,
         log_dir=log_dir,
+        at_epoch=progress_of_epochs,
     )
-    for member, start in zip(members, starts):
-        member.load_trained_state(interpolate(start, member.trained_state(), tuning.wise_ft))
-    return [member.requires_grad_(False) for member in members], history
+    parts: Sequence[Crops | None] = validation or [None] * len(members)
+    tuned = [
+        finish_tuning(member, tuning, start, part)
+        for member, start, part in zip(members, starts, parts, strict=True)
+    ]
+    return tuned, history

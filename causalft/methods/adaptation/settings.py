@@ -130,6 +130,15 @@ class Tuning:
     head: str = setting(
         "cosine", f"Kind of head: {one_of(HEADS)}.", group="Tuning", metavar="NAME", choices=HEADS
     )
+    tde_alpha: float | str = setting(
+        1.5,
+        "Head tde: how much of the mean training feature is taken out at test; validation: chosen on validation "
+        "images.",
+        group="Tuning",
+        limits=limits.TDE_ALPHA,
+        words=("validation",),
+        noun="alpha of the head tde",
+    )
     head_start: str = setting(
         "text",
         "Where the head starts: text, class-mean, K-shot or linear-probe.",
@@ -198,6 +207,18 @@ class Tuning:
         """Whether the tuner is ``zero-shot``, which changes neither tower nor head."""
         return [choice.name for choice in parse_tuner(self.tuner)] == ["zero-shot"]
 
+    @property
+    def scale_of_head(self) -> float:
+        """The inverse temperature of the head: its own, or ``head_scale``."""
+        return HEADS[self.head].scale or self.head_scale
+
+    @property
+    def head_settings(self) -> dict[str, float]:
+        """What :func:`causalft.models.tuning.heads.make_head` is given beside the scale."""
+        if not HEADS[self.head].uses_alpha:
+            return {}
+        return {"alpha": 0.0 if isinstance(self.tde_alpha, str) else self.tde_alpha}
+
     def shots(self) -> int | None:
         """K of a ``K-shot`` start, else None."""
         return shots_of(self.head_start)
@@ -235,6 +256,21 @@ class Tuning:
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"
             )
+        self._check_head()
+
+    def _check_head(self) -> None:
+        head, default = HEADS[self.head], Tuning
+        if head.scale is not None and self.head_scale != default.head_scale:
+            raise CausalFTError(
+                f"the head {head.name} has a scale of its own, {head.scale:g}; leave --head-scale out"
+            )
+        if not head.uses_alpha and self.tde_alpha != default.tde_alpha:
+            raise CausalFTError(f"--tde-alpha goes with --head tde; the head {head.name} takes nothing out")
+        if head.uses_alpha and self.trains_nothing:
+            raise CausalFTError(
+                f"the head {head.name} learns the mean feature in training, and the tuner zero-shot trains nothing; "
+                "use another head or tuner"
+            )
 
 
 def default_tuning(zoo: str) -> Tuning:
@@ -263,8 +299,8 @@ def check_gla(tuning: Tuning) -> None:
     Raises
     ------
     CausalFTError
-        If nothing is tuned, if the tuned logits are not a posterior with a known prior (Focal, LDAM), or if log q is
-        already subtracted (GLA-Train).
+        If nothing is tuned, if the tuned logits are not a posterior with a known prior (Focal, LDAM, the head ``tde``),
+        or if log q is already subtracted (GLA-Train).
 
     Examples
     --------
@@ -273,6 +309,12 @@ def check_gla(tuning: Tuning) -> None:
     if tuning.trains_nothing:
         raise CausalFTError(
             "GLA-FT adds zero-shot logits to tuned ones, and the tuner zero-shot tunes nothing"
+        )
+    if not HEADS[tuning.head].posterior:
+        others = [name for name, head in HEADS.items() if head.posterior]
+        raise CausalFTError(
+            f"GLA-FT (--gla) needs tuned logits whose class prior is known, and those of the head {tuning.head} are no "
+            f"posterior; use the head {one_of(others)}"
         )
     if optimum_of(tuning.loss) == "other":
         reason = (

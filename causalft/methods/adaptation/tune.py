@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +14,18 @@ from torch.nn import functional as F
 
 from causalft.data.groups import balancing_weights
 from causalft.data.image_set import ImageSet
+from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.models.features.augmentation import augment
 from causalft.models.features.cache import FeatureCache, cached_features
-from causalft.models.features.encoder import Crops, augment, batches, encode_all, frozen_encoder
+from causalft.models.features.encoder import Crops, batches, encode_all, frozen_encoder
 from causalft.models.features.engines import Engine
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights
+from causalft.models.tuning.heads.tde import ALPHAS, TDEHead
 from causalft.models.tuning.interpolation import interpolate
 from causalft.models.tuning.losses import LOSSES, make_loss
 from causalft.models.tuning.recipe import History
@@ -31,9 +34,12 @@ from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import train
 
 __all__ = [
+    "EpochProgress",
     "ZeroShot",
     "balanced_risk",
+    "choose_alpha",
     "encode_zero_shot",
+    "finish_tuning",
     "fits_in_token_cache",
     "start_of_head",
     "tokens_of_batches",
@@ -145,7 +151,7 @@ def encode_zero_shot(
         assert train is not None and of_train is not None
         images = train if isinstance(train, ImageSet) else train.images
         anchors = class_means(of_train, images.labels, len(class_names), class_names=class_names)
-        scale = tuning.head_scale
+        scale = tuning.scale_of_head
     return ZeroShot(
         anchors=anchors.float().cpu().numpy(),
         scale=scale,
@@ -258,18 +264,21 @@ def tune(
         expected_counts(tuning.sampler, crops.images.class_counts),
         model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
         class_names=class_names,
-        **({"scale": tuning.head_scale} if LOSSES[tuning.loss].uses_head_scale else {}),
+        **({"scale": tuning.scale_of_head} if LOSSES[tuning.loss].uses_head_scale else {}),
     )
     start = tuned.trained_state() if tuning.wise_ft < 1 else {}
-    tokens = tokens_of_batches(tuned, crops, tuning.augmentation)
+    progress_of_epochs = EpochProgress(tuning.epochs)
+    tokens = tokens_of_batches(tuned, crops, tuning.augmentation, progress_of_epochs)
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
         return loss(model(tokens(indices, generator)), to_device(labels[indices], device))
 
     def risk(model: nn.Module) -> float:
         assert validation is not None
+        tuned.head.eval()  # the loop restores the mode
         return balanced_risk(torch.from_numpy(tuned.logits(validation)), validation.images.labels)
 
+    tuned.head.train()  # the tower stays as it predicts
     history = train(
         tuned,
         len(crops),
@@ -281,10 +290,81 @@ def tune(
         sampler=make_sampler(tuning.sampler, crops.images.labels),
         validate=None if tuning.patience is None or validation is None else risk,
         log_dir=log_dir,
+        at_epoch=progress_of_epochs,
     )
+    return finish_tuning(tuned, tuning, start, validation), history
+
+
+def finish_tuning(
+    tuned: TunedStratum, tuning: Tuning, start: Mapping[str, Tensor], validation: Crops | None
+) -> TunedStratum:
+    """Freeze a stratum after its training: head in eval mode, weights of WiSE-FT, alpha of the head ``tde``.
+
+    Parameters
+    ----------
+    tuned : TunedStratum
+    tuning : Tuning
+    start : mapping
+        :meth:`TunedStratum.trained_state` before the training; used with ``wise_ft`` below 1.
+    validation : Crops, optional
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`choose_alpha`.
+    """
+    tuned.head.eval()
     if tuning.wise_ft < 1:
         tuned.load_trained_state(interpolate(start, tuned.trained_state(), tuning.wise_ft))
-    return tuned.requires_grad_(False), history
+    if isinstance(tuned.head, TDEHead) and tuning.tde_alpha == "validation":
+        choose_alpha(tuned, tuned.head, validation)
+    return tuned.requires_grad_(False)
+
+
+def choose_alpha(tuned: TunedStratum, head: TDEHead, validation: Crops | None) -> float:
+    """Set alpha of a tuned stratum's ``tde`` head to the one of the highest mean class accuracy, and return it.
+
+    Logits are linear in alpha, so two passes over the images serve every alpha of
+    :data:`causalft.models.tuning.heads.tde.ALPHAS`. Of equally accurate ones the smallest is taken.
+
+    Raises
+    ------
+    CausalFTError
+        Without validation images.
+    """
+    if validation is None:
+        raise CausalFTError("alpha of the head tde is chosen on validation images; give some, or a number")
+    labels = validation.images.labels
+    ends = []
+    for alpha in (0.0, 1.0):
+        head.alpha.fill_(alpha)
+        ends.append(tuned.logits(validation))
+    weights = balancing_weights(labels, len(head.weight))
+    found = [
+        np.average((ends[0] + alpha * (ends[1] - ends[0])).argmax(1) == labels, weights=weights)
+        for alpha in ALPHAS
+    ]
+    best = ALPHAS[int(np.argmax(found))]
+    head.alpha.fill_(best)
+    return best
+
+
+class EpochProgress:
+    """How far a training is: 0 in its first epoch, 1 in its last; told by calling it with the number of the epoch.
+
+    Examples
+    --------
+    >>> progress = EpochProgress(5)
+    >>> progress(3)
+    >>> progress.value
+    0.75
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.value = epochs, 0.0
+
+    def __call__(self, number: int) -> None:
+        self.value = number / max(self.epochs - 1, 1)
 
 
 def balanced_risk(logits: Tensor, labels: NDArray[np.int64]) -> float:
@@ -300,7 +380,12 @@ def balanced_risk(logits: Tensor, labels: NDArray[np.int64]) -> float:
 
 
 def tokens_of_batches(
-    tuned: TunedStratum, crops: Crops, augmentation: str, *, n_together: int = 1
+    tuned: TunedStratum,
+    crops: Crops,
+    augmentation: str,
+    progress: EpochProgress,
+    *,
+    n_together: int = 1,
 ) -> Callable[[Tensor, torch.Generator], Tensor]:
     """Return ``tokens(indices, generator)``, what the frozen prefix of a stratum gives for a batch of its crops.
 
@@ -311,6 +396,8 @@ def tokens_of_batches(
     tuned : TunedStratum
     crops : Crops
     augmentation : str
+    progress : EpochProgress
+        Decides how large random crops are, where they grow.
     n_together : int
         Strata that are tuned together and share the room for tokens.
     """
@@ -320,7 +407,8 @@ def tokens_of_batches(
     def tokens(indices: Tensor, generator: torch.Generator) -> Tensor:
         if cached is not None:
             return cached[to_device(indices, stratum.device)]
-        return tuned.tokens(augment(stratum.normalise(crops[indices]), augmentation, generator))
+        pictures = stratum.normalise(crops[indices])
+        return tuned.tokens(augment(pictures, augmentation, generator, progress.value))
 
     return tokens
 

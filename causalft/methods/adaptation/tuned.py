@@ -90,7 +90,7 @@ class TunedStratum(nn.Module):
         # The model as it is has its own temperature; what is trained takes the recipe's.
         as_it_is = not self.tuned.trains_head and stratum.has_text
         scale = stratum.logit_scale if as_it_is else tuning.head_scale
-        self.head = make_head(tuning.head, weight, scale=scale)
+        self.head = make_head(tuning.head, weight, scale=scale, **tuning.head_settings)
         self.head.requires_grad_(self.tuned.trains_head)
         self.precision, self.lowered = settle_precision(self.tower, tuning.precision, stratum.device)
         self._embedding_is_frozen = not any(
@@ -107,7 +107,7 @@ class TunedStratum(nn.Module):
 
     @property
     def cut(self) -> Callable[[Image.Image], np.ndarray]:
-        """From an image to its crop: (s, s, 3), or (n_views, s, s, 3) with test-time ensembling."""
+        """From an image to its crop: (s, s, 3), or (n_views, s, s, 3) with several."""
         return view_cut(self.stratum, self.view)
 
     def tokens(self, pictures: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class TunedStratum(nn.Module):
 
     def _pictures(self, crops: Crops, rows: Sequence[int], size: int) -> Iterator[tuple[int, Tensor]]:
         """The last row, and the pixels, of each batch."""
-        if n_views(self.view) == 1:
+        if self.view == "centre":
             for found, pixels in batches(crops, size, rows=rows):
                 yield int(found[-1]), pixels
             return

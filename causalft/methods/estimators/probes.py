@@ -389,6 +389,7 @@ def sweep_heads(
             progress=False,
             **options,
         )
+        head.eval()
         row = dict(zip(_CHOICES, (kind, loss, lr, seed)))
         row |= {"train_loss": history.losses[-1], "seconds": history.seconds}
         for name, (x, truth) in (evaluate or {}).items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from causalft.data.settings import DATA, DataOptions, split_size
 from causalft.data.tails import ORDERS, PRIOR_ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
+from causalft.methods.adaptation.presets import PRESETS, preset
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.priors.settings import KnownPriorFiles
@@ -24,6 +25,7 @@ from causalft.runs.settings import (
     defaults,
     documented,
     nested,
+    one_of,
     setting,
     values_of,
 )
@@ -133,7 +135,14 @@ class FitSettings:
     offline: bool = setting(False, "Never ask the network for weights.", group="Strata")
     allow_pickle: bool = setting(False, "Read pickled weights, as tensors only.", group="Strata")
     data_options: Mapping[str, Any] = nested(DataOptions, factory=dict)
-    tuning: Tuning = nested(Tuning, default=None)  # the recipe of the zoo, after __post_init__
+    preset: str | None = setting(
+        None,
+        f"A published recipe, which sets the options of tuning that are not given: {one_of(PRESETS)}.",
+        group="Tuning",
+        metavar="NAME",
+        choices=PRESETS,
+    )
+    tuning: Tuning = nested(Tuning, default=None)  # of the preset or the zoo, after __post_init__
     learning_rates: tuple[float, ...] = setting(
         (),
         "Learning rate; with several (0.01,0.02,0.05) each stratum's is chosen on validation. "
@@ -232,7 +241,11 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         if self.tuning is None:
-            object.__setattr__(self, "tuning", default_tuning(self.zoo_name))
+            object.__setattr__(self, "tuning", self._recipe())
+
+    def _recipe(self) -> Tuning:
+        """The tuning where nothing else is given: that of the preset, else the default of the zoo."""
+        return default_tuning(self.zoo_name) if self.preset is None else preset(self.preset)
 
     @property
     def zoo_name(self) -> str:
@@ -248,7 +261,7 @@ class FitSettings:
         >>> FitSettings.defaults()["gla"]
         False
         """
-        return {**defaults(cls), "known_priors": {}}
+        return {**defaults(cls), "tuning": defaults(Tuning), "known_priors": {}}
 
     @property
     def prior_files(self) -> KnownPriorFiles:
@@ -404,10 +417,12 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
     --------
     >>> fit_command({"strata": ["clip"], "data": "my photos", "seed": 1, "tuning": {"lr": 0.05}}, "runs/a")
     "causalft fit --strata clip --data 'my photos' --lr 0.05 --seed 1 --out runs/a"
+    >>> fit_command({"preset": "lift+", "tuning": {**vars(preset("lift+")), "epochs": 15}}, "runs/b")
+    'causalft fit --preset lift+ --epochs 15 --out runs/b'
     """
     default = FitSettings(data=config.get("data", FitSettings.data))
     zoo = config.get("zoo") or default.zoo_name
-    recipe = default_tuning(zoo)
+    recipe = FitSettings(data=default.data, zoo=zoo, preset=config.get("preset")).tuning
     usual = {**vars(recipe), **vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
     tuning = config.get("tuning") or {}
     found = {**tuning, **(config.get("data_options") or {}), **(config.get("known_priors") or {}), **config}

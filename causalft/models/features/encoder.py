@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,19 +21,17 @@ from causalft.data.image_set import ImageSet, decode, decode_threads
 from causalft.data.images import end_pieces, middle_of_strip
 from causalft.errors import CausalFTError
 from causalft.models.strata.stratum import Stratum
-from causalft.models.tuning.choices import AUGMENTATIONS, TEST_VIEWS, n_views
-from causalft.models.tuning.devices import autocast, to_device
+from causalft.models.tuning.choices import TEST_VIEWS, n_views
+from causalft.models.tuning.devices import autocast
 from causalft.models.tuning.precision import settle_precision
 from causalft.models.tuning.team import current_team
 from causalft.models.tuning.towers import Tower, open_tower
 from causalft.runs.progress import phase
 
 __all__ = [
-    "AUGMENTATIONS",
     "TEST_VIEWS",
     "Crops",
     "Cut",
-    "augment",
     "batches",
     "encode_all",
     "frozen_encoder",
@@ -136,53 +133,15 @@ class _PartInMemory:
         return self._pixels[rows]
 
 
-def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Mirror half of the images, or cut random resized crops and mirror them.
-
-    Parameters
-    ----------
-    images : Tensor
-        Shape (n, 3, size, size), normalised.
-    kind : {"none", "flip", "crop-flip"}
-        ``crop-flip`` cuts 35 to 100 % of the area, at an aspect of 3:4 to 4:3, out of the square that the model sees.
-    generator : torch.Generator
-        On the CPU.
-
-    Returns
-    -------
-    Tensor
-        The same shape.
-    """
-    if kind == "none":
-        return images
-    n = len(images)
-    mirror = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    if kind == "flip":
-        mirrored = to_device(mirror < 0, images.device).view(-1, 1, 1, 1)
-        return torch.where(mirrored, images.flip(-1), images)
-    area = 0.35 + 0.65 * torch.rand(n, generator=generator)
-    aspect = torch.exp((2 * torch.rand(n, generator=generator) - 1) * math.log(4 / 3))
-    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)
-    x = (2 * torch.rand(n, generator=generator) - 1) * (1 - width)
-    y = (2 * torch.rand(n, generator=generator) - 1) * (1 - height)
-    zero = torch.zeros(n)
-    window = torch.stack([torch.stack([width * mirror, zero, x], 1), torch.stack([zero, height, y], 1)], 1)
-    grid = F.affine_grid(to_device(window, images.device), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-_MARGIN = 24 / 224
-
-
-def resized_side(size: int) -> int:
-    """Return the shorter side, in pixels, of the image that several crops of side ``size`` are cut from.
+def resized_side(size: int, view: str = "five-crop") -> int:
+    """Return the shorter side, in pixels, of the image that the squares of side ``size`` of a view are cut from.
 
     Examples
     --------
-    >>> resized_side(224), resized_side(16)
-    (248, 18)
+    >>> resized_side(224), resized_side(224, "zoomed-centre"), resized_side(16)
+    (248, 256, 18)
     """
-    return size + round(_MARGIN * size)
+    return size + round(TEST_VIEWS[view].margin / 224 * size)
 
 
 def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], NDArray[np.uint8]]:
@@ -190,43 +149,49 @@ def view_cut(stratum: Stratum, view: str = "centre") -> Callable[[Image.Image], 
 
     ``five-crop`` is the test-time ensembling of LIFT (Shi et al., ICML 2024): the shorter side is resized to
     s + 24 s / 224, then the corners and the centre of size s are cut. ``ten-crop`` adds their mirror images.
+    ``zoomed-centre`` is LIFT's single crop: the centre of an image resized to s + 32 s / 224 (256 for 224).
 
     Parameters
     ----------
     stratum : Stratum
-    view : {"centre", "five-crop", "ten-crop"}
+    view : {"centre", "zoomed-centre", "five-crop", "ten-crop"}
 
     Returns
     -------
     callable
-        Gives uint8 of shape (s, s, 3) for ``centre``, else (n_views, s, s, 3).
+        Gives uint8 of shape (s, s, 3) for one crop, else (n_views, s, s, 3).
 
     Raises
     ------
     CausalFTError
         For an unknown view.
     """
-    if n_views(view) == 1:
+    n_squares = n_views(view)
+    if view == "centre":
         return stratum.crop
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as F
 
-    size = stratum.image_size
+    size, side = stratum.image_size, resized_side(stratum.image_size, view)
     interpolation = InterpolationMode(stratum.interpolation)
-    cut = F.five_crop if view == "five-crop" else F.ten_crop
+    cut = F.five_crop if n_squares == 5 else F.ten_crop
+
+    def centre(image: Image.Image) -> NDArray[np.uint8]:
+        wide = F.resize(middle_of_strip(image).convert("RGB"), side, interpolation=interpolation)
+        return np.asarray(F.center_crop(wide, [size, size]), dtype=np.uint8)
 
     def five(image: Image.Image) -> list[NDArray[np.uint8]]:
-        wide = F.resize(image.convert("RGB"), resized_side(size), interpolation=interpolation)
+        wide = F.resize(image.convert("RGB"), side, interpolation=interpolation)
         return [np.asarray(square, dtype=np.uint8) for square in F.five_crop(wide, [size, size])]
 
     def crops(image: Image.Image) -> NDArray[np.uint8]:
         ends = end_pieces(image)
         if ends is not None:
-            return np.stack(_of_strip(image, five(ends[0]), five(ends[1]), five, n_views(view)))
-        wide = F.resize(image.convert("RGB"), resized_side(size), interpolation=interpolation)
+            return np.stack(_of_strip(image, five(ends[0]), five(ends[1]), five, n_squares))
+        wide = F.resize(image.convert("RGB"), side, interpolation=interpolation)
         return np.stack([np.asarray(square, dtype=np.uint8) for square in cut(wide, [size, size])])
 
-    return crops
+    return centre if n_squares == 1 else crops
 
 
 Squares = list[NDArray[np.uint8]]

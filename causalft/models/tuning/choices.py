@@ -28,6 +28,7 @@ from causalft.runs.records import Records
 
 __all__ = [
     "AUGMENTATIONS",
+    "Augmentation",
     "Choice",
     "HEADS",
     "Head",
@@ -41,6 +42,7 @@ __all__ = [
     "TEST_VIEWS",
     "TUNERS",
     "Tuner",
+    "View",
     "n_views",
     "optimum_of",
     "own_spelling",
@@ -157,8 +159,16 @@ class Head:
     formula : str
         Markdown with TeX.
     make : callable
-        ``make(weight (n_classes, d), scale) -> torch.nn.Module``.
+        ``make(weight (n_classes, d), scale) -> torch.nn.Module``; with ``uses_alpha`` it also takes ``alpha``.
     saves : str
+        The tensors of its state.
+    scale : float, optional
+        An inverse temperature of its own, which ``--head-scale`` does not change.
+    uses_alpha : bool
+        At test ``alpha`` times the part along the mean feature of the training is taken out.
+    posterior : bool
+        Whether the logits at test remain what the loss made of them (:attr:`Loss.optimum`).
+    source : str
     """
 
     name: str
@@ -166,6 +176,10 @@ class Head:
     formula: str
     make: Callable[..., Any]
     saves: str = "weight, bias"
+    scale: float | None = None
+    uses_alpha: bool = False
+    posterior: bool = True
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,6 +198,49 @@ class Sampler:
     power: float
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """What is made of a training image each time it is shown.
+
+    Attributes
+    ----------
+    name, help : str
+    flips : bool
+        Half of the images are mirrored.
+    least_area : float, optional
+        The smallest share of the square that a random crop shows; None: no crop.
+    sides : (int, int)
+        The longest and the shortest side of a crop.
+    grows : bool
+        ``least_area`` grows to 1 over the epochs.
+    source : str
+    """
+
+    name: str
+    help: str
+    flips: bool = False
+    least_area: float | None = None
+    sides: tuple[int, int] = (1, 1)
+    grows: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is cut out of a test image.
+
+    Attributes
+    ----------
+    n : int
+        Number of squares, whose logits are averaged.
+    margin : int
+        By how much the shorter side is longer than that of a square, in pixels of 224; 0: the model's own transform.
+    """
+
+    n: int
+    margin: int = 0
+
+
 LOSSES = Records("causalft.models.tuning.losses", Loss, "loss")
 TUNERS = Records("causalft.models.tuning.tuners", Tuner, "tuner")
 HEADS = Records("causalft.models.tuning.heads", Head, "head")
@@ -191,9 +248,13 @@ SAMPLERS = Records("causalft.models.tuning.samplers", Sampler, "sampler")
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
-AUGMENTATIONS = ("none", "flip", "crop-flip")
-TEST_VIEWS = {"centre": 1, "five-crop": 5, "ten-crop": 10}
-"""Name to number of squares."""
+AUGMENTATIONS = Records("causalft.models.features.augmentation", Augmentation, "augmentation")
+TEST_VIEWS = {
+    "centre": View(1),
+    "zoomed-centre": View(1, margin=32),
+    "five-crop": View(5, margin=24),
+    "ten-crop": View(10, margin=24),
+}
 
 
 def own_spelling(name: str) -> str:
@@ -295,4 +356,4 @@ def n_views(view: str) -> int:
     """
     if view not in TEST_VIEWS:
         raise CausalFTError(f"no test-time view {view!r}; {nearest(view, TEST_VIEWS)}")
-    return TEST_VIEWS[view]
+    return TEST_VIEWS[view].n

@@ -127,6 +127,13 @@ class Processes:
                 parameter.grad = part.view(parameter.shape).to(parameter.dtype)
         return total[0]
 
+    def total(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, which have it in one shape."""
+        if self.count > 1:
+            tensor = tensor.detach().clone()
+            distributed.all_reduce(tensor)
+        return tensor
+
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Copy the tensors of the first process to all, in place, wherever they are."""
         if self.count == 1:

@@ -39,6 +39,7 @@ from causalft.models.tuning.recipe import (
 from causalft.models.tuning.recipe import (
     Recipe as Recipe,
 )
+from causalft.models.tuning.statistics import BatchStatistics
 from causalft.runs.folder import remove_for_good
 from causalft.runs.limits import torch_seed
 from causalft.runs.progress import Phase, phase
@@ -112,6 +113,7 @@ def train(
     validate: Validate | None = None,
     log_dir: Path | None = None,
     parameter_groups: ParameterGroups | None = None,
+    at_epoch: Callable[[int], None] | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
@@ -148,6 +150,8 @@ def train(
         Folder for TensorBoard.
     parameter_groups : sequence of (parameters, factor), optional
         Factors on the learning rate, such as of a new head.
+    at_epoch : callable, optional
+        ``at_epoch(number)`` before each epoch, from 0, also before one that is resumed half-way.
     say : callable
         Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
         warning. Also in ``History.notes``.
@@ -174,7 +178,9 @@ def train(
     recipe.check()
     if recipe.patience is not None and validate is None:
         raise CausalFTError("an early stop (patience) needs validation data; give some or leave patience out")
-    loop = _Loop(model, n_samples, batch_loss, recipe, label, sampler, validate, parameter_groups, say)
+    loop = _Loop(
+        model, n_samples, batch_loss, recipe, label, sampler, validate, parameter_groups, at_epoch, say
+    )
     return loop.run(progress, checkpoint, checkpoint_every_seconds, log_dir)
 
 
@@ -191,10 +197,13 @@ class _Loop:
         sampler: Sampler | None,
         validate: Validate | None,
         groups: ParameterGroups | None,
+        at_epoch: Callable[[int], None] | None,
         say: Callable[[str], None],
     ) -> None:
         self.model, self.n_samples, self.batch_loss, self.recipe = model, n_samples, batch_loss, recipe
         self.label, self.sampler, self.validate, self.say = label, sampler, validate, say
+        self.at_epoch = at_epoch
+        self.statistics = [module for module in model.modules() if isinstance(module, BatchStatistics)]
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
             raise CausalFTError("there is nothing to train: no parameter of the model requires a gradient")
@@ -266,6 +275,8 @@ class _Loop:
 
     def _epoch(self, bar: Phase) -> None:
         state, recipe = self.state, self.recipe
+        if self.at_epoch is not None:
+            self.at_epoch(state.epoch)
         self.generator.manual_seed(torch_seed(recipe.seed * 1_000_003 + state.epoch))
         order = self._order()
         if state.generator is not None:
@@ -317,12 +328,17 @@ class _Loop:
             # Outside of the except: the exception held the frames, and these the tensors, of the failed try.
             self._halve(len(share))
             generator.set_state(drawn)
-        return self.processes.sum_gradients(self.parameters, loss)
+        summed = self.processes.sum_gradients(self.parameters, loss)
+        for each in self.statistics:
+            each.finish_batch(self.processes.total)
+        return summed
 
     def _accumulate(self, share: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Sum the gradients of the micro-batches of a share, weighted by their part of the ``n`` samples."""
         scaler = self.processes.scaler
         self.optimizer.zero_grad(set_to_none=True)
+        for each in self.statistics:
+            each.start_batch()
         losses = []
         for part in cut(share, self.state.parts):
             with self.processes.autocast:

@@ -36,7 +36,7 @@ class PictureInput:
     strata : list of str
         Strata that use it.
     view : {"centre", "five-crop", "ten-crop"}
-        The whole input, or crops whose logits the model averages.
+        The whole input (``centre``), or crops whose logits the model averages.
     """
 
     name: str
@@ -48,7 +48,7 @@ class PictureInput:
     @property
     def side(self) -> int:
         """Shorter side of the input in pixels; a centre crop is square."""
-        return self.size if self.view == "centre" else resized_side(self.size)
+        return self.size if self.view == "centre" else resized_side(self.size, self.view)
 
     def document(self, dtype: str) -> dict[str, Any]:
         """The entry of ``preprocessor.json``: how to prepare this input from an image file."""
@@ -80,8 +80,10 @@ def geometry_steps(stratum: Stratum, view: str = "centre") -> list[dict[str, Any
     {'step': 'center_crop', 'size': 40}
     """
     if view != "centre":
-        side = resized_side(stratum.image_size)
-        return [{"step": "resize", "shorter_side": side, "interpolation": stratum.interpolation}]
+        side = resized_side(stratum.image_size, view)
+        scaled = {"step": "resize", "shorter_side": side, "interpolation": stratum.interpolation}
+        centre = {"step": "center_crop", "size": stratum.image_size}
+        return [scaled, centre] if n_views(view) == 1 else [scaled]
     if isinstance(stratum.geometry, SquareCrop):
         crop = stratum.geometry
         resize = {"step": "resize", "shorter_side": crop.size, "interpolation": crop.interpolation}
@@ -121,8 +123,9 @@ def picture_inputs(strata: Mapping[str, Stratum], view: str = "centre") -> list[
         base = "pictures" if len(groups) == 1 else f"pictures_{first.image_size}"
         # the same size with another interpolation is another input
         names.append(base if base not in names else f"{base}_{len(names)}")
+    cut = view if n_views(view) > 1 else "centre"
     return [
-        PictureInput(name, first.image_size, geometry_steps(first, view), members, view)
+        PictureInput(name, first.image_size, geometry_steps(first, view), members, cut)
         for name, (first, members) in zip(names, groups.values(), strict=True)
     ]
 
@@ -185,8 +188,8 @@ class FusedModel(nn.Module):
     strata : dict of str to Stratum
     inputs : list of PictureInput
         One for each geometry.
-    view : {"centre", "five-crop", "ten-crop"}
-        Test-time crops of the run.
+    view : str
+        Test-time crops of the run (:data:`causalft.models.tuning.choices.TEST_VIEWS`).
     outputs : list of str
         ``probabilities`` (n, n_classes) if fused, and ``strata`` (n, n_strata, n_classes); rows sum to 1.
     fusion : str
@@ -275,7 +278,7 @@ class FusedModel(nn.Module):
         log_p = []
         for number, member in enumerate(self.members):
             batch = (scaled[self.input_of[number]] - self.mean[number]) / self.std[number]
-            if self.view == "centre":
+            if n_views(self.view) == 1:
                 logits = member.predict(batch).float()  # type: ignore[operator]
             else:
                 seen = squares(batch, self.strata[self.names[number]].image_size, self.view)

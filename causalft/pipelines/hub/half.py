@@ -186,7 +186,8 @@ def half_change(
     fused = model.fuse_proba(strata)
     with torch.no_grad():
         for member in model.members_.values():
-            stored: list[Tensor] = [*member.tuned.parameters(), *member.head.parameters()]
+            of_head = [*member.head.parameters(), *member.head.buffers()]
+            stored: list[Tensor] = [*member.tuned.parameters(), *of_head]
             if member.untouched is not None:  # its tower is the backbone, not stored
                 stored += [member.untouched.anchors, member.untouched.shift]
             for tensor in stored:

@@ -12,6 +12,7 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.splits import Splits
+from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
@@ -274,6 +275,8 @@ def _describe(settings: FitSettings, zoo: Zoo, splits: Splits, say: Callable[[st
     )
     for note in splits.notes:
         say(f"note     {note}")
+    if (wish := advice(settings.preset, settings.tuning, len(counts))) is not None:
+        say(f"note     {wish}")
     kind = (
         "small models of this project, not the real ones"
         if settings.zoo_name != "pretrained"

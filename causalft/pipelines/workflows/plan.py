@@ -19,6 +19,7 @@ from causalft.data.splits import Splits
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.cost import StratumCost, stratum_cost
+from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import fits_in_token_cache
 from causalft.methods.estimators.member import PREDICTIONS, pick_device
@@ -248,7 +249,8 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         missing.append(str(error))
         return None, Sizes(0, 0, 0, 0), notes
     sizes = Sizes(len(splits.train), len(splits.validation), len(splits.test), splits.train.n_classes)
-    return splits, sizes, [*notes, *splits.notes]
+    wish = advice(settings.preset, settings.tuning, sizes.classes)
+    return splits, sizes, [*notes, *splits.notes, *([] if wish is None else [wish])]
 
 
 class _Costs:

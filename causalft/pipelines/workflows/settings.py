@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from causalft.data.settings import DataOptions
 from causalft.errors import CausalFTError, nearest
+from causalft.methods.adaptation.presets import PRESETS
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.models.strata.zoo import has_manifest
 from causalft.models.tuning.choices import HEADS, LOSSES, optimum_of, own_spelling
 from causalft.runs import limits
-from causalft.runs.settings import check_settings, documented, nested, setting
+from causalft.runs.settings import check_settings, documented, nested, one_of, setting
 from synthetic.settings import DesignSettings, GeneratorSettings
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class ProbeSettings:
         FitSettings,
         only=(
             *("strata", "zoo", "weights", "offline", "allow_pickle", "data", *vars(DataOptions())),
-            *("learning_rates", "epochs", "batch_size", "head_scale", "template", "precision"),
+            *("preset", "learning_rates", "epochs", "batch_size", "head_scale", "template", "precision"),
             *(
                 "n_validation",
                 "n_test",
@@ -95,6 +96,10 @@ class ProbeSettings:
             "learning_rates": {
                 "help": "Learning rate of the heads; with several (0.01,0.05) each head's is chosen on validation. "
                 "Default: 0.05 for minis, 0.01 for pretrained."
+            },
+            "preset": {
+                "help": f"Epochs, batch size, learning rate and head scale of a published recipe: {one_of(PRESETS)}.",
+                "group": "Heads",
             },
             "head_scale": {"help": "Inverse temperature of the heads."},
             "template": {"help": "Prompt of a class, as for `fit`."},

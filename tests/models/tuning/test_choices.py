@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS
+from causalft.methods.adaptation.presets import PRESETS
+from causalft.models.tuning.choices import AUGMENTATIONS, HEADS, LOSSES, SAMPLERS, TUNERS
 from causalft.models.weights import LIBRARIES
 from causalft.runs.records import LateFunction, Records
 
-KINDS = {records.what: records for records in (LOSSES, TUNERS, HEADS, SAMPLERS, LIBRARIES)}
+KINDS = {
+    records.what: records for records in (LOSSES, TUNERS, HEADS, SAMPLERS, LIBRARIES, AUGMENTATIONS, PRESETS)
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

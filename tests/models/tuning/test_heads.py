@@ -33,6 +33,10 @@ def by_hand(kind, x, w, scale):
         return dot(x, w)
     if kind == "cosine":
         return scale * dot(x, w) / math.sqrt(dot(x, x) * dot(w, w))
+    if kind == "tde":
+        halves = [slice(0, 4), slice(4, 8)]
+        length = [(math.sqrt(dot(x[k], x[k])), math.sqrt(dot(w[k], w[k])) + 1 / 32) for k in halves]
+        return 16 / 2 * sum(dot(x[k], w[k]) / (a * b) for k, (a, b) in zip(halves, length))
     if kind == "l2":
         return scale * dot(x, w) / math.sqrt(dot(x, x))
     centred = [value - sum(x) / len(x) for value in x]
@@ -51,7 +55,7 @@ def test_heads_equal_their_formulas(kind, seed, scale):
             assert float(logits[i, k]) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["cosine", "l2", "layernorm"])
+@pytest.mark.parametrize("kind", ["cosine", "l2", "layernorm", "tde"])
 def test_only_the_linear_head_depends_on_feature_length(kind):
     features, weight = numbers(0)
     head, linear = make_head(kind, weight), make_head("linear", weight)
@@ -79,8 +83,7 @@ def test_l2_head_starts_as_the_cosine_head():
 def test_heads_copy_their_start_and_save_what_the_record_says(kind):
     features, weight = numbers(3)
     head = make_head(kind, weight)
-    state = {"weight"} if kind == "cosine" else {"weight", "bias"}
-    assert set(head.state_dict()) == state == {name for name, _ in head.named_parameters()}
+    assert set(head.state_dict()) == set(HEADS[kind].saves.split(", "))
     F.cross_entropy(head(features), torch.tensor([0, 1, 2, 0, 1])).backward()
     assert all((parameter.grad != 0).any() for parameter in head.parameters())
     torch.optim.SGD(head.parameters(), lr=1.0).step()

@@ -54,7 +54,7 @@ def launched(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("scene", ["uneven", "adamw", "one_sample", "early_stop", "resumed"])
+@pytest.mark.parametrize("scene", ["uneven", "adamw", "one_sample", "mean_feature", "early_stop", "resumed"])
 def test_two_processes_end_with_the_weights_of_one(alone, launched, scene):
     first, second = (load_file(launched / f"2-{rank}.safetensors") for rank in (0, 1))
     names = [name for name in alone if name.startswith(f"{scene}/")]

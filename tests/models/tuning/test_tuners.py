@@ -51,7 +51,7 @@ def resnet():
 
 
 BACKBONES = {f.__name__: f for f in (vit, eva, siglip, clip_resnet, resnet)}
-VIT = "ssf lora lora-mlp adaptformer adapter bias layernorm last-1 full vpt-shallow vpt-deep".split()
+VIT = "ssf lora lora-mlp adaptformer adaptformer-scaled adapter bias layernorm last-1 full vpt-shallow vpt-deep".split()
 COMPOSED = [
     "adaptformer@last-1",
     "lora@last-2+ssf@last-1",
@@ -139,9 +139,7 @@ def test_tuners_start_frozen_train_their_tensors_reload_and_merge(backbone, spec
     # And it folds away, where it can, without a trace in the original.
     left = tuned.merge()
     assert torch.allclose(features(tower), learnt, rtol=1e-4, atol=1e-5)
-    assert left == tuple(
-        name for name in TUNERS if re.search(rf"(^|\+){name}\b", tuned.spec) and TUNERS[name].stays
-    )
+    assert left == tuple(choice.name for choice in tuned.choices if TUNERS[choice.name].stays)
     if not left:
         assert set(tower.state_dict()) <= set(open_tower(visual).state_dict()) | {
             n for n in tower.state_dict() if n.endswith("bias")
@@ -158,6 +156,7 @@ COUNTS = {
     "linear-probe": 0,
     "adaptformer": BLOCKS * (2 * W * B + B + W),
     "adaptformer@last-2": 2 * (2 * W * B + B + W),
+    "adaptformer-scaled": BLOCKS * (2 * W * B + B + W + 1),
     "adapter": BLOCKS * (2 * W * B + B + W),
     "lora": BLOCKS * B * (W + 3 * W + W + W),
     "lora-mlp": BLOCKS * B * 2 * (W + 4 * W),
@@ -281,6 +280,7 @@ def test_mismatched_state_is_refused_without_changes():
         ("zero-shot+lora", "zero-shot leaves the tower frozen; give it alone"),
         ("full@last-2", "write last-2"),
         ("vpt-deep+vpt-shallow", "choose one of them"),
+        ("adaptformer-scaled+adaptformer", "one bottleneck, .*; choose one of them"),
         ("last-4", "'last-4': this image tower has only 3 blocks"),
         ("adapter@last-9", "'adapter@last-9': this image tower has only 3 blocks"),
         (
@@ -335,6 +335,7 @@ VIT_B_16 = {
     "lora": 1_769_472,
     "lora-mlp": 2_949_120,
     "adaptformer": 599_424,
+    "adaptformer-scaled": 599_436,
     "adapter": 599_424,
     "vpt-shallow": 7_680,
     "vpt-deep": 92_160,

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.heads.tde import TDEHead
 from causalft.models.tuning.processes import is_main_process, join_processes, local_device
 from causalft.models.tuning.team import work_together
 from causalft.models.tuning.train import Recipe, train
@@ -66,6 +67,20 @@ def one_sample(rank: int, folder: Path) -> tuple[Model, dict]:
     """Batches of one: the second process has nothing to do but must join."""
     model = Model(seed=0)
     train(model, 51, loss, Recipe(epochs=1, batch_size=1, lr=0.05), progress=False)
+    return model, {}
+
+
+def mean_feature(rank: int, folder: Path) -> tuple[Model, dict]:
+    """A head that keeps a moving average of features; shares and micro-batches differ, the second process has none."""
+    model = Model(seed=0)
+    model.head = TDEHead(torch.ones(2, 8)).train()
+
+    def direct(model, indices, generator):
+        logits = model.logits(X[indices]) + model.head(torch.tanh(model.first(X[indices])))
+        return nn.functional.cross_entropy(logits, Y[indices])
+
+    train(model, 51, direct, Recipe(epochs=4, batch_size=7, lr=0.1, accumulation=2), progress=False)
+    train(model, 5, direct, Recipe(epochs=1, batch_size=1, lr=0.1), progress=False)
     return model, {}
 
 
@@ -161,7 +176,7 @@ def shared(rank: int, folder: Path) -> tuple[Model, dict]:
     return Model(seed=0), {name: torch.from_numpy(np.array(value)) for name, value in more.items()}
 
 
-SCENES = (uneven, adamw, one_sample, early_stop, resumed, augmented, stops, shared)
+SCENES = (uneven, adamw, one_sample, mean_feature, early_stop, resumed, augmented, stops, shared)
 
 
 def run_all(folder: Path) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ __all__ = [
     "ResidualBottleneck",
     "add_behind",
     "add_beside",
+    "add_beside_scaled",
     "bottleneck_width",
 ]
 
@@ -44,14 +45,24 @@ class AdaptedMLP(nn.Module):
 
     ``h`` is the block's layer-normed input (AdaptFormer: Chen et al., NeurIPS 2022, Eq. 3). The up-projection starts at
     zero, so the adapted model starts as the frozen one.
+
+    Parameters
+    ----------
+    mlp : torch.nn.Module
+    width, bottleneck : int
+    scale : float
+    learned : bool
+        Whether the scale s is trained.
     """
 
-    def __init__(self, mlp: nn.Module, width: int, bottleneck: int, scale: float = SCALE) -> None:
+    def __init__(
+        self, mlp: nn.Module, width: int, bottleneck: int, scale: float = SCALE, learned: bool = False
+    ) -> None:
         super().__init__()
         self.mlp = mlp
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
-        self.scale = scale
+        self.scale = nn.Parameter(torch.tensor(scale)) if learned else scale
         _start(self.down, self.up)
 
     def forward(self, h: Tensor) -> Tensor:
@@ -100,6 +111,16 @@ def add_beside(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> 
     return trained
 
 
+def add_beside_scaled(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
+    """As :func:`add_beside`, with a trained scale, one number per block, that starts at 1."""
+    trained: list[nn.Parameter] = []
+    for number in blocks:
+        block: Any = tower.blocks[number]
+        block.mlp = AdaptedMLP(block.mlp, tower.width, bottleneck, learned=True)
+        trained += [block.mlp.scale, *block.mlp.down.parameters(), *block.mlp.up.parameters()]
+    return trained
+
+
 def add_behind(tower: Tower, blocks: range, confined: bool, bottleneck: int) -> list[nn.Parameter]:
     """Add a :class:`ResidualBottleneck` after every stage or MLP, inside an AdaptFormer if there is one."""
     trained: list[nn.Parameter] = []
@@ -126,6 +147,20 @@ ADAPTFORMER = Tuner(
     uses_bottleneck=True,
     towers="ViT",
     source="Chen et al., NeurIPS 2022",
+)
+ADAPTFORMER_SCALED = Tuner(
+    name="adaptformer-scaled",
+    trains="a bottleneck beside every MLP, and its scale",
+    order=30,
+    fits=is_vit,
+    apply=add_beside_scaled,
+    stays=True,
+    uses_bottleneck=True,
+    excludes={
+        "adaptformer": "adaptformer and adaptformer-scaled are one bottleneck, with a scale of 1 and a trained one"
+    },
+    towers="ViT",
+    source="LIFT (Shi et al., ICML 2024)",
 )
 ADAPTER = Tuner(
     name="adapter",
