@@ -167,14 +167,30 @@ class Experiment:
             found = {**study_metrics(study, lab), "scale": scale, **brought, **asked}
             return new.finish(found, self._writer(lambda run, metrics: study_page(study, run, metrics)))
 
-    def plan(self, out: str | os.PathLike[str], quick: bool, seeds: int, **needed: str) -> FitPlan | None:
+    def plan(
+        self,
+        out: str | os.PathLike[str],
+        quick: bool,
+        seeds: int,
+        scale: str = "mini",
+        members: str | os.PathLike[str] | None = None,
+        **needed: str,
+    ) -> FitPlan | None:
         """Return what the run will tune and cost, as ``fit --plan`` does; None where that is not declared.
 
         Parameters
         ----------
-        out, quick, seeds, **needed
-            As in :meth:`run`; members that ``out`` has finished are not counted.
+        out, quick, seeds, scale, members, **needed
+            As in :meth:`run`; members that are finished are not counted.
         """
+        if self.study is not None:
+            from experiments.frame.lab import Lab
+            from experiments.frame.plan import plan_study
+            from experiments.frame.scales import get_scale
+
+            world = get_scale(scale).open(quick, **needed)
+            run, shared = Run(Path(out), "experiment", {}), members or Path(out).absolute().parent / MEMBERS
+            return plan_study(self.study(world.roles), Lab(run, world, seeds, quick, Path(shared)))
         if self.trains is None:
             return None
         from causalft.models.strata.cards import MemberName

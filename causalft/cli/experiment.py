@@ -110,40 +110,64 @@ def run_command(
 
 @command.command("show")
 @click.argument("name", type=TEXT)
+@click.option("--scale", default="mini", type=TEXT, help=_SCALE, show_default=True)
 @click.option(
-    "--out", type=PATH, help="Run folder, whose finished models are not counted. Default: runs/NAME."
+    "--out", type=PATH, help="Run folder; finished models beside it are not counted. Default: runs/NAME."
 )
 @click.option("--quick", is_flag=True, help="Of the smaller run.")
 @click.option("--seeds", type=Number(limits.SEEDS), help="Repetitions. Default: the experiment's own.")
+@click.option("--data", type=FILE, help="Images, for a scale that needs them.")
+@click.option("--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for a scale that needs it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def show_command(name: str, out: Path | None, quick: bool, seeds: int | None, as_json: bool) -> None:
-    """Show an experiment, and what its run would train and cost, where it declares that.
+def show_command(
+    name: str,
+    scale: str,
+    out: Path | None,
+    quick: bool,
+    seeds: int | None,
+    as_json: bool,
+    **brought: str | None,
+) -> None:
+    """Show an experiment: what it claims, which models it would tune, and the cost.
+
+    Prints images, operations and estimated time, and which models exist already.
 
     \b
     causalft experiment show tab8
     """
     from experiments import EXPERIMENTS
+    from experiments.frame.all import run_name
 
     experiment = EXPERIMENTS.get_or_refuse(name)
     seeds = seeds or (1 if quick else experiment.seeds)
+    needs = experiment.needed_at(scale)
+    given = {what: value for what, value in brought.items() if value is not None}
+    lacking = [f"--{what}" for what in needs if what not in given]
     row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
-    screen = console(as_json)
-    with phase("measuring two batches of each architecture"):
-        plan = experiment.plan(out or Path("runs") / name, quick, seeds) if not experiment.needs else None
+    row |= {"command": experiment.command_at(scale)}
+    screen, plan = console(as_json), None
+    if not lacking and (experiment.study or experiment.trains):
+        with phase("measuring two batches of each architecture"):
+            plan = experiment.plan(out or Path("runs") / run_name(name, scale), quick, seeds, scale, **given)
     if as_json:
         print_json({**row, "plan": None if plan is None else plan.to_json()})
         return
     screen.print(f"{experiment.reproduces}: {experiment.claim}", soft_wrap=True)
-    screen.print(f"scale    {experiment.scale}", soft_wrap=True)
+    screen.print(
+        f"scale    {scale}: {experiment.scale}" if scale == "mini" else f"scale    {scale}", soft_wrap=True
+    )
     screen.print(f"source   {experiment.source}", soft_wrap=True)
-    screen.print(f"command  {experiment.command}", soft_wrap=True)
-    screen.print(f"minutes  {experiment.minutes:g} on two cores, with {experiment.seeds} seeds")
-    if plan is None:
-        screen.print("plan     the experiment does not declare what it trains")
-    else:
+    screen.print(f"command  {row['command']}", soft_wrap=True)
+    if scale == "mini":
+        screen.print(f"minutes  {experiment.minutes:g} on two cores, with {experiment.seeds} seeds")
+    if plan is not None:
         from causalft.cli.plan import print_plan
 
         print_plan(screen, plan)
+    elif lacking and experiment.study is not None:
+        screen.print(f"plan     give {' and '.join(lacking)} for a plan")
+    else:
+        screen.print("plan     the experiment does not declare what it trains")
 
 
 def _show(screen: Any, metrics: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ _GONE = re.compile(r"onnection (closed|reset|refused)|gloo.*peer", re.IGNORECASE
 
 # Verbs that resume when repeated.
 _RESUME = (
+    "experiment run",
     "fit",
     "generate",
     "predict",

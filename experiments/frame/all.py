@@ -132,15 +132,22 @@ def _check_same(
         raise CausalFTError(
             f"{folder} holds results of version {made}, this is {__version__}; remove it or choose another --out"
         )
-    asked = {"name": experiment.name, "quick": quick, "seeds": seeds}
+    asked: dict[str, Any] = {"name": experiment.name, "quick": quick, "seeds": seeds}
     if experiment.study is not None:
         from experiments.frame.scales import get_scale
 
         world = get_scale(scale).open(quick, **needed)
         asked |= {"scale": scale, **world.described}
+    weights = asked.pop("sha256", {})
     for key, value in asked.items():
         if run.config.get(key) != value:
             raise CausalFTError(
                 f"{folder} holds results of {key} {run.config.get(key)!r}, not {value!r}; remove it or choose another "
                 "--out"
+            )
+    made_with = run.config.get("sha256", {})
+    for name, sha in weights.items():
+        if made_with.get(name) != sha:
+            raise CausalFTError(
+                f"{folder} holds results of other weights of {name}; remove it or choose another --out"
             )

@@ -1,0 +1,183 @@
+"""Running every experiment of a scale: kept, made, left out, refused, resumed; and the plan of one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from causalft.runs.folder import Run
+from experiments import EXPERIMENTS, Experiment
+from experiments.frame.plan import plan_study
+from experiments.frame.study import Study
+from tests.command_line import run, said
+
+
+class Made:
+    """Counts what the fake experiments compute."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.stop = False
+
+    def compute(self, create: Any, quick: bool, seeds: int, **needed: str) -> dict[str, Any]:
+        made = create()
+        if self.stop:
+            made.file("half.txt").write_text("done so far")
+            raise KeyboardInterrupt
+        self.names.append("own")
+        return {"resumed": made.has("half.txt"), **needed}
+
+    def study(self, roles: Any) -> Study:
+        def measure(lab: Any) -> dict[str, Any]:
+            self.names.append(lab.world.scale)
+            return {"conclusion": ["It is so."]}
+
+        return Study("A study", measure=measure)
+
+
+def page(made: Run, metrics: Any) -> dict[str, Any]:
+    return {"title": "Own", "verdict": "", "facts": {}, "sections": []}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """Three experiments: a study, one of its own, and one that needs the user's data."""
+    made = Made()
+    shared = {"reproduces": "Tab. 0", "claim": "c", "scale": "tiny", "minutes": 0.1, "page": page}
+    fakes = [
+        Experiment(name="study", **{**shared, "page": None}, study=made.study),  # type: ignore[arg-type]
+        Experiment(name="own", **shared, compute=made.compute),  # type: ignore[arg-type]
+        Experiment(name="yours", **shared, compute=made.compute, needs=("data",)),  # type: ignore[arg-type]
+    ]
+    monkeypatch.setitem(EXPERIMENTS.__dict__, "_found", {fake.name: fake for fake in fakes})
+    return made
+
+
+def run_all(out: Path, *options: object) -> Any:
+    return run("experiment", "run", "all", "--out", out, "--seeds", 1, *options)
+
+
+def edit(file: Path, change: Any) -> None:
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+
+
+def test_all_makes_what_is_missing_keeps_the_rest_and_names_what_it_leaves_out(
+    tmp_path: Path, made: Made
+) -> None:
+    found = json.loads(run_all(tmp_path, "--json").stdout)
+    assert {name: row["state"] for name, row in found.items()} == {
+        "study": "made",
+        "own": "made",
+        "yours": "left out",
+    }
+    assert found["yours"]["why"] == "needs --data" and made.names == ["mini", "own"]
+    again = run_all(tmp_path)
+    assert again.exit_code == 0 and made.names == ["mini", "own"]
+    assert "study: kept" in again.stdout and "own: kept" in again.stdout
+    assert "yours: left out, needs --data: causalft experiment run yours --data IMAGES" in again.stdout
+
+
+def test_all_refuses_results_that_it_would_not_make(tmp_path: Path, made: Made) -> None:
+    run_all(tmp_path)
+    config, metrics = tmp_path / "study" / "config.json", tmp_path / "own" / "metrics.json"
+    assert f"{tmp_path / 'study'} holds results of quick False, not True" in said(
+        run_all(tmp_path, "--quick")
+    )
+    two = run("experiment", "run", "all", "--out", tmp_path, "--seeds", 2)
+    assert "holds results of seeds 1, not 2" in said(two)
+    edit(metrics, lambda found: found["made"].update(version="0.0.1"))
+    assert f"{tmp_path / 'own'} holds results of version 0.0.1" in said(run_all(tmp_path))
+    metrics.unlink()
+    edit(config, lambda found: found["config"]["sha256"].update(clip="0" * 64))
+    refused = said(run_all(tmp_path))
+    assert f"{tmp_path / 'study'} holds results of other weights of clip" in refused
+    assert made.names == ["mini", "own"]  # refused before anything is computed
+    edit(config, lambda found: found["config"].update(data="elsewhere"))
+    assert "holds results of data 'elsewhere', not 'creatures-lt'" in said(run_all(tmp_path))
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_is_resumed(tmp_path: Path, made: Made) -> None:
+    made.stop = True
+    stopped = run_all(tmp_path)
+    assert stopped.exit_code == 130 and "repeat the command to resume" in stopped.stderr
+    made.stop = False
+    found = json.loads(run_all(tmp_path, "--json").stdout)
+    assert found["study"]["state"] == "kept" and found["own"]["state"] == "made"
+    assert Run.open(tmp_path / "own").metrics["resumed"] is True
+
+
+def test_unknown_scales_and_missing_inputs_are_named(tmp_path: Path, made: Made) -> None:
+    for command in (("run", "all", "--out", tmp_path), ("run", "study"), ("show", "study")):
+        assert "no scale is named 'phot'; did you mean 'photo'?" in said(
+            run("experiment", *command, "--scale", "phot")
+        )
+    assert "scale photo needs --data" in said(run_all(tmp_path, "--scale", "photo"))
+    assert "study needs --data" in said(run("experiment", "run", "study", "--scale", "photo"))
+    assert "own has one scale of its own" in said(run("experiment", "run", "own", "--scale", "photo"))
+    assert "--zoo does nothing for own" in said(run("experiment", "run", "own", "--zoo", tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from causalft.pipelines.workflows import plan as plan_workflow
+    from experiments.frame.arms import longer, singles
+    from experiments.frame.lab import Lab
+    from experiments.frame.scales import get_scale
+
+    asked: list[tuple[str, int, list[str]]] = []
+
+    def plan_members(settings: Any, folders: Any, out: Any, *, tables: bool) -> Any:
+        names = [str(name) for name in folders]
+        asked.append((settings.tuning.loss, settings.tuning.epochs, names))
+        sizes = plan_workflow.Sizes(10, 4, 6, 3)
+        each = plan_workflow.MemberPlan("", "here", "mini", 1, 0, steps=7, flops=100, seconds=1.0)
+        members = tuple(plan_workflow.replace(each, name=name) for name in names)
+        known: dict[str, Any] = {
+            "out": str(out),
+            "data": "d",
+            "device": "cpu",
+            "images": {"0": sizes},
+            "members": members,
+        }
+        numbers: dict[str, Any] = {"memory_bytes": 5, "device_bytes": None, "cache_bytes": 0, "free_bytes": 9}
+        numbers |= {"flops": 0, "seconds": 0.0, "disk_bytes": 8 * len(names), "cache_free_bytes": 9}
+        return plan_workflow.FitPlan(**known, **numbers)
+
+    monkeypatch.setattr(plan_workflow, "plan_members", plan_members)
+    world = get_scale("mini").open(False)
+    lab = Lab(Run(tmp_path, "experiment", {}), world, 3, False, tmp_path / "members")
+    arms = [singles("CE", world.roles, loss="CE"), longer("longer", world.roles)]
+    study = Study("s", arms=arms, measure=lambda lab: {})
+    first = arms[0].models[0].members[0]
+    folder = lab.folder(first, 1)
+    folder.mkdir(parents=True)
+    (folder / "predictions.safetensors").touch()
+    if not lab.finished(first, 1):
+        pytest.fail("a finished member is known by another file")
+    plan = plan_study(study, lab)
+    assert plan is not None
+    # CE and LA cost the same and are measured together; longer training is measured by itself.
+    assert [(loss, len(names)) for loss, _, names in asked] == [
+        ("LA", 3),
+        ("LA", len(arms[1].models[0].members)),
+    ]
+    of = {member.name: member for member in plan.members}
+    assert (of["clip-CE"].runs, of["clip-CE"].finished, of["clip-CE"].steps) == (3, 1, 14)
+    assert of["clip-LA"].finished == 0 and of["clip-LA"].seconds == 3.0
+    left = sum(member.runs - member.finished for member in plan.members)
+    assert plan.flops == 100 * left and plan.seconds == left and plan.disk_bytes == 8 * left
+    assert "beside its arms" in plan.notes[-1]
+    assert plan_study(Study("none"), lab) is None
+
+
+def test_show_asks_for_what_a_plan_needs() -> None:
+    found = run("experiment", "show", "tab8", "--scale", "photo")
+    assert found.exit_code == 0 and "give --data and --zoo for a plan" in found.stdout
+    assert "causalft experiment run tab8 --scale photo --data IMAGES --zoo ZOO" in found.stdout
