@@ -52,7 +52,7 @@ def accuracy_along_counts(metrics: Metrics) -> list[Axes]:
     plain = panels[0]
     for m, model in enumerate(models):
         colour = SERIES[m % len(SERIES)]
-        plain.plot(10 ** x[m], y[m], ".", color=colour, ms=2, alpha=0.25, zorder=1, rasterized=True)
+        plain.plot(10 ** x[m], y[m], ".", color=colour, **_points(x))
         plain.plot(*_binned(x[m], y[m]), "o-", color=colour, ms=4, label=names[model], zorder=3)
     plain.set_xscale("log")
     plain.set_xlabel("count of the class in the model's own pre-training")
@@ -70,7 +70,7 @@ def _beyond_effects(axes: Axes, x: Floats, y: Floats, slope: Mapping[str, Any]) 
 
     for m in range(len(x)):
         colour = SERIES[m % len(SERIES)]
-        axes.plot(10 ** x[m], y[m], ".", color=colour, ms=2, alpha=0.25, zorder=1, rasterized=True)
+        axes.plot(10 ** x[m], y[m], ".", color=colour, **_points(x))
     edges = np.quantile(x, [0.002, 0.998])
     label = f"{in_points(slope)} points per factor 100" if slope["claimed"] else "no slope is claimed"
     axes.plot(10**edges, slope["estimate"] / 2 * edges, color=PALETTE["black"], lw=2, label=label)
@@ -78,9 +78,7 @@ def _beyond_effects(axes: Axes, x: Floats, y: Floats, slope: Mapping[str, Any]) 
     axes.axhline(0, color="#AAAAAA", lw=1, zorder=0)
     axes.set_xscale("log")
     axes.set_xlim(*(10**edges))
-    axes.xaxis.set_major_locator(
-        LogLocator(subs=(1.0, 2.0, 5.0) if np.ptp(edges) > 0.7 else tuple(range(1, 10)))
-    )
+    axes.xaxis.set_major_locator(LogLocator(subs=_ticks(float(np.ptp(edges)))))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     limit = float(np.quantile(np.abs(y), 0.99)) or 1.0
@@ -88,6 +86,19 @@ def _beyond_effects(axes: Axes, x: Floats, y: Floats, slope: Mapping[str, Any]) 
     axes.set_xlabel("times the count that class and model lead to expect")
     axes.set_ylabel("accuracy beyond class\nand model effects (points)")
     axes.set_title("Class and model effects taken out")
+
+
+def _points(x: Floats) -> dict[str, Any]:
+    """The look of the points of single classes: fainter where they are many."""
+    many = x.shape[1] > 300
+    return {"ms": 2 if many else 4, "alpha": 0.25 if many else 0.5, "zorder": 1, "rasterized": many}
+
+
+def _ticks(decades: float) -> tuple[float, ...]:
+    """Digits of the ticks of an axis of that many decades, few enough to stand apart on a phone."""
+    if decades > 2.5:
+        return (1.0,)
+    return (1.0, 2.0, 5.0) if decades > 0.7 else tuple(range(1, 10))
 
 
 def _binned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
