@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 _SCALE = "mini: the embedded world; photo: your photographs, with minis pre-trained on half of them."
 
-_FIELDS = ("name", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
+_FIELDS = ("name", "also", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
 
 
 @click.group("experiment", cls=VerbGroup)
@@ -38,7 +38,7 @@ def list_command(as_json: bool) -> None:
 
     rows = [{field: getattr(found, field) for field in _FIELDS} for found in EXPERIMENTS.values()]
     if as_json:
-        print_json(rows)
+        print_json([each for row in rows for each in _by_name(row)])
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -46,8 +46,14 @@ def list_command(as_json: bool) -> None:
     table.add_column("what it gives")
     for row in rows:
         words = f"{row['reproduces']}: {row['claim']}\n{row['scale']}\n{row['command']}\n"
-        table.add_row(row["name"], f"{row['minutes']:g}", words)
+        table.add_row("\n".join([row["name"], *row["also"]]), f"{row['minutes']:g}", words)
     console().print(table)
+
+
+def _by_name(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each name of an experiment."""
+    names = [row["name"], *row["also"]]
+    return [{**row, "name": name, "also": [other for other in names if other != name]} for name in names]
 
 
 @command.command("run")
@@ -98,7 +104,7 @@ def run_command(
         return
     experiment = EXPERIMENTS.get_or_refuse(name)
     needed = needed_of(experiment, scale, brought)
-    folder = out or Path("runs") / run_name(name, scale)
+    folder = out or Path("runs") / run_name(experiment.name, scale)
     screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
     metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), scale, **needed)
     if as_json:
@@ -148,7 +154,7 @@ def show_command(
     screen, plan = console(as_json), None
     if not lacking and (experiment.study or experiment.trains):
         with phase("measuring two batches of each architecture"):
-            plan = experiment.plan(out or Path("runs") / run_name(name, scale), quick, seeds, scale, **given)
+            plan = experiment.plan(out or Path("runs") / run_name(experiment.name, scale), quick, seeds, scale, **given)
     if as_json:
         print_json({**row, "plan": None if plan is None else plan.to_json()})
         return

@@ -47,7 +47,8 @@ class Records(Mapping[str, T], Generic[T]):
     place : str
         A module, or a package, whose files are read in alphabetical order.
     kind : type
-        A frozen dataclass with a field ``name``, and perhaps ``order``, by which records are then sorted.
+        A frozen dataclass with a field ``name``, and perhaps ``order``, by which records are then sorted, and ``also``,
+        further names: a record is found by each, and listed once.
     what : str
         The word for one of them in messages.
 
@@ -83,11 +84,11 @@ class Records(Mapping[str, T], Generic[T]):
         first: dict[str, str] = {}
         for file in files:
             for record, place in self._read(file, origin):
-                name = record.name  # type: ignore[attr-defined]
-                if first.setdefault(name, place) != place:
-                    raise CausalFTError(
-                        f"the {self.what} {name!r} is in {first[name]} and in {place}; rename one"
-                    )
+                for name in (record.name, *_also(record)):  # type: ignore[attr-defined]
+                    if first.setdefault(name, place) != place:
+                        raise CausalFTError(
+                            f"the {self.what} {name!r} is in {first[name]} and in {place}; rename one"
+                        )
                 found.append(record)
         found.sort(key=lambda record: getattr(record, "order", 0))
         return {record.name: record for record in found}  # type: ignore[attr-defined]
@@ -121,6 +122,10 @@ class Records(Mapping[str, T], Generic[T]):
                 raise CausalFTError(f"{place}: this {self.what} has no {name}; give {name}=...")
 
     def __getitem__(self, name: str) -> T:
+        if name not in self._found:
+            for record in self._found.values():
+                if name in _also(record):
+                    return record
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -132,8 +137,13 @@ class Records(Mapping[str, T], Generic[T]):
     def get_or_refuse(self, name: str) -> T:
         """Return a record; an unknown name raises a :class:`CausalFTError` with the nearest names."""
         if name not in self:
-            raise CausalFTError(f"no {self.what} is named {name!r}; {nearest(name, self)}")
+            names = [each for own, record in self.items() for each in (own, *_also(record))]
+            raise CausalFTError(f"no {self.what} is named {name!r}; {nearest(name, names)}")
         return self[name]
+
+
+def _also(record: Any) -> tuple[str, ...]:
+    return getattr(record, "also", ())
 
 
 def _value(keyword: ast.keyword, module: str, place: str) -> Any:

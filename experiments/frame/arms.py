@@ -152,11 +152,12 @@ def shuffled(name: str, roles: Roles, **changes: Any) -> Arm:
     return fused(name, roles, "shuffled", **changes)
 
 
-def known_prior_gla(name: str, roles: Roles, rule: str = "mixture") -> Arm:
-    """GLA-FT with the known label prior in place of the estimated one, fused."""
+def known_prior_gla(name: str, roles: Roles, rule: str | None = "mixture") -> Arm:
+    """GLA-FT with the known label prior in place of the estimated one, fused; single strata without a rule."""
     if not roles.knows_priors:
         return Arm(name, (), lacks="the label priors of these models are not known")
-    return fused(name, roles, rule, view="GLA-FT, known prior")
+    view = "GLA-FT, known prior"
+    return singles(name, roles, view=view) if rule is None else fused(name, roles, rule, view=view)
 
 
 def on_draw(arm: Arm, draw: Draw) -> Arm:

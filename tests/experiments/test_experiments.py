@@ -53,7 +53,33 @@ def test_list_prints_every_experiment_and_its_command() -> None:
     result = run("experiment", "list")
     assert result.exit_code == 0 and all(name in result.output for name in EXPERIMENTS)
     document = json.loads(run("experiment", "list", "--json").output)
-    assert {row["name"] for row in document} == set(MODULES)
+    also = [name for experiment in EXPERIMENTS.values() for name in experiment.also]
+    assert sorted(row["name"] for row in document) == sorted([*MODULES, *also])
+    assert {row["name"]: row["also"] for row in document}["tab3"] == ["tab2"]
+
+
+def test_a_further_name_gives_the_same_experiment() -> None:
+    assert EXPERIMENTS["tab3"] is EXPERIMENTS["tab2"] and "tab3" not in list(EXPERIMENTS)
+    with pytest.raises(CausalFTError, match="did you mean 'tab6'"):
+        EXPERIMENTS.get_or_refuse("tab66")
+
+
+@pytest.mark.parametrize("name", [name for name, each in EXPERIMENTS.items() if each.study])
+def test_contrasts_and_claims_name_what_the_study_measures(name: str) -> None:
+    from experiments.frame.scales import Roles
+
+    experiment = EXPERIMENTS[name]
+    assert experiment.study is not None
+    study = experiment.study(Roles(STRATA, SEEDS_OF_ONE, "pre-training", "clip-wide", "", True))
+    arms = {arm.name for arm in study.arms}
+    paired = {contrast.words: contrast for contrast in study.contrasts}
+    assert all({*contrast.plus, *contrast.minus} <= arms for contrast in paired.values())
+    assert study.conclude(lambda words: words if words in paired else pytest.fail(words)) is not None
+    for claim in experiment.claims() if experiment.claims else ():
+        assert (claim.objection is None) != (not claim.section), claim
+        root, *at = claim.at.split("/")
+        assert root != "paired" or at[0] in paired, claim
+        assert root != "methods" or (at[0] in arms and at[1] in study.measures), claim
 
 
 def test_an_unknown_name_is_met_with_the_nearest(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ class Shelf:
     help: str
     make: object = None
     order: int = 0
+    also: tuple[str, ...] = ()
 
 
 @pytest.fixture
@@ -89,3 +90,18 @@ def test_two_records_of_one_name_are_refused(shelves, same_file):
         CausalFTError, match=r"the shelf 'a' is in .*a\.py:1 and in .*[ab]\.py:[12]; rename one"
     ):
         found.get_or_refuse("a")
+
+
+def test_a_further_name_finds_the_record_and_cannot_be_taken_twice(shelves):
+    found = shelves(a='A = Shelf(name="a", help="x", also=("c",))\n', b='B = Shelf(name="b", help="y")\n')
+    assert found["c"] is found["a"] and "c" in found and list(found) == ["a", "b"]
+    with pytest.raises(CausalFTError, match=r"no shelf is named 'cc'; did you mean 'c'\?"):
+        found.get_or_refuse("cc")
+    with pytest.raises(KeyError):
+        found["d"]
+
+
+def test_a_further_name_that_is_taken_is_refused(shelves):
+    found = shelves(a='A = Shelf(name="a", help="x", also=("b",))\n', b='B = Shelf(name="b", help="y")\n')
+    with pytest.raises(CausalFTError, match="the shelf 'b' is in"):
+        list(found)
