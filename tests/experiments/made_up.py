@@ -41,7 +41,9 @@ class MadeUpLab:
         labels = np.repeat(np.arange(N_CLASSES), PER_CLASS)
         images = _Images(labels)
         self.counts, self.seeds, self.weights, self.facts = counts, 2, {}, {}
-        self.splits = SimpleNamespace(train=SimpleNamespace(class_counts=counts), validation=images, test=images)
+        self.splits = SimpleNamespace(
+            train=SimpleNamespace(class_counts=counts), validation=images, test=images
+        )
         settings = SimpleNamespace(tuning=Tuning())
         self.world = SimpleNamespace(
             roles=ROLES, settings=settings, splits=lambda seed, draw=None: self.splits
