@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from causalft.data.splits import Splits
     from causalft.methods.adaptation.settings import Tuning
     from causalft.methods.estimators.member import MemberPrediction
+    from causalft.methods.estimators.mixing import StratumPrior
+    from experiments.frame.lab import Lab
 
-__all__ = ["RULES", "VIEWS", "answer", "seen"]
+__all__ = ["RULES", "VIEWS", "answer", "estimated", "estimated_weights", "seen"]
 
 Ints = NDArray[np.int64]
 
@@ -113,25 +115,36 @@ def _fuse(
 ) -> Ints:
     from causalft.methods.estimators.fusion import fuse
 
-    weights = None if stratum_prior == "uniform" else _estimated(predictions, splits, seed)
+    weights = None if stratum_prior == "uniform" else estimated(predictions, splits, seed).weights
     if stratum_prior == "placebo" and weights is not None:
         weights = np.roll(weights, 1)
     return fuse(logits, weights, fusion=rule, kind="logits").argmax(axis=1)
 
 
-def _estimated(predictions: Sequence[MemberPrediction], splits: Splits, seed: int) -> NDArray[np.float64]:
+def estimated(predictions: Sequence[MemberPrediction], splits: Splits, seed: int) -> StratumPrior:
     """P(c), by EM on the validation images."""
     from causalft.data.groups import balancing_weights
     from causalft.methods.estimators.mixing import estimate_stratum_prior
 
     labels = splits.validation.labels
-    found = estimate_stratum_prior(
+    return estimate_stratum_prior(
         np.stack([p.validation_probs for p in predictions]),
         labels,
         seed,
         weights=balancing_weights(labels, splits.validation.n_classes),
     )
-    return found.weights
+
+
+def estimated_weights(lab: Lab) -> dict[str, Any]:
+    """``stratum_prior`` of the metrics: the estimated P(c) of the strata with LA, with its interval, for each seed."""
+    from experiments.frame.members import Member
+
+    strata = [Member(name) for name in lab.world.roles.strata]
+    found = []
+    for seed in range(lab.seeds):
+        prior = estimated([lab.prediction(each, seed) for each in strata], lab.world.splits(seed), seed)
+        found.append({"weights": prior.weights.tolist(), "ci95": prior.ci95.tolist()})
+    return {"stratum_prior": found}
 
 
 def _best_on_validation(predictions: Sequence[MemberPrediction], splits: Splits, seed: int) -> Ints:

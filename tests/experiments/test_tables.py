@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,13 +13,6 @@ from tests.experiments.made_up import ROLES, MadeUpLab
 
 pytestmark = pytest.mark.usefixtures("fewer_resamples")
 LEFT = {"CE": (1.0, 0.4), "LA": (0.0, 0.4), "GLA-Train": (0.0, 0.3)}
-
-
-@pytest.fixture
-def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments.frame import measures
-
-    monkeypatch.setattr(measures, "bootstrap", partial(measures.bootstrap, n_boot=200))
 
 
 def verdicts(name: str, lab: MadeUpLab) -> tuple[dict[str, Any], dict[str, str]]:
