@@ -154,7 +154,9 @@ def show_command(
     screen, plan = console(as_json), None
     if not lacking and (experiment.study or experiment.trains):
         with phase("measuring two batches of each architecture"):
-            plan = experiment.plan(out or Path("runs") / run_name(experiment.name, scale), quick, seeds, scale, **given)
+            plan = experiment.plan(
+                out or Path("runs") / run_name(experiment.name, scale), quick, seeds, scale, **given
+            )
     if as_json:
         print_json({**row, "plan": None if plan is None else plan.to_json()})
         return
