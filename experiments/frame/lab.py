@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,8 @@ class Lab:
 
         settings, folder = self.world.settings, self.folder(member, seed)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with writing(folder):
+        # One that is finished is only read: several experiments may do so at a time.
+        with nullcontext() if self.finished(member, seed) else writing(folder):
             prediction, tuned = fit_member(
                 self.world.splits(seed, member.draw),
                 MemberName.parse(member.name).weights,

@@ -163,6 +163,7 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, np.ndarray]:
     """Right answers of each arm, (R models, S seeds, n test images) of bool; each member is read once per seed."""
     from causalft.runs.progress import steps
     from experiments.frame.answers import answer, seen
+    from experiments.frame.further import JOINT, NEIGHBOURS, joint, neighbours
 
     models = list(dict.fromkeys(model for arm in arms for model in arm.models))
     recipe = lab.world.settings.tuning
@@ -172,14 +173,21 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, np.ndarray]:
     current = 0
     labels = lab.world.splits(0).test.labels
 
+    def seen_of(model: Model, member: Member, seed: int, counts: Any) -> Any:
+        if model.view == NEIGHBOURS:
+            return neighbours(lab, member, seed)
+        return seen(predictions[member], model.view, member.tuning(recipe, seed), counts)
+
+    def classes_of(model: Model, seed: int) -> Any:
+        if model.rule in JOINT:
+            return joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1)
+        splits = lab.world.splits(seed, model.members[0].draw)
+        views = [seen_of(model, member, seed, splits.train.class_counts) for member in model.members]
+        return answer(views, model.rule, model.stratum_prior, splits, seed)
+
     def finish(seed: int) -> None:
         for model in models:
-            splits = lab.world.splits(seed, model.members[0].draw)
-            views = [
-                seen(predictions[m], model.view, m.tuning(recipe, seed), splits.train.class_counts)
-                for m in model.members
-            ]
-            right[model].append(answer(views, model.rule, model.stratum_prior, splits, seed) == labels)
+            right[model].append(classes_of(model, seed) == labels)
         predictions.clear()
 
     # Draws of one seed follow one another, so that each is drawn once.
