@@ -44,6 +44,7 @@ def study(roles: Roles) -> Study:
         ],
         measure=measure,
         draw=draw_groups,
+        caption="Accuracy in percent with its 95 % interval, averaged over the strata in their own P groups.",
     )
 
 

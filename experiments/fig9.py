@@ -24,6 +24,7 @@ def study(roles: Roles) -> Study:
         measures=("accuracy", "few", "P_gap"),
         measure=measure,
         draw=_draw,
+        caption="Each point is the mean of a twentieth of the classes, along the prior of each stratum.",
     )
 
 

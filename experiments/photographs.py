@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from causalft.methods.estimators.settings import FitSettings
     from causalft.runs.folder import Run
+    from experiments.frame.claims import Claim
 
 __all__ = ["COMPARISONS", "EXPERIMENT", "draw"]
 
@@ -227,6 +228,22 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def claims() -> tuple[Claim, ...]:
+    """What the method claims, on photographs, with its control."""
+    from experiments.frame.claims import Claim
+
+    single, control = "paired/mixture, best single", "paired/mixture, control"
+    few = "On photographs, LA raises the accuracy of the rarest classes over CE"
+    remains = "On photographs, a P gap beyond class difficulty remains under LA"
+    ensemble = "On photographs, the mixture of strata beats as many seeds of one model"
+    return (
+        Claim(few, "paired/LA, CE: D-few", above=0.0, section="Fig. 2"),
+        Claim(remains, "P_gap/strata/before", above=0.0, section="Fig. 2"),
+        Claim("On photographs, the mixture beats the best single stratum", single, above=0.0, objection=4),
+        Claim(ensemble, control, above=0.0, objection=4),
+    )
+
+
 EXPERIMENT = Experiment(
     name="photographs",
     reproduces="Tab. 1 to 3 and Fig. 7",
@@ -236,6 +253,7 @@ EXPERIMENT = Experiment(
     minutes=20,
     compute=compute,
     page=page,
+    claims=claims,
     seeds=5,
     needs=("data", "zoo"),
 )

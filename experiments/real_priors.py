@@ -9,6 +9,7 @@ from experiments import Experiment
 
 if TYPE_CHECKING:
     from causalft.runs.folder import Run
+    from experiments.frame.claims import Claim
 
 __all__ = ["EXPERIMENT"]
 
@@ -58,7 +59,20 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str) -> d
         place = families if family.set == "imagenet" else families.setdefault(family.set, {})
         place[family.key] = document
     best = families.get(HEADLINE) or every_family(families)[0]
-    return {"data": data, "families": families, "placebo": best["placebo"], **summarise(families)}
+    measured = {"slope": best["slope"], **best["placebo"]}
+    return {
+        "data": data,
+        "families": families,
+        "placebo": best["placebo"],
+        "shares": {words: _as_share(value) for words, value in measured.items()},
+        **summarise(families),
+    }
+
+
+def _as_share(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Points as fractions, as claims are judged."""
+    bounds = value["ci95"] and [bound / 100 for bound in value["ci95"]]
+    return {"estimate": value["estimate"] / 100, "ci95": bounds}
 
 
 def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +147,20 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def claims() -> tuple[Claim, ...]:
+    """Parameter imbalance in models whose pre-training counts are public."""
+    from experiments.frame.claims import Claim
+
+    real = "In real models, a class that is rarer in a model's own pre-training loses accuracy in that model"
+    placebo = "With counts {}, there is no slope (within 10 points per factor 100)"
+    classes, models = placebo.format("of other classes"), placebo.format("of another model")
+    return (
+        Claim(real, "shares/slope", above=0.0, section="Sec. 3"),
+        Claim(classes, "shares/shuffled_classes", within=0.1, section="Sec. 3"),
+        Claim(models, "shares/swapped_models", within=0.1, section="Sec. 3"),
+    )
+
+
 EXPERIMENT = Experiment(
     name="real_priors",
     reproduces="Objection: the prior of real models is only ever estimated",
@@ -143,6 +171,7 @@ EXPERIMENT = Experiment(
     minutes=1,
     compute=compute,
     page=page,
+    claims=claims,
     seeds=1,
     needs=("data",),
     data="FOLDER",

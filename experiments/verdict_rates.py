@@ -10,6 +10,7 @@ from experiments import Experiment
 
 if TYPE_CHECKING:
     from causalft.runs.folder import Run
+    from experiments.frame.claims import Claim
 
 __all__ = ["CASES", "EXPERIMENT", "tabulate"]
 
@@ -123,6 +124,20 @@ def page(run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def claims() -> tuple[Claim, ...]:
+    """The verdict finds a confounder and seldom invents one."""
+    from experiments.frame.claims import Claim
+
+    there, _, none, null = (f"cases/{words}/verified" for words in CASES)
+    finds = "Where the factor confounds, the verdict is 'verified' in at least 8 of 10 runs"
+    invents = "{}, the verdict is 'verified' in at most 2 of 10 runs"
+    return (
+        Claim(finds, there, above=0.8, objection=1),
+        Claim(invents.format("Where the factor is independent of the class"), none, below=0.2, objection=1),
+        Claim(invents.format("Where the factor leaves no trace in the image"), null, below=0.2, objection=1),
+    )
+
+
 EXPERIMENT = Experiment(
     name="verdict_rates",
     reproduces="Objection: an experiment that cannot say no proves nothing",
@@ -131,6 +146,7 @@ EXPERIMENT = Experiment(
     minutes=60,
     compute=compute,
     page=page,
+    claims=claims,
     seeds=100,
     source="this project",
 )

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.lab import Lab
 
-__all__ = ["agreement", "agreement_of", "agreement_table", "mean_agreement"]
+__all__ = ["agreement", "agreement_of", "agreement_table", "mean_agreement", "prior_in_logits"]
 
 Floats = NDArray[np.float64]
 
@@ -106,4 +107,37 @@ def agreement_table(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "columns": columns,
         "rows": rows,
         "caption": "Estimated from validation images; 95 % intervals over them.",
+    }
+
+
+def prior_in_logits(lab: Lab, name: str) -> dict[str, Any]:
+    """A model's estimated prior beside the known one, and what taking the known one out of its logits changes.
+
+    Returns
+    -------
+    dict
+        ``agreement`` as :func:`agreement`, on validation images; ``gain``: zero-shot accuracy on test images with the
+        known prior taken out less that without, ``{estimate, ci95, p}`` over test images.
+    """
+    from causalft.methods.adaptation.tune import encode_zero_shot
+    from causalft.methods.priors import debias
+    from experiments.frame.means import mean_over_images
+
+    splits, settings = lab.world.splits(0), lab.world.settings
+    card = lab.world.zoo.card(name)  # type: ignore[attr-defined]
+    known = card.prior_of(splits.class_names)
+    parts = [splits.validation, splits.test]
+    stratum = lab.world.zoo.load(name, device="cpu")
+    validation, test = encode_zero_shot(stratum, splits.class_names, settings.tuning, parts).logits
+    lab.weights[name] = card.sha256
+    labels = splits.test.labels
+    before = np.asarray(test).argmax(axis=1) == labels
+    after = np.asarray(debias(test, known)).argmax(axis=1) == labels
+    return {
+        "agreement": agreement(
+            np.asarray(validation, dtype=float), splits.validation.labels, known, 20 if lab.quick else 100
+        ),
+        "gain": mean_over_images((after.astype(float) - before)[None]),
+        "accuracy": float(before.mean()),
+        "loss": card.loss,
     }

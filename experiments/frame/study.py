@@ -47,6 +47,8 @@ class Study:
         ``draw(metrics) -> list of Axes``; default: the arms by their first three measures.
     sections : callable, optional
         ``sections(metrics) -> list of Section``: further sections of the page.
+    caption : str
+        Of the figure.
     known_priors : bool
         Measure along the known priors in place of the estimated ones, where they are known.
     """
@@ -59,6 +61,7 @@ class Study:
     measure: Callable[[Lab], Mapping[str, Any]] | None = None
     draw: Callable[[Mapping[str, Any]], list[Axes]] | None = None
     sections: Callable[[Mapping[str, Any]], list[Section]] | None = None
+    caption: str = "Bars: 95 % intervals."
     known_priors: bool = False
 
     @property
@@ -243,8 +246,7 @@ def study_page(study: Study, run: Run, metrics: Mapping[str, Any]) -> dict[str, 
     if draw is not None:
         with figure_style():
             drawing = drawn(draw(metrics)[0].figure, run.file("figures/figure.png"))  # type: ignore[arg-type]
-        caption = "Bars: 95 % intervals."
-        figures.append(Figure(drawing, caption, f"Figure of {study.title}."))
+        figures.append(Figure(drawing, study.caption, f"Figure of {study.title}."))
     if "table" in metrics:
         table = Table(**metrics["table"])
         run.file("table.csv").write_text(table.to_csv(), encoding="utf-8")
