@@ -114,6 +114,7 @@ def test_the_order_of_figure_7_is_that_of_the_first_stratum_for_all() -> None:
     assert len(study.members) == 6  # two strata, three orders: the fusion needs no more
 
 
+@pytest.mark.slow
 def test_estimates_are_compared_with_the_exact_truth_of_the_strict_design() -> None:
     from experiments import fig12
 
