@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["BACKBONE", "from_scratch", "pixels_of"]
 
 BACKBONE = "resnet8"
-EPOCHS, QUICK_EPOCHS = 40, 2
-SIDE = 40
-"""Pixels; images of a folder are cut to a square and made this small."""
+EPOCHS, QUICK_EPOCHS = 30, 2
+SIDE = 20
+"""Pixels: images are cut to a square and made this small, so that a control costs no more than what it controls."""
 
 
 def pixels_of(images: ImageSet) -> NDArray[np.uint8]:
-    """Images as squares, (n, s, s, 3): in memory as they are, others cut and resized to :data:`SIDE` pixels."""
-    if images.pixels is not None:
-        return images.pixels
+    """Images as small squares, (n, :data:`SIDE`, :data:`SIDE`, 3)."""
     from causalft.data.images import middle_of_strip
     from causalft.models.strata.stratum import square_crop
 
@@ -44,7 +42,7 @@ def from_scratch(lab: Lab, seed: int) -> NDArray[np.int64]:
 
     epochs = QUICK_EPOCHS if lab.quick else EPOCHS
     splits = lab.world.splits(seed)
-    name = f"{BACKBONE}-LA-scratch-{epochs}-seed{seed}-{splits.train.fingerprint[:10]}"
+    name = f"{BACKBONE}-LA-scratch-{SIDE}px-{epochs}-seed{seed}-{splits.train.fingerprint[:10]}"
     folder = lab.members / lab.world.scale / name
     folder.mkdir(parents=True, exist_ok=True)
     answers = folder / "answers.npy"

@@ -85,7 +85,7 @@ def test_a_network_from_scratch_is_trained_once_and_read_back(tmp_path: Path) ->
     first = from_scratch(lab, 0)
     assert first.shape == (60,) and (from_scratch(lab, 0) == first).all()
     assert len(list(tmp_path.glob("mini/resnet8-*/answers.npy"))) == 1
-    assert pixels_of(splits.test).shape == (60, 40, 40, 3)
+    assert pixels_of(splits.test).shape == (60, 20, 20, 3)
 
 
 @pytest.mark.parametrize("name", ["fig4", "fig7", "fig9", "occlusion"])
