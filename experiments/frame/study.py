@@ -101,7 +101,7 @@ def _concluded(study: Study, paired: Mapping[str, Any]) -> list[str]:
         value = paired.get(words)
         if value is None:
             return "not measured"
-        return interval_text(value["estimate"], value["ci95"], sign=True)
+        return interval_text(value["estimate"], value["ci95"])
 
     return list(study.conclude(shown))
 
