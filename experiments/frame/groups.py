@@ -101,7 +101,7 @@ def draw_groups(metrics: Mapping[str, Any]) -> list[Axes]:
                 shown = f"{value:.1f}" + (
                     f"\n{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}" if bounds else ""
                 )
-            colour = ON_DARK if value > 55 else ON_LIGHT
+            colour = ON_DARK if value > 62 else ON_LIGHT
             panel.text(column, row, shown, ha="center", va="center", color=colour, fontsize=9)
         panel.set_title(name)
         panel.set_xticks(range(3), [f"P-{p}" for p in GROUPS])
