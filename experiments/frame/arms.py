@@ -70,7 +70,7 @@ class Arm:
 
 def _changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Arguments of :class:`Member`: its own fields, and the rest as changes of the tuning."""
-    own = {key: changes.pop(key) for key in ("loss", "epochs", "draw") if key in changes}
+    own: dict[str, Any] = {key: changes.pop(key) for key in ("loss", "epochs", "draw") if key in changes}
     return {**own, "changes": tuple(sorted(changes.items()))}
 
 

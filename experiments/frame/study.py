@@ -157,8 +157,9 @@ def owned_by(model: Model, roles: Roles) -> list[int]:
 def _priors(study: Study, lab: Lab, baseline: Arm) -> np.ndarray:
     """Label priors of the strata, (M, K)."""
     found = [lab.prediction(model.members[0], 0) for model in baseline.models]
-    if study.known_priors and all(p.true_prior is not None for p in found):
-        return np.stack([p.true_prior for p in found])
+    known = [p.true_prior for p in found if p.true_prior is not None]
+    if study.known_priors and len(known) == len(found):
+        return np.stack(known)
     return np.stack([p.label_prior for p in found])
 
 
