@@ -267,7 +267,7 @@ _PRETRAIN_GROUPS = {
         "n_test",
         "n_images",
     ),
-    "Members": ("loss", "view_share", "n_control_seeds", "image_size", "seed"),
+    "Members": ("loss", "view_share", "n_control_seeds", "wide", "image_size", "seed"),
 }
 
 

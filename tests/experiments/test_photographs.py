@@ -187,6 +187,7 @@ def test_the_control_has_as_many_members_as_there_are_strata(tiny_zoo: Path, tmp
         (zoo / name).unlink() if (zoo / name).exists() else (zoo / name).touch()
     for kind in ("json", "safetensors"):
         shutil.copy(zoo / f"clip@1.{kind}", zoo / f"clip@2.{kind}")
+        shutil.copy(zoo / f"clip.{kind}", zoo / f"clip-wide.{kind}")  # neither a stratum nor a seed
     assert strata_and_control(open_zoo(zoo), str(zoo)) == (("clip", "openclip"), ("clip", "clip@1"))
     for kind in ("json", "safetensors"):
         (zoo / f"clip@1.{kind}").unlink()

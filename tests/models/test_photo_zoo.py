@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.cost import count_flops
 from causalft.models.pretraining.leakage import downstream_splits, write_manifest
-from causalft.models.pretraining.photo_zoo import estimate_seconds, member_pixels, plan_photo_zoo
+from causalft.models.pretraining.photo_zoo import (
+    estimate_seconds,
+    member_config,
+    member_pixels,
+    plan_photo_zoo,
+)
 from causalft.models.pretraining.settings import PhotoZooSettings
+from causalft.models.strata.mini import build_mini
 from causalft.runs.folder import Run, read_json
 
 VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
@@ -62,6 +71,22 @@ def test_control_seeds_share_the_first_members_prior_and_view_and_nothing_else(z
     for control in (one, two):
         assert (control.order, control.view, control.loss) == (first.order, first.view, first.loss)
     assert len({m.seed for m in zoo.members}) == 5
+
+
+def test_the_wide_member_sees_the_images_of_the_first_at_the_cost_of_three(images, zoo):
+    wide = plan_photo_zoo(images, VIEWS, PhotoZooSettings(n_control_seeds=1, wide=True, **SMALL))
+    assert [m.name for m in wide.members] == ["clip", "openclip", "metaclip", "clip@1", "clip-wide"]
+    first, *_, last = wide.members
+    assert replace(last, name=first.name, wide=False) == first == zoo.members[0]
+    for one, other in zip(*(member_pixels(images, m, wide, progress=False) for m in (first, last))):
+        assert np.array_equal(one, other)
+    assert 2.8 < encoding_flops(member_config(last, wide)) / encoding_flops(member_config(first, wide)) < 3.2
+
+
+def encoding_flops(config):
+    tower = build_mini(config).eval().visual
+    with torch.no_grad():
+        return count_flops(lambda: tower(torch.zeros(1, 3, config.image_size, config.image_size)))
 
 
 def test_a_plan_repeats_its_seed(images, zoo):
@@ -134,6 +159,7 @@ def test_duplicates_are_in_one_part_only(tmp_path, pictures):
         ({"config": "upper"}, {}, "'config' cannot name a member"),
         ({"../clip": "upper"}, {}, "'../clip' cannot name a member"),
         ({"clip@1": "upper"}, {}, "'clip@1' cannot name a member"),
+        ({"clip-wide": "upper"}, {}, "'clip-wide' cannot name a member"),
     ],
 )
 def test_invalid_plans_are_refused(images, views, options, message):

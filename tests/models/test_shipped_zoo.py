@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from causalft.data.creatures import creatures_longtail
+from causalft.methods.adaptation.cost import count_flops
 from causalft.models.pretraining.pretrain import MEMBERS
 from causalft.models.strata.cards import sha256_file
 from causalft.models.strata.zoo import mini_folder, open_zoo
@@ -24,11 +28,13 @@ def zoo():
 def measured(zoo):
     """The three strata and the in-batch member on 1,800 balanced images."""
     test = creatures_longtail(n_max=1, imbalance_factor=1, n_validation=1, n_test=30).test
-    return {n: check_member(zoo.load(n), test.pixels, test.labels) for n in (*STRATA, "clip-infonce")}
+    return {
+        n: check_member(zoo.load(n), test.pixels, test.labels) for n in (*STRATA, "clip-infonce", "clip-wide")
+    }
 
 
-def test_ten_members_under_14_megabytes(zoo):
-    assert zoo.names() == sorted(MEMBERS) and len(MEMBERS) == 10
+def test_eleven_members_under_14_megabytes(zoo):
+    assert zoo.names() == sorted(MEMBERS) and len(MEMBERS) == 11
     assert sum(path.stat().st_size for path in mini_folder().iterdir()) < 14e6
 
 
@@ -47,7 +53,21 @@ def test_shipped_members_match_their_cards(zoo, name):
     assert card.recipe["seed"] == member.seed and card.recipe["n_images"] >= 10_000
     assert card.recipe["losses"] == sorted(card.recipe["losses"], reverse=True)
     stratum = zoo.load(name)
-    assert sum(p.numel() for p in stratum.model.parameters()) == pytest.approx(507_185, rel=0.01)
+    n_parameters = 1_307_819 if name == "clip-wide" else 507_185
+    assert sum(p.numel() for p in stratum.model.parameters()) == pytest.approx(n_parameters, rel=0.01)
+
+
+def test_the_wide_member_costs_three_minis_and_is_better_than_one(zoo, measured):
+    """The control 'a larger single model of the same cost': clip's prior, factor and seed, three times the FLOPs."""
+    cost, wide, clip = {}, MEMBERS["clip-wide"], MEMBERS["clip"]
+    for name in ("clip", "clip-wide"):
+        stratum = zoo.load(name)
+        with torch.no_grad():
+            cost[name] = count_flops(lambda: stratum.visual(torch.zeros(1, 3, 40, 40)))  # noqa: B023
+        assert zoo.card(name).recipe["epochs"] == 6 and zoo.card(name).recipe["n_images"] == 30_000
+    assert 2.8 < cost["clip-wide"] / cost["clip"] < 3.2
+    assert replace(wide, name="clip", role=clip.role, config=clip.config) == clip
+    assert measured["clip-wide"].zero_shot_accuracy > measured["clip"].zero_shot_accuracy
 
 
 def test_the_priors_are_unrelated(zoo):

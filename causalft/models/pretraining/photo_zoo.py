@@ -20,7 +20,7 @@ from causalft.data.images import middle_of_strip
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
 from causalft.data.splits import pool_splits
 from causalft.errors import CausalFTError, nearest
-from causalft.models.pretraining.pretrain import PRETRAINING, pretrain_mini, save_mini
+from causalft.models.pretraining.pretrain import PRETRAINING, WIDE, pretrain_mini, save_mini
 from causalft.models.pretraining.settings import PhotoZooSettings, PretrainingLoss
 from causalft.models.strata.cards import MemberName, ModelCard
 from causalft.models.strata.mini import MiniConfig
@@ -158,6 +158,8 @@ class PhotoMember:
     seed : int
         Of its images, weights and batches.
     loss : {"caption-bank", "in-batch"}
+    wide : bool
+        Whether it is three times as costly.
     """
 
     name: str
@@ -165,6 +167,7 @@ class PhotoMember:
     order: tuple[int, ...]
     seed: int
     loss: PretrainingLoss = "caption-bank"
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -261,6 +264,8 @@ def plan_photo_zoo(
         replace(first, name=str(MemberName(first.name, extra)), seed=first.seed + extra)
         for extra in range(1, settings.n_control_seeds + 1)
     ]
+    if settings.wide:  # the images, view and seed of the first
+        members.append(replace(first, name=str(MemberName(first.name, wide=True)), wide=True))
     return PhotoZoo(
         members=tuple(members),
         parts=parts,
@@ -333,10 +338,11 @@ def _default_epochs(
 
 def _check_name(name: str) -> None:
     """A member's name is that of its files, beside those of the zoo."""
-    if not re.fullmatch(r"\w[\w.-]*", name) or name in ("config", "manifest", "metrics", "zoo"):
+    taken = name in ("config", "manifest", "metrics", "zoo") or MemberName.parse(name).wide
+    if taken or not re.fullmatch(r"\w[\w.-]*", name):
         raise CausalFTError(
             f"{name!r} cannot name a member: use letters, digits, '-', '_' and '.', and not config, manifest, metrics "
-            "or zoo (NAME@1 is kept for --control-seeds)"
+            "or zoo (NAME@1 is kept for --control-seeds, NAME-wide for --wide)"
         )
 
 
@@ -373,6 +379,11 @@ def member_pixels(
     return shown, drawn.labels, prior / prior.sum()
 
 
+def member_config(member: PhotoMember, zoo: PhotoZoo) -> MiniConfig:
+    """Size of a member."""
+    return replace(WIDE if member.wide else MiniConfig(), image_size=zoo.settings["image_size"])
+
+
 def member_recipe(member: PhotoMember, zoo: PhotoZoo) -> Recipe:
     """Training recipe of a member."""
     return replace(PRETRAINING, epochs=zoo.settings["epochs"], batch_size=BATCH_SIZE, seed=member.seed)
@@ -384,6 +395,7 @@ def pretrain_photo_member(
     """Pre-train one member and write its weights and card; resumes from its checkpoint."""
     pixels, labels, prior = member_pixels(images, member, zoo, progress)
     recipe = member_recipe(member, zoo)
+    role = {"role": "control: the images of a stratum, at the cost of three minis"} if member.wide else {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same weights however many cores the machine has
     try:
@@ -393,7 +405,7 @@ def pretrain_photo_member(
             list(images.class_names),
             loss=member.loss,
             recipe=recipe,
-            config=MiniConfig(image_size=zoo.settings["image_size"]),
+            config=member_config(member, zoo),
             flip=True,
             label=f"pre-training {member.name}",
             progress=progress,
@@ -407,7 +419,7 @@ def pretrain_photo_member(
             loss=member.loss,
             prior=prior,
             view={"view": member.view, "share": zoo.settings["view_share"]},
-            recipe={**asdict(recipe), "n_images": len(labels), **zoo.settings},
+            recipe={**asdict(recipe), "n_images": len(labels), **zoo.settings, **role},
         )
     finally:
         torch.set_num_threads(threads)
@@ -432,7 +444,7 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
             recipe=trial,
             flip=True,
             progress=False,
-            config=MiniConfig(image_size=size),
+            config=member_config(member, zoo),
         ).seconds
     finally:
         torch.set_num_threads(threads)
@@ -440,5 +452,6 @@ def estimate_seconds(images: ImageSet, zoo: PhotoZoo, jobs: int) -> float:
     form = zoo.settings["imbalance_factor"], zoo.settings["profile"]
     head, _ = head_count(counts, member.order, *form)
     per_member = profile_counts(images.n_classes, head, *form).sum()
-    rounds = -(-len(zoo.members) // jobs)
+    minis = len(zoo.members) + 2 * sum(each.wide for each in zoo.members)  # a wide one takes as long as three
+    rounds = -(-minis // jobs)
     return seconds / n * per_member * recipe.epochs * rounds

@@ -31,6 +31,10 @@ class PhotoZooSettings:
         limits=limits.CONTROL_SEEDS,
         noun="control seeds",
     )
+    wide: bool = setting(
+        False,
+        "Also pre-train a larger copy of the first stratum, NAME-wide, at the cost per image of three minis.",
+    )
     pool_fraction: float = setting(0.5, "Share of each class used for pre-training.", limits=limits.SHARE)
     n_validation: int | str = split_size("validation", "a tenth", 50)
     n_test: int | str = split_size("test", "a fifth", 1000)

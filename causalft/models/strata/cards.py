@@ -19,12 +19,14 @@ from causalft.runs.folder import read_json, write_json
 __all__ = ["MemberName", "ModelCard", "sha256_file"]
 
 
-_FORM = re.compile(r"(?P<stratum>.+?)(?:@(?P<pretraining>[1-9]\d*))?(?:#(?P<tuning>[1-9]\d*))?")
+_FORM = re.compile(
+    r"(?P<stratum>.+?)(?P<wide>-wide)?(?:@(?P<pretraining>[1-9]\d*))?(?:#(?P<tuning>[1-9]\d*))?"
+)
 
 
 @dataclass(frozen=True)
 class MemberName:
-    """The identity of one member, written ``clip``, ``clip@1`` (pre-trained again) or ``clip#1`` (tuned again).
+    """The identity of one member: ``clip``, ``clip@1`` (pre-trained again), ``clip#1`` (tuned again), ``clip-wide``.
 
     Attributes
     ----------
@@ -34,16 +36,21 @@ class MemberName:
         Number of the further pre-training; 0 is the first.
     tuning : int
         Number of the further tuning of the same weights; 0 is the first.
+    wide : bool
+        Whether it is the larger single model, pre-trained on the images of the stratum at the cost of three.
 
     Examples
     --------
-    >>> MemberName.parse("clip@2"), str(MemberName("clip", tuning=1)), MemberName("clip", 2, 1).weights
-    (MemberName(stratum='clip', pretraining=2, tuning=0), 'clip#1', 'clip@2')
+    >>> MemberName.parse("clip@2")
+    MemberName(stratum='clip', pretraining=2, tuning=0, wide=False)
+    >>> str(MemberName("clip", tuning=1)), str(MemberName("clip", wide=True)), MemberName("clip", 2, 1).weights
+    ('clip#1', 'clip-wide', 'clip@2')
     """
 
     stratum: str
     pretraining: int = 0
     tuning: int = 0
+    wide: bool = False
 
     @classmethod
     def parse(cls, text: str) -> MemberName:
@@ -51,7 +58,8 @@ class MemberName:
         found = _FORM.fullmatch(text)
         if found is None:
             return cls(text)
-        return cls(found["stratum"], int(found["pretraining"] or 0), int(found["tuning"] or 0))
+        numbers = int(found["pretraining"] or 0), int(found["tuning"] or 0)
+        return cls(found["stratum"], *numbers, wide=found["wide"] is not None)
 
     def __str__(self) -> str:
         return self.weights + (f"#{self.tuning}" if self.tuning else "")
@@ -59,7 +67,8 @@ class MemberName:
     @property
     def weights(self) -> str:
         """Name of the weights in the zoo, the same for every tuning."""
-        return self.stratum + (f"@{self.pretraining}" if self.pretraining else "")
+        size = "-wide" if self.wide else ""
+        return self.stratum + size + (f"@{self.pretraining}" if self.pretraining else "")
 
     def tuning_seed(self, first: int) -> int:
         """Seed of this tuning, where the first one has the seed ``first``."""

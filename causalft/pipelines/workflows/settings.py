@@ -48,6 +48,7 @@ def strata_and_control(zoo: Zoo, folder: str) -> tuple[tuple[str, ...], tuple[st
     from causalft.models.strata.cards import MemberName
 
     names = [MemberName.parse(name) for name in zoo.names()]
+    names = [name for name in names if not name.wide]
     strata = tuple(name.stratum for name in names if not name.pretraining)
     if len(strata) < 2:
         raise CausalFTError(

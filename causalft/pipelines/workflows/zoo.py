@@ -244,7 +244,7 @@ def pretrain_photos(
             "looking for duplicates and choosing splits and priors ..."
         )
         zoo = plan_photo_zoo(images, views, settings)
-        new.create(config)
+        new.create(config, defaults={"wide": False})  # of runs that an older version began
         if not new.run.has("zoo.json"):
             write_manifest(new.run, images, zoo)
         _say_plan(say, images, zoo)
