@@ -7,6 +7,7 @@ It imports heavy libraries inside its functions.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,6 +117,12 @@ class Experiment:
         words = "" if scale == "mini" else f" --scale {scale}"
         return f"causalft experiment run {self.name}{words}" + self._brought(self.needed_at(scale))
 
+    def taken_at(self, scale: str) -> tuple[str, ...]:
+        """What the user may bring at a scale, needed or not."""
+        from experiments.frame.scales import get_scale
+
+        return self.needed_at(scale) + (get_scale(scale).takes if self.study is not None else ())
+
     def _brought(self, needs: tuple[str, ...]) -> str:
         placeholders = {"data": self.data, "zoo": "ZOO"}
         return "".join(f" --{what} {placeholders.get(what, what.upper())}" for what in needs)
@@ -127,7 +134,7 @@ class Experiment:
         seeds: int,
         scale: str = "mini",
         members: str | os.PathLike[str] | None = None,
-        **brought: str,
+        **brought: Any,
     ) -> dict[str, Any]:
         """Make the run folder ``out`` with ``metrics.json``, figures and ``report.html``; return the metrics.
 
@@ -160,11 +167,12 @@ class Experiment:
             from experiments.frame.scales import get_scale
             from experiments.frame.study import study_metrics, study_page
 
-            world = get_scale(scale).open(quick, **brought)
+            shared = Path(members or Path(out).absolute().parent / MEMBERS)
+            world = get_scale(scale).open(quick, shared, brought)
             run = create(scale=scale, **world.described)
-            lab = Lab(run, world, seeds, quick, Path(members or Path(out).absolute().parent / MEMBERS))
+            lab = Lab(run, world, seeds, quick, shared)
             study = self.study(world.roles)
-            found = {**study_metrics(study, lab), "scale": scale, **brought, **asked}
+            found = {**study_metrics(study, lab), "scale": scale, "brought": brought, **asked}
             return new.finish(found, self._writer(lambda run, metrics: study_page(study, run, metrics)))
 
     def plan(
@@ -174,7 +182,7 @@ class Experiment:
         seeds: int,
         scale: str = "mini",
         members: str | os.PathLike[str] | None = None,
-        **needed: str,
+        **needed: Any,
     ) -> FitPlan | None:
         """Return what the run will tune and cost, as ``fit --plan`` does; None where that is not declared.
 
@@ -188,9 +196,14 @@ class Experiment:
             from experiments.frame.plan import plan_study
             from experiments.frame.scales import get_scale
 
-            world = get_scale(scale).open(quick, **needed)
-            run, shared = Run(Path(out), "experiment", {}), members or Path(out).absolute().parent / MEMBERS
-            return plan_study(self.study(world.roles), Lab(run, world, seeds, quick, Path(shared)))
+            shared = Path(members or Path(out).absolute().parent / MEMBERS)
+            prepared = get_scale(scale).prepare(shared, needed)
+            if prepared is None:
+                return None
+            world = get_scale(scale).opens(quick, **prepared)
+            return plan_study(
+                self.study(world.roles), Lab(Run(Path(out), "experiment", {}), world, seeds, quick, shared)
+            )
         if self.trains is None:
             return None
         from causalft.models.strata.cards import MemberName
@@ -208,7 +221,16 @@ class Experiment:
         """The command that repeats a run."""
         at = metrics.get("scale", "mini") if self.study is not None else "mini"
         scale = "" if at == "mini" else f" --scale {at}"
-        brought = "".join(f" --{what} {metrics[what]}" for what in self.needed_at(at))
+        given = (
+            {what: metrics[what] for what in self.needs} if self.study is None else metrics.get("brought", {})
+        )
+        words = []
+        for what, value in given.items():
+            each = (
+                [f"{name}={file}" for name, file in value.items()] if isinstance(value, Mapping) else [value]
+            )
+            words += [f"--{what}" if one is True else f"--{what} {shlex.quote(str(one))}" for one in each]
+        brought = "".join(f" {word}" for word in words)
         quick = " --quick" if metrics["quick"] else ""
         return f"causalft experiment run {self.name}{scale}{brought} --seeds {metrics['seeds']}{quick}"
 

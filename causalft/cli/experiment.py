@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from causalft.cli.options import FILE, PATH, TEXT, Number, VerbGroup, console, print_json
+from causalft.cli.options import (
+    FILE,
+    PATH,
+    TEXT,
+    Number,
+    VerbGroup,
+    console,
+    name_value_pairs,
+    print_json,
+)
 from causalft.cli.verdict import verdict_command
 from causalft.runs import limits
 from causalft.runs.progress import phase
@@ -15,7 +25,45 @@ from causalft.runs.progress import phase
 __all__ = ["command"]
 
 
-_SCALE = "mini: the embedded world; photo: your photographs, with minis pre-trained on half of them."
+_SCALE = (
+    "mini: the embedded world; photo: your photographs, with minis pre-trained on half of them; full: a real set and "
+    "real weights."
+)
+
+
+def _brought_options(run: Any) -> Any:
+    """Options that bring what a scale or an experiment needs, as the mapping ``brought``."""
+
+    @wraps(run)
+    def gathered(
+        data: Any, zoo: Any, set: Any, weights: tuple[str, ...], offline: bool, **others: Any
+    ) -> Any:
+        files = name_value_pairs(weights, "--weights")
+        brought = {"set": set, "data": data, "zoo": zoo, "weights": files, "offline": offline}
+        return run(brought=brought, **others)
+
+    for option in (
+        click.option("--data", type=FILE, help="Your images; at the scale full, the folder of the set."),
+        click.option(
+            "--zoo",
+            type=FILE,
+            help="Folder made by `causalft zoo pretrain`, for your images. At the scale photo it is made if not given.",
+        ),
+        click.option(
+            "--set", type=TEXT, help="Scale full: imagenet-lt, places-lt, inaturalist, cifar-100-lt."
+        ),
+        click.option(
+            "--weights",
+            metavar="NAME=FILE",
+            multiple=True,
+            help="Scale full: local weights. Repeatable. If names other than clip, openclip, metaclip are among them, "
+            "these are the strata.",
+        ),
+        click.option("--offline", is_flag=True, help="Scale full: never ask the network for weights."),
+    )[::-1]:
+        gathered = option(gathered)
+    return gathered
+
 
 _FIELDS = ("name", "also", "reproduces", "claim", "scale", "minutes", "command", "seeds", "source")
 
@@ -68,10 +116,7 @@ def _by_name(row: dict[str, Any]) -> list[dict[str, Any]]:
     type=Number(limits.SEEDS),
     help="Repetitions. Default: the experiment's own.",
 )
-@click.option("--data", type=FILE, help="Images or tables, for an experiment or a scale that needs them.")
-@click.option(
-    "--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for an experiment on your own images."
-)
+@_brought_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
 )
@@ -82,7 +127,7 @@ def run_command(
     quick: bool,
     seeds: int | None,
     as_json: bool,
-    **brought: str | None,
+    brought: dict[str, Any],
 ) -> None:
     """Reproduce one table or figure, or all of a scale.
 
@@ -91,7 +136,8 @@ def run_command(
     \b
     causalft experiment run tab8 --quick
     causalft experiment run all --scale mini
-    causalft experiment run tab8 --scale photo --data photos/ --zoo my-zoo
+    causalft experiment run tab8 --scale photo --data photos/
+    causalft experiment run tab8 --scale full --set places-lt --data Places_LT/
     """
     from experiments import EXPERIMENTS
     from experiments.frame.all import needed_of, run_all, run_name
@@ -104,7 +150,7 @@ def run_command(
         return
     experiment = EXPERIMENTS.get_or_refuse(name)
     needed = needed_of(experiment, scale, brought)
-    folder = out or Path("runs") / run_name(experiment.name, scale)
+    folder = out or Path("runs") / run_name(experiment.name, scale, needed)
     screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
     metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), scale, **needed)
     if as_json:
@@ -122,8 +168,7 @@ def run_command(
 )
 @click.option("--quick", is_flag=True, help="Of the smaller run.")
 @click.option("--seeds", type=Number(limits.SEEDS), help="Repetitions. Default: the experiment's own.")
-@click.option("--data", type=FILE, help="Images, for a scale that needs them.")
-@click.option("--zoo", type=FILE, help="Folder made by `causalft zoo pretrain`, for a scale that needs it.")
+@_brought_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
 def show_command(
     name: str,
@@ -132,7 +177,7 @@ def show_command(
     quick: bool,
     seeds: int | None,
     as_json: bool,
-    **brought: str | None,
+    brought: dict[str, Any],
 ) -> None:
     """Show an experiment: what it claims, which models it would tune, and the cost.
 
@@ -147,7 +192,7 @@ def show_command(
     experiment = EXPERIMENTS.get_or_refuse(name)
     seeds = seeds or (1 if quick else experiment.seeds)
     needs = experiment.needed_at(scale)
-    given = {what: value for what, value in brought.items() if value is not None}
+    given = {what: value for what, value in brought.items() if value and what in experiment.taken_at(scale)}
     lacking = [f"--{what}" for what in needs if what not in given]
     row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
     row |= {"command": experiment.command_at(scale)}
@@ -155,7 +200,7 @@ def show_command(
     if not lacking and (experiment.study or experiment.trains):
         with phase("measuring two batches of each architecture"):
             plan = experiment.plan(
-                out or Path("runs") / run_name(experiment.name, scale), quick, seeds, scale, **given
+                out or Path("runs") / run_name(experiment.name, scale, given), quick, seeds, scale, **given
             )
     if as_json:
         print_json({**row, "plan": None if plan is None else plan.to_json()})
@@ -174,6 +219,8 @@ def show_command(
         print_plan(screen, plan)
     elif lacking and experiment.study is not None:
         screen.print(f"plan     give {' and '.join(lacking)} for a plan")
+    elif experiment.study is not None and scale == "photo":
+        screen.print("plan     the first run pre-trains the zoo on half of the images; a plan needs it")
     else:
         screen.print("plan     the experiment does not declare what it trains")
 

@@ -22,7 +22,7 @@ from causalft.cli.options import (
     refuse_given,
 )
 from causalft.errors import CausalFTError
-from causalft.models.pretraining.settings import DiffusionSettings, PretrainSettings
+from causalft.models.pretraining.settings import DEFAULT_VIEWS, DiffusionSettings, PretrainSettings
 from causalft.runs import limits
 
 __all__ = ["command"]
@@ -253,8 +253,6 @@ def _check_diffusion(folder: str, n_per_cell: int, as_json: bool) -> None:
     )
 
 
-VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
-
 _PRETRAIN_GROUPS = {
     "Options that matter first": ("out", "data", "members", "epochs", "jobs", "as_json"),
     "Data and priors": (
@@ -294,7 +292,7 @@ def pretrain(out: Path, as_json: bool, settings: PretrainSettings) -> None:
         metrics = pretrain_creatures(out, settings, jobs=jobs, say=say)
     else:
         refuse_given(["n_images"], "goes with the part world; with --data, --pool-fraction decides")
-        views = name_value_pairs(settings.members, "--member", "VIEW") or VIEWS
+        views = name_value_pairs(settings.members, "--member", "VIEW") or DEFAULT_VIEWS
         from causalft.pipelines.workflows.zoo import pretrain_photos
 
         metrics = pretrain_photos(out, settings.data, views, jobs=jobs, say=say, settings=photos)

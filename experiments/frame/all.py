@@ -16,34 +16,38 @@ if TYPE_CHECKING:
 __all__ = ["needed_of", "run_all", "run_name"]
 
 
-def run_name(name: str, scale: str) -> str:
+def run_name(name: str, scale: str, brought: Mapping[str, Any] | None = None) -> str:
     """Name of a run's folder.
 
     Examples
     --------
-    >>> run_name("tab8", "mini"), run_name("tab8", "photo")
-    ('tab8', 'tab8-photo')
+    >>> run_name("tab8", "mini"), run_name("tab8", "photo"), run_name("tab8", "full", {"set": "places-lt"})
+    ('tab8', 'tab8-photo', 'tab8-full-places-lt')
     """
-    return name if scale == "mini" else f"{name}-{scale}"
+    words = [] if scale == "mini" else [scale]
+    words += [str(brought["set"])] if brought and brought.get("set") else []
+    return "-".join([name, *words])
 
 
-def needed_of(experiment: Experiment, scale: str, brought: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the inputs that the experiment needs at a scale.
+def needed_of(experiment: Experiment, scale: str, brought: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that are given and that the experiment takes at a scale.
 
     Raises
     ------
     CausalFTError
         For inputs that are missing, and those it does not use.
     """
-    needs = experiment.needed_at(scale)
-    for what, value in brought.items():
-        if value is None and what in needs:
+    given = {what: value for what, value in brought.items() if value}
+    takes = experiment.taken_at(scale)
+    for what in experiment.needed_at(scale):
+        if what not in given:
             raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command_at(scale)}")
-        if value is not None and what not in needs:
+    for what in given:
+        if what not in takes:
             raise CausalFTError(
-                f"--{what} does nothing for {experiment.name}, which brings its own; leave it out"
+                f"--{what} does nothing for {experiment.name} at the scale {scale}, which brings its own; leave it out"
             )
-    return {what: value for what, value in brought.items() if value is not None}
+    return given
 
 
 def run_all(
@@ -51,7 +55,7 @@ def run_all(
     scale: str,
     quick: bool,
     seeds: int | None,
-    brought: Mapping[str, str | None],
+    brought: Mapping[str, Any],
     say: Callable[..., object] = lambda *_, **__: None,
 ) -> dict[str, dict[str, Any]]:
     """Run the experiments of a scale that have what they need; those that are complete are kept.
@@ -65,7 +69,7 @@ def run_all(
     seeds : int, optional
         Default: each experiment's own.
     brought : mapping
-        ``data`` and ``zoo``.
+        ``data``, ``zoo``, ``set``, ``weights`` and ``offline``, as far as they are given.
     say : callable
         Prints a line.
 
@@ -83,7 +87,7 @@ def run_all(
     from experiments.frame.scales import get_scale
 
     for what in get_scale(scale).needs:
-        if brought.get(what) is None:
+        if not brought.get(what):
             raise CausalFTError(f"the scale {scale} needs --{what}")
     chosen = {}
     found: dict[str, dict[str, Any]] = {}
@@ -91,20 +95,20 @@ def run_all(
         if experiment.study is None and scale != "mini":
             continue
         needs = experiment.needed_at(scale)
-        lacking = [what for what in needs if brought.get(what) is None]
+        lacking = [what for what in needs if not brought.get(what)]
         if lacking:
             why = f"needs --{', --'.join(lacking)}"
             found[name] = {"state": "left out", "folder": None, "why": why}
             say(f"{name}: left out, {why}: {experiment.command_at(scale)}", soft_wrap=True)
             continue
-        chosen[name] = {what: str(brought[what]) for what in needs}
+        chosen[name] = {what: brought[what] for what in experiment.taken_at(scale) if brought.get(what)}
     for name, needed in chosen.items():  # before anything is computed
-        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale)
+        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale, needed)
         n_seeds = seeds or (1 if quick else experiment.seeds)
         if _complete(folder):
             _check_same(folder, experiment, scale, quick, n_seeds, needed)
     for number, (name, needed) in enumerate(chosen.items(), 1):
-        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale)
+        experiment, folder = EXPERIMENTS[name], root / run_name(name, scale, needed)
         n_seeds = seeds or (1 if quick else experiment.seeds)
         state = "kept" if _complete(folder) else "made"
         if state == "made":
@@ -123,7 +127,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _check_same(
-    folder: Path, experiment: Experiment, scale: str, quick: bool, seeds: int, needed: Mapping[str, str]
+    folder: Path, experiment: Experiment, scale: str, quick: bool, seeds: int, needed: Mapping[str, Any]
 ) -> None:
     """Refuse complete results that this command would not make."""
     run = Run.open(folder, "experiment")
@@ -134,9 +138,10 @@ def _check_same(
         )
     asked: dict[str, Any] = {"name": experiment.name, "quick": quick, "seeds": seeds}
     if experiment.study is not None:
+        from experiments import MEMBERS
         from experiments.frame.scales import get_scale
 
-        world = get_scale(scale).open(quick, **needed)
+        world = get_scale(scale).open(quick, folder.absolute().parent / MEMBERS, needed)
         asked |= {"scale": scale, **world.described}
     weights = asked.pop("sha256", {})
     for key, value in asked.items():

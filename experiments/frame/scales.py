@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
@@ -61,11 +63,14 @@ class World:
     settings : FitSettings
         With absolute paths.
     roles : Roles
+    of : str
+        The real set, at the scale ``full``.
     """
 
     scale: str
     settings: FitSettings
     roles: Roles
+    of: str = ""
 
     @cached_property
     def zoo(self) -> Zoo:
@@ -132,6 +137,8 @@ class World:
         found = {"data": s.data, "zoo": s.zoo_name, "weights": dict(s.weights), "split_seed": s.split_seed}
         found |= {"imbalance_factor": s.imbalance_factor, "data_options": dict(s.data_options)}
         found |= {"n_validation": s.n_validation, "n_test": s.n_test}
+        if self.of:
+            found["set"] = self.of
         names = [*self.roles.strata, *self.roles.seeds] if self.roles.knows_priors else []
         return {**found, "sha256": {name: self.zoo.card(name).sha256 for name in names}}  # type: ignore[attr-defined]
 
@@ -147,7 +154,7 @@ def _mini(quick: bool, **brought: str) -> World:
 
 
 def _photo(quick: bool, data: str, zoo: str) -> World:
-    """The user's photographs, and minis pre-trained on half of them."""
+    """The user's photographs, and minis pre-trained on half of them (:meth:`Scale.prepare`)."""
     from causalft.methods.adaptation.settings import default_tuning
     from causalft.methods.estimators.settings import FitSettings
     from causalft.models.strata.zoo import open_zoo
@@ -164,6 +171,21 @@ def _photo(quick: bool, data: str, zoo: str) -> World:
         tuning=replace(recipe, epochs=2) if quick else recipe,
     ).absolute()
     return World("photo", settings, _roles(settings, f"{strata[0]}-wide"))
+
+
+def _full(
+    quick: bool, data: str, set: str, weights: Mapping[str, str] | None = None, offline: bool = False
+) -> World:
+    """A real set and real weights."""
+    from causalft.methods.estimators.settings import FitSettings
+    from experiments.frame.sets import get_set
+
+    chosen, files = get_set(set), dict(weights or {})
+    strata = FitSettings.defaults()["strata"]
+    if not files.keys() <= {*strata}:
+        strata = tuple(files)
+    settings = chosen.settings(data, quick, strata=strata, weights=files, offline=offline)
+    return World("full", settings, _roles(settings, ""), of=set)
 
 
 def _roles(settings: FitSettings, larger: str) -> Roles:
@@ -183,6 +205,11 @@ def _roles(settings: FitSettings, larger: str) -> Roles:
     )
 
 
+def _say(line: str) -> None:
+    """Print a line on standard error, as progress is."""
+    sys.stderr.write(f"{line}\n")
+
+
 @dataclass(frozen=True)
 class Scale:
     """A scale of the experiments.
@@ -191,23 +218,59 @@ class Scale:
     ----------
     name : str
     help : str
-    needs : tuple of str
-        Options that bring what it needs.
-    open : callable
-        ``open(quick, **brought) -> World``.
+    needs, takes : tuple of str
+        Options that bring what it needs, and further ones.
+    opens : callable
+        ``opens(quick, **brought) -> World``.
     """
 
     name: str
     help: str
     needs: tuple[str, ...]
-    open: Callable[..., World]
+    opens: Callable[..., World]
+    takes: tuple[str, ...] = ()
+
+    def prepare(
+        self, members: Path, brought: Mapping[str, Any], say: Callable[[str], None] | None = None
+    ) -> dict[str, Any] | None:
+        """What is brought, completed: the zoo of photographs, pre-trained where it is missing.
+
+        Parameters
+        ----------
+        members : pathlib.Path
+            Folder of the members that experiments share.
+        brought : mapping
+        say : callable, optional
+            Prints a line. Without it, nothing is trained, and None is returned if something would have to be.
+        """
+        if self.name != "photo" or "zoo" in brought:
+            return dict(brought)
+        from experiments.frame.photo_zoo import photo_zoo
+
+        zoo = photo_zoo(members, brought["data"], say)
+        return None if zoo is None else {**brought, "zoo": zoo}
+
+    def open(self, quick: bool, members: Path, brought: Mapping[str, Any]) -> World:
+        """The world, with what :meth:`prepare` makes."""
+        prepared = self.prepare(members, brought, _say)
+        assert prepared is not None
+        return self.opens(quick, **prepared)
 
 
 SCALES = {
     scale.name: scale
     for scale in (
         Scale("mini", "the embedded world and its minis, in minutes", (), _mini),
-        Scale("photo", "your photographs, and minis pre-trained on half of them", ("data", "zoo"), _photo),
+        Scale(
+            "photo", "your photographs, and minis pre-trained on half of them", ("data",), _photo, ("zoo",)
+        ),
+        Scale(
+            "full",
+            "a real set and the real weights",
+            ("set", "data"),
+            _full,
+            ("weights", "offline"),
+        ),
     )
 }
 

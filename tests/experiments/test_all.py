@@ -151,7 +151,7 @@ def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
         return plan_workflow.FitPlan(**known, **numbers)
 
     monkeypatch.setattr(plan_workflow, "plan_members", plan_members)
-    world = get_scale("mini").open(False)
+    world = get_scale("mini").open(False, tmp_path, {})
     lab = Lab(Run(tmp_path, "experiment", {}), world, 3, False, tmp_path / "members")
     arms = [singles("CE", world.roles, loss="CE"), longer("longer", world.roles)]
     study = Study("s", arms=arms, measure=lambda lab: {})
@@ -179,5 +179,5 @@ def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
 
 def test_show_asks_for_what_a_plan_needs() -> None:
     found = run("experiment", "show", "tab8", "--scale", "photo")
-    assert found.exit_code == 0 and "give --data and --zoo for a plan" in found.stdout
-    assert "causalft experiment run tab8 --scale photo --data IMAGES --zoo ZOO" in found.stdout
+    assert found.exit_code == 0 and "give --data for a plan" in found.stdout
+    assert "causalft experiment run tab8 --scale photo --data IMAGES" in found.stdout

@@ -60,7 +60,7 @@ def gain(
     paired = {"gain": gain or number(0.01, 0.03), "more": more or number(0.005, 0.01)}
     metrics: dict[str, Any] = {"paired": paired, "scale": scale, "weights": {"clip": sha}}
     if scale == "photo":
-        metrics |= {"data": "photos", "zoo": "my-zoo"}
+        metrics |= {"brought": {"data": "photos", "zoo": "my-zoo"}}
     return put(folder, config.pop("name", "gain"), metrics, scale=scale, **config)
 
 

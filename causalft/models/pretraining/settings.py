@@ -9,9 +9,12 @@ from causalft.data.settings import split_size
 from causalft.runs import limits
 from causalft.runs.settings import documented, nested, setting
 
-__all__ = ["DiffusionSettings", "PhotoZooSettings", "PretrainSettings", "PretrainingLoss"]
+__all__ = ["DEFAULT_VIEWS", "DiffusionSettings", "PhotoZooSettings", "PretrainSettings", "PretrainingLoss"]
 
 PretrainingLoss = Literal["caption-bank", "in-batch"]
+
+DEFAULT_VIEWS = {"clip": "upper", "openclip": "lower", "metaclip": "grey"}
+"""Members pre-trained on images, and the view of each."""
 
 
 @documented()
