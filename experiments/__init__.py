@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from causalft.runs.lifecycle import new_run
 from causalft.runs.records import Records
 
 if TYPE_CHECKING:
-    from causalft.methods.estimators.settings import FitSettings
     from causalft.pipelines.workflows.plan import FitPlan
     from experiments.frame.claims import Claim
     from experiments.frame.scales import Roles
@@ -57,9 +56,6 @@ class Experiment:
         ``compute(create, quick, seeds, **needed) -> metrics``. ``create(**config)`` gives the run; ``config`` is what
         it depends on besides the arguments. The metrics may hold ``table`` (``{columns, rows, caption}``, cells of
         text) and ``conclusion`` (sentences), which the command line prints.
-    trains : callable, optional
-        ``trains(quick, **needed) -> (FitSettings, names)``: what ``compute`` tunes for each seed, for `plan`; each
-        member lies in ``members/SEED/NAME`` of the run.
     page : callable, optional
         ``page(run, metrics)`` draws the figures into the run and returns title, verdict, details, facts and sections of
         :func:`causalft.report.html.render_report`.
@@ -83,7 +79,6 @@ class Experiment:
     claims: Callable[[], tuple[Claim, ...]] | None = None
     compute: Callable[..., dict[str, Any]] | None = None
     page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]] | None = None
-    trains: Callable[..., tuple[FitSettings, tuple[str, ...]]] | None = None
     seeds: int = 3
     needs: tuple[str, ...] = ()
     data: str = "IMAGES"
@@ -184,38 +179,31 @@ class Experiment:
         members: str | os.PathLike[str] | None = None,
         **needed: Any,
     ) -> FitPlan | None:
-        """Return what the run will tune and cost, as ``fit --plan`` does; None where that is not declared.
+        """Return what the run will tune and cost, as ``fit --plan`` does.
 
         Parameters
         ----------
         out, quick, seeds, scale, members, **needed
             As in :meth:`run`; members that are finished are not counted.
+
+        Returns
+        -------
+        FitPlan or None
+            None for an experiment without arms, and where the zoo of the photographs is not pre-trained yet.
         """
-        if self.study is not None:
-            from experiments.frame.lab import Lab
-            from experiments.frame.plan import plan_study
-            from experiments.frame.scales import get_scale
-
-            shared = Path(members or Path(out).absolute().parent / MEMBERS)
-            prepared = get_scale(scale).prepare(shared, needed)
-            if prepared is None:
-                return None
-            world = get_scale(scale).opens(quick, **prepared)
-            return plan_study(
-                self.study(world.roles), Lab(Run(Path(out), "experiment", {}), world, seeds, quick, shared)
-            )
-        if self.trains is None:
+        if self.study is None:
             return None
-        from causalft.models.strata.cards import MemberName
-        from causalft.pipelines.workflows.plan import plan_members
+        from experiments.frame.lab import Lab
+        from experiments.frame.plan import plan_study
+        from experiments.frame.scales import get_scale
 
-        settings, names = self.trains(quick, **needed)
-        settings = replace(settings, n_seeds=seeds).absolute()
-        folders = {
-            MemberName.parse(name): [Path(out) / "members" / str(seed) / name for seed in range(seeds)]
-            for name in names
-        }
-        return plan_members(settings, folders, out, tables=False)
+        shared = Path(members or Path(out).absolute().parent / MEMBERS)
+        prepared = get_scale(scale).prepare(shared, needed)
+        if prepared is None:
+            return None
+        world = get_scale(scale).opens(quick, **prepared)
+        lab = Lab(Run(Path(out), "experiment", {}), world, seeds, quick, shared)
+        return plan_study(self.study(world.roles), lab)
 
     def command_of(self, metrics: Mapping[str, Any]) -> str:
         """The command that repeats a run."""

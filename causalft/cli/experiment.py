@@ -197,7 +197,7 @@ def show_command(
     row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
     row |= {"command": experiment.command_at(scale)}
     screen, plan = console(as_json), None
-    if not lacking and (experiment.study or experiment.trains):
+    if not lacking and experiment.study is not None:
         with phase("measuring two batches of each architecture"):
             plan = experiment.plan(
                 out or Path("runs") / run_name(experiment.name, scale, given), quick, seeds, scale, **given

@@ -29,7 +29,7 @@ MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 def test_each_file_holds_one_experiment_of_its_name(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
     experiment = EXPERIMENTS[name]
-    functions = ("study", "claims", "compute", "page", "trains")
+    functions = ("study", "claims", "compute", "page")
     plain = dict.fromkeys(functions)
     assert vars(replace(experiment, **plain)) == vars(replace(module.EXPERIMENT, **plain))
     for name in functions:

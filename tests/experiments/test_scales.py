@@ -15,7 +15,6 @@ from causalft.errors import CausalFTError
 from experiments.frame.scales import get_scale
 from experiments.frame.sets import SETS, get_set
 from tests.command_line import run, said
-from tests.models.conftest import ARCHITECTURES, tiny_files  # noqa: F401, the fixture
 
 KINDS = ("tench", "lynx", "crane")
 COUNTS = (12, 6, 3)
@@ -160,38 +159,3 @@ def test_photographs_alone_pretrain_their_zoo_once(tmp_path: Path, monkeypatch: 
     assert "no zoo" not in run("experiment", "show", "tab8", "--scale", "photo", "--data", tmp_path).output
     other = photo.prepare(tmp_path / "members", {"data": str(tmp_path / "others")}, said_lines.append)
     assert other is not None and other["zoo"] != first["zoo"]
-
-
-@pytest.mark.slow
-def test_tab8_runs_on_a_real_set_with_small_checkpoints(
-    tmp_path: Path,
-    tiny_files: dict[str, Path],  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import open_clip
-
-    names = [name for name in ARCHITECTURES if name in tiny_files][:2]
-    cfg = {"url": "", "hf_hub": "maker/tiny/", "interpolation": "bicubic", "resize_mode": "shortest"}
-    cfg |= {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
-    for name in names:
-        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, {"made": cfg})
-    WRITERS["imagenet-lt"](tmp_path)
-    weights = [word for name in names for word in ("--weights", f"{name}/made={tiny_files[name]}")]
-    options = [
-        "--scale",
-        "full",
-        "--set",
-        "imagenet-lt",
-        "--data",
-        tmp_path,
-        *weights,
-        "--offline",
-        "--quick",
-    ]
-    found = run("experiment", "run", "tab8", "--out", tmp_path / "runs" / "tab8", *options)
-    assert found.exit_code == 0, found.output
-    metrics = json.loads((tmp_path / "runs" / "tab8" / "metrics.json").read_text())
-    assert metrics["strata"] == [f"{name}/made" for name in names] and metrics["brought"]["offline"] is True
-    verdict = json.loads(run("experiment", "verdict", tmp_path / "runs", "--json").stdout)
-    assert verdict["runs"][0]["scale"] == "full imagenet-lt"
-    assert f"--weights {names[0]}/made=" in verdict["commands"]["tab8 full imagenet-lt"]
