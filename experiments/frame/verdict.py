@@ -214,7 +214,7 @@ def _judged(
     """A claim at every scale that it was run at."""
     entry: dict[str, Any] = {"text": claim.text, "section": claim.section, "experiment": experiment.name}
     if not results:
-        why = NOT_RUN if unfinished is None else f"not finished, {unfinished} can be resumed"
+        why = NOT_RUN if unfinished is None else f"not finished, the run {unfinished.name} can be resumed"
         return entry | {"verdict": "open", "numbers": [], "command": experiment.command, "why": why}
     judged = [(result, judge(claim, result.metrics)) for result in results]
     verdict = combined(found.verdict for _, found in judged)
