@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from causalft.methods.priors import estimate_prior
     from causalft.models.pretraining.leakage import downstream_splits
     from causalft.models.strata.zoo import open_zoo
+    from causalft.pipelines.workflows.explain import explain
     from causalft.pipelines.workflows.fit import run_fit
     from causalft.pipelines.workflows.verify_confounder import verify_confounder
     from causalft.scm import PartSCM, causal_graph, identify
@@ -39,6 +40,7 @@ _HOMES = {
     "diagnose": "causalft.analysis.diagnosis",
     "downstream_splits": "causalft.models.pretraining.leakage",
     "estimate_prior": "causalft.methods.priors",
+    "explain": "causalft.pipelines.workflows.explain",
     "identify": "causalft.scm",
     "open_images": "causalft.data.opening",
     "open_zoo": "causalft.models.strata.zoo",
@@ -59,6 +61,7 @@ __all__ = [
     "diagnose",
     "downstream_splits",
     "estimate_prior",
+    "explain",
     "identify",
     "open_images",
     "open_zoo",

@@ -35,6 +35,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "Evaluate frozen features: nearest neighbours, and heads of several losses.",
     ),
     "predict": ("causalft.cli.predict:command", "Classify images with a fitted run."),
+    "explain": (
+        "causalft.cli.explain:command",
+        "Show what each stratum of a fitted run looks at in images.",
+    ),
     "evaluate": ("causalft.cli.evaluate:command", "Score a fitted run on labelled images."),
     "wise-ft": (
         "causalft.cli.wise_ft:command",

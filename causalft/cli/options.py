@@ -364,7 +364,7 @@ def repeat_command(*left_out: str) -> str:
             continue
         value = context.params[name]
         if isinstance(parameter, click.Argument):
-            words.append(str(value))
+            words += [str(each) for each in value] if parameter.nargs == -1 else [str(value)]
         elif getattr(parameter, "is_flag", False):
             words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:

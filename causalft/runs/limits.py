@@ -178,6 +178,8 @@ PERMUTATIONS = Limits(0, 1_000_000, whole=True)
 DAYS = Limits(0, 1_000_000)
 JOBS = Limits(1, 1_024, whole=True, why="each is a process with a model of its own")
 TOP = Limits(1, 1_000_000_000, whole=True)
+CURVE_STEPS = Limits(0, 200, whole=True)
+EXPLAINED_IMAGES = Limits(1, 64, whole=True)
 
 
 def check_text(value: str, what: str = "it") -> str:

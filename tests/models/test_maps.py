@@ -147,7 +147,6 @@ def test_rollout_of_a_resnet_is_refused(name):
 
 @pytest.mark.parametrize("name", ["mini", "timm map", "eva", *RESNETS])
 def test_gradients_and_occlusion_work_on_every_family(name):
-    pytest.importorskip("captum")
     target = target_of({**VITS, **RESNETS}[name]())
     images, classes = images_of(), torch.tensor([1, 3])
     baseline = images.mean(dim=(2, 3), keepdim=True).expand_as(images).contiguous()
@@ -158,7 +157,6 @@ def test_gradients_and_occlusion_work_on_every_family(name):
 
 
 def test_integrated_gradients_sum_to_the_difference_of_the_log_probabilities():
-    pytest.importorskip("captum")
     target = target_of(mini())
     images, classes = images_of(), torch.tensor([1, 3])
     baseline = images.mean(dim=(2, 3), keepdim=True).expand_as(images).contiguous()
@@ -170,7 +168,6 @@ def test_integrated_gradients_sum_to_the_difference_of_the_log_probabilities():
 
 
 def test_occlusion_is_the_fall_of_the_log_probability():
-    pytest.importorskip("captum")
     target = target_of(mini())
     images, classes = images_of(), torch.tensor([1, 3])
     baseline = torch.zeros_like(images)
@@ -183,7 +180,6 @@ def test_occlusion_is_the_fall_of_the_log_probability():
 
 
 def test_a_tower_that_cannot_be_opened_has_occlusion_and_integrated_gradients_alone():
-    pytest.importorskip("captum")
     visual = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 8, 8), torch.nn.Flatten(), torch.nn.Linear(64, 8))
     target = target_of(visual)
     images, classes = images_of(), torch.tensor([0, 1])
@@ -196,7 +192,6 @@ def test_a_tower_that_cannot_be_opened_has_occlusion_and_integrated_gradients_al
 
 
 def test_the_other_half_of_a_model_takes_part():
-    pytest.importorskip("captum")
     target = target_of(mini())
     other = target_of(timm_resnet())
     both = MapTarget("both", target.tower, target.head, other.logits)

@@ -102,9 +102,9 @@ def map_shares(
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.methods.estimators.maps.FusedView.maps`; or if masks and frames differ in shape.
+        As :meth:`causalft.methods.estimators.maps.FusedView.look`; or if masks and frames differ in shape.
     """
-    maps = view.maps(frames, classes, method)
+    maps = view.look(frames, method, classes).maps
     return MapShares((*view.strata, FUSED), maps, mask_shares(maps, masks), mask_areas(masks))
 
 
@@ -116,6 +116,7 @@ def curves_of_maps(
     *,
     steps: int = 20,
     fill: str = "mean",
+    controls: bool = True,
     seed: int = 0,
 ) -> Mapping[str, dict[str, Curves]]:
     """Deletion and insertion curves of every stratum and of the fusion, beside those of two controls.
@@ -129,21 +130,26 @@ def curves_of_maps(
     classes : (n,) array of int in [0, K)
     steps, fill
         As in :func:`causalft.analysis.maps.deletion_insertion`.
+    controls : bool
+        Whether to measure those of a random map and of the centre too; they do not depend on ``maps``.
     seed : int
         Of the random maps.
 
     Returns
     -------
     mapping
-        Name of the stratum, or ``fused``, to the curves of its ``map``, of a ``random`` map and of the ``centre`` map.
+        Name of the stratum, or ``fused``, to the curves of its ``map``, and of the controls ``random`` and ``centre``.
     """
     size = (frames.shape[1], frames.shape[2])
-    controls = {"random": random_maps(len(frames), size, seed=seed), "centre": centre_maps(len(frames), size)}
+    orders: dict[str, NDArray[np.float64]] = {
+        "random": random_maps(len(frames), size, seed=seed),
+        "centre": centre_maps(len(frames), size),
+    }
     found: dict[str, dict[str, Curves]] = {}
     for name, own in zip((*view.strata, FUSED), maps, strict=True):
         score = view.probabilities if name == FUSED else view.strata[name].probabilities
         found[name] = {
             kind: deletion_insertion(score, frames, order, classes, steps=steps, fill=fill)
-            for kind, order in {"map": own, **controls}.items()
+            for kind, order in {"map": own, **(orders if controls else {})}.items()
         }
     return found

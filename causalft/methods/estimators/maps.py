@@ -24,6 +24,7 @@ from causalft.models.strata.stratum import Stratum, square_crop
 
 __all__ = [
     "FusedView",
+    "Look",
     "StratumView",
     "evidence_shares",
     "fused_map",
@@ -100,7 +101,7 @@ class StratumView:
         Raises
         ------
         CausalFTError
-            If the tower has no such map, or the package behind it is missing.
+            If the tower has no such map.
         """
         compute, found = MAPS.get_or_refuse(method).compute, []
         wanted = torch.from_numpy(np.asarray(classes, dtype=np.int64)).to(self.stratum.device)
@@ -123,6 +124,28 @@ class StratumView:
         found = np.zeros(frames.shape[:3])
         found[:, first:last, first:last] = density(self.evidence(frames, classes, method), last - first)
         return found
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where M strata and their fusion (last) look in n images.
+
+    Attributes
+    ----------
+    classes : (n,) array of int in [0, K)
+        The class whose evidence is shown.
+    probabilities : (M + 1, n, K) array
+        P(Y | b, c), and P(Y | do(x)) last.
+    shares : (M, n) array
+        As :func:`evidence_shares` gives them.
+    maps : (M + 1, n, S, S) array
+        Each sums to 1.
+    """
+
+    classes: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    shares: NDArray[np.float64]
+    maps: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -159,25 +182,29 @@ class FusedView:
         """P(Y | do(x)) of square frames (n, S, S, 3): (n, K); rows sum to 1."""
         return self.mixing.of_log_probabilities(self.log_probabilities(frames))
 
-    def maps(self, frames: Pixels, classes: ArrayLike, method: str) -> NDArray[np.float64]:
-        """Where each stratum looks, and where the fusion looks (last): (M + 1, n, S, S); each map sums to 1.
+    def look(self, frames: Pixels, method: str, classes: ArrayLike | None = None) -> Look:
+        """Where each stratum looks, and where the fusion looks.
 
         Parameters
         ----------
         frames : (n, S, S, 3) array of uint8
-        classes : (n,) array of int in [0, K)
-            The class whose evidence is shown.
         method : str
             One of :data:`causalft.models.maps.MAPS`.
+        classes : (n,) array of int in [0, K), optional
+            The class whose evidence is shown; by default the class that the fusion predicts for each image.
 
         Raises
         ------
         CausalFTError
-            If a tower has no such map, or the package behind it is missing.
+            If a tower has no such map.
         """
-        of_strata = np.stack([view.map(frames, classes, method) for view in self.strata.values()])
-        shares = evidence_shares(self.mixing, self.log_probabilities(frames), classes)
-        return np.concatenate([of_strata, fused_map(of_strata, shares)[None]])
+        log_p = self.log_probabilities(frames)
+        fused = self.mixing.of_log_probabilities(log_p)
+        chosen = fused.argmax(axis=1) if classes is None else np.asarray(classes, dtype=np.int64)
+        of_strata = np.stack([view.map(frames, chosen, method) for view in self.strata.values()])
+        shares = evidence_shares(self.mixing, log_p, chosen)
+        maps = np.concatenate([of_strata, fused_map(of_strata, shares)[None]])
+        return Look(chosen, np.concatenate([np.exp(log_p), fused[None]]), shares, maps)
 
 
 def evidence_shares(mixing: Mixing, log_p: ArrayLike, classes: ArrayLike) -> NDArray[np.float64]:

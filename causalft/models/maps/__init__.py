@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from causalft.models.tuning.towers import Tower
 
-__all__ = ["MAPS", "MapMethod", "MapTarget"]
+__all__ = ["DEFAULT_MAP", "MAPS", "MapMethod", "MapTarget"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class MapMethod:
     source: str
     library: str = ""
 
+
+DEFAULT_MAP = "integrated-gradients"
+"""The kind of map that is truest to the models of the part world by deletion and insertion (docs/explain.md)."""
 
 MAPS: Records[MapMethod] = Records("causalft.models.maps", MapMethod, "kind of map")
 """Kinds of map by name."""

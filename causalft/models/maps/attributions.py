@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError
 from causalft.models.maps import MapMethod, MapTarget
 from causalft.models.maps.grid import OTHER_SIDE, GridModel, map_side
 
@@ -22,13 +21,8 @@ _TOGETHER = 256  # images of a path that are differentiated at a time
 
 
 def _captum() -> Any:
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise CausalFTError(
-            "this kind of map is computed by captum, which is missing; run: pip install 'causalft[explain]', or use "
-            "--method rollout"
-        ) from error
+    import captum.attr  # a second of imports
+
     return captum.attr
 
 

@@ -1,0 +1,140 @@
+"""``causalft explain``: what each stratum of a fitted run looks at in images, and what the fusion looks at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from causalft.cli.options import DEVICE, FILE, PATH, Number, console, print_json, repeat_command
+from causalft.models.maps import DEFAULT_MAP, MAPS
+from causalft.runs import limits
+from causalft.runs.progress import phase
+
+if TYPE_CHECKING:
+    from causalft.pipelines.workflows.explain import Explanation
+
+__all__ = ["command"]
+
+
+@click.command("explain")
+@click.argument("run", type=PATH)
+@click.argument("paths", type=FILE, nargs=-1, required=True)
+@click.option(
+    "--of",
+    metavar="CLASS",
+    help="Class whose evidence is shown. Default: the class that the fusion predicts for each image.",
+)
+@click.option(
+    "--method",
+    metavar="NAME",
+    default=DEFAULT_MAP,
+    show_default=True,
+    help=f"Kind of map: {', '.join(list(MAPS)[:-1])} or {list(MAPS)[-1]}.",
+)
+@click.option(
+    "--steps",
+    type=Number(limits.CURVE_STEPS),
+    default=10,
+    show_default=True,
+    help="Steps of the deletion and insertion curves; 0 leaves them out.",
+)
+@click.option(
+    "--fill",
+    type=click.Choice(["mean", "blur"]),
+    default="mean",
+    show_default=True,
+    help="What takes the place of deleted pixels: the mean colour of the image, or the image blurred.",
+)
+@click.option(
+    "--device", type=DEVICE, default="auto", show_default=True, help="Device: auto, cpu, cuda or cuda:N."
+)
+@click.option("--out", type=PATH, help="Folder for metrics.json, figures and report. Default: print only.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the metrics on standard output.")
+def command(
+    run: Path,
+    paths: tuple[str, ...],
+    of: str | None,
+    method: str,
+    steps: int,
+    fill: str,
+    device: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where every stratum of RUN, the folder of a fit, looks in the images of PATHS, and where their fusion looks.
+
+    PATHS are image files, folders, zips or tars. Beside each map stand its spread, its overlap with the fused
+    map, and deletion and insertion curves, which say whether it is true to the model.
+
+    \b
+    causalft explain runs/fit photo.jpg --out runs/explain
+    causalft explain runs/fit photos/ --of lynx --method rollout
+    """
+    from causalft.data.given import unlabelled_images
+    from causalft.errors import CausalFTError
+    from causalft.methods.estimators.run_documents import open_classifier
+    from causalft.runs.folder import Run
+
+    MAPS.get_or_refuse(method)
+    open_classifier(run)  # refused before PyTorch is imported
+    if out is not None:
+        Run.check(out, kind="explain")
+    images = unlabelled_images(paths)
+    most = limits.EXPLAINED_IMAGES.most
+    if len(images) > most:
+        raise CausalFTError(
+            f"{len(images):,} images were given; maps are made to be looked at: give {most} or fewer"
+        )
+    for note in images.notes:
+        click.echo(f"causalft: {note}", err=True)
+    with phase("loading libraries"):
+        from causalft.pipelines.workflows.explain import explain
+
+    screen = console(as_json)
+    found = explain(
+        run,
+        images,
+        of=of,
+        method=method,
+        out=out,
+        steps=steps,
+        fill=fill,
+        device=device,
+        command=repeat_command("as_json"),
+    )
+    if as_json:
+        print_json(found.metrics)
+    else:
+        _print(screen, found)
+    if out is not None:
+        screen.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def _print(screen: Any, found: Explanation) -> None:
+    from rich.table import Table
+
+    with_curves = found.metrics["steps"] > 0
+    for image in found.metrics["images"]:
+        table = Table(
+            title=f"{image['file']}: evidence for {image['of']}",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+        )
+        table.add_column("model", overflow="fold")
+        table.add_column("prediction", overflow="fold")
+        for column in ("P(class)", "spread", "overlap", *(("deletion", "insertion") if with_curves else ())):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name, model in image["models"].items():
+            keys = ["of_probability", "spread", "overlap_with_fused"]
+            keys += ["deletion_auc", "insertion_auc"] if with_curves else []
+            cells = [f"{100 * model[key]:.0f}" if key in model else "" for key in keys]
+            table.add_row(name, f"{model['prediction']} {100 * model['probability']:.0f} %", *cells)
+        screen.print(table)
+        screen.print()
+    words = "Percent. Spread: share of the image that a map covers; overlap: with the fused map."
+    if with_curves:
+        words += " Deletion (low is good) and insertion (high is good): mean probability of the class."
+    screen.print(words, style="dim")

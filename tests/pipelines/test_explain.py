@@ -1,0 +1,144 @@
+"""``causalft explain``: what comes out of a fitted run, the page, and what is refused in one line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import causalft
+from causalft.data.creatures import creatures_longtail
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators.maps import (
+    evidence_shares,
+    fused_view,
+    zero_shot_view,
+)
+from causalft.methods.estimators.mixing import Mixing
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.strata.zoo import open_zoo
+from tests.command_line import run
+
+SPLITS = creatures_longtail(n_max=3, imbalance_factor=1, n_validation=1, n_test=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    model = StrataClassifier(("clip", "openclip"), tuning=Tuning(epochs=1, lr=0.05), progress=False)
+    model.fit(SPLITS.train, validation=SPLITS.validation)
+    return model.save(tmp_path_factory.mktemp("explain") / "run"), model
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(SPLITS.test.pixels[0]).save(folder / "a.png")
+    Image.fromarray(SPLITS.test.pixels[9]).resize((90, 60)).save(folder / "b.png")
+    return folder
+
+
+def test_the_command_writes_maps_numbers_and_a_page(fitted, photos, tmp_path):
+    out = tmp_path / "out"
+    result = run("explain", fitted[0], photos, "--method", "rollout", "--steps", 2, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "a.png: evidence for" in result.output and "deletion" in result.output
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [found["file"].rpartition("/")[2] for found in metrics["images"]] == ["a.png", "b.png"]
+    for found in metrics["images"]:
+        models = found["models"]
+        assert list(models) == ["clip", "openclip", "fused"]
+        assert found["of"] == models["fused"]["prediction"]
+        assert models["clip"]["evidence_share"] + models["openclip"]["evidence_share"] == pytest.approx(1)
+        assert 0 < models["fused"]["spread"] <= 1 and 0 <= found["overlap_of_strata"] <= 1
+        assert {"deletion_auc", "random_insertion_auc", "centre_deletion_auc"} <= set(models["clip"])
+    assert sorted(path.name for path in (out / "figures").iterdir()) == ["map-001.png", "map-002.png"]
+    page = (out / "report.html").read_text()
+    assert "Evidence for" in page and "causalft explain" in page and "b.png" in page
+
+
+def test_probabilities_are_those_of_predict(fitted):
+    folder, model = fitted
+    found = causalft.explain(folder, SPLITS.test.subset(range(3)), steps=0, method="rollout")
+    expected = model.predict_proba(SPLITS.test.subset(range(3)))
+    shown = [image["models"]["fused"]["probability"] for image in found.metrics["images"]]
+    assert np.allclose(shown, expected.max(axis=1), atol=1e-5)
+    assert np.allclose(found.maps.sum(axis=(2, 3)), 1)
+    assert "deletion_auc" not in found.metrics["images"][0]["models"]["fused"]
+
+
+def test_the_fused_map_mixes_maps_by_what_strata_contribute(fitted):
+    model = fitted[1]
+    view = fused_view(model.members_, model.mixing_, model.classes_)
+    frames = SPLITS.test.pixels[:4]
+    look = view.look(frames, "rollout", [0, 1, 2, 3])
+    shares = evidence_shares(model.mixing_, view.log_probabilities(frames), [0, 1, 2, 3])
+    assert np.allclose(look.maps[-1], np.einsum("mn,mnhw->nhw", shares, look.maps[:-1]))
+    assert np.allclose(shares.sum(axis=0), 1)
+
+
+@pytest.mark.parametrize("fusion", ["mixture", "logit", "product"])
+def test_evidence_shares_are_derivatives_of_the_fused_log_probability(fusion):
+    mixing = Mixing(fusion, (0.2, 0.8), 1.0)
+    log_p = np.log(np.random.default_rng(0).dirichlet(np.ones(3), size=(2, 1)))
+    shares = evidence_shares(mixing, log_p, [1])
+    step, derivative = 1e-6, []
+    for c in range(2):
+        nudged = log_p.copy()
+        nudged[c, 0, 1] += step
+        weights = np.array([0.2, 0.8])
+        if fusion == "mixture":
+            f = [np.log(weights @ np.exp(each[:, 0, 1])) for each in (nudged, log_p)]
+        else:  # before it is normalised
+            f = [weights @ each[:, 0, 1] for each in (nudged, log_p)]
+        derivative.append((f[0] - f[1]) / step)
+    assert shares[:, 0] == pytest.approx(derivative, abs=1e-4)
+
+
+def test_a_zero_shot_stratum_can_be_explained():
+    stratum = open_zoo("mini").load("clip")
+    view = zero_shot_view(stratum, SPLITS.class_names)
+    frames = SPLITS.test.pixels[:2]
+    assert view.box == (0.0, 1.0)
+    assert np.allclose(view.probabilities(frames).sum(axis=1), 1)
+    found = view.map(frames, [0, 1], "integrated-gradients")
+    assert found.shape == (2, 40, 40) and np.allclose(found.sum(axis=(1, 2)), 1)
+
+
+def test_the_box_of_a_stratum_is_what_its_crop_keeps():
+    from torchvision.transforms import CenterCrop, Compose, Resize
+
+    stratum = open_zoo("mini").load("clip")
+    view = zero_shot_view(stratum, SPLITS.class_names)
+    stratum.geometry = Compose([Resize(50), CenterCrop(40)])
+    assert view.box == pytest.approx((0.1, 0.9), abs=0.011)
+    outside = view.map(np.repeat(SPLITS.test.pixels[:1], 2, axis=1).repeat(2, axis=2), [0], "rollout")
+    assert outside[0, :6].sum() == 0 and outside.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--of", "aradx"], "'aradx' is no class of"),
+        (["--method", "rolout"], "no kind of map is named 'rolout'; did you mean 'rollout'?"),
+        (["--steps", -1], "steps"),
+    ],
+)
+def test_wrong_choices_are_refused_in_one_line(fitted, photos, options, message):
+    result = run("explain", fitted[0], photos, *options)
+    assert result.exit_code == 2
+    assert message in result.output and "Traceback" not in result.output
+
+
+def test_an_image_that_cannot_be_read_is_named(fitted, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    result = run("explain", fitted[0], tmp_path / "broken.png")
+    assert result.exit_code == 2
+    assert "broken.png" in result.output and "Traceback" not in result.output
+
+
+def test_unknown_classes_name_the_nearest(fitted):
+    with pytest.raises(CausalFTError, match="did you mean 'aradax'"):
+        causalft.explain(fitted[0], SPLITS.test.pixels[0], of="aradx")
