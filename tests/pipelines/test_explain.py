@@ -9,40 +9,44 @@ import pytest
 from PIL import Image
 
 import causalft
-from causalft.data.creatures import creatures_longtail
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.maps import (
-    evidence_shares,
-    fused_view,
-    zero_shot_view,
-)
+from causalft.methods.estimators.fitted import load_fitted
+from causalft.methods.estimators.maps import evidence_shares, fused_view, zero_shot_view
 from causalft.methods.estimators.mixing import Mixing
-from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import open_zoo
 from tests.command_line import run
-
-SPLITS = creatures_longtail(n_max=3, imbalance_factor=1, n_validation=1, n_test=1)
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
-    model = StrataClassifier(("clip", "openclip"), tuning=Tuning(epochs=1, lr=0.05), progress=False)
-    model.fit(SPLITS.train, validation=SPLITS.validation)
-    return model.save(tmp_path_factory.mktemp("explain") / "run"), model
+from tests.golden.old_folders import copy_old_folders
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
+def home(tmp_path_factory):
+    """A fitted run of two small strata, their zoo and their photos."""
+    return copy_old_folders(tmp_path_factory.mktemp("explain") / "home")
+
+
+@pytest.fixture(scope="module")
+def view(home):
+    model = load_fitted(home / "run", precision="fp32")
+    return fused_view(model.members_, model.mixing_, model.classes_)
+
+
+@pytest.fixture(scope="module")
+def photos(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    Image.fromarray(SPLITS.test.pixels[0]).save(folder / "a.png")
-    Image.fromarray(SPLITS.test.pixels[9]).resize((90, 60)).save(folder / "b.png")
+    first, second = sorted((home / "photos").glob("*/*.png"))[:2]
+    Image.open(first).save(folder / "a.png")
+    Image.open(second).resize((90, 60)).save(folder / "b.png")
     return folder
 
 
-def test_the_command_writes_maps_numbers_and_a_page(fitted, photos, tmp_path):
+def frames_of(view, home, n=4):
+    paths = sorted((home / "photos").glob("*/*.png"))[:n]
+    return np.stack([view.frame(Image.open(path)) for path in paths])
+
+
+def test_the_command_writes_maps_numbers_and_a_page(home, photos, tmp_path):
     out = tmp_path / "out"
-    result = run("explain", fitted[0], photos, "--method", "rollout", "--steps", 2, "--out", out)
+    result = run("explain", home / "run", photos, "--method", "rollout", "--steps", 2, "--out", out)
     assert result.exit_code == 0, result.output
     assert "a.png: evidence for" in result.output and "deletion" in result.output
     metrics = json.loads((out / "metrics.json").read_text())
@@ -59,22 +63,20 @@ def test_the_command_writes_maps_numbers_and_a_page(fitted, photos, tmp_path):
     assert "Evidence for" in page and "causalft explain" in page and "b.png" in page
 
 
-def test_probabilities_are_those_of_predict(fitted):
-    folder, model = fitted
-    found = causalft.explain(folder, SPLITS.test.subset(range(3)), steps=0, method="rollout")
-    expected = model.predict_proba(SPLITS.test.subset(range(3)))
+def test_probabilities_are_those_of_predict(home):
+    paths = sorted((home / "photos").glob("*/*.png"))[:3]
+    found = causalft.explain(home / "run", paths, steps=0, method="rollout")
+    expected = causalft.StrataClassifier.load(home / "run", progress=False).predict_proba(paths)
     shown = [image["models"]["fused"]["probability"] for image in found.metrics["images"]]
     assert np.allclose(shown, expected.max(axis=1), atol=1e-5)
     assert np.allclose(found.maps.sum(axis=(2, 3)), 1)
     assert "deletion_auc" not in found.metrics["images"][0]["models"]["fused"]
 
 
-def test_the_fused_map_mixes_maps_by_what_strata_contribute(fitted):
-    model = fitted[1]
-    view = fused_view(model.members_, model.mixing_, model.classes_)
-    frames = SPLITS.test.pixels[:4]
-    look = view.look(frames, "rollout", [0, 1, 2, 3])
-    shares = evidence_shares(model.mixing_, view.log_probabilities(frames), [0, 1, 2, 3])
+def test_the_fused_map_mixes_maps_by_what_strata_contribute(view, home):
+    frames, classes = frames_of(view, home), np.arange(4) % len(view.classes)
+    look = view.look(frames, "rollout", classes)
+    shares = evidence_shares(view.mixing, view.log_probabilities(frames), classes)
     assert np.allclose(look.maps[-1], np.einsum("mn,mnhw->nhw", shares, look.maps[:-1]))
     assert np.allclose(shares.sum(axis=0), 1)
 
@@ -99,8 +101,8 @@ def test_evidence_shares_are_derivatives_of_the_fused_log_probability(fusion):
 
 def test_a_zero_shot_stratum_can_be_explained():
     stratum = open_zoo("mini").load("clip")
-    view = zero_shot_view(stratum, SPLITS.class_names)
-    frames = SPLITS.test.pixels[:2]
+    view = zero_shot_view(stratum, ["aradax", "beldax", "cordax"])
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3)).astype(np.uint8)
     assert view.box == (0.0, 1.0)
     assert np.allclose(view.probabilities(frames).sum(axis=1), 1)
     found = view.map(frames, [0, 1], "integrated-gradients")
@@ -111,34 +113,35 @@ def test_the_box_of_a_stratum_is_what_its_crop_keeps():
     from torchvision.transforms import CenterCrop, Compose, Resize
 
     stratum = open_zoo("mini").load("clip")
-    view = zero_shot_view(stratum, SPLITS.class_names)
+    view = zero_shot_view(stratum, ["aradax", "beldax", "cordax"])
     stratum.geometry = Compose([Resize(50), CenterCrop(40)])
     assert view.box == pytest.approx((0.1, 0.9), abs=0.011)
-    outside = view.map(np.repeat(SPLITS.test.pixels[:1], 2, axis=1).repeat(2, axis=2), [0], "rollout")
+    outside = view.map(np.zeros((1, 80, 80, 3), np.uint8), [0], "rollout")
     assert outside[0, :6].sum() == 0 and outside.sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--of", "aradx"], "'aradx' is no class of"),
+        (["--of", "nothing"], "'nothing' is no class of"),
         (["--method", "rolout"], "no kind of map is named 'rolout'; did you mean 'rollout'?"),
         (["--steps", -1], "steps"),
     ],
 )
-def test_wrong_choices_are_refused_in_one_line(fitted, photos, options, message):
-    result = run("explain", fitted[0], photos, *options)
+def test_wrong_choices_are_refused_in_one_line(home, photos, options, message):
+    result = run("explain", home / "run", photos, *options)
     assert result.exit_code == 2
     assert message in result.output and "Traceback" not in result.output
 
 
-def test_an_image_that_cannot_be_read_is_named(fitted, tmp_path):
+def test_an_image_that_cannot_be_read_is_named(home, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
-    result = run("explain", fitted[0], tmp_path / "broken.png")
+    result = run("explain", home / "run", tmp_path / "broken.png")
     assert result.exit_code == 2
     assert "broken.png" in result.output and "Traceback" not in result.output
 
 
-def test_unknown_classes_name_the_nearest(fitted):
-    with pytest.raises(CausalFTError, match="did you mean 'aradax'"):
-        causalft.explain(fitted[0], SPLITS.test.pixels[0], of="aradx")
+def test_unknown_classes_name_the_nearest(home, view):
+    first = view.classes[0]
+    with pytest.raises(CausalFTError, match=f"did you mean '{first}'"):
+        causalft.explain(home / "run", np.zeros((40, 40, 3), np.uint8), of=first[:-1])

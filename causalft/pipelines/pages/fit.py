@@ -11,7 +11,7 @@ from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import fit_command
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
-from causalft.report.html import made_line, place_name, render_report
+from causalft.report.html import Card, Section, made_line, place_name, render_report
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
@@ -19,10 +19,22 @@ __all__ = ["write_fit_report"]
 
 Metrics = Mapping[str, Any]
 
+MAPS_TITLE = "What the strata look at in these images"
+
+_MAPS_WORDS = (
+    "Misclassified test images of the classes that suffer most; classes that a pre-training rarely showed come first. "
+    "Yellow marks the evidence for the wrong class (integrated gradients). The fused map mixes the strata's by what "
+    "each contributes. For your own images: causalft explain RUN IMAGE"
+)
+
 
 @named("writing the report")
 def write_fit_report(
-    run: Run, metrics: Metrics, classes: Sequence[ClassReport] = (), splits: Splits | None = None
+    run: Run,
+    metrics: Metrics,
+    classes: Sequence[ClassReport] = (),
+    splits: Splits | None = None,
+    maps: Sequence[Card] = (),
 ) -> Path:
     """Write ``report.html`` and the figures of a ``fit`` run; return the path of the page.
 
@@ -35,6 +47,8 @@ def write_fit_report(
         The worst classes.
     splits : Splits, optional
         Their images, to be shown.
+    maps : sequence of Card
+        What the strata look at in some of them; as :func:`causalft.pipelines.workflows.class_maps.class_map_cards`.
     """
     strata = ", ".join(metrics["strata"])
     first, *others = diagnosis_sections(metrics, run.path / "figures")
@@ -42,6 +56,8 @@ def write_fit_report(
     if classes or splits is not None:
         images = (None, None) if splits is None else (splits.test, splits.train)
         by_class = [class_section(classes, metrics["controls"]["best_single"]["name"], *images)]
+    if maps:
+        by_class.append(Section(MAPS_TITLE, [_MAPS_WORDS], cards=maps))
     page = render_report(
         title=f"{strata} on {place_name(metrics['data']['name'])}",
         verdict=headline(metrics),

@@ -26,6 +26,7 @@ from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import work_together
 from causalft.pipelines.pages.fit import write_fit_report
+from causalft.pipelines.workflows.class_maps import class_map_cards
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
@@ -163,7 +164,8 @@ def finish_fit(
             top=settings.top,
             all_probabilities=settings.all_probabilities,
         )
-        write_fit_report(run, metrics, worst, splits)
+        maps = class_map_cards(run, settings, settings.open_zoo(), splits.test, worst, outcome.mixings[0])
+        write_fit_report(run, metrics, worst, splits, maps)
 
     worst_classes = [report.to_json() for report in worst]
     metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
