@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from causalft.methods.estimators.mixing import StratumPrior
     from experiments.frame.lab import Lab
 
-__all__ = ["RULES", "VIEWS", "answer", "estimated", "estimated_weights", "seen"]
+__all__ = ["CHOOSE", "RULES", "VIEWS", "answer", "estimated", "estimated_weights", "seen"]
 
 Ints = NDArray[np.int64]
 
@@ -181,3 +181,6 @@ RULES: dict[str, Callable[[Sequence[MemberPrediction], Splits, int], Ints]] = {
     "shuffled": _shuffled,
 }
 """Rules beside the fusions: one member, chosen on validation or (an oracle) on test images; shuffled strata."""
+
+CHOOSE = ("best on validation", "best on test")
+"""Those that choose one member for each seed."""

@@ -87,7 +87,7 @@ class Answered:
     correct : (R, S, n) array of bool
         R models, S seeds, n test images.
     owned : sequence of R sequences of int
-        For each model, the strata whose label prior its members have.
+        For each model, the strata whose label prior its members have. With none the measures along priors do not exist.
     """
 
     correct: NDArray[np.bool_]
@@ -218,5 +218,7 @@ def _measure(
 
 
 def _of_own(values: Floats, owned: Sequence[Sequence[int]]) -> Floats:
-    """Mean over the models, (b, R, M) to (b,), of the mean over the priors that each owns."""
+    """Mean over the models, (b, R, M) to (b,), of the mean over the priors that each owns; NaN if one owns none."""
+    if not all(owned):
+        return np.full(len(values), np.nan)
     return np.mean([values[:, row, list(own)].mean(axis=1) for row, own in enumerate(owned)], axis=0)

@@ -147,9 +147,15 @@ def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[C
 
 
 def owned_by(model: Model, roles: Roles) -> list[int]:
-    """Indices of the strata whose label prior the members of a model have."""
-    from causalft.models.strata.cards import MemberName
+    """Indices of the strata whose label prior a model has.
 
+    None where one member is chosen, by seed: the mean over the priors of all would look like a small gap of its own.
+    """
+    from causalft.models.strata.cards import MemberName
+    from experiments.frame.answers import CHOOSE
+
+    if model.rule in CHOOSE and len(model.members) > 1:
+        return []
     of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
     return [index for index, name in enumerate(roles.strata) if name in of]
 

@@ -187,6 +187,27 @@ def test_table_8_tells_priors_from_ensembling(world: dict[str, Any]) -> None:
     assert paired["gain, strata minus seeds"].estimate == pytest.approx(gain - less)
 
 
+def test_a_chosen_stratum_has_no_gap_of_its_own(world: dict[str, Any]) -> None:
+    """Averaged over the priors of all strata, the gap of one of them would look as small as that of the fusion."""
+    from experiments.frame.arms import best_single
+    from experiments.frame.measures import Answered, compare_arms
+    from experiments.frame.scales import Roles
+    from experiments.frame.study import owned_by
+
+    roles = Roles(STRATA, SEEDS_OF_ONE, "pre-training", None, "none", True)
+    (model,) = best_single("best", roles).models
+    owned = owned_by(model, roles)
+    labels = world["labels"]
+    right = np.stack([world["probs"][name].argmax(-1) == labels for name in STRATA])
+    priors = np.stack([world["priors"][name] for name in STRATA])
+    answered = {"best": Answered(right[:1], [owned])}
+    methods, _ = compare_arms(
+        labels, world["class_counts"], priors, right, answered, ["accuracy", "own_gap", "prior_slope"], []
+    )
+    assert owned == [] and methods["best"]["accuracy"].exists
+    assert not methods["best"]["own_gap"].exists and not methods["best"]["prior_slope"].exists
+
+
 def test_arms_are_measured_as_the_diagnosis_measures_them(world: dict[str, Any]) -> None:
     from causalft.methods.estimators.fusion import fuse
 
