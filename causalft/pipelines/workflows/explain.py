@@ -136,7 +136,7 @@ def explain(
             "fill": fill,
         }
         new.create({**asked, "images": list(given.files), "fingerprint": given.fingerprint})
-        fitted = load_fitted(run, device=device, precision="fp32")
+        fitted = load_fitted(Path(run), device=device, precision="fp32")
         view = fused_view(fitted.members_, fitted.mixing_, classes)
         with phase(f"reading {len(given)} images", progress=progress):
             frames = np.stack([view.frame(given.image(row)) for row in range(len(given))])
