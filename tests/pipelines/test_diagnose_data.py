@@ -67,6 +67,7 @@ def test_result_is_a_complete_run_with_a_page(made):
         metrics["priors"]["clip"]["n"] == 4 * 20
     )  # 4 validation images, and training images up to 20 a class
     page = (folder / "report.html").read_text()
+    assert "What the strata look at in these images" in page and ", taken for " in page
     for heading in ("What each method can be expected to mend", "What was measured", "Groups", "The priors"):
         assert heading in page
     assert lines[0].endswith("32 test") and "72 training images of 4 classes" in lines[0]

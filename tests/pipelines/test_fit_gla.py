@@ -73,6 +73,7 @@ def test_gla_scores_agree_with_arrays_and_subtract_the_class_prior_if_present(fi
     gained = fused["accuracy"] - metrics["fused"]["accuracy"]
     assert fused["difference"]["estimate"] == pytest.approx(gained)
     page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "What the strata look at in these images" in page and ", taken for " in page
     assert "GLA-FT minus tuned" in page and "GLA-ZS" in page
 
 

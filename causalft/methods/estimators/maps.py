@@ -20,6 +20,7 @@ from causalft.methods.estimators.mixing import Mixing
 from causalft.models.features.encoder import open_frozen
 from causalft.models.maps import MAPS, MapTarget
 from causalft.models.maps.density import density
+from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum, square_crop
 
 __all__ = [
@@ -269,9 +270,9 @@ def zero_shot_view(
     Raises
     ------
     CausalFTError
-        As :meth:`causalft.models.strata.stratum.Stratum.text_features`.
+        As :func:`causalft.models.strata.prompts.text_weights`.
     """
-    anchors = stratum.logit_scale * stratum.text_features(class_names, template).clone()
+    anchors = stratum.logit_scale * text_weights(stratum, class_names, template).clone()
     tower, _ = open_frozen(stratum, "fp32")
 
     def head(features: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from causalft.pipelines.pages.diagnosis import (
     draw_figures,
     group_table,
 )
+from causalft.pipelines.pages.explain import map_section
 from causalft.pipelines.pages.priors import distance_table
 from causalft.report.drawing import draw
 from causalft.report.html import Card, Figure, Section, Table, made_line, place_name, render_report
@@ -106,7 +107,12 @@ def diagnosis_details(found: StrataDiagnosis) -> list[str]:
 
 @named("writing the report")
 def write_diagnosis_page(
-    run: Run, metrics: Metrics, found: StrataDiagnosis, splits: Splits, command: str
+    run: Run,
+    metrics: Metrics,
+    found: StrataDiagnosis,
+    splits: Splits,
+    command: str,
+    maps: Sequence[Card] = (),
 ) -> Path:
     """Write ``report.html`` and the figures of a diagnosis; return the path of the page.
 
@@ -120,6 +126,9 @@ def write_diagnosis_page(
         Their images, to be shown.
     command : str
         Repeats the run.
+    maps : sequence of Card
+        What the strata look at in some images; as
+        :func:`causalft.pipelines.workflows.class_maps.zero_shot_map_cards`.
     """
     figures = _figures(metrics, found, run.path / "figures")
     page = render_report(
@@ -143,6 +152,7 @@ def write_diagnosis_page(
                 figures=[figures[name] for name in ("spread", "cross_gap", "slope") if name in figures],
             ),
             _tail(found, splits),
+            *map_section(maps),
             _groups(metrics, found, figures),
             _disagreement(found),
             _priors(metrics, found, figures),

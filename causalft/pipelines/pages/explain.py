@@ -21,7 +21,7 @@ from causalft.runs.progress import named
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
 
-__all__ = ["map_card", "map_figure", "method_words", "write_explain_page"]
+__all__ = ["map_card", "map_figure", "map_section", "method_words", "write_explain_page"]
 
 
 def method_words(method: str) -> str:
@@ -53,6 +53,16 @@ def map_figure(frame: NDArray[np.uint8], maps: NDArray[np.float64], titles: Sequ
         axes.set_title(title, fontsize=8.5, fontweight="normal")
         axes.set_axis_off()
     return figure
+
+
+def map_section(cards: Sequence[Card]) -> list[Section]:
+    """The section of the pages of ``fit`` and ``diagnose``, or none without a card."""
+    words = (
+        "Misclassified test images of the classes that suffer most; classes that a pre-training rarely showed come "
+        "first. Yellow marks the evidence for the wrong class (integrated gradients). The fused map mixes the strata's "
+        "by what each contributes. After a fit, causalft explain RUN IMAGE does the same for your own images."
+    )
+    return [Section("What the strata look at in these images", [words], cards=cards)] if cards else []
 
 
 def map_card(

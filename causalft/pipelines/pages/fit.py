@@ -11,21 +11,14 @@ from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import fit_command
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
-from causalft.report.html import Card, Section, made_line, place_name, render_report
+from causalft.pipelines.pages.explain import map_section
+from causalft.report.html import Card, made_line, place_name, render_report
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
 
 __all__ = ["write_fit_report"]
 
 Metrics = Mapping[str, Any]
-
-MAPS_TITLE = "What the strata look at in these images"
-
-_MAPS_WORDS = (
-    "Misclassified test images of the classes that suffer most; classes that a pre-training rarely showed come first. "
-    "Yellow marks the evidence for the wrong class (integrated gradients). The fused map mixes the strata's by what "
-    "each contributes. For your own images: causalft explain RUN IMAGE"
-)
 
 
 @named("writing the report")
@@ -56,15 +49,13 @@ def write_fit_report(
     if classes or splits is not None:
         images = (None, None) if splits is None else (splits.test, splits.train)
         by_class = [class_section(classes, metrics["controls"]["best_single"]["name"], *images)]
-    if maps:
-        by_class.append(Section(MAPS_TITLE, [_MAPS_WORDS], cards=maps))
     page = render_report(
         title=f"{strata} on {place_name(metrics['data']['name'])}",
         verdict=headline(metrics),
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
-        sections=[first, *by_class, *others],
+        sections=[first, *by_class, *map_section(maps), *others],
         command=fit_command(run.config, str(run.path)),
     )
     return run.write_page(page)

@@ -28,6 +28,7 @@ from causalft.pipelines.pages.before_training import (
     write_diagnosis_page,
 )
 from causalft.pipelines.workflows.class_evidence import prior_document
+from causalft.pipelines.workflows.class_maps import zero_shot_map_cards
 from causalft.pipelines.workflows.fit_data import data_document, load_splits, open_data
 from causalft.pipelines.workflows.prior import LabelledLogits, describe_prior
 from causalft.pipelines.workflows.settings import DiagnoseSettings, PriorSettings
@@ -206,7 +207,8 @@ def diagnose_data(
         metrics = _document(settings, parts, strata, known, found)
 
         def page(run: Run, document: Document) -> None:
-            write_diagnosis_page(run, document, found, parts.splits, command)
+            maps = zero_shot_map_cards(fit, zoo, test, found.tail)
+            write_diagnosis_page(run, document, found, parts.splits, command, maps)
 
         metrics = new.finish(metrics, page)
         return DataDiagnosis(new.kept, metrics, found)
