@@ -70,7 +70,9 @@ class Arm:
 
 def _changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Arguments of :class:`Member`: its own fields, and the rest as changes of the tuning."""
-    own: dict[str, Any] = {key: changes.pop(key) for key in ("loss", "epochs", "draw") if key in changes}
+    own: dict[str, Any] = {
+        key: changes.pop(key) for key in ("loss", "epochs", "recipe", "draw") if key in changes
+    }
     return {**own, "changes": tuple(sorted(changes.items()))}
 
 
@@ -85,7 +87,7 @@ def singles(name: str, roles: Roles, *, view: str = "tuned", of: str = "strata",
     of : {"strata", "seeds", "first"}
         The strata, the seeds of one model with one prior, or the first stratum alone.
     **changes
-        ``loss``, ``epochs``, ``draw`` of :class:`Member`, and fields of ``Tuning``.
+        ``loss``, ``epochs``, ``recipe``, ``draw`` of :class:`Member`, and fields of ``Tuning``.
     """
     made = _changes(changes)
     return Arm(name, tuple(Model((Member(each, **made),), view=view) for each in roles.members(of)))

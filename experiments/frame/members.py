@@ -46,6 +46,8 @@ class Member:
         In :data:`causalft.models.tuning.choices.LOSSES`.
     epochs : float
         Times the epochs of the recipe.
+    recipe : str
+        A preset of ``fit``, such as ``lift+``, in place of the recipe of the scale.
     changes : tuple of (str, value)
         Further fields of :class:`causalft.methods.adaptation.settings.Tuning` that differ from the recipe of the scale.
     draw : Draw
@@ -59,6 +61,7 @@ class Member:
     name: str
     loss: str = "LA"
     epochs: float = 1.0
+    recipe: str = ""
     changes: tuple[tuple[str, Any], ...] = ()
     draw: Draw = Draw()
 
@@ -68,6 +71,7 @@ class Member:
         words = [self.name, self.loss]
         if self.epochs != 1:
             words.append(f"x{self.epochs:g}")
+        words += [self.recipe] if self.recipe else []
         words += [str(value) for _, value in self.changes]
         if self.draw.order:
             words.append(f"{self.draw.order}-{self.draw.order_by}")
@@ -87,6 +91,11 @@ class Member:
         for field, _ in self.changes:
             if field not in known:
                 raise CausalFTError(f"{self.label} changes {field!r}, which no tuning has")
+        if self.recipe:
+            from causalft.methods.adaptation.presets import PRESETS
+
+            values = PRESETS.get_or_refuse(self.recipe).values
+            recipe = replace(recipe, **{**values, "epochs": min(values["epochs"], recipe.epochs)})
         changed = replace(recipe, **{"loss": self.loss, **dict(self.changes)})
         return replace(
             changed,
