@@ -212,7 +212,7 @@ def evidence_shares(mixing: Mixing, log_p: ArrayLike, classes: ArrayLike) -> NDA
     """Share of each stratum in the fused probability of a class: (M, n), columns sum to 1.
 
     The share is the derivative of log P(y | do(x)) by log P(y | b, c), before the temperature. For the mixture (Eq. 7)
-    it is P(c) P(y | b, c) / P(y | do(x)): a stratum that does not believe in the class has no say in it. For the mean
+    it is P(c) P(y | b, c) / P(y | do(x)): a stratum that does not believe in the class adds nothing to it. For the mean
     of logits and the product it is P(c).
 
     Parameters
