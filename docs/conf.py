@@ -10,6 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import gallery  # noqa: E402
 import house  # noqa: E402
 import mathml  # noqa: E402
 import tables  # noqa: E402
@@ -33,7 +34,8 @@ templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = "CausalFT"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["figures.css"]
 html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
 html_copy_source = False
@@ -85,3 +87,4 @@ def setup(app):
     app.connect("env-get-outdated", lambda *_: ["cli"])
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))
     app.connect("builder-inited", lambda _: tables.write(HERE / "_generated"))
+    app.connect("builder-inited", lambda _: gallery.draw(HERE / "_generated" / "gallery"))
