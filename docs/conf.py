@@ -12,8 +12,10 @@ sys.path.insert(0, str(HERE))
 
 import gallery  # noqa: E402
 import house  # noqa: E402
+import inventories  # noqa: E402
 import mathml  # noqa: E402
 import tables  # noqa: E402
+from sphinx.util import logging  # noqa: E402
 
 import causalft  # noqa: E402
 
@@ -26,6 +28,7 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_click",
 ]
@@ -46,11 +49,35 @@ myst_heading_anchors = 3
 
 autosummary_generate = True
 autosummary_ignore_module_all = False
+# A package with ``__all__`` shows what that names. These modules hold further names that users need.
+autosummary_context = {
+    "further": {
+        "causalft.data": ["formats", "creatures"],
+        "causalft.methods.estimators": [
+            "strata",
+            "settings",
+            "backdoor",
+            "adjusted_networks",
+            "fusion",
+            "mixing",
+            "gla",
+            "probes",
+            "member",
+            "fitted",
+        ],
+        "causalft.methods.priors": ["misfit"],
+        "causalft.models.tuning.tuners": ["adapters"],
+        "causalft.models.weights": ["libraries"],
+    }
+}
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+
+intersphinx_mapping = inventories.mapping(HERE / "_generated")
+intersphinx_disabled_reftypes = ["std:doc"]
 
 # The tutorials run as a newcomer would run them: in an empty folder, with the command of this environment.
 nb_execution_mode = "auto"
@@ -78,11 +105,20 @@ def skip_member(app, what, name, obj, skip, options):
     return True if name.startswith("set_") and name.endswith("_request") else skip
 
 
+def refuse_unknown_names(app, env, node, contnode):
+    """Warn where a page of ours names something of ours that has no entry in the Python API."""
+    target = str(node.get("reftarget", ""))
+    ours = target.split(".")[0] in ("causalft", "synthetic", "experiments")
+    if ours and node.get("refdomain") == "py" and not node["refdoc"].startswith("api/generated"):
+        logging.getLogger(__name__).warning("no entry for %s", target, location=node)
+
+
 def setup(app):
     """Register the offline formulas and draw the plan of the code before any page is read."""
     mathml.register(app)
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("missing-reference", refuse_unknown_names)
     # The page of commands is made from the code, which Sphinx does not watch: read it in every build.
     app.connect("env-get-outdated", lambda *_: ["cli"])
     app.connect("builder-inited", lambda _: house.draw(HERE / "_generated" / "house.svg"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 import click
@@ -128,6 +130,12 @@ def defined_names(module):
 def test_modules_and_names_that_the_pages_mention_exist():
     imports = re.compile(r"from ((?:causalft|synthetic|experiments)[\w.]*) import (?:\()?([\w, ]+)")
     roles = re.compile(r"\{(?:func|class|data|mod)\}`~?([\w.]+)`")
+    elsewhere = {
+        name
+        for _, objects in inventories().LIBRARIES.values()
+        for names in objects.values()
+        for name in names
+    }
     wrong = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -137,11 +145,42 @@ def test_modules_and_names_that_the_pages_mention_exist():
             for name in names.split(",")
             if name.strip()
         } | set(roles.findall(text))
-        for path in found:
+        for path in found - elsewhere:
             module, _, name = path.rpartition(".")
             if defined_names(path) is None and name not in (defined_names(module) or ()):
                 wrong.append(f"{page.name}: {path}")
     assert not wrong
+
+
+def inventories():
+    """The module docs/inventories.py."""
+    spec = importlib.util.spec_from_file_location("inventories", ROOT / "docs" / "inventories.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_inventories_of_other_libraries_can_be_read_and_name_what_is_used(tmp_path):
+    module = inventories()
+    sources = [
+        path for package in ("causalft", "docs", "synthetic") for path in (ROOT / package).rglob("*.*")
+    ]
+    used = "".join(
+        path.read_text(encoding="utf-8")
+        for path in sources
+        if path.suffix in (".py", ".md") and "_" != path.parts[-2][0]
+    )
+    for library, (base, objects) in module.LIBRARIES.items():
+        head, packed = module.write(library, tmp_path).read_bytes().split(b"zlib.\n", 1)
+        assert head.startswith(b"# Sphinx inventory version 2\n") and base.endswith("/")
+        lines = zlib.decompress(packed).decode().splitlines()
+        assert len(lines) == sum(map(len, objects.values()))
+        for line in lines:
+            name, role, priority, page, title = line.split(" ")
+            assert (role[:3], priority, title) == ("py:", "1", "-") and page.endswith(
+                name.rpartition(".")[2]
+            ), line
+            assert used.count(name.rpartition(".")[2]) > 1, f"{name} is not used"
 
 
 def test_make_targets_of_the_pages_exist():

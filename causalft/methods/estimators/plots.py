@@ -33,7 +33,7 @@ def plot_confusion(
         Their names.
     normalize : {"true", "pred", "all"}, optional
         Shares of the true classes by default, over all K; None for counts.
-    ax : matplotlib Axes, optional
+    ax : matplotlib.axes.Axes, optional
     """
     from sklearn.metrics import ConfusionMatrixDisplay
 

@@ -272,12 +272,12 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         ----------
         normalize : {"true", "pred", "all"}, optional
             Shares of the true classes by default; None for counts.
-        ax : matplotlib Axes, optional
+        ax : matplotlib.axes.Axes, optional
             A new figure by default.
 
         Returns
         -------
-        matplotlib Axes
+        matplotlib.axes.Axes
         """
         check_is_fitted(self)
         images, truth = scored_images(images, y, self.classes_)
