@@ -15,6 +15,7 @@ import house  # noqa: E402
 import inventories  # noqa: E402
 import mathml  # noqa: E402
 import tables  # noqa: E402
+from sphinx import addnodes  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 
 import causalft  # noqa: E402
@@ -55,7 +56,9 @@ autosummary_context = {
         "causalft.data": ["formats", "creatures"],
         "causalft.methods.estimators": [
             "strata",
+            "joint",
             "settings",
+            "plots",
             "backdoor",
             "adjusted_networks",
             "fusion",
@@ -63,6 +66,7 @@ autosummary_context = {
             "gla",
             "probes",
             "member",
+            "member_prediction",
             "fitted",
         ],
         "causalft.methods.priors": ["misfit"],
@@ -113,11 +117,21 @@ def refuse_unknown_names(app, env, node, contnode):
         logging.getLogger(__name__).warning("no entry for %s", target, location=node)
 
 
+def keep_words(app, doctree):
+    """The type of an argument may be a plain word, such as path; Sphinx would link it to any attribute of that name."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        target = node.get("reftarget", "")
+        if node.get("refdomain") == "py" and node.get("reftype") == "class" and target.isidentifier():
+            if target.islower():
+                node.replace_self(node.children)
+
+
 def setup(app):
     """Register the offline formulas and draw the plan of the code before any page is read."""
     mathml.register(app)
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("doctree-read", keep_words)
     app.connect("missing-reference", refuse_unknown_names)
     # The page of commands is made from the code, which Sphinx does not watch: read it in every build.
     app.connect("env-get-outdated", lambda *_: ["cli"])

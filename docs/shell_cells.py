@@ -19,7 +19,9 @@ def bash(line: str, cell: str) -> None:
     command = ["bash", "-euo", "pipefail", "-c", cell]
     done = subprocess.run(command, env=plain, capture_output=True, text=True)
     # A page is built in a folder that is gone afterwards: show what is in it, not where it was.
-    print(done.stdout.replace(f"{os.getcwd()}{os.sep}", "").rstrip())
+    text = done.stdout.replace(f"{os.getcwd()}{os.sep}", "").rstrip()
+    if text:
+        print(text)
     if done.returncode:
         raise RuntimeError(f"exit code {done.returncode}: {done.stderr}")
 
