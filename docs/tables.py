@@ -8,15 +8,18 @@ from pathlib import Path
 
 from causalft.data.formats import FORMATS
 from causalft.data.tails import ORDERS, PROFILES
+from causalft.methods.adaptation.presets import PRESETS
 from causalft.methods.estimators import FUSIONS
-from causalft.models.tuning.choices import HEADS, LOSSES, SAMPLERS, TUNERS, Loss
+from causalft.models.tuning.choices import AUGMENTATIONS, HEADS, LOSSES, SAMPLERS, TUNERS, Loss
 
 __all__ = [
+    "augmentations",
     "formats",
     "fusions",
     "heads",
     "losses",
     "orders",
+    "presets",
     "profiles",
     "samplers",
     "trained_numbers",
@@ -76,8 +79,30 @@ def _settings(loss: Loss) -> str:
 
 def heads() -> str:
     """The table of heads."""
-    rows = ((f"`{head.name}`", head.formula, head.saves, head.help) for head in HEADS.values())
-    return markdown(["kind", "logits", "saved", "when"], rows)
+    rows = ((f"`{head.name}`", head.formula, head.saves, head.source, head.help) for head in HEADS.values())
+    return markdown(["kind", "logits", "saved", "source", "when"], rows)
+
+
+def augmentations() -> str:
+    """The table of augmentations."""
+    rows = ((f"`{each.name}`", each.help, each.source) for each in AUGMENTATIONS.values())
+    return markdown(["name", "what a training image becomes", "source"], rows)
+
+
+def presets() -> str:
+    """The table of presets: a row per setting, a column per preset."""
+    names = list(dict.fromkeys(name for each in PRESETS.values() for name in each.values))
+    rows = [["source", *(each.source for each in PRESETS.values())]]
+    for name in names:
+        cells = [f"`--{name.replace('_', '-')}`" if name != "momentum" else "momentum of SGD"]
+        for each in PRESETS.values():
+            value = each.values.get(name)
+            cell = "the rule for K classes and L blocks" if value is None else f"`{value}`"
+            if name in each.then:
+                cell += f"; `{each.then[name]}` on {each.many_classes:,} classes or more, if you say so"
+            cells.append(cell)
+        rows.append(cells)
+    return markdown(["", *(f"`{name}`" for name in PRESETS)], rows)
 
 
 def samplers() -> str:
@@ -133,5 +158,16 @@ def fusions() -> str:
 def write(folder: Path) -> None:
     """Write every table into a folder, for the pages to include."""
     folder.mkdir(parents=True, exist_ok=True)
-    for table in (formats, profiles, orders, losses, heads, samplers, tuners, fusions):
+    for table in (
+        formats,
+        profiles,
+        orders,
+        losses,
+        heads,
+        samplers,
+        tuners,
+        fusions,
+        augmentations,
+        presets,
+    ):
         (folder / f"{table.__name__}.md").write_text(table(), encoding="utf-8")

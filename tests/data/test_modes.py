@@ -211,7 +211,7 @@ def test_fit_square_of_a_strip_is_the_middle_of_it() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 65_000), (65_000, 1)])
-@pytest.mark.parametrize("view", ["centre", "five-crop", "ten-crop"])
+@pytest.mark.parametrize("view", ["centre", "zoomed-centre", "five-crop", "ten-crop"])
 def test_a_stratum_scales_only_what_it_sees_of_a_strip(size, view: str, monkeypatch) -> None:
     from causalft.models.features.encoder import n_views, view_cut
     from causalft.models.strata.stratum import Stratum, square_crop

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation import tuned as tuned_module
-from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned, tuning_as_saved
 from causalft.models.features.augmentation import AUGMENTATIONS, augment
@@ -23,6 +23,7 @@ from causalft.models.features.encoder import Crops
 from causalft.models.strata.mini import MiniConfig, WordTokenizer, build_mini, vocabulary_of
 from causalft.models.strata.stratum import Stratum, square_crop
 from causalft.models.strata.zoo import open_zoo
+from causalft.models.tuning.heads.tde import ALPHAS
 
 FAST = Tuning(epochs=2, lr=0.01, batch_size=16)
 
@@ -176,6 +177,9 @@ def test_unknown_choices(stratum, crops, images, change, message):
         {"precision": "bf16"},
         {"test_view": "five-crop", "accumulation": 2},
         {"wise_ft": 0.5},
+        {"head": "tde", "loss": "CE", "tde_alpha": 3.0},
+        {"head": "tde", "loss": "LDAM", "test_view": "zoomed-centre", "wise_ft": 0.5},
+        {"tuner": "adaptformer-scaled", "augmentation": "growing-crop"},
     ],
     ids=lambda change: "-".join(map(str, change.values())),
 )
@@ -189,6 +193,66 @@ def test_a_choice_trains_and_comes_back(stratum, crops, images, tmp_path, change
     back = load_tuned(stratum, tmp_path, images.class_names, tuning)
     assert np.array_equal(back.logits(crops), model.logits(crops))
     assert model.logits(crops).shape == (120, 4)
+
+
+TDE = replace(FAST, head="tde", loss="CE", epochs=2)
+
+
+def test_alpha_of_tde_is_the_most_accurate_one_on_validation_images(stratum, crops, images, tmp_path):
+    tuning = replace(TDE, tde_alpha="validation")
+    model, _ = tune(stratum, crops, images.class_names, tuning, validation=crops, progress=False)
+    chosen, right = model.head.alpha.item(), {}
+    for alpha in ALPHAS:
+        model.head.alpha.fill_(alpha)
+        by_class = (model.logits(crops).argmax(1) == images.labels) @ np.eye(4)[images.labels]
+        right[alpha] = np.mean(by_class / images.class_counts)
+    assert right[chosen] == pytest.approx(max(right.values()))
+    assert chosen == min(alpha for alpha in ALPHAS if right[alpha] == right[chosen])
+    model.head.alpha.fill_(chosen)
+    model.save(tmp_path)
+    assert load_tuned(stratum, tmp_path, images.class_names, tuning).head.alpha == chosen
+    with pytest.raises(CausalFTError, match="alpha of the head tde is chosen on validation images"):
+        tune(stratum, crops, images.class_names, tuning, progress=False)
+
+
+def test_tde_trains_as_a_plain_head_and_takes_the_mean_feature_out_afterwards(stratum, crops, images):
+    """Alpha changes no weight; early stopping looks at what will be predicted."""
+    found = [
+        tune(
+            stratum,
+            crops,
+            images.class_names,
+            replace(TDE, tde_alpha=alpha, patience=2),
+            validation=crops,
+            progress=False,
+        )
+        for alpha in (0.0, 4.0)
+    ]
+    (plain, before), (taken, after) = found
+    assert before.losses == after.losses and before.validation != after.validation
+    assert torch.equal(plain.head.weight, taken.head.weight) and torch.equal(plain.head.d, taken.head.d)
+    assert not taken.head.training and taken.head.d.norm() > 0
+    assert np.abs(plain.logits(crops) - taken.logits(crops)).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head_scale": 30.0}, "the head tde has a scale of its own, 16; leave .*head.scale out"),
+        ({"tuner": "zero-shot"}, "learns the mean feature in training, and the tuner zero-shot trains"),
+        ({"head": "cosine", "tde_alpha": 3.0}, "tde.alpha goes with .*head tde"),
+        ({"tde_alpha": -1.0}, "alpha of the head tde -1.0 is out of range"),
+    ],
+)
+def test_settings_that_tde_would_not_use_are_refused(change, message):
+    with pytest.raises(CausalFTError, match=message):
+        replace(TDE, **change).check()
+
+
+def test_gla_needs_a_head_whose_logits_are_a_posterior():
+    check_gla(replace(TDE, head="l2"))
+    with pytest.raises(CausalFTError, match="head tde are no posterior; use the head cosine, linear, l2 or"):
+        check_gla(TDE)
 
 
 def test_the_zero_shot_tuner_trains_nothing(stratum, crops, images):
@@ -328,6 +392,37 @@ def test_a_random_crop_shows_a_window_of_the_image():
     assert ((slope >= -1e-5).flatten(1).all(1) | (slope <= 1e-5).flatten(1).all(1)).all()
     assert slope.abs().max() <= 1 / 15 + 1e-5
     assert (found.amax((1, 2, 3)) - found.amin((1, 2, 3))).min() > 0.4
+
+
+def test_a_growing_crop_is_a_square_that_becomes_the_whole_image():
+    """Ramps along both axes: the range that a crop shows is its side."""
+    ramp = torch.linspace(0, 1, 64)
+    pictures = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)])
+    pictures = pictures.expand(400, 3, 64, 64)
+    least = []
+    for progress in (0.0, 0.75, 1.0):
+        found = augment(pictures, "growing-crop", torch.Generator().manual_seed(0), progress)
+        wide, high = found[:, 0, 32, -1] - found[:, 0, 32, 0], found[:, 1, -1, 32] - found[:, 1, 0, 32]
+        assert (wide > 0).all()  # never mirrored
+        assert torch.allclose(wide, high, atol=0.01)
+        least.append(wide.square().min().item())
+    assert least == pytest.approx([0.08, 0.08 + 0.92 * (1 - (1 - 0.75**2) ** 0.5), 1.0], abs=0.02)
+    assert torch.allclose(found, pictures, atol=1e-5)
+
+
+def test_a_training_tells_the_augmentation_how_far_it_is(stratum, crops, images, monkeypatch):
+    from causalft.methods.adaptation import tune as module
+
+    seen = []
+
+    def look(pictures, kind, generator, progress):
+        seen.append(progress)
+        return pictures
+
+    monkeypatch.setattr(module, "augment", look)
+    tuning = replace(FAST, augmentation="growing-crop", epochs=3, batch_size=1000)
+    tune(stratum, crops, images.class_names, tuning, progress=False)
+    assert seen == [0.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize("tuner", ["adaptformer", "bias", "full"])

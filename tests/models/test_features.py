@@ -201,6 +201,12 @@ def test_five_crops_are_corners_and_centre_of_the_resized_image(stratum):
     np.testing.assert_array_equal(ten[[6, 5, 8, 7, 9]], crops[:, :, ::-1])  # left corners become right ones
 
 
+def test_zoomed_centre_is_the_centre_of_the_image_resized_to_256_of_224(stratum):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (18, 20, 3), dtype=np.uint8))
+    crop = view_cut(stratum, "zoomed-centre")(picture)  # 16 + round(32 * 16 / 224) = 18: nothing is resized
+    np.testing.assert_array_equal(crop, np.asarray(picture)[1:17, 2:18])
+
+
 def test_views_are_the_first_axis(cache, stratum, images):
     found = get(cache, stratum, images, view="ten-crop", batch_size=25)
     assert found.shape == (10, 24, 16)

@@ -20,7 +20,7 @@ from tests.methods.small_classifiers import Member, classifier, clip_stratum
 from tests.pipelines.fitted_runs import fit
 
 SHAPES = ((33, 20), (24, 41), (16, 16), (90, 17), (18, 31), (47, 40))
-VIEWS = [view for view in TEST_VIEWS if view != "centre"]
+VIEWS = [view for view, about in TEST_VIEWS.items() if about.n > 1]
 
 
 def noise(width, height, seed=0):
@@ -67,6 +67,21 @@ def test_exported_crops_agree_with_the_run(view, interpolation):
             resized = standalone.to_tensor(standalone.shape(picture, steps), "uint8")[None]
             found = squares(resized, stratum.image_size, view).permute(0, 2, 3, 1).numpy()
             assert np.array_equal(found, view_cut(stratum, view)(picture))
+
+
+def test_a_zoomed_centre_is_cut_before_the_model_sees_it():
+    stratum = clip_stratum("a")  # 32 pixels, resized to 32 + round(32 * 32 / 224) = 37
+    steps = geometry_steps(stratum, "zoomed-centre")
+    assert [step.get("shorter_side") or step.get("size") for step in steps] == [37, 32]
+    for width, height in ((40, 40), (61, 45), (33, 90)):
+        picture = noise(width, height)
+        found = np.asarray(standalone.shape(picture, steps))
+        assert np.array_equal(found, view_cut(stratum, "zoomed-centre")(picture))
+    member = Member(stratum)
+    member.view = "zoomed-centre"
+    model = FusedModel(classifier({"a": member}))
+    assert [(entry.view, entry.side) for entry in model.inputs] == [("centre", 32)]
+    assert model(torch.rand(2, 3, 32, 32))[0].shape == (2, 5)
 
 
 def test_a_run_with_crops_is_a_single_file_that_predicts_the_same(fitted, pictures, predicted):
