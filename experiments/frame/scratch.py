@@ -44,17 +44,20 @@ def from_scratch(lab: Lab, seed: int) -> NDArray[np.int64]:
     splits = lab.world.splits(seed)
     name = f"{BACKBONE}-LA-scratch-{SIDE}px-{epochs}-seed{seed}-{splits.train.fingerprint[:10]}"
     folder = lab.members / lab.world.scale / name
+    from safetensors.numpy import load_file
+
     folder.mkdir(parents=True, exist_ok=True)
-    answers = folder / "answers.npy"
+    answers = folder / "answers.safetensors"
     recipe = Recipe(epochs=epochs, batch_size=64, lr=0.1, nesterov=True, warmup_epochs=1.0, seed=seed)
     with writing(folder):
         if not answers.is_file():
             _train(splits, recipe, folder, answers)
-    return np.load(answers, allow_pickle=False)
+    return load_file(answers)["predicted"]
 
 
 def _train(splits: Splits, recipe: Recipe, folder: Path, answers: Path) -> None:
     import torch
+    from safetensors.numpy import save_file
 
     from causalft.methods.estimators.adjusted_networks import outputs
     from causalft.models.resnet import as_input, resnet
@@ -83,5 +86,5 @@ def _train(splits: Splits, recipe: Recipe, folder: Path, answers: Path) -> None:
     )
     model.eval()
     logits, _ = outputs(model, as_input(pixels_of(splits.test)))
-    with atomic_path(answers) as temporary, open(temporary, "wb") as file:
-        np.save(file, logits.argmax(axis=1), allow_pickle=False)
+    with atomic_path(answers) as temporary:
+        save_file({"predicted": logits.argmax(axis=1).astype(np.int64)}, temporary)

@@ -84,7 +84,7 @@ def test_a_network_from_scratch_is_trained_once_and_read_back(tmp_path: Path) ->
     lab: Any = SimpleNamespace(world=world, members=tmp_path, quick=True)
     first = from_scratch(lab, 0)
     assert first.shape == (60,) and (from_scratch(lab, 0) == first).all()
-    assert len(list(tmp_path.glob("mini/resnet8-*/answers.npy"))) == 1
+    assert len(list(tmp_path.glob("mini/resnet8-*/answers.safetensors"))) == 1
     assert pixels_of(splits.test).shape == (60, 20, 20, 3)
 
 
