@@ -254,7 +254,17 @@ class Scale:
         """The world, with what :meth:`prepare` makes."""
         prepared = self.prepare(members, brought, _say)
         assert prepared is not None
-        return self.opens(quick, **prepared)
+        key = json.dumps([self.name, quick, prepared], sort_keys=True)
+        if (
+            key not in _LAST
+        ):  # `run all` opens one world again and again; drawing its images is most of the time
+            _LAST.clear()
+            _LAST[key] = self.opens(quick, **prepared)
+        return _LAST[key]
+
+
+_LAST: dict[str, World] = {}
+"""The world that was opened last, with the images it has drawn."""
 
 
 SCALES = {
