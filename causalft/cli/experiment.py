@@ -54,6 +54,7 @@ def _brought_options(run: Any) -> Any:
         ),
         click.option(
             "--weights",
+            type=TEXT,
             metavar="NAME=FILE",
             multiple=True,
             help="Scale full: local weights. Repeatable. If names other than clip, openclip, metaclip are among them, "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from causalft.cli.options import DEVICE, FILE, PATH, Number, console, print_json, repeat_command
+from causalft.cli.options import DEVICE, FILE, PATH, TEXT, Number, console, print_json, repeat_command
 from causalft.models.maps import DEFAULT_MAP, MAPS
 from causalft.runs import limits
 from causalft.runs.progress import phase
@@ -23,11 +23,13 @@ __all__ = ["command"]
 @click.argument("paths", type=FILE, nargs=-1, required=True)
 @click.option(
     "--of",
+    type=TEXT,
     metavar="CLASS",
     help="Class whose evidence is shown. Default: the class that the fusion predicts for each image.",
 )
 @click.option(
     "--method",
+    type=TEXT,
     metavar="NAME",
     default=DEFAULT_MAP,
     show_default=True,

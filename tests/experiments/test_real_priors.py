@@ -72,7 +72,7 @@ def test_a_further_set_in_the_same_layout_is_read_and_its_slope_found(tmp_path):
     assert "at least 100 test images" in family["notes"][0]
     assert "1 of the 1 families" in found["conclusion"][0]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "oxford_pets ViT-B-16" in page and "<script" not in page
+    assert "oxford_pets ViT-B-16" in page and "<script src" not in page
 
 
 def test_a_set_whose_name_begins_like_another_takes_its_own_counts(tmp_path):

@@ -359,7 +359,7 @@ def check_joint(settings: _JointSettings) -> None:
     >>> check_joint(FitSettings(joint=True, gla=True))
     Traceback (most recent call last):
     ...
-    causalft.errors.CausalFTError: --gla is for strata that are tuned one by one; leave it or --joint out
+    causalft.errors.CausalFTError: gla=True is for strata that are tuned one by one; leave it or joint out
     """
     if not settings.joint:
         return

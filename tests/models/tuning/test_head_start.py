@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning import heads as head_start
 from causalft.models.tuning.heads import class_means, k_shot, make_head, probe_weights
+from causalft.models.tuning.heads import start as head_start
 
 
 def clouds(seed=0, counts=(60, 25, 8, 3), d=12, noise=0.6):
