@@ -137,7 +137,7 @@ def finish_fit(
     settings : FitSettings
     splits : Splits
         Of the first seed.
-    members, controls : dict of str to list of MemberPrediction
+    members, controls : dict of str to list of ~causalft.methods.estimators.member.MemberPrediction
         One per seed.
     new : NewRun
         Created.
