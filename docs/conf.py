@@ -66,7 +66,6 @@ autosummary_context = {
             "gla",
             "probes",
             "member",
-            "member_prediction",
             "fitted",
         ],
         "causalft.methods.priors": ["misfit"],
