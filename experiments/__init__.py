@@ -87,8 +87,8 @@ class Experiment:
 
     @property
     def command(self) -> str:
-        """The command of the full run."""
-        return f"causalft experiment run {self.name}" + self._brought(self.needs)
+        """The command of the full run at the scale ``mini``."""
+        return self.command_at("mini")
 
     def needed_at(self, scale: str) -> tuple[str, ...]:
         """What the user must bring at a scale.

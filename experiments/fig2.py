@@ -16,19 +16,13 @@ if TYPE_CHECKING:
 def study(roles: Roles) -> Study:
     """Every stratum by itself, tuned with CE and with LA, in the P groups of its own estimated prior."""
     from experiments.frame.arms import singles
-    from experiments.frame.groups import draw_groups, group_metrics
+    from experiments.frame.groups import draw_groups
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
-    from experiments.frame.tested import tested
-
-    arms = [singles("CE", roles, loss="CE"), singles("LA", roles)]
-
-    def measure(lab: Lab) -> dict[str, Any]:
-        return group_metrics(tested(lab, arms))
 
     return Study(
         title="Figure 2: data imbalance and parameter imbalance, crossed",
-        arms=arms,
+        arms=[singles("CE", roles, loss="CE"), singles("LA", roles)],
         measures=("accuracy", "many", "few", "D_gap", "P_gap", "own_gap", "tail_tail"),
         contrasts=[
             Contrast("D gap, CE less twice LA", ("CE",), ("LA", "LA"), "D_gap"),
@@ -46,6 +40,13 @@ def study(roles: Roles) -> Study:
         draw=draw_groups,
         caption="Accuracy in percent with its 95 % interval, averaged over the strata in their own P groups.",
     )
+
+
+def measure(lab: Lab, tested: Any) -> dict[str, Any]:
+    """Accuracy of the nine groups, of every arm."""
+    from experiments.frame.groups import group_metrics
+
+    return group_metrics(tested)
 
 
 def claims() -> tuple[Claim, ...]:

@@ -23,7 +23,6 @@ def study(roles: Roles) -> Study:
     from experiments.frame.curves import curve_metrics, draw_curves
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
-    from experiments.frame.tested import tested
 
     arms = [
         singles("CE", roles, loss="CE"),
@@ -40,8 +39,8 @@ def study(roles: Roles) -> Study:
         Contrast("fall, GLA-FT", ("LA",), ("GLA-FT",), "prior_slope"),
     ]
 
-    def measure(lab: Lab) -> dict[str, Any]:
-        return {**curve_metrics(tested(lab, arms), contrasts), **_priors(lab)}
+    def measure(lab: Lab, tested: Any) -> dict[str, Any]:
+        return {**curve_metrics(tested, contrasts), **_priors(lab)}
 
     return Study(
         title="Figure 3: class accuracy along the classes",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from experiments.frame.lab import Lab
     from experiments.frame.scales import Roles
     from experiments.frame.study import Study
+    from experiments.frame.tested import Tested
 
 METHODS = ("occlusion", "rollout")
 
@@ -32,7 +33,7 @@ def study(roles: Roles) -> Study:
     )
 
 
-def measure(lab: Lab) -> dict[str, Any]:
+def measure(lab: Lab, _: Tested | None) -> dict[str, Any]:
     """Shares, spread and faithfulness of two kinds of map."""
     from causalft.runs.intervals import interval_text
     from experiments.frame.looking import PARTS, map_metrics

@@ -28,23 +28,22 @@ def study(roles: Roles) -> Study:
     )
 
 
-def measure(lab: Lab) -> dict[str, Any]:
+def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     """Slopes along the priors of the strata, with intervals over test images and seeds, and over classes."""
+    from dataclasses import replace
+
     import numpy as np
 
     from causalft.data.groups import class_accuracy
     from causalft.runs.intervals import interval_text
-    from experiments.frame.arms import singles
     from experiments.frame.curves import curve_metrics, slope_vectors
     from experiments.frame.means import jackknife
     from experiments.frame.measures import Answered
     from experiments.frame.scratch import from_scratch
-    from experiments.frame.tested import tested
 
-    found = tested(lab, [singles("LA", lab.world.roles)])
-    right = np.stack([from_scratch(lab, seed) == found.labels for seed in range(lab.seeds)])[None]
-    arms = {**found.arms, "from scratch": Answered(right, [list(range(len(found.estimated)))])}
-    found = type(found)(**{**vars(found), "arms": arms})
+    right = np.stack([from_scratch(lab, seed) == tested.labels for seed in range(lab.seeds)])[None]
+    arms = {**tested.arms, "from scratch": Answered(right, [list(range(len(tested.estimated)))])}
+    found = replace(tested, arms=arms)
     priors = found.estimated if found.known is None else found.known
     accuracy = class_accuracy(right, found.labels, found.n_classes).mean(axis=(0, 1))
     tuned = class_accuracy(found.baseline, found.labels, found.n_classes).mean(axis=1)

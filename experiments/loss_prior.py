@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from experiments.frame.lab import Lab
     from experiments.frame.scales import Roles
     from experiments.frame.study import Study
+    from experiments.frame.tested import Tested
 
 CONTRASTIVE = "infonce"
 
@@ -25,7 +26,7 @@ def study(roles: Roles) -> Study:
     return Study(title="Does the loss leave the prior in the logits?", measure=measure, draw=draw)
 
 
-def measure(lab: Lab) -> dict[str, Any]:
+def measure(lab: Lab, _: Tested | None) -> dict[str, Any]:
     """Agreement of estimated and known prior, and what taking the known prior out does to zero-shot accuracy."""
     from experiments.frame.agreement import agreement_table, prior_in_logits
 

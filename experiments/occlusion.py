@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from experiments.frame.lab import Lab
     from experiments.frame.scales import Roles
     from experiments.frame.study import Study
+    from experiments.frame.tested import Tested
 
 
 def study(roles: Roles) -> Study:
@@ -31,7 +32,7 @@ def study(roles: Roles) -> Study:
     )
 
 
-def measure(lab: Lab) -> dict[str, Any]:
+def measure(lab: Lab, _: Tested | None) -> dict[str, Any]:
     """Loss of confidence of each model by hidden part, and favourite parts against the others."""
     from experiments.frame.looking import hidden_losses, loss_metrics
 

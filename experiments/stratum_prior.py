@@ -36,7 +36,7 @@ def study(roles: Roles) -> Study:
         conclude=lambda shown: [
             f"{arm}: {shown(words)} points from P(c) = 1/M." for words, arm in rivals.items()
         ],
-        measure=estimated_weights,
+        measure=lambda lab, _: estimated_weights(lab),
     )
 
 

@@ -45,7 +45,7 @@ def study(roles: Roles) -> Study:
             arms.singles("CE", roles, loss="CE"),
             arms.singles("LA", roles),
             arms.singles("GLA-FT", roles, view="GLA-FT"),
-            arms.singles("TDE", roles, loss="CE", head="tde"),
+            arms.singles("TDE", roles, loss="CE", head="tde", tde_alpha="validation"),
             arms.singles(LIFT, roles, recipe="lift+"),
             arms.best_single(BEST, roles),
             arms.oracle_single("best single on test (oracle)", roles),

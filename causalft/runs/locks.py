@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from causalft.errors import CausalFTError
+from causalft.runs.progress import phase
 
 __all__ = ["check_not_written", "locked", "writing"]
 
@@ -27,7 +28,7 @@ _LONGEST = 200  # characters of a command in a message
 
 
 @contextmanager
-def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
+def writing(output: str | os.PathLike[str] | None, wait: bool = False) -> Iterator[None]:
     """Hold the lock of an output while the block writes it; None and standard output (``-``) are not locked.
 
     This is a lock of the operating system on ``.NAME.lock`` beside the output, so a killed process leaves no lock.
@@ -37,11 +38,13 @@ def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
     ----------
     output : path, optional
         A file or folder; it need not exist.
+    wait : bool
+        Wait until another process or thread has released the lock.
 
     Raises
     ------
     CausalFTError
-        At once, if another process or thread holds the lock; names the process.
+        At once, if another holds the lock and ``wait`` is false; names the process.
 
     Examples
     --------
@@ -67,7 +70,10 @@ def writing(output: str | os.PathLike[str] | None) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise CausalFTError(f"{output} is being written by {_owner(place)}; {_WAY_OUT}") from None
+            if not wait:
+                raise CausalFTError(f"{output} is being written by {_owner(place)}; {_WAY_OUT}") from None
+            with phase(f"{Path(output).name}: waiting for {_owner(place)}"):
+                lock.acquire()
         except OSError:
             yield  # as above
             return

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from experiments.frame.members import Draw, Member
+from experiments.frame.members import Member
 
 if TYPE_CHECKING:
     from experiments.frame.scales import Roles
@@ -160,14 +160,6 @@ def known_prior_gla(name: str, roles: Roles, rule: str | None = "mixture") -> Ar
         return Arm(name, (), lacks="the label priors of these models are not known")
     view = "GLA-FT, known prior"
     return singles(name, roles, view=view) if rule is None else fused(name, roles, rule, view=view)
-
-
-def on_draw(arm: Arm, draw: Draw) -> Arm:
-    """The arm, tuned on another draw of training images."""
-    models = tuple(
-        replace(model, members=tuple(replace(m, draw=draw) for m in model.members)) for model in arm.models
-    )
-    return replace(arm, models=models)
 
 
 def members_of(arms: Sequence[Arm]) -> list[Member]:

@@ -68,7 +68,7 @@ def joint(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Any:
     digest = hashlib.sha256("\n".join([fusion, *places]).encode()).hexdigest()[:10]
     folder = lab.folder(first, seed).with_name(f"joint-{fusion}-seed{seed}-{digest}")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder):
+    with writing(folder, wait=True):
         found, _ = fit_joint(
             lab.world.splits(seed, first.draw),
             [member.name for member in members],

@@ -41,6 +41,7 @@ class Lab:
     quick: bool
     members: Path
     weights: dict[str, str] = field(default_factory=dict)
+    _read: dict[tuple[Member, int], MemberPrediction] = field(default_factory=dict, repr=False)
 
     def folder(self, member: Member, seed: int) -> Path:
         """Where a member lies, whether or not it is finished."""
@@ -75,8 +76,8 @@ class Lab:
 
         settings, folder = self.world.settings, self.folder(member, seed)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # One that is finished is only read: several experiments may do so at a time.
-        with nullcontext() if self.finished(member, seed) else writing(folder):
+        # One that is finished is only read, by several experiments at a time; one that another tunes now is waited for.
+        with nullcontext() if self.finished(member, seed) else writing(folder, wait=True):
             prediction, tuned = fit_member(
                 self.world.splits(seed, member.draw),
                 MemberName.parse(member.name).weights,
@@ -90,8 +91,11 @@ class Lab:
         return prediction, tuned
 
     def prediction(self, member: Member, seed: int) -> MemberPrediction:
-        """:meth:`tuned` without the model."""
-        return self.tuned(member, seed)[0]
+        """:meth:`tuned` without the model; its logits stay on disk, so each is kept once it is read."""
+        key = member, seed
+        if key not in self._read:
+            self._read[key] = self.tuned(member, seed)[0]
+        return self._read[key]
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.frame.arms import members_of, singles
-from experiments.frame.study import BASELINE
+from experiments.frame.tested import BASELINE
 
 if TYPE_CHECKING:
     from causalft.methods.adaptation.settings import Tuning

@@ -49,7 +49,7 @@ def from_scratch(lab: Lab, seed: int) -> NDArray[np.int64]:
     folder.mkdir(parents=True, exist_ok=True)
     answers = folder / "answers.safetensors"
     recipe = Recipe(epochs=epochs, batch_size=64, lr=0.1, nesterov=True, warmup_epochs=1.0, seed=seed)
-    with writing(folder):
+    with writing(folder, wait=True):
         if not answers.is_file():
             _train(splits, recipe, folder, answers)
     return load_file(answers)["predicted"]

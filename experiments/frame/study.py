@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.frame.arms import Arm, Model, members_of, singles
-from experiments.frame.measures import MEASURES, Answered, Contrast, compare_arms
+from experiments.frame.arms import Arm, members_of
+from experiments.frame.measures import MEASURES, Contrast, compare_arms
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from causalft.runs.folder import Run
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
-    from experiments.frame.scales import Roles
+    from experiments.frame.tested import Tested
 
-__all__ = ["BASELINE", "Study", "answers_of", "owned_by", "study_metrics", "study_page"]
-
-BASELINE = "single strata, LA"
+__all__ = ["Study", "study_metrics", "study_page"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Study:
     conclude : callable
         ``conclude(shown) -> sentences``; ``shown(words)`` is a contrast with its interval, in words.
     measure : callable, optional
-        ``measure(lab) -> dict``: further metrics, of what is not an arm.
+        ``measure(lab, tested) -> dict``: further metrics; ``tested`` holds the answers of the arms, None without arms.
     draw : callable, optional
         ``draw(metrics) -> list of Axes``; default: the arms by their first three measures.
     sections : callable, optional
@@ -58,7 +56,7 @@ class Study:
     measures: Sequence[str] = ("accuracy", "many", "medium", "few", "own_gap")
     contrasts: Sequence[Contrast] = ()
     conclude: Callable[[Callable[[str], str]], Sequence[str]] = lambda shown: ()
-    measure: Callable[[Lab], Mapping[str, Any]] | None = None
+    measure: Callable[[Lab, Tested | None], Mapping[str, Any]] | None = None
     draw: Callable[[Mapping[str, Any]], list[Axes]] | None = None
     sections: Callable[[Mapping[str, Any]], list[Section]] | None = None
     caption: str = "Bars: 95 % intervals."
@@ -72,15 +70,20 @@ class Study:
 
 def study_metrics(study: Study, lab: Lab) -> dict[str, Any]:
     """Tune what is missing, answer the test images, and measure."""
+    from experiments.frame.tested import tested
+
     found: dict[str, Any] = {}
     lacking = {arm.name: arm.lacks for arm in study.arms if not arm.models}
     arms = [arm for arm in study.arms if arm.models]
     names = {arm.name for arm in arms}
     contrasts = [c for c in study.contrasts if {*c.plus, *c.minus} <= names]
-    if arms:
-        found |= _measured(study, lab, arms, contrasts)
+    answered = tested(lab, arms) if arms else None
+    if answered is not None:
+        roles = lab.world.roles
+        found |= {"strata": list(roles.strata), "seeds_of_one": list(roles.seeds)}
+        found |= _measured(study, answered, contrasts)
     if study.measure is not None:
-        found |= study.measure(lab)
+        found |= study.measure(lab, answered)
     if lacking:
         found["left_out"] = lacking
     found |= {"weights": lab.weights, "facts": lab.facts}
@@ -106,25 +109,17 @@ def _concluded(study: Study, paired: Mapping[str, Any]) -> list[str]:
     return list(study.conclude(shown))
 
 
-def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[Contrast]) -> dict[str, Any]:
+def _measured(study: Study, found: Tested, contrasts: Sequence[Contrast]) -> dict[str, Any]:
     """Metrics of the arms."""
     from causalft.scm.falsification import holm
 
-    roles = lab.world.roles
-    baseline = singles(BASELINE, roles)
-    correct = answers_of([baseline, *arms], lab)
-    splits = lab.world.splits(0)
-    priors = _priors(study, lab, baseline)
-
+    known = found.known if study.known_priors else None
     methods, paired = compare_arms(
-        splits.test.labels,
-        splits.train.class_counts,
-        priors,
-        correct[BASELINE],
-        {
-            arm.name: Answered(correct[arm.name], [owned_by(model, roles) for model in arm.models])
-            for arm in arms
-        },
+        found.labels,
+        found.counts,
+        found.estimated if known is None else known,
+        found.baseline,
+        found.arms,
         study.measures,
         contrasts,
     )
@@ -134,81 +129,14 @@ def _measured(study: Study, lab: Lab, arms: Sequence[Arm], contrasts: Sequence[C
         differences[words]["p_holm"] = float(p)
     table = _table(methods, study.measures)
     return {
-        "strata": list(roles.strata),
-        "seeds_of_one": list(roles.seeds),
         "methods": {
             name: {m: value.to_json_or_null() for m, value in of.items()} for name, of in methods.items()
         },
         "paired": differences,
         "contrasts": {c.words: {"plus": c.plus, "minus": c.minus, "measure": c.measure} for c in contrasts},
-        "n_test": len(splits.test),
+        "n_test": len(found.labels),
         "table": vars(table),
     }
-
-
-def owned_by(model: Model, roles: Roles) -> list[int]:
-    """Indices of the strata whose label prior a model has.
-
-    None where one member is chosen, by seed: the mean over the priors of all would look like a small gap of its own.
-    """
-    from causalft.models.strata.cards import MemberName
-    from experiments.frame.answers import CHOOSE
-
-    if model.rule in CHOOSE and len(model.members) > 1:
-        return []
-    of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
-    return [index for index, name in enumerate(roles.strata) if name in of]
-
-
-def _priors(study: Study, lab: Lab, baseline: Arm) -> np.ndarray:
-    """Label priors of the strata, (M, K)."""
-    found = [lab.prediction(model.members[0], 0) for model in baseline.models]
-    known = [p.true_prior for p in found if p.true_prior is not None]
-    if study.known_priors and len(known) == len(found):
-        return np.stack(known)
-    return np.stack([p.label_prior for p in found])
-
-
-def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, np.ndarray]:
-    """Right answers of each arm, (R models, S seeds, n test images) of bool; each member is read once per seed."""
-    from causalft.runs.progress import steps
-    from experiments.frame.answers import answer, seen
-    from experiments.frame.further import JOINT, NEIGHBOURS, joint, neighbours
-
-    models = list(dict.fromkeys(model for arm in arms for model in arm.models))
-    recipe = lab.world.settings.tuning
-    right: dict[Model, list[np.ndarray]] = {model: [] for model in models}
-    work = [(seed, member) for seed in range(lab.seeds) for member in members_of(arms)]
-    predictions: dict[Any, Any] = {}
-    current = 0
-    labels = lab.world.splits(0).test.labels
-
-    def seen_of(model: Model, member: Member, seed: int, counts: Any) -> Any:
-        if model.view == NEIGHBOURS:
-            return neighbours(lab, member, seed)
-        return seen(predictions[member], model.view, member.tuning(recipe, seed), counts)
-
-    def classes_of(model: Model, seed: int) -> Any:
-        if model.rule in JOINT:
-            return joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1)
-        splits = lab.world.splits(seed, model.members[0].draw)
-        views = [seen_of(model, member, seed, splits.train.class_counts) for member in model.members]
-        return answer(views, model.rule, model.stratum_prior, splits, seed)
-
-    def finish(seed: int) -> None:
-        for model in models:
-            right[model].append(classes_of(model, seed) == labels)
-        predictions.clear()
-
-    # Draws of one seed follow one another, so that each is drawn once.
-    work.sort(key=lambda item: (item[0], str(item[1].draw)))
-    for seed, member in steps(work, "members", len(work)):
-        if seed != current:
-            finish(current)
-            current = seed
-        predictions[member] = lab.prediction(member, seed)
-    finish(current)
-    return {arm.name: np.stack([np.stack(right[model]) for model in arm.models]) for arm in arms}
 
 
 def _table(methods: Mapping[str, Mapping[str, Any]], measures: Sequence[str]) -> Table:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.frame.arms import singles
+from experiments.frame.arms import members_of, singles
 from experiments.frame.measures import Answered
-from experiments.frame.study import BASELINE, answers_of, owned_by
 
 if TYPE_CHECKING:
-    from experiments.frame.arms import Arm
+    from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.arms import Arm, Model
     from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+    from experiments.frame.scales import Roles
 
-__all__ = ["Tested", "tested"]
+__all__ = ["BASELINE", "Tested", "answers_of", "owned_by", "tested"]
+
+BASELINE = "single strata, LA"
 
 Floats = NDArray[np.float64]
 
@@ -93,4 +97,60 @@ def tested(lab: Lab, arms: Sequence[Arm]) -> Tested:
             arm.name: Answered(correct[arm.name], [owned_by(model, roles) for model in arm.models])
             for arm in there
         },
+    )
+
+
+def owned_by(model: Model, roles: Roles) -> list[int]:
+    """Indices of the strata whose label prior a model has.
+
+    None where one member is chosen, by seed: the mean over the priors of all would look like a small gap of its own.
+    """
+    from causalft.models.strata.cards import MemberName
+    from experiments.frame.answers import CHOOSE
+
+    if model.rule in CHOOSE and len(model.members) > 1:
+        return []
+    of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
+    return [index for index, name in enumerate(roles.strata) if name in of]
+
+
+def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
+    """Right answers of each arm, (R models, S seeds, n test images)."""
+    from causalft.runs.progress import steps
+
+    # Draws of one seed follow one another, so that each is drawn once.
+    members = sorted(members_of(arms), key=lambda member: str(member.draw))
+    work = [(member, seed) for seed in range(lab.seeds) for member in members]
+    for member, seed in steps(work, "members", len(work)):
+        lab.prediction(member, seed)
+    labels = lab.world.splits(0).test.labels
+
+    def right(model: Model) -> NDArray[np.bool_]:
+        return np.stack([_classes(lab, model, seed) == labels for seed in range(lab.seeds)])
+
+    found = {model: right(model) for model in dict.fromkeys(model for arm in arms for model in arm.models)}
+    return {arm.name: np.stack([found[model] for model in arm.models]) for arm in arms}
+
+
+def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
+    """Predicted classes of the test images, (n,)."""
+    from experiments.frame.answers import answer
+    from experiments.frame.further import JOINT, joint
+
+    if model.rule in JOINT:
+        return np.asarray(joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1))
+    splits = lab.world.splits(seed, model.members[0].draw)
+    views = [_view(lab, model, member, seed) for member in model.members]
+    return answer(views, model.rule, model.stratum_prior, splits, seed)
+
+
+def _view(lab: Lab, model: Model, member: Member, seed: int) -> MemberPrediction:
+    from experiments.frame.answers import seen
+    from experiments.frame.further import NEIGHBOURS, neighbours
+
+    if model.view == NEIGHBOURS:
+        return neighbours(lab, member, seed)
+    counts = lab.world.splits(seed, member.draw).train.class_counts
+    return seen(
+        lab.prediction(member, seed), model.view, member.tuning(lab.world.settings.tuning, seed), counts
     )

@@ -31,7 +31,7 @@ class Made:
         return {"resumed": made.has("half.txt"), **needed}
 
     def study(self, roles: Any) -> Study:
-        def measure(lab: Any) -> dict[str, Any]:
+        def measure(lab: Any, _: None) -> dict[str, Any]:
             self.names.append(lab.world.scale)
             return {"conclusion": ["It is so."]}
 
@@ -154,7 +154,7 @@ def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
     world = get_scale("mini").open(False, tmp_path, {})
     lab = Lab(Run(tmp_path, "experiment", {}), world, 3, False, tmp_path / "members")
     arms = [singles("CE", world.roles, loss="CE"), longer("longer", world.roles)]
-    study = Study("s", arms=arms, measure=lambda lab: {})
+    study = Study("s", arms=arms, measure=lambda lab, _: {})
     first = arms[0].models[0].members[0]
     folder = lab.folder(first, 1)
     folder.mkdir(parents=True)

@@ -192,7 +192,7 @@ def test_a_chosen_stratum_has_no_gap_of_its_own(world: dict[str, Any]) -> None:
     from experiments.frame.arms import best_single
     from experiments.frame.measures import Answered, compare_arms
     from experiments.frame.scales import Roles
-    from experiments.frame.study import owned_by
+    from experiments.frame.tested import owned_by
 
     roles = Roles(STRATA, SEEDS_OF_ONE, "pre-training", None, "none", True)
     (model,) = best_single("best", roles).models

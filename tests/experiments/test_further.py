@@ -75,12 +75,11 @@ def test_table_4_and_joint_training_are_judged_by_their_own_answers(
         assert {judge(claim, metrics).verdict for claim in experiment.claims()} == {"supported"}
 
 
-def test_a_finished_member_is_read_while_another_process_reads_it(
+def test_a_member_that_another_experiment_tunes_is_waited_for_and_a_finished_one_is_read_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
-    from causalft.errors import CausalFTError
     from causalft.methods.estimators import member as members
 
     read = SimpleNamespace(sha256="0")
@@ -92,9 +91,13 @@ def test_a_finished_member_is_read_while_another_process_reads_it(
     member = Member("clip")
     folder = lab.folder(member, 0)
     folder.parent.mkdir(parents=True)
-    with writing(folder), ThreadPoolExecutor(1) as other:
-        with pytest.raises(CausalFTError, match="is being written"):
-            other.submit(lab.tuned, member, 0).result()
-        folder.mkdir()
-        (folder / members.PREDICTIONS).touch()
-        assert other.submit(lab.prediction, member, 0).result() is read
+    with ThreadPoolExecutor(1) as other:
+        with writing(folder):
+            waiting = other.submit(lab.tuned, member, 0)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        assert waiting.result() == (read, None)
+        with writing(folder):
+            folder.mkdir()
+            (folder / members.PREDICTIONS).touch()
+            assert other.submit(lab.prediction, member, 0).result() is read
