@@ -31,7 +31,7 @@ def _taken(repeats: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {"first": [], "cached": []}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        _write_images(folder / "images")
+        write_images(folder / "images")
         settings = {**os.environ, "CAUSALFT_CACHE": str(folder / "cache")}
         for _ in range(min(repeats, 3)):
             shutil.rmtree(folder / "cache", ignore_errors=True)
@@ -47,7 +47,7 @@ def _taken(repeats: int) -> dict[str, list[float]]:
     return taken
 
 
-def _write_images(folder: Path) -> None:
+def write_images(folder: Path, n_images: int = N_IMAGES) -> None:
     """Creatures as JPEG files, one folder per class."""
     import numpy as np
     from PIL import Image
@@ -55,9 +55,9 @@ def _write_images(folder: Path) -> None:
     from synthetic.creatures import CLASS_NAMES, part_table, render_creatures
 
     rng = np.random.default_rng(0)
-    labels = np.arange(N_IMAGES) % len(CLASS_NAMES)
-    factors = rng.integers(0, 4, N_IMAGES)
-    for start in range(0, N_IMAGES, 500):
+    labels = np.arange(n_images) % len(CLASS_NAMES)
+    factors = rng.integers(0, 4, n_images)
+    for start in range(0, n_images, 500):
         rows = slice(start, start + 500)
         for number, picture in enumerate(
             render_creatures(part_table()[labels[rows]], factors[rows], size=SIZE, seed=start)

@@ -238,12 +238,11 @@ def test_ctrl_c_at_a_terminal_stops_all_processes_with_one_line(tmp_path, photos
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    deadline = time.monotonic() + 200
-    while not list((tmp_path / "zoo").glob(".*.checkpoint.safetensors")) and time.monotonic() < deadline:
+    while not list((tmp_path / "zoo").glob(".*.checkpoint.safetensors")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 130, said
     assert "Traceback" not in said and said.count("causalft: error: interrupted") == 1
     assert not (tmp_path / "zoo" / "metrics.json").exists()

@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,21 @@ def photographs() -> Path:
             f"no real photographs: {path.name} is not in {folder} (set CAUSALFT_TEST_DATA to its folder to run this)"
         )
     return path
+
+
+@pytest.fixture
+def members_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the members read from zips, in order, while the test runs."""
+    names: list[str] = []
+    whole = zipfile.ZipFile.open
+
+    def counted(archive: zipfile.ZipFile, name: Any, mode: Any = "r", *rest: Any, **options: Any) -> Any:
+        if mode == "r":
+            names.append(name if isinstance(name, str) else name.filename)
+        return whole(archive, name, mode, *rest, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", counted)
+    return names
 
 
 @pytest.fixture

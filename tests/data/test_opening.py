@@ -47,6 +47,14 @@ def test_folder_and_zip_of_it_are_the_same_set(write_folder, write_zip) -> None:
     assert len({folder.bytes_hash(i) for i in range(5)}) == 5
 
 
+def test_opening_a_zip_reads_no_member_and_an_image_reads_its_own(write_zip, members_read) -> None:
+    images = open_images(write_zip(PETS))
+    assert len(images) == 5 and images.fingerprint
+    assert members_read == []
+    images.image(3)
+    assert members_read == ["dog/deep/er/2.png"]
+
+
 @pytest.mark.parametrize("maker", ["write_folder", "write_zip"])
 def test_files_left_by_operating_systems_are_ignored(maker: str, request) -> None:
     images = open_images(request.getfixturevalue(maker)({**dict.fromkeys(PETS), **JUNK}))

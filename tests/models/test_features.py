@@ -349,7 +349,7 @@ def test_concurrent_processes_compute_once(cache, capsys):
     def fill(start):
         calls.append(start)
         inside.set()
-        go.wait(10)
+        go.wait()
         yield np.ones((2, 2))
 
     def ask():
@@ -357,12 +357,12 @@ def test_concurrent_processes_compute_once(cache, capsys):
 
     first, second = threading.Thread(target=ask), threading.Thread(target=ask)
     first.start()
-    assert inside.wait(10)
+    assert inside.wait(300)
     second.start()
     assert cache.clear() == (0, 0)
     go.set()
-    first.join(10)
-    second.join(10)
+    first.join()
+    second.join()
     assert calls == [0] and len(found) == 2 and np.array_equal(*found)
 
 

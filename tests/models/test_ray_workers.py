@@ -160,7 +160,7 @@ def test_two_workers_go_on_after_an_interruption_and_a_kill(tiny_zoo, photos, tm
     killed: list[str] = []
     killer = threading.Thread(target=kill_a_worker, args=(ray.pid, killed))
     killer.start()
-    _, told = ray.communicate(timeout=280)
+    _, told = ray.communicate(timeout=850)
     killer.join()
     assert ray.returncode == 0, told
     assert killed and "12 of 120 images are there already; going on" in told

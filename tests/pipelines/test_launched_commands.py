@@ -36,7 +36,7 @@ def launch(tmp_path, *commands, stdin=""):
         capture_output=True,
         text=True,
         input=stdin,
-        timeout=280,
+        timeout=850,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     errors = [line for line in done.stderr.splitlines() if line.startswith("causalft: error: ")]

@@ -41,7 +41,7 @@ def browse(folder: Path, page: str, *options: str) -> str:
         f"--user-data-dir={folder / 'profile'}",
     ]
     run = subprocess.run(
-        [*words, *options, file.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*words, *options, file.as_uri()], capture_output=True, text=True, timeout=600, check=True
     )
     return run.stdout
 

@@ -409,15 +409,6 @@ def test_ten_kills_of_the_command_end_in_the_same_bytes(tmp_path, tiny):
     assert killed >= 9 and fingerprint(out) == fingerprint(tmp_path / "whole")
 
 
-@pytest.mark.slow
-def test_two_thousand_pictures_a_second_with_their_seeds():
-    design = make_design("paper")
-    make_set(design, "A_train", 10, 0, size=48)
-    started = time.process_time()
-    make_set(design, "A_train", 600, 0, size=48)
-    assert 3600 / (time.process_time() - started) > 1000, "under 2,000 images per second on two cores"
-
-
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -188,12 +186,3 @@ def test_adjusted_estimates_converge_and_the_naive_one_does_not():
         assert error[name, 100_000] < 0.2 * error[name, 1000]
         assert error[name, 100_000] < 0.01
     assert error["naive", 100_000] == pytest.approx(found.tv, abs=0.005)
-
-
-def test_many_tables_take_little_time():
-    law = random_joint(np.random.default_rng(0), (2, 12, 6, 6))
-    counts = tables(law, 1000, 2000, 0)
-    start = time.perf_counter()
-    for name in ESTIMATORS:
-        interval(name, counts)
-    assert time.perf_counter() - start < 20

@@ -17,7 +17,7 @@ __all__ = ["launch"]
 
 def launch(monkeypatch: pytest.MonkeyPatch, count: int, scene: Callable[[Team], Any]) -> list[Any]:
     """What ``scene(team)`` returns or raises in each of ``count`` processes."""
-    barrier, held = threading.Barrier(count, timeout=10), [None] * count
+    barrier, held = threading.Barrier(count, timeout=200), [None] * count
     ranks = threading.local()
 
     def meet(mine: Any) -> list[Any]:
@@ -58,5 +58,5 @@ def launch(monkeypatch: pytest.MonkeyPatch, count: int, scene: Callable[[Team], 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(250)
     return results

@@ -46,7 +46,7 @@ def launched(tmp_path_factory):
         [*launch, str(SCRIPT), str(folder)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=850,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
     assert done.returncode == 0, done.stderr[-3000:]
