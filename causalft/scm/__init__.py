@@ -26,6 +26,7 @@ from causalft.scm.mechanisms import DiscreteSCM
 from causalft.scm.part_scm import PartSCM, part_types
 from causalft.scm.separation import Independence, implied_independencies
 from causalft.scm.table import read_table
+from causalft.scm.unobserved import Strength, bounding_factor, confounding_bounds, e_value, strength_of
 
 __all__ = [
     "DiscreteSCM",
@@ -36,13 +37,17 @@ __all__ = [
     "Identification",
     "PartSCM",
     "PositivityError",
+    "Strength",
     "as_dag",
     "backdoor_adjustment",
+    "bounding_factor",
     "causal_graph",
     "check_adjustment_set",
     "check_frontdoor_set",
     "conditional",
+    "confounding_bounds",
     "draw_graph",
+    "e_value",
     "falsify",
     "frontdoor_adjustment",
     "general_formula",
@@ -58,6 +63,7 @@ __all__ = [
     "read_graph",
     "read_table",
     "save_graph",
+    "strength_of",
     "to_dagitty",
     "to_dot",
     "to_mermaid",

@@ -22,6 +22,7 @@ from causalft.runs.progress import named
 from causalft.scm.exact import interventional, query
 from causalft.scm.identify import import_dowhy
 from causalft.scm.mechanisms import DiscreteSCM
+from causalft.scm.unobserved import e_value
 from synthetic.design import Design
 from synthetic.designs import Rows
 
@@ -339,34 +340,6 @@ def all_rows(design: Design, n_per_class: int, seeds: Sequence[int]) -> Rows:
             for name in ("labels", "factors", "looks", "parts", "contents")
         }
     )
-
-
-def e_value(risk_ratio: float) -> float:
-    """The least risk ratio that an unobserved U needs with both treatment and outcome to explain a ratio away.
-
-    ``RR + sqrt(RR (RR - 1))`` for RR >= 1, and that of 1 / RR below; 1 if nothing needs explaining.
-
-    Raises
-    ------
-    CausalFTError
-        If the ratio is negative or not a number.
-
-    References
-    ----------
-    VanderWeele and Ding, "Sensitivity analysis in observational research: introducing the E-value", Annals of Internal
-    Medicine 2017.
-
-    Examples
-    --------
-    >>> round(e_value(3.9), 2), round(e_value(1 / 3.9), 2), e_value(1.0)
-    (7.26, 7.26, 1.0)
-    """
-    if not risk_ratio >= 0:
-        raise CausalFTError(f"risk ratio {risk_ratio} is no ratio of probabilities; it must be 0 or larger")
-    if risk_ratio == 0 or np.isinf(risk_ratio):
-        return float("inf")
-    ratio = max(risk_ratio, 1 / risk_ratio)
-    return float(ratio + np.sqrt(ratio * (ratio - 1)))
 
 
 def e_value_of_ratio(estimate: float, ci95: tuple[float, float]) -> tuple[float, float]:

@@ -30,6 +30,9 @@ class FusionRule:
         ``fuse_logits(logits (M, n, K), P(C) (M,)) -> (n, K)`` on PyTorch tensors: logits whose softmax is ``fuse`` of
         the strata's softmax. Strata that are tuned together are trained through it.
     source : str
+    decides_by : {"probabilities", "log-probabilities", ""}
+        What of the strata is averaged over P(C): the class with the largest mean is predicted. Empty for a rule that
+        does not decide by such a mean, whose sensitivity to P(C) is then not computed.
     """
 
     name: str
@@ -38,6 +41,7 @@ class FusionRule:
     fuse: Callable[..., Any]
     fuse_logits: Callable[..., Any]
     source: str
+    decides_by: str = ""
 
 
 FUSIONS: Records[FusionRule] = Records("causalft.methods.estimators.fusion", FusionRule, "fusion")

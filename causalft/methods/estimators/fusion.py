@@ -80,6 +80,7 @@ MIXTURE = FusionRule(
     fuse=_mixture,
     fuse_logits=_mixture_of_logits,
     source="Chen et al., ICML 2025, Eq. 7",
+    decides_by="probabilities",
 )
 LOGIT = FusionRule(
     name="logit",
@@ -88,6 +89,7 @@ LOGIT = FusionRule(
     fuse=_geometric_mean,
     fuse_logits=_mean_of_logits,
     source="the normalised geometric mean",
+    decides_by="log-probabilities",
 )
 PRODUCT = FusionRule(
     name="product",
@@ -96,6 +98,7 @@ PRODUCT = FusionRule(
     fuse=_product,
     fuse_logits=_sum_of_logits,
     source="the released code of Chen et al.; logit at temperature 1/M",
+    decides_by="log-probabilities",
 )
 
 _TEMPERATURES = (0.01, 100.0)

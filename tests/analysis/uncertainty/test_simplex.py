@@ -1,0 +1,163 @@
+"""Sensitivity of predictions to P(c), against linear programs, a grid of the simplex, and closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from causalft.analysis.uncertainty.simplex import NONE, sensitivity_to_prior, winners
+from causalft.errors import CausalFTError
+from causalft.methods.estimators import FUSIONS
+from causalft.methods.estimators.mixing import Mixing
+
+
+def grid_of(n_strata, steps=20):
+    """Every P(c) in multiples of 1 / steps."""
+    if n_strata == 1:
+        return np.ones((1, 1))
+    rest = [grid_of(n_strata - 1, steps - k) * (steps - k) / steps for k in range(steps)]
+    rows = [np.c_[np.full(len(part), k / steps), part] for k, part in enumerate(rest)]
+    return np.concatenate([*rows, [[1.0] + [0.0] * (n_strata - 1)]])
+
+
+def scores_of(p, fusion):
+    return p if fusion == "mixture" else np.log(p)
+
+
+def radius_by_program(lead, prior):
+    """Least total variation to a P(c) at which a lead is gone, as a linear program; infinite if there is none."""
+    m = len(prior)
+    found = linprog(
+        np.r_[np.zeros(m), np.full(2 * m, 0.5)],
+        A_ub=[np.r_[lead, np.zeros(2 * m)]],
+        b_ub=[0.0],
+        A_eq=np.r_[np.c_[np.eye(m), -np.eye(m), np.eye(m)], [np.r_[np.ones(m), np.zeros(2 * m)]]],
+        b_eq=np.r_[prior, 1.0],
+        bounds=[(0, None)] * (3 * m),
+    )
+    return found.fun if found.status == 0 else np.inf
+
+
+def wins_by_program(scores, k):
+    """Whether class k of scores (M, K) has the largest mean at some P(c), by a linear program."""
+    n_strata, n_classes = scores.shape
+    others = np.delete(scores, k, axis=1)
+    found = linprog(
+        np.r_[np.zeros(n_strata), -1.0],
+        A_ub=np.c_[(others - scores[:, [k]]).T, np.ones(n_classes - 1)],
+        b_ub=np.zeros(n_classes - 1),
+        A_eq=[np.r_[np.ones(n_strata), 0.0]],
+        b_eq=[1.0],
+        bounds=[(0, 1)] * n_strata + [(None, None)],
+    )
+    return -found.fun > 1e-9
+
+
+def drawn(seed, n_strata, n=6, n_classes=6):
+    rng = np.random.default_rng(seed)
+    return rng.dirichlet(np.full(n_classes, 0.5), size=(n_strata, n)), rng.dirichlet(np.ones(n_strata))
+
+
+@pytest.mark.parametrize("fusion", ["mixture", "logit", "product"])
+@pytest.mark.parametrize("n_strata", [1, 2, 3, 4])
+def test_radius_flip_and_possible_classes_are_those_of_linear_programs(fusion, n_strata):
+    p, prior = drawn(n_strata, n_strata)
+    found = sensitivity_to_prior(p, Mixing(fusion, tuple(prior), 2.0), possible=True)
+    for i, best in enumerate(found.prediction):
+        scores = scores_of(p[:, i], fusion)
+        others = [k for k in range(scores.shape[1]) if k != best]
+        radii = [radius_by_program(scores[:, best] - scores[:, k], prior) for k in others]
+        assert found.radius[i] == pytest.approx(min(radii), abs=1e-7)
+        assert found.flips_to[i] == (others[int(np.argmin(radii))] if np.isfinite(min(radii)) else NONE)
+        assert found.possible[i].tolist() == [k for k in range(scores.shape[1]) if wins_by_program(scores, k)]
+
+
+@settings(max_examples=25, derandomize=True, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(["mixture", "logit", "product"]), st.sampled_from([2, 3]))
+def test_no_point_of_a_grid_contradicts_what_is_stated(seed, fusion, n_strata):
+    p, prior = drawn(seed, n_strata)
+    intervals = np.c_[np.maximum(prior - 0.1, 0), np.minimum(prior + 0.15, 1)]
+    found = sensitivity_to_prior(p, Mixing(fusion, tuple(prior), 1.0), intervals=intervals, possible=True)
+    grid = grid_of(n_strata)
+    fused = np.stack([FUSIONS[fusion].fuse(np.log(p), point) for point in grid])  # (points, n, K)
+    same = fused.argmax(2) == found.prediction
+    distance = np.abs(grid - prior).sum(1) / 2
+    inside = ((grid >= intervals[:, 0]) & (grid <= intervals[:, 1])).all(1)
+    assert same[:, found.certain].all()
+    assert same[distance[:, None] < found.radius - 1e-9].all()
+    assert same[inside][:, found.within].all()
+    for i, possible in enumerate(found.possible):
+        assert set(fused[:, i].argmax(1)) <= set(possible.tolist())
+    if fusion == "mixture":
+        own = np.take_along_axis(fused, found.prediction[None, :, None], 2)[..., 0]
+        others = fused.copy()
+        np.put_along_axis(others, found.prediction[None, :, None], -np.inf, 2)
+        assert ((own - others.max(2)).min(0) >= found.margin - 1e-12).all()  # corners are in the grid
+
+
+def test_prediction_changes_at_the_radius_and_not_before():
+    # Leads of class 0: .8, .2 and -.4. Mass of the first stratum is worth most: moving x takes 1.2 x from the mean.
+    p = np.array([[[0.9, 0.1]], [[0.6, 0.4]], [[0.3, 0.7]]])
+    prior = np.array([0.2, 0.5, 0.3])
+    found = sensitivity_to_prior(p, Mixing("mixture", tuple(prior), 1.0))
+    lead = 0.2 * 0.8 + 0.5 * 0.2 - 0.3 * 0.4
+    assert found.radius == pytest.approx(lead / 1.2)
+    for x, expected in ((lead / 1.2 - 1e-6, 0), (lead / 1.2 + 1e-6, 1)):
+        assert np.tensordot(prior + [-x, 0, x], p, 1).argmax() == expected
+
+
+def test_one_stratum_is_always_certain():
+    found = sensitivity_to_prior([[[0.6, 0.4], [0.2, 0.8]]], possible=True)
+    assert found.certain.all() and np.isinf(found.radius).all()
+    assert [part.tolist() for part in found.possible] == [[0], [1]]
+
+
+def test_class_level_with_the_prediction_makes_it_uncertain():
+    found = sensitivity_to_prior([[[0.5, 0.5]], [[0.6, 0.4]]])
+    assert not found.certain[0] and found.flips_to[0] == 1 and found.radius[0] == pytest.approx(0.5)
+
+
+def test_sum_and_mean_of_logits_have_one_sensitivity_and_temperatures_of_strata_count():
+    p, prior = drawn(7, 3, n=40)
+    of = {name: sensitivity_to_prior(p, Mixing(name, tuple(prior), 1.0)) for name in ("logit", "product")}
+    assert of["logit"].radius.tolist() == of["product"].radius.tolist()
+    cooled = sensitivity_to_prior(p, Mixing("mixture", tuple(prior), 1.0, (0.2, 1.0, 5.0)))
+    assert (
+        cooled.radius.tolist()
+        != sensitivity_to_prior(p, Mixing("mixture", tuple(prior), 1.0)).radius.tolist()
+    )
+
+
+def test_compromise_class_is_listed_though_no_stratum_predicts_it():
+    p = np.array([[[0.6, 0.0, 0.4]], [[0.0, 0.6, 0.4]]])
+    assert sensitivity_to_prior(p, possible=True).possible[0].tolist() == [0, 1, 2]
+    assert winners([[0.6, 0.0], [0.0, 0.6], [0.25, 0.25]]).tolist() == [0, 1]
+    assert winners([[0.6, 0.0], [0.6, 0.0], [0.0, 0.6], [0.4, 0.4]]).tolist() == [
+        0,
+        2,
+        3,
+    ]  # two equal classes
+
+
+def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
+    from causalft.scm import confounding_bounds
+
+    found = sensitivity_to_prior([[[0.6, 0.3, 0.1]], [[0.4, 0.3, 0.3]]])
+    strength = found.e_value[0]
+    low, high = confounding_bounds([0.5, 0.3], strength, strength)
+    assert low[0] == pytest.approx(high[1])
+    low, high = confounding_bounds([0.5, 0.3], strength - 0.01, strength - 0.01)
+    assert low[0] > high[1]
+
+
+def test_wrong_arguments_are_refused():
+    p = np.full((2, 1, 2), 0.5)
+    with pytest.raises(CausalFTError, match="no P.c. that sums to 1 lies in the intervals"):
+        sensitivity_to_prior(p, intervals=[[0.0, 0.3], [0.0, 0.3]])
+    with pytest.raises(CausalFTError, match="give low and high for each of 2 strata"):
+        sensitivity_to_prior(p, intervals=[[0.0, 1.0]])
+    with pytest.raises(CausalFTError, match="holds -0.5 for class 1"):
+        sensitivity_to_prior([[[1.5, -0.5]]], kind="probabilities")
