@@ -146,10 +146,13 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
 
 def _view(lab: Lab, model: Model, member: Member, seed: int) -> MemberPrediction:
     from experiments.frame.answers import seen
+    from experiments.frame.attended import LOOKS, looked
     from experiments.frame.further import NEIGHBOURS, neighbours
 
     if model.view == NEIGHBOURS:
         return neighbours(lab, member, seed)
+    if model.view in LOOKS:
+        return looked(lab, member, seed, model.view)
     counts = lab.world.splits(seed, member.draw).train.class_counts
     return seen(
         lab.prediction(member, seed), model.view, member.tuning(lab.world.settings.tuning, seed), counts

@@ -11,6 +11,7 @@ import numpy as np
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.member import MemberPrediction
 from causalft.methods.priors import PriorEstimate
+from causalft.models.strata.cards import MemberName
 from experiments.frame.members import Member
 from experiments.frame.scales import Roles
 
@@ -40,7 +41,7 @@ class MadeUpLab:
         counts = np.rint(150 * PROFILE[rng.permutation(N_CLASSES)]).astype(int) + 1
         labels = np.repeat(np.arange(N_CLASSES), PER_CLASS)
         images = _Images(labels)
-        self.counts, self.seeds, self.weights, self.facts = counts, 2, {}, {}
+        self.counts, self.seeds, self.quick, self.weights, self.facts = counts, 2, False, {}, {}
         self.splits = SimpleNamespace(
             train=SimpleNamespace(class_counts=counts), validation=images, test=images
         )
@@ -53,7 +54,7 @@ class MadeUpLab:
     def _prediction(self, member: Member, seed: int) -> Any:
         key = sum(map(ord, member.label)) + 1000 * seed
         rng = np.random.default_rng(key)
-        stratum = member.name.split("@")[0].removesuffix("-wide")
+        stratum = MemberName.parse(member.name).stratum
         prior = self.priors[stratum]
         labels = self.splits.test.labels
         eye = self.signal.get(stratum, 3.0) * np.eye(N_CLASSES)[labels]

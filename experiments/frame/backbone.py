@@ -1,0 +1,142 @@
+"""Several strata from one backbone: the families, and whether their members differ as strata do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from causalft.methods.estimators.maps import StratumView
+    from experiments.frame.arms import Arm
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+    from experiments.frame.scales import Roles
+    from experiments.frame.tested import Tested
+
+__all__ = ["FAMILIES", "TUNINGS", "VIEWS", "family_metrics", "members_of_family", "one_and_fused"]
+
+TUNINGS = "tunings"
+"""The yardstick: one model tuned as often with other seeds, an ordinary ensemble of equal cost."""
+
+VIEWS = "views"
+"""One tuned model on the whole image, on the half that its attention points at, and on the other half: no further
+training, the cost of three in prediction."""
+
+FAMILIES: dict[str, tuple[Mapping[str, Any], ...]] = {
+    "depths": ({}, {"tuner": "adaptformer@last-2"}, {"tuner": "adaptformer@last-1"}),
+    "tuners": ({}, {"tuner": "lora"}, {"tuner": "ssf"}),
+    "re-weighted": ({}, {"sampler": "square-root"}, {"sampler": "class-balanced"}),
+    "crops": ({}, {"augmentation": "crop-flip"}, {"augmentation": "wide-crop-flip"}),
+}
+"""What each member of a family changes of the recipe: where or how the tower is tuned, how often a class is seen, which
+part of an image is seen."""
+
+
+def members_of_family(roles: Roles, family: str) -> list[Member]:
+    """Three members of the first stratum's weights; for :data:`TUNINGS`, tuned again."""
+    from experiments.frame.members import Member
+
+    first = roles.strata[0]
+    if family == TUNINGS:
+        return [Member(first), *(Member(f"{first}#{again}") for again in (1, 2))]
+    return [Member(first, changes=tuple(changes.items())) for changes in FAMILIES[family]]
+
+
+def one_and_fused(roles: Roles, family: str) -> list[Arm]:
+    """The members of a family by themselves, and their mixture: ``FAMILY, one`` and ``FAMILY, fused``."""
+    from experiments.frame.arms import Arm, Model
+    from experiments.frame.attended import LOOKS
+    from experiments.frame.members import Member
+
+    if family == VIEWS:
+        first = (Member(roles.strata[0]),)
+        one = tuple(Model(first, view=view) for view in ("tuned", *LOOKS[:2]))
+        return [Arm(f"{family}, one", one), Arm(f"{family}, fused", (Model(first, view=LOOKS[2]),))]
+    members = members_of_family(roles, family)
+    return [
+        Arm(f"{family}, one", tuple(Model((member,)) for member in members)),
+        Arm(f"{family}, fused", (Model(tuple(members)),)),
+    ]
+
+
+def family_metrics(lab: Lab, tested: Tested, families: Sequence[str], n_maps: int) -> dict[str, Any]:
+    """How alike the members of each family err and look.
+
+    Parameters
+    ----------
+    lab : Lab
+    tested : Tested
+        With the arms of :func:`one_and_fused`.
+    families : sequence of str
+    n_maps : int
+        Test images whose maps are compared, with the members of the first seed.
+
+    Returns
+    -------
+    dict
+        ``error_correlation``: family to the mean correlation of the errors of two members, interval over classes;
+        ``overlap``: family to the mean overlap of the maps of two members for the true class, interval over images.
+    """
+    from experiments.frame.attended import squares
+    from experiments.frame.means import mean_over_images
+
+    correlations = {
+        family: _error_correlation(tested.arms[f"{family}, one"].correct, tested.labels)
+        for family in families
+    }
+    test = lab.world.splits(0).test
+    rows = np.arange(0, len(test), max(1, len(test) // n_maps))
+    side = lab.world.zoo.load(lab.world.roles.strata[0], device="cpu").image_size
+    pixels, labels = squares(test, rows, side), test.labels[rows]
+    overlaps = {
+        family: mean_over_images(
+            _overlap(lab, members_of_family(lab.world.roles, family), pixels, labels)[None]
+        )
+        for family in families
+    }
+    return {"error_correlation": correlations, "overlap": overlaps}
+
+
+def _error_correlation(correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Mean over pairs of models (R, S, n) and seeds of the correlation of their errors; interval over classes."""
+    from experiments.frame.means import jackknife
+
+    wrong = (~correct).astype(float)
+    classes = np.unique(labels)
+    where = [labels == k for k in classes]
+    n = np.array([rows.sum() for rows in where])
+    pairs = list(combinations(range(len(wrong)), 2))
+    sums = np.stack([wrong[..., rows].sum(axis=-1) for rows in where], axis=-1)  # (R, S, K)
+    both = np.stack(
+        [
+            np.stack([(wrong[a] * wrong[b])[..., rows].sum(axis=-1) for rows in where], axis=-1)
+            for a, b in pairs
+        ]
+    )
+
+    def statistic(rows: NDArray[np.int64]) -> float:
+        total = n[rows].sum()
+        mean = sums[..., rows].sum(axis=-1) / total
+        joint = both[..., rows].sum(axis=-1) / total
+        spread = np.sqrt(mean * (1 - mean))
+        found = [(joint[i] - mean[a] * mean[b]) / (spread[a] * spread[b]) for i, (a, b) in enumerate(pairs)]
+        return float(np.mean(found))
+
+    return jackknife(statistic, len(classes))
+
+
+def _overlap(
+    lab: Lab, members: Sequence[Member], pixels: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean overlap of the maps of two members, (n,)."""
+    from causalft.analysis.maps import overlap
+    from causalft.methods.estimators.maps import tuned_view
+    from causalft.models.maps import DEFAULT_MAP
+
+    views: list[StratumView] = [tuned_view(lab.tuned(member, 0)[1]) for member in members]
+    maps = [view.map(pixels, labels, DEFAULT_MAP) for view in views]
+    return np.mean([overlap(a, b) for a, b in combinations(maps, 2)], axis=0)

@@ -1,0 +1,87 @@
+"""Strata from one backbone: the control decides, errors and views against what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from causalft.data.creatures import creatures_longtail
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.models.features.encoder import Crops
+from causalft.models.strata.zoo import open_zoo
+from experiments import one_backbone
+from experiments.frame import attended, backbone
+from experiments.frame.claims import judge
+from experiments.frame.members import Member
+from experiments.frame.study import study_metrics
+from tests.experiments.made_up import ROLES, MadeUpLab
+
+
+@dataclass(frozen=True)
+class SimpleFields:
+    """As much of a prediction as a view replaces."""
+
+    test_logits: Any
+
+
+def test_tunings_of_one_model_are_an_ensemble_and_strata_are_not(
+    monkeypatch: pytest.MonkeyPatch, fewer_resamples: None
+) -> None:
+    lab = MadeUpLab({"LA": (0.0, 0.8)})
+    monkeypatch.setattr(backbone, "family_metrics", lambda *_: {})
+    monkeypatch.setattr(attended, "looked", lambda lab, member, seed, view: lab.prediction(member, seed))
+    metrics = study_metrics(one_backbone.study(ROLES), lab)  # type: ignore[arg-type]
+    verdicts = {claim.at: judge(claim, metrics).verdict for claim in one_backbone.claims()}
+    assert "supported" not in {verdicts[f"paired/{family} over tunings"] for family in backbone.FAMILIES}
+    # Views that are all the same image gain nothing, which is less than tunings with other seeds gain.
+    assert verdicts["paired/views over tunings"] == "contradicted"
+    fall = metrics["paired"]["gap fall, strata less tunings"]
+    assert fall["ci95"][0] > 0 and metrics["paired"]["strata over tunings"]["ci95"][0] > 0
+
+
+def test_errors_that_are_the_same_correlate_by_one_and_independent_ones_by_nothing() -> None:
+    labels = np.repeat(np.arange(40), 50)
+    rng = np.random.default_rng(0)
+    one = rng.random((1, 2, len(labels))) < 0.6
+    other = rng.random((1, 2, len(labels))) < 0.8
+    same = backbone._error_correlation(np.concatenate([one, one]), labels)
+    assert same["estimate"] == pytest.approx(1.0)
+    apart = backbone._error_correlation(np.concatenate([one, other]), labels)
+    assert apart["ci95"][0] < 0 < apart["ci95"][1] and abs(apart["estimate"]) < 0.05
+    mixed = np.where(rng.random(one.shape) < 0.5, one, rng.random(one.shape) < 0.6)
+    half = backbone._error_correlation(np.concatenate([one, mixed]), labels)
+    expected = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(one[0], mixed[0], strict=True)])
+    assert half["estimate"] == pytest.approx(expected) and half["ci95"][0] < 0.5 < half["ci95"][1]
+
+
+def test_the_two_halves_share_no_pixel_and_the_fusion_is_the_mixture_of_three() -> None:
+    splits = creatures_longtail(n_max=4, imbalance_factor=2, n_validation=2, n_test=1)
+    stratum = open_zoo("mini").load("clip")
+    tuned = TunedStratum(stratum, _weights(stratum, splits.train.n_classes), Tuning(precision="fp32"))
+    logits = tuned.logits(Crops(splits.test, stratum))
+    prediction = SimpleFields(test_logits=logits)
+    lab: Any = SimpleNamespace(
+        tuned=lambda member, seed: (prediction, tuned),
+        world=SimpleNamespace(splits=lambda seed, draw: splits),
+    )
+    found = {
+        view: np.asarray(attended.looked(lab, Member("clip"), 0, view).test_logits) for view in attended.LOOKS
+    }
+    probs = [
+        np.exp(values) / np.exp(values).sum(1, keepdims=True)
+        for values in (logits.astype(float), *found.values())
+    ]
+    assert probs[3] == pytest.approx(np.mean(probs[:3], axis=0), abs=1e-6)
+    assert not np.allclose(found["attended half"], found["other half"])
+    hidden = attended._halves(np.random.default_rng(0).random((5, 8, 8)))
+    assert (hidden.mean(axis=(1, 2)) == 0.5).all()
+
+
+def _weights(stratum: Any, n_classes: int) -> Any:
+    return torch.randn(n_classes, 64, generator=torch.Generator().manual_seed(0))
