@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from causalft.analysis.diagnosis import bootstrap
-from causalft.analysis.diagnosis.parameter_imbalance import (
-    PriorSlope,
-    gap_vectors,
-    group_vectors,
-    off_gap,
-    own_gap,
-)
-from causalft.data.groups import prior_groups
+from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, group_vectors, off_gap, own_gap
+from causalft.data.groups import gap_vectors, prior_groups
 
 Floats = NDArray[np.float64]
 

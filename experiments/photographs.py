@@ -83,7 +83,7 @@ def _compare(
     from causalft.analysis.diagnosis.scores import compare_methods
     from causalft.methods.estimators.member import gla_members
     from causalft.methods.priors import debias
-    from causalft.pipelines.workflows.answering import fit_mixings
+    from causalft.pipelines.workflows.answering import fit_fusions
     from causalft.pipelines.workflows.outcome import diagnose_run
 
     first = splits[0]
@@ -97,7 +97,7 @@ def _compare(
         return [np.stack([getattr(p, what) for p in predictions]) for predictions in members.values()]
 
     def fuse(members: dict[str, list[Any]], fusion: str = "mixture") -> list[np.ndarray]:
-        mixings = fit_mixings(replace(settings, fusion=fusion), first, members, None)
+        mixings = fit_fusions(replace(settings, fusion=fusion), first, members, None).mixings
         of_seeds = zip(*members.values(), strict=True)
         return [
             np.stack([m([p.test_logits for p in each], kind="logits") for m, each in zip(mixings, of_seeds)])

@@ -21,6 +21,7 @@ __all__ = [
     "cross_groups",
     "data_groups",
     "gap",
+    "gap_vectors",
     "group_accuracy",
     "imbalance_factor",
     "prior_groups",
@@ -247,6 +248,39 @@ def gap(groups: Mapping[str, float | None]) -> float | None:
     """
     many, few = groups["many"], groups["few"]
     return None if many is None or few is None else many - few
+
+
+def gap_vectors(priors: NDArray[np.float64], tested: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Vectors g_j such that ``class_accuracy @ g_j`` is the P gap (many minus few) by prior j.
+
+    Parameters
+    ----------
+    priors : (M, K) array
+        NaN where the prior of a class is not known: it is in no group.
+    tested : (K,) array of bool
+        Classes with a test image; the others get weight 0.
+
+    Returns
+    -------
+    (M, K) array
+        A row is NaN where many or few has no tested class.
+
+    Examples
+    --------
+    >>> prior = np.array([[.4, .3, .1, .1, .1]])
+    >>> gap_vectors(prior, np.ones(5, bool)).tolist()
+    [[0.5, 0.5, 0.0, -0.5, -0.5]]
+    """
+    vectors = np.zeros(priors.shape)
+    for row, prior in zip(vectors, priors):
+        groups = prior_groups(prior)
+        for name, sign in (("many", 1.0), ("few", -1.0)):
+            chosen = (groups == name) & tested
+            if not chosen.any():
+                row[:] = np.nan
+                break
+            row[chosen] = sign / chosen.sum()
+    return vectors
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

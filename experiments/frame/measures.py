@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.diagnosis.intervals import bootstrap
-from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, gap_vectors, group_vectors, off_gap
-from causalft.data.groups import GROUPS, data_groups, prior_groups
+from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, group_vectors, off_gap
+from causalft.data.groups import GROUPS, data_groups, gap_vectors, prior_groups
 from causalft.errors import CausalFTError, nearest
 
 __all__ = ["MEASURES", "Answered", "Contrast", "Measure", "compare_arms"]

@@ -72,12 +72,14 @@ def stratum_of(model, name, size, interpolation="bicubic", mean=(0.5,) * 3, std=
     )
 
 
-def classifier(members, *, fusion="mixture", stratum_prior=None, temperature=0.7, stratum_temperatures=None):
+def classifier(
+    members, *, fusion="mixture", stratum_prior=None, temperature=0.7, stratum_temperatures=None, **tables
+):
     """The attributes of a fitted StrataClassifier that the export reads."""
     n_classes = len(next(iter(members.values())).head.weight)
     prior = stratum_prior or (1 / len(members),) * len(members)
     return SimpleNamespace(
         members_=members,
-        mixing_=Mixing(fusion, prior, temperature, stratum_temperatures),
+        mixing_=Mixing(fusion, prior, temperature, stratum_temperatures, **tables),
         classes_=np.array([f"class {k}" for k in range(n_classes)]),
     )

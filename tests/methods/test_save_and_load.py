@@ -42,6 +42,7 @@ def unusual(zoo) -> dict[str, object]:
         "learning_rates": (0.01, 0.02),
         "gla": True,
         "fusion": "logit",
+        "tolerance": 1.5,
         "stratum_prior": (0.25, 0.75),
         "calibrate_strata": True,
         "joint": False,  # does without GLA-FT and calibrated strata; tested below

@@ -56,6 +56,20 @@ def test_the_module_gives_the_probabilities_of_the_classifier(two, fusion, prior
     assert fused.calibrated and fused.temperature == 0.7
 
 
+def test_an_adjusted_fusion_weighs_by_class_and_adds_its_offsets(two):
+    rng = np.random.default_rng(0)
+    weights, offsets = rng.dirichlet(np.ones(2), 5).T, rng.normal(size=(2, 5))
+    tables = {"class_weights": weights.tolist(), "offsets": offsets.tolist()}
+    model = classifier(two, fusion="adjusted", stratum_temperatures=(0.5, 3.0), **tables)
+    fused = FusedModel(model)
+    [pixels] = fused.example(4, dtype=torch.uint8)
+    wanted = by_hand(two, pixels)
+    assert np.allclose(fused(pixels)[0].numpy(), model.mixing_(wanted), atol=1e-5)
+    assert not np.allclose(fused(pixels)[0].numpy(), fuse(wanted, fusion="product"), atol=0.01)
+    alone = FusedModel(model, ["b"])(pixels)[0].sum(dim=1)
+    assert np.allclose(alone.numpy(), 1, atol=1e-5)
+
+
 def test_subset_of_strata_is_renormalised_and_not_calibrated(two):
     members = {**two, "c": Member(clip_stratum("c", seed=5), seed=5)}
     model = classifier(members, stratum_prior=(0.6, 0.2, 0.2))

@@ -10,14 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
-from causalft.analysis.diagnosis.parameter_imbalance import (
-    PriorSlope,
-    gap_vectors,
-    group_vectors,
-    off_gap,
-    own_gap,
-)
-from causalft.data.groups import data_groups
+from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, group_vectors, off_gap, own_gap
+from causalft.data.groups import data_groups, gap_vectors
 from causalft.runs.documents import Document
 
 __all__ = ["Change", "GLAEffect", "data_gap", "gla_effect"]

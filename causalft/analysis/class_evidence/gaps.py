@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.class_evidence.regression import Draws, Estimate, over_images
-from causalft.analysis.diagnosis.parameter_imbalance import gap_vectors
+from causalft.data.groups import gap_vectors
 
 __all__ = ["cross_gaps", "own_minus_off"]
 

@@ -5,45 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.groups import GROUPS, prior_groups
+from causalft.data.groups import GROUPS
 
-__all__ = ["PriorSlope", "UNIT", "gap_vectors", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
+__all__ = ["PriorSlope", "UNIT", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
 
 
 Floats = NDArray[np.float64]
-
-
-def gap_vectors(priors: Floats, tested: NDArray[np.bool_]) -> Floats:
-    """Vectors g_j such that ``class_accuracy @ g_j`` is the P gap (many minus few) by prior j.
-
-    Parameters
-    ----------
-    priors : (M, K) array
-        NaN where the prior of a class is not known: it is in no group.
-    tested : (K,) array of bool
-        Classes with a test image; the others get weight 0.
-
-    Returns
-    -------
-    (M, K) array
-        A row is NaN where many or few has no tested class.
-
-    Examples
-    --------
-    >>> prior = np.array([[.4, .3, .1, .1, .1]])
-    >>> gap_vectors(prior, np.ones(5, bool)).tolist()
-    [[0.5, 0.5, 0.0, -0.5, -0.5]]
-    """
-    vectors = np.zeros(priors.shape)
-    for row, prior in zip(vectors, priors):
-        groups = prior_groups(prior)
-        for name, sign in (("many", 1.0), ("few", -1.0)):
-            chosen = (groups == name) & tested
-            if not chosen.any():
-                row[:] = np.nan
-                break
-            row[chosen] = sign / chosen.sum()
-    return vectors
 
 
 def group_vectors(groups: NDArray[np.str_], tested: NDArray[np.bool_]) -> Floats:

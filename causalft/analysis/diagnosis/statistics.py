@@ -8,13 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.diagnosis.no_conclusion import PARTS, statistic
-from causalft.analysis.diagnosis.parameter_imbalance import (
-    PriorSlope,
-    gap_vectors,
-    members_mean_gap,
-    off_gap,
-    own_gap,
-)
+from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, members_mean_gap, off_gap, own_gap
+from causalft.data.groups import gap_vectors
 
 __all__ = ["DiagnosisStatistics"]
 

@@ -25,7 +25,8 @@ class FusionRule:
     formula : str
         TeX.
     fuse : callable
-        ``fuse(log_p (M, ..., K), P(C) (M,)) -> (..., K)`` of normalised log-probabilities; rows sum to 1.
+        ``fuse(log_p (M, ..., K), P(C) (M,)) -> (..., K)`` of normalised log-probabilities; rows sum to 1. A rule that
+        adjusts takes P(C | Y) (M, K), too.
     fuse_logits : callable
         ``fuse_logits(logits (M, n, K), P(C) (M,)) -> (n, K)`` on PyTorch tensors: logits whose softmax is ``fuse`` of
         the strata's softmax. Strata that are tuned together are trained through it.
@@ -33,6 +34,8 @@ class FusionRule:
     decides_by : {"probabilities", "log-probabilities", ""}
         What of the strata is averaged over P(C): the class with the largest mean is predicted. Empty for a rule that
         does not decide by such a mean, whose sensitivity to P(C) is then not computed.
+    adjusts : bool
+        Whether it needs class weights and offsets that are fitted on validation images.
     """
 
     name: str
@@ -42,6 +45,7 @@ class FusionRule:
     fuse_logits: Callable[..., Any]
     source: str
     decides_by: str = ""
+    adjusts: bool = False
 
 
 FUSIONS: Records[FusionRule] = Records("causalft.methods.estimators.fusion", FusionRule, "fusion")

@@ -61,6 +61,12 @@ def _product(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[
     return _geometric_mean(log_p, len(prior) * prior)
 
 
+def _pool(log_p: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    if prior.ndim == 1:
+        return _product(log_p, prior)
+    return np.exp(normalised(len(prior) * np.einsum("mk,m...k->...k", prior, log_p)))
+
+
 def _mixture_of_logits(logits: Tensor, prior: Tensor) -> Tensor:
     return (logits.log_softmax(-1) + prior.log()[:, None, None]).logsumexp(0)
 
@@ -101,6 +107,16 @@ PRODUCT = FusionRule(
     decides_by="log-probabilities",
 )
 
+ADJUSTED = FusionRule(
+    name="adjusted",
+    help="the sum of the logits less the part of the pre-training priors that makes recall equal",
+    formula=r"\propto \exp M \sum_c P(c \mid Y) [\log P(Y \mid b,c) - a \log q_c(Y) - d \log P_S(Y)]",
+    fuse=_pool,
+    fuse_logits=_sum_of_logits,
+    source="this project; causalft.methods.estimators.adjustment",
+    adjusts=True,
+)
+
 _TEMPERATURES = (0.01, 100.0)
 
 
@@ -116,8 +132,8 @@ def fuse(
     stratum_prior : (M,) array, optional
         P(C=c), sums to 1. Default: uniform.
     fusion : {"mixture", "logit", "product"}
-        Name in `FUSIONS`. ``product`` with uniform P(c) is the product of the probabilities, and ``logit`` at
-        temperature 1/M: both decide alike.
+        Name in `FUSIONS`; not ``adjusted``, which is fitted. ``product`` with uniform P(c) is the product of the
+        probabilities, and ``logit`` at temperature 1/M: both decide alike.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member, optional
         What ``probs`` holds; if omitted, see :func:`log_probabilities`.
 
@@ -144,6 +160,11 @@ def fuse(
     [[0.7, 0.3]]
     """
     rule = FUSIONS.get_or_refuse(fusion)
+    if rule.adjusts:
+        raise CausalFTError(
+            f"the fusion {fusion!r} is fitted on validation images with the label priors of the strata; use "
+            "causalft.methods.estimators.adjustment.fit_fusion"
+        )
     members = members_rows(probs, kind)
     weights = stratum_weights(stratum_prior, len(members))
     found = np.empty((members[0].n, members[0].n_classes))

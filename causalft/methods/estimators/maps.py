@@ -213,7 +213,7 @@ def evidence_shares(mixing: Mixing, log_p: ArrayLike, classes: ArrayLike) -> NDA
 
     The share is the derivative of log P(y | do(x)) by log P(y | b, c), before the temperature. For the mixture (Eq. 7)
     it is P(c) P(y | b, c) / P(y | do(x)): a stratum that does not believe in the class adds nothing to it. For the mean
-    of logits and the product it is P(c).
+    of logits and the product it is P(c), for the adjusted fusion its P(c | y).
 
     Parameters
     ----------
@@ -229,6 +229,8 @@ def evidence_shares(mixing: Mixing, log_p: ArrayLike, classes: ArrayLike) -> NDA
     [[0.75], [0.25]]
     """
     weights = np.asarray(mixing.stratum_prior)[:, None]
+    if mixing.class_weights is not None:
+        return np.array(mixing.class_weights)[:, np.asarray(classes)]
     scaled = mixing.scaled(np.asarray(log_p, dtype=float))
     n = scaled.shape[1]
     if mixing.fusion != "mixture":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,7 +160,7 @@ def stratum_prior_of(
     path: list[float] = []
     found, gap = _em(likelihood, counted[:, None], start, extra, _GAP, path)
     rng = np.random.default_rng(seed)
-    counts = _stratified_counts(np.asarray(labels), n_boot, rng) * counted[:, None]
+    counts = stratified_counts(np.asarray(labels), n_boot, rng) * counted[:, None]
     # To every draw one image is added that a stratum, drawn by lot, explains alone. Without it a stratum that explains
     # every image would have the interval [1, 1]; with it the limits are those of "none of n", as for a share.
     lot = rng.exponential(size=n_boot) * np.eye(n_strata)[rng.integers(n_strata, size=n_boot)].T
@@ -230,7 +231,7 @@ def _em(
     return found, gaps
 
 
-def _stratified_counts(
+def stratified_counts(
     labels: NDArray[np.int64], n_boot: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """How often each image is drawn, class sizes kept: (n, n_boot). Classes with one image are pooled."""
@@ -258,6 +259,9 @@ class Mixing(ShownAsTable):
         Of each stratum before the fusion.
     stratum_prior_ci95 : tuple of M pairs, optional
         Where P(c) was estimated.
+    class_weights, offsets : tuples of M tuples of K floats, optional
+        Of the adjusted fusion (:class:`causalft.methods.estimators.adjustment.Adjustment`): P(c | y) in place of P(c),
+        and what is added to the log-probabilities of each stratum before the fusion.
     """
 
     fusion: str
@@ -265,6 +269,8 @@ class Mixing(ShownAsTable):
     temperature: float
     stratum_temperatures: tuple[float, ...] | None = None
     stratum_prior_ci95: tuple[tuple[float, float], ...] | None = None
+    class_weights: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
+    offsets: tuple[tuple[float, ...], ...] | None = field(default=None, repr=False)
 
     def __call__(self, probs: ArrayLike, *, kind: Kind = "probabilities") -> NDArray[np.float64]:
         """Fuse and calibrate what ``kind`` says, of shape (M, n, K): (n, K), rows sum to 1."""
@@ -276,29 +282,51 @@ class Mixing(ShownAsTable):
 
     def of_log_probabilities(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fuse and calibrate normalised log-probabilities, (M, ..., K) to (..., K); rows sum to 1."""
-        weights = stratum_weights(self.stratum_prior, len(log_p))
-        return cooled(_log_fused(log_p, weights, self.fusion, self.stratum_temperatures), self.temperature)
+        return cooled(_log_fused(self.scaled(log_p), self.weights, self.fusion), self.temperature)
 
     def scaled(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Log-probabilities (M, ..., K) of the strata as they are fused: each at its own temperature, if it has one."""
-        return _scaled(log_p, self.stratum_temperatures)
+        """Log-probabilities (M, ..., K) of the strata as they are fused: at their temperatures, with their offsets."""
+        return _scaled(log_p, self.stratum_temperatures, self._offsets)
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """Weights of the strata in the fusion: P(c), (M,), or P(c | y), (M, K)."""
+        if self.class_weights is not None:
+            return np.array(self.class_weights)
+        return stratum_weights(self.stratum_prior, len(self.stratum_prior))
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.float64] | None:
+        return None if self.offsets is None else np.array(self.offsets)
 
     def to_metrics(self) -> Document:
         """A JSON document; `Mixing.from_metrics` reads it."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def from_metrics(cls, document: Document) -> Mixing:
         """Read what `to_metrics` gave, after JSON made lists of the tuples."""
         intervals = document.get("stratum_prior_ci95")
         temperatures = document.get("stratum_temperatures")
+        tables = [document.get(name) for name in ("class_weights", "offsets")]
         return cls(
             document["fusion"],
             tuple(document["stratum_prior"]),
             document["temperature"],
             None if temperatures is None else tuple(temperatures),
             None if intervals is None else tuple((low, high) for low, high in intervals),
+            *(None if table is None else tuple(map(tuple, table)) for table in tables),
         )
+
+
+class Adjusted(Protocol):
+    """What an adjustment gives to a fusion: two (M, K) arrays."""
+
+    @property
+    def class_weights(self) -> NDArray[np.float64]: ...
+    @property
+    def offsets(self) -> NDArray[np.float64]: ...
 
 
 def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, n_strata: int) -> None:
@@ -323,6 +351,7 @@ def fit_mixing(
     seed: int = 0,
     weights: ArrayLike | None = None,
     kind: Kind = "probabilities",
+    adjust: Callable[[ArrayLike | None, Sequence[float] | None], Adjusted] | None = None,
 ) -> Mixing:
     """Learn a fusion on validation images.
 
@@ -342,6 +371,9 @@ def fit_mixing(
         Weight of each image; :func:`causalft.data.groups.balancing_weights` for images of unequal classes.
     kind : {"probabilities", "log-probabilities", "logits"}, or one of these for each member
         As in :func:`causalft.methods.estimators.fusion.fuse`.
+    adjust : callable, optional
+        ``adjust(P(c), temperatures of the strata)`` gives class weights and offsets; for a fusion that has some
+        (:func:`causalft.methods.estimators.adjustment.fit_fusion`).
 
     Examples
     --------
@@ -362,35 +394,48 @@ def fit_mixing(
         for rows, log_p in member_blocks(members):
             scaled = _scaled(log_p, temperatures)
             of_label[:, rows] = scaled[:, np.arange(scaled.shape[1]), y[rows]]
-        found = stratum_prior_of(of_label, y, seed, weights=weights)
-        p_c, intervals = found.weights, found.ci95
+        estimated = stratum_prior_of(of_label, y, seed, weights=weights)
+        p_c, intervals = estimated.weights, estimated.ci95
     else:
         p_c = stratum_weights(None if isinstance(stratum_prior, str) else stratum_prior, n_strata)
-    table = log_table(members[0].n, members[0].n_classes)
-    for rows, log_p in member_blocks(members):
-        table[rows] = _log_fused(log_p, p_c, fusion, temperatures)
-    return Mixing(
+    found = Mixing(
         fusion,
         tuple(map(float, p_c)),
-        temperature_of_table(table, y, weights),
+        1.0,
         temperatures,
         None if intervals is None else tuple((float(low), float(high)) for low, high in intervals),
     )
+    if FUSIONS[fusion].adjusts:
+        if adjust is None:
+            raise CausalFTError(
+                f"the fusion {fusion!r} needs label priors; use causalft.methods.estimators.adjustment.fit_fusion"
+            )
+        adjusted = adjust(p_c, temperatures)
+        tables = (adjusted.class_weights, adjusted.offsets)
+        class_weights, offsets = (tuple(map(tuple, each.tolist())) for each in tables)
+        found = replace(found, class_weights=class_weights, offsets=offsets)
+    table = log_table(members[0].n, members[0].n_classes)
+    for rows, log_p in member_blocks(members):
+        table[rows] = _log_fused(found.scaled(log_p), found.weights, fusion)
+    return replace(found, temperature=temperature_of_table(table, y, weights))
 
 
-def _scaled(log_p: NDArray[np.float64], temperatures: Sequence[float] | None) -> NDArray[np.float64]:
-    """Log-probabilities (M, ..., K) of the strata at their own temperatures."""
-    if temperatures is None:
+def _scaled(
+    log_p: NDArray[np.float64],
+    temperatures: Sequence[float] | None,
+    offsets: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Log-probabilities (M, ..., K) of the strata at their own temperatures, with offsets (M, K), then unnormalised."""
+    if temperatures is not None:
+        log_p = np.stack([normalised(each / t) for each, t in zip(log_p, temperatures, strict=True)])
+    if offsets is None:
         return log_p
-    return np.stack([normalised(each / t) for each, t in zip(log_p, temperatures, strict=True)])
+    return np.stack([each + offset for each, offset in zip(log_p, offsets, strict=True)])
 
 
 def _log_fused(
-    log_p: NDArray[np.float64],
-    stratum_prior: NDArray[np.float64],
-    fusion: str,
-    temperatures: Sequence[float] | None,
+    scaled: NDArray[np.float64], stratum_prior: NDArray[np.float64], fusion: str
 ) -> NDArray[np.float64]:
     """Log-probabilities of the fusion before its temperature, (..., K)."""
-    fused = FUSIONS[fusion].fuse(_scaled(log_p, temperatures), stratum_prior)
+    fused = FUSIONS[fusion].fuse(scaled, stratum_prior)
     return np.log(np.maximum(fused, FLOOR, out=fused), out=fused)

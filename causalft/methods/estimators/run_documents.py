@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import TUNED_FILES, Tuning
+from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.settings import FitSettings, Fusion
 from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.runs.documents import Document, check_shape
@@ -158,6 +159,8 @@ class _Mixing:
     temperature: float
     stratum_temperatures: list[float] | None = None
     stratum_prior_ci95: list[tuple[float, float]] | None = None
+    class_weights: list[list[float]] | None = None
+    offsets: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -262,10 +265,19 @@ def _check_fusion(file: Path, metrics: Document, strata: list[str]) -> None:
     for name in strata:
         if not _SHA256.fullmatch(metrics["weights"].get(name, "")):
             raise CausalFTError(f"{file}: weights.{name} is no sha256; {_DAMAGED}")
-    for key in ("stratum_prior", "stratum_temperatures", "stratum_prior_ci95"):
-        if metrics["mixing"].get(key) is not None and len(metrics["mixing"][key]) != len(strata):
+    mixing, tables = metrics["mixing"], ("class_weights", "offsets")
+    for key in ("stratum_prior", "stratum_temperatures", "stratum_prior_ci95", *tables):
+        if mixing.get(key) is not None and len(mixing[key]) != len(strata):
             raise CausalFTError(
                 f"{file}: mixing.{key} does not hold {len(strata)} entries, one per stratum; {_DAMAGED}"
+            )
+    for key in tables:
+        if FUSIONS[mixing["fusion"]].adjusts and mixing.get(key) is None:
+            raise CausalFTError(f"{file}: mixing.{key} is missing; {_DAMAGED}")
+        if any(len(row) != len(metrics["classes"]) for row in mixing.get(key) or ()):
+            raise CausalFTError(
+                f"{file}: mixing.{key} does not hold {len(metrics['classes'])} numbers per stratum, one per class; "
+                f"{_DAMAGED}"
             )
     if not metrics["mixing"]["temperature"] > 0:
         raise CausalFTError(f"{file}: mixing.temperature is not above 0; {_DAMAGED}")

@@ -164,6 +164,13 @@ class FitSettings:
         group="Fusion",
         choices=FUSIONS,
     )
+    tolerance: float = setting(
+        3.0,
+        "adjusted: points of validation accuracy that closing the gap may cost, by the lower end of a paired 95 % "
+        "interval.",
+        group="Fusion",
+        limits=limits.POINTS,
+    )
     stratum_prior: tuple[float, ...] | str | None = setting(
         None,
         "P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.",

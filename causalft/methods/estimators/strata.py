@@ -20,11 +20,12 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.methods.estimators.adjustment import TOLERANCE, Adjusting, Adjustment, fit_fusion
 from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
 from causalft.methods.estimators.joint import fit_joint
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name, pick_device
-from causalft.methods.estimators.mixing import check_mixing, fit_mixing
+from causalft.methods.estimators.mixing import check_mixing
 from causalft.methods.estimators.plots import plot_confusion, plot_priors
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings, check_joint
@@ -71,6 +72,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         Of the fused probabilities.
     adjustment_ : str
         The estimand, as found in the graph.
+    gap_adjustment_ : Adjustment or None
+        What ``fusion="adjusted"`` chose.
 
     References
     ----------
@@ -95,6 +98,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         learning_rates: tuple[float, ...] = (),
         gla: bool = False,
         fusion: str = "mixture",
+        tolerance: float = TOLERANCE,
         stratum_prior: Sequence[float] | str | None = None,
         calibrate_strata: bool = False,
         joint: bool = False,
@@ -111,6 +115,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rates = learning_rates
         self.gla = gla
         self.fusion = fusion
+        self.tolerance = tolerance
         self.stratum_prior = stratum_prior
         self.calibrate_strata = calibrate_strata
         self.joint = joint
@@ -225,9 +230,15 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 )
         self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
-        self.mixing_ = fit_mixing(
+        self.gap_adjustment_: Adjustment | None
+        self.mixing_, self.gap_adjustment_ = fit_fusion(
             [p.validation_logits for p in self.predictions_.values()],
             validation.labels,
+            Adjusting(
+                [p.gla_prior for p in self.predictions_.values()],
+                images.class_counts,
+                tolerance=self.tolerance,
+            ),
             fusion=self.fusion,
             stratum_prior=self.stratum_prior,
             calibrate_strata=self.calibrate_strata,

@@ -16,6 +16,7 @@ from causalft.models.features.encoder import n_views, resized_side
 from causalft.models.strata.stratum import SquareCrop, Stratum
 
 if TYPE_CHECKING:
+    from causalft.methods.estimators.mixing import Mixing
     from causalft.methods.estimators.strata import StrataClassifier
 
 __all__ = ["FusedModel", "PictureInput", "geometry_steps", "picture_inputs", "squares"]
@@ -214,6 +215,7 @@ class FusedModel(nn.Module):
     """
 
     prior: Tensor
+    offset: Tensor
     stratum_temperature: Tensor
     mean: Tensor
     std: Tensor
@@ -258,12 +260,21 @@ class FusedModel(nn.Module):
         ]
         self.calibrated = fused and set(self.names) == set(everyone)
         self.temperature = float(mixing.temperature) if self.calibrated else 1.0
-        self.register_buffer("prior", torch.tensor(self.stratum_prior)[None, :, None])
+        self.register_buffer("prior", torch.from_numpy(self._weights(mixing, kept)).float())
+        offsets = np.zeros((len(kept), 1)) if mixing.offsets is None else np.array(mixing.offsets)[kept]
+        self.register_buffer("offset", torch.from_numpy(offsets).float()[None])
         self.register_buffer("stratum_temperature", torch.tensor(self.stratum_temperatures)[None, :, None])
         for what in ("mean", "std"):
             values = torch.tensor([getattr(stratum, what) for stratum in self.strata.values()])
             self.register_buffer(what, values.float()[:, :, None, None])
         self.eval().requires_grad_(False).to(members[0].stratum.device)
+
+    def _weights(self, mixing: Mixing, kept: Sequence[int]) -> np.ndarray:
+        """P(c), or P(c | y) of an adjusted fusion, of the kept strata: (1, M, 1 or K)."""
+        if mixing.class_weights is None:
+            return np.array(self.stratum_prior)[None, :, None]
+        by_class = np.array(mixing.class_weights)[list(kept)]
+        return (by_class / by_class.sum(axis=0))[None]
 
     def __repr__(self) -> str:
         return f"FusedModel({', '.join(self.names)}; {self.fusion}, {len(self.classes)} classes)"
@@ -288,7 +299,7 @@ class FusedModel(nn.Module):
         by_stratum = torch.stack(log_p, 1)
         if not self.fused:
             return (by_stratum.exp(),)
-        calibrated = (by_stratum / self.stratum_temperature).log_softmax(-1)
+        calibrated = (by_stratum / self.stratum_temperature).log_softmax(-1) + self.offset
         fused = _FUSE[self.fusion](calibrated, self.prior) / self.temperature
         return fused.softmax(-1), by_stratum.exp()
 
@@ -320,4 +331,4 @@ def _product(log_p: Tensor, prior: Tensor) -> Tensor:
 
 
 # causalft.methods.estimators.fusion on log probabilities in float32
-_FUSE = {"mixture": _mixture, "logit": _geometric, "product": _product}
+_FUSE = {"mixture": _mixture, "logit": _geometric, "product": _product, "adjusted": _product}

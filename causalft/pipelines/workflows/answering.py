@@ -13,46 +13,74 @@ from causalft.analysis.diagnosis.answers import Answers
 from causalft.data.groups import balancing_weights
 from causalft.data.image_set import decode_threads
 from causalft.data.splits import Splits
+from causalft.methods.estimators.adjustment import Adjusting, Adjustment, fit_fusion
 from causalft.methods.estimators.fusion import LOGIT
 from causalft.methods.estimators.member import MemberPrediction
-from causalft.methods.estimators.mixing import Mixing, fit_mixing
+from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.probabilities import MemberRows
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.stored_logits import row_blocks
 from causalft.runs.progress import named
 
-__all__ = ["Fusion", "RunAnswers", "answer_test_images", "fit_mixings"]
+__all__ = ["Fusion", "RunAnswers", "answer_test_images", "fit_fusions"]
 
 Members = Mapping[str, Sequence[MemberPrediction]]
 """Name to the predictions of S seeds."""
 
 
 @named("fitting the fusion")
-def fit_mixings(
-    settings: FitSettings, splits: Splits, members: Members, prior: tuple[float, ...] | str | None
-) -> list[Mixing]:
-    """Fit the fusion of each seed on the validation images; ``prior`` is P(c)."""
-    return [
-        fit_mixing(
-            [found[number].validation_logits for found in members.values()],
-            splits.validation.labels,
-            fusion=settings.fusion,
-            stratum_prior=prior,
-            calibrate_strata=settings.calibrate_strata,
-            seed=settings.seed + number,
-            weights=balancing_weights(splits.validation.labels, splits.validation.n_classes),
-            kind="logits",
+def fit_fusions(
+    settings: FitSettings,
+    splits: Splits,
+    members: Members,
+    prior: tuple[float, ...] | str | None,
+    others: Members | None = None,
+) -> Fusion:
+    """Fit the fusion of each seed on the validation images.
+
+    Parameters
+    ----------
+    settings : FitSettings
+    splits : Splits
+    members : mapping of str to sequence of MemberPrediction
+    prior : sequence of float, or str, optional
+        P(c).
+    others : mapping of str to sequence of MemberPrediction, optional
+        Models with other label priors, where the members share one (:class:`~.adjustment.Adjusting`).
+    """
+    labels, n_classes = splits.validation.labels, splits.validation.n_classes
+    found = []
+    for number in range(settings.n_seeds):
+        of_seed = [each[number] for each in members.values()]
+        adjusting = Adjusting(
+            [member.gla_prior for member in of_seed],
+            splits.train.class_counts,
+            others=[each[number].validation_logits for each in others.values()] if others else None,
+            tolerance=settings.tolerance,
         )
-        for number in range(settings.n_seeds)
-    ]
+        found.append(
+            fit_fusion(
+                [member.validation_logits for member in of_seed],
+                labels,
+                adjusting,
+                fusion=settings.fusion,
+                stratum_prior=prior,
+                calibrate_strata=settings.calibrate_strata,
+                seed=settings.seed + number,
+                weights=balancing_weights(labels, n_classes),
+                kind="logits",
+            )
+        )
+    return Fusion(members, [mixing for mixing, _ in found], [chosen for _, chosen in found if chosen])
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Members that are fused, and how, for S seeds."""
+    """Members that are fused, and how, for S seeds; with an adjusted fusion, what was chosen."""
 
     members: Members
     mixings: Sequence[Mixing]
+    adjustments: Sequence[Adjustment] = ()
 
 
 @dataclass(frozen=True)

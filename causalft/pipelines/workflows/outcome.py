@@ -25,6 +25,7 @@ from causalft.data.groups import (
 )
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
+from causalft.methods.estimators.adjustment import Adjustment
 from causalft.methods.estimators.member import MemberPrediction, gla_members
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.settings import FitSettings
@@ -32,10 +33,9 @@ from causalft.methods.priors import PriorComparison, compare_priors
 from causalft.methods.priors.compare import comparison_line
 from causalft.methods.priors.known import KnownPrior
 from causalft.pipelines.workflows.answering import (
-    Fusion,
     RunAnswers,
     answer_test_images,
-    fit_mixings,
+    fit_fusions,
 )
 from causalft.pipelines.workflows.fit_data import data_document
 from causalft.runs.documents import Document
@@ -164,6 +164,8 @@ class FitOutcome:
         To the test images, of every member and fusion.
     mixings : tuple of Mixing
         Fusion of each seed; the first is saved.
+    adjustments : tuple of Adjustment
+        What an adjusted fusion chose, for each seed.
     validation_accuracy : dict of str to float
         Mean over classes and seeds, per stratum.
     zero_shot : dict of str to ZeroShotScores
@@ -187,6 +189,7 @@ class FitOutcome:
     gla: GLAScores | None
     spread: Spread
     known: Mapping[str, KnownPrior] = field(default_factory=dict)
+    adjustments: tuple[Adjustment, ...] = ()
 
     def compared_prior(self, name: str) -> tuple[NDArray[np.float64], PriorComparison] | None:
         """The known prior of a stratum, (K,), and the estimate beside it: of a file, else of the card of a mini."""
@@ -217,6 +220,9 @@ class FitOutcome:
         }
         metrics["fused"]["temperature"] = self.mixings[0].temperature  # of the saved classifier
         metrics["mixing"] = self.mixings[0].to_metrics()
+        if self.adjustments:
+            metrics["adjustment"] = self.adjustments[0].to_json()
+            metrics["adjustment"]["strengths"] = [each.strength for each in self.adjustments]
         for name in self.members:
             metrics["strata"][name].update(self._stratum(name))
         if self.gla is not None:
@@ -279,13 +285,16 @@ def diagnose_run(
     ``control_kind`` is what differs between members of the control: "pre-training" or "tuning". ``known`` are the
     priors of files that the members were given.
     """
-    strata = Fusion(members, fit_mixings(settings, splits, members, settings.stratum_prior))
+    strata = fit_fusions(settings, splits, members, settings.stratum_prior)
     # P(c) weighs strata; seeds of one model are exchangeable
-    control = Fusion(controls, fit_mixings(settings, splits, controls, None)) if controls else None
+    control = None
+    if controls:
+        others = {name: found for name, found in members.items() if name not in controls}
+        control = fit_fusions(settings, splits, controls, None, others)
     adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
     gla = None
     if adjusted:
-        gla = Fusion(adjusted, fit_mixings(settings, splits, adjusted, settings.stratum_prior))
+        gla = fit_fusions(settings, splits, adjusted, settings.stratum_prior)
     answers = answer_test_images(splits.test.labels, strata, control, gla)
     control_groups = {}
     if answers.control_fused is not None:
@@ -343,6 +352,7 @@ def diagnose_run(
         diagnosis=diagnosis,
         answers=answers,
         mixings=tuple(strata.mixings),
+        adjustments=tuple(strata.adjustments),
         validation_accuracy=validation_accuracy,
         zero_shot={
             name: score_zero_shot(

@@ -20,9 +20,9 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum, Untouched, tuning_as_saved
+from causalft.methods.estimators.adjustment import Adjusting, fit_fusion
 from causalft.methods.estimators.fusion import nll
 from causalft.methods.estimators.member import pick_device
-from causalft.methods.estimators.mixing import fit_mixing
 from causalft.methods.estimators.run_documents import PREDICTIONS, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.encoder import Crops
@@ -161,7 +161,8 @@ def _curves(
             "start_difference": line.start_difference,
             "end_difference": line.end_difference,
         }
-    fused = {alpha: _fuse(settings, lines, splits, dict.fromkeys(lines, alpha)) for alpha in grid}
+    priors = [_gla_prior(run.metrics["strata"][name]) for name in lines]
+    fused = {alpha: _fuse(settings, lines, splits, dict.fromkeys(lines, alpha), priors) for alpha in grid}
     document["fused"] = _curve({alpha: found[:2] for alpha, found in fused.items()}, splits, settings.seed)
     chosen = document["fused"]["chosen"]
     predicted = fused[chosen][1].argmax(1)
@@ -173,7 +174,7 @@ def _curves(
         temperatures=[fused[chosen][2]],
     )
     own = {name: found["chosen"] for name, found in document["strata"].items()}
-    _, test, _ = _fuse(settings, lines, splits, own)
+    _, test, _ = _fuse(settings, lines, splits, own, priors)
     right = test.argmax(1) == splits.test.labels
     scores = score_correct(right[None], splits, settings.seed)
     document["fused_at_own_alphas"] = {"alphas": own, **scores.to_metrics()}
@@ -251,16 +252,27 @@ def _difference(
     return float(np.abs(softmax(factor * kept, axis=1) - softmax(found, axis=1)).max())
 
 
+def _gla_prior(stratum: dict[str, Any]) -> list[float]:
+    """The label prior of a stratum over all classes: the known one, or the estimate where a class is not known."""
+    known: list[float] = stratum["label_prior"]
+    return stratum["estimated_label_prior"] if None in known else known
+
+
 def _fuse(
-    settings: FitSettings, lines: dict[str, _Line], splits: Splits, alphas: dict[str, float]
+    settings: FitSettings,
+    lines: dict[str, _Line],
+    splits: Splits,
+    alphas: dict[str, float],
+    priors: Sequence[Sequence[float]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Validation and test probabilities of the fusion, and its temperature, fitted on validation images."""
     validation, test = (
         [softmax(line.logits[alphas[name]][part], axis=1) for name, line in lines.items()] for part in (0, 1)
     )
-    mixing = fit_mixing(
+    mixing, _ = fit_fusion(
         validation,
         splits.validation.labels,
+        Adjusting(priors, splits.train.class_counts, tolerance=settings.tolerance),
         fusion=settings.fusion,
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.analysis.diagnosis import BeforeAfter, Diagnosis, Interval, bootstrap, change, diagnose, points
-from causalft.analysis.diagnosis.parameter_imbalance import UNIT, PriorSlope, gap_vectors, off_gap, own_gap
-from causalft.data.groups import GROUPS, class_accuracy, group_accuracy, prior_groups
+from causalft.analysis.diagnosis.parameter_imbalance import UNIT, PriorSlope, off_gap, own_gap
+from causalft.data.groups import GROUPS, class_accuracy, gap_vectors, group_accuracy, prior_groups
 from causalft.errors import CausalFTError
 from causalft.runs.folder import to_json
 
