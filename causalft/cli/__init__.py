@@ -26,6 +26,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "causalft.cli.fit:command",
         "Tune several foundation models and fuse them by backdoor adjustment.",
     ),
+    "distill": (
+        "causalft.cli.distill:command",
+        "Distil a fitted run into one student, at the cost of one model.",
+    ),
     "diagnose": (
         "causalft.cli.diagnose:command",
         "Tell which classes the pre-training hurts, without training.",

@@ -15,7 +15,7 @@ from causalft.runs.limits import CREATURES
 from causalft.runs.progress import named
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
-__all__ = ["NAME", "creatures_images", "creatures_longtail", "creatures_masks"]
+__all__ = ["NAME", "creatures_images", "creatures_longtail", "creatures_masks", "creatures_unlabelled"]
 
 NAME = CREATURES
 ORDER_SEED = 110
@@ -23,6 +23,7 @@ ORDER_SEED = 110
 
 _TRAIN_SEED = 7_000_000
 _SEEDS = {"validation": 7_500_001, "test": 7_500_002}
+_UNLABELLED_SEED = 8_000_001  # no multiple of three away from the seeds of training images
 
 
 @named("drawing creatures-lt")
@@ -116,6 +117,28 @@ def creatures_masks(
     drawn_from = _SEEDS.get(split, _TRAIN_SEED + 3 * seed)
     labels, factors = _law(counts[split], drawn_from)
     return creature_masks(part_table()[labels], factors, size=size, seed=drawn_from, rows=rows)
+
+
+def creatures_unlabelled(n: int, *, size: int = 40, seed: int = 0) -> ImageSet:
+    """Draw further images of the world, every class alike; they are in none of the three splits.
+
+    Parameters
+    ----------
+    n : int
+        At least 1.
+    size : int
+        Pixels.
+    seed : int
+
+    Examples
+    --------
+    >>> len(creatures_unlabelled(7))
+    7
+    """
+    counts = np.full(N_CLASSES, n // N_CLASSES)
+    rest = np.random.default_rng(_UNLABELLED_SEED + 3 * seed).permutation(N_CLASSES)[: n % N_CLASSES]
+    counts[rest] += 1
+    return _draw("unlabelled", counts, size, _UNLABELLED_SEED + 3 * seed)
 
 
 def creatures_images() -> ImageSet:

@@ -22,7 +22,7 @@ from causalft.errors import CausalFTError, nearest, unescape_name
 from causalft.runs.files import existing
 from causalft.runs.progress import named
 
-__all__ = ["ImageSet", "absolute_path", "find_paths", "open_container", "open_images"]
+__all__ = ["ImageSet", "absolute_path", "find_paths", "format_of", "open_container", "open_images"]
 
 
 @named("looking through the data")
@@ -144,6 +144,20 @@ def _asked(place: Place) -> tuple[Format, tuple[Path, ...]]:
         f"{place.path} is in no known format; give {'; '.join(kind.help for kind in known)}, or force one of "
         f"{', '.join(kind.name for kind in known)}"
     )
+
+
+def format_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the name of the format in which a path is recognised; None if in none.
+
+    Raises
+    ------
+    CausalFTError
+        If nothing is there; the nearest names are offered.
+    """
+    place = Place(os.fspath(path), find_paths(path))
+    if len(place.paths) > 1:
+        return _of_several(place, None).name
+    return next((kind.name for kind in FORMATS.values() if kind.recognise(place) is not None), None)
 
 
 def _of_several(place: Place, forced: Format | None) -> Format:

@@ -107,6 +107,7 @@ REFUSALS = [
     "predict FOLDER x.png --top 0",
     "evaluate MISSING --data FOLDER",
     "wise-ft MISSING",
+    "distill MISSING",
     "export MISSING --to onnx",
     "card MISSING",
     "card FOLDER",

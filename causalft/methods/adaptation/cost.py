@@ -14,13 +14,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.methods.adaptation.tuned import TunedStratum, Untouched
 from causalft.models.features.encoder import frozen_encoder
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.train import train
 
-__all__ = ["StratumCost", "count_flops", "kept_bytes", "stratum_cost"]
+__all__ = ["PredictionCost", "StratumCost", "count_flops", "kept_bytes", "prediction_cost", "stratum_cost"]
 
 _AT_LEAST, _FLOPS = 8, 40 * 10**9  # images and operations of a batch of the probe on a CPU
 
@@ -183,6 +183,63 @@ def stratum_cost(stratum: Stratum, tuning: Tuning, n_classes: int, pixels: Tenso
         batch=size,
         precision=precision,
     )
+
+
+@dataclass(frozen=True)
+class PredictionCost:
+    """Cost of a prediction per image.
+
+    Attributes
+    ----------
+    flops : int
+        Operations, counted as in :class:`StratumCost`, of all views of the image.
+    seconds : float
+        In a batch, on this machine.
+    """
+
+    flops: int
+    seconds: float
+
+
+def prediction_cost(
+    stratum: Stratum, tuning: Tuning, n_classes: int, pixels: Tensor, *, gla: bool = False
+) -> PredictionCost:
+    """Count and time the predictions of a stratum once it is tuned, with all that its tuner adds and all views.
+
+    Parameters
+    ----------
+    stratum : Stratum
+        Not changed.
+    tuning : Tuning
+    n_classes : int
+    pixels : (n, size, size, 3) Tensor of uint8
+        What :attr:`~causalft.methods.adaptation.tuned.TunedStratum.cut` gives of one or more images; with several views
+        (n, n_views, size, size, 3).
+    gla : bool
+        With GLA-FT, which asks the model before tuning too.
+
+    Raises
+    ------
+    CausalFTError
+        If the tuner does not fit the image tower.
+    """
+    device = stratum.device
+    one = stratum.normalise(pixels[0] if pixels.ndim == 5 else pixels[:1])
+    tower = open_tower(stratum.visual)
+    with torch.no_grad():
+        dim = tower(one[:1]).shape[1]
+        weight = F.normalize(torch.ones(n_classes, dim), dim=1).to(device)
+        # The counter does not know the kernels of lower precision.
+        plain = TunedStratum(stratum, weight, replace(tuning, precision="fp32"))
+        flops = count_flops(lambda: plain(plain.tokens(one))) + (
+            count_flops(lambda: tower(one)) if gla else 0
+        )
+        model = TunedStratum(stratum, weight, tuning)
+        if gla:
+            anchors = torch.zeros(n_classes, dim)
+            model.untouched = Untouched(stratum, anchors, torch.zeros(n_classes), tuning.precision)
+        seconds = _second(lambda: model.logits_of(pixels), device) / len(pixels)
+    return PredictionCost(flops, seconds)
 
 
 def _encoding(stratum: Stratum, tuning: Tuning, pixels: Tensor) -> tuple[float, str]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.data.groups import balancing_weights
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.distill import Lessons, tune_student
 from causalft.methods.adaptation.settings import Tuning, check_gla
 from causalft.methods.adaptation.tune import encode_zero_shot, start_of_head, tune
 from causalft.methods.adaptation.tuned import TunedStratum, Untouched, load_tuned, prior_left_in_logits
@@ -64,6 +65,7 @@ def fit_member(
     learning_rates: tuple[float, ...] = (),
     gla: bool = False,
     known_prior: ArrayLike | None = None,
+    lessons: Lessons | None = None,
     device: str = "auto",
     folder: Path | None = None,
     cache: FeatureCache | None = None,
@@ -87,6 +89,8 @@ def fit_member(
     known_prior : (n_classes,) array, optional
         The known label prior, NaN where it is not known (:attr:`causalft.methods.priors.KnownPrior.prior`). GLA
         subtracts it instead of the estimate, unless a class is not known.
+    lessons : Lessons, optional
+        What a teacher answers: the stratum is its student (:func:`causalft.methods.adaptation.distill.tune_student`).
     device : str
     folder : pathlib.Path, optional
         For adapter, head and predictions; if complete, nothing is trained again.
@@ -110,6 +114,8 @@ def fit_member(
     class_names = list(splits.train.class_names)
     known = None if known_prior is None else np.asarray(known_prior, dtype=float)
     made_with = settings_of_member(tuning, learning_rates, known) | ({"gla": True} if gla else {})
+    if lessons is not None:
+        made_with |= {"lessons": lessons.identity}
     if folder is not None and current_team().from_main((folder / PREDICTIONS).exists):
         found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
@@ -132,20 +138,19 @@ def fit_member(
     rates = learning_rates or (tuning.lr,)
     balance = balancing_weights(splits.validation.labels, len(class_names))
     for lr in rates:
-        checkpoint = None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors"
-        tuned, _ = tune(
-            stratum,
-            ready.train,
-            class_names,
-            replace(tuning, lr=lr),
-            validation=ready.validation,
-            model_prior=for_gla,
-            weight=ready.weight,
-            release=lr == rates[-1],
-            progress=progress,
-            checkpoint=checkpoint,
-            log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
-        )
+        options: dict[str, Any] = {
+            "validation": ready.validation,
+            "weight": ready.weight,
+            "release": lr == rates[-1],
+            "progress": progress,
+            "checkpoint": None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors",
+            "log_dir": None if log_dir is None else log_dir / f"lr-{lr:g}",
+        }
+        with_lr = replace(tuning, lr=lr)
+        if lessons is None:
+            tuned, _ = tune(stratum, ready.train, class_names, with_lr, model_prior=for_gla, **options)
+        else:
+            tuned, _ = tune_student(stratum, ready.train, class_names, with_lr, lessons, **options)
         logits = as_kept(tuned.logits(ready.validation))
         risk = nll(logits, splits.validation.labels, balance, kind="logits")
         if best is None or risk < best[0]:

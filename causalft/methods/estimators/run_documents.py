@@ -101,11 +101,23 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
+class _Distilled:
+    """How the student of another run was made."""
+
+    command: list[str]
+    teacher: dict[str, str]
+    lessons: Document
+    unlabelled: str | None = None
+
+
+@dataclass(frozen=True)
 class _FitConfig(FitSettings):
-    """``config`` of ``config.json``: the settings, the hashes of the three splits and of files of known priors."""
+    """``config`` of ``config.json``: the settings, the hashes of the three splits and of files of known priors; of a
+    student, its teacher."""
 
     data_fingerprint: list[str] = field(default_factory=list)
     prior_sha256: dict[str, str] = field(default_factory=dict)
+    distilled: _Distilled | None = None
 
 
 _ALWAYS = ("strata", "data", "zoo", "tuning")

@@ -391,7 +391,7 @@ def at_first_rate(settings: FitSettings) -> FitSettings:
     return replace(settings, tuning=tuning, learning_rates=rates)
 
 
-def data_name(data: str) -> str:
+def data_name(data: str, option: str = "--data") -> str:
     """Return ``creatures-lt`` unchanged, and any other path, list or pattern of paths as absolute.
 
     Raises
@@ -400,11 +400,11 @@ def data_name(data: str) -> str:
         If the name is empty, or a missing path that resembles ``creatures-lt``.
     """
     if not data.strip():
-        raise CausalFTError("--data is empty; name a folder, a file or creatures-lt")
+        raise CausalFTError(f"{option} is empty; name a folder, a file or creatures-lt")
     if os.path.basename(data) == data != CREATURES and not os.path.exists(data):
         hint = nearest(data, [CREATURES])
         if hint.startswith("did you mean"):
-            raise CausalFTError(f"--data {data}: no such file or folder; {hint}")
+            raise CausalFTError(f"{option} {data}: no such file or folder; {hint}")
     if data == CREATURES:
         return data
     from causalft.data.opening import absolute_path
@@ -427,6 +427,8 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
     >>> fit_command({"preset": "lift+", "tuning": {**vars(preset("lift+")), "epochs": 15}}, "runs/b")
     'causalft fit --preset lift+ --epochs 15 --out runs/b'
     """
+    if config.get("distilled"):
+        return shlex.join([*config["distilled"]["command"], "--out", out])
     default = FitSettings(data=config.get("data", FitSettings.data))
     zoo = config.get("zoo") or default.zoo_name
     recipe = FitSettings(data=default.data, zoo=zoo, preset=config.get("preset")).tuning

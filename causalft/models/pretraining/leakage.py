@@ -131,17 +131,22 @@ def warn_of_seen(images: ImageSet, zoo: Zoo, train: ImageSet) -> None:
         )
 
 
-def write_seen(run: Run, splits: Splits) -> None:
-    """Write ``images.parquet`` into a run: file, label, split and SHA-256 of every image used."""
+def write_seen(run: Run, splits: Splits, unlabelled: ImageSet | None = None) -> None:
+    """Write ``images.parquet`` into a run: file, label, split and SHA-256 of every image used.
+
+    Images that a student learnt from without their labels have the split ``unlabelled`` and an empty label.
+    """
     import pandas as pd
 
     names = np.asarray(splits.class_names)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    if unlabelled is not None:
+        parts["unlabelled"] = unlabelled
     table = pd.concat(
         pd.DataFrame(
             {
                 "file": part.files,
-                "label": names[part.labels],
+                "label": "" if name == "unlabelled" else names[part.labels],
                 "split": name,
                 "sha256": file_hashes(part),
             }
@@ -168,7 +173,11 @@ def seen_in_run(images: ImageSet, folder: Path, zoo: Zoo | None) -> list[str]:
         import pandas as pd
 
         table = pd.read_parquet(folder / SEEN)
-        for split, word in (("train", "training"), ("validation", "validation")):
+        for split, word in (
+            ("train", "training"),
+            ("validation", "validation"),
+            ("unlabelled", "unlabelled"),
+        ):
             files = frozenset(table.loc[table["split"] == split, "sha256"])
             found[f"{word} images of {folder}"] = with_hash(images, files)
     if zoo is not None:

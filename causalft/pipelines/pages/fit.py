@@ -11,6 +11,7 @@ from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import fit_command
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
+from causalft.pipelines.pages.distill import distilled_section
 from causalft.pipelines.pages.explain import map_section
 from causalft.report.html import Card, made_line, place_name, render_report
 from causalft.runs.folder import Run
@@ -45,6 +46,7 @@ def write_fit_report(
     """
     strata = ", ".join(metrics["strata"])
     first, *others = diagnosis_sections(metrics, run.path / "figures")
+    taught = [distilled_section(metrics["distilled"])] if metrics.get("distilled") else []
     by_class = []
     if classes or splits is not None:
         images = (None, None) if splits is None else (splits.test, splits.train)
@@ -55,7 +57,7 @@ def write_fit_report(
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
-        sections=[first, *by_class, *map_section(maps), *others],
+        sections=[*taught, first, *by_class, *map_section(maps), *others],
         command=fit_command(run.config, str(run.path)),
     )
     return run.write_page(page)

@@ -11,6 +11,7 @@ from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
@@ -31,6 +32,7 @@ from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
+from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
 from causalft.runs.notebook import ShownAsTable
@@ -128,6 +130,8 @@ def finish_fit(
     control_kind: str | None = None,
     *,
     known: Mapping[str, KnownPrior] | None = None,
+    distilled: Document | None = None,
+    unlabelled: ImageSet | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
     """Evaluate predictions of every member, kept in memory or in the run, and complete the run.
@@ -145,6 +149,10 @@ def finish_fit(
         What differs between the members of the control.
     known : mapping of str to KnownPrior, optional
         Priors of files that the members were given.
+    distilled : dict, optional
+        Of a student: its entry of ``metrics.json``, in JSON.
+    unlabelled : ImageSet, optional
+        Images that it was trained on without their labels.
     say : callable
         Called with a line per step.
     """
@@ -155,7 +163,7 @@ def finish_fit(
 
     def page(run: Run, metrics: dict[str, Any]) -> None:
         if settings.data != CREATURES:
-            write_seen(run, splits)
+            write_seen(run, splits, unlabelled)
         write_predictions(
             run,
             splits,
@@ -169,6 +177,8 @@ def finish_fit(
 
     worst_classes = [report.to_json() for report in worst]
     metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
+    if distilled is not None:
+        metrics["distilled"] = distilled
     return FittedRun(new.run, new.finish(metrics, page), outcome.diagnosis, tuple(worst))
 
 
