@@ -112,10 +112,10 @@ class World:
             split_seed=seed,
             imbalance_factor=self.settings.imbalance_factor or 100.0,
         )
-        return draw_against_prior(against, self._balanced, 1000 + seed)
+        return draw_against_prior(against, self.balanced, 1000 + seed)
 
     @cached_property
-    def _balanced(self) -> Splits:
+    def balanced(self) -> Splits:
         """All images, from which long tails of other orders are drawn."""
         from causalft.data.creatures import creatures_longtail
         from causalft.pipelines.workflows.fit_data import load_splits

@@ -136,7 +136,12 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
     from experiments.frame.answers import answer
     from experiments.frame.further import JOINT, joint
+    from experiments.frame.students import SOUP, STUDENTS, soup, student
 
+    if model.rule in STUDENTS:
+        return np.asarray(student(lab, model.members, STUDENTS[model.rule], seed).argmax(axis=1))
+    if model.rule == SOUP:
+        return np.asarray(soup(lab, model.members, seed).argmax(axis=1))
     if model.rule in JOINT:
         return np.asarray(joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1))
     splits = lab.world.splits(seed, model.members[0].draw)

@@ -1,0 +1,301 @@
+"""Students of a fusion, and soups of its members: one model in place of several."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.runs.limits import CREATURES
+
+if TYPE_CHECKING:
+    from causalft.data.image_set import ImageSet
+    from causalft.methods.adaptation.settings import Tuning
+    from causalft.methods.estimators.mixing import Mixing
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+
+__all__ = [
+    "EPOCHS",
+    "SOUP",
+    "STUDENTS",
+    "UNLABELLED",
+    "Lesson",
+    "gain_shares",
+    "soup",
+    "student",
+    "student_cost",
+]
+
+Floats = NDArray[np.float64]
+
+UNLABELLED = 10_000
+EPOCHS = 3
+"""Passes over 2,636 labelled and 10,000 unlabelled images. Students with fewer images take as many steps."""
+
+_QUICK = 1, 400  # epochs, unlabelled images
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a student of the members is taught.
+
+    Attributes
+    ----------
+    fusion : str
+        Of the teacher.
+    unlabelled : bool
+        Whether there are unlabelled images beside the labelled ones.
+    label_weight : float
+        1: the labels alone, no teacher.
+    """
+
+    fusion: str = "product"
+    unlabelled: bool = False
+    label_weight: float = 0.2
+
+
+STUDENTS = {
+    "student": Lesson(),
+    "student, unlabelled": Lesson(unlabelled=True),
+    "labels alone": Lesson(label_weight=1.0),
+}
+"""Rules: one model, started from the weights of the first member and tuned as a whole, answers in place of all."""
+
+SOUP = "soup"
+"""Rule: one model with the mean of the members' tuned tensors; they must share their weights before tuning."""
+
+
+def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> Any:
+    """Test logits (n, K) of a student of the fused members; trained now if it is not yet.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`causalft.methods.estimators.member.fit_member`.
+    """
+    from causalft.methods.adaptation.distill import Lessons
+    from causalft.methods.estimators.member import fit_member
+    from causalft.models.strata.cards import MemberName
+    from causalft.runs.locks import writing
+
+    first, splits = members[0], lab.world.splits(seed, members[0].draw)
+    more = _unlabelled(lab, seed) if lesson.unlabelled else None
+    tuning = _tuning(lab, first, seed, len(splits.train), 0 if more is None else len(more))
+    prior = _mean_prior(lab, members, seed)
+    places = [lab.folder(member, seed).name for member in members]
+    identity = {
+        "members": places,
+        **asdict(lesson),
+        "unlabelled": None if more is None else more.fingerprint,
+        "tuning": asdict(tuning),
+    }
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
+    folder = lab.folder(first, seed).with_name(f"student-{lesson.fusion}-seed{seed}-{digest}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder, wait=True):
+        lessons = Lessons(
+            _Answers(lab, members, lesson.fusion, seed, splits.train),
+            more,
+            None if more is None else _Answers(lab, members, lesson.fusion, seed, more),
+            label_weight=lesson.label_weight,
+            prior=prior,
+            identity=identity,
+        )
+        found, _ = fit_member(
+            splits,
+            MemberName.parse(first.name).weights,
+            lab.world.zoo,
+            tuning,
+            lessons=lessons,
+            device=lab.world.settings.device,
+            folder=folder,
+        )
+    return found.test_logits
+
+
+def _tuning(lab: Lab, first: Member, seed: int, n_labelled: int, n_unlabelled: int) -> Tuning:
+    """The recipe of ``causalft distill``, with the steps of a student with unlabelled images whatever it has."""
+    from causalft.pipelines.workflows.distill_settings import LR_OF_MINIS, LR_OF_PRETRAINED, DistillSettings
+
+    usual, (quick_epochs, _) = DistillSettings(), _QUICK
+    whole = n_labelled + (n_unlabelled or _how_many(lab))
+    passes = (quick_epochs if lab.quick else EPOCHS) * whole
+    return replace(
+        first.tuning(lab.world.settings.tuning, seed),
+        tuner=usual.tuner,
+        lr=LR_OF_PRETRAINED if lab.world.settings.zoo_name == "pretrained" else LR_OF_MINIS,
+        weight_decay=usual.weight_decay,
+        batch_size=usual.batch_size,
+        bottleneck=None,
+        epochs=max(1, round(passes / (n_labelled + n_unlabelled))),
+    )
+
+
+def _how_many(lab: Lab) -> int:
+    return _QUICK[1] if lab.quick else UNLABELLED
+
+
+@lru_cache(maxsize=4)
+def _drawn(n: int) -> ImageSet:
+    from causalft.data.creatures import creatures_unlabelled
+
+    return creatures_unlabelled(n)
+
+
+def _unlabelled(lab: Lab, seed: int) -> ImageSet:
+    """New images of the built-in world; of photographs, those that the long tail left out. Labels are not read."""
+    n = _how_many(lab)
+    if lab.world.settings.data == CREATURES:
+        return _drawn(n)
+    pool, used = lab.world.balanced.train, set(lab.world.splits(seed).train.files)
+    rows = [row for row, file in enumerate(pool.files) if file not in used]
+    return pool.subset(np.sort(np.random.default_rng(seed).permutation(rows)[:n]))
+
+
+def _mean_prior(lab: Lab, members: Sequence[Member], seed: int) -> Floats:
+    """Geometric mean of the members' label priors, (K,)."""
+    logs = np.mean([np.log(lab.prediction(member, seed).label_prior) for member in members], axis=0)
+    found = np.exp(logs - logs.max())
+    return found / found.sum()
+
+
+class _Answers:
+    """Probabilities of a teacher, computed when a row is asked for: a finished student asks for none."""
+
+    def __init__(self, lab: Lab, members: Sequence[Member], fusion: str, seed: int, images: ImageSet) -> None:
+        self._ask = lab, tuple(members), fusion, seed, images
+        self.shape = len(images), lab.world.splits(seed).train.n_classes
+        self._found: Floats | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        if self._found is None:
+            self._found = _fused(*self._ask)
+        return self._found[rows]
+
+
+_LOGITS: dict[Any, NDArray[Any]] = {}
+"""Logits of members for the images of one seed: two students may have a teacher in common."""
+
+
+def _fused(lab: Lab, members: Sequence[Member], fusion: str, seed: int, images: ImageSet) -> Floats:
+    from causalft.models.features.encoder import Crops
+
+    found = []
+    for member in members:
+        key = member, seed, images.fingerprint
+        if key not in _LOGITS:
+            for old in [each for each in _LOGITS if each[1] != seed]:
+                del _LOGITS[old]
+            _, tuned = lab.tuned(member, seed)
+            _LOGITS[key] = tuned.logits(Crops(images, tuned.stratum))
+        found.append(_LOGITS[key])
+    return _mixing(lab, members, fusion, seed)(np.stack(found), kind="logits")
+
+
+def _mixing(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Mixing:
+    from causalft.data.groups import balancing_weights
+    from causalft.methods.estimators.mixing import fit_mixing
+
+    validation = lab.world.splits(seed).validation
+    return fit_mixing(
+        [lab.prediction(member, seed).validation_logits for member in members],
+        validation.labels,
+        fusion=fusion,
+        weights=balancing_weights(validation.labels, validation.n_classes),
+        kind="logits",
+    )
+
+
+def soup(lab: Lab, members: Sequence[Member], seed: int) -> Any:
+    """Test logits (n, K) of the mean of the members' tuned tensors.
+
+    Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models", ICML 2022.
+
+    Raises
+    ------
+    CausalFTError
+        If the members do not share a backbone, or were tuned in different ways.
+    """
+    import torch
+
+    from causalft.errors import CausalFTError
+    from causalft.models.features.encoder import Crops
+
+    tuned = [lab.tuned(member, seed)[1] for member in members]
+    states = [each.trained_state() for each in tuned]
+    if len({each.stratum.sha256 for each in tuned}) > 1 or len({tuple(state) for state in states}) > 1:
+        raise CausalFTError("a soup needs members of one backbone that were tuned alike")
+    mean = {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    before = tuned[0].trained_state()
+    try:
+        tuned[0].load_trained_state(mean)
+        return tuned[0].logits(Crops(lab.world.splits(seed).test, tuned[0].stratum))
+    finally:
+        tuned[0].load_trained_state(before)
+
+
+def student_cost(lab: Lab) -> dict[str, Any]:
+    """Operations of a prediction of a student over those of the first stratum, tuned: a count, so without spread."""
+    import torch
+
+    from causalft.methods.adaptation.cost import prediction_cost
+    from causalft.models.features.encoder import Crops
+    from experiments.frame.members import Member
+
+    world, train = lab.world, lab.world.splits(0).train
+    first = Member(world.roles.strata[0])
+    stratum = world.zoo.load(first.name, device="cpu")
+    pixels = Crops(train.subset(np.arange(min(32, len(train)))), stratum)[torch.arange(min(32, len(train)))]
+    single, taught = (
+        prediction_cost(stratum, tuning, train.n_classes, pixels)
+        for tuning in (
+            first.tuning(world.settings.tuning, 0),
+            _tuning(lab, first, 0, len(train), _how_many(lab)),
+        )
+    )
+    ratio = taught.flops / single.flops
+    return {
+        "student over one stratum": {"estimate": ratio, "ci95": [ratio, ratio]},
+        "flops": {"student": taught.flops, "one stratum": single.flops},
+        "seconds": {"student": taught.seconds, "one stratum": single.seconds},
+    }
+
+
+def gain_shares(
+    labels: NDArray[np.int64], n_classes: int, teacher: Any, best: Any, students: dict[str, Any]
+) -> dict[str, Any]:
+    """Share of the teacher's gain over the best single stratum that each student keeps, with 95 % intervals.
+
+    Parameters
+    ----------
+    labels : (n,) array of int in [0, K)
+    n_classes : int
+    teacher, best : (S, n) array of bool
+        Right answers for S seeds.
+    students : dict of str to (S, n) array of bool
+    """
+    from causalft.analysis.diagnosis.intervals import bootstrap
+
+    share = np.bincount(labels, minlength=n_classes) / len(labels)
+
+    def statistics(products: Floats) -> dict[str, Floats]:
+        accuracy = products[..., 0]
+        gain = accuracy[:, 0] - accuracy[:, 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                name: (accuracy[:, place] - accuracy[:, 1]) / gain for place, name in enumerate(students, 2)
+            }
+
+    correct = np.stack([teacher, best, *students.values()])
+    found = bootstrap(statistics, correct, labels, n_classes, vectors=share[None])
+    return {name: value.to_json() for name, value in found.items()}
