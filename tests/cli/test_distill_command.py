@@ -151,6 +151,17 @@ def test_what_comes_after_a_fit_takes_a_student(student, photos, tmp_path, verb)
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
+def test_pushed_student_names_its_teacher_but_no_path_of_this_machine(student, fitted, more, tmp_path):
+    assert run("push", student[0], "--to-folder", tmp_path / "hub").exit_code == 0
+    texts = {path.name: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
+    for private in (fitted, more):
+        assert not [name for name, text in texts.items() if str(private.parent).encode() in text]
+    card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+    assert "One model was tuned to answer as a teacher does, the fusion (product) of clip, openclip" in card
+    assert "causalft distill run --unlabeled flat" in card
+
+
 def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     out = ["--out", tmp_path / "never"]
     assert "no model 'clop' to become the student; did you mean 'clip'" in said(
@@ -177,7 +188,7 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
 def test_student_that_sees_less_than_half_of_the_image_is_refused(fitted, tmp_path, monkeypatch):
     from causalft.pipelines.workflows import distill
 
-    monkeypatch.setattr(distill, "_least_side", lambda run, splits: 64)
+    monkeypatch.setattr(distill, "_least_side", lambda teacher, splits: 64)
     found = said(run("distill", fitted, "--out", tmp_path / "never"))
     assert "sees 16 pixels of images that the teacher sees at 64" in found
 

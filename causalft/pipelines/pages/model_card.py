@@ -12,6 +12,7 @@ from causalft.methods.estimators.run_documents import portable, stored_precision
 from causalft.methods.estimators.settings import fit_command
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
+from causalft.pipelines.pages.distill import distilled_sentences
 from causalft.runs.folder import Run
 from causalft.runs.intervals import interval_text
 from causalft.runs.lifecycle import made_record
@@ -144,8 +145,16 @@ def _front_matter(metrics: Document, licence: str | None) -> str:
 def _opening(metrics: Document) -> str:
     strata, fused = list(metrics["strata"]), metrics["fused"]
     n_classes = len(metrics["class_counts"])
-    words = f"A long-tailed image classifier of {n_classes} classes. Adapters and a head were tuned on "
-    if len(strata) == 1:
+    words = f"A long-tailed image classifier of {n_classes} classes. "
+    distilled = metrics.get("distilled")
+    words += "" if distilled else "Adapters and a head were tuned on "
+    if distilled:
+        teacher = distilled["teacher"]
+        words += (
+            f"One model was tuned to answer as a teacher does, the fusion ({teacher['fusion']}) of "
+            f"{', '.join(teacher['strata'])}. {' '.join(distilled_sentences(distilled))}"
+        )
+    elif len(strata) == 1:
         words += "one frozen foundation model: with one stratum there is nothing to adjust for."
     else:
         words += (

@@ -119,9 +119,9 @@ def run_distill(
         (name,) = student.strata
         splits = load_splits(own, own.seed)
         _check_unchanged(run, splits)
-        student = _representable(zoo, student, splits, run, say)
         cache = FeatureCache() if settings.cache else None
         teacher = Teacher(run, device=settings.device, cache=cache, progress=progress)
+        student = _representable(zoo, student, splits, run, _least_side(teacher, splits), say)
         unlabelled, left_out = _unlabelled(settings, splits, say)
         lessons = _lessons(settings, run, teacher.identity, unlabelled)
         config: Document = {
@@ -191,7 +191,7 @@ def _check_unchanged(run: Run, splits: Splits) -> None:
 
 
 def _representable(
-    zoo: Zoo, settings: FitSettings, splits: Splits, run: Run, say: Callable[[str], None]
+    zoo: Zoo, settings: FitSettings, splits: Splits, run: Run, seen: int, say: Callable[[str], None]
 ) -> FitSettings:
     """Refuse a student that cannot name the classes or see the images; its settings, with the start of its head."""
     (name,) = settings.strata
@@ -212,7 +212,6 @@ def _representable(
             raise CausalFTError(
                 f"student {name!r} cannot represent the classes of {run.path}: {error}; name another with --student"
             ) from None
-    seen = _least_side(run, splits)
     if stratum.image_size < _LEAST_SIDE * seen:
         raise CausalFTError(
             f"student {name!r} sees {stratum.image_size} pixels of images that the teacher sees at {seen}: less than "
@@ -223,14 +222,11 @@ def _representable(
     return settings
 
 
-def _least_side(run: Run, splits: Splits) -> int:
+def _least_side(teacher: Teacher, splits: Splits) -> int:
     """Pixels of the shorter side that every stratum of the teacher sees: at most those of the images themselves."""
-    own = FitSettings.from_config(run.config)
-    zoo = own.open_zoo()
-    sizes = [zoo.load(MemberName.parse(name).weights).image_size for name in own.strata]
     rows = np.linspace(0, len(splits.train) - 1, min(16, len(splits.train))).astype(int)
     native = int(np.median([min(splits.train.image(int(row)).size) for row in rows]))
-    return min(*sizes, native) if len(sizes) > 1 else min(sizes[0], native)
+    return min(native, *(tuned.stratum.image_size for tuned in teacher.model.members_.values()))
 
 
 def _unlabelled(
