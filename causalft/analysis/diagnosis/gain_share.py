@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.diagnosis.intervals import Interval, bootstrap
-from causalft.analysis.diagnosis.parameter_imbalance import gap_vectors, off_gap
+from causalft.analysis.diagnosis.parameter_imbalance import off_gap
+from causalft.data.groups import gap_vectors
 
 __all__ = ["GainShare", "share_of_gain"]
 
