@@ -110,17 +110,20 @@ class Experiment:
     def command_at(self, scale: str) -> str:
         """The command of the full run at a scale."""
         words = "" if scale == "mini" else f" --scale {scale}"
-        return f"causalft experiment run {self.name}{words}" + self._brought(self.needed_at(scale))
+        needed = self.needed_at(scale)
+        placeholders = {"data": self.data, "zoo": "ZOO"}
+        if "set" in needed:
+            from experiments.frame.sets import SETS
+
+            placeholders = {"set": "|".join(SETS), "data": "FOLDER"}
+        brought = "".join(f" --{what} {placeholders[what]}" for what in needed)
+        return f"causalft experiment run {self.name}{words}{brought}"
 
     def taken_at(self, scale: str) -> tuple[str, ...]:
         """What the user may bring at a scale, needed or not."""
         from experiments.frame.scales import get_scale
 
         return self.needed_at(scale) + (get_scale(scale).takes if self.study is not None else ())
-
-    def _brought(self, needs: tuple[str, ...]) -> str:
-        placeholders = {"data": self.data, "zoo": "ZOO"}
-        return "".join(f" --{what} {placeholders.get(what, what.upper())}" for what in needs)
 
     def run(
         self,

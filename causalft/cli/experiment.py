@@ -144,6 +144,7 @@ def run_command(
     from experiments.frame.all import needed_of, run_all, run_name
 
     screen = console(as_json)
+    _check_data(scale, brought["data"])
     if name == "all":
         found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print)
         if as_json:
@@ -224,6 +225,18 @@ def show_command(
         screen.print("plan     the first run pre-trains the zoo on half of the images; a plan needs it")
     else:
         screen.print("plan     the experiment does not declare what it trains")
+
+
+def _check_data(scale: str, data: str | None) -> None:
+    """Refuse images that are not there, before anything is loaded or trained."""
+    if data is None or scale == "full":  # a set says itself which of its files is missing
+        return
+    from causalft.data.opening import find_paths, open_images
+
+    if scale == "photo":
+        open_images(data)
+    else:
+        find_paths(data)
 
 
 def _show(screen: Any, metrics: dict[str, Any]) -> None:

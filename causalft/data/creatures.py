@@ -21,8 +21,7 @@ NAME = CREATURES
 ORDER_SEED = 110
 """Seed of the class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
 
-_TRAIN_SEED = 7_000_000
-_SEEDS = {"validation": 7_500_001, "test": 7_500_002}
+_TRAIN_SEED, _VALIDATION_SEED, _TEST_SEED = 7_000_000, 7_500_001, 7_500_002
 _UNLABELLED_SEED = 8_000_001  # no multiple of three away from the seeds of training images
 
 
@@ -61,12 +60,9 @@ def creatures_longtail(
     >>> len(splits.test), splits.test.class_names[0]
     (60, 'aradax')
     """
-    counts = _train_counts(n_max, imbalance_factor)
-    return Splits(
-        train=_draw("train", counts, size, _TRAIN_SEED + 3 * seed),
-        validation=_draw("validation", np.full(N_CLASSES, n_validation), size, _SEEDS["validation"]),
-        test=_draw("test", np.full(N_CLASSES, n_test), size, _SEEDS["test"]),
-    )
+    drawn = _drawn_from(n_max, imbalance_factor, n_validation, n_test, seed)
+    images = {split: _draw(split, counts, size, of) for split, (counts, of) in drawn.items()}
+    return Splits(train=images["train"], validation=images["validation"], test=images["test"])
 
 
 def creatures_masks(
@@ -107,16 +103,12 @@ def creatures_masks(
     """
     from synthetic.creatures import creature_masks  # imports PyTorch
 
-    counts = {
-        "train": _train_counts(n_max, imbalance_factor),
-        "validation": np.full(N_CLASSES, n_validation),
-        "test": np.full(N_CLASSES, n_test),
-    }
-    if split not in counts:
-        raise CausalFTError(f"{NAME} has no split {split!r}; {nearest(split, counts)}")
-    drawn_from = _SEEDS.get(split, _TRAIN_SEED + 3 * seed)
-    labels, factors = _law(counts[split], drawn_from)
-    return creature_masks(part_table()[labels], factors, size=size, seed=drawn_from, rows=rows)
+    drawn = _drawn_from(n_max, imbalance_factor, n_validation, n_test, seed)
+    if split not in drawn:
+        raise CausalFTError(f"{NAME} has no split {split!r}; {nearest(split, drawn)}")
+    counts, of = drawn[split]
+    labels, factors = _law(counts, of)
+    return creature_masks(part_table()[labels], factors, size=size, seed=of, rows=rows)
 
 
 def creatures_unlabelled(n: int, *, size: int = 40, seed: int = 0) -> ImageSet:
@@ -156,6 +148,17 @@ def creatures_images() -> ImageSet:
     ends = np.cumsum([0, *map(len, parts.values())])
     whole.splits = {name: np.arange(a, b) for name, a, b in zip(parts, ends, ends[1:])}
     return whole
+
+
+def _drawn_from(
+    n_max: int, imbalance_factor: float, n_validation: int, n_test: int, seed: int
+) -> dict[str, tuple[NDArray[np.int64], int]]:
+    """Images per class and seed of each split."""
+    return {
+        "train": (_train_counts(n_max, imbalance_factor), _TRAIN_SEED + 3 * seed),
+        "validation": (np.full(N_CLASSES, n_validation), _VALIDATION_SEED),
+        "test": (np.full(N_CLASSES, n_test), _TEST_SEED),
+    }
 
 
 def _train_counts(n_max: int, imbalance_factor: float) -> NDArray[np.int64]:

@@ -120,6 +120,17 @@ REFUSALS = [
     "data show MISSING",
     "experiment run nosuch",
     "experiment run real_priors",
+    "experiment run tab8 --scale nosuch",
+    "experiment run tab8 --scale photo",
+    "experiment run tab8 --scale photo --data MISSING",
+    "experiment run tab8 --scale photo --data FOLDER",
+    "experiment run tab8 --scale full",
+    "experiment run all --scale full",
+    "experiment show nosuch",
+    "experiment verdict MISSING",
+    "experiment verdict FOLDER",
+    "explain MISSING x.png",
+    "explain FOLDER x.png",
     "diagnose",
     "diagnose --class-accuracy MISSING",
     "diagnose --class-accuracy MISSING --prior-of clip=MISSING",
@@ -148,6 +159,19 @@ def fitted(tmp_path_factory, tiny_zoo, photos):
 def test_reading_a_run_imports_nothing_heavy(fitted, tmp_path):
     check(
         [["card", fitted], ["push", fitted, "--dry-run"], ["push", fitted, "--to-folder", tmp_path / "a"]], 0
+    )
+
+
+def test_bad_input_of_explain_is_refused_before_anything_heavy_is_imported(fitted, photos, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    image = next(photos.rglob("*.png"))
+    check(
+        [
+            ["explain", fitted, image, "--of", "nothing"],
+            ["explain", fitted, tmp_path / "broken.png"],
+            ["explain", fitted, tmp_path / "missing.png"],
+        ],
+        2,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from experiments.frame.claims import judge
 from experiments.frame.looking import Parts, draw_parts, favourite_metrics, loss_metrics
+from experiments.frame.maps import own_part_metrics
 from experiments.frame.means import jackknife, mean_over_images
 
 
@@ -128,3 +129,55 @@ def test_estimates_are_compared_with_the_exact_truth_of_the_strict_design() -> N
     assert found["exact"]["naive"]["bias"]["estimate"] == pytest.approx(
         found["exact"]["seeing_less_doing"], abs=0.01
     )
+
+
+def test_own_parts_are_compared_stratum_by_stratum(parts: Parts) -> None:
+    found = own_part_metrics(parts)
+    for words, expected in (("less other parts", 0.4), ("less other strata", 0.4), ("contrast", 0.6)):
+        assert found[words]["mean"]["estimate"] == pytest.approx(expected, abs=0.02)
+        assert found[words]["least"] in found[words]["strata"].values()
+    # one stratum that looks elsewhere contradicts a claim about every stratum, and not the mean
+    values = parts.values.copy()
+    values[1, ..., 1] = 0.05 + 0.01 * np.random.default_rng(3).normal(size=values[1, ..., 1].shape)
+    other = own_part_metrics(Parts(parts.names, parts.favourites, values))
+    other = other["less other strata"]
+    assert other["mean"]["ci95"][0] > 0 > other["least"]["ci95"][1]
+    # what all strata share cancels in the contrast
+    large = parts.values + np.array([0.0, 1.0, 0.0])
+    moved = own_part_metrics(Parts(parts.names, parts.favourites, large))
+    assert moved["contrast"]["mean"]["estimate"] == pytest.approx(found["contrast"]["mean"]["estimate"])
+    assert moved["less other parts"]["least"]["ci95"][1] < 0
+
+
+def test_every_kind_of_map_is_measured_on_the_same_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalft.data.creatures import creatures_longtail
+    from causalft.methods.estimators.maps import FusedView, zero_shot_view
+    from causalft.methods.estimators.mixing import Mixing
+    from causalft.models.strata.zoo import open_zoo
+    from experiments import fig4
+    from experiments.frame import maps
+
+    zoo, splits = open_zoo("mini"), creatures_longtail(n_max=4, imbalance_factor=2, n_validation=1)
+    favourites = {"clip": 0, "openclip": 1}
+    classes, loaded = splits.test.class_names, []
+
+    def view_of(lab: Any, seed: int) -> FusedView:
+        loaded.append(seed)
+        strata = {name: zero_shot_view(zoo.load(name), classes) for name in favourites}
+        return FusedView(strata, Mixing("mixture", (0.5, 0.5), 1.0), classes)
+
+    monkeypatch.setattr(maps, "view_of", view_of)
+    monkeypatch.setattr(maps, "favourites_of", lambda lab: favourites)
+    lab: Any = SimpleNamespace(seeds=1, world=SimpleNamespace(splits=lambda seed: splits))
+    kinds = ["integrated-gradients", "rollout"]
+    found = maps.map_metrics(lab, 12, kinds, steps=2)
+    assert found is not None and list(found) == kinds and loaded == [0]
+    for of in found.values():
+        assert set(of["faithfulness"]["fused"]) == {"random", "centre"}
+        assert 0 < of["spread"]["fused"]["estimate"] < 1
+        assert sum(of["shares"]["fused"][part]["estimate"] for part in ("head", "body", "tail")) < 1
+    choice = maps.deletion_on_validation(lab, 12, kinds, steps=2)
+    assert choice["best"] in kinds and {*choice["deletion"]} == {*kinds, "random", "centre"}
+    metrics = {"maps": found, "choice": choice}
+    assert all(judge(claim, metrics).numbers for claim in fig4.claims())
+    assert len(fig4.sections(metrics)[0].tables[0].rows) == 6 and len(fig4.draw(metrics)) == 1

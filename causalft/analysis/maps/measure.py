@@ -59,13 +59,6 @@ class MapShares:
         """Overlap of the maps of two of :attr:`names`, (n,): 0 if disjoint, 1 if equal."""
         return overlap(self.maps[self.names.index(first)], self.maps[self.names.index(second)])
 
-    @property
-    def part_shares(self) -> Floats:
-        """Shares among the parts alone, (M + 1, n, P): they sum to 1; NaN where a map is on no part."""
-        on_parts = self.shares[..., :-1]
-        total = on_parts.sum(axis=-1, keepdims=True)
-        return np.divide(on_parts, total, out=np.full_like(on_parts, np.nan), where=total > 0)
-
     def contrast(self, name: str, part: int) -> tuple[float, float, float]:
         """Share of one stratum on a part minus the mean of the other strata, paired over images.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import TUNED_FILES, Tuning
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.settings import FitSettings, Fusion
@@ -27,6 +27,7 @@ __all__ = [
     "FitMetrics",
     "PREDICTIONS",
     "STORED",
+    "check_class",
     "check_fit_config",
     "folder_name",
     "joined",
@@ -246,6 +247,19 @@ def open_classifier(path: str | os.PathLike[str]) -> Run:
     check_shape(metrics, _ClassifierMetrics, run.path / "metrics.json")
     _check_fusion(run.path / "metrics.json", metrics, config["strata"])
     return run
+
+
+def check_class(run: Run, name: str) -> None:
+    """Refuse a class that a run of :func:`open_classifier` does not know.
+
+    Raises
+    ------
+    CausalFTError
+        With the nearest names.
+    """
+    classes = run.metrics["classes"]
+    if name not in classes:
+        raise CausalFTError(f"{name!r} is no class of {run.path}; {nearest(name, classes)}")
 
 
 def open_fit(path: str | os.PathLike[str]) -> Run:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from causalft.models.tuning.towers import Tower
 
-__all__ = ["DEFAULT_MAP", "MAPS", "MapMethod", "MapTarget"]
+__all__ = ["CAUTION", "DEFAULT_MAP", "MAPS", "MapMethod", "MapTarget"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,13 @@ class MapMethod:
 
 
 DEFAULT_MAP = "integrated-gradients"
-"""The kind of map that is truest to the models of the part world by deletion and insertion (docs/explain.md)."""
+"""The kind of map with the lowest deletion curve on validation images of the part world (docs/explain.md)."""
+
+CAUTION = (
+    "Where the parts of images are known, no kind of map singles out the part that a stratum knows best; compare "
+    "strata at one place, not places in one map."
+)
+"""What nobody should read into a map; shown wherever maps are."""
 
 MAPS: Records[MapMethod] = Records("causalft.models.maps", MapMethod, "kind of map")
 """Kinds of map by name."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.analysis.maps import FUSED
-from causalft.models.maps import MAPS
+from causalft.models.maps import CAUTION, MAPS
 from causalft.report.drawing import Drawing, draw, thumbnail_uri
 from causalft.report.heat import heat_image
 from causalft.report.html import Card, Figure, Section, Table, Thumbnail, made_line, place_name, render_report
@@ -60,7 +60,8 @@ def map_section(cards: Sequence[Card]) -> list[Section]:
     words = (
         "Misclassified test images of the classes that suffer most; classes that a pre-training rarely showed come "
         "first. Yellow marks the evidence for the wrong class (integrated gradients). The fused map mixes the strata's "
-        "by what each contributes. After a fit, causalft explain RUN IMAGE does the same for your own images."
+        f"by what each contributes. {CAUTION} After a fit, causalft explain RUN IMAGE does the same for your own "
+        "images."
     )
     return [Section("What the strata look at in these images", [words], cards=cards)] if cards else []
 
@@ -111,7 +112,7 @@ def write_explain_page(
     command : str
         Repeats the run.
     """
-    reading = list(_READING[: 2 if metrics["steps"] else 1])
+    reading = [*_READING[: 2 if metrics["steps"] else 1], CAUTION]
     sections = [Section("How to read the numbers", reading)]
     with figure_style():
         for row, found in enumerate(metrics["images"]):

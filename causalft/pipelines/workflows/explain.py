@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from causalft.analysis.maps import FUSED, Curves, curves_of_maps, entropy, overlap, spread
 from causalft.data.given import given_images
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError
 from causalft.methods.estimators.fitted import load_fitted
 from causalft.methods.estimators.maps import Look, fused_view
-from causalft.methods.estimators.run_documents import open_classifier
-from causalft.models.maps import DEFAULT_MAP, MAPS
+from causalft.methods.estimators.run_documents import check_class, open_classifier
+from causalft.models.maps import CAUTION, DEFAULT_MAP, MAPS
 from causalft.pipelines.pages.explain import write_explain_page
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
@@ -124,8 +124,8 @@ def explain(
         raise CausalFTError(f"steps is {steps}; give a number of steps, or 0 for no curves")
     opened = open_classifier(run)
     classes: list[str] = list(opened.metrics["classes"])
-    if of is not None and of not in classes:
-        raise CausalFTError(f"{of!r} is no class of {Path(run)}; {nearest(of, classes)}")
+    if of is not None:
+        check_class(opened, of)
     given = given_images(images)
     with new_run(out, "explain") as new:
         asked: Document = {
@@ -154,6 +154,7 @@ def explain(
             "zoo": opened.metrics["zoo"],
             "weights": {name: each.stratum.sha256 for name, each in view.strata.items()},
             **{key: asked[key] for key in ("method", "fill", "steps")},
+            "caution": CAUTION,
             "images": [
                 {"file": file, **_document(classes, names, look, found, row)}
                 for row, file in enumerate(given.files)
