@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.workflows.explain import explain
     from causalft.pipelines.workflows.fit import run_fit
+    from causalft.pipelines.workflows.sensitivity import sensitivity
     from causalft.pipelines.workflows.verify_confounder import verify_confounder
     from causalft.scm import PartSCM, causal_graph, identify
 
@@ -45,6 +46,7 @@ _HOMES = {
     "open_images": "causalft.data.opening",
     "open_zoo": "causalft.models.strata.zoo",
     "run_fit": "causalft.pipelines.workflows.fit",
+    "sensitivity": "causalft.pipelines.workflows.sensitivity",
     "verify_confounder": "causalft.pipelines.workflows.verify_confounder",
 }
 
@@ -66,6 +68,7 @@ __all__ = [
     "open_images",
     "open_zoo",
     "run_fit",
+    "sensitivity",
     "verify_confounder",
 ]
 

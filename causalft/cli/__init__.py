@@ -43,6 +43,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "causalft.cli.explain:command",
         "Show what each stratum of a fitted run looks at in images.",
     ),
+    "sensitivity": (
+        "causalft.cli.sensitivity:command",
+        "Tell which predictions of a fitted run hold for every P(c), and what stays uncertain.",
+    ),
     "evaluate": ("causalft.cli.evaluate:command", "Score a fitted run on labelled images."),
     "wise-ft": (
         "causalft.cli.wise_ft:command",

@@ -29,6 +29,8 @@ from causalft.runs import limits
 from causalft.runs.progress import phase
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from causalft.data.image_set import ImageSet
     from causalft.pipelines.workflows.predict import Prediction
 
@@ -39,7 +41,7 @@ __all__ = ["command"]
     "predict",
     cls=GroupedCommand,
     groups={
-        "Output": ("output", "kind", "top", "all_probabilities", "as_json"),
+        "Output": ("output", "kind", "top", "all_probabilities", "sets", "as_json"),
         "Reading and speed": ("on_error", "batch_size", "device", "engine", "workers"),
     },
 )
@@ -70,6 +72,12 @@ __all__ = ["command"]
 )
 @click.option("--all-probabilities", is_flag=True, help="Give every class: the same as --top all.")
 @click.option(
+    "--sets",
+    type=Number(limits.COVERAGE),
+    metavar="SHARE",
+    help="Also give the set of classes that holds the true one this often (0.9, say), in each group of classes.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
@@ -98,6 +106,7 @@ def command(
     kind: str | None,
     top: int | str,
     all_probabilities: bool,
+    sets: float | None,
     on_error: str,
     batch_size: int,
     device: str,
@@ -135,6 +144,13 @@ def command(
         check_place(output)
     check_engine(engine, workers)
     open_classifier(run)  # refused before PyTorch is imported
+    if sets is not None:
+        from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
+
+        notes = sets_of_run(StoredRun.open(run), sets).notes
+        if not follows():
+            for note in notes:
+                click.echo(f"causalft: {note}", err=True)
     if is_launched():
         with phase("loading libraries"):
             from causalft.models.tuning.processes import pick_device
@@ -146,7 +162,7 @@ def command(
         images = _images(paths)
         with phase("loading libraries"):
             from causalft.pipelines.workflows.predict import Prediction
-        prediction = Prediction(run, images, device, batch_size, on_error, engine, workers)
+        prediction = Prediction(run, images, device, batch_size, on_error, engine, workers, sets)
         if output is not None and chosen is not None:
             prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
             return
@@ -188,6 +204,8 @@ def _to_screen(prediction: Prediction, top: int | None) -> None:
     )
     table.add_column("file", overflow="fold")
     table.add_column("adjusted prediction", overflow="fold")
+    if prediction.sets is not None:
+        table.add_column(f"set, {100 * prediction.sets.coverage:g} %", overflow="fold")
     for name in prediction.model.members_:
         table.add_column(name, style="dim", overflow="fold")
     for rows, strata, fused in prediction.stream():
@@ -196,6 +214,19 @@ def _to_screen(prediction: Prediction, top: int | None) -> None:
             table.add_row(
                 prediction.images.files[row],
                 "\n".join(f"{classes[k]} {100 * fused[i, k]:.0f} %" for k in best),
+                *_set_words(prediction, fused[i : i + 1]),
                 *(f"{classes[int(p.argmax())]} {100 * p.max():.0f} %" for p in strata[:, i]),
             )
     console().print(table)
+
+
+_SHOWN = 6
+
+
+def _set_words(prediction: Prediction, fused: np.ndarray) -> list[str]:
+    """The prediction set of one image (1, K) in words; nothing without sets."""
+    if prediction.sets is None:
+        return []
+    (names,) = prediction.questions(None).set_of(fused)
+    more = f", {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return [", ".join(names[:_SHOWN]) + more if names else "none"]

@@ -181,6 +181,7 @@ JOBS = Limits(1, 1_024, whole=True, why="each is a process with a model of its o
 TOP = Limits(1, 1_000_000_000, whole=True)
 CURVE_STEPS = Limits(0, 200, whole=True)
 EXPLAINED_IMAGES = Limits(1, 64, whole=True)
+COVERAGE = Limits(0.01, 0.999)
 
 
 def check_text(value: str, what: str = "it") -> str:

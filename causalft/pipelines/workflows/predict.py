@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from causalft.analysis.uncertainty.conformal import PredictionSets
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted, stored_settings
@@ -26,6 +27,7 @@ from causalft.pipelines.workflows.prediction_files import (
     open_rows,
     require_room_for_rows,
 )
+from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
 from causalft.runs.files import sha256_file
 
 __all__ = ["Prediction"]
@@ -52,6 +54,9 @@ class Prediction:
         Who predicts: this process, or those of a launcher; or the workers of a Ray cluster.
     workers : int, optional
         Of Ray.
+    coverage : float, optional
+        In (0, 1): give each image a set of classes that holds the true one this often, in each D and P group
+        (:func:`causalft.analysis.uncertainty.conformal.fit_sets`). Needs the validation logits that ``fit`` keeps.
     skipped : list of (int, str)
         Row and message of each skipped image.
     """
@@ -63,9 +68,13 @@ class Prediction:
     on_error: str = "stop"
     engine: str = "local"
     workers: int | None = None
+    coverage: float | None = None
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.sets: PredictionSets | None = None
+        if self.coverage is not None:
+            self.sets = sets_of_run(StoredRun.open(self.run), self.coverage)
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):
             self.model: FittedStrata = load_fitted(self.run, device=self.device)
@@ -123,19 +132,24 @@ class Prediction:
         Of more than 200 classes, ``top`` limits them to the most likely, most likely first.
         """
         n = len(self.classes)
+        questions = self.questions(top)
         keep = n if n <= MANY_CLASSES or top is None else min(top, n)
         document: dict[int, dict[str, Any]] = {}
         for rows, strata, fused in self.stream():
             for i, row in enumerate(rows.tolist()):
                 each = {name: self._answer(strata[c, i], keep) for c, name in enumerate(self.model.members_)}
-                document[row] = {
-                    "file": self.images.files[row],
-                    **self._answer(fused[i], keep),
-                    "strata": each,
-                }
+                document[row] = {"file": self.images.files[row], **self._answer(fused[i], keep)}
+                if questions.sets:
+                    document[row]["set"] = questions.set_of(fused[i : i + 1])[0]
+                document[row]["strata"] = each
         for row, message in self.skipped:
             document[row] = {"file": self.images.files[row], "error": message}
         return [document[row] for row in sorted(document)]
+
+    def questions(self, top: int | None) -> Questions:
+        """What a row holds."""
+        threshold = None if self.sets is None else self.sets.threshold
+        return Questions(self.classes, list(self.model.members_), top, threshold)
 
     def _answer(self, probabilities: np.ndarray, keep: int) -> dict[str, Any]:
         shown = np.arange(len(probabilities))
@@ -168,7 +182,7 @@ class Prediction:
             for _ in self._pieces(range(start, len(images))):
                 pass
             return
-        questions = Questions(self.classes, list(self.model.members_), top)
+        questions = self.questions(top)
         require_room_for_rows(output, kind, questions, images.files)
         started, written = time.perf_counter(), 0
         with open_rows(output, kind, questions, [*self._run_hashes(), *images.files]) as place:

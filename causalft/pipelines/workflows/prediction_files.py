@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -44,11 +44,30 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 @dataclass(frozen=True)
 class Questions:
-    """Content of a row: classes, strata, and the number of classes given of each (None: all)."""
+    """Content of a row: classes, strata, the number of classes given of each (None: all), and prediction sets.
+
+    ``threshold`` (K,) is the probability from which a class is in the set of an image; None: no sets.
+    """
 
     classes: list[str]
     strata: list[str]
     top: int | None
+    threshold: np.ndarray | None = field(default=None, compare=False)
+
+    @property
+    def sets(self) -> bool:
+        """Whether a row has a prediction set."""
+        return self.threshold is not None
+
+    def set_of(self, probabilities: np.ndarray) -> list[list[str]]:
+        """Return the set of each row, most probable class first: (b, K) to b lists of names."""
+        import numpy as np
+
+        assert self.threshold is not None
+        return [
+            [self.classes[k] for k in np.argsort(-row, kind="stable") if row[k] >= self.threshold[k]]
+            for row in probabilities
+        ]
 
     def best(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the most probable classes of each row, in order: (b, K) to (b, top) class numbers."""
@@ -100,6 +119,8 @@ class JsonRows(RowWriter):
 
     def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
         mixed = self._answers(fused)
+        if self.questions.sets:
+            mixed = [{**answer, "set": names} for answer, names in zip(mixed, self.questions.set_of(fused))]
         each = [self._answers(probabilities) for probabilities in strata]
         lines = []
         for number, file in enumerate(files):
@@ -142,7 +163,7 @@ class _Columns(RowWriter):
             for who in ("", *(f"{name}_" for name in self.questions.strata)):
                 for rank in range(2, min(self.questions.top, len(self.questions.classes)) + 1):
                     found += [f"{who}top{rank}", f"{who}top{rank}_probability"]
-        return found
+        return [*found, "set"] if self.questions.sets else found
 
     def columns(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> Iterator[list[Any]]:
         """Yield the values of the columns."""
@@ -158,6 +179,8 @@ class _Columns(RowWriter):
             for probabilities, found in zip(every, best):
                 for rank in range(1, found.shape[1]):
                     yield from self._rank(classes, probabilities, found, rank)
+        if self.questions.sets:
+            yield self.questions.set_of(fused)
 
     @staticmethod
     def _rank(
@@ -169,7 +192,10 @@ class _Columns(RowWriter):
 
 
 class CsvRows(_Columns):
-    """Comma-separated values with a header; all probabilities as ``p:CLASS`` and ``STRATUM:CLASS``."""
+    """Comma-separated values with a header; all probabilities as ``p:CLASS`` and ``STRATUM:CLASS``.
+
+    Sets are written as JSON lists.
+    """
 
     def __init__(self, questions: Questions, write: Callable[[str], Any], header: bool) -> None:
         super().__init__(questions)
@@ -182,6 +208,8 @@ class CsvRows(_Columns):
 
     def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
         columns = list(self.columns(files, strata, fused))
+        if self.questions.sets:
+            columns[-1] = [json.dumps(names, ensure_ascii=False) for names in columns[-1]]
         if self.questions.top is None:
             for probabilities in (fused, *strata):
                 columns += probabilities.round(6).T.tolist()
@@ -212,6 +240,8 @@ class ParquetRows(_Columns):
         kinds = [
             (name, pa.float32() if name.endswith("probability") else pa.string()) for name in self.names()
         ]
+        if questions.sets:
+            kinds[-1] = ("set", pa.list_(pa.string()))
         if questions.top is None:
             lists = pa.list_(pa.float32())
             kinds += [(f"{who}probabilities", lists) for who in ("", *(f"{s}_" for s in questions.strata))]
@@ -415,6 +445,8 @@ def _text_file(target: Path, kind: str, questions: Questions, identity: list[str
     part = target.with_name(f".{target.name}.part")
     record = target.with_name(f".{target.name}.part.json")
     said = [*identity, kind, str(questions.top), *questions.classes, *questions.strata]
+    if questions.threshold is not None:
+        said.append(str(questions.threshold.tolist()))
     key = hashlib.sha256(as_bytes("\0".join(said))).hexdigest()
     place = _TextPlace(part, record, kind, questions, key)
     with place.file:
