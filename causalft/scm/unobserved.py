@@ -161,7 +161,13 @@ class Strength:
 
 
 def strength_of(
-    scm: DiscreteSCM, unobserved: str, outcome: str, treatment: str, adjustment_set: Sequence[str] = ()
+    scm: DiscreteSCM,
+    unobserved: str,
+    outcome: str,
+    treatment: str,
+    adjustment_set: Sequence[str] = (),
+    *,
+    checked: bool = False,
 ) -> Strength:
     """Measure in a model how strongly a node that is not adjusted for confounds the effect of the treatment.
 
@@ -173,6 +179,8 @@ def strength_of(
     outcome, treatment : str
     adjustment_set : sequence of str
         What is observed and adjusted for.
+    checked : bool
+        The caller has asked this graph already whether the two together block every backdoor path.
 
     Raises
     ------
@@ -192,7 +200,8 @@ def strength_of(
     True
     """
     chosen = list(adjustment_set)
-    check_adjustment_set(scm.graph, treatment, outcome, [*chosen, unobserved])
+    if not checked:
+        check_adjustment_set(scm.graph, treatment, outcome, [*chosen, unobserved])
     n_x, n_y, n_u = (scm.n_states(name) for name in (treatment, outcome, unobserved))
     joint = query(scm, (treatment, *chosen, unobserved, outcome)).p.reshape(n_x, -1, n_u, n_y)
     joint = joint[:, joint.sum((0, 2, 3)) > 0]  # values of the set that occur

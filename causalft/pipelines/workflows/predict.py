@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from causalft.analysis.uncertainty.conformal import PredictionSets
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted, stored_settings
@@ -27,8 +26,10 @@ from causalft.pipelines.workflows.prediction_files import (
     open_rows,
     require_room_for_rows,
 )
-from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
 from causalft.runs.files import sha256_file
+
+if TYPE_CHECKING:
+    from causalft.analysis.uncertainty.conformal import PredictionSets
 
 __all__ = ["Prediction"]
 
@@ -74,6 +75,11 @@ class Prediction:
     def __post_init__(self) -> None:
         self.sets: PredictionSets | None = None
         if self.coverage is not None:
+            from causalft.pipelines.workflows.stored_run import (
+                StoredRun,
+                sets_of_run,
+            )  # brings scipy.optimize
+
             self.sets = sets_of_run(StoredRun.open(self.run), self.coverage)
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):

@@ -193,7 +193,7 @@ def _document(
         opinion = frontdoor_prior(of_label, confidence, weights=balance)
     found = sensitivity_to_prior(asked.members, mixing, intervals=intervals, possible=True, kind=asked.kind)
     document |= describe_sensitivity(found, stored.classes, stored.groups, asked.labels)
-    if intervals is not None and opinion is not None:
+    if intervals is not None and opinion is not None and found.within is not None:
         document["within_interval"] = {
             "stratum_prior": {
                 name: {"estimate": float(w), "ci95": list(map(float, limits))}

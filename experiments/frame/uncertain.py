@@ -1,0 +1,269 @@
+"""What stays uncertain, over seeds: sensitivity to P(c) beside its control, and coverage of prediction sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from causalft.methods.estimators.member import MemberPrediction
+    from causalft.methods.estimators.mixing import Mixing
+    from experiments.frame.lab import Lab
+
+__all__ = ["SEEDS", "STRATA", "coverage_metrics", "difference_between", "group_rows", "sensitivity_metrics"]
+
+Floats = NDArray[np.float64]
+
+STRATA, SEEDS = "strata", "seeds of one model"
+_FUSIONS = ("mixture", "logit")
+
+
+def _members(lab: Lab, seed: int) -> dict[str, list[MemberPrediction]]:
+    """LA-tuned members of the strata and of the control."""
+    from experiments.frame.members import Member
+
+    roles = lab.world.roles
+    return {
+        family: [lab.prediction(Member(name), seed) for name in names]
+        for family, names in ((STRATA, roles.strata), (SEEDS, roles.seeds))
+    }
+
+
+def _mixing(members: Sequence[MemberPrediction], labels: NDArray[np.int64], fusion: str) -> Mixing:
+    """Uniform P(c), and a temperature fitted to validation images."""
+    from causalft.methods.estimators.mixing import fit_mixing
+
+    logits: Any = [m.validation_logits for m in members]
+    return fit_mixing(logits, labels, fusion=fusion, kind="logits")
+
+
+def difference_between(values: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """Mean of the chosen images less that of the others, with a 95 % interval over images and seeds (linearised).
+
+    Parameters
+    ----------
+    values : (S, n) array
+    chosen : (S, n) array of bool
+
+    Returns
+    -------
+    dict
+        ``{estimate, ci95, p}``.
+
+    Examples
+    --------
+    >>> found = difference_between(np.array([[1.0, 1.0, 0.0, 1.0]]), np.array([[True, True, False, False]]))
+    >>> found["estimate"]
+    0.5
+    """
+    from experiments.frame.means import mean_over_images
+
+    one, other = values[chosen].mean(), values[~chosen].mean()
+    pull = np.where(chosen, (values - one) / chosen.mean(), -(values - other) / (~chosen).mean())
+    return mean_over_images(pull + one - other)
+
+
+def sensitivity_metrics(lab: Lab) -> dict[str, Any]:
+    """Certain predictions, what moves the others, and the front door: strata beside seeds of one model.
+
+    Returns
+    -------
+    dict
+        Fusion to family to ``certain``, ``certain_is_right`` (accuracy of certain less that of other predictions),
+        ``changed_within`` a total variation of .05 and .1, ``changed_in_interval`` (95 % intervals of the estimated
+        P(c)), ``second_opinion`` (share that the front door changes) and ``second_opinion_accuracy`` (its accuracy less
+        that of uniform P(c)), each ``{estimate, ci95, p}`` over images and seeds; ``groups``; ``strata_less_seeds`` of
+        ``certain``.
+    """
+    from causalft.data.groups import GROUPS
+    from experiments.frame.means import mean_over_images
+
+    shown: dict[str, Any] = {fusion: {} for fusion in _FUSIONS}
+    tables: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    groups: dict[str, NDArray[np.str_]] = {}
+    labels = lab.world.splits(0).test.labels
+    for seed in range(lab.seeds):
+        splits = lab.world.splits(seed)
+        for family, members in _members(lab, seed).items():
+            if seed == 0 and family == STRATA:
+                groups = _groups(members, splits.train.class_counts)
+            for fusion in _FUSIONS:
+                rows = _one_seed(members, splits.validation.labels, labels, fusion, seed)
+                kept = tables.setdefault((fusion, family), {key: [] for key in rows})
+                for key, value in rows.items():
+                    kept[key].append(value)
+    for (fusion, family), kept in tables.items():
+        of = {key: np.stack(value).astype(float) for key, value in kept.items()}
+        certain, right = of.pop("certain"), of.pop("right")
+        found = {"certain": mean_over_images(certain)}
+        found["certain_is_right"] = difference_between(right, certain > 0.5)
+        found |= {key: mean_over_images(value) for key, value in of.items()}
+        found["groups"] = {
+            f"{kind}-{group}": mean_over_images(certain[:, names[labels] == group])
+            for kind, names in groups.items()
+            for group in GROUPS
+            if (names[labels] == group).sum() > 1
+        }
+        shown[fusion][family] = found
+    for fusion in _FUSIONS:
+        pair = [np.stack(tables[fusion, family]["certain"]).astype(float) for family in (STRATA, SEEDS)]
+        shown[fusion]["strata_less_seeds"] = mean_over_images(pair[0] - pair[1])
+    return shown
+
+
+def _one_seed(
+    members: Sequence[MemberPrediction],
+    validation_labels: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    fusion: str,
+    seed: int,
+) -> dict[str, Any]:
+    """One value per test image of each measure."""
+    from causalft.analysis.uncertainty.second_opinion import frontdoor_prior, labels_and_confidence
+    from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
+    from causalft.methods.estimators.mixing import stratum_prior_of
+
+    mixing = _mixing(members, validation_labels, fusion)
+    validation: Any = [m.validation_logits for m in members]
+    test: Any = [m.test_logits for m in members]
+    of_label, confidence = labels_and_confidence(validation, validation_labels, kind="logits")
+    interval = stratum_prior_of(of_label.T, validation_labels, seed, n_boot=200).ci95
+    found = sensitivity_to_prior(test, mixing, intervals=interval, kind="logits")
+    weights = tuple(map(float, frontdoor_prior(of_label, confidence).weights))
+    other = sensitivity_to_prior(test, replace(mixing, stratum_prior=weights), kind="logits").prediction
+    right = found.prediction == labels
+    assert found.within is not None
+    return {
+        "certain": found.certain,
+        "right": right,
+        "changed_within_0.05": found.radius <= 0.05,
+        "changed_within_0.1": found.radius <= 0.1,
+        "changed_in_interval": ~found.within,
+        "changeable_by_u_of_1.5": found.e_value <= 1.5,
+        "second_opinion": other != found.prediction,
+        "second_opinion_accuracy": (other == labels).astype(float) - right,
+    }
+
+
+def _groups(members: Sequence[MemberPrediction], counts: NDArray[np.int64]) -> dict[str, NDArray[np.str_]]:
+    """D groups, and P groups of the pooled prior."""
+    from causalft.analysis.uncertainty.conformal import pooled_prior
+    from causalft.data.groups import data_groups, prior_groups
+
+    return {"D": data_groups(counts), "P": prior_groups(pooled_prior([m.label_prior for m in members]))}
+
+
+def coverage_metrics(lab: Lab, coverage: float = 0.9) -> dict[str, Any]:
+    """Coverage of prediction sets by group less what was asked for, over random divisions of the labelled images.
+
+    Validation and test images of a class are exchanged at random (as many of each stay), thresholds are fitted to the
+    first part and coverage is counted on the second. The temperature stays that of the validation images.
+
+    Returns
+    -------
+    dict
+        ``deviation``: group to ``{estimate, ci95, n_validation}``; ``largest``: the largest of them in size, of groups
+        with 50 validation images; ``one_threshold``: the same without groups; ``mean_size`` and ``one_threshold_size``;
+        ``as_fitted``: on the test images as they are, over seeds; ``cells`` and ``notes`` of the first seed.
+    """
+    from causalft.analysis.uncertainty.conformal import LEAST_IMAGES, pooled_prior, sets_of_labels
+
+    repetitions = 10 if lab.quick else 100
+    deviation: dict[str, list[float]] = {}
+    alone: dict[str, list[float]] = {}
+    fitted: dict[str, list[float]] = {}
+    sizes: dict[str, list[float]] = {"sets": [], "one threshold": []}
+    n_validation: dict[str, int] = {}
+    about: dict[str, Any] = {}
+    for seed in range(lab.seeds):
+        splits = lab.world.splits(seed)
+        members = _members(lab, seed)[STRATA]
+        counts = splits.train.class_counts
+        prior = pooled_prior([m.label_prior for m in members])
+        groups = _groups(members, counts)
+        groups |= {f"P by {m.name}": _groups([m], counts)["P"] for m in members if len(members) > 1}
+        mixing = _mixing(members, splits.validation.labels, "mixture")
+        logits: Any = [np.concatenate([m.validation_logits, m.test_logits]) for m in members]
+        probs = mixing(logits, kind="logits")
+        labels = np.concatenate([splits.validation.labels, splits.test.labels])
+        of_label = probs[np.arange(len(labels)), labels]
+        first = np.arange(len(labels)) < len(splits.validation)
+        rng = np.random.default_rng(seed)
+        for repetition in range(1 + repetitions):
+            calibrated = first if repetition == 0 else _exchanged(first, labels, rng)
+            rest = ~calibrated
+            for least, kept, size in (
+                (LEAST_IMAGES, deviation, sizes["sets"]),
+                (len(labels), alone, sizes["one threshold"]),
+            ):
+                sets = sets_of_labels(
+                    of_label[calibrated], labels[calibrated], counts, prior, coverage, least=least
+                )
+                covered = of_label >= sets.threshold[labels]
+                into = fitted if repetition == 0 else kept
+                if repetition == 0 and kept is alone:
+                    continue
+                for kind, names in {**groups, "all": np.full(len(counts), "")}.items():
+                    for group in dict.fromkeys(names.tolist()):
+                        inside = names[labels] == group
+                        name = f"{kind}-{group}".rstrip("-")
+                        into.setdefault(name, []).append(float(covered[inside & rest].mean()) - coverage)
+                        n_validation[name] = int((inside & first).sum())
+                if repetition <= 5:
+                    size.append(float(sets.contains(probs[rest]).sum(axis=1).mean()))
+                if repetition == 0 and seed == 0:
+                    about = {"cells": sets.to_metrics()["cells"], "notes": list(sets.notes)}
+    found = {
+        key: {name: {**_mean(values), "n_validation": n_validation[name]} for name, values in of.items()}
+        for key, of in (("deviation", deviation), ("one_threshold", alone), ("as_fitted", fitted))
+    }
+    large = [name for name, n in n_validation.items() if n >= LEAST_IMAGES]
+    worst = max(large, key=lambda name: abs(found["deviation"][name]["estimate"])) if large else None
+    return {
+        **found,
+        "largest": None if worst is None else {**found["deviation"][worst], "group": worst},
+        "mean_size": float(np.mean(sizes["sets"])),
+        "one_threshold_size": float(np.mean(sizes["one threshold"])),
+        "coverage": coverage,
+        "repetitions": repetitions,
+        **about,
+    }
+
+
+def _exchanged(
+    first: NDArray[np.bool_], labels: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """As many images of each class, drawn anew."""
+    found = np.empty_like(first)
+    for k in np.unique(labels):
+        rows = np.flatnonzero(labels == k)
+        found[rows] = rng.permutation(first[rows])
+    return found
+
+
+def _mean(values: Sequence[float]) -> dict[str, Any]:
+    from causalft.runs.intervals import mean_interval
+
+    mean, low, high = mean_interval(values)
+    return {"estimate": mean, "ci95": None if np.isnan(low) else [low, high]}
+
+
+def group_rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of a table: each group with its deviation, and that of one threshold for all classes."""
+    from causalft.runs.intervals import interval_text
+
+    return [
+        [
+            name,
+            str(of["n_validation"]),
+            interval_text(of["estimate"], of["ci95"], sign=True),
+            interval_text(
+                found["one_threshold"][name]["estimate"], found["one_threshold"][name]["ci95"], sign=True
+            ),
+        ]
+        for name, of in found["deviation"].items()
+    ]
