@@ -45,7 +45,7 @@ def test_json_has_the_share_of_certain_predictions_and_flips_by_class(fitted, an
     ]
     found = sensitivity_to_prior(logits, kind="logits")
     assert metrics["certain"]["estimate"] == pytest.approx(found.certain.mean())
-    assert metrics["certain"]["n"] == metrics["n"] == 32
+    assert metrics["certain"]["n"] == metrics["n"] == 32 and metrics["resolution"] is None
     assert sum(of["predicted"] for of in metrics["flips"].values()) == 32
     assert sum(of["certain"] for of in metrics["flips"].values()) == found.certain.sum()
     for of in metrics["flips"].values():
@@ -87,6 +87,18 @@ def test_images_are_predicted_and_give_what_the_stored_logits_give(fitted, photo
     model = load_fitted(fitted, precision="fp32")
     assert set(found.metrics["flips"]) <= set(model.classes_)
     assert "predictions hold for every P(c)" in repr(found) and "flips to" in found._repr_html_()
+
+
+def test_adjusted_fusion_is_analysed_over_a_grid_or_exactly(fitted, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "run")
+    document = read_json(folder / "metrics.json")
+    weights = [[0.8, 0.5, 0.5, 0.4], [0.2, 0.5, 0.5, 0.6]]
+    document["mixing"] |= {"fusion": "adjusted", "class_weights": weights, "offsets": [[0.1, 0, 0, 0]] * 2}
+    (folder / "metrics.json").write_text(json.dumps(document))
+    metrics = sensitivity(folder).metrics
+    assert metrics["fusion"] == "adjusted" and metrics["resolution"] == 0.01
+    assert sum(of["predicted"] for of in metrics["flips"].values()) == metrics["n"]
+    assert metrics["second_opinion"]["disagree"]["n"] == metrics["n"]
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from causalft.analysis.confounding.estimates import backdoor, frontdoor, resampl
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fusion import Kind, check_pair
 from causalft.methods.estimators.mixing import Mixing
-from causalft.methods.estimators.probabilities import member_blocks, members_rows
+from causalft.methods.estimators.probabilities import member_blocks, members_rows, normalised
 
 __all__ = ["Disagreement", "FrontDoorPrior", "doors_disagree", "frontdoor_prior", "labels_and_confidence"]
 
@@ -63,7 +63,7 @@ def labels_and_confidence(
     probs : (M, n, K) array
     labels : (n,) array of int
     mixing : Mixing, optional
-        Its temperatures of the strata are applied.
+        Its temperatures and offsets of the strata are applied.
     kind : str or sequence of str, optional
         As in :func:`causalft.methods.estimators.fusion.fuse`.
 
@@ -77,7 +77,7 @@ def labels_and_confidence(
     check_pair(members[0].shape, y)
     of_label, confidence = np.empty((len(y), len(members))), np.empty((len(y), len(members)))
     for rows, log_p in member_blocks(members):
-        scaled = log_p if mixing is None else mixing.scaled(log_p)
+        scaled = log_p if mixing is None else normalised(mixing.scaled(log_p))
         of_label[rows] = scaled[:, np.arange(scaled.shape[1]), y[rows]].T
         confidence[rows] = scaled.max(axis=2).T
     return of_label, confidence

@@ -1,14 +1,16 @@
 """Which predictions hold for every P(c), and how far P(c) must move before the others change: exact, no sampling.
 
 Every fusion rule predicts the class with the largest mean over P(c) of something of the strata
-(:attr:`causalft.methods.estimators.FusionRule.decides_by`): P(y | b, c) for the mixture, its logarithm for the mean and
-the sum of the logits. The lead of a class over another is therefore linear in P(c), and smallest at a single stratum.
+(:attr:`causalft.methods.estimators.FusionRule.decides_by`): P(y | b, c) for the mixture, its logarithm for the rules
+that add logits. The lead of a class over another is therefore linear in P(c), and smallest at a single stratum. Weights
+P(c | y) that depend on the class, as the adjusted fusion may have, are the exception
+(:mod:`causalft.analysis.uncertainty.grid`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalft.analysis.uncertainty.grid import GridBlock, steps_of_grid, trust_of
 from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import Kind, stratum_weights
@@ -24,7 +27,16 @@ from causalft.methods.estimators.probabilities import member_blocks, members_row
 from causalft.runs.notebook import ShownAsTable
 from causalft.scm.unobserved import e_value
 
-__all__ = ["NONE", "Sensitivity", "lowest_over_box", "mass_to_tie", "sensitivity_to_prior", "winners"]
+__all__ = [
+    "NONE",
+    "Sensitivity",
+    "at_prior",
+    "lowest_over_box",
+    "mass_to_tie",
+    "resolution_of",
+    "sensitivity_to_prior",
+    "winners",
+]
 
 Floats = NDArray[np.float64]
 
@@ -134,6 +146,7 @@ def sensitivity_to_prior(
             "mixture, logit or product"
         )
     prior = stratum_weights(rule.stratum_prior, len(members))
+    trust = None if rule.class_weights is None else trust_of(rule.weights, prior)
     box = None if intervals is None else _check_box(intervals, len(members))
     n = members[0].n
     best, flips_to = np.empty(n, dtype=np.int64), np.full(n, NONE, dtype=np.int64)
@@ -144,10 +157,10 @@ def sensitivity_to_prior(
         scores = rule.scaled(log_p)
         if decides_by == "probabilities":
             scores = np.exp(scores)
-        block = _Block(scores, prior)
+        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust)
         best[rows], margin[rows] = block.best, block.margin
         radius[rows], flips_to[rows] = block.nearest()
-        strength[rows] = e_value(block.ratio(of_logs=decides_by == "log-probabilities") ** 0.5)
+        strength[rows] = e_value(_ratio(block.mean, of_logs=decides_by == "log-probabilities") ** 0.5)
         if box is not None:
             within[rows] = block.holds_within(*box)
         if possible:
@@ -155,6 +168,45 @@ def sensitivity_to_prior(
     return Sensitivity(
         best, margin, radius, flips_to, strength, None if box is None else within, tuple(listed)
     )
+
+
+def at_prior(mixing: Mixing, weights: ArrayLike) -> Mixing:
+    """The same fusion at another P(c), (M,).
+
+    Examples
+    --------
+    >>> at_prior(Mixing("mixture", (0.5, 0.5), 2.0), [0.9, 0.1]).stratum_prior
+    (0.9, 0.1)
+    """
+    prior = stratum_weights(weights, len(mixing.stratum_prior))
+    found = replace(mixing, stratum_prior=tuple(map(float, prior)), stratum_prior_ci95=None)
+    if mixing.class_weights is None:
+        return found
+    trust = trust_of(mixing.weights, np.array(mixing.stratum_prior))
+    own = prior[:, None] * (np.ones_like(mixing.weights) if trust is None else trust)
+    return replace(found, class_weights=tuple(map(tuple, (own / own.sum(axis=0)).tolist())))
+
+
+def resolution_of(mixing: Mixing) -> float | None:
+    """The step of the grid on which sensitivity to P(c) is found; None where it is exact.
+
+    Examples
+    --------
+    >>> resolution_of(Mixing("product", (0.5, 0.5), 1.0)) is None
+    True
+    """
+    if mixing.class_weights is None or trust_of(mixing.weights, np.array(mixing.stratum_prior)) is None:
+        return None
+    return 1 / steps_of_grid(len(mixing.stratum_prior))
+
+
+def _ratio(mean: Floats, of_logs: bool) -> Floats:
+    """The mean of the prediction over that of the second class, as a ratio of probabilities, (b,)."""
+    if mean.shape[1] == 1:
+        return np.full(len(mean), np.inf)
+    second, first = np.partition(mean, -2, axis=1)[:, -2:].T
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.exp(first - second) if of_logs else first / second
 
 
 def _check_box(intervals: ArrayLike, n_strata: int) -> tuple[Floats, Floats]:
@@ -210,14 +262,6 @@ class _Block:
         found = np.ones(len(self.best), dtype=bool)
         found[self.row[lowest_over_box(self.lead, low, high) <= 0]] = False
         return found
-
-    def ratio(self, of_logs: bool) -> Floats:
-        """The mean of the prediction over that of the second class, as a ratio of probabilities."""
-        if self.mean.shape[1] == 1:
-            return np.full(len(self.best), np.inf)
-        second, first = np.partition(self.mean, -2, axis=1)[:, -2:].T
-        with np.errstate(divide="ignore", over="ignore"):
-            return np.exp(first - second) if of_logs else first / second
 
     def possible(self) -> Iterator[NDArray[np.int64]]:
         """The classes that win at some P(c), row by row."""

@@ -32,8 +32,8 @@ class FusionRule:
         the strata's softmax. Strata that are tuned together are trained through it.
     source : str
     decides_by : {"probabilities", "log-probabilities", ""}
-        What of the strata is averaged over P(C): the class with the largest mean is predicted. Empty for a rule that
-        does not decide by such a mean, whose sensitivity to P(C) is then not computed.
+        What of the strata is averaged over P(C), or P(C | Y): the class with the largest mean is predicted. Empty for a
+        rule that does not decide by such a mean, whose sensitivity to P(C) is then not computed.
     adjusts : bool
         Whether it needs class weights and offsets that are fitted on validation images.
     """

@@ -114,6 +114,7 @@ ADJUSTED = FusionRule(
     fuse=_pool,
     fuse_logits=_sum_of_logits,
     source="this project; causalft.methods.estimators.adjustment",
+    decides_by="log-probabilities",
     adjusts=True,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,12 @@ from pyarrow import parquet
 
 from causalft.analysis.uncertainty.conformal import PredictionSets, coverage_of_groups
 from causalft.analysis.uncertainty.second_opinion import frontdoor_prior, labels_and_confidence
-from causalft.analysis.uncertainty.simplex import Sensitivity, sensitivity_to_prior
+from causalft.analysis.uncertainty.simplex import (
+    Sensitivity,
+    at_prior,
+    resolution_of,
+    sensitivity_to_prior,
+)
 from causalft.analysis.uncertainty.summary import describe_sensitivity, paired_difference, share
 from causalft.data.given import given_images
 from causalft.data.groups import balancing_weights
@@ -181,6 +186,7 @@ def _document(
         "fusion": mixing.fusion,
         "stratum_prior": dict(zip(names, mixing.stratum_prior)),
         "n": len(asked.files),
+        "resolution": resolution_of(mixing),
     }
     intervals, opinion = None, None
     if sets is not None:
@@ -201,9 +207,7 @@ def _document(
             },
             "certain": share(found.within),
         }
-        other = sensitivity_to_prior(
-            asked.members, replace(mixing, stratum_prior=tuple(opinion.weights)), kind=asked.kind
-        )
+        other = sensitivity_to_prior(asked.members, at_prior(mixing, opinion.weights), kind=asked.kind)
         document["second_opinion"] = {
             "stratum_prior": dict(zip(names, map(float, opinion.weights))),
             "disagree": share(other.prediction != found.prediction),

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from causalft.analysis.uncertainty.simplex import NONE, sensitivity_to_prior, winners
+from causalft.analysis.uncertainty.grid import GridBlock, grid_of_simplex
+from causalft.analysis.uncertainty.simplex import (
+    NONE,
+    at_prior,
+    resolution_of,
+    sensitivity_to_prior,
+    winners,
+)
 from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.mixing import Mixing
@@ -151,6 +158,57 @@ def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
     assert low[0] == pytest.approx(high[1])
     low, high = confounding_bounds([0.5, 0.3], strength - 0.01, strength - 0.01)
     assert low[0] > high[1]
+
+
+def adjusted(p, prior, trust, offsets):
+    """An adjusted fusion with P(c | y) in proportion to P(c) r_c(y)."""
+    weights = prior[:, None] * trust / (prior @ trust)
+    tables = [tuple(map(tuple, table.tolist())) for table in (weights, offsets)]
+    return Mixing("adjusted", tuple(prior), 1.0, class_weights=tables[0], offsets=tables[1])
+
+
+def test_adjusted_fusion_with_one_weight_per_stratum_is_exact_with_its_offsets():
+    p, prior = drawn(3, 3, n=40)
+    offsets = np.random.default_rng(0).normal(size=(3, 6))
+    rule = adjusted(p, prior, np.ones((3, 6)), offsets)
+    shifted = np.log(p) + offsets[:, None]
+    same = sensitivity_to_prior(shifted, Mixing("logit", tuple(prior), 1.0), kind="logits", possible=True)
+    found = sensitivity_to_prior(p, rule, possible=True)
+    assert found.radius == pytest.approx(same.radius) and (found.prediction == same.prediction).all()
+    assert [a.tolist() for a in found.possible] == [a.tolist() for a in same.possible]
+    assert resolution_of(rule) is None
+
+
+def test_class_weights_are_followed_over_a_grid():
+    p, prior = drawn(5, 3, n=60)
+    trust = np.exp(np.random.default_rng(1).normal(size=(3, 6)))
+    rule = adjusted(p, prior, trust, np.zeros((3, 6)))
+    limits = np.c_[np.maximum(prior - 0.1, 0), np.minimum(prior + 0.1, 1)]
+    found = sensitivity_to_prior(p, rule, intervals=limits, possible=True)
+    assert resolution_of(rule) == pytest.approx(1 / 30)
+    assert (found.prediction == rule(p).argmax(1)).all()
+    grid = grid_of_simplex(3)
+    answers = np.stack([at_prior(rule, point)(p).argmax(1) for point in grid])
+    same = answers == found.prediction
+    assert (same.all(0) == found.certain).all()
+    distance = np.abs(grid - prior).sum(1) / 2
+    inside = ((grid >= limits[:, 0]) & (grid <= limits[:, 1])).all(1)
+    assert (same[inside].all(0) == found.within).all()
+    for i in np.flatnonzero(~found.certain):
+        first = np.flatnonzero(~same[:, i])[distance[~same[:, i]].argmin()]
+        assert found.radius[i] == pytest.approx(distance[first]) and found.flips_to[i] == answers[first, i]
+        assert set(answers[:, i]) == set(found.possible[i].tolist())
+
+
+def test_grid_of_equal_trust_agrees_with_the_exact_answer():
+    p, prior = drawn(9, 2, n=80)
+    exact = sensitivity_to_prior(p, Mixing("mixture", tuple(prior), 1.0))
+    block = GridBlock(p, prior, np.ones((2, 6)))
+    radius, _ = block.nearest()
+    assert (np.isinf(radius) >= exact.certain).all()
+    assert (radius >= exact.radius - 1e-12).all()
+    finite = np.isfinite(radius)
+    assert (radius[finite] - exact.radius[finite]).max() <= 1 / 100 + 1e-12  # one step of the grid
 
 
 def test_wrong_arguments_are_refused():

@@ -1,0 +1,117 @@
+"""Sensitivity to P(c) on a grid of the simplex, for class weights P(c | y): there a lead is not linear in P(c).
+
+The adjusted fusion predicts the class with the largest sum_c P(c) r_c(y) s_c(y) / sum_c P(c) r_c(y), where r_c(y) says
+how much more stratum c is trusted with class y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["GridBlock", "grid_of_simplex", "steps_of_grid", "trust_of"]
+
+Floats = NDArray[np.float64]
+
+_MOST_POINTS = 500
+_MOST_STEPS = 100
+
+
+def steps_of_grid(n_strata: int) -> int:
+    """Steps from 0 to 1 of each P(c): as many as give 500 points at most, and no more than 100.
+
+    Examples
+    --------
+    >>> [steps_of_grid(m) for m in (2, 3, 4)]
+    [100, 30, 12]
+    """
+    steps = _MOST_STEPS
+    while comb(steps + n_strata - 1, n_strata - 1) > _MOST_POINTS and steps > 1:
+        steps -= 1
+    return steps
+
+
+@lru_cache(maxsize=8)
+def grid_of_simplex(n_strata: int) -> Floats:
+    """Every P(c) in multiples of one step, (G, M).
+
+    Examples
+    --------
+    >>> grid_of_simplex(3).shape, grid_of_simplex(1).tolist()
+    ((496, 3), [[1.0]])
+    """
+    steps = steps_of_grid(n_strata)
+    points = np.zeros((1, 0), dtype=np.int64)
+    for _ in range(n_strata - 1):
+        left = steps - points.sum(axis=1)
+        points = np.concatenate(
+            [np.c_[np.repeat(row[None], n + 1, axis=0), np.arange(n + 1)] for row, n in zip(points, left)]
+        )
+    return np.c_[points, steps - points.sum(axis=1)] / steps
+
+
+def trust_of(class_weights: Floats, prior: Floats) -> Floats | None:
+    """r_c(y) of class weights P(c | y), (M, K); None if they do not depend on the class.
+
+    Examples
+    --------
+    >>> trust_of(np.array([[.5, .5], [.5, .5]]), np.array([.5, .5])) is None
+    True
+    """
+    found = np.divide(
+        class_weights, prior[:, None], out=np.ones_like(class_weights), where=prior[:, None] > 0
+    )
+    found = found / found.max(axis=0)
+    return None if np.allclose(found, 1.0, rtol=0, atol=1e-12) else found
+
+
+class GridBlock:
+    """As `causalft.analysis.uncertainty.simplex._Block`, for scores (M, b, K) and r_c(y) (M, K)."""
+
+    def __init__(self, scores: Floats, prior: Floats, trust: Floats) -> None:
+        weights = prior[:, None] * trust
+        self.mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
+        self.best = self.mean.argmax(axis=1)
+        self._grid = grid_of_simplex(len(prior))
+        self._distance = np.abs(self._grid - prior).sum(axis=1) / 2
+        rows = np.arange(len(self.best))
+        highest = scores.max(axis=0)
+        least = scores[:, rows, self.best].min(axis=0)
+        highest[rows, self.best] = -np.inf
+        # A mean lies between the lowest and the highest score of its class, whatever the weights.
+        self.margin = least - highest.max(axis=1, initial=-np.inf)
+        self._changed = np.zeros((len(rows), len(self._grid)), dtype=bool)
+        self._radius = np.full(len(rows), np.inf)
+        self._to = np.full(len(rows), -1, dtype=np.int64)
+        self._possible: list[NDArray[np.int64]] = [np.array([k]) for k in self.best]
+        for i in np.flatnonzero(self.margin <= 0):
+            among = np.r_[self.best[i], np.flatnonzero(highest[i] >= least[i])]
+            own = trust[:, among]
+            at = (self._grid @ (own * scores[:, i, among])) / (self._grid @ own)
+            others = at[:, 1:]
+            lead = at[:, 0] - others.max(axis=1)
+            self.margin[i] = lead.min()
+            self._changed[i] = lead <= 0
+            self._possible[i] = np.unique(among[at.argmax(axis=1)])
+            if self._changed[i].any():
+                nearest = np.flatnonzero(self._changed[i])
+                point = nearest[self._distance[nearest].argmin()]
+                self._radius[i] = self._distance[point]
+                self._to[i] = among[1 + others[point].argmax()]
+
+    def nearest(self) -> tuple[Floats, NDArray[np.int64]]:
+        """Distance of the nearest point of the grid at which another class draws level or leads, and that class."""
+        return self._radius, self._to
+
+    def holds_within(self, low: Floats, high: Floats) -> NDArray[np.bool_]:
+        """Whether the prediction leads at every point of the grid between the limits."""
+        inside = ((self._grid >= low - 1e-9) & (self._grid <= high + 1e-9)).all(axis=1)
+        return ~self._changed[:, inside].any(axis=1)
+
+    def possible(self) -> Iterator[NDArray[np.int64]]:
+        """The classes that win at some point of the grid, row by row."""
+        yield from self._possible
