@@ -171,6 +171,7 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9) -> dict[str, Any]:
         ``as_fitted``: on the test images as they are, over seeds; ``cells`` and ``notes`` of the first seed.
     """
     from causalft.analysis.uncertainty.conformal import LEAST_IMAGES, pooled_prior, sets_of_labels
+    from causalft.data.groups import GROUPS, UNKNOWN
 
     repetitions = 10 if lab.quick else 100
     deviation: dict[str, list[float]] = {}
@@ -208,7 +209,7 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9) -> dict[str, Any]:
                 if repetition == 0 and kept is alone:
                     continue
                 for kind, names in {**groups, "all": np.full(len(counts), "")}.items():
-                    for group in dict.fromkeys(names.tolist()):
+                    for group in sorted(set(names.tolist()), key=(*GROUPS, UNKNOWN, "").index):
                         inside = names[labels] == group
                         name = f"{kind}-{group}".rstrip("-")
                         into.setdefault(name, []).append(float(covered[inside & rest].mean()) - coverage)
