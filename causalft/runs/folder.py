@@ -338,7 +338,8 @@ class Run:
             raise CausalFTError(f"{folder} is not a run folder (it has no config.json of a run)")
         kinds = (kind,) if isinstance(kind, str) else kind
         if kinds is not None and found["kind"] not in kinds:
-            raise CausalFTError(f"{folder} is a {found['kind']} run; a {kinds[0]} run is needed")
+            of, needed = _with_article(str(found["kind"])), _with_article(kinds[0])
+            raise CausalFTError(f"{folder} is {of} run; {needed} run is needed")
         config = found.get("config")
         if not isinstance(found["kind"], str) or not isinstance(config, dict):
             raise CausalFTError(
@@ -431,3 +432,7 @@ def _difference(found: Document, wanted: Document) -> str:
         return ""
     keys = [key for key in sorted(config.keys() | wanted.keys()) if config.get(key) != wanted.get(key)]
     return f" (it differs in {', '.join(keys[:3])})" if keys else ""
+
+
+def _with_article(word: str) -> str:
+    return f"{'an' if word.startswith(tuple('aeiou')) else 'a'} {word}"

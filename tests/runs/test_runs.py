@@ -137,6 +137,8 @@ def test_a_run_from_start_to_end(tmp_path):
     )
     with pytest.raises(CausalFTError, match="is a fit run; a zoo run is needed"):
         Run.open(run.path, kind="zoo")
+    with pytest.raises(CausalFTError, match="is a fit run; an experiment run is needed"):
+        Run.open(run.path, kind="experiment")
     with pytest.raises(CausalFTError, match="already holds a complete fit run"):
         Run.create(run.path, kind="fit", config={"seed": 1, "lr": [0.1, 0.2]})
 
