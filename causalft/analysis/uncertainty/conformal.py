@@ -26,6 +26,7 @@ __all__ = [
     "LEAST_IMAGES",
     "Cell",
     "PredictionSets",
+    "coverage_law",
     "coverage_of_groups",
     "fit_sets",
     "make_cells",
@@ -105,6 +106,7 @@ class PredictionSets(ShownAsTable):
                 "n_validation": cell.n_images,
                 "n_classes": cell.n_classes,
                 "threshold": float(self.threshold[k]),
+                **coverage_law(cell.n_images, self.coverage),
             }
             for cell, k in zip(self.cells, first, strict=True)
         ]
@@ -304,6 +306,38 @@ def sets_of_labels(
         else:
             threshold[number] = of_label[(bins == number) & (inside == 1)].min()
     return PredictionSets(coverage, cells, of_class, threshold[of_class], tuple(said))
+
+
+def coverage_law(n: int, coverage: float) -> Document:
+    """What the coverage of a group with n validation images is: its mean over validation sets, and where it falls.
+
+    Given the validation images the coverage follows Beta(n + 1 - l, l), where l of the n + 1 ranks that a new image can
+    take lie below the threshold (Vovk 2012); if probabilities have no ties.
+
+    Parameters
+    ----------
+    n : int
+    coverage : float
+        Asked for.
+
+    Returns
+    -------
+    dict
+        ``expected``, and ``range95``: where 95 % of validation sets put the coverage.
+
+    Examples
+    --------
+    >>> found = coverage_law(99, 0.9)
+    >>> found["expected"], [round(limit, 2) for limit in found["range95"]]
+    (0.91, [0.85, 0.96])
+    """
+    from scipy.stats import beta
+
+    left_out = int(np.ceil((n + 1) * (1 - coverage) - 1e-9)) - 1
+    if left_out == 0:
+        return {"expected": 1.0, "range95": [1.0, 1.0]}
+    law = beta(n + 1 - left_out, left_out)
+    return {"expected": float(law.mean()), "range95": [float(limit) for limit in law.ppf([0.025, 0.975])]}
 
 
 def coverage_of_groups(

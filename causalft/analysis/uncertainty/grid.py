@@ -110,8 +110,7 @@ class GridBlock:
     def holds_within(self, low: Floats, high: Floats) -> NDArray[np.bool_]:
         """Whether the prediction leads at every point of the grid between the limits."""
         inside = ((self._grid >= low - 1e-9) & (self._grid <= high + 1e-9)).all(axis=1)
-        changed: NDArray[np.bool_] = self._changed[:, inside].any(axis=1)
-        return ~changed
+        return np.asarray(~self._changed[:, inside].any(axis=1))
 
     def possible(self) -> Iterator[NDArray[np.int64]]:
         """The classes that win at some point of the grid, row by row."""

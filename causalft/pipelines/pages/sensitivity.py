@@ -148,11 +148,15 @@ def _cells_table(metrics: Metrics) -> Table:
             str(cell["n_classes"]),
             str(cell["n_validation"]),
             f"{100 * cell['threshold']:.2g}",
+            "{:.0f} to {:.0f}".format(*(100 * limit for limit in cell["range95"])),
         ]
         for cell in metrics["sets"]["cells"]
     ]
-    caption = "Groups of classes with a threshold of their own: a class is in a set from this probability on (percent)."
-    return Table(["groups", "classes", "validation images", "threshold"], rows, caption)
+    caption = (
+        "Groups of classes with a threshold of their own: a class is in a set from this probability on (percent). So "
+        "many validation images put the coverage of the group into this range, 95 times of 100."
+    )
+    return Table(["groups", "classes", "validation images", "threshold", "coverage"], rows, caption)
 
 
 def draw_radius(found: Sensitivity, metrics: Metrics) -> Axes:

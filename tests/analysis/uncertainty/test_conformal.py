@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.analysis.uncertainty.conformal import coverage_of_groups, fit_sets, make_cells, pooled_prior
+from causalft.analysis.uncertainty.conformal import (
+    coverage_law,
+    coverage_of_groups,
+    fit_sets,
+    make_cells,
+    pooled_prior,
+)
 from causalft.data.groups import data_groups, prior_groups
 from causalft.errors import CausalFTError
 
@@ -99,6 +105,26 @@ def test_too_few_images_for_the_coverage_put_every_class_into_the_set():
     assert (
         fit_sets(*drawn(np.random.default_rng(2), 24, np.ones(8))[::-1], COUNTS, PRIOR, 0.95).threshold > 0
     ).all()
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(50, 0.9), (99, 0.9), (13, 0.8), (5, 0.9)])
+def test_law_of_the_coverage_is_that_of_the_rank_of_the_threshold(n, coverage):
+    rng = np.random.default_rng(0)
+    probs = np.c_[1 - rng.random(n), np.zeros(n)]
+    probs[:, 1] = 1 - probs[:, 0]
+    sets = fit_sets(probs, np.zeros(n, dtype=int), [9, 9], [0.5, 0.5], coverage, least=10**6)
+    left_out = int((probs[:, 0] < sets.threshold[0] * (1 - 1e-9)).sum())  # images below the threshold itself
+    found = coverage_law(n, coverage)
+    ranks = 0 if sets.threshold[0] == 0 else left_out + 1
+    assert found["expected"] == pytest.approx(1 - ranks / (n + 1))
+    assert (
+        coverage <= found["expected"] + 1e-12 and found["expected"] <= max(coverage + 1 / (n + 1), 1) + 1e-12
+    )
+    low, high = found["range95"]
+    assert low <= found["expected"] <= high
+    if ranks:  # uniform scores: the coverage is what lies above the threshold
+        drawn = np.sort(rng.random((4000, n)), axis=1)[:, left_out]
+        assert np.quantile(1 - drawn, [0.025, 0.975]) == pytest.approx([low, high], abs=0.012)
 
 
 def test_pooled_prior_is_the_geometric_mean_and_unknown_where_one_is():
