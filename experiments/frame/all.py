@@ -88,7 +88,9 @@ def run_all(
 
     for what in get_scale(scale).needs:
         if not brought.get(what):
-            raise CausalFTError(f"the scale {scale} needs --{what}")
+            some = next(each for each in EXPERIMENTS.values() if each.study is not None)
+            command = some.command_at(scale).replace(f"run {some.name}", "run all")
+            raise CausalFTError(f"the scale {scale} needs --{what}: {command}")
     chosen = {}
     found: dict[str, dict[str, Any]] = {}
     for name, experiment in EXPERIMENTS.items():

@@ -126,7 +126,23 @@ def _opened(place: Path, name: str) -> Result:
     if experiment.study is not None:
         scale = str(run.config.get("scale", metrics.get("scale", "mini")))
         scale += f" {run.config['set']}" if run.config.get("set") else ""
+    if scale == "mini":
+        _check_weights(place, name, metrics.get("weights"))
     return Result(experiment, scale, place, run.config, metrics)
+
+
+def _check_weights(place: Path, name: str, used: object) -> None:
+    """Refuse results of other minis than those of this version."""
+    from causalft.models.strata.zoo import open_zoo
+
+    zoo = open_zoo("mini")
+    for model, sha in used.items() if isinstance(used, dict) else ():
+        own = zoo.card(model).sha256 if model in zoo.names() else sha  # type: ignore[attr-defined]
+        if own != sha:
+            raise CausalFTError(
+                f"{place} holds results of other weights of {model} (sha256 {str(sha)[:12]}, this version has "
+                f"{own[:12]}); remove it and run {name} again"
+            )
 
 
 def _check_together(results: Sequence[Result]) -> None:

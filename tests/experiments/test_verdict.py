@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from causalft.models.strata.zoo import open_zoo
 from causalft.version import __version__
 from experiments import EXPERIMENTS, Experiment
 from experiments.frame.claims import Claim
@@ -17,6 +18,9 @@ from tests.command_line import run, said
 GAIN = Claim("Strata gain", "paired/gain", above=0.0, section="Tab. 0")
 JUST_AN_ENSEMBLE = Claim("Strata gain more than seeds", "paired/more", above=0.0, objection=4)
 AGREES = Claim("The estimate follows the prior", "rank", above=0.8, objection=6, unit="")
+
+
+OF_CLIP = open_zoo("mini").card("clip").sha256
 
 
 def nothing(*_: Any, **__: Any) -> Any:
@@ -55,7 +59,7 @@ def put(folder: Path, name: str, metrics: dict[str, Any] | str, **config: Any) -
 
 
 def gain(
-    folder: Path, gain: Any = None, more: Any = None, scale: str = "mini", sha: str = "aaa", **config: Any
+    folder: Path, gain: Any = None, more: Any = None, scale: str = "mini", sha: str = OF_CLIP, **config: Any
 ) -> Path:
     paired = {"gain": gain or number(0.01, 0.03), "more": more or number(0.005, 0.01)}
     metrics: dict[str, Any] = {"paired": paired, "scale": scale, "weights": {"clip": sha}}
@@ -167,8 +171,14 @@ def test_runs_that_cannot_belong_together_are_refused(tmp_path: Path, experiment
     gain(tmp_path / "two" / "a")
     gain(tmp_path / "two" / "b")
     assert "are both runs of gain at the scale mini" in refused("two")
+    gain(tmp_path / "foreign" / "a", sha="bbb")
+    assert f"holds results of other weights of clip (sha256 bbb, this version has {OF_CLIP[:12]})" in refused(
+        "foreign"
+    )
+    gain(tmp_path / "weights" / "a", scale="photo", sha="aaa")
+    gain(tmp_path / "weights" / "b", scale="photo", sha="bbb", name="twin")
+    assert "with different weights of clip (sha256 aaa and bbb)" in refused("weights")
     for name, changes, words in (
-        ("weights", {"sha": "bbb"}, "with different weights of clip (sha256 aaa and bbb)"),
         ("quick", {"quick": True}, "with quick False and True"),
         ("data", {"data": "other"}, "with data None and 'other'"),
     ):
