@@ -26,7 +26,7 @@ STUDENT = ["--epochs", 2, "--lr", 0.003, "--batch-size", 16]
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory, tiny_zoo, photos):
-    return fit(tmp_path_factory.mktemp("distill") / "run", tiny_zoo, photos, "--fusion", "product")
+    return fit(tmp_path_factory.mktemp("distill") / "run", tiny_zoo, photos, "--fusion", "adjusted")
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_pushed_student_names_its_teacher_but_no_path_of_this_machine(student, f
     for private in (fitted, more):
         assert not [name for name, text in texts.items() if str(private.parent).encode() in text]
     card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
-    assert "One model was tuned to answer as a teacher does, the fusion (product) of clip, openclip" in card
+    assert "One model was tuned to answer as a teacher does, the fusion (adjusted) of clip, openclip" in card
     assert "causalft distill run --unlabeled flat" in card
 
 
