@@ -86,8 +86,10 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     from causalft.runs.locks import writing
 
     first, splits = members[0], lab.world.splits(seed, members[0].draw)
-    more = _unlabelled(lab, seed) if lesson.unlabelled else None
-    tuning = _tuning(lab, first, seed, len(splits.train), 0 if more is None else len(more))
+    there = _unlabelled(lab, seed)
+    more = there if lesson.unlabelled else None
+    passes = (_QUICK[0] if lab.quick else EPOCHS) * (len(splits.train) + len(there))
+    tuning = _tuning(lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))))
     prior = _mean_prior(lab, members, seed)
     places = [lab.folder(member, seed).name for member in members]
     identity = {
@@ -120,13 +122,11 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     return found.test_logits
 
 
-def _tuning(lab: Lab, first: Member, seed: int, n_labelled: int, n_unlabelled: int) -> Tuning:
-    """The recipe of ``causalft distill``, with the steps of a student with unlabelled images whatever it has."""
+def _tuning(lab: Lab, first: Member, seed: int, epochs: float) -> Tuning:
+    """The recipe of ``causalft distill``."""
     from causalft.pipelines.workflows.distill_settings import LR_OF_MINIS, LR_OF_PRETRAINED, DistillSettings
 
-    usual, (quick_epochs, _) = DistillSettings(), _QUICK
-    whole = n_labelled + (n_unlabelled or _how_many(lab))
-    passes = (quick_epochs if lab.quick else EPOCHS) * whole
+    usual = DistillSettings()
     return replace(
         first.tuning(lab.world.settings.tuning, seed),
         tuner=usual.tuner,
@@ -134,12 +134,8 @@ def _tuning(lab: Lab, first: Member, seed: int, n_labelled: int, n_unlabelled: i
         weight_decay=usual.weight_decay,
         batch_size=usual.batch_size,
         bottleneck=None,
-        epochs=max(1, round(passes / (n_labelled + n_unlabelled))),
+        epochs=max(1, round(epochs)),
     )
-
-
-def _how_many(lab: Lab) -> int:
-    return _QUICK[1] if lab.quick else UNLABELLED
 
 
 @lru_cache(maxsize=4)
@@ -151,7 +147,7 @@ def _drawn(n: int) -> ImageSet:
 
 def _unlabelled(lab: Lab, seed: int) -> ImageSet:
     """New images of the built-in world; of photographs, those that the long tail left out. Labels are not read."""
-    n = _how_many(lab)
+    n = _QUICK[1] if lab.quick else UNLABELLED
     if lab.world.settings.data == CREATURES:
         return _drawn(n)
     pool, used = lab.world.balanced.train, set(lab.world.splits(seed).train.files)
@@ -260,7 +256,7 @@ def student_cost(lab: Lab) -> dict[str, Any]:
         prediction_cost(stratum, tuning, train.n_classes, pixels)
         for tuning in (
             first.tuning(world.settings.tuning, 0),
-            _tuning(lab, first, 0, len(train), _how_many(lab)),
+            _tuning(lab, first, 0, 1),
         )
     )
     ratio = taught.flops / single.flops
