@@ -22,7 +22,7 @@ from tests.pipelines.fitted_runs import fit
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory, tiny_zoo, photos):
     out = tmp_path_factory.mktemp("sensitive") / "run"
-    return fit(out, tiny_zoo, photos, "--n-validation", 14, "--n-test", 8, "--epochs", 2, "--no-cache")
+    return fit(out, tiny_zoo, photos, "--n-validation", 14, "--n-test", 8, "--no-cache")
 
 
 @pytest.fixture(scope="module")

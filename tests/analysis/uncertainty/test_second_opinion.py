@@ -18,7 +18,7 @@ from causalft.scm import DiscreteSCM, PartSCM, frontdoor_adjustment, part_types,
 
 def test_front_door_is_a_mixture_with_the_mean_of_p_of_c_given_x():
     law = [[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]
-    world = PartSCM(part_types(4, 4), reading_error=0.2, factor_law=law)
+    world = PartSCM(part_types(3, 3), reading_error=0.2, factor_law=law)
     p_x = query(world, "X").p
     weights = p_x @ world.p_c_given_x()
     mixed = np.einsum("xcy,c->xy", world.p_y_given_xc(), weights)
