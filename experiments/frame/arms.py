@@ -39,7 +39,8 @@ class Model:
     view : str
         What of a member answers: one of :data:`experiments.frame.answers.VIEWS`.
     rule : str
-        How several members answer: a fusion, or one of :data:`experiments.frame.answers.RULES`.
+        How several members answer: a fusion, or one of :data:`experiments.frame.answers.RULES` or
+        :data:`experiments.frame.adjusting.ADJUSTING`.
     stratum_prior : {"uniform", "em", "placebo"}
         P(c) of a fusion. The placebo gives each stratum the estimated weight of the next.
     """

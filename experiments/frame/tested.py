@@ -134,6 +134,7 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
 
 def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
+    from experiments.frame.adjusting import ADJUSTING, adjusted_classes
     from experiments.frame.answers import answer
     from experiments.frame.further import JOINT, joint
     from experiments.frame.students import SOUP, STUDENTS, soup, student
@@ -146,6 +147,8 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
         return np.asarray(joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1))
     splits = lab.world.splits(seed, model.members[0].draw)
     views = [_view(lab, model, member, seed) for member in model.members]
+    if model.rule in ADJUSTING and len(views) > 1:
+        return adjusted_classes(lab, model, views, seed)
     return answer(views, model.rule, model.stratum_prior, splits, seed)
 
 

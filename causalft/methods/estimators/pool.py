@@ -213,7 +213,7 @@ def fit_pool(
     from scipy.optimize import minimize  # a prediction does without
 
     share = weights / weights.sum()
-    n = max(1, np.count_nonzero(weights))
+    n = max(1, int(np.count_nonzero(weights)))
 
     def risk(values: Floats) -> tuple[float, Floats]:
         pool = Pool(float(np.exp(values[0])), *map(float, values[1:]))

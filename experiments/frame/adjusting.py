@@ -1,0 +1,234 @@
+"""Rules that move a fused decision towards equal marginals or equal recall: the adjusted fusion and its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from causalft.data.splits import Splits
+    from causalft.methods.estimators.adjustment import Adjustment
+    from causalft.methods.estimators.member import MemberPrediction
+    from causalft.methods.estimators.mixing import Mixing
+    from experiments.frame.arms import Model
+    from experiments.frame.lab import Lab
+
+__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "adjusted_classes", "chosen", "fused_of"]
+
+Floats = NDArray[np.float64]
+
+STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Strengths of the frontier."""
+
+AT = "adjusted, strength {:g}"
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Members that are fused, and what a rule may use: validation images with labels, test images without.
+
+    Attributes
+    ----------
+    members : sequence of MemberPrediction
+    others : sequence of MemberPrediction
+        Strata with other label priors, for members that share one; else empty.
+    splits : Splits
+    seed : int
+    """
+
+    members: Sequence[MemberPrediction]
+    others: Sequence[MemberPrediction]
+    splits: Splits
+    seed: int
+
+    @property
+    def priors(self) -> Floats:
+        """Label priors of the members, (M, K)."""
+        return np.stack([each.gla_prior for each in self.members])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of the validation images."""
+        return self.splits.validation.labels
+
+    def log_p(self, what: str) -> Floats:
+        """Log-probabilities (M, n, K) of ``validation_logits`` or ``test_logits``."""
+        from causalft.methods.estimators.probabilities import member_log_probabilities
+
+        return member_log_probabilities([getattr(each, what) for each in self.members], "logits")
+
+
+def fused_of(lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int) -> Fused:
+    """A model of an arm, with strata beside it if its members share one prior."""
+    from dataclasses import replace
+
+    from experiments.frame.members import Member
+    from experiments.frame.tested import owned_by
+
+    roles, first = lab.world.roles, model.members[0]
+    own = owned_by(model, roles)
+    others: list[Any] = []
+    if len(own) == 1 and len(model.members) > 1:
+        rest = [name for index, name in enumerate(roles.strata) if index not in own]
+        beside: list[Member] = [replace(first, name=name) for name in rest]
+        others = [lab.prediction(each, seed) for each in beside]
+    return Fused(views, others, lab.world.splits(seed, first.draw), seed)
+
+
+def adjusted_classes(
+    lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int
+) -> NDArray[np.int64]:
+    """Predicted classes of the test images by a rule of :data:`ADJUSTING`."""
+    return ADJUSTING[model.rule](fused_of(lab, model, views, seed))
+
+
+def chosen(fused: Fused, priors: Floats | None = None, **options: Any) -> tuple[Mixing, Adjustment]:
+    """The adjusted fusion of the members."""
+    from causalft.data.groups import balancing_weights
+    from causalft.methods.estimators.adjustment import Adjusting, fit_fusion
+
+    adjusting = Adjusting(
+        fused.priors if priors is None else priors,
+        fused.splits.train.class_counts,
+        others=[each.validation_logits for each in fused.others] or None,
+        **options,
+    )
+    mixing, adjustment = fit_fusion(
+        [each.validation_logits for each in fused.members],
+        fused.labels,
+        adjusting,
+        seed=fused.seed,
+        weights=balancing_weights(fused.labels, fused.splits.validation.n_classes),
+        kind="logits",
+    )
+    assert adjustment is not None
+    return mixing, adjustment
+
+
+def _by(mixing: Mixing, fused: Fused) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = mixing([each.test_logits for each in fused.members], kind="logits").argmax(
+        axis=1
+    )
+    return found
+
+
+def _adjusted(fused: Fused) -> NDArray[np.int64]:
+    return _by(chosen(fused)[0], fused)
+
+
+def _without_labels(fused: Fused) -> NDArray[np.int64]:
+    """The strength is chosen as on images without labels; these still calibrate the pool."""
+    logits = [each.validation_logits for each in fused.members]
+    return _by(chosen(fused, unlabeled=logits)[0], fused)
+
+
+def _null(fused: Fused) -> NDArray[np.int64]:
+    """The priors are shuffled among the classes, by a seed of its own for each stratum."""
+    rng = np.random.default_rng(1000 + fused.seed)
+    return _by(chosen(fused, np.stack([rng.permutation(q) for q in fused.priors]))[0], fused)
+
+
+def _at(strength: float, fused: Fused) -> NDArray[np.int64]:
+    """The likeliest pool at a given strength."""
+    from dataclasses import replace
+
+    from causalft.data.groups import balancing_weights
+    from causalft.methods.estimators.pool import Priors, StrataRows, fit_pool, pooled
+
+    priors = Priors.of(fused.priors, fused.splits.train.class_counts)
+    weights = balancing_weights(fused.labels, fused.splits.validation.n_classes)
+    rows = StrataRows([each.validation_logits for each in fused.members], "logits")
+    pool = replace(fit_pool(rows, fused.labels, weights, priors), prior_share=strength)
+    score = pooled(fused.log_p("test_logits"), pool.class_weights(priors), pool.offsets(priors))
+    return score.argmax(axis=1)
+
+
+def _fuse(log_p: Floats, rule: str) -> Floats:
+    """Log-probabilities (n, K) of unnormalised strata (M, n, K), with uniform P(c)."""
+    from scipy.special import logsumexp
+
+    from causalft.methods.estimators.probabilities import normalised
+
+    return (
+        normalised(log_p.sum(axis=0))
+        if rule == "product"
+        else normalised(logsumexp(normalised(log_p), axis=0))
+    )
+
+
+def _equal_marginals(rule: str, fused: Fused) -> NDArray[np.int64]:
+    """A strength for each stratum: mean predicted probabilities have no slope on its log prior (reads no label)."""
+    from scipy.optimize import least_squares
+
+    log_q = np.log(fused.priors)
+    log_q -= log_q.mean(axis=1, keepdims=True)
+    validation = fused.log_p("validation_logits")
+
+    def slopes(strengths: Floats) -> Floats:
+        moved = _fuse(validation - strengths[:, None, None] * log_q[:, None], rule)
+        # a little ridge decides between members that share a prior
+        return np.concatenate([log_q @ (np.exp(moved).mean(axis=0) - 1 / log_q.shape[1]), 1e-3 * strengths])
+
+    found = least_squares(slopes, np.zeros(len(log_q)), bounds=(-1, 1)).x
+    return _fuse(fused.log_p("test_logits") - found[:, None, None] * log_q[:, None], rule).argmax(axis=1)
+
+
+def _equal_recall(rule: str, fused: Fused) -> NDArray[np.int64]:
+    """One strength, at which the own P gap of validation images, counted with their labels, is zero."""
+    from causalft.data.groups import class_accuracy, gap_vectors
+    from causalft.methods.estimators import equal_recall
+
+    y, n_classes = fused.labels, fused.splits.validation.n_classes
+    log_q = np.log(fused.priors)
+    log_q -= log_q.mean(axis=1, keepdims=True)
+    validation = fused.log_p("validation_logits")
+    moved = [_fuse(validation - a * log_q[:, None], rule).argmax(axis=1) == y for a in equal_recall.STRENGTHS]
+    beside = [
+        np.asarray(each.validation_logits).argmax(axis=1) == y for each in fused.others or fused.members
+    ]
+    curve = equal_recall.own_gap(
+        class_accuracy(np.stack(moved), y, n_classes),
+        class_accuracy(np.stack(beside), y, n_classes),
+        gap_vectors(fused.priors, np.bincount(y, minlength=n_classes) > 0),
+        bool(fused.others),
+    )
+    strength, _ = equal_recall.root_of(curve)
+    return _fuse(fused.log_p("test_logits") - strength * log_q[:, None], rule).argmax(axis=1)
+
+
+def _transport(fused: Fused) -> NDArray[np.int64]:
+    """The product with a threshold for each class, by optimal transport of validation images to the uniform law.
+
+    The thresholds solve the semi-dual of entropic transport with regularisation 1 (Genevay et al., NeurIPS 2016): mean
+    predicted probabilities become uniform.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp, softmax
+
+    scores = _fuse(fused.log_p("validation_logits"), "product")
+    n_classes = scores.shape[1]
+
+    def dual(thresholds: Floats) -> tuple[float, Floats]:
+        moved = scores + thresholds
+        slope = softmax(moved, axis=1).mean(axis=0) - 1 / n_classes
+        return float(logsumexp(moved, axis=1).mean() - thresholds.mean()), slope
+
+    found = minimize(dual, np.zeros(n_classes), jac=True, method="L-BFGS-B").x
+    return (_fuse(fused.log_p("test_logits"), "product") + found).argmax(axis=1)
+
+
+ADJUSTING: dict[str, Callable[[Fused], NDArray[np.int64]]] = {
+    "adjusted": _adjusted,
+    "adjusted, strength without labels": _without_labels,
+    "adjusted, priors shuffled": _null,
+    **{f"{rule}, equal marginals": partial(_equal_marginals, rule) for rule in ("product", "mixture")},
+    **{f"{rule}, equal recall": partial(_equal_recall, rule) for rule in ("product", "mixture")},
+    "product, optimal transport": _transport,
+    **{AT.format(strength): partial(_at, strength) for strength in STRENGTHS},
+}
+"""Rules of an arm that are fitted on validation images."""
