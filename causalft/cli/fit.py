@@ -90,7 +90,7 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     if settings.fusion != "adjusted":
-        refuse_given(("tolerance",), "goes with --fusion adjusted")
+        refuse_given(("tolerance", "unlabeled", "target_law"), "goes with --fusion adjusted")
     if settings.all_probabilities:
         refuse_given(("top",), "keeps some classes, --all-probabilities every class; leave one of them out")
     settings = at_first_rate(settings)

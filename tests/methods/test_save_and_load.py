@@ -43,6 +43,7 @@ def unusual(zoo) -> dict[str, object]:
         "gla": True,
         "fusion": "logit",
         "tolerance": 1.5,
+        "target_law": None,  # of the adjusted fusion; tested with it
         "stratum_prior": (0.25, 0.75),
         "calibrate_strata": True,
         "joint": False,  # does without GLA-FT and calibrated strata; tested below

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.adjustment import fit_adjustment
@@ -16,7 +17,7 @@ from causalft.methods.estimators.member_prediction import open_prediction
 from causalft.methods.estimators.run_documents import open_fit
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.folder import read_json, write_json
-from tests.command_line import run
+from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
 
@@ -85,6 +86,72 @@ def test_damaged_tables_are_refused(adjusted, tmp_path):
         write_json(copy / "metrics.json", document)
         with pytest.raises(CausalFTError, match=message):
             open_fit(copy)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory):
+    """Images without labels."""
+    folder = tmp_path_factory.mktemp("noise")
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def law(tmp_path_factory, adjusted):
+    file = tmp_path_factory.mktemp("law") / "law.csv"
+    classes = read_json(adjusted / "metrics.json")["classes"]
+    file.write_text("".join(f"{name},{share}\n" for name, share in zip(classes, (7, 1, 1, 1))))
+    return file
+
+
+def test_images_without_labels_choose_and_a_target_law_moves_the_predictions(
+    adjusted, noise, law, tiny_zoo, photos, tmp_path
+):
+    options = ["--fusion", "adjusted", "--control", "seeds", "--tolerance", 50]
+    run_ = fit(tmp_path / "run", tiny_zoo, photos, *options, "--unlabeled", noise, "--target-law", law)
+    metrics = open_fit(run_).metrics
+    assert metrics["adjustment"]["chosen_on"] == "unlabelled" and metrics["adjustment"]["n_images"] == 9
+    offsets = np.array(metrics["mixing"]["offsets"]) - np.array(
+        read_json(adjusted / "metrics.json")["mixing"]["offsets"]
+    )
+    assert (offsets[:, 0] > offsets[:, 1:].max(axis=1)).all()
+    config = read_json(run_ / "config.json")["config"]
+    assert config["unlabeled"] == str(noise) and config["unlabeled_fingerprint"]
+    page = (run_ / "report.html").read_text()
+    assert "The adjustment: gap against accuracy" in page and "9 unlabelled images" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cat,1\ndog,2\nlynx,3\n", "law.csv"),
+        ("{0},1\n{1},1\n{2},1\n", "has no share for one class"),
+        ("{0},1\n{1},1\n{2},1\n{3},0\n", "no positive share"),
+        ("{0},1\n{1},1\n{2},1\n{3},1\nlynx,2\n", "that no class of the data has"),
+    ],
+)
+def test_a_target_law_that_does_not_match_the_classes_is_refused(
+    adjusted, tiny_zoo, photos, tmp_path, text, message
+):
+    file = tmp_path / "law.csv"
+    file.write_text(text.format(*read_json(adjusted / "metrics.json")["classes"]))
+    words = ["fit", "--strata", "clip,openclip", "--zoo", tiny_zoo, "--data", photos, "--fusion", "adjusted"]
+    words += ["--n-test", 4, "--n-validation", 3, "--target-law", file, "--out", tmp_path / "run"]
+    assert message in said(run(*words)) and not (tmp_path / "run").exists()
+
+
+def test_a_run_without_validation_images_is_told_what_needs_them(tiny_zoo, photos, tmp_path):
+    words = ["fit", "--strata", "clip,openclip", "--zoo", tiny_zoo, "--data", photos, "--fusion", "adjusted"]
+    line = said(run(*words, "--n-validation", 0, "--n-test", 4, "--out", tmp_path / "run"))
+    assert "the pool of the adjusted fusion" in line and "--unlabeled PATH" in line
+
+
+def test_unlabelled_images_that_are_all_in_the_splits_are_refused(tiny_zoo, photos, tmp_path):
+    words = ["fit", "--strata", "clip,openclip", "--zoo", tiny_zoo, "--data", photos, "--fusion", "adjusted"]
+    words += ["--n-test", 4, "--n-validation", 3, "--unlabeled", photos, "--out", tmp_path / "run"]
+    assert "are images of the run already" in said(run(*words))
 
 
 def test_a_tolerance_without_the_adjusted_fusion_is_refused():

@@ -118,6 +118,7 @@ class _FitConfig(FitSettings):
 
     data_fingerprint: list[str] = field(default_factory=list)
     prior_sha256: dict[str, str] = field(default_factory=dict)
+    unlabeled_fingerprint: str = ""
     distilled: _Distilled | None = None
 
 

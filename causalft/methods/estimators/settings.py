@@ -171,6 +171,19 @@ class FitSettings:
         group="Fusion",
         limits=limits.POINTS,
     )
+    unlabeled: str | None = setting(
+        None,
+        "adjusted: choose the strength on images without labels (folder, zip or any set; creatures-lt draws new ones).",
+        group="Fusion",
+        metavar="PATH",
+    )
+    target_law: str | None = setting(
+        None,
+        "adjusted: share of each class in the images to be classified (.txt, .tsv, .csv or .json).",
+        group="Fusion",
+        metavar="FILE",
+        usual="every class alike",
+    )
     stratum_prior: tuple[float, ...] | str | None = setting(
         None,
         "P(c): uniform, estimated on the validation images by EM, or numbers that sum to 1.",
@@ -304,6 +317,10 @@ class FitSettings:
             data=data_name(self.data),
             zoo=zoo_path(self.zoo),
             weights=weights,
+            unlabeled=None if self.unlabeled is None else data_name(self.unlabeled, option="--unlabeled"),
+            target_law=None
+            if self.target_law is None
+            else os.path.abspath(os.path.expanduser(self.target_law)),
             known_priors=self.prior_files.absolute(),
         )
 
@@ -330,10 +347,15 @@ class FitSettings:
         control_members(self, zoo)
         check_strata(self.strata, zoo)
         self.prior_files.check(self.prior_names)
-        if self.data != CREATURES:
-            from causalft.data.opening import find_paths
+        if self.target_law is not None:
+            from causalft.data.class_tables import read_class_table
 
-            find_paths(self.data)
+            read_class_table(self.target_law, "share")
+        for path in (self.data, self.unlabeled):
+            if path not in (None, CREATURES):
+                from causalft.data.opening import find_paths
+
+                find_paths(path)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> FitSettings:

@@ -29,6 +29,8 @@ from causalft.methods.estimators.mixing import check_mixing
 from causalft.methods.estimators.plots import plot_confusion, plot_priors
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings, check_joint
+from causalft.methods.estimators.stored_logits import as_kept
+from causalft.methods.priors.target_law import target_law
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
 from causalft.models.pretraining.leakage import keep_apart, seen_in_run, warn_of_seen
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
 
-__all__ = ["StrataClassifier"]
+__all__ = ["StrataClassifier", "logits_without_labels"]
 
 
 @documented(FitSettings)
@@ -99,6 +101,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         gla: bool = False,
         fusion: str = "mixture",
         tolerance: float = TOLERANCE,
+        target_law: str | Mapping[str, float] | None = None,
         stratum_prior: Sequence[float] | str | None = None,
         calibrate_strata: bool = False,
         joint: bool = False,
@@ -116,6 +119,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.gla = gla
         self.fusion = fusion
         self.tolerance = tolerance
+        self.target_law = target_law
         self.stratum_prior = stratum_prior
         self.calibrate_strata = calibrate_strata
         self.joint = joint
@@ -137,6 +141,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         cache: FeatureCache | None = None,
         log_dir: Path | None = None,
         known_priors: Mapping[str, ArrayLike] | None = None,
+        unlabeled: ImageSet | None = None,
     ) -> StrataClassifier:
         """Tune every stratum and calibrate their mixture.
 
@@ -165,6 +170,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         known_priors : mapping of str to (K,) arrays, optional
             Known label priors of strata (:attr:`causalft.methods.priors.KnownPrior.prior`), in the order of the
             classes, NaN where not known. GLA subtracts one that has all classes instead of its estimate.
+        unlabeled : ImageSet, optional
+            Images whose labels are not read (:func:`causalft.data.unlabelled.open_unlabelled`), which then choose the
+            strength of ``fusion="adjusted"``. Their logits are kept in ``unlabeled_logits_``.
 
         Raises
         ------
@@ -230,6 +238,11 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 )
         self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
+        self.unlabeled_logits_ = {
+            name: logits_without_labels(tuned, unlabeled, self.progress)
+            for name, tuned in self.members_.items()
+            if unlabeled is not None
+        }
         self.gap_adjustment_: Adjustment | None
         self.mixing_, self.gap_adjustment_ = fit_fusion(
             [p.validation_logits for p in self.predictions_.values()],
@@ -237,6 +250,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             Adjusting(
                 [p.gla_prior for p in self.predictions_.values()],
                 images.class_counts,
+                unlabeled=list(self.unlabeled_logits_.values()) or None,
+                target_law=None
+                if self.target_law is None
+                else target_law(self.target_law, images.class_names),
                 tolerance=self.tolerance,
             ),
             fusion=self.fusion,
@@ -434,3 +451,8 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         graph = causal_graph() if self.graph is None else self.graph
         self.adjustment_ = str(check_adjustment_set(graph, "X", "Y", ["C"]).formula)
         return zoo
+
+
+def logits_without_labels(tuned: TunedStratum, images: ImageSet, progress: bool | None = None) -> np.ndarray:
+    """Logits (n, n_classes) of a tuned stratum on images whose labels are not read, as a run keeps them."""
+    return as_kept(tuned.logits(Crops(images, tuned.stratum, progress=progress)))

@@ -10,6 +10,7 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import fit_command
+from causalft.pipelines.pages.adjustment import adjustment_section
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
 from causalft.pipelines.pages.distill import distilled_section
 from causalft.pipelines.pages.explain import map_section
@@ -45,6 +46,7 @@ def write_fit_report(
         What the strata look at in some of them; as :func:`causalft.pipelines.workflows.class_maps.class_map_cards`.
     """
     strata = ", ".join(metrics["strata"])
+    adjusted = adjustment_section(metrics, run.path / "figures")
     first, *others = diagnosis_sections(metrics, run.path / "figures")
     taught = [distilled_section(metrics["distilled"])] if metrics.get("distilled") else []
     by_class = []
@@ -57,7 +59,7 @@ def write_fit_report(
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
-        sections=[*taught, first, *by_class, *map_section(maps), *others],
+        sections=[*taught, first, *adjusted, *by_class, *map_section(maps), *others],
         command=fit_command(run.config, str(run.path)),
     )
     return run.write_page(page)

@@ -13,6 +13,7 @@ from causalft.methods.estimators.settings import fit_command
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.pages.distill import distilled_sentences
+from causalft.pipelines.pages.adjustment import adjustment_line
 from causalft.runs.folder import Run
 from causalft.runs.intervals import interval_text
 from causalft.runs.lifecycle import made_record
@@ -167,6 +168,8 @@ def _opening(metrics: Document) -> str:
         )
     if len(strata) > 1 and fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
+        if "adjustment" in metrics:
+            words += f" For equal recall it takes out {adjustment_line(metrics['adjustment'])}."
     words += (
         f"\n\nTest accuracy {_percent(fused['accuracy'], fused.get('ci95'))} on {metrics['data']['n_test']} images, "
         f"{_count(metrics.get('n_seeds', 1), 'seed')}. The backbones are not part of this model; their hashes are "

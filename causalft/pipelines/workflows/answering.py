@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.probabilities import MemberRows
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.stored_logits import row_blocks
+from causalft.methods.priors.target_law import target_law
 from causalft.runs.progress import named
 
 __all__ = ["Fusion", "RunAnswers", "answer_test_images", "fit_fusions"]
@@ -35,6 +37,7 @@ def fit_fusions(
     members: Members,
     prior: tuple[float, ...] | str | None,
     others: Members | None = None,
+    unlabeled: Mapping[str, Sequence[NDArray[Any]]] | None = None,
 ) -> Fusion:
     """Fit the fusion of each seed on the validation images.
 
@@ -47,7 +50,10 @@ def fit_fusions(
         P(c).
     others : mapping of str to sequence of MemberPrediction, optional
         Models with other label priors, where the members share one (:class:`~.adjustment.Adjusting`).
+    unlabeled : mapping of str to sequence of (m, K) arrays, optional
+        Logits of images without labels, of members and others, one array per seed.
     """
+    law = None if settings.target_law is None else target_law(settings.target_law, splits.train.class_names)
     labels, n_classes = splits.validation.labels, splits.validation.n_classes
     found = []
     for number in range(settings.n_seeds):
@@ -55,7 +61,9 @@ def fit_fusions(
         adjusting = Adjusting(
             [member.gla_prior for member in of_seed],
             splits.train.class_counts,
-            others=[each[number].validation_logits for each in others.values()] if others else None,
+            unlabeled=[unlabeled[name][number] for name in members] if unlabeled else None,
+            target_law=law,
+            others=_logits_of(others, number, unlabeled) if others else None,
             tolerance=settings.tolerance,
         )
         found.append(
@@ -72,6 +80,15 @@ def fit_fusions(
             )
         )
     return Fusion(members, [mixing for mixing, _ in found], [chosen for _, chosen in found if chosen])
+
+
+def _logits_of(
+    models: Members, number: int, unlabeled: Mapping[str, Sequence[NDArray[Any]]] | None
+) -> list[NDArray[Any]]:
+    """Logits of the images that choose a strength, of one seed."""
+    if unlabeled:
+        return [unlabeled[name][number] for name in models]
+    return [found[number].validation_logits for found in models.values()]
 
 
 @dataclass(frozen=True)

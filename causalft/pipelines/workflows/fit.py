@@ -13,12 +13,14 @@ from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
+from causalft.data.unlabelled import leave_out, open_unlabelled
 from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
-from causalft.methods.estimators.strata import StrataClassifier
+from causalft.methods.estimators.strata import StrataClassifier, logits_without_labels
 from causalft.methods.priors.known import KnownPrior
+from causalft.methods.priors.target_law import target_law
 from causalft.models.features.cache import FeatureCache
 from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
@@ -26,6 +28,7 @@ from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import work_together
+from causalft.pipelines.pages.adjustment import adjustment_line
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.class_maps import class_map_cards
 from causalft.pipelines.workflows.fit_data import load_splits
@@ -101,11 +104,15 @@ def run_fit(
         require_room_for_fit(settings, control, splits, out)
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)
+        unlabeled = _unlabeled(settings, splits, say)
+        if settings.target_law is not None:
+            target_law(settings.target_law, splits.class_names)  # refused before anything is tuned
         config = {
             **asdict(settings),
             "zoo": settings.zoo_name,
             "data_fingerprint": [part.fingerprint for part in parts],
             **({"prior_sha256": settings.prior_files.hashes()} if settings.known_priors else {}),
+            **({} if unlabeled is None else {"unlabeled_fingerprint": unlabeled.fingerprint}),
         }
         team.agree({"images": config["data_fingerprint"]})
         new.create(config, defaults=FitSettings.defaults())
@@ -115,9 +122,13 @@ def run_fit(
                 say(f"counts   {note}")
         if control:
             say(f"control  {describe_control(control, control_kind)}")
-        members, controls = _tune(settings, zoo, splits, control, known, new, progress, say)
+        members, controls, seen = _tune(
+            settings, zoo, splits, control, known, new, progress, say, unlabeled=unlabeled
+        )
         return team.from_main(
-            lambda: finish_fit(settings, splits, members, controls, new, control_kind, known=known, say=say)
+            lambda: finish_fit(
+                settings, splits, members, controls, new, control_kind, known=known, unlabeled=seen, say=say
+            )
         )
 
 
@@ -131,6 +142,7 @@ def finish_fit(
     *,
     known: Mapping[str, KnownPrior] | None = None,
     distilled: Document | None = None,
+    unlabeled: Mapping[str, Sequence[Any]] | None = None,
     unlabelled: ImageSet | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
@@ -149,6 +161,8 @@ def finish_fit(
         What differs between the members of the control.
     known : mapping of str to KnownPrior, optional
         Priors of files that the members were given.
+    unlabeled : mapping of str to sequence of (m, K) arrays, optional
+        Logits of images without labels that choose the strength of an adjusted fusion.
     distilled : dict, optional
         Of a student: its entry of ``metrics.json``, in JSON.
     unlabelled : ImageSet, optional
@@ -156,9 +170,14 @@ def finish_fit(
     say : callable
         Called with a line per step.
     """
-    outcome = diagnose_run(settings, splits, members, controls, control_kind, known)
+    outcome = diagnose_run(settings, splits, members, controls, control_kind, known, unlabeled)
     for line in outcome.prior_lines():
         say(f"prior    {line}")
+    if outcome.adjustments:
+        chosen = outcome.adjustments[0]
+        say(f"adjust   {adjustment_line(chosen.to_json())}")
+        for note in chosen.notes:
+            say(f"adjust   {note}")
     worst = class_reports(outcome)
 
     def page(run: Run, metrics: dict[str, Any]) -> None:
@@ -191,8 +210,11 @@ def _tune(
     new: NewRun,
     progress: bool | None,
     say: Callable[[str], None],
-) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]]]:
-    """Predictions of every stratum and control member, one per seed."""
+    *,
+    unlabeled: ImageSet | None = None,
+) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]], dict[str, list[Any]]]:
+    """Predictions of every stratum and control member, and their logits of unlabelled images, one per seed."""
+    seen: dict[str, list[Any]] = {}
     cache = FeatureCache() if settings.cache and settings.data != CREATURES else None
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
@@ -216,7 +238,10 @@ def _tune(
             cache=cache,
             log_dir=log_dir,
             known_priors=known_priors,
+            unlabeled=unlabeled,
         )
+        for name, logits in model.unlabeled_logits_.items():
+            seen.setdefault(name, []).append(logits)
         for name, prediction in model.predictions_.items():
             members[name].append(prediction)
             new.seconds_before += prediction.seconds if prediction.read_back else 0.0
@@ -231,7 +256,7 @@ def _tune(
             if name in model.predictions_:
                 controls[name].append(model.predictions_[name])
                 continue
-            prediction, _ = fit_member(
+            prediction, tuned = fit_member(
                 splits_now,
                 member.weights,
                 zoo,
@@ -245,9 +270,27 @@ def _tune(
                 progress=progress,
             )
             controls[name].append(prediction)
+            if unlabeled is not None:
+                seen.setdefault(name, []).append(logits_without_labels(tuned, unlabeled, progress))
             new.seconds_before += prediction.seconds if prediction.read_back else 0.0
 
-    return members, controls
+    return members, controls, seen
+
+
+_MOST_UNLABELED = 20_000
+"""Images without labels that are read: one number is chosen on them."""
+
+
+def _unlabeled(settings: FitSettings, splits: Splits, say: Callable[[str], None]) -> ImageSet | None:
+    """The unlabelled images that choose the strength; those that are also in a split are left out."""
+    if settings.unlabeled is None:
+        return None
+    found = open_unlabelled(settings.unlabeled, None if settings.unlabeled == CREATURES else _MOST_UNLABELED)
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    kept, left_out = leave_out(found, parts, settings.unlabeled)
+    also = ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
+    say(f"data     {len(kept)} images without labels{f'; left out: {also}' if also else ''}")
+    return kept
 
 
 def _known_priors(settings: FitSettings, splits: Splits) -> dict[str, KnownPrior]:
@@ -270,6 +313,8 @@ def _classifier(
         learning_rates=settings.learning_rates,
         gla=settings.gla,
         fusion=settings.fusion,
+        tolerance=settings.tolerance,
+        target_law=settings.target_law,
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,
         joint=settings.joint,

@@ -21,6 +21,7 @@ from causalft.data.summary import plan_of
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
@@ -133,7 +134,13 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     """
     splits = _load(settings, seed, images)
     notes = splits.notes
-    _check_part(settings, splits.validation, "validation", "the label priors and the temperature need some")
+    why = "the label priors and the temperature need some"
+    if FUSIONS[settings.fusion].adjusts:
+        why = (
+            "the label priors, the temperature and the pool of the adjusted fusion need some (--unlabeled PATH can "
+            "choose its strength, where they are few)"
+        )
+    _check_part(settings, splits.validation, "validation", why)
     if _against_prior(settings):
         splits = draw_against_prior(settings, splits, seed)
     _check_part(settings, splits.test, "test", "the diagnosis needs some")

@@ -279,18 +279,20 @@ def diagnose_run(
     controls: dict[str, list[MemberPrediction]],
     control_kind: str | None = None,
     known: Mapping[str, KnownPrior] | None = None,
+    unlabeled: Mapping[str, Sequence[NDArray[Any]]] | None = None,
 ) -> FitOutcome:
     """Fuse, diagnose and score all seeds.
 
     ``control_kind`` is what differs between members of the control: "pre-training" or "tuning". ``known`` are the
-    priors of files that the members were given.
+    priors of files that the members were given, ``unlabeled`` the logits (m, K) of everyone on images without labels,
+    one array per seed, which choose the strength of an adjusted fusion.
     """
-    strata = fit_fusions(settings, splits, members, settings.stratum_prior)
+    strata = fit_fusions(settings, splits, members, settings.stratum_prior, unlabeled=unlabeled)
     # P(c) weighs strata; seeds of one model are exchangeable
     control = None
     if controls:
         others = {name: found for name, found in members.items() if name not in controls}
-        control = fit_fusions(settings, splits, controls, None, others)
+        control = fit_fusions(settings, splits, controls, None, others, unlabeled)
     adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
     gla = None
     if adjusted:

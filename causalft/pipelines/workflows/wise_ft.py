@@ -25,6 +25,7 @@ from causalft.methods.estimators.fusion import nll
 from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.run_documents import PREDICTIONS, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.priors.target_law import target_law
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.interpolation import evaluate_interpolations
@@ -272,7 +273,14 @@ def _fuse(
     mixing, _ = fit_fusion(
         validation,
         splits.validation.labels,
-        Adjusting(priors, splits.train.class_counts, tolerance=settings.tolerance),
+        Adjusting(
+            priors,
+            splits.train.class_counts,
+            target_law=None
+            if settings.target_law is None
+            else target_law(settings.target_law, splits.class_names),
+            tolerance=settings.tolerance,
+        ),
         fusion=settings.fusion,
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,
