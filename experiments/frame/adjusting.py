@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from causalft.methods.estimators.adjustment import Adjustment
     from causalft.methods.estimators.member import MemberPrediction
     from causalft.methods.estimators.mixing import Mixing
-    from experiments.frame.arms import Model
-    from experiments.frame.lab import Lab
 
-__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "adjusted_classes", "chosen", "fused_of"]
+__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "chosen"]
 
 Floats = NDArray[np.float64]
 
@@ -61,30 +59,6 @@ class Fused:
         from causalft.methods.estimators.probabilities import member_log_probabilities
 
         return member_log_probabilities([getattr(each, what) for each in self.members], "logits")
-
-
-def fused_of(lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int) -> Fused:
-    """A model of an arm, with strata beside it if its members share one prior."""
-    from dataclasses import replace
-
-    from experiments.frame.members import Member
-    from experiments.frame.tested import owned_by
-
-    roles, first = lab.world.roles, model.members[0]
-    own = owned_by(model, roles)
-    others: list[Any] = []
-    if len(own) == 1 and len(model.members) > 1:
-        rest = [name for index, name in enumerate(roles.strata) if index not in own]
-        beside: list[Member] = [replace(first, name=name) for name in rest]
-        others = [lab.prediction(each, seed) for each in beside]
-    return Fused(views, others, lab.world.splits(seed, first.draw), seed)
-
-
-def adjusted_classes(
-    lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int
-) -> NDArray[np.int64]:
-    """Predicted classes of the test images by a rule of :data:`ADJUSTING`."""
-    return ADJUSTING[model.rule](fused_of(lab, model, views, seed))
 
 
 def chosen(fused: Fused, priors: Floats | None = None, **options: Any) -> tuple[Mixing, Adjustment]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from experiments.frame.measures import Answered
 
 if TYPE_CHECKING:
     from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.adjusting import Fused
     from experiments.frame.arms import Arm, Model
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
@@ -134,7 +135,7 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
 
 def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
-    from experiments.frame.adjusting import ADJUSTING, adjusted_classes
+    from experiments.frame.adjusting import ADJUSTING
     from experiments.frame.answers import answer
     from experiments.frame.further import JOINT, joint
     from experiments.frame.students import SOUP, STUDENTS, soup, student
@@ -148,8 +149,20 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     splits = lab.world.splits(seed, model.members[0].draw)
     views = [_view(lab, model, member, seed) for member in model.members]
     if model.rule in ADJUSTING and len(views) > 1:
-        return adjusted_classes(lab, model, views, seed)
+        return ADJUSTING[model.rule](_fused(lab, model, views, seed))
     return answer(views, model.rule, model.stratum_prior, splits, seed)
+
+
+def _fused(lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int) -> Fused:
+    """A model of an arm, with strata beside it if its members share one prior."""
+    from experiments.frame.adjusting import Fused
+
+    roles, first = lab.world.roles, model.members[0]
+    own, others = owned_by(model, roles), []
+    if len(own) == 1 and len(model.members) > 1:
+        rest = [name for index, name in enumerate(roles.strata) if index not in own]
+        others = [lab.prediction(replace(first, name=name), seed) for name in rest]
+    return Fused(views, others, lab.world.splits(seed, first.draw), seed)
 
 
 def _view(lab: Lab, model: Model, member: Member, seed: int) -> MemberPrediction:

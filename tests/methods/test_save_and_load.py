@@ -74,7 +74,7 @@ def assert_same_settings(found: StrataClassifier, expected: dict[str, object]) -
 def test_every_setting_round_trips(saved, tiny_zoo):
     defaults, chosen = StrataClassifier().get_params(), unusual(tiny_zoo)
     assert defaults.keys() == chosen.keys()
-    untried = ("weights", "graph", "joint")
+    untried = ("weights", "graph", "joint", "target_law")
     assert [n for n in defaults if n not in untried and defaults[n] == chosen[n]] == []
     assert_same_settings(StrataClassifier.load(saved[1]), chosen)
 

@@ -119,6 +119,7 @@ def test_images_without_labels_choose_and_a_target_law_moves_the_predictions(
     assert (offsets[:, 0] > offsets[:, 1:].max(axis=1)).all()
     config = read_json(run_ / "config.json")["config"]
     assert config["unlabeled"] == str(noise) and config["unlabeled_fingerprint"]
+    assert StrataClassifier.load(run_, device="cpu").target_law == str(law)
     page = (run_ / "report.html").read_text()
     assert "The adjustment: gap against accuracy" in page and "9 unlabelled images" in page
 
@@ -127,7 +128,7 @@ def test_images_without_labels_choose_and_a_target_law_moves_the_predictions(
     ("text", "message"),
     [
         ("cat,1\ndog,2\nlynx,3\n", "law.csv"),
-        ("{0},1\n{1},1\n{2},1\n", "has no share for one class"),
+        ("{0},1\n{1},1\n{2},1\n", "has no share for 1 class"),
         ("{0},1\n{1},1\n{2},1\n{3},0\n", "no positive share"),
         ("{0},1\n{1},1\n{2},1\n{3},1\nlynx,2\n", "that no class of the data has"),
     ],
