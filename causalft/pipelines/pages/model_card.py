@@ -12,8 +12,8 @@ from causalft.methods.estimators.run_documents import portable, stored_precision
 from causalft.methods.estimators.settings import fit_command
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
-from causalft.pipelines.pages.distill import distilled_sentences
 from causalft.pipelines.pages.adjustment import adjustment_line
+from causalft.pipelines.pages.distill import distilled_sentences
 from causalft.runs.folder import Run
 from causalft.runs.intervals import interval_text
 from causalft.runs.lifecycle import made_record
