@@ -82,13 +82,13 @@ def adjustment_section(metrics: Metrics, folder: Path) -> list[Section]:
         ["w, weight of what a stratum has seen", f"{pool['expertise']:.2f}", ""],
         ["d, share of the training prior taken out, per stratum", f"{pool['train_share']:.2f}", ""],
     ]
-    for words, name in (
+    for what, name in (
         ("cost of the strength (points of accuracy)", "difference"),
         ("adjusted less product (points)", "over_product"),
         ("adjusted less mixture (points)", "over_mixture"),
     ):
         estimate, _, interval = interval_text(guard[name]["estimate"], guard[name]["ci95"]).partition(" ")
-        rows.append([words, estimate, interval])
+        rows.append([what, estimate, interval])
     words = [
         f"Chosen for equal recall of P-many and P-few classes: {adjustment_line(found)}. Test images chose nothing.",
         *(f"{note[0].upper()}{note[1:]}." for note in found["notes"]),
