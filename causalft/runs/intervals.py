@@ -232,7 +232,7 @@ def paired_interval(
     Examples
     --------
     >>> [round(value, 3) for value in paired_interval([1, 1, 1, 0] * 25, [1, 1, 0, 0] * 25)]
-    [0.25, 0.158, 0.332]
+    [0.25, 0.159, 0.331]
     """
     a, b = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     w = np.ones(len(a)) if weights is None else np.asarray(weights, dtype=float)

@@ -50,7 +50,12 @@ def test_end_points_are_the_zero_shot_model_and_the_run(fitted, walked):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["--tuner", "lora", "--gla"], ["--head-start", "class-mean", "--head", "l2"]]
+    "more",
+    [
+        ["--tuner", "lora", "--gla"],
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["--head-start", "class-mean", "--head", "l2"], marks=pytest.mark.slow),
+    ],
 )
 def test_interpolated_point_agrees_with_fit(fitted, walked, tiny_zoo, photos, tmp_path, more):
     """The start of another seed, or another head, would lead elsewhere."""

@@ -207,6 +207,7 @@ def test_ema_of_constant_weights_is_the_weights():
     assert model.unet.weight.item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_all_losses_fall(tmp_path, short_rounds):
     card = pretrain_diffusion(
         tmp_path / "a", **{**PLAN, "steps_vae": 40, "steps_decoder": 40, "steps_unet": 40}
@@ -216,6 +217,7 @@ def test_all_losses_fall(tmp_path, short_rounds):
         assert len(losses) == 10 and np.mean(losses[-3:]) < 0.95 * losses[0], (stage, losses)
 
 
+@pytest.mark.slow
 def test_sharpened_decoder_matches_image_roughness_and_keeps_latents():
     pool = rendered_pool(20, 16, 0)
     recipe = replace(diffusion_vae.VAE, batch_size=16)
@@ -239,7 +241,10 @@ def test_same_seed_gives_same_files(made, tmp_path):
     assert all(other["sha256"][name] != digest for name, digest in card["sha256"].items())
 
 
-@pytest.mark.parametrize("stage, killed_at", [("vae", 9), ("decoder", 6), ("unet", 1), ("unet", 11)])
+@pytest.mark.parametrize(
+    "stage, killed_at",
+    [("vae", 9), ("decoder", 6), pytest.param("unet", 1, marks=pytest.mark.slow), ("unet", 11)],
+)
 def test_resumed_training_gives_the_same_files(made, tmp_path, monkeypatch, stage, killed_at):
     folder, _ = made
     steps, real = {"vae": 0, "decoder": 0, "unet": 0}, torch.optim.AdamW.step
@@ -388,6 +393,7 @@ class Renders:
         )
 
 
+@pytest.mark.slow
 def test_image_check_accepts_right_and_rejects_wrong_images():
     judge = train_judge(24, n_per_cell=150, recipe=replace(prompt_check.JUDGE, epochs=6), progress=False)
     good = check_prompts(Renders(), n_per_cell=10, judge=judge, progress=False)

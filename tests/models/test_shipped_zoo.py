@@ -57,6 +57,7 @@ def test_shipped_members_match_their_cards(zoo, name):
     assert sum(p.numel() for p in stratum.model.parameters()) == pytest.approx(n_parameters, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_wide_member_costs_three_minis_and_is_better_than_one(zoo, measured):
     """The control 'a larger single model of the same cost': clip's prior, factor and seed, three times the FLOPs."""
     cost, wide, clip = {}, MEMBERS["clip-wide"], MEMBERS["clip"]

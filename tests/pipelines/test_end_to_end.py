@@ -11,6 +11,7 @@ from causalft.pipelines.workflows.verify_confounder import verify_confounder
 
 
 @pytest.mark.parametrize("design", ["confounded", pytest.param("null", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_small_confounded_is_verified_and_null_is_not(design, monkeypatch):
     plan_for = verify.plan_for
     monkeypatch.setattr(verify, "plan_for", lambda *given: replace(plan_for(*given), size=16, passes=5000))

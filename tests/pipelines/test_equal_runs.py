@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from causalft.runs.files import sort_metadata
 from causalft.runs.folder import read_json
 from tests.command_line import run
@@ -27,6 +29,7 @@ def content(folder):
     }
 
 
+@pytest.mark.slow
 def test_two_fits_and_two_exports(tmp_path, tiny_zoo, photos, monkeypatch):
     found = []
     for name in ("one", "two"):

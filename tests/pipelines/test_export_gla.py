@@ -41,6 +41,7 @@ def exported(fitted, to, out):
     return out
 
 
+@pytest.mark.slow
 def test_torch_export(fitted, predicted, tmp_path):
     pictures, fused, strata = predicted
     model = torch.export.load(exported(fitted, "torch-export", tmp_path / "model.pt2")).module()

@@ -106,6 +106,7 @@ def law(tmp_path_factory, adjusted):
     return file
 
 
+@pytest.mark.slow
 def test_images_without_labels_choose_and_a_target_law_moves_the_predictions(
     adjusted, noise, law, tiny_zoo, photos, tmp_path
 ):

@@ -89,7 +89,7 @@ def test_zero_shot_has_no_gla_ft(fit):
 # --- strata that predict so --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_saved_and_exported_strata_include_gla(fit, photos, tmp_path, precision):
     usual = ["--loss", "CE", "--tuner", "lora+adaptformer", "--lr", "0.05,0.01", "--precision", precision]
     plain, folder = fit(*usual), fit(*usual, "--gla")
@@ -132,6 +132,7 @@ def without_seconds(document):
     return document
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_with_gla_ends_with_the_same_numbers(fit, words, tmp_path):
     options = ["--gla", "--loss", "CE", "--lr", "0.05,0.01", "--seeds", 2]
     whole = fit(*options)

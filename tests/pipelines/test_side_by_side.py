@@ -39,6 +39,7 @@ def test_the_table_and_the_figure_have_every_design(results):
     assert ticks == ["confounded\nverified", "null\nverified"]
 
 
+@pytest.mark.slow
 def test_all_designs_from_the_command_line(tmp_path):
     words = "verify-confounder --design all --classes cat,truck --n-per-class 6 --seeds 1 --quick --no-adjust"
     first = run(*words.split(), "--out", str(tmp_path / "all"))

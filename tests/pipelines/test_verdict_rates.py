@@ -31,6 +31,7 @@ def test_a_run_is_judged_as_verify_confounder_judges_it(design, monkeypatch, tmp
     assert found.gaps["gap_B"][:2] == pytest.approx(single.gaps["gap_B"].per_seed)
 
 
+@pytest.mark.slow
 def test_several_processes_and_a_second_call_give_the_same(design, tmp_path):
     run = Run.create(tmp_path / "run", kind="verdict-rates", config={})
     several = verdict_rates(design, SMALL, 3, run=run, n_jobs=2, progress=False)

@@ -219,6 +219,7 @@ def test_a_slow_generator_draws_each_picture_once(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_quick_draws_a_pool_once_from_a_slow_generator(tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "POOL", 6)
     source = Counting()
@@ -297,6 +298,7 @@ def test_bad_options_give_one_line_and_no_folder(tmp_path, options, message):
     assert len(result.stderr.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_fig12_gathers_the_three_designs(tmp_path, monkeypatch):
     from experiments import fig12
 

@@ -171,8 +171,11 @@ def test_two_fits_into_one_folder(tmp_path, tiny_zoo, photos):
     "error",
     [
         RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/0: file write failed"),
-        OSError(28, "No space left on device"),
-        Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+        pytest.param(OSError(28, "No space left on device"), marks=pytest.mark.slow),
+        pytest.param(
+            Exception("Error while serializing: I/O error: No space left on device (os error 28)"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_export_on_a_full_disk_names_the_file_and_leaves_nothing(fitted, tmp_path, monkeypatch, error):

@@ -219,7 +219,7 @@ def rate(draw, graph, repetitions, **options):
     )
 
 
-@pytest.mark.parametrize("n", [60, 400])
+@pytest.mark.parametrize("n", [60, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_true_discrete_graph_is_rejected_in_at_most_alpha(n):
     def draw(seed):
         return random_scm(DIAMOND, seed, 3).sample(n, np.random.default_rng(seed))

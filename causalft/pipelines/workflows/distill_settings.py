@@ -295,7 +295,7 @@ def distill_command(run: str, settings: DistillSettings) -> list[str]:
 
     Examples
     --------
-    >>> shlex.join(distill_command("runs/a", DistillSettings(epochs=3, balance=False)))
+    >>> " ".join(distill_command("runs/a", DistillSettings(epochs=3, balance=False)))
     'causalft distill runs/a --epochs 3 --no-balance'
     """
     words = ["causalft", "distill", os.fspath(run)]

@@ -74,6 +74,7 @@ def test_a_constant_factor_is_reported_and_the_run_continues():
     assert found.refutation is None and "C" in found.why_not
 
 
+@pytest.mark.slow
 def test_tables_with_four_rows_per_class_are_tested():
     for name in ("confounded", "paper", "selection", "null", "label-noise"):
         found = run(name, n=4)

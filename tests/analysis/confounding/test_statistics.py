@@ -117,6 +117,7 @@ def test_the_verdict_follows_its_rule():
     assert "did not learn" in judge(big, big, big, cells=0.2)[1]
 
 
+@pytest.mark.slow
 def test_equal_models_are_rarely_called_confounded():
     rng = np.random.default_rng(5)
     verdicts = []

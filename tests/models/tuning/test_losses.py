@@ -111,6 +111,7 @@ def log_odds(table):
     return table - table.mean(1, keepdim=True)
 
 
+@pytest.mark.slow
 def test_the_caption_bank_keeps_the_class_prior_in_the_logits():
     """The image-to-text term alone has its optimum at log p(y|x): the prior of the pre-training data is in it."""
     x, y = population_batch()
