@@ -12,7 +12,7 @@ from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import fit_command
 from causalft.pipelines.pages.adjustment import adjustment_section
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
-from causalft.pipelines.pages.distill import distilled_section
+from causalft.pipelines.pages.distill import distilled_section, distilled_sentences
 from causalft.pipelines.pages.explain import map_section
 from causalft.report.html import Card, made_line, place_name, render_report
 from causalft.runs.folder import Run
@@ -55,7 +55,7 @@ def write_fit_report(
         by_class = [class_section(classes, metrics["controls"]["best_single"]["name"], *images)]
     page = render_report(
         title=f"{strata} on {place_name(metrics['data']['name'])}",
-        verdict=headline(metrics),
+        verdict=distilled_sentences(metrics["distilled"])[0] if taught else headline(metrics),
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
