@@ -328,3 +328,16 @@ def test_hooks_and_hosted_checks_run_what_ci_runs():
         assert re.search(rf"^step \w+ {re.escape(command)}( |$)", ci, flags=re.MULTILINE), command
     hosted = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert [step["run"] for step in hosted["jobs"]["check"]["steps"] if "run" in step] == [".ci/run"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_formulas_are_drawn_by_the_docs_build(page):
+    from docutils.utils.math.latex2mathml import tex2mathml
+
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", "", text)
+    found = re.findall(
+        r"\$\$(.+?)\$\$|(?<![\\\w$])\$([^$\n](?:[^$]*?[^$\s])?)\$(?!\d)", text, flags=re.DOTALL
+    )
+    for block, inline in found:
+        tex2mathml((block or inline).strip(), as_block=bool(block))  # refuses what it cannot draw
