@@ -63,6 +63,7 @@ autosummary_context = {
             "adjusted_networks",
             "fusion",
             "mixing",
+            "adjustment",
             "gla",
             "probes",
             "member",
