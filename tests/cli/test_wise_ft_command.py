@@ -52,8 +52,8 @@ def test_end_points_are_the_zero_shot_model_and_the_run(fitted, walked):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--tuner", "lora", "--gla"],
-        pytest.param([], marks=pytest.mark.slow),
+        [],
+        pytest.param(["--tuner", "lora", "--gla"], marks=pytest.mark.slow),
         pytest.param(["--head-start", "class-mean", "--head", "l2"], marks=pytest.mark.slow),
     ],
 )

@@ -89,7 +89,7 @@ def test_zero_shot_has_no_gla_ft(fit):
 # --- strata that predict so --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "bf16"])
 def test_saved_and_exported_strata_include_gla(fit, photos, tmp_path, precision):
     usual = ["--loss", "CE", "--tuner", "lora+adaptformer", "--lr", "0.05,0.01", "--precision", precision]
     plain, folder = fit(*usual), fit(*usual, "--gla")
