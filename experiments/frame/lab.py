@@ -69,9 +69,8 @@ class Lab:
             If the model cannot be loaded, or what lies in its folder was made with other weights or images.
         """
         from causalft.methods.estimators.member import fit_member
-        from causalft.models.features.cache import FeatureCache
+        from causalft.models.features.cache import cache_of
         from causalft.models.strata.cards import MemberName
-        from causalft.runs.limits import CREATURES
         from causalft.runs.locks import writing
 
         settings, folder = self.world.settings, self.folder(member, seed)
@@ -85,7 +84,7 @@ class Lab:
                 member.tuning(settings.tuning, seed),
                 device=settings.device,
                 folder=folder,
-                cache=FeatureCache() if settings.cache and settings.data != CREATURES else None,
+                cache=cache_of(settings.cache, settings.data),
             )
         self.weights[MemberName.parse(member.name).weights] = prediction.sha256
         return prediction, tuned

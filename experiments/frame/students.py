@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -124,18 +124,11 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
 
 def _tuning(lab: Lab, first: Member, seed: int, epochs: float) -> Tuning:
     """The recipe of ``causalft distill``."""
-    from causalft.pipelines.workflows.distill_settings import LR_OF_MINIS, LR_OF_PRETRAINED, DistillSettings
+    from causalft.pipelines.workflows.distill_settings import DistillSettings, student_tuning
 
-    usual = DistillSettings()
-    return replace(
-        first.tuning(lab.world.settings.tuning, seed),
-        tuner=usual.tuner,
-        lr=LR_OF_PRETRAINED if lab.world.settings.zoo_name == "pretrained" else LR_OF_MINIS,
-        weight_decay=usual.weight_decay,
-        batch_size=usual.batch_size,
-        bottleneck=None,
-        epochs=max(1, round(epochs)),
-    )
+    settings = lab.world.settings
+    usual = DistillSettings(epochs=max(1, round(epochs)))
+    return student_tuning(usual, first.tuning(settings.tuning, seed), settings.zoo_name)
 
 
 @lru_cache(maxsize=4)

@@ -251,9 +251,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 [p.gla_prior for p in self.predictions_.values()],
                 images.class_counts,
                 unlabeled=list(self.unlabeled_logits_.values()) or None,
-                target_law=None
-                if self.target_law is None
-                else target_law(self.target_law, images.class_names),
+                target_law=target_law(self.target_law, images.class_names),
                 tolerance=self.tolerance,
             ),
             fusion=self.fusion,

@@ -15,13 +15,13 @@ __all__ = ["target_law"]
 
 
 def target_law(
-    given: str | os.PathLike[str] | Mapping[str, float], classes: Sequence[str]
-) -> NDArray[np.float64]:
-    """Return the share of each class, (K,): positive, sums to 1.
+    given: str | os.PathLike[str] | Mapping[str, float] | None, classes: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Return the share of each class, (K,): positive, sums to 1; None if none is given.
 
     Parameters
     ----------
-    given : path, or mapping of class to number
+    given : path, or mapping of class to number, optional
         Shares or counts; a file as :func:`causalft.data.class_tables.read_class_table` reads it.
     classes : sequence of K str
 
@@ -35,6 +35,8 @@ def target_law(
     >>> target_law({"cat": 30, "dog": 10}, ["cat", "dog"]).tolist()
     [0.75, 0.25]
     """
+    if given is None:
+        return None
     of_file = not isinstance(given, Mapping)
     where = short(os.fspath(given), 300) if not isinstance(given, Mapping) else "the target law"
     table = read_class_table(given, "share") if not isinstance(given, Mapping) else given

@@ -31,11 +31,13 @@ from causalft.models.features.store import CacheEntry, FeatureCache, default_cac
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import current_team
+from causalft.runs.limits import CREATURES
 
 __all__ = [
     "CacheEntry",
     "Encoding",
     "FeatureCache",
+    "cache_of",
     "cached_features",
     "cached_text_features",
     "cached_zero_shot",
@@ -373,3 +375,8 @@ def _state_hash(model: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def cache_of(wanted: bool, data: str) -> FeatureCache | None:
+    """The cache for frozen features of a data set; None if it is not wanted, and for the built-in set."""
+    return FeatureCache() if wanted and data != CREATURES else None

@@ -53,7 +53,7 @@ def fit_fusions(
     unlabeled : mapping of str to sequence of (m, K) arrays, optional
         Logits of images without labels, of members and others, one array per seed.
     """
-    law = None if settings.target_law is None else target_law(settings.target_law, splits.train.class_names)
+    law = target_law(settings.target_law, splits.train.class_names)
     labels, n_classes = splits.validation.labels, splits.validation.n_classes
     found = []
     for number in range(settings.n_seeds):

@@ -19,7 +19,7 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.priors import KnownPrior
-from causalft.models.features.cache import FeatureCache
+from causalft.models.features.cache import FeatureCache, cache_of
 from causalft.models.strata.zoo import Zoo, check_strata, has_manifest
 from causalft.models.tuning.processes import pick_device
 from causalft.pipelines.pages.before_training import (
@@ -182,7 +182,7 @@ def diagnose_data(
         known = fit.prior_files.read(fit.prior_names, parts.splits.class_names)
         parts = replace(parts, notes=(*parts.notes, *_of_priors(known, parts.splits.class_names)))
         _describe(settings, zoo, parts, say)
-        cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
+        cache = cache_of(fit.cache, fit.data)
         strata = {
             name: _stratum(settings, zoo, name, parts, known.get(name), cache, progress)
             for name in fit.strata

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.analysis.diagnosis.gain_share import GainShare, share_of_gain
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.data.unlabelled import leave_out, open_unlabelled
@@ -27,7 +26,7 @@ from causalft.methods.estimators.member import MemberPrediction, fit_member
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.teacher import Teacher, TeacherAnswers
-from causalft.models.features.cache import FeatureCache
+from causalft.models.features.cache import FeatureCache, cache_of
 from causalft.models.features.encoder import view_cut
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
@@ -160,7 +159,7 @@ def run_distill(
             known_prior=None if known is None else known.prior,
             device=student.device,
             folder=stratum_folder(new.run.path, name),
-            cache=FeatureCache() if student.cache and student.data != CREATURES else None,
+            cache=cache_of(student.cache, student.data),
             progress=progress,
         )
         new.seconds_before += prediction.seconds if prediction.read_back else 0.0
@@ -174,7 +173,7 @@ def run_distill(
             new,
             known={} if known is None else {name: known},
             distilled=distilled,
-            unlabelled=unlabelled,
+            taught_on=unlabelled,
             say=say,
         )
     return DistilledRun(fitted.run, fitted.metrics, fitted.diagnosis, fitted.worst_classes)

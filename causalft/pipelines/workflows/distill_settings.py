@@ -25,6 +25,7 @@ __all__ = [
     "DistillSettings",
     "distill_command",
     "student_settings",
+    "student_tuning",
 ]
 
 MINI = "mini"
@@ -220,7 +221,7 @@ def student_settings(settings: DistillSettings, run: FitSettings, best_single: s
     """
     kept: dict[str, Any] = {name: getattr(run, name) for name in _OF_THE_RUN}
     zoo, name = run.open_zoo(), settings.student or best_single
-    if name == MINI and not _has(zoo, name):
+    if name == MINI and name not in zoo.names():
         name, kept = _embedded_mini(run, best_single, kept)
     else:
         _check_student(zoo, name, run)
@@ -229,26 +230,31 @@ def student_settings(settings: DistillSettings, run: FitSettings, best_single: s
     if known.prior_of and not set(known.prior_of) <= {name, kept["order_by"]}:
         left = {key: file for key, file in known.prior_of.items() if key in (name, kept["order_by"])}
         kept["known_priors"] = {**run.known_priors, "prior_of": left} if left else {}
-    tuning = replace(
-        run.tuning,
+    tuning = student_tuning(settings, run.tuning, kept["zoo"] or run.zoo_name)
+    seed = run.seed if settings.seed is None else settings.seed
+    made = FitSettings(strata=(name,), tuning=tuning, **kept)
+    return replace(made, tuning=replace(made.tuning, seed=seed), device=settings.device)
+
+
+def student_tuning(settings: DistillSettings, tuning: Tuning, zoo: str) -> Tuning:
+    """Return the recipe of a student whose teacher was tuned by another, with that one's seed, template and view."""
+    return replace(
+        tuning,
         loss="LA",
-        lr=_learning_rate(settings, kept["zoo"] or run.zoo_name),
+        lr=_learning_rate(settings, zoo),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
         bottleneck=None,
-        augmentation=settings.augmentation or run.tuning.augmentation,
+        augmentation=settings.augmentation or tuning.augmentation,
         tuner=settings.tuner,
         sampler="uniform",
         precision=settings.precision,
         patience=None,
         accumulation=1,
         wise_ft=1.0,
-        **_plain_head(run.tuning),
+        **_plain_head(tuning),
     )
-    seed = run.seed if settings.seed is None else settings.seed
-    made = FitSettings(strata=(name,), tuning=tuning, **kept)
-    return replace(made, tuning=replace(made.tuning, seed=seed), device=settings.device)
 
 
 def _learning_rate(settings: DistillSettings, zoo: str) -> float:
@@ -262,14 +268,10 @@ def _plain_head(tuning: Tuning) -> dict[str, Any]:
     return {"head": Tuning.head, "tde_alpha": Tuning.tde_alpha} if tuning.head == "tde" else {}
 
 
-def _has(zoo: Zoo, name: str) -> bool:
-    return name in zoo.names()
-
-
 def _check_student(zoo: Zoo, name: str, run: FitSettings) -> None:
     from causalft.models.strata.zoo import MiniZoo
 
-    known = list(dict.fromkeys([*run.strata, *zoo.names(), *([] if _has(zoo, MINI) else [MINI])]))
+    known = list(dict.fromkeys([*run.strata, *zoo.names(), *([] if MINI in zoo.names() else [MINI])]))
     if isinstance(zoo, MiniZoo) and name not in zoo.names():
         raise CausalFTError(
             f"zoo {zoo.label!r} has no model {name!r} to become the student; {nearest(name, known)}"

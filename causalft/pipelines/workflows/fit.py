@@ -21,7 +21,7 @@ from causalft.methods.estimators.settings import FitSettings, control_members, d
 from causalft.methods.estimators.strata import StrataClassifier, logits_without_labels
 from causalft.methods.priors.known import KnownPrior
 from causalft.methods.priors.target_law import target_law
-from causalft.models.features.cache import FeatureCache
+from causalft.models.features.cache import cache_of
 from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
@@ -105,8 +105,7 @@ def run_fit(
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)
         unlabeled = _unlabeled(settings, splits, say)
-        if settings.target_law is not None:
-            target_law(settings.target_law, splits.class_names)  # refused before anything is tuned
+        target_law(settings.target_law, splits.class_names)  # refused before anything is tuned
         config = {
             **asdict(settings),
             "zoo": settings.zoo_name,
@@ -127,7 +126,15 @@ def run_fit(
         )
         return team.from_main(
             lambda: finish_fit(
-                settings, splits, members, controls, new, control_kind, known=known, unlabeled=seen, say=say
+                settings,
+                splits,
+                members,
+                controls,
+                new,
+                control_kind,
+                known=known,
+                unlabeled_logits=seen,
+                say=say,
             )
         )
 
@@ -142,8 +149,8 @@ def finish_fit(
     *,
     known: Mapping[str, KnownPrior] | None = None,
     distilled: Document | None = None,
-    unlabeled: Mapping[str, Sequence[Any]] | None = None,
-    unlabelled: ImageSet | None = None,
+    unlabeled_logits: Mapping[str, Sequence[Any]] | None = None,
+    taught_on: ImageSet | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
     """Evaluate predictions of every member, kept in memory or in the run, and complete the run.
@@ -161,16 +168,16 @@ def finish_fit(
         What differs between the members of the control.
     known : mapping of str to KnownPrior, optional
         Priors of files that the members were given.
-    unlabeled : mapping of str to sequence of (m, K) arrays, optional
+    unlabeled_logits : mapping of str to sequence of (m, K) arrays, optional
         Logits of images without labels that choose the strength of an adjusted fusion.
     distilled : dict, optional
         Of a student: its entry of ``metrics.json``, in JSON.
-    unlabelled : ImageSet, optional
-        Images that it was trained on without their labels.
+    taught_on : ImageSet, optional
+        Images that a student was trained on without their labels.
     say : callable
         Called with a line per step.
     """
-    outcome = diagnose_run(settings, splits, members, controls, control_kind, known, unlabeled)
+    outcome = diagnose_run(settings, splits, members, controls, control_kind, known, unlabeled_logits)
     for line in outcome.prior_lines():
         say(f"prior    {line}")
     if outcome.adjustments:
@@ -182,7 +189,7 @@ def finish_fit(
 
     def page(run: Run, metrics: dict[str, Any]) -> None:
         if settings.data != CREATURES:
-            write_seen(run, splits, unlabelled)
+            write_seen(run, splits, taught_on)
         write_predictions(
             run,
             splits,
@@ -215,7 +222,7 @@ def _tune(
 ) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]], dict[str, list[Any]]]:
     """Predictions of every stratum and control member, and their logits of unlabelled images, one per seed."""
     seen: dict[str, list[Any]] = {}
-    cache = FeatureCache() if settings.cache and settings.data != CREATURES else None
+    cache = cache_of(settings.cache, settings.data)
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
     known_priors = {name: prior.prior for name, prior in known.items()}

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.probes import FeatureKNN, Sweep, head_logits, sweep_heads
 from causalft.methods.priors import prior_on_validation
-from causalft.models.features.cache import FeatureCache
+from causalft.models.features.cache import FeatureCache, cache_of
 from causalft.models.features.engines import Engine, open_engine
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.choices import LOSSES
@@ -94,7 +93,7 @@ def _probe(
             f"{max(settings.k)} neighbours of {len(splits.train)} training images; --k takes "
             f"1 to {len(splits.train)} here"
         )
-    cache = FeatureCache() if fit.cache and fit.data != CREATURES else None
+    cache = cache_of(fit.cache, fit.data)
     counts = splits.train.class_counts
     say(
         f"data     {fit.data}: {len(splits.train)} training images of {len(counts)} classes, {counts.max()} to "

@@ -276,9 +276,7 @@ def _fuse(
         Adjusting(
             priors,
             splits.train.class_counts,
-            target_law=None
-            if settings.target_law is None
-            else target_law(settings.target_law, splits.class_names),
+            target_law=target_law(settings.target_law, splits.class_names),
             tolerance=settings.tolerance,
         ),
         fusion=settings.fusion,
