@@ -167,6 +167,8 @@ PICTURE_SIZE = Limits(8, 4_096, whole=True, why="pixels; larger pictures do not 
 IMAGE_SIZE = Limits(8, 1_024, whole=True, why="pixels; a mini is no model of larger images")
 SHARE = Limits(0, 1)
 STRENGTH = Limits(0, 1)
+RATIO = Limits(1, 64, whole=True)
+MAGNITUDE = Limits(0, 30, whole=True)
 POINTS = Limits(0, 100)
 STEPS = Limits(1, 1_000, whole=True, why="the noise schedule has 1,000")
 TRAINING_STEPS = Limits(1, 10_000_000, whole=True)

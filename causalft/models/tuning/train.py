@@ -114,6 +114,7 @@ def train(
     log_dir: Path | None = None,
     parameter_groups: ParameterGroups | None = None,
     at_epoch: Callable[[int], None] | None = None,
+    after_epoch: Callable[[int], None] | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
@@ -152,6 +153,9 @@ def train(
         Factors on the learning rate, such as of a new head.
     at_epoch : callable, optional
         ``at_epoch(number)`` before each epoch, from 0, also before one that is resumed half-way.
+    after_epoch : callable, optional
+        ``after_epoch(number)`` after its last step, before its validation and its checkpoint, in every process: buffers
+        that it changes are kept, and if it raises, the last checkpoint stays.
     say : callable
         Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
         warning. Also in ``History.notes``.
@@ -179,7 +183,17 @@ def train(
     if recipe.patience is not None and validate is None:
         raise CausalFTError("an early stop (patience) needs validation data; give some or leave patience out")
     loop = _Loop(
-        model, n_samples, batch_loss, recipe, label, sampler, validate, parameter_groups, at_epoch, say
+        model,
+        n_samples,
+        batch_loss,
+        recipe,
+        label,
+        sampler,
+        validate,
+        parameter_groups,
+        at_epoch,
+        after_epoch,
+        say,
     )
     return loop.run(progress, checkpoint, checkpoint_every_seconds, log_dir)
 
@@ -198,11 +212,12 @@ class _Loop:
         validate: Validate | None,
         groups: ParameterGroups | None,
         at_epoch: Callable[[int], None] | None,
+        after_epoch: Callable[[int], None] | None,
         say: Callable[[str], None],
     ) -> None:
         self.model, self.n_samples, self.batch_loss, self.recipe = model, n_samples, batch_loss, recipe
         self.label, self.sampler, self.validate, self.say = label, sampler, validate, say
-        self.at_epoch = at_epoch
+        self.at_epoch, self.after_epoch = at_epoch, after_epoch
         self.statistics = [module for module in model.modules() if isinstance(module, BatchStatistics)]
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
@@ -297,6 +312,8 @@ class _Loop:
         bar.set_postfix(loss=f"{state.losses[-1]:.3f}")
         # Running statistics differ by the share that each process saw.
         self.processes.copy_from_main(self.model.buffers())
+        if self.after_epoch is not None:
+            self.after_epoch(state.epoch)
         if self.validate is not None:
             self._validate(self.validate)
         state.epoch, state.batch, state.summed = state.epoch + 1, 0, 0.0

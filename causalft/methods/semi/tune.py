@@ -1,0 +1,338 @@
+"""The one loop of all semi-supervised methods: strata learn from labelled and unlabelled images."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from causalft.data.image_set import ImageSet
+from causalft.errors import CausalFTError, CausalFTWarning
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import EpochProgress, balanced_risk, start_of_head
+from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.methods.semi.method import Answers, Method, Task
+from causalft.methods.semi.settings import SemiSettings
+from causalft.methods.semi.views import Views, views_of
+from causalft.methods.semi.watch import PseudoLabels, Watch
+from causalft.models.features.encoder import Crops
+from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.devices import autocast, to_device
+from causalft.models.tuning.recipe import History
+from causalft.models.tuning.train import train
+from causalft.runs.documents import Document
+
+__all__ = ["Supervision", "semi_tuning", "tune_semi"]
+
+_LARGEST_SHARE = 0.9
+_LARGEST_RISE = 2.0
+_FIRST_LOOK = 1_000  # unlabelled images that the start of the heads is asked about
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Supervision:
+    """What a semi-supervised training learns from, beside the labelled images.
+
+    Attributes
+    ----------
+    settings : SemiSettings
+        With a method.
+    images : ImageSet
+        Unlabelled; their labels are not read.
+    hidden : (m,) array of int, optional
+        Their true classes, -1 for one that the labelled images lack; only the watch counts with them.
+    """
+
+    settings: SemiSettings
+    images: ImageSet
+    hidden: NDArray[np.int64] | None = None
+
+    @property
+    def identity(self) -> Document:
+        """Tells this training from others; a JSON document."""
+        return {
+            **vars(self.settings),
+            "unlabelled": self.images.fingerprint,
+        }
+
+    def __repr__(self) -> str:
+        return f"Supervision({self.settings.method}, {len(self.images)} unlabelled images)"
+
+
+def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
+    """Return the tuning of a stratum that a method trains: its tuner, and the head that every method ends with.
+
+    Raises
+    ------
+    CausalFTError
+        For settings of the tuning that a method cannot follow.
+
+    Examples
+    --------
+    >>> found = semi_tuning(Tuning(), SemiSettings(method="lp-fixmatch"))
+    >>> found.tuner, found.head
+    ('linear-probe', 'l2')
+    """
+    record, default = settings.record, Tuning()
+    if tuning.head not in (default.head, "l2"):
+        raise CausalFTError(f"the method {record.name} has heads of its own; leave --head {tuning.head} out")
+    if tuning.loss not in ("LA", "CE"):
+        raise CausalFTError(
+            f"a semi-supervised method learns labelled images by LA or CE; leave --loss {tuning.loss} out"
+        )
+    if record.adjusts and tuning.loss != "LA":
+        raise CausalFTError(
+            f"the method {record.name} has its own remedy for the long tail; leave --loss {tuning.loss} out"
+        )
+    if tuning.sampler != "uniform":
+        raise CausalFTError(
+            f"a semi-supervised method draws labelled images uniformly; leave --sampler {tuning.sampler} out"
+        )
+    if tuning.wise_ft < 1:
+        raise CausalFTError(
+            f"the method {record.name} ends with new heads; leave --wise-ft {tuning.wise_ft:g} out"
+        )
+    if tuning.trains_nothing:
+        raise CausalFTError(
+            f"the tuner zero-shot trains nothing, so the method {record.name} learns nothing; use linear-probe"
+        )
+    if record.tuner and tuning.tuner not in (default.tuner, record.tuner):
+        raise CausalFTError(
+            f"the method {record.name} stands for the tuner {record.tuner}; leave --tuner {tuning.tuner} out"
+        )
+    tuned = replace(tuning, tuner=record.tuner or tuning.tuner)
+    if not tuned.uses_bottleneck:
+        tuned = replace(tuned, bottleneck=None)
+    return replace(tuned, head="l2") if record.unlabelled else tuned
+
+
+class _Together(nn.Module):
+    """Strata, their methods and the watch as one module to train."""
+
+    def __init__(self, members: Sequence[TunedStratum], methods: Sequence[Method], watch: Watch) -> None:
+        super().__init__()
+        self.members, self.methods, self.watch = nn.ModuleList(members), nn.ModuleList(methods), watch
+
+
+def tune_semi(
+    strata: Sequence[Stratum],
+    labelled: Sequence[Crops],
+    unlabelled: Sequence[Crops],
+    class_names: Sequence[str],
+    tunings: Sequence[Tuning],
+    supervision: Supervision,
+    *,
+    validation: Sequence[Crops] | None = None,
+    weights: Sequence[Tensor] | None = None,
+    release: bool = False,
+    progress: bool | None = None,
+    checkpoint: Path | None = None,
+    log_dir: Path | None = None,
+) -> tuple[list[TunedStratum], History, PseudoLabels]:
+    """Tune one or more strata by a semi-supervised method.
+
+    A step shows ``batch_size`` unlabelled images and ``batch_size / unlabeled_ratio`` labelled ones, drawn with
+    replacement; an epoch shows every unlabelled image once. Several strata share pseudo-labels: what each believes of
+    its weak view is averaged before targets are chosen.
+
+    Parameters
+    ----------
+    strata : sequence of M Stratum
+        On one device.
+    labelled, unlabelled : sequences of M Crops
+        The same images, as each stratum takes them.
+    class_names : sequence of K str
+    tunings : sequence of M Tuning
+        Of :func:`semi_tuning`; equal but for the seed.
+    supervision : Supervision
+    validation, weights, release, progress, checkpoint, log_dir
+        As in :func:`causalft.methods.adaptation.joint.tune_together`.
+
+    Returns
+    -------
+    list of M TunedStratum
+    History
+    PseudoLabels
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`causalft.methods.adaptation.tune.tune`; and if one class takes nearly all pseudo-labels, when the
+        checkpoint of the epoch before stays.
+    """
+    tuning, settings = tunings[0], supervision.settings
+    for each in tunings:
+        each.check()
+    images, device = labelled[0].images, strata[0].device
+    n, n_classes = len(supervision.images), len(class_names)
+    if weights is None:
+        weights = [start_of_head(s, c, class_names, tuning) for s, c in zip(strata, labelled, strict=True)]
+    members = [TunedStratum(s, w, t) for s, w, t in zip(strata, weights, tunings, strict=True)]
+    methods = [_method(settings, tuning, images, weight, n).to(device) for weight in weights]
+    for member in members:
+        member.head.requires_grad_(False)  # the heads of the method are trained, and put there at the end
+        if release and member.lowered:
+            member.stratum.release()
+    watch = Watch(n_classes, tuning.epochs, supervision.hidden)
+    model = _Together(members, methods, watch)
+    progress_of_epochs = EpochProgress(tuning.epochs)
+    shown = [
+        [
+            views_of(
+                member,
+                crops,
+                tuning.augmentation,
+                progress=progress_of_epochs,
+                magnitude=settings.strong_magnitude,
+                seed=tuning.seed,
+                n_together=2 * len(members),
+                **({"n_strong": 0} if crops is not unlabelled[number] else {}),
+            )
+            for crops in (labelled[number], unlabelled[number])
+        ]
+        for number, member in enumerate(members)
+    ]
+    labels = torch.from_numpy(images.labels)
+
+    def answer(number: int, views: Views, tokens: Tensor) -> Answers:
+        features = views.features(tokens)
+        with autocast(device, "fp32"):
+            found: Answers = methods[number](features.float())
+        return found
+
+    def batch_loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        n_labelled = max(1, len(rows) // settings.unlabeled_ratio)
+        drawn = torch.randint(len(images), (n_labelled,), generator=generator)
+        truth = to_device(labels[drawn], device)
+        state = generator.get_state()
+        weak: list[Answers] = []
+        with torch.no_grad():
+            for number, (_, of_unlabelled) in enumerate(shown):
+                generator.set_state(state)
+                weak.append(answer(number, of_unlabelled, of_unlabelled.weak(rows, generator)))
+                if methods[number].needs_blank:
+                    methods[number].see_blank(_blank(members[number], methods[number]))
+            beliefs = [method.beliefs(each) for method, each in zip(methods, weak, strict=True)]
+            common = torch.stack(beliefs).mean(0) if len(beliefs) > 1 else beliefs[0]
+            targets = [method.choose(common, rows) for method in methods]
+            watch.look(common, targets[0], rows, methods[0].main)
+        state, losses = generator.get_state(), []
+        for number, (of_labelled, of_unlabelled) in enumerate(shown):
+            generator.set_state(state)
+            both = torch.cat([of_labelled.weak(drawn, generator), of_unlabelled.strong(rows, generator)])
+            answers = answer(number, of_unlabelled, both)
+            method, mine = methods[number], answers[slice(0, n_labelled)]
+            losses.append(
+                method.labelled_loss(mine, truth)
+                + method.unlabelled_loss(answers[slice(n_labelled, None)], targets[number])
+            )
+            with torch.no_grad():
+                detached = Answers(mine.features.detach(), mine.logits.detach())
+                method.observe(detached, truth, weak[number], common, targets[number], rows)
+        return torch.stack(losses).mean()
+
+    with (
+        torch.no_grad()
+    ):  # what the start of the heads makes of some images; the same before a resumed training
+        some = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:_FIRST_LOOK].sort().values
+        drawn = [answer(k, views, views.weak(some, torch.Generator())) for k, (_, views) in enumerate(shown)]
+        mean = torch.stack([each.logits[:, m.main].softmax(-1) for each, m in zip(drawn, methods)]).mean(0)
+        first = torch.bincount(mean.argmax(1).cpu(), minlength=n_classes) / len(some)
+    silent: list[int] = []
+
+    def after_epoch(number: int) -> None:
+        kept, likeliest = watch.kept[number].sum(), watch.likeliest[number]
+        share = likeliest / likeliest.sum().clamp(min=1)
+        most = int(share.argmax())
+        if share[most] > _LARGEST_SHARE and share[most] > _LARGEST_RISE * first[most]:
+            stays = f"; {checkpoint} keeps the epoch before" if checkpoint is not None and number else ""
+            raise CausalFTError(
+                f"the pseudo-labels have collapsed: in epoch {number + 1} {100 * float(share[most]):.0f} % of the "
+                f"unlabelled images are taken for {class_names[most]!r} ({100 * float(first[most]):.0f} % before the "
+                f"training); lower the learning rate (now {tuning.lr:g}) or raise the threshold{stays}"
+            )
+        if kept == 0:
+            silent.append(number + 1)
+            if len(silent) == 1:
+                warnings.warn(
+                    f"epoch {number + 1}: no unlabelled image was as probable as the threshold "
+                    f"{_threshold(methods[0])}, so only labelled ones were learnt from; lower --threshold",
+                    CausalFTWarning,
+                    stacklevel=2,
+                )
+        for method in methods:
+            method.end_epoch(number)
+        watch.end_epoch()
+
+    def risk(model: nn.Module) -> float:
+        assert validation is not None
+        _take_heads(members, methods)
+        found = [m.logits(part) for m, part in zip(members, validation, strict=True)]
+        return balanced_risk(torch.from_numpy(np.mean(found, axis=0)), validation[0].images.labels)
+
+    precisions = {member.precision for member in members}
+    history = train(
+        model,
+        n,
+        batch_loss,
+        replace(tuning.recipe, precision=precisions.pop() if len(precisions) == 1 else "fp32"),  # type: ignore[arg-type]
+        label=f"{settings.method}: {', '.join(stratum.name for stratum in strata)}",
+        progress=progress,
+        checkpoint=checkpoint,
+        validate=None if tuning.patience is None or validation is None else risk,
+        log_dir=log_dir,
+        at_epoch=progress_of_epochs,
+        after_epoch=after_epoch,
+    )
+    _take_heads(members, methods)
+    for member in members:
+        member.head.eval()
+        member.requires_grad_(False)
+    return members, history, watch.found(images.class_counts)
+
+
+def _method(
+    settings: SemiSettings, tuning: Tuning, images: ImageSet, weight: Tensor, n_unlabelled: int
+) -> Method:
+    record = settings.record
+    task = Task(
+        counts=torch.from_numpy(images.class_counts).float(),
+        weight=weight.detach(),
+        n_unlabelled=n_unlabelled,
+        epochs=tuning.epochs,
+        adjust=tuning.loss == "LA",
+        scale=tuning.scale_of_head,
+        seed=tuning.seed,
+    )
+    method: Method = record.make(task, **record.settings_with(dict(settings.method_settings)))
+    return method
+
+
+def _threshold(method: Method) -> str:
+    return f"{method.threshold:g}"
+
+
+def _take_heads(members: Sequence[TunedStratum], methods: Sequence[Method]) -> None:
+    """Put the classifiers of the methods into the heads of the strata."""
+    for member, method in zip(members, methods, strict=True):
+        with torch.no_grad():
+            if method.needs_blank:
+                method.see_blank(_blank(member, method))
+            weight, bias = method.final()
+            member.head.load_state_dict({"weight": weight, "bias": bias})
+
+
+def _blank(member: TunedStratum, method: Method) -> Answers:
+    """Answers to a grey image."""
+    side = member.stratum.image_size
+    grey = torch.full((1, side, side, 3), 127, dtype=torch.uint8)
+    features = member.features(member.tokens(member.stratum.normalise(grey)))
+    with autocast(features.device, "fp32"):
+        found: Answers = method(features.float())
+    return found
