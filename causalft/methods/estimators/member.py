@@ -31,6 +31,8 @@ from causalft.methods.estimators.member_prediction import (
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name
 from causalft.methods.estimators.stored_logits import SummedLogits, as_kept, map_tensors
 from causalft.methods.priors import PriorEstimate, prior_on_validation
+from causalft.methods.semi.pseudo_labels import PseudoLabels
+from causalft.methods.semi.tune import Supervision, tune_semi
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
@@ -66,6 +68,7 @@ def fit_member(
     gla: bool = False,
     known_prior: ArrayLike | None = None,
     lessons: Lessons | None = None,
+    supervision: Supervision | None = None,
     device: str = "auto",
     folder: Path | None = None,
     cache: FeatureCache | None = None,
@@ -91,6 +94,10 @@ def fit_member(
         subtracts it instead of the estimate, unless a class is not known.
     lessons : Lessons, optional
         What a teacher answers: the stratum is its student (:func:`causalft.methods.adaptation.distill.tune_student`).
+    supervision : Supervision, optional
+        Unlabelled images and the semi-supervised method that learns from them
+        (:func:`causalft.methods.semi.tune.tune_semi`); the tuning is that of
+        :func:`causalft.methods.semi.settings.semi_tuning`.
     device : str
     folder : pathlib.Path, optional
         For adapter, head and predictions; if complete, nothing is trained again.
@@ -116,6 +123,8 @@ def fit_member(
     made_with = settings_of_member(tuning, learning_rates, known) | ({"gla": True} if gla else {})
     if lessons is not None:
         made_with |= {"lessons": lessons.identity}
+    if supervision is not None:
+        made_with |= {"semi": supervision.identity}
     if folder is not None and current_team().from_main((folder / PREDICTIONS).exists):
         found = read_prediction(folder / PREDICTIONS, stratum, splits, made_with)
         return found, load_tuned(stratum, folder, class_names, tuning, gla=gla, release=True)
@@ -134,7 +143,8 @@ def fit_member(
         anchors = torch.from_numpy(ready.anchors)
         untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
 
-    best: tuple[float, TunedStratum, np.ndarray, float] | None = None
+    unlabelled = None if supervision is None else Crops(supervision.images, stratum, progress=progress)
+    best: tuple[float, TunedStratum, np.ndarray, float, PseudoLabels | None] | None = None
     rates = learning_rates or (tuning.lr,)
     balance = balancing_weights(splits.validation.labels, len(class_names))
     for lr in rates:
@@ -146,22 +156,28 @@ def fit_member(
             "checkpoint": None if folder is None else folder / f".lr-{lr:g}.checkpoint.safetensors",
             "log_dir": None if log_dir is None else log_dir / f"lr-{lr:g}",
         }
-        with_lr = replace(tuning, lr=lr)
-        if lessons is None:
+        with_lr, counted = replace(tuning, lr=lr), None
+        if supervision is not None:
+            assert unlabelled is not None
+            options |= {"validation": [ready.validation], "weights": [options.pop("weight")]}
+            (tuned,), _, counted = tune_semi(
+                [stratum], [ready.train], [unlabelled], class_names, [with_lr], supervision, **options
+            )
+        elif lessons is None:
             tuned, _ = tune(stratum, ready.train, class_names, with_lr, model_prior=for_gla, **options)
         else:
             tuned, _ = tune_student(stratum, ready.train, class_names, with_lr, lessons, **options)
         logits = as_kept(tuned.logits(ready.validation))
         risk = nll(logits, splits.validation.labels, balance, kind="logits")
         if best is None or risk < best[0]:
-            best = (risk, tuned, logits, lr)
+            best = (risk, tuned, logits, lr, counted)
     assert best is not None
-    _, tuned, validation_logits, lr = best
+    _, tuned, validation_logits, lr, counted = best
     if untouched is not None:
         tuned.untouched = untouched
         validation_logits = as_kept(tuned.logits(ready.validation))
     prediction = ready.predict(name, tuned, validation_logits, lr, gla=gla, known_prior=known)
-    prediction = replace(prediction, seconds=time.perf_counter() - started)
+    prediction = replace(prediction, seconds=time.perf_counter() - started, pseudo_labels=counted)
     if folder is not None and is_main_process():
         prediction = keep_member(folder, tuned, prediction, made_with, splits.validation.labels)
     return prediction, tuned

@@ -17,6 +17,7 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.probabilities import log_probabilities
 from causalft.methods.estimators.stored_logits import map_tensors
 from causalft.methods.priors import PriorEstimate
+from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.models.strata.stratum import Stratum
 from causalft.runs.documents import Document, check_shape
 from causalft.runs.files import sort_metadata
@@ -66,6 +67,8 @@ class MemberPrediction(ShownAsTable):
         Whether it was read from its folder.
     known_prior : numpy.ndarray, optional
         Shape (n_classes,): the known label prior that was given, NaN where it is not known.
+    pseudo_labels : PseudoLabels, optional
+        Of a semi-supervised training.
     """
 
     name: str
@@ -87,6 +90,7 @@ class MemberPrediction(ShownAsTable):
     read_back: bool = False
     known_prior: np.ndarray | None = None
     joint: bool = False
+    pseudo_labels: PseudoLabels | None = None
 
     @property
     def label_prior(self) -> np.ndarray:
@@ -133,6 +137,7 @@ def _seconds(path: Path) -> float:
 LOGITS = ("zero_shot_validation", "zero_shot_test", "validation_logits", "test_logits")
 _PRIORS = ("true_prior", "known_prior")
 _ARRAYS = (*LOGITS, *_PRIORS)
+_PSEUDO = "pseudo_labels."
 
 
 def write_prediction(
@@ -142,10 +147,13 @@ def write_prediction(
     arrays = {name: getattr(prediction, name) for name in _ARRAYS if getattr(prediction, name) is not None}
     arrays["prior"] = prediction.prior.prior
     arrays["validation_labels"] = np.asarray(validation_labels, dtype=np.int64)
+    if prediction.pseudo_labels is not None:
+        counts = prediction.pseudo_labels.arrays()
+        arrays |= {f"{_PSEUDO}{name}": value for name, value in counts.items()}
     rest: Document = {
         each.name: getattr(prediction, each.name)
         for each in fields(prediction)
-        if each.name not in (*_ARRAYS, "prior", "read_back", "seconds")
+        if each.name not in (*_ARRAYS, "prior", "pseudo_labels", "read_back", "seconds")
     }
     rest["prior"] = {k: v for k, v in asdict(prediction.prior).items() if k != "prior"}
     # Times are the one thing that differs between equal runs: they stand in a file of their own.
@@ -172,9 +180,16 @@ def open_prediction(path: Path) -> tuple[MemberPrediction, Document]:
         rest, made = json.loads(metadata["member"]), json.loads(metadata["made_with"])
         arrays.pop("validation_labels", None)
         arrays |= {name: np.array(arrays[name]) for name in _PRIORS if name in arrays}
+        counted = {
+            name.removeprefix(_PSEUDO): np.array(arrays.pop(name))
+            for name in list(arrays)
+            if name.startswith(_PSEUDO)
+        }
         prior = PriorEstimate(prior=np.array(arrays.pop("prior")), **rest.pop("prior"))
         rest.setdefault("seconds", _seconds(path.with_name(TIMING)))  # older files hold it themselves
         kept: dict[str, Any] = {"true_prior": None, **arrays, **rest}
+        if counted:
+            kept["pseudo_labels"] = PseudoLabels(**counted)
         found = MemberPrediction(prior=prior, read_back=True, **kept)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -29,8 +29,11 @@ from causalft.methods.estimators.mixing import check_mixing
 from causalft.methods.estimators.plots import plot_confusion, plot_priors
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings, check_joint
+from causalft.methods.estimators.sharing import fit_sharing
 from causalft.methods.estimators.stored_logits import as_kept
 from causalft.methods.priors.target_law import target_law
+from causalft.methods.semi.settings import SemiSettings, check_semi, semi_tuning
+from causalft.methods.semi.tune import supervised_by
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
 from causalft.models.pretraining.leakage import keep_apart, seen_in_run, warn_of_seen
@@ -105,6 +108,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         stratum_prior: Sequence[float] | str | None = None,
         calibrate_strata: bool = False,
         joint: bool = False,
+        semi: SemiSettings | None = None,
         graph: nx.DiGraph | None = None,
         device: str = "auto",
         progress: bool | None = None,
@@ -123,6 +127,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.stratum_prior = stratum_prior
         self.calibrate_strata = calibrate_strata
         self.joint = joint
+        self.semi = semi
         self.graph = graph
         self.device = device
         self.progress = progress
@@ -142,6 +147,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         log_dir: Path | None = None,
         known_priors: Mapping[str, ArrayLike] | None = None,
         unlabeled: ImageSet | None = None,
+        hidden: NDArray[np.int64] | None = None,
     ) -> StrataClassifier:
         """Tune every stratum and calibrate their mixture.
 
@@ -172,7 +178,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             classes, NaN where not known. GLA subtracts one that has all classes instead of its estimate.
         unlabeled : ImageSet, optional
             Images whose labels are not read (:func:`causalft.data.unlabelled.open_unlabelled`), which then choose the
-            strength of ``fusion="adjusted"``. Their logits are kept in ``unlabeled_logits_``.
+            strength of ``fusion="adjusted"``, and which the method of ``semi`` learns from. Their logits are kept in
+            ``unlabeled_logits_``.
+        hidden : (m,) array of int, optional
+            True classes of the unlabelled images, -1 for others: nothing is learnt from them, only counted.
 
         Raises
         ------
@@ -188,6 +197,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         zoo = self.check()
         label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
         tuning = self.tuning or default_tuning(label)
+        supervision = None
+        if self.semi is not None and self.semi.method is not None:
+            tuning = semi_tuning(tuning, self.semi)
+            supervision = supervised_by(self.semi, unlabeled, hidden)
         images, validation, test, classes = fit_sets(
             images, y, validation, test, class_names, tuning.seed, zoo
         )
@@ -223,6 +236,18 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                 **shared,
             )
             self.predictions_ = together.members
+        elif supervision is not None and supervision.settings.share_labels:
+            self.predictions_, self.members_ = fit_sharing(
+                splits,
+                self.strata,
+                zoo,
+                tuning,
+                supervision,
+                known_priors=known_priors,
+                folder=None if folder is None else folder / "strata",
+                log_dir=log_dir,
+                **shared,
+            )
         else:
             for name in self.strata:
                 self.predictions_[name], self.members_[name] = fit_member(
@@ -232,6 +257,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
                     tuning,
                     gla=self.gla,
                     known_prior=(known_priors or {}).get(name),
+                    supervision=supervision,
                     folder=None if folder is None else stratum_folder(folder, name),
                     log_dir=None if log_dir is None else log_dir / folder_name(name),
                     **shared,
@@ -441,6 +467,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         check_strata(self.strata, zoo)
         check_mixing(self.fusion, self.stratum_prior, len(self.strata))
         check_joint(self)
+        check_semi(self.semi, joint=self.joint, gla=self.gla)
         if self.tuning is not None:
             self.tuning.check()
             if self.gla:

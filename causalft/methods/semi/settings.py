@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.semi.choices import METHODS, SemiMethod
 from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, one_of, setting
 
-__all__ = ["SEMI", "SemiSettings"]
+__all__ = ["SEMI", "SemiSettings", "check_semi", "semi_tuning"]
 
 SEMI = "Unlabelled images"
 """Heading in ``--help``."""
@@ -76,7 +77,7 @@ class SemiSettings:
         >>> SemiSettings(threshold=0.7).check()
         Traceback (most recent call last):
         ...
-        causalft.errors.CausalFTError: --threshold goes with a semi-supervised method; name one with --method
+        causalft.errors.CausalFTError: threshold goes with a semi-supervised method; name one with method
         """
         check_settings(self)
         if self.method is not None:
@@ -85,3 +86,77 @@ class SemiSettings:
         for name, option in (("threshold", "--threshold"), ("share_labels", "--share-labels")):
             if getattr(self, name) != getattr(type(self), name):
                 raise CausalFTError(f"{option} goes with a semi-supervised method; name one with --method")
+
+
+def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
+    """Return the tuning of a stratum that a method trains: its tuner, and the head that every method ends with.
+
+    Raises
+    ------
+    CausalFTError
+        For settings of the tuning that a method cannot follow.
+
+    Examples
+    --------
+    >>> found = semi_tuning(Tuning(), SemiSettings(method="lp-fixmatch"))
+    >>> found.tuner, found.head
+    ('linear-probe', 'l2')
+    """
+    record, default = settings.record, Tuning()
+    if tuning.head not in (default.head, "l2"):
+        raise CausalFTError(f"the method {record.name} has heads of its own; leave --head {tuning.head} out")
+    if tuning.loss not in ("LA", "CE"):
+        raise CausalFTError(
+            f"a semi-supervised method learns labelled images by LA or CE; leave --loss {tuning.loss} out"
+        )
+    if record.adjusts and tuning.loss != "LA":
+        raise CausalFTError(
+            f"the method {record.name} has its own remedy for the long tail; leave --loss {tuning.loss} out"
+        )
+    if tuning.sampler != "uniform":
+        raise CausalFTError(
+            f"a semi-supervised method draws labelled images uniformly; leave --sampler {tuning.sampler} out"
+        )
+    if tuning.wise_ft < 1:
+        raise CausalFTError(
+            f"the method {record.name} ends with new heads; leave --wise-ft {tuning.wise_ft:g} out"
+        )
+    if tuning.trains_nothing:
+        raise CausalFTError(
+            f"the tuner zero-shot trains nothing, so the method {record.name} learns nothing; use linear-probe"
+        )
+    if record.tuner and tuning.tuner not in (default.tuner, record.tuner):
+        raise CausalFTError(
+            f"the method {record.name} stands for the tuner {record.tuner}; leave --tuner {tuning.tuner} out"
+        )
+    tuned = replace(tuning, tuner=record.tuner or tuning.tuner)
+    if not tuned.uses_bottleneck:
+        tuned = replace(tuned, bottleneck=None)
+    return replace(tuned, head="l2") if record.unlabelled else tuned
+
+
+def check_semi(settings: SemiSettings | None, *, joint: bool = False, gla: bool = False) -> None:
+    """Check the settings of a method, and refuse what it cannot be combined with.
+
+    Raises
+    ------
+    CausalFTError
+
+    Examples
+    --------
+    >>> check_semi(SemiSettings(method="fixmatch"), gla=True)
+    Traceback (most recent call last):
+    ...
+    causalft.errors.CausalFTError: gla=True does not go with the method fixmatch; leave one of them out
+    """
+    if settings is None:
+        return
+    settings.check()
+    if settings.method is None:
+        return
+    for option, given in (("--gla", gla), ("--joint", joint)):
+        if given:
+            also = "; strata learn together with --share-labels" if option == "--joint" else ""
+            raise CausalFTError(
+                f"{option} does not go with the method {settings.method}; leave one of them out{also}"
+            )

@@ -18,9 +18,10 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import EpochProgress, balanced_risk, start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.semi.method import Answers, Method, Task
+from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
 from causalft.methods.semi.views import Views, views_of
-from causalft.methods.semi.watch import PseudoLabels, Watch
+from causalft.methods.semi.watch import Watch
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.devices import autocast, to_device
@@ -28,7 +29,7 @@ from causalft.models.tuning.recipe import History
 from causalft.models.tuning.train import train
 from causalft.runs.documents import Document
 
-__all__ = ["Supervision", "semi_tuning", "tune_semi"]
+__all__ = ["Supervision", "supervised_by", "tune_semi"]
 
 _LARGEST_SHARE = 0.9
 _LARGEST_RISE = 2.0
@@ -65,51 +66,23 @@ class Supervision:
         return f"Supervision({self.settings.method}, {len(self.images)} unlabelled images)"
 
 
-def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
-    """Return the tuning of a stratum that a method trains: its tuner, and the head that every method ends with.
+def supervised_by(
+    settings: SemiSettings, images: ImageSet | None, hidden: NDArray[np.int64] | None = None
+) -> Supervision | None:
+    """Return what a method learns from; None for one that learns from labelled images alone.
 
     Raises
     ------
     CausalFTError
-        For settings of the tuning that a method cannot follow.
-
-    Examples
-    --------
-    >>> found = semi_tuning(Tuning(), SemiSettings(method="lp-fixmatch"))
-    >>> found.tuner, found.head
-    ('linear-probe', 'l2')
+        If the method needs unlabelled images and there is none.
     """
-    record, default = settings.record, Tuning()
-    if tuning.head not in (default.head, "l2"):
-        raise CausalFTError(f"the method {record.name} has heads of its own; leave --head {tuning.head} out")
-    if tuning.loss not in ("LA", "CE"):
+    if not settings.record.unlabelled:
+        return None
+    if images is None or not len(images):
         raise CausalFTError(
-            f"a semi-supervised method learns labelled images by LA or CE; leave --loss {tuning.loss} out"
+            f"the method {settings.method} learns from unlabelled images; give some with --unlabeled"
         )
-    if record.adjusts and tuning.loss != "LA":
-        raise CausalFTError(
-            f"the method {record.name} has its own remedy for the long tail; leave --loss {tuning.loss} out"
-        )
-    if tuning.sampler != "uniform":
-        raise CausalFTError(
-            f"a semi-supervised method draws labelled images uniformly; leave --sampler {tuning.sampler} out"
-        )
-    if tuning.wise_ft < 1:
-        raise CausalFTError(
-            f"the method {record.name} ends with new heads; leave --wise-ft {tuning.wise_ft:g} out"
-        )
-    if tuning.trains_nothing:
-        raise CausalFTError(
-            f"the tuner zero-shot trains nothing, so the method {record.name} learns nothing; use linear-probe"
-        )
-    if record.tuner and tuning.tuner not in (default.tuner, record.tuner):
-        raise CausalFTError(
-            f"the method {record.name} stands for the tuner {record.tuner}; leave --tuner {tuning.tuner} out"
-        )
-    tuned = replace(tuning, tuner=record.tuner or tuning.tuner)
-    if not tuned.uses_bottleneck:
-        tuned = replace(tuned, bottleneck=None)
-    return replace(tuned, head="l2") if record.unlabelled else tuned
+    return Supervision(settings, images, hidden)
 
 
 class _Together(nn.Module):
@@ -149,7 +122,7 @@ def tune_semi(
         The same images, as each stratum takes them.
     class_names : sequence of K str
     tunings : sequence of M Tuning
-        Of :func:`semi_tuning`; equal but for the seed.
+        Of :func:`causalft.methods.semi.settings.semi_tuning`; equal but for the seed.
     supervision : Supervision
     validation, weights, release, progress, checkpoint, log_dir
         As in :func:`causalft.methods.adaptation.joint.tune_together`.
