@@ -9,7 +9,7 @@ import click
 from causalft.cli.options import FILE, Number, VerbGroup, console, options_of, print_json
 from causalft.data.settings import DataOptions, SplitCounts
 from causalft.runs import limits
-from causalft.runs.limits import CREATURES
+from causalft.runs.limits import BUILT_IN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def _open(
     from causalft.data.opening import open_images
     from causalft.errors import CausalFTError
 
-    if path != CREATURES:
+    if path not in BUILT_IN:
         return open_images(
             path,
             drop_empty_classes=drop_empty_classes,
@@ -96,10 +96,10 @@ def _open(
         )
     given = [*options, *(["imbalance_factor"] if imbalance_factor else [])]
     if given:
-        raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {CREATURES} is built in")
+        raise CausalFTError(f"--{given[0].replace('_', '-')} is for your own images; {path} is built in")
     from causalft.data.creatures import creatures_images
 
-    return creatures_images()
+    return creatures_images(path)
 
 
 def _print(screen: Console, found: Overview) -> None:

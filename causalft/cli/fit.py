@@ -21,6 +21,7 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
+from causalft.runs.limits import BUILT_IN, CREATURES_LTSSL
 from causalft.runs.progress import phase
 
 __all__ = ["DATA_FIRST", "command", "refuse_idle_splits"]
@@ -44,6 +45,7 @@ _GROUPS = {
         "as_json",
     ),
     "Data": DATA_FIRST,
+    "Unlabelled images": (),
     "Strata": ("weights", "offline", "allow_pickle", "template"),
     "Known priors": (),
     "Tuning": (
@@ -156,15 +158,21 @@ def refuse_idle_splits(settings: FitSettings) -> None:
     from causalft.models.strata.zoo import has_manifest
 
     against_a_prior = settings.order in PRIOR_ORDERS
-    if settings.data == "creatures-lt":
+    if settings.data in BUILT_IN:
         own = ("n_validation", "n_test", "order", "order_by", "drop_empty_classes", "profile", *DATA_FIRST)
-        refuse_given(own, "is for your own images; creatures-lt brings its splits and its order")
+        refuse_given(own, f"is for your own images; {settings.data} brings its splits and its order")
+        if settings.data == CREATURES_LTSSL:
+            refuse_given(
+                ("imbalance_factor",), f"is not for {settings.data}, whose imbalance --gamma-l gives"
+            )
     elif has_manifest(settings.zoo):
         refuse_given(
             ("n_validation", "n_test", *(() if against_a_prior else ("order",))),
             f"is decided by {settings.zoo}: its manifest names the images its minis never saw; leave it out",
         )
     if settings.imbalance_factor is None:
-        refuse_given(("profile", "order", "order_by"), "goes with --imbalance-factor")
+        refuse_given(("profile",), "goes with --imbalance-factor")
+        if "labeled_per_class" not in settings.unlabelled_options:
+            refuse_given(("order", "order_by"), "goes with --imbalance-factor or --labeled-per-class")
     if not against_a_prior:
         refuse_given(("order_by",), f"goes with --order {', '.join(PRIOR_ORDERS)}")

@@ -1,4 +1,4 @@
-"""creatures-lt: the built-in long-tailed set of the part world, drawn on demand."""
+"""creatures-lt and creatures-ltssl: the built-in long-tailed sets of the part world, drawn on demand."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import profile_counts
+from causalft.data.protocol import labelled_counts, unlabelled_counts
+from causalft.data.settings import UnlabelledOptions
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, nearest
-from causalft.runs.limits import CREATURES
+from causalft.runs.limits import CREATURES, CREATURES_LTSSL
 from causalft.runs.progress import named
 from synthetic.creatures import CLASS_NAMES, FACTORS, N_CLASSES, factor_law, part_table
 
-__all__ = ["NAME", "creatures_images", "creatures_longtail", "creatures_masks", "creatures_unlabelled"]
+__all__ = [
+    "NAME",
+    "creatures_images",
+    "creatures_longtail",
+    "creatures_ltssl",
+    "creatures_masks",
+    "creatures_unlabelled",
+]
 
 NAME = CREATURES
 ORDER_SEED = 110
 """Seed of the class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
 
 _TRAIN_SEED, _VALIDATION_SEED, _TEST_SEED = 7_000_000, 7_500_001, 7_500_002
-_UNLABELLED_SEED = 8_000_001  # no multiple of three away from the seeds of training images
+# No multiple of three away from the seeds of training images, nor from one another.
+_UNLABELLED_SEED, _LTSSL_SEED = 8_000_001, 8_000_003
 
 
 @named("drawing creatures-lt")
@@ -63,6 +74,77 @@ def creatures_longtail(
     drawn = _drawn_from(n_max, imbalance_factor, n_validation, n_test, seed)
     images = {split: _draw(split, counts, size, of) for split, (counts, of) in drawn.items()}
     return Splits(train=images["train"], validation=images["validation"], test=images["test"])
+
+
+@named("drawing creatures-ltssl")
+def creatures_ltssl(
+    options: UnlabelledOptions | None = None,
+    *,
+    n_validation: int = 10,
+    n_test: int = 80,
+    size: int = 40,
+    seed: int = 0,
+    unlabelled: bool = True,
+) -> Splits:
+    """Draw the built-in set with few labels and many unlabelled images.
+
+    The classes stand in the order of `creatures_longtail`, whose validation and test images these are too.
+
+    Parameters
+    ----------
+    options : UnlabelledOptions, optional
+        Sizes, imbalance and order of the two parts; by default 50 labelled and 400 unlabelled images of the largest
+        class, each 20 times the smallest, in the same order.
+    n_validation, n_test : int
+        Images per class.
+    size : int
+        Pixels.
+    seed : int
+        Draws both parts; the labelled images depend on it, their number and ``gamma_l`` alone.
+    unlabelled : bool
+        Draw the unlabelled images too.
+
+    Returns
+    -------
+    Splits
+        Their ``unlabelled`` has its hidden labels.
+
+    Raises
+    ------
+    CausalFTError
+        If a class would have no image.
+
+    Examples
+    --------
+    >>> from causalft.data.settings import UnlabelledOptions
+    >>> options = UnlabelledOptions(labeled_per_class=4, gamma_l=2, unlabeled_per_class=2, unlabeled_order="uniform")
+    >>> splits = creatures_ltssl(options, n_validation=1, n_test=1)
+    >>> splits.train.class_counts.max(), splits.unlabelled
+    (np.int64(4), Unlabelled(120 images, hidden labels known))
+    """
+    given = (options or UnlabelledOptions()).of(CREATURES_LTSSL)
+    assert given.labeled_per_class and given.gamma_l and given.unlabeled_per_class and given.gamma_u
+    order = _class_order()
+    counts = np.zeros((2, N_CLASSES), dtype=np.int64)
+    counts[0, order] = labelled_counts(N_CLASSES, given.labeled_per_class, given.gamma_l)
+    counts[1, order] = unlabelled_counts(N_CLASSES, given.unlabeled_per_class, given.gamma_u, given.order)
+    for what, each in zip(("labeled", "unlabeled"), counts):
+        if not each.all():
+            raise CausalFTError(
+                f"class '{CLASS_NAMES[int(np.flatnonzero(each == 0)[0])]}' would have no image: --{what}-per-class is "
+                f"smaller than --gamma-{what[0]}; raise the one or lower the other"
+            )
+    beside = None
+    if unlabelled:
+        drawn = _draw("unlabelled", counts[1], size, _LTSSL_SEED + 3 * seed, CREATURES_LTSSL)
+        beside = Unlabelled.of(drawn, where=CREATURES_LTSSL)
+    return Splits(
+        train=_draw("train", counts[0], size, _TRAIN_SEED + 3 * seed, CREATURES_LTSSL),
+        validation=_draw("validation", np.full(N_CLASSES, n_validation), size, _VALIDATION_SEED),
+        test=_draw("test", np.full(N_CLASSES, n_test), size, _TEST_SEED),
+        order=tuple(CLASS_NAMES[k] for k in order),
+        unlabelled=beside,
+    )
 
 
 def creatures_masks(
@@ -133,15 +215,15 @@ def creatures_unlabelled(n: int, *, size: int = 40, seed: int = 0) -> ImageSet:
     return _draw("unlabelled", counts, size, _UNLABELLED_SEED + 3 * seed)
 
 
-def creatures_images() -> ImageSet:
-    """The built-in set as one image set, its three splits marked."""
-    splits = creatures_longtail()
+def creatures_images(name: str = NAME) -> ImageSet:
+    """A built-in set as one image set, its three splits marked; unlabelled images are not in it."""
+    splits = creatures_longtail() if name == NAME else creatures_ltssl(unlabelled=False)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     whole = ImageSet.from_arrays(
         np.concatenate([part.pixels for part in parts.values() if part.pixels is not None]),
         np.concatenate([part.labels for part in parts.values()]),
         splits.class_names,
-        name=NAME,
+        name=name,
         files=[file for part in parts.values() for file in part.files],
         factors=np.concatenate([part.factors for part in parts.values() if part.factors is not None]),
     )
@@ -163,9 +245,13 @@ def _drawn_from(
 
 def _train_counts(n_max: int, imbalance_factor: float) -> NDArray[np.int64]:
     counts = np.empty(N_CLASSES, dtype=np.int64)
-    order = np.random.default_rng(ORDER_SEED).permutation(N_CLASSES)
-    counts[order] = profile_counts(N_CLASSES, n_max, imbalance_factor)
+    counts[_class_order()] = profile_counts(N_CLASSES, n_max, imbalance_factor)
     return counts
+
+
+def _class_order() -> NDArray[np.int64]:
+    """The classes, head first."""
+    return np.random.default_rng(ORDER_SEED).permutation(N_CLASSES)
 
 
 def _law(counts: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -175,17 +261,17 @@ def _law(counts: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArr
     return labels, factors
 
 
-def _draw(split: str, counts: np.ndarray, size: int, seed: int) -> ImageSet:
+def _draw(split: str, counts: np.ndarray, size: int, seed: int, name: str = NAME) -> ImageSet:
     from synthetic.creatures import render_creatures  # imports PyTorch
 
     labels, factors = _law(counts, seed)
     pixels = render_creatures(part_table()[labels], factors, size=size, seed=seed)
-    files = [f"{NAME}/{split}/{CLASS_NAMES[label]}/{row:06d}.png" for row, label in enumerate(labels)]
+    files = [f"{name}/{split}/{CLASS_NAMES[label]}/{row:06d}.png" for row, label in enumerate(labels)]
     return ImageSet.from_arrays(
         pixels,
         labels,
         list(CLASS_NAMES),
-        name=f"{NAME}/{split}",
+        name=f"{name}/{split}",
         files=files,
         factors=np.asarray(FACTORS)[factors],
     )

@@ -22,7 +22,15 @@ from causalft.errors import CausalFTError, nearest, unescape_name
 from causalft.runs.files import existing
 from causalft.runs.progress import named
 
-__all__ = ["ImageSet", "absolute_path", "find_paths", "format_of", "open_container", "open_images"]
+__all__ = [
+    "ImageSet",
+    "absolute_path",
+    "find_paths",
+    "format_of",
+    "open_container",
+    "open_images",
+    "read_unlabelled",
+]
 
 
 @named("looking through the data")
@@ -158,6 +166,24 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     if len(place.paths) > 1:
         return _of_several(place, None).name
     return next((kind.name for kind in FORMATS.values() if kind.recognise(place) is not None), None)
+
+
+def read_unlabelled(path: str | os.PathLike[str]) -> ImageSet | None:
+    """Return the unlabelled images that the format of a path brings, as those of STL-10; None if it brings none.
+
+    Raises
+    ------
+    CausalFTError
+        If nothing is there, or they cannot be read.
+    """
+    place = Place(os.fspath(path), find_paths(path))
+    if len(place.paths) > 1:
+        return None
+    for kind in FORMATS.values():
+        files = kind.recognise(place)
+        if files is not None:
+            return None if kind.unlabelled is None else ImageSet.from_reading(kind.unlabelled(place, files))
+    return None
 
 
 def _of_several(place: Place, forced: Format | None) -> Format:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.duplicates import DuplicateReport, duplicate_groups
 from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import Order, by_class, class_order, tail_rows, usable
 from causalft.errors import CausalFTError
@@ -46,6 +47,8 @@ class Splits(ShownAsTable):
         Duplicates among all images; None if not searched.
     notes : tuple of str
         Sentences about what was left out.
+    unlabelled : Unlabelled or None
+        Images drawn beside the training part whose labels are hidden, in no other part.
     """
 
     train: ImageSet
@@ -55,6 +58,7 @@ class Splits(ShownAsTable):
     order: tuple[str, ...] | None = None
     duplicates: DuplicateReport | None = None
     notes: tuple[str, ...] = ()
+    unlabelled: Unlabelled | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -6,11 +6,19 @@ NumPy is not imported, so that options list the names at no cost. The draws are 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ORDERS", "PRIOR_ORDERS", "PROFILES", "ClassOrder", "Profile"]
+__all__ = [
+    "ORDERS",
+    "PRIOR_ORDERS",
+    "PROFILES",
+    "UNLABELLED_ORDERS",
+    "ClassOrder",
+    "Profile",
+    "UnlabelledOrder",
+]
 
 #: The power of the Pareto distribution that ImageNet-LT names (Liu et al., CVPR 2019).
 _PARETO_POWER = 6.0
@@ -94,3 +102,44 @@ ORDERS = {
 
 #: Orders that stand against a label prior.
 PRIOR_ORDERS = tuple(name for name, order in ORDERS.items() if order.correlation is not None)
+
+
+@dataclass(frozen=True)
+class UnlabelledOrder:
+    """How the class counts of unlabelled images stand to those of labelled ones.
+
+    ``help`` says it as a phrase. ``places`` maps K to the place of each class in the unlabelled tail (0: the largest
+    class), for classes in labelled order, head first. A ``flat`` one has equal counts.
+    """
+
+    name: str
+    help: str
+    places: Callable[[int], Sequence[int]]
+    flat: bool = False
+    source: str = ""
+
+
+def _middle(n_classes: int) -> list[int]:
+    """The largest classes in the middle, falling to both sides."""
+    return [*range(0, n_classes, 2)][::-1] + [*range(1, n_classes, 2)]
+
+
+def _head_tail(n_classes: int) -> list[int]:
+    """The largest classes at both ends, falling to the middle."""
+    return [*range(1, n_classes, 2)] + [*range(0, n_classes, 2)][::-1]
+
+
+_SIMPRO = "Du, Han and Huang, SimPro, ICML 2024"
+
+UNLABELLED_ORDERS = {
+    order.name: order
+    for order in (
+        UnlabelledOrder("consistent", "the classes in the same order as the labelled ones", range),
+        UnlabelledOrder("uniform", "every class alike", range, flat=True),
+        UnlabelledOrder("reversed", "the smallest labelled class is the largest", lambda k: range(k)[::-1]),
+        UnlabelledOrder("middle", "classes of the middle are the largest", _middle, source=_SIMPRO),
+        UnlabelledOrder(
+            "head-tail", "the first and the last classes are the largest", _head_tail, source=_SIMPRO
+        ),
+    )
+}

@@ -11,7 +11,9 @@ from typing import Any
 from causalft.errors import CausalFTError
 
 __all__ = [
+    "BUILT_IN",
     "CREATURES",
+    "CREATURES_LTSSL",
     "Limits",
     "check_device",
     "check_text",
@@ -279,3 +281,6 @@ def words_of_seed(number: int) -> int | list[int]:
 
 CREATURES = "creatures-lt"
 """The built-in set (:mod:`causalft.data.creatures`)."""
+CREATURES_LTSSL = "creatures-ltssl"
+"""The same with few labels and unlabelled images of its own."""
+BUILT_IN = (CREATURES, CREATURES_LTSSL)

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 
 from causalft.data.opening import open_images
 from causalft.methods.estimators import teacher as module
+from causalft.methods.estimators.fit_command import fit_command
 from causalft.methods.estimators.run_documents import open_fit
-from causalft.methods.estimators.settings import FitSettings, fit_command
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.teacher import Teacher
 from causalft.models.features.cache import FeatureCache
 from causalft.pipelines.workflows.fit_data import load_splits

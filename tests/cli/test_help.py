@@ -65,9 +65,10 @@ def test_every_option_is_shown_once(words):
 
 def test_fit_lists_twelve_options_first_then_groups():
     text = run("fit", "--help").output
-    assert headings(text)[:7] == [
+    assert headings(text)[:8] == [
         "Options that matter first",
         "Data",
+        "Unlabelled images",
         "Strata",
         "Known priors",
         "Tuning",

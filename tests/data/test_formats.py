@@ -101,4 +101,4 @@ def test_names_of_formats_and_tails_are_listed_and_refused_without_numpy() -> No
         "    print(error, 'numpy' in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "no format is named 'tabel'; did you mean 'table' or 'tar'? False\n"
+    assert result.stdout == "no format is named 'tabel'; did you mean 'table' or 'tar' or 'stl'? False\n"

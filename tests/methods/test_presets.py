@@ -9,7 +9,8 @@ import pytest
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.presets import PRESETS, advice, preset
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators.settings import FitSettings, fit_command
+from causalft.methods.estimators.fit_command import fit_command
+from causalft.methods.estimators.settings import FitSettings
 from causalft.models.tuning.recipe import lr_factor
 from causalft.runs.settings import made_of
 

@@ -11,8 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from causalft.data.groups import prior_groups
+from causalft.methods.estimators.fit_command import fit_command
 from causalft.methods.estimators.run_documents import PREDICTIONS, stratum_folder
-from causalft.methods.estimators.settings import FitSettings, fit_command
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import compare_priors, debias
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import read_json, write_json

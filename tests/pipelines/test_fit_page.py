@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from causalft.methods.adaptation.settings import default_tuning
-from causalft.methods.estimators.settings import FitSettings, fit_command
+from causalft.methods.estimators.fit_command import fit_command
+from causalft.methods.estimators.settings import FitSettings
 from tests.command_line import run
 
 

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 
 from causalft.data.opening import open_images
 from causalft.methods.adaptation.presets import preset
-from causalft.methods.estimators.settings import FitSettings, fit_command
+from causalft.methods.estimators.fit_command import fit_command
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.runs.folder import Run
 from tests.command_line import run

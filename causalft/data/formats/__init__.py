@@ -73,6 +73,8 @@ class Format:
         Extra to install.
     source : str
         Paper or address.
+    unlabelled : callable, optional
+        From a place and those files to a `Reading` of the unlabelled images that the set brings, of a single class.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Format:
     looks_for: str = ""
     needs: str = ""
     source: str = ""
+    unlabelled: Callable[[Place, tuple[Path, ...]], Reading] | None = None
 
     def check(self, place: Place) -> None:
         """Refuse to force a folder to a file format, or a file to a folder format."""

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from causalft.data.settings import DATA, DataOptions, split_size
-from causalft.data.tails import ORDERS, PRIOR_ORDERS, PROFILES
+from causalft.data.settings import DATA, DataOptions, UnlabelledOptions, split_size
+from causalft.data.tails import ORDERS, PROFILES
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.presets import PRESETS, preset
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.priors.settings import KnownPriorFiles
-from causalft.models.strata.zoo import has_manifest
 from causalft.runs import limits
-from causalft.runs.limits import CREATURES
+from causalft.runs.limits import BUILT_IN, CREATURES
 from causalft.runs.settings import (
-    Choice,
     check_settings,
-    choices_of,
     defaults,
     documented,
     nested,
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from causalft.models.strata.zoo import Zoo
 
 __all__ = [
-    "fit_command",
     "CONTROLS",
     "FitSettings",
     "Fusion",
@@ -135,6 +130,7 @@ class FitSettings:
     offline: bool = setting(False, "Never ask the network for weights.", group="Strata")
     allow_pickle: bool = setting(False, "Read pickled weights, as tensors only.", group="Strata")
     data_options: Mapping[str, Any] = nested(DataOptions, factory=dict)
+    unlabelled_options: Mapping[str, Any] = nested(UnlabelledOptions, factory=dict)
     preset: str | None = setting(
         None,
         f"A published recipe, which sets the options of tuning that are not given: {one_of(PRESETS)}.",
@@ -270,7 +266,7 @@ class FitSettings:
     @property
     def zoo_name(self) -> str:
         """The zoo in use; there is no silent fallback."""
-        return self.zoo or ("mini" if self.data == CREATURES else "pretrained")
+        return self.zoo or ("mini" if self.data in BUILT_IN else "pretrained")
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -308,6 +304,8 @@ class FitSettings:
         causalft.errors.CausalFTError: seed -1 is out of range; give a whole number from 0 to 9,223,372,036,854,775,807
         """
         check_settings(self)
+        beside = UnlabelledOptions(**self.unlabelled_options)
+        beside.check(self.data, self.unlabeled, self.imbalance_factor)
 
     def absolute(self) -> FitSettings:
         """Return the settings with absolute paths, so that a run can be repeated from anywhere."""
@@ -352,7 +350,7 @@ class FitSettings:
 
             read_class_table(self.target_law, "share")
         for path in (self.data, self.unlabeled):
-            if path not in (None, CREATURES):
+            if path not in (None, *BUILT_IN):
                 from causalft.data.opening import find_paths
 
                 find_paths(path)
@@ -414,20 +412,20 @@ def at_first_rate(settings: FitSettings) -> FitSettings:
 
 
 def data_name(data: str, option: str = "--data") -> str:
-    """Return ``creatures-lt`` unchanged, and any other path, list or pattern of paths as absolute.
+    """Return the name of a built-in set unchanged, and any other path, list or pattern of paths as absolute.
 
     Raises
     ------
     CausalFTError
-        If the name is empty, or a missing path that resembles ``creatures-lt``.
+        If the name is empty, or a missing path that resembles a built-in set.
     """
     if not data.strip():
         raise CausalFTError(f"{option} is empty; name a folder, a file or creatures-lt")
-    if os.path.basename(data) == data != CREATURES and not os.path.exists(data):
-        hint = nearest(data, [CREATURES])
+    if os.path.basename(data) == data and data not in BUILT_IN and not os.path.exists(data):
+        hint = nearest(data, BUILT_IN)
         if hint.startswith("did you mean"):
             raise CausalFTError(f"{option} {data}: no such file or folder; {hint}")
-    if data == CREATURES:
+    if data in BUILT_IN:
         return data
     from causalft.data.opening import absolute_path
 
@@ -437,61 +435,3 @@ def data_name(data: str, option: str = "--data") -> str:
 def zoo_path(zoo: str | None) -> str | None:
     """Return the name of a built-in zoo unchanged, any other as an absolute path."""
     return zoo if zoo in (None, "mini", "pretrained") else os.path.abspath(os.path.expanduser(zoo))
-
-
-def fit_command(config: Mapping[str, Any], out: str) -> str:
-    """Return the command that makes a ``fit`` run again, from its configuration: only what differs from the defaults.
-
-    Examples
-    --------
-    >>> fit_command({"strata": ["clip"], "data": "my photos", "seed": 1, "tuning": {"lr": 0.05}}, "runs/a")
-    "causalft fit --strata clip --data 'my photos' --lr 0.05 --seed 1 --out runs/a"
-    >>> fit_command({"preset": "lift+", "tuning": {**vars(preset("lift+")), "epochs": 15}}, "runs/b")
-    'causalft fit --preset lift+ --epochs 15 --out runs/b'
-    """
-    if config.get("distilled"):
-        return shlex.join([*config["distilled"]["command"], "--out", out])
-    default = FitSettings(data=config.get("data", FitSettings.data))
-    zoo = config.get("zoo") or default.zoo_name
-    recipe = FitSettings(data=default.data, zoo=zoo, preset=config.get("preset")).tuning
-    usual = {**vars(recipe), **vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
-    tuning = config.get("tuning") or {}
-    found = {**tuning, **(config.get("data_options") or {}), **(config.get("known_priors") or {}), **config}
-    found["zoo"] = zoo
-    if not found.get("learning_rates") and tuning.get("lr", recipe.lr) != recipe.lr:
-        found["learning_rates"] = [tuning["lr"]]
-    left_out = _decided_elsewhere(config, default.data, zoo) | {"device"}
-    words = ["causalft", "fit"]
-    for choice in choices_of(FitSettings):
-        value = found.get(choice.name)
-        value = tuple(value) if isinstance(value, list) else value
-        if choice.name not in left_out and value is not None and value != usual.get(choice.name):
-            words += _as_typed(choice, value)
-    return shlex.join([*words, "--out", out])
-
-
-def _as_typed(choice: Choice, value: Any) -> list[str]:
-    """An option with its value as words of a command line."""
-    option = choice.flag
-    if isinstance(value, bool):
-        return [option if value else f"--no-{option[2:]}"]
-    if isinstance(value, Mapping):
-        return [word for key, each in value.items() for word in (option, f"{key}={each}")]
-    if isinstance(value, tuple):
-        return [option, ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in value)]
-    return [option, str(value)]
-
-
-def _decided_elsewhere(config: Mapping[str, Any], data: str, zoo: str) -> set[str]:
-    """Settings that ``fit`` refuses as options, because the data, the zoo or another option decides them."""
-    left_out: set[str] = set()
-    if data == FitSettings.data:
-        left_out |= {"n_validation", "n_test", "profile", "order", "drop_empty_classes"}
-    elif has_manifest(zoo):
-        left_out |= {"n_validation", "n_test"}
-        left_out |= set() if config.get("order") in PRIOR_ORDERS else {"order"}
-    if config.get("imbalance_factor") is None:
-        left_out |= {"profile", "order", "order_by"}
-    if config.get("control", "none") == "none":
-        left_out.add("control_of")
-    return left_out

@@ -31,7 +31,7 @@ from causalft.models.features.store import CacheEntry, FeatureCache, default_cac
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import current_team
-from causalft.runs.limits import CREATURES
+from causalft.runs.limits import BUILT_IN
 
 __all__ = [
     "CacheEntry",
@@ -378,5 +378,5 @@ def _state_hash(model: torch.nn.Module) -> str:
 
 
 def cache_of(wanted: bool, data: str) -> FeatureCache | None:
-    """The cache for frozen features of a data set; None if it is not wanted, and for the built-in set."""
-    return FeatureCache() if wanted and data != CREATURES else None
+    """The cache for frozen features of a data set; None if it is not wanted, and for a built-in set."""
+    return FeatureCache() if wanted and data not in BUILT_IN else None

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from causalft.models.pretraining.photo_zoo import PhotoZoo
 
 __all__ = [
+    "downstream_order",
     "downstream_splits",
     "keep_apart",
     "pretraining_pool",
@@ -240,6 +241,11 @@ def write_manifest(run: Run, images: ImageSet, zoo: PhotoZoo) -> None:
             "settings": zoo.settings,
         },
     )
+
+
+def downstream_order(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Class names in the downstream order of a zoo that was pre-trained on images, head first."""
+    return tuple(read_json(Path(folder) / "zoo.json")["downstream_order"])
 
 
 def downstream_splits(

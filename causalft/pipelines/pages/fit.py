@@ -9,7 +9,7 @@ from typing import Any
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
-from causalft.methods.estimators.settings import fit_command
+from causalft.methods.estimators.fit_command import fit_command
 from causalft.pipelines.pages.adjustment import adjustment_section
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
 from causalft.pipelines.pages.distill import distilled_section, distilled_sentences

@@ -8,8 +8,8 @@ from typing import Any
 
 from causalft.data.groups import GROUPS
 from causalft.errors import CausalFTError
+from causalft.methods.estimators.fit_command import fit_command
 from causalft.methods.estimators.run_documents import portable, stored_precision
-from causalft.methods.estimators.settings import fit_command
 from causalft.methods.priors import prior_caveats
 from causalft.models.strata.zoo import pretraining_losses
 from causalft.pipelines.pages.adjustment import adjustment_line
@@ -17,6 +17,7 @@ from causalft.pipelines.pages.distill import distilled_sentences
 from causalft.runs.folder import Run
 from causalft.runs.intervals import interval_text
 from causalft.runs.lifecycle import made_record
+from causalft.runs.limits import BUILT_IN
 
 __all__ = ["model_card", "run_card"]
 
@@ -391,7 +392,7 @@ def _with_gla(metrics: Document) -> bool:
 
 def _repeatable(metrics: Document) -> bool:
     """Whether the data are built in."""
-    return bool(metrics["data"]["name"] == "creatures-lt")
+    return bool(metrics["data"]["name"] in BUILT_IN)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from causalft.analysis.before_training.strata import StrataDiagnosis, diagnose_strata
 from causalft.analysis.diagnosis.scores import score_zero_shot
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import class_accuracy, imbalance_factor
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
@@ -35,6 +34,7 @@ from causalft.pipelines.workflows.settings import DiagnoseSettings, PriorSetting
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import new_run
+from causalft.runs.limits import BUILT_IN
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["DataDiagnosis", "Parts", "diagnose_data", "draw_labelled", "load_parts"]
@@ -95,7 +95,7 @@ def load_parts(settings: DiagnoseSettings) -> Parts:
         As :func:`causalft.pipelines.workflows.fit_data.load_splits`.
     """
     fit = settings.fit
-    if fit.data == CREATURES:
+    if fit.data in BUILT_IN:
         splits = load_splits(fit, fit.seed)
         return Parts(splits, splits.train.class_counts, splits.notes)
     images = open_data(fit)

@@ -16,7 +16,6 @@ from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.analysis.diagnosis.gain_share import GainShare, share_of_gain
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.data.unlabelled import leave_out, open_unlabelled
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.cost import PredictionCost, prediction_cost
 from causalft.methods.adaptation.distill import Lessons
@@ -36,6 +35,7 @@ from causalft.pipelines.workflows.distill_settings import DistillSettings, disti
 from causalft.pipelines.workflows.fit import finish_fit
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.room import require_room_for_fit
+from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import new_run
@@ -121,7 +121,17 @@ def run_distill(
         cache = FeatureCache() if settings.cache else None
         teacher = Teacher(run, device=settings.device, cache=cache, progress=progress)
         student = _representable(zoo, student, splits, run, _least_side(teacher, splits), say)
-        unlabelled, left_out = _unlabelled(settings, splits, say)
+        beside = None
+        if settings.unlabeled is not None:
+            beside = unlabelled_beside(
+                settings.unlabeled,
+                splits,
+                at_most=settings.max_unlabeled,
+                strict=settings.strict,
+                say=say,
+            )
+        unlabelled = None if beside is None else beside.images
+        left_out = {} if beside is None else dict(beside.left_out)
         lessons = _lessons(settings, run, teacher.identity, unlabelled)
         config: Document = {
             **asdict(student),
@@ -226,24 +236,6 @@ def _least_side(teacher: Teacher, splits: Splits) -> int:
     rows = np.linspace(0, len(splits.train) - 1, min(16, len(splits.train))).astype(int)
     native = int(np.median([min(splits.train.image(int(row)).size) for row in rows]))
     return min(native, *(tuned.stratum.image_size for tuned in teacher.model.members_.values()))
-
-
-def _unlabelled(
-    settings: DistillSettings, splits: Splits, say: Callable[[str], None]
-) -> tuple[ImageSet | None, dict[str, int]]:
-    """Unlabelled images that are in no split, and how many were left out."""
-    if settings.unlabeled is None:
-        return None, {}
-    images = open_unlabelled(settings.unlabeled, settings.max_unlabeled)
-    for note in images.notes:
-        say(f"note     {note}")
-    parts = {"test": splits.test, "validation": splits.validation, "training": splits.train}
-    kept, left_out = leave_out(images, parts, settings.unlabeled)
-    gone = [f"{count} {part}" for part, count in left_out.items() if count]
-    if gone:
-        say(f"note     left out unlabelled images that are in the run: {', '.join(gone)}")
-    say(f"images   {len(splits.train)} labelled, {len(kept)} unlabelled ({settings.unlabeled})")
-    return kept, left_out
 
 
 def _lessons(settings: DistillSettings, run: Run, teacher: Document, unlabelled: ImageSet | None) -> Lessons:

@@ -12,7 +12,7 @@ from causalft.methods.adaptation.settings import FIRST, Tuning
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.models.tuning.choices import AUGMENTATIONS, PRECISIONS, TUNERS, parse_tuner
 from causalft.runs import limits
-from causalft.runs.limits import CREATURES
+from causalft.runs.limits import BUILT_IN
 from causalft.runs.settings import check_settings, choices_of, documented, one_of, setting
 
 if TYPE_CHECKING:
@@ -36,8 +36,17 @@ LR_OF_MINIS, LR_OF_PRETRAINED = 3e-3, 3e-5
 large models that of Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022."""
 
 _OF_THE_RUN = (
-    *("data", "zoo", "weights", "offline", "allow_pickle", "data_options", "imbalance_factor", "profile"),
-    *("order", "order_by", "n_validation", "n_test", "drop_empty_classes", "split_seed", "seed"),
+    *(
+        "data",
+        "zoo",
+        "weights",
+        "offline",
+        "allow_pickle",
+        "data_options",
+        "unlabelled_options",
+        "imbalance_factor",
+    ),
+    *("profile", "order", "order_by", "n_validation", "n_test", "drop_empty_classes", "split_seed", "seed"),
     *("cache", "top", "all_probabilities", "known_priors"),
 )
 """Settings of a run that its student keeps: the same images, cut and drawn alike, and the same zoo."""
@@ -74,6 +83,11 @@ class DistillSettings:
         usual="all; 10,000 of creatures-lt",
         limits=limits.PICTURES,
         noun="the number of unlabelled images",
+    )
+    strict: bool = setting(
+        False,
+        "Refuse unlabelled images that are also images of the run, instead of leaving them out.",
+        group=FIRST,
     )
     student: str | None = setting(
         None,
@@ -169,6 +183,8 @@ class DistillSettings:
         check_settings(self)
         if self.max_unlabeled is not None and self.unlabeled is None:
             raise CausalFTError("--max-unlabeled goes with --unlabeled PATH")
+        if self.strict and self.unlabeled is None:
+            raise CausalFTError("--strict goes with --unlabeled PATH")
         if self.label_weight == 1 and self.unlabeled is not None:
             raise CausalFTError(
                 "--label-weight 1 learns the labels alone, and unlabelled images have none; lower it, or leave "
@@ -191,7 +207,7 @@ class DistillSettings:
             As :func:`student_settings`; if nothing is at the path, with the nearest names.
         """
         student_settings(self, run, best_single)
-        if self.unlabeled not in (None, CREATURES):
+        if self.unlabeled not in (None, *BUILT_IN):
             from causalft.data.opening import find_paths
 
             find_paths(self.unlabeled)

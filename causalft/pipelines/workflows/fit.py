@@ -9,13 +9,13 @@ from typing import Any
 
 from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.classes import ClassReport
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.groups import imbalance_factor as measured_imbalance
+from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
-from causalft.data.unlabelled import leave_out, open_unlabelled
 from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.strata import StrataClassifier, logits_without_labels
@@ -31,13 +31,15 @@ from causalft.models.tuning.team import work_together
 from causalft.pipelines.pages.adjustment import adjustment_line
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.workflows.class_maps import class_map_cards
-from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.fit_data import load_splits, unlabelled_options
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
+from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
+from causalft.runs.limits import BUILT_IN, CREATURES
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["FittedRun", "finish_fit", "run_fit"]
@@ -104,14 +106,14 @@ def run_fit(
         require_room_for_fit(settings, control, splits, out)
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)
-        unlabeled = _unlabeled(settings, splits, say)
+        unlabelled = _unlabelled(settings, splits, say)
         target_law(settings.target_law, splits.class_names)  # refused before anything is tuned
         config = {
             **asdict(settings),
             "zoo": settings.zoo_name,
             "data_fingerprint": [part.fingerprint for part in parts],
             **({"prior_sha256": settings.prior_files.hashes()} if settings.known_priors else {}),
-            **({} if unlabeled is None else {"unlabeled_fingerprint": unlabeled.fingerprint}),
+            **({} if unlabelled is None else {"unlabeled_fingerprint": unlabelled.fingerprint}),
         }
         team.agree({"images": config["data_fingerprint"]})
         new.create(config, defaults=FitSettings.defaults())
@@ -122,7 +124,7 @@ def run_fit(
         if control:
             say(f"control  {describe_control(control, control_kind)}")
         members, controls, seen = _tune(
-            settings, zoo, splits, control, known, new, progress, say, unlabeled=unlabeled
+            settings, zoo, splits, control, known, new, progress, say, unlabelled=unlabelled
         )
         return team.from_main(
             lambda: finish_fit(
@@ -134,6 +136,7 @@ def run_fit(
                 control_kind,
                 known=known,
                 unlabeled_logits=seen,
+                taught_on=None if unlabelled is None else unlabelled.images,
                 say=say,
             )
         )
@@ -173,7 +176,7 @@ def finish_fit(
     distilled : dict, optional
         Of a student: its entry of ``metrics.json``, in JSON.
     taught_on : ImageSet, optional
-        Images that a student was trained on without their labels.
+        Images that were used without their labels.
     say : callable
         Called with a line per step.
     """
@@ -188,7 +191,7 @@ def finish_fit(
     worst = class_reports(outcome)
 
     def page(run: Run, metrics: dict[str, Any]) -> None:
-        if settings.data != CREATURES:
+        if settings.data not in BUILT_IN:
             write_seen(run, splits, taught_on)
         write_predictions(
             run,
@@ -218,7 +221,7 @@ def _tune(
     progress: bool | None,
     say: Callable[[str], None],
     *,
-    unlabeled: ImageSet | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]], dict[str, list[Any]]]:
     """Predictions of every stratum and control member, and their logits of unlabelled images, one per seed."""
     seen: dict[str, list[Any]] = {}
@@ -230,6 +233,7 @@ def _tune(
         seed = settings.seed + number
         if number:
             splits_now = load_splits(settings, seed)
+            unlabelled = _unlabelled(settings, splits_now)
             say(f"seed {seed}: {len(splits_now.train)} training images")
         else:
             splits_now = splits
@@ -245,7 +249,7 @@ def _tune(
             cache=cache,
             log_dir=log_dir,
             known_priors=known_priors,
-            unlabeled=unlabeled,
+            unlabeled=None if unlabelled is None else unlabelled.images,
         )
         for name, logits in model.unlabeled_logits_.items():
             seen.setdefault(name, []).append(logits)
@@ -277,27 +281,27 @@ def _tune(
                 progress=progress,
             )
             controls[name].append(prediction)
-            if unlabeled is not None:
-                seen.setdefault(name, []).append(logits_without_labels(tuned, unlabeled, progress))
+            if unlabelled is not None:
+                seen.setdefault(name, []).append(logits_without_labels(tuned, unlabelled.images, progress))
             new.seconds_before += prediction.seconds if prediction.read_back else 0.0
 
     return members, controls, seen
 
 
-_MOST_UNLABELED = 20_000
-"""Images without labels that are read: one number is chosen on them."""
+_MOST_UNLABELLED = 20_000
+"""Images without labels that are read where one number is chosen on them."""
 
 
-def _unlabeled(settings: FitSettings, splits: Splits, say: Callable[[str], None]) -> ImageSet | None:
-    """The unlabelled images that choose the strength; those that are also in a split are left out."""
-    if settings.unlabeled is None:
+def _unlabelled(
+    settings: FitSettings, splits: Splits, say: Callable[[str], None] = lambda line: None
+) -> Unlabelled | None:
+    """The unlabelled images of one seed; None where nothing asks for any."""
+    if not FUSIONS[settings.fusion].adjusts:
         return None
-    found = open_unlabelled(settings.unlabeled, None if settings.unlabeled == CREATURES else _MOST_UNLABELED)
-    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
-    kept, left_out = leave_out(found, parts, settings.unlabeled)
-    also = ", ".join(f"{count} {name}" for name, count in left_out.items() if count)
-    say(f"data     {len(kept)} images without labels{f'; left out: {also}' if also else ''}")
-    return kept
+    strict = unlabelled_options(settings).strict
+    at_most = None if settings.unlabeled == CREATURES else _MOST_UNLABELLED
+    found = unlabelled_beside(settings.unlabeled, splits, at_most=at_most, strict=strict, say=say)
+    return found if found is None else found.at_most(_MOST_UNLABELLED)
 
 
 def _known_priors(settings: FitSettings, splits: Splits) -> dict[str, KnownPrior]:

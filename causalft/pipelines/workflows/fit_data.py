@@ -1,4 +1,4 @@
-"""Splits of a fit: opened or drawn, cut, and resampled to a long tail."""
+"""Splits of a fit: opened or drawn, cut, and resampled to a long tail, with unlabelled images beside it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from causalft.data.creatures import NAME as CREATURES
-from causalft.data.creatures import creatures_longtail
+from causalft.data.creatures import creatures_longtail, creatures_ltssl
 from causalft.data.groups import imbalance_factor
 from causalft.data.image_set import ImageSet
 from causalft.data.longtail import Order, draw_longtail, order_against
 from causalft.data.opening import open_images
+from causalft.data.protocol import draw_protocol
+from causalft.data.settings import UnlabelledOptions
 from causalft.data.splits import Splits, cut_splits
 from causalft.data.summary import plan_of
 from causalft.data.tails import PRIOR_ORDERS
@@ -26,11 +27,20 @@ from causalft.methods.estimators.member import pick_device
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import prior_on_validation
 from causalft.models.features.cache import FeatureCache
-from causalft.models.pretraining.leakage import downstream_splits
+from causalft.models.pretraining.leakage import downstream_order, downstream_splits
 from causalft.models.strata.zoo import MiniZoo, Zoo, has_manifest
 from causalft.models.tuning.processes import join_processes
+from causalft.runs.limits import BUILT_IN, CREATURES, CREATURES_LTSSL
 
-__all__ = ["data_document", "draw_against_prior", "draw_tail", "load_splits", "open_data"]
+__all__ = [
+    "data_document",
+    "draw_against_prior",
+    "draw_tail",
+    "draws_tail",
+    "load_splits",
+    "open_data",
+    "unlabelled_options",
+]
 
 
 def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Splits:
@@ -42,7 +52,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     Parameters
     ----------
     settings : FitSettings
-        With an ``order`` of :data:`causalft.data.tails.PRIOR_ORDERS` and an ``imbalance_factor``.
+        With an ``order`` of :data:`causalft.data.tails.PRIOR_ORDERS` and a draw to a long tail.
     splits : Splits
         Complete training part, validation and test.
     seed : int
@@ -53,7 +63,7 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     CausalFTError
         If the stratum is unknown, or has no text tower, or the known prior lacks a class.
     """
-    assert settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
+    assert settings.order in PRIOR_ORDERS and draws_tail(settings)
     name = settings.order_by or settings.strata[0]
     prior, kind = _known_prior(settings, name, splits), "known"
     if prior is None:
@@ -67,20 +77,38 @@ def draw_against_prior(settings: FitSettings, splits: Splits, seed: int) -> Spli
     names = tuple(splits.class_names[k] for k in order)
     against = {"consistency": "that of", "reverse": "the reverse of", "balance": "uncorrelated with"}
     note = f"the order of the long tail is {against[settings.order]} the {kind} label prior of {name}"
-    train = draw_tail(settings, splits.train, order, seed)
-    return replace(splits, train=train, order=names, notes=(*splits.notes, note))
+    drawn = draw_tail(settings, splits, order, seed)
+    return replace(drawn, order=names, notes=(*splits.notes, note))
 
 
-def draw_tail(settings: FitSettings, train: ImageSet, order: Order, seed: int) -> ImageSet:
-    """Resample training images to the long tail of the settings, classes in this order."""
+def unlabelled_options(settings: FitSettings) -> UnlabelledOptions:
+    """The draw of labelled and unlabelled images, as given, and how strictly the latter are compared."""
+    return UnlabelledOptions(**settings.unlabelled_options)
+
+
+def draws_tail(settings: FitSettings) -> bool:
+    """Whether the training images are drawn to a long tail."""
+    return settings.imbalance_factor is not None or unlabelled_options(settings).draws
+
+
+def draw_tail(settings: FitSettings, splits: Splits, order: Order, seed: int) -> Splits:
+    """Resample the training part to the long tail of the settings, classes in this order.
+
+    With ``--labeled-per-class`` few of its images are drawn, and unlabelled ones beside them.
+    """
+    options = unlabelled_options(settings)
+    if options.draws:
+        train, unlabelled = draw_protocol(splits.train, options, seed=seed, order=order)
+        return replace(splits, train=train, unlabelled=unlabelled)
     assert settings.imbalance_factor is not None
-    return draw_longtail(
-        train,
+    train = draw_longtail(
+        splits.train,
         imbalance_factor=settings.imbalance_factor,
         seed=seed,
         profile=settings.profile,
         order=order,
     )
+    return replace(splits, train=train)
 
 
 def _known_prior(settings: FitSettings, name: str, splits: Splits) -> NDArray[np.float64] | None:
@@ -144,7 +172,7 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     if _against_prior(settings):
         splits = draw_against_prior(settings, splits, seed)
     _check_part(settings, splits.test, "test", "the diagnosis needs some")
-    if settings.data == CREATURES:
+    if settings.data in BUILT_IN:
         return splits
     return replace(splits, notes=(*notes, *plan_of(splits).sentences, *splits.notes[len(notes) :]))
 
@@ -162,23 +190,29 @@ def _check_part(settings: FitSettings, part: ImageSet, name: str, why: str) -> N
 
 def _against_prior(settings: FitSettings) -> bool:
     """Whether the tail is ordered by a label prior, and so drawn after validation images are cut."""
-    wanted = settings.order in PRIOR_ORDERS and settings.imbalance_factor is not None
-    return wanted and settings.data != CREATURES
+    return settings.order in PRIOR_ORDERS and draws_tail(settings) and settings.data not in BUILT_IN
 
 
 def _load(settings: FitSettings, seed: int, images: ImageSet | None) -> Splits:
+    options = unlabelled_options(settings)
+    options.check(settings.data, settings.unlabeled, settings.imbalance_factor)
+    if settings.data == CREATURES_LTSSL:
+        return creatures_ltssl(options, seed=seed)
     if settings.data == CREATURES:
         factor = 100.0 if settings.imbalance_factor is None else settings.imbalance_factor
         return creatures_longtail(imbalance_factor=factor, seed=seed)
     images = open_data(settings) if images is None else images
     if settings.zoo is not None and has_manifest(settings.zoo):
-        return downstream_splits(
+        found = downstream_splits(
             Path(settings.zoo),
             images,
             imbalance_factor=None if _against_prior(settings) else settings.imbalance_factor,
             profile=settings.profile,
             seed=seed,
         )
+        if not options.draws or _against_prior(settings):
+            return found
+        return draw_tail(settings, found, downstream_order(settings.zoo), seed)
     cut = cut_splits(
         images,
         n_validation=settings.n_validation,
@@ -187,13 +221,13 @@ def _load(settings: FitSettings, seed: int, images: ImageSet | None) -> Splits:
         imbalance_factor=None,
         drop_empty_classes=settings.drop_empty_classes,
     )
-    if settings.imbalance_factor is None or _against_prior(settings):
+    if not draws_tail(settings) or _against_prior(settings):
         return cut
     order: Order = settings.order
     if order == "random":
         # one order of classes for all seeds
         order = list(np.random.default_rng(settings.split_seed).permutation(cut.train.n_classes))
-    return replace(cut, train=draw_tail(settings, cut.train, order, seed))
+    return draw_tail(settings, cut, order, seed)
 
 
 def data_document(settings: FitSettings, splits: Splits) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.data.tails import PRIOR_ORDERS
@@ -31,8 +30,9 @@ from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
 from causalft.models.tuning.train import n_batches
-from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.fit_data import draws_tail, load_splits
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
+from causalft.runs.limits import BUILT_IN
 from causalft.runs.resources import free_bytes, peak_memory, size_words
 
 __all__ = ["FitPlan", "MemberPlan", "Sizes", "member_plan", "plan_fit", "plan_members"]
@@ -232,7 +232,7 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
     """Open and cut the data, without the prior that an order may stand against."""
     notes = []
     name = settings.order_by or settings.strata[0]
-    against = settings.data != CREATURES and settings.imbalance_factor and settings.order in PRIOR_ORDERS
+    against = settings.data not in BUILT_IN and draws_tail(settings) and settings.order in PRIOR_ORDERS
     if against and name not in settings.prior_files.prior_of:
         notes.append(
             f"the order {settings.order} needs the label prior of {name}, which fit estimates first; the training "
@@ -462,7 +462,7 @@ def member_plan(
 
 def _cache_bytes(settings: FitSettings, sizes: Sizes, members: Sequence[MemberPlan]) -> int:
     """Frozen features of validation and test images, once for each weights."""
-    if not settings.cache or settings.data == CREATURES:
+    if not settings.cache or settings.data in BUILT_IN:
         return 0
     dims = {MemberName.parse(m.name).weights: m.cost.feature_dim for m in members if m.cost is not None}
     return sum(4 * dim * (sizes.validation + sizes.test) for dim in dims.values())

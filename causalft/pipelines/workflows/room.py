@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from causalft.data.creatures import NAME as CREATURES
 from causalft.data.splits import Splits
 from causalft.methods.estimators.run_documents import PREDICTIONS, folder_name, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.stored_logits import MANY_CLASSES, stored_bytes
 from causalft.models.strata.cards import MemberName
+from causalft.runs.limits import BUILT_IN
 from causalft.runs.resources import require_room
 
 __all__ = ["fit_members", "member_bytes", "member_folder", "page_bytes", "require_room_for_fit"]
@@ -63,7 +63,7 @@ def page_bytes(splits: Splits, settings: FitSettings) -> int:
     )
     parts = (splits.train, splits.validation, splits.test)
     predictions = row * len(splits.test) + sum(map(len, splits.test.files))
-    if settings.data == CREATURES:
+    if settings.data in BUILT_IN:
         return predictions
     return predictions + sum(sum(map(len, part.files)) + _SHA256 * len(part) for part in parts)
 
