@@ -218,7 +218,7 @@ unlabeled_order='consistent', strict=False)
         >>> UnlabelledOptions(gamma_l=50).check("photos")
         Traceback (most recent call last):
         ...
-        causalft.errors.CausalFTError: --gamma-l goes with --labeled-per-class
+        causalft.errors.CausalFTError: gamma_l goes with labeled_per_class
         """
         check_settings(self)
         if data == CREATURES_LTSSL:
