@@ -129,10 +129,11 @@ class Processes:
 
     def total(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes, which have it in one shape."""
-        if self.count > 1:
-            tensor = tensor.detach().clone()
-            distributed.all_reduce(tensor)
-        return tensor
+        if self.count == 1:
+            return tensor
+        moved = tensor.detach().to(self.device, copy=True)  # a GPU's processes exchange what is on a GPU
+        distributed.all_reduce(moved)
+        return moved.to(tensor.device)
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Copy the tensors of the first process to all, in place, wherever they are."""
