@@ -122,6 +122,9 @@ class Method(nn.Module, BatchStatistics):
         The head that predicts, and whose pseudo-labels are watched.
     needs_blank : bool
         The loop then calls ``see_blank(answers)`` with an image without content before each step.
+    generator : torch.Generator
+        Whatever a method draws comes from it; on the CPU. The loop puts its own here, so that a resumed training draws
+        the same.
     """
 
     main = 0
@@ -132,10 +135,18 @@ class Method(nn.Module, BatchStatistics):
         self.task, self.threshold, self.unlabelled_weight = task, threshold, unlabelled_weight
         self.heads = nn.ModuleList([self.make_head() for _ in range(self.n_heads)])
         self.register_buffer("log_prior", task.log_prior.float(), persistent=False)
+        self.generator = torch.Generator().manual_seed(task.seed)
         self.start_batch()
 
     log_prior: Tensor
     n_heads = 1
+
+    @property
+    def joined(self) -> Tensor | None:
+        """Labels (n_unlabelled,) of the unlabelled images that have joined the labelled ones, -1 for the others: the
+        loop then draws labelled images from both. None if a method lets none join.
+        """
+        return None
 
     def make_head(self) -> nn.Module:
         """A cosine head that starts from the prototypes of the task."""
@@ -154,7 +165,7 @@ class Method(nn.Module, BatchStatistics):
         return F.cross_entropy(logits + self.log_prior if self.task.adjust else logits, labels)
 
     def beliefs(self, weak: Answers) -> Tensor:
-        """Probabilities (n, H, K) of the weak views."""
+        """Probabilities (n, H, K) of the weak views; what a method knows beside its heads may follow them as rows."""
         return weak.logits.softmax(-1)
 
     def choose(self, beliefs: Tensor, rows: Tensor) -> Targets:

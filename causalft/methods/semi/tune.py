@@ -20,7 +20,7 @@ from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.semi.method import Answers, Method, Task
 from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
-from causalft.methods.semi.views import Views, views_of
+from causalft.methods.semi.views import LabelledDraw, Views, views_of
 from causalft.methods.semi.watch import Watch
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
@@ -181,8 +181,10 @@ def tune_semi(
 
     def batch_loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
         n_labelled = max(1, len(rows) // settings.unlabeled_ratio)
-        drawn = torch.randint(len(images), (n_labelled,), generator=generator)
-        truth = to_device(labels[drawn], device)
+        for method in methods:
+            method.generator = generator
+        drawn = LabelledDraw.draw(n_labelled, labels, methods[0].joined, generator)
+        truth = to_device(drawn.labels, device)
         state = generator.get_state()
         weak: list[Answers] = []
         with torch.no_grad():
@@ -198,7 +200,8 @@ def tune_semi(
         state, losses = generator.get_state(), []
         for number, (of_labelled, of_unlabelled) in enumerate(shown):
             generator.set_state(state)
-            both = torch.cat([of_labelled.weak(drawn, generator), of_unlabelled.strong(rows, generator)])
+            known = drawn.weak(of_labelled, of_unlabelled, generator)
+            both = torch.cat([known, of_unlabelled.strong(rows, generator)])
             answers = answer(number, of_unlabelled, both)
             method, mine = methods[number], answers[slice(0, n_labelled)]
             losses.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.encoder import Crops, batches
 from causalft.models.features.strong import strong_view
 
-__all__ = ["STRONG_VIEWS", "Views", "views_of"]
+__all__ = ["STRONG_VIEWS", "LabelledDraw", "Views", "views_of"]
 
 STRONG_VIEWS = 2
 """Strong views of each image that are encoded where the tower is frozen."""
@@ -111,3 +112,50 @@ def views_of(
         label = f"encoding {len(crops)} images in {1 + n_strong} views for {member.stratum.name}"
         return _Encoded(member, crops, magnitude, seed, n_strong, label)
     return _Live(member, crops, augmentation, magnitude, progress, n_together)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledDraw:
+    """Labelled images of a step: of the labelled set, then unlabelled ones that have joined it.
+
+    Attributes
+    ----------
+    labelled, joined : (a,), (b,) Tensors of int
+        Rows of the labelled and of the unlabelled images.
+    labels : (a + b,) Tensor of int
+    """
+
+    labelled: Tensor
+    joined: Tensor
+    labels: Tensor
+
+    @classmethod
+    def draw(cls, n: int, labels: Tensor, joined: Tensor | None, generator: torch.Generator) -> LabelledDraw:
+        """Draw ``n`` images with replacement, each as likely as any other.
+
+        Parameters
+        ----------
+        n : int
+        labels : (n_labelled,) Tensor of int
+        joined : (n_unlabelled,) Tensor of int, optional
+            Labels of the unlabelled images that have joined, -1 for the others.
+        generator : torch.Generator
+
+        Examples
+        --------
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> found = LabelledDraw.draw(5, torch.tensor([7]), torch.tensor([-1, 8]), generator)
+        >>> found.labelled.tolist(), found.joined.tolist(), found.labels.tolist()
+        ([0, 0], [1, 1, 1], [7, 7, 8, 8, 8])
+        """
+        places = torch.empty(0, dtype=torch.int64) if joined is None else (joined >= 0).nonzero()[:, 0].cpu()
+        drawn = torch.randint(len(labels) + len(places), (n,), generator=generator)
+        own = drawn < len(labels)
+        rows, others = drawn[own], places[drawn[~own] - len(labels)]
+        found = labels[rows] if joined is None else torch.cat([labels[rows], joined.cpu()[others]])
+        return cls(rows, others, found)
+
+    def weak(self, of_labelled: Views, of_unlabelled: Views, generator: torch.Generator) -> Tensor:
+        """Weak views of all, in this order."""
+        parts = ((of_labelled, self.labelled), (of_unlabelled, self.joined))
+        return torch.cat([views.weak(rows, generator) for views, rows in parts if len(rows)])
