@@ -10,6 +10,7 @@ from causalft.data.formats import FORMATS
 from causalft.data.tails import ORDERS, PROFILES
 from causalft.methods.adaptation.presets import PRESETS
 from causalft.methods.estimators import FUSIONS
+from causalft.methods.semi.choices import METHODS
 from causalft.models.tuning.choices import AUGMENTATIONS, HEADS, LOSSES, SAMPLERS, TUNERS, Loss
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "presets",
     "profiles",
     "samplers",
+    "semi_methods",
     "trained_numbers",
     "tuners",
     "write",
@@ -105,6 +107,21 @@ def presets() -> str:
     return markdown(["", *(f"`{name}`" for name in PRESETS)], rows)
 
 
+def semi_methods() -> str:
+    """The table of semi-supervised methods."""
+    rows = (
+        (
+            f"`{each.name}`",
+            each.help,
+            ", ".join(f"`{name}` {value:g}" for name, value in each.settings.items()),
+            each.ours,
+            each.source,
+        )
+        for each in METHODS.values()
+    )
+    return markdown(["method", "what it does", "settings", "our choices", "source"], rows)
+
+
 def samplers() -> str:
     """The table of samplers."""
     probability = {1.0: r"$\propto n_y$", 0.5: r"$\propto \sqrt{n_y}$", 0.0: "the same for all"}
@@ -165,6 +182,7 @@ def write(folder: Path) -> None:
         losses,
         heads,
         samplers,
+        semi_methods,
         tuners,
         fusions,
         augmentations,

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from causalft.data.formats import FORMATS
+from causalft.methods.semi.choices import METHODS
 from causalft.models.tuning.choices import LOSSES, TUNERS
 from causalft.models.weights import LIBRARIES
 from experiments import EXPERIMENTS
 
-REGISTRIES = (LOSSES, TUNERS, FORMATS, LIBRARIES, EXPERIMENTS)
+REGISTRIES = (LOSSES, TUNERS, METHODS, FORMATS, LIBRARIES, EXPERIMENTS)
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "extend").glob("[!i]*.md"))
 BLOCK = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 

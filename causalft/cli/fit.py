@@ -21,6 +21,7 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import FIRST
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
+from causalft.methods.semi.settings import SEMI
 from causalft.runs.limits import BUILT_IN, CREATURES_LTSSL
 from causalft.runs.progress import phase
 
@@ -45,7 +46,7 @@ _GROUPS = {
         "as_json",
     ),
     "Data": DATA_FIRST,
-    "Unlabelled images": (),
+    SEMI: ("unlabeled", "method"),
     "Strata": ("weights", "offline", "allow_pickle", "template"),
     "Known priors": (),
     "Tuning": (
@@ -92,7 +93,9 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     if settings.fusion != "adjusted":
-        refuse_given(("tolerance", "unlabeled", "target_law"), "goes with --fusion adjusted")
+        refuse_given(("tolerance", "target_law"), "goes with --fusion adjusted")
+        if settings.semi.method is None or not settings.semi.record.unlabelled:
+            refuse_given(("unlabeled",), "goes with --fusion adjusted, or a --method that learns from it")
     if settings.all_probabilities:
         refuse_given(("top",), "keeps some classes, --all-probabilities every class; leave one of them out")
     settings = at_first_rate(settings)

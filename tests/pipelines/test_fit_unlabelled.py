@@ -64,7 +64,7 @@ def test_every_seed_leaves_its_own_training_images_out(tiny_zoo, photos, tmp_pat
         fitted = model.fit
 
         def fit_it(train, *, unlabeled=None, **others):
-            seen.append((set(train.files), set(unlabeled.files)))
+            seen.append((set(train.files), set(unlabeled.images.files)))
             return fitted(train, unlabeled=unlabeled, **others)
 
         model.fit = fit_it

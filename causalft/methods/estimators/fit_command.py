@@ -8,6 +8,7 @@ from typing import Any
 
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.semi.settings import SemiSettings
 from causalft.models.strata.zoo import has_manifest
 from causalft.runs.limits import BUILT_IN
 from causalft.runs.settings import Choice, choices_of
@@ -30,10 +31,17 @@ def fit_command(config: Mapping[str, Any], out: str) -> str:
         return shlex.join([*config["distilled"]["command"], "--out", out])
     default = FitSettings(data=config.get("data", FitSettings.data))
     zoo = config.get("zoo") or default.zoo_name
-    recipe = FitSettings(data=default.data, zoo=zoo, preset=config.get("preset")).tuning
-    usual = {**vars(recipe), **vars(default), "data": FitSettings.data, "zoo": default.zoo_name}
+    semi = SemiSettings(**(config.get("semi") or {}))
+    recipe = FitSettings(data=default.data, zoo=zoo, preset=config.get("preset"), semi=semi).tuning
+    usual = {
+        **vars(recipe),
+        **vars(SemiSettings()),
+        **vars(default),
+        "data": FitSettings.data,
+        "zoo": default.zoo_name,
+    }
     tuning = config.get("tuning") or {}
-    nests = ("data_options", "unlabelled_options", "known_priors")
+    nests = ("data_options", "unlabelled_options", "semi", "known_priors")
     found = {
         **tuning,
         **{name: value for nest in nests for name, value in (config.get(nest) or {}).items()},

@@ -143,7 +143,9 @@ def fit_member(
         anchors = torch.from_numpy(ready.anchors)
         untouched = Untouched(stratum, anchors, torch.from_numpy(shift), tuning.precision)
 
-    unlabelled = None if supervision is None else Crops(supervision.images, stratum, progress=progress)
+    unlabelled = (
+        None if supervision is None else Crops(supervision.unlabelled.images, stratum, progress=progress)
+    )
     best: tuple[float, TunedStratum, np.ndarray, float, PseudoLabels | None] | None = None
     rates = learning_rates or (tuning.lr,)
     balance = balancing_weights(splits.validation.labels, len(class_names))

@@ -14,6 +14,8 @@ from causalft.methods.adaptation.presets import PRESETS, preset
 from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, default_tuning
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.priors.settings import KnownPriorFiles
+from causalft.methods.semi.choices import METHODS
+from causalft.methods.semi.settings import SEMI, SemiSettings, check_semi, semi_tuning
 from causalft.runs import limits
 from causalft.runs.limits import BUILT_IN, CREATURES
 from causalft.runs.settings import (
@@ -131,6 +133,7 @@ class FitSettings:
     allow_pickle: bool = setting(False, "Read pickled weights, as tensors only.", group="Strata")
     data_options: Mapping[str, Any] = nested(DataOptions, factory=dict)
     unlabelled_options: Mapping[str, Any] = nested(UnlabelledOptions, factory=dict)
+    semi: SemiSettings = nested(SemiSettings)
     preset: str | None = setting(
         None,
         f"A published recipe, which sets the options of tuning that are not given: {one_of(PRESETS)}.",
@@ -169,8 +172,9 @@ class FitSettings:
     )
     unlabeled: str | None = setting(
         None,
-        "adjusted: choose the strength on images without labels (folder, zip or any set; creatures-lt draws new ones).",
-        group="Fusion",
+        "Images without labels (folder, zip or any set; creatures-lt draws new ones): --method learns from them, "
+        "--fusion adjusted chooses its strength on them.",
+        group=SEMI,
         metavar="PATH",
     )
     target_law: str | None = setting(
@@ -258,6 +262,10 @@ class FitSettings:
     def __post_init__(self) -> None:
         if self.tuning is None:
             object.__setattr__(self, "tuning", self._recipe())
+        if (
+            self.semi.method is not None and self.semi.method in METHODS
+        ):  # an unknown name is refused by `check`
+            object.__setattr__(self, "tuning", semi_tuning(self.tuning, self.semi))
 
     def _recipe(self) -> Tuning:
         """The tuning where nothing else is given: that of the preset, else the default of the zoo."""
@@ -277,7 +285,12 @@ class FitSettings:
         >>> FitSettings.defaults()["gla"]
         False
         """
-        return {**defaults(cls), "tuning": defaults(Tuning), "known_priors": {}}
+        return {
+            **defaults(cls),
+            "tuning": defaults(Tuning),
+            "semi": defaults(SemiSettings),
+            "known_priors": {},
+        }
 
     @property
     def prior_files(self) -> KnownPriorFiles:
@@ -306,6 +319,20 @@ class FitSettings:
         check_settings(self)
         beside = UnlabelledOptions(**self.unlabelled_options)
         beside.check(self.data, self.unlabeled, self.imbalance_factor)
+        check_semi(self.semi, joint=self.joint, gla=self.gla)
+        if self.semi.method is None:
+            return
+        if (
+            self.semi.record.unlabelled
+            and self.unlabeled is None
+            and not beside.of(self.data).draws_unlabelled
+        ):
+            raise CausalFTError(
+                f"the method {self.semi.method} learns from unlabelled images: give --unlabeled PATH, draw some of "
+                "--data with --labeled-per-class and --unlabeled-per-class, or take --data creatures-ltssl"
+            )
+        if self.semi.share_labels and len(self.strata) < 2:
+            raise CausalFTError("--share-labels is for two strata or more; leave it out")
 
     def absolute(self) -> FitSettings:
         """Return the settings with absolute paths, so that a run can be repeated from anywhere."""

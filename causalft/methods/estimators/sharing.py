@@ -90,7 +90,7 @@ def fit_sharing(
         }
 
     ready = [prepare_member(splits, strata[n], tuning, cache=cache, progress=progress) for n in names]
-    unlabelled = [Crops(supervision.images, strata[name], progress=progress) for name in names]
+    unlabelled = [Crops(supervision.unlabelled.images, strata[name], progress=progress) for name in names]
     rates, best = learning_rates or (tuning.lr,), None
     balance = balancing_weights(splits.validation.labels, len(class_names))
     for lr in rates:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from causalft.data.given import given_images
 from causalft.data.groups import balancing_weights
+from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
@@ -146,8 +147,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         cache: FeatureCache | None = None,
         log_dir: Path | None = None,
         known_priors: Mapping[str, ArrayLike] | None = None,
-        unlabeled: ImageSet | None = None,
-        hidden: NDArray[np.int64] | None = None,
+        unlabeled: ImageSet | Unlabelled | None = None,
     ) -> StrataClassifier:
         """Tune every stratum and calibrate their mixture.
 
@@ -176,12 +176,10 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         known_priors : mapping of str to (K,) arrays, optional
             Known label priors of strata (:attr:`causalft.methods.priors.KnownPrior.prior`), in the order of the
             classes, NaN where not known. GLA subtracts one that has all classes instead of its estimate.
-        unlabeled : ImageSet, optional
+        unlabeled : ImageSet or Unlabelled, optional
             Images whose labels are not read (:func:`causalft.data.unlabelled.open_unlabelled`), which then choose the
             strength of ``fusion="adjusted"``, and which the method of ``semi`` learns from. Their logits are kept in
             ``unlabeled_logits_``.
-        hidden : (m,) array of int, optional
-            True classes of the unlabelled images, -1 for others: nothing is learnt from them, only counted.
 
         Raises
         ------
@@ -197,10 +195,11 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         zoo = self.check()
         label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
         tuning = self.tuning or default_tuning(label)
+        unlabelled = Unlabelled.of(unlabeled, known=False) if isinstance(unlabeled, ImageSet) else unlabeled
         supervision = None
         if self.semi is not None and self.semi.method is not None:
             tuning = semi_tuning(tuning, self.semi)
-            supervision = supervised_by(self.semi, unlabeled, hidden)
+            supervision = supervised_by(self.semi, unlabelled)
         images, validation, test, classes = fit_sets(
             images, y, validation, test, class_names, tuning.seed, zoo
         )
@@ -265,9 +264,9 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = classes
         self.priors_ = {name: prediction.prior.prior for name, prediction in self.predictions_.items()}
         self.unlabeled_logits_ = {
-            name: logits_without_labels(tuned, unlabeled, self.progress)
+            name: logits_without_labels(tuned, unlabelled.images, self.progress)
             for name, tuned in self.members_.items()
-            if unlabeled is not None
+            if unlabelled is not None
         }
         self.gap_adjustment_: Adjustment | None
         self.mixing_, self.gap_adjustment_ = fit_fusion(

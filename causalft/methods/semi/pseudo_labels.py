@@ -73,6 +73,17 @@ class PseudoLabels:
         """The law of the unlabelled images that the method believed in, (E, K)."""
         return self.belief / np.maximum(self.belief.sum(1, keepdims=True), 1)
 
+    @classmethod
+    def pooled(cls, parts: Sequence[PseudoLabels]) -> PseudoLabels:
+        """Add the counts of several strata, epoch by epoch; an epoch that one lacks is left out."""
+        first, n = parts[0], min(len(part.kept) for part in parts)
+        summed: dict[str, Any] = {
+            name: np.sum([part.arrays()[name][:n] for part in parts], axis=0)
+            for name in first.arrays()
+            if name not in ("known", "labelled_counts")
+        }
+        return cls(**summed, known=first.known, labelled_counts=first.labelled_counts)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that it holds, by name."""
         return {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}

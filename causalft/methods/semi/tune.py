@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning
@@ -44,31 +44,26 @@ class Supervision:
     ----------
     settings : SemiSettings
         With a method.
-    images : ImageSet
-        Unlabelled; their labels are not read.
-    hidden : (m,) array of int, optional
-        Their true classes, -1 for one that the labelled images lack; only the watch counts with them.
+    unlabelled : Unlabelled
+        Only the watch counts with hidden labels.
     """
 
     settings: SemiSettings
-    images: ImageSet
-    hidden: NDArray[np.int64] | None = None
+    unlabelled: Unlabelled
 
     @property
     def identity(self) -> Document:
         """Tells this training from others; a JSON document."""
         return {
             **vars(self.settings),
-            "unlabelled": self.images.fingerprint,
+            "unlabelled": self.unlabelled.fingerprint,
         }
 
     def __repr__(self) -> str:
-        return f"Supervision({self.settings.method}, {len(self.images)} unlabelled images)"
+        return f"Supervision({self.settings.method}, {len(self.unlabelled)} unlabelled images)"
 
 
-def supervised_by(
-    settings: SemiSettings, images: ImageSet | None, hidden: NDArray[np.int64] | None = None
-) -> Supervision | None:
+def supervised_by(settings: SemiSettings, unlabelled: Unlabelled | None) -> Supervision | None:
     """Return what a method learns from; None for one that learns from labelled images alone.
 
     Raises
@@ -78,11 +73,11 @@ def supervised_by(
     """
     if not settings.record.unlabelled:
         return None
-    if images is None or not len(images):
+    if unlabelled is None or not len(unlabelled):
         raise CausalFTError(
             f"the method {settings.method} learns from unlabelled images; give some with --unlabeled"
         )
-    return Supervision(settings, images, hidden)
+    return Supervision(settings, unlabelled)
 
 
 class _Together(nn.Module):
@@ -143,7 +138,7 @@ def tune_semi(
     for each in tunings:
         each.check()
     images, device = labelled[0].images, strata[0].device
-    n, n_classes = len(supervision.images), len(class_names)
+    n, n_classes = len(supervision.unlabelled), len(class_names)
     if weights is None:
         weights = [start_of_head(s, c, class_names, tuning) for s, c in zip(strata, labelled, strict=True)]
     members = [TunedStratum(s, w, t) for s, w, t in zip(strata, weights, tunings, strict=True)]
@@ -152,7 +147,7 @@ def tune_semi(
         member.head.requires_grad_(False)  # the heads of the method are trained, and put there at the end
         if release and member.lowered:
             member.stratum.release()
-    watch = Watch(n_classes, tuning.epochs, supervision.hidden)
+    watch = Watch(n_classes, tuning.epochs, supervision.unlabelled.hidden)
     model = _Together(members, methods, watch)
     progress_of_epochs = EpochProgress(tuning.epochs)
     shown = [

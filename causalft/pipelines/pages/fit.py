@@ -14,6 +14,7 @@ from causalft.pipelines.pages.adjustment import adjustment_section
 from causalft.pipelines.pages.diagnosis import class_section, diagnosis_sections, headline
 from causalft.pipelines.pages.distill import distilled_section, distilled_sentences
 from causalft.pipelines.pages.explain import map_section
+from causalft.pipelines.pages.semi import semi_section
 from causalft.report.html import Card, made_line, place_name, render_report
 from causalft.runs.folder import Run
 from causalft.runs.progress import named
@@ -49,6 +50,9 @@ def write_fit_report(
     adjusted = adjustment_section(metrics, run.path / "figures")
     first, *others = diagnosis_sections(metrics, run.path / "figures")
     taught = [distilled_section(metrics["distilled"])] if metrics.get("distilled") else []
+    learnt = []
+    if metrics.get("semi"):
+        learnt = [semi_section(metrics["semi"], metrics["class_counts"], run.path / "figures")]
     by_class = []
     if classes or splits is not None:
         images = (None, None) if splits is None else (splits.test, splits.train)
@@ -59,7 +63,7 @@ def write_fit_report(
         details=metrics["conclusion"],
         made=made_line(metrics),
         facts=_facts(metrics, run.config["tuning"]),
-        sections=[*taught, first, *adjusted, *by_class, *map_section(maps), *others],
+        sections=[*taught, first, *adjusted, *learnt, *by_class, *map_section(maps), *others],
         command=fit_command(run.config, str(run.path)),
     )
     return run.write_page(page)

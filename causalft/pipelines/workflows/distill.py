@@ -183,7 +183,7 @@ def run_distill(
             new,
             known={} if known is None else {name: known},
             distilled=distilled,
-            taught_on=unlabelled,
+            unlabelled=beside,
             say=say,
         )
     return DistilledRun(fitted.run, fitted.metrics, fitted.diagnosis, fitted.worst_classes)

@@ -11,16 +11,17 @@ from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.groups import imbalance_factor as measured_imbalance
 from causalft.data.hidden import Unlabelled
-from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
+from causalft.methods.estimators.sharing import fit_sharing
 from causalft.methods.estimators.strata import StrataClassifier, logits_without_labels
 from causalft.methods.priors.known import KnownPrior
 from causalft.methods.priors.target_law import target_law
+from causalft.methods.semi.tune import supervised_by
 from causalft.models.features.cache import cache_of
 from causalft.models.pretraining.leakage import write_seen
 from causalft.models.strata.cards import MemberName
@@ -30,11 +31,13 @@ from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import work_together
 from causalft.pipelines.pages.adjustment import adjustment_line
 from causalft.pipelines.pages.fit import write_fit_report
+from causalft.pipelines.pages.semi import semi_sentences
 from causalft.pipelines.workflows.class_maps import class_map_cards
 from causalft.pipelines.workflows.fit_data import load_splits, unlabelled_options
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
+from causalft.pipelines.workflows.semi import semi_document
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
@@ -136,7 +139,7 @@ def run_fit(
                 control_kind,
                 known=known,
                 unlabeled_logits=seen,
-                taught_on=None if unlabelled is None else unlabelled.images,
+                unlabelled=unlabelled,
                 say=say,
             )
         )
@@ -153,7 +156,7 @@ def finish_fit(
     known: Mapping[str, KnownPrior] | None = None,
     distilled: Document | None = None,
     unlabeled_logits: Mapping[str, Sequence[Any]] | None = None,
-    taught_on: ImageSet | None = None,
+    unlabelled: Unlabelled | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
     """Evaluate predictions of every member, kept in memory or in the run, and complete the run.
@@ -175,7 +178,7 @@ def finish_fit(
         Logits of images without labels that choose the strength of an adjusted fusion.
     distilled : dict, optional
         Of a student: its entry of ``metrics.json``, in JSON.
-    taught_on : ImageSet, optional
+    unlabelled : Unlabelled, optional
         Images that were used without their labels.
     say : callable
         Called with a line per step.
@@ -192,7 +195,7 @@ def finish_fit(
 
     def page(run: Run, metrics: dict[str, Any]) -> None:
         if settings.data not in BUILT_IN:
-            write_seen(run, splits, taught_on)
+            write_seen(run, splits, None if unlabelled is None else unlabelled.images)
         write_predictions(
             run,
             splits,
@@ -208,6 +211,10 @@ def finish_fit(
     metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
     if distilled is not None:
         metrics["distilled"] = distilled
+    if settings.semi.method is not None:
+        metrics["semi"] = semi_document(settings.semi, splits, members, unlabelled, {})
+        for line in semi_sentences(metrics["semi"]):
+            say(f"semi     {line}")
     return FittedRun(new.run, new.finish(metrics, page), outcome.diagnosis, tuple(worst))
 
 
@@ -249,7 +256,7 @@ def _tune(
             cache=cache,
             log_dir=log_dir,
             known_priors=known_priors,
-            unlabeled=None if unlabelled is None else unlabelled.images,
+            unlabeled=unlabelled,
         )
         for name, logits in model.unlabeled_logits_.items():
             seen.setdefault(name, []).append(logits)
@@ -262,6 +269,29 @@ def _tune(
                 say(
                     f"note     the label prior of {name} did not converge; give more validation images per class"
                 )
+        supervision = None if settings.semi.method is None else supervised_by(settings.semi, unlabelled)
+        if control and supervision is not None and settings.semi.share_labels:
+            shared, tuned_of = fit_sharing(
+                splits_now,
+                [str(member) for member in control],
+                zoo,
+                tuning,
+                supervision,
+                learning_rates=settings.learning_rates,
+                known_priors={
+                    str(member): prior
+                    for member in control
+                    if (prior := _prior_of(member, known_priors)) is not None
+                },
+                device=settings.device,
+                folder=folder / "controls",
+                cache=cache,
+                progress=progress,
+            )
+            for name, prediction in shared.items():
+                controls[name].append(prediction)
+                new.seconds_before += prediction.seconds if prediction.read_back else 0.0
+            continue
         for member in control:
             name = str(member)
             if name in model.predictions_:
@@ -274,7 +304,8 @@ def _tune(
                 replace(tuning, seed=member.tuning_seed(seed)),
                 learning_rates=settings.learning_rates,
                 gla=settings.gla,
-                known_prior=known_priors.get(member.weights, known_priors.get(member.stratum)),
+                known_prior=_prior_of(member, known_priors),
+                supervision=supervision,
                 device=settings.device,
                 folder=folder / "controls" / folder_name(name),
                 cache=cache,
@@ -288,6 +319,11 @@ def _tune(
     return members, controls, seen
 
 
+def _prior_of(member: MemberName, known: Mapping[str, Any]) -> Any:
+    """The known prior of a member, or of the stratum that it is a seed of."""
+    return known.get(member.weights, known.get(member.stratum))
+
+
 _MOST_UNLABELLED = 20_000
 """Images without labels that are read where one number is chosen on them."""
 
@@ -296,9 +332,11 @@ def _unlabelled(
     settings: FitSettings, splits: Splits, say: Callable[[str], None] = lambda line: None
 ) -> Unlabelled | None:
     """The unlabelled images of one seed; None where nothing asks for any."""
+    strict = unlabelled_options(settings).strict
+    if settings.semi.method is not None and settings.semi.record.unlabelled:
+        return unlabelled_beside(settings.unlabeled, splits, strict=strict, say=say)
     if not FUSIONS[settings.fusion].adjusts:
         return None
-    strict = unlabelled_options(settings).strict
     at_most = None if settings.unlabeled == CREATURES else _MOST_UNLABELLED
     found = unlabelled_beside(settings.unlabeled, splits, at_most=at_most, strict=strict, say=say)
     return found if found is None else found.at_most(_MOST_UNLABELLED)
@@ -329,6 +367,7 @@ def _classifier(
         stratum_prior=settings.stratum_prior,
         calibrate_strata=settings.calibrate_strata,
         joint=settings.joint,
+        semi=settings.semi,
         device=settings.device,
         progress=progress,
     )

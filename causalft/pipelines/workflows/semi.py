@@ -1,0 +1,75 @@
+"""What a fit says of its unlabelled images: the entry ``semi`` of ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from causalft.data.hidden import Unlabelled
+from causalft.data.splits import Splits
+from causalft.methods.estimators.member_prediction import MemberPrediction
+from causalft.methods.semi.choices import METHODS
+from causalft.methods.semi.pseudo_labels import PseudoLabels
+from causalft.methods.semi.settings import SemiSettings
+from causalft.runs.documents import Document
+
+__all__ = ["semi_document"]
+
+
+def semi_document(
+    settings: SemiSettings,
+    splits: Splits,
+    members: Mapping[str, Sequence[MemberPrediction]],
+    unlabelled: Unlabelled | None,
+    laws: Mapping[str, Document],
+) -> Document:
+    """Return the entry of the first seed.
+
+    Parameters
+    ----------
+    settings : SemiSettings
+        With a method.
+    splits : Splits
+    members : mapping of str to sequence of MemberPrediction
+        One per seed.
+    unlabelled : Unlabelled, optional
+    laws : mapping of str to dict
+        The label law of the unlabelled images by each stratum, and by the fusion under the name ``fused``.
+    """
+    record = METHODS[settings.method or ""]
+    counted = {
+        name: found[0].pseudo_labels for name, found in members.items() if found[0].pseudo_labels is not None
+    }
+    each: dict[str, PseudoLabels] = {name: labels for name, labels in counted.items() if labels is not None}
+    used = {**record.settings, **settings.method_settings}
+    document: Document = {
+        "method": settings.method,
+        "settings": {**used, "unlabeled_ratio": settings.unlabeled_ratio, "shared": settings.share_labels},
+        "ours": record.ours,
+        "source": record.source,
+        "unlabelled": None,
+        "pseudo_labels": [],
+        "confidence": [],
+        "strata": {},
+        "reading": [],
+    }
+    if each:
+        # Strata that share their pseudo-labels all hold the same counts.
+        parts = list(each.values())[:1] if settings.share_labels else list(each.values())
+        pooled = PseudoLabels.pooled(parts)
+        document |= {
+            "pseudo_labels": pooled.rows(),
+            "confidence": pooled.confidence.tolist(),
+            "reading": pooled.reading(splits.class_names, float(used.get("threshold", 0.95))),
+            "strata": {
+                name: {"pseudo_labels": labels.rows(), "believed_law": labels.prior[-1].tolist()}
+                for name, labels in each.items()
+            },
+        }
+    if unlabelled is not None and laws:
+        document["unlabelled"] = {
+            "n": len(unlabelled),
+            "left_out": dict(unlabelled.left_out),
+            **laws["fused"],
+            "by_stratum": {name: law for name, law in laws.items() if name != "fused"},
+        }
+    return document
