@@ -32,6 +32,8 @@ class Task:
         Whether the labelled images are learnt by logit adjustment (``--loss LA``) or plain cross-entropy.
     scale : float
         Inverse temperature of the heads.
+    ratio : float
+        Unlabelled images per labelled one in a step.
     seed : int
     """
 
@@ -41,6 +43,7 @@ class Task:
     epochs: int
     adjust: bool = True
     scale: float = 25.0
+    ratio: float = 2.0
     seed: int = 0
 
     @property

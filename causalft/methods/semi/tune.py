@@ -279,6 +279,7 @@ def _method(
         epochs=tuning.epochs,
         adjust=tuning.loss == "LA",
         scale=tuning.scale_of_head,
+        ratio=settings.unlabeled_ratio,
         seed=tuning.seed,
     )
     method: Method = record.make(task, **record.settings_with(dict(settings.method_settings)))
