@@ -1,0 +1,138 @@
+"""CReST: generations, after each of which confident pseudo-labels, more of rare classes, join the labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from causalft.methods.semi.choices import SemiMethod
+from causalft.methods.semi.method import Answers, Method, Targets, Task
+
+__all__ = ["ClassRebalancing", "sampling_rates"]
+
+
+class ClassRebalancing(Method):
+    """FixMatch in generations; after each, unlabelled images join the labelled ones with their pseudo-labels.
+
+    Wei, Sohn, Mellina, Yuille & Yang, "CReST: A Class-Rebalancing Self-Training Framework for Imbalanced
+    Semi-Supervised Learning", CVPR 2021, Eq. 1. Of the images that are taken for the class with the l-th most labelled
+    ones, the most confident share ``(N_{L+1-l} / N_1)^power`` joins: all of the rarest class, few of the most frequent
+    one. They are chosen anew after each generation, and stay unlabelled images as well.
+
+    Parameters
+    ----------
+    task : Task
+    threshold : float
+    unlabelled_weight : float
+    power : float
+    generations : int
+        Spans of epochs of as equal length as possible; of one epoch each if there are fewer epochs.
+
+    Attributes
+    ----------
+    chosen : (n_unlabelled,) Tensor of int
+        Labels of the images that have joined, -1 for the others.
+    confidence : (n_unlabelled,) Tensor
+        Largest probability when an image was last shown, 0 before; ``guesses`` are the classes.
+    """
+
+    log_prior: Tensor
+    chosen: Tensor
+    confidence: Tensor
+    guesses: Tensor
+    rates: Tensor
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        threshold: float = 0.95,
+        unlabelled_weight: float = 1.0,
+        power: float = 1 / 3,
+        generations: int = 6,
+    ) -> None:
+        super().__init__(task, threshold=threshold, unlabelled_weight=unlabelled_weight)
+        self.generations = min(generations, task.epochs)
+        self.register_buffer("rates", sampling_rates(task.counts, power), persistent=False)
+        self.register_buffer("chosen", torch.full((task.n_unlabelled,), -1))
+        self.register_buffer("confidence", torch.zeros(task.n_unlabelled))
+        self.register_buffer("guesses", torch.zeros(task.n_unlabelled, dtype=torch.int64))
+
+    @property
+    def joined(self) -> Tensor:
+        """Labels of the images that have joined, (n_unlabelled,); -1 for the others."""
+        return self.chosen
+
+    def observe(
+        self,
+        labelled: Answers,
+        labels: Tensor,
+        weak: Answers,
+        beliefs: Tensor,
+        targets: Targets,
+        rows: Tensor,
+    ) -> None:
+        best, label = beliefs[:, self.main].max(-1)
+        self._seen.append((rows.to(best.device), best, label))
+
+    def start_batch(self) -> None:
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def finish_batch(self, total: Callable[[Tensor], Tensor]) -> None:
+        found = torch.zeros(3, self.task.n_unlabelled, dtype=torch.float64, device=self.log_prior.device)
+        for rows, best, label in self._seen:
+            found[:, rows] = torch.stack([torch.ones_like(best), best, label.to(best)]).double()
+        seen, best, label = total(found)
+        rows = seen.nonzero()[:, 0]
+        self.confidence[rows] = (best[rows] / seen[rows]).to(self.confidence)
+        self.guesses[rows] = (label[rows] / seen[rows]).round().to(self.guesses)
+        self.start_batch()
+
+    def end_epoch(self, number: int) -> None:
+        epochs, passed = self.task.epochs, number + 1
+        ends = {round(epochs * (g + 1) / self.generations) for g in range(self.generations - 1)}
+        if passed in ends:
+            self.next_generation()
+
+    def next_generation(self) -> None:
+        """Let the most confident images of each class join, and adjust by the law of all labelled ones."""
+        self.chosen.fill_(-1)
+        for k, rate in enumerate(self.rates.tolist()):
+            rows = ((self.guesses == k) & (self.confidence > 0)).nonzero()[:, 0]
+            order = self.confidence[rows].argsort(descending=True, stable=True)
+            self.chosen[rows[order[: int(rate * len(rows) + 1e-6)]]] = k
+        counts = self.task.counts.to(self.log_prior)
+        counts = counts + torch.bincount(self.chosen[self.chosen >= 0], minlength=len(counts))
+        counts = counts.clamp(min=0.5)
+        self.log_prior.copy_((counts / counts.sum()).log())
+
+
+def sampling_rates(counts: Tensor, power: float) -> Tensor:
+    """Share of the pseudo-labels of each class that joins the labelled images, (K,).
+
+    Examples
+    --------
+    >>> sampling_rates(torch.tensor([8.0, 64.0, 1.0]), 1 / 3).round(decimals=2).tolist()  # middle, most, least frequent
+    [0.5, 0.25, 1.0]
+    """
+    order = counts.argsort(descending=True, stable=True)
+    ranked = counts[order]
+    rates = torch.empty_like(counts)
+    rates[order] = (ranked.flip(0) / ranked[0]) ** power
+    return rates
+
+
+CREST = SemiMethod(
+    name="crest",
+    help="in generations: confident pseudo-labels, more of rare classes, join the labelled images of the next one",
+    make=ClassRebalancing,
+    ours=(
+        "weights go on from one generation to the next, under one schedule, without a restart; an image counts with "
+        "the answer of the epoch in which it was last shown; --loss LA adjusts by the law of all labels, those that "
+        "join included; no distribution alignment (CReST+)"
+    ),
+    source="Wei et al., CVPR 2021",
+    order=20,
+)
