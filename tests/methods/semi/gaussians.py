@@ -65,6 +65,13 @@ def same(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def blank(method: Method, data: Gaussians) -> Answers:
+    """The answers to an image without content, which lies between all classes, nearer to the frequent ones."""
+    with torch.no_grad():
+        answers: Answers = method(data.labelled.mean(0, keepdim=True))
+    return answers
+
+
 def step(
     method: Method, data: Gaussians, rows: Tensor, drawn: Tensor, labels: Tensor, noise: Tensor
 ) -> Tensor:
@@ -98,6 +105,8 @@ def train_directly(
                 labels = torch.cat([labels, method.joined[kept]])
             drawn = torch.randint(len(labels), (batch // 2,), generator=generator)
             noise = STRONG_NOISE * torch.randn(len(rows), features.shape[1], generator=generator)
+            if method.needs_blank:
+                method.see_blank(blank(method, data))
             method.start_batch()
             loss = step(method, data, rows, features[drawn], labels[drawn], noise)
             optimizer.zero_grad()

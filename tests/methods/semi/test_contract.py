@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from causalft.methods.semi.choices import METHODS
-from causalft.methods.semi.method import Answers
-from tests.methods.semi.gaussians import gaussians, same, step, train_directly
+from tests.methods.semi.gaussians import blank, gaussians, same, step, train_directly
 
 NAMES = [name for name, record in METHODS.items() if record.unlabelled]
 DATA = gaussians([20, 8, 3], [60, 40, 20])
@@ -18,12 +17,8 @@ DATA = gaussians([20, 8, 3], [60, 40, 20])
 def made(name, **options):
     method = METHODS[name].make(DATA.task(epochs=4, **options), threshold=0.6)
     if method.needs_blank:
-        method.see_blank(blank(method))
+        method.see_blank(blank(method, DATA))
     return method
-
-
-def blank(method) -> Answers:
-    return method(torch.ones(1, DATA.weight.shape[1]))
 
 
 def state(method):
@@ -84,7 +79,7 @@ def test_weights_and_buffers_are_all_that_a_method_remembers(name):
             value.copy_(values[key])
     for method in (old, new):
         if method.needs_blank:
-            method.see_blank(blank(method))
+            method.see_blank(blank(method, DATA))
         method.generator = torch.Generator().manual_seed(9)
     assert [torch.equal(a, b) for a, b in zip(old.final(), new.final(), strict=True)] == [True, True]
     losses = [
@@ -101,8 +96,9 @@ def test_targets_are_probabilities_and_weights_are_not_negative(name):
         answers = method(DATA.unlabelled)
         beliefs = method.beliefs(answers)
         targets = method.choose(beliefs, torch.arange(len(DATA.unlabelled)))
-    assert targets.probabilities.shape == answers.logits.shape
-    assert targets.weights.shape == answers.logits.shape[:2]
+    n, heads, n_classes = targets.probabilities.shape
+    assert (n, n_classes) == (len(DATA.unlabelled), len(DATA.weight)) and heads > method.main
+    assert targets.weights.shape == (n, heads)
     assert torch.allclose(beliefs.sum(-1), torch.ones(()), atol=1e-5)
     assert torch.allclose(targets.probabilities.sum(-1), torch.ones(()), atol=1e-5)
     assert (targets.weights >= 0).all() and (targets.weights > 0).any()
@@ -122,7 +118,7 @@ def test_training_lowers_the_loss_and_all_stays_finite(name):
     before = error()
     train_directly(method, DATA)
     if method.needs_blank:
-        method.see_blank(blank(method))
+        method.see_blank(blank(method, DATA))
     assert error() < before
     loss = step(method, DATA, rows, DATA.labelled, DATA.labels, noise)
     assert torch.isfinite(loss)
