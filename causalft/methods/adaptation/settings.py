@@ -24,6 +24,7 @@ from causalft.runs import limits
 from causalft.runs.settings import check_settings, documented, one_of, setting
 
 __all__ = [
+    "ADAPTED",
     "ADAPTER",
     "GLA",
     "HEAD",
@@ -37,6 +38,9 @@ __all__ = [
 
 ADAPTER, HEAD, GLA = TUNED_FILES = ("adapter.safetensors", "head.safetensors", "gla.safetensors")
 """What a run knows of a stratum beyond its backbone; the last is there with GLA-FT only."""
+
+ADAPTED = "adapted.safetensors"
+"""Tensors of the tower that test-time adaptation changed; in saved classifiers only."""
 
 
 FIRST = "Options that matter first"

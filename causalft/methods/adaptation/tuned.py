@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.settings import ADAPTER, GLA, HEAD, Tuning, check_gla
+from causalft.methods.adaptation.at_test.norms import take_tensors
+from causalft.methods.adaptation.settings import ADAPTED, ADAPTER, GLA, HEAD, Tuning, check_gla
 from causalft.models.features.encoder import (
     Crops,
     batches,
@@ -77,12 +78,16 @@ class TunedStratum(nn.Module):
         Frozen layers that hold bf16 weights of their own.
     untouched : causalft.methods.estimators.gla.Untouched, optional
         GLA-FT: the model before tuning, whose debiased logits are added to every prediction (not in training).
+    adapted : tuple of str
+        Tensors of the tower that differ from the backbone after test-time adaptation
+        (:mod:`causalft.methods.adaptation.at_test`); saved with what was tuned.
     """
 
     def __init__(self, stratum: Stratum, weight: Tensor, tuning: Tuning) -> None:
         super().__init__()
         self.stratum, self.view, self.lr = stratum, tuning.test_view, tuning.lr
         self.untouched: Untouched | None = None
+        self.adapted: tuple[str, ...] = ()
         self.tower = open_tower(stratum.visual)
         least = 1 if stratum.zoo == "pretrained" else LEAST_OF_MINIS
         width = tuning.bottleneck or bottleneck_width(len(weight), len(self.tower.blocks), least)
@@ -184,17 +189,23 @@ class TunedStratum(nn.Module):
             yield int(places[-1]), pixels
 
     def save(self, folder: Path) -> None:
-        """Write ``gla.safetensors`` (with GLA-FT), ``adapter.safetensors`` and, last, ``head.safetensors``; no
-        backbone.
+        """Write ``gla.safetensors`` (with GLA-FT), ``adapted.safetensors`` (after test-time adaptation),
+        ``adapter.safetensors`` and, last, ``head.safetensors``; no backbone.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if self.untouched is not None:
             self.untouched.save(folder)
+        if self.adapted:
+            whole = self.tower.state_dict()
+            with atomic_path(folder / ADAPTED) as temporary:
+                save_file({name: whole[name].cpu().contiguous() for name in self.adapted}, temporary)
         about = {
             "backbone": self.stratum.sha256,
             "tuner": self.tuned.spec,
             "bottleneck": str(self.tuned.bottleneck),
         }
+        if self.adapted:
+            about["adapted"] = ADAPTED
         with atomic_path(folder / ADAPTER) as temporary:
             save_file(self.tuned.state(), temporary, metadata=about)
             sort_metadata(temporary)
@@ -224,7 +235,20 @@ class TunedStratum(nn.Module):
                 "fit it again"
             )
         self.head.load_state_dict(head)
+        if about.get("adapted"):
+            self._take_adapted(folder)
         return self
+
+    def _take_adapted(self, folder: Path) -> None:
+        """Take in the tensors that a test-time adaptation changed."""
+        try:
+            values = load_file(folder / ADAPTED)
+            take_tensors(self.tower, values)
+        except (OSError, SafetensorError, CausalFTError) as error:
+            raise CausalFTError(
+                f"{folder / ADAPTED} cannot be read ({error}); adapt the run again"
+            ) from error
+        self.adapted = tuple(values)
 
     def move(self, device: torch.device, precision: str = "auto") -> None:
         """Move the stratum, and all that was tuned of it, to another device, and choose the precision anew.

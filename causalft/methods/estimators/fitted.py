@@ -10,8 +10,11 @@ from typing import Any, Protocol
 
 import networkx as nx
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.special import softmax
+from torch import Tensor
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
@@ -22,6 +25,7 @@ from causalft.methods.estimators.run_documents import CLASSIFIERS, open_classifi
 from causalft.methods.estimators.settings import FitSettings
 from causalft.models.features.encoder import stream_crops
 from causalft.models.features.parts import Part, as_parts
+from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import Zoo, open_zoo
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import current_team
@@ -33,6 +37,7 @@ from causalft.runs.settings import defaults, values_of
 __all__ = [
     "CLASSIFIERS",
     "FittedStrata",
+    "Member",
     "Predicting",
     "StrataModel",
     "load_fitted",
@@ -52,8 +57,13 @@ class _Fitted(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
 
-def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
-    """Write the settings and what was learnt; see `StrataClassifier.save`."""
+def save_classifier(
+    model: _Fitted, folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write the settings and what was learnt; see `StrataClassifier.save`.
+
+    ``about`` is added to ``metrics.json``.
+    """
     with new_run(folder, "classifier") as new:
         new.create(_written(model))
         for name, tuned in model.members_.items():
@@ -64,6 +74,7 @@ def save_classifier(model: _Fitted, folder: str | os.PathLike[str]) -> Path:
             "sources": {name: tuned.stratum.source for name, tuned in model.members_.items()},
             "classes": model.classes_.tolist(),
             "mixing": model.mixing_.to_metrics(),
+            **(about or {}),
         }
         new.finish(metrics, stamp=())
     return new.run.path
@@ -197,11 +208,28 @@ def _is_here(device: str) -> bool:
     return True
 
 
+class Member(Protocol):
+    """What a stream needs of a tuned stratum, or of one that adapts to the stream."""
+
+    @property
+    def stratum(self) -> Stratum: ...
+
+    @property
+    def view(self) -> str: ...
+
+    @property
+    def cut(self) -> Callable[[Image.Image], np.ndarray]: ...
+
+    def logits_of(self, pixels: Tensor) -> Tensor: ...
+
+    def move(self, device: torch.device, precision: str = "auto") -> None: ...
+
+
 class StrataModel(Protocol):
     """What is needed of a fitted :class:`causalft.methods.estimators.strata.StrataClassifier`."""
 
     @property
-    def members_(self) -> dict[str, TunedStratum]: ...
+    def members_(self) -> Mapping[str, Member]: ...
 
     def fuse_proba(self, stratum_probs: np.ndarray) -> np.ndarray: ...
 
@@ -312,6 +340,6 @@ class Predicting:
             tuned.move(pick_device(self.device), self.precision)
 
 
-def _look(tuned: TunedStratum) -> tuple[str, int, str]:
+def _look(tuned: Member) -> tuple[str, int, str]:
     """What decides the crop; an unnamed geometry equals only itself."""
     return tuned.view, tuned.stratum.image_size, repr(tuned.stratum.geometry)

@@ -22,7 +22,13 @@ from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning, check_gla, default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.adjustment import TOLERANCE, Adjusting, Adjustment, fit_fusion
-from causalft.methods.estimators.fitted import load_fitted, predict_stream, save_classifier, stored_settings
+from causalft.methods.estimators.fitted import (
+    FittedStrata,
+    load_fitted,
+    predict_stream,
+    save_classifier,
+    stored_settings,
+)
 from causalft.methods.estimators.given_sets import fit_sets, scored_images
 from causalft.methods.estimators.joint import fit_joint
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name, pick_device
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from matplotlib.axes import Axes
 
-__all__ = ["StrataClassifier", "logits_without_labels"]
+__all__ = ["StrataClassifier", "classifier_of", "logits_without_labels"]
 
 
 @documented(FitSettings)
@@ -447,7 +453,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
             If the folder is not a complete fit run, or the weights behind it have changed.
         """
         fitted = load_fitted(folder, device=device, precision=precision)
-        model = cls(**stored_settings(fitted.config, cls._get_param_names()))
+        model = _of(cls, fitted)
         if device is not None:
             model.device = device
         if progress is not None:
@@ -455,7 +461,6 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         if precision is not None:
             model.tuning = fitted.tuning
         model._folder = Path(folder)
-        model.classes_, model.mixing_, model.members_ = fitted.classes_, fitted.mixing_, fitted.members_
         return model
 
     def check(self) -> Zoo:
@@ -480,3 +485,14 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
 def logits_without_labels(tuned: TunedStratum, images: ImageSet, progress: bool | None = None) -> np.ndarray:
     """Logits (n, n_classes) of a tuned stratum on images whose labels are not read, as a run keeps them."""
     return as_kept(tuned.logits(Crops(images, tuned.stratum, progress=progress)))
+
+
+def classifier_of(fitted: FittedStrata) -> StrataClassifier:
+    """Return strata that are loaded already as a classifier with the settings of their run."""
+    return _of(StrataClassifier, fitted)
+
+
+def _of(cls: type[StrataClassifier], fitted: FittedStrata) -> StrataClassifier:
+    model = cls(**stored_settings(fitted.config, cls._get_param_names()))
+    model.classes_, model.mixing_, model.members_ = fitted.classes_, fitted.mixing_, fitted.members_
+    return model
