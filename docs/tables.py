@@ -8,12 +8,14 @@ from pathlib import Path
 
 from causalft.data.formats import FORMATS
 from causalft.data.tails import ORDERS, PROFILES
+from causalft.methods.adaptation.at_test import AT_TEST
 from causalft.methods.adaptation.presets import PRESETS
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.semi.choices import METHODS
 from causalft.models.tuning.choices import AUGMENTATIONS, HEADS, LOSSES, SAMPLERS, TUNERS, Loss
 
 __all__ = [
+    "adaptations",
     "augmentations",
     "formats",
     "fusions",
@@ -89,6 +91,14 @@ def augmentations() -> str:
     """The table of augmentations."""
     rows = ((f"`{each.name}`", each.help, each.source) for each in AUGMENTATIONS.values())
     return markdown(["name", "what a training image becomes", "source"], rows)
+
+
+def adaptations() -> str:
+    """The table of methods of test-time adaptation."""
+    rows = (
+        (f"`{each.name}`", each.formula, each.changes, each.source, each.help) for each in AT_TEST.values()
+    )
+    return markdown(["name", "loss", "changes", "source", "what it does"], rows)
 
 
 def presets() -> str:
@@ -186,6 +196,7 @@ def write(folder: Path) -> None:
         tuners,
         fusions,
         augmentations,
+        adaptations,
         presets,
     ):
         (folder / f"{table.__name__}.md").write_text(table(), encoding="utf-8")

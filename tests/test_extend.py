@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from causalft.data.formats import FORMATS
+from causalft.methods.adaptation.at_test import AT_TEST
 from causalft.methods.semi.choices import METHODS
 from causalft.models.tuning.choices import LOSSES, TUNERS
 from causalft.models.weights import LIBRARIES
 from experiments import EXPERIMENTS
 
-REGISTRIES = (LOSSES, TUNERS, METHODS, FORMATS, LIBRARIES, EXPERIMENTS)
+REGISTRIES = (LOSSES, TUNERS, METHODS, AT_TEST, FORMATS, LIBRARIES, EXPERIMENTS)
 PAGES = sorted((Path(__file__).parents[1] / "docs" / "extend").glob("[!i]*.md"))
 BLOCK = re.compile(r"^```\{code-block\} python\n:caption: (\S+)\n\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 

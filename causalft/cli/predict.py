@@ -18,6 +18,7 @@ from causalft.cli.options import (
     DEVICE,
     FILE,
     PATH,
+    TEXT,
     GroupedCommand,
     Number,
     SpelledOption,
@@ -25,8 +26,10 @@ from causalft.cli.options import (
     given_options,
     print_json,
 )
+from causalft.methods.adaptation.at_test import AT_TEST, BATCH_SIZE, check_adapt
 from causalft.runs import limits
 from causalft.runs.progress import phase
+from causalft.runs.settings import one_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +45,7 @@ __all__ = ["command"]
     cls=GroupedCommand,
     groups={
         "Output": ("output", "kind", "top", "all_probabilities", "sets", "as_json"),
+        "Test-time adaptation": ("adapt", "save_adapted"),
         "Reading and speed": ("on_error", "batch_size", "device", "engine", "workers"),
     },
 )
@@ -78,6 +82,18 @@ __all__ = ["command"]
     help="Also give the set of classes that holds the true one this often (0.9, say), in each group of classes.",
 )
 @click.option(
+    "--adapt",
+    type=TEXT,
+    metavar="NAME",
+    help=f"Adapt each stratum to the images while predicting them, in their order: {one_of(AT_TEST)}.",
+)
+@click.option(
+    "--save-adapted",
+    type=PATH,
+    metavar="FOLDER",
+    help="Keep the adapted classifier in a new folder, which predict reads. Default: it is forgotten.",
+)
+@click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),
     default="stop",
@@ -87,9 +103,7 @@ __all__ = ["command"]
 @click.option(
     "--batch-size",
     type=Number(limits.BATCH_SIZE),
-    default=64,
-    show_default=True,
-    help="Images at a time.",
+    help=f"Images at a time.  [default: 64, with --adapt {BATCH_SIZE}]",
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @engine_options
@@ -107,8 +121,10 @@ def command(
     top: int | str,
     all_probabilities: bool,
     sets: float | None,
+    adapt: str | None,
+    save_adapted: Path | None,
     on_error: str,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     engine: str,
     workers: int | None,
@@ -123,6 +139,7 @@ def command(
     torchrun --nproc-per-node 4 --no-python \\
       causalft predict runs/photos new/ --out rows.jsonl
     causalft predict runs/photos new/ --out rows.jsonl --engine ray
+    causalft predict runs/photos foggy/ --adapt cliptta --save-adapted runs/fog
     """
     if "torch" not in sys.modules:
         # decoding threads share the cores, so OpenMP threads must not spin
@@ -143,6 +160,16 @@ def command(
     if output is not None and output != "-" and not follows():
         check_place(output)
     check_engine(engine, workers)
+    if batch_size is None:
+        batch_size = 64 if adapt is None else BATCH_SIZE
+    if adapt is not None:
+        if run.is_file():
+            raise CausalFTError(
+                f"{run} is a file; an exported model cannot adapt, so give the folder of its run"
+            )
+        check_adapt(adapt, engine, batch_size, sets, 2 if is_launched() else 1)
+    elif save_adapted is not None:
+        raise CausalFTError("--save-adapted goes with --adapt")
     open_classifier(run)  # refused before PyTorch is imported
     if sets is not None:
         from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
@@ -162,15 +189,21 @@ def command(
         images = _images(paths)
         with phase("loading libraries"):
             from causalft.pipelines.workflows.predict import Prediction
-        prediction = Prediction(run, images, device, batch_size, on_error, engine, workers, sets)
+        prediction = Prediction(
+            run, images, device, batch_size, on_error, engine, workers, sets, adapt, save_adapted
+        )
         if output is not None and chosen is not None:
             prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
-            return
-        if as_json:
+        elif as_json:
             print_json(prediction.document(n_top))
         else:
             _to_screen(prediction, n_top)
-    if prediction.skipped:
+        for note in prediction.adaptation_notes():
+            click.echo(f"causalft: {note}", err=True)
+        if save_adapted is not None:
+            prediction.write_adapted(save_adapted)
+            click.echo(f"causalft: the adapted classifier is in {save_adapted}", err=True)
+    if prediction.skipped and output is None:
         click.echo(f"{len(prediction.skipped)} of {len(images)} images could not be read", err=True)
 
 

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, as_bytes
+from causalft.methods.adaptation.at_test import check_adapt
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted, stored_settings
 from causalft.methods.estimators.stored_logits import MANY_CLASSES
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
+from causalft.pipelines.workflows.predict_adapted import AdaptedStrata
 from causalft.pipelines.workflows.prediction_files import (
     Questions,
     most_likely,
@@ -27,6 +29,7 @@ from causalft.pipelines.workflows.prediction_files import (
     require_room_for_rows,
 )
 from causalft.runs.files import sha256_file
+from causalft.runs.folder import Run
 
 if TYPE_CHECKING:
     from causalft.analysis.uncertainty.conformal import PredictionSets
@@ -58,6 +61,11 @@ class Prediction:
     coverage : float, optional
         In (0, 1): give each image a set of classes that holds the true one this often, in each D and P group
         (:func:`causalft.analysis.uncertainty.conformal.fit_sets`). Needs the validation logits that ``fit`` keeps.
+    adapt : str, optional
+        Let each stratum adapt to the images while it predicts them, in their order: a name of
+        :data:`causalft.methods.adaptation.at_test.AT_TEST`. The run is not changed.
+    save_adapted : path, optional
+        Where :meth:`write_adapted` is going to write, so that a folder that is taken is refused first.
     skipped : list of (int, str)
         Row and message of each skipped image.
     """
@@ -70,6 +78,8 @@ class Prediction:
     engine: str = "local"
     workers: int | None = None
     coverage: float | None = None
+    adapt: str | None = None
+    save_adapted: str | Path | None = None
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -81,6 +91,10 @@ class Prediction:
             )  # brings scipy.optimize
 
             self.sets = sets_of_run(StoredRun.open(self.run), self.coverage)
+        if self.save_adapted is not None:
+            if self.adapt is None:
+                raise CausalFTError("--save-adapted goes with --adapt")
+            Run.check(self.save_adapted, kind="classifier")
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):
             self.model: FittedStrata = load_fitted(self.run, device=self.device)
@@ -89,6 +103,10 @@ class Prediction:
             # layers in bf16 are laid out for one processor and cannot be sent.
             self.model = load_fitted(self.run, device="cpu", precision="fp32")
         self.classes: list[str] = self.model.classes_.tolist()
+        self.adapted: AdaptedStrata | None = None
+        if self.adapt is not None:
+            check_adapt(self.adapt, self.engine, self.batch_size, self.coverage, current_team().count)
+            self.adapted = AdaptedStrata(self.model, self.adapt)
 
     def stream(self, rows: range | None = None) -> Iterator[Batch]:
         """Yield batches of all rows, or of some, without unreadable images.
@@ -108,8 +126,11 @@ class Prediction:
                 {"run": self._run_hashes(), "images": names, "settings": [self.batch_size, self.on_error]}
             )
         chosen = range(len(self.images)) if rows is None else rows
+        wanted = chosen.start
+        if self.adapted is not None:  # what is resumed depends on all images before
+            chosen = range(chosen.stop)
         work = Predicting(
-            self.model,
+            self.model if self.adapted is None else self.adapted,
             self.batch_size,
             self.on_error,
             f"predicting {len(chosen)} images",
@@ -119,10 +140,34 @@ class Prediction:
         for part in self._engine.parts(self.images, chosen, self.batch_size, work):
             if part.skipped and self.on_error == "stop":
                 raise CausalFTError(part.skipped[0][1])
+            if self.adapted is not None:
+                for line in self.adapted.follow(part.rows, self.images.files):
+                    tqdm.write(f"causalft: {line}", file=sys.stderr)
+                part = _from(part, wanted)
             for row, message in part.skipped:
                 self.skipped.append((row, message))
                 tqdm.write(f"causalft: skipped: {message}", file=sys.stderr)
             yield from _in_order(part)
+
+    def adapted_strata(self, row: int) -> list[str]:
+        """Return the strata that had adapted when they predicted an image."""
+        return [] if self.adapted is None else self.adapted.adapted_strata(row)
+
+    def adaptation_notes(self) -> list[str]:
+        """What each stratum did, a line each; after the stream."""
+        return [] if self.adapted is None else self.adapted.notes()
+
+    def write_adapted(self, folder: Path) -> None:
+        """Write the classifier as it has adapted to the stream; `causalft predict` reads it.
+
+        Raises
+        ------
+        CausalFTError
+            If the folder is taken, or no stratum has adapted.
+        """
+        if self.adapted is None:
+            raise CausalFTError("nothing has adapted; give adapt")
+        self.adapted.save(folder)
 
     def _precision(self) -> str:
         """The precision that the run asks for."""
@@ -147,6 +192,8 @@ class Prediction:
                 document[row] = {"file": self.images.files[row], **self._answer(fused[i], keep)}
                 if questions.sets:
                     document[row]["set"] = questions.set_of(fused[i : i + 1])[0]
+                if self.adapted is not None:
+                    document[row]["adapted"] = self.adapted_strata(row)
                 document[row]["strata"] = each
         for row, message in self.skipped:
             document[row] = {"file": self.images.files[row], "error": message}
@@ -155,7 +202,7 @@ class Prediction:
     def questions(self, top: int | None) -> Questions:
         """What a row holds."""
         threshold = None if self.sets is None else self.sets.threshold
-        return Questions(self.classes, list(self.model.members_), top, threshold)
+        return Questions(self.classes, list(self.model.members_), top, threshold, self.adapt is not None)
 
     def _answer(self, probabilities: np.ndarray, keep: int) -> dict[str, Any]:
         shown = np.arange(len(probabilities))
@@ -191,7 +238,8 @@ class Prediction:
         questions = self.questions(top)
         require_room_for_rows(output, kind, questions, images.files)
         started, written = time.perf_counter(), 0
-        with open_rows(output, kind, questions, [*self._run_hashes(), *images.files]) as place:
+        adapts = [] if self.adapt is None else [f"--adapt {self.adapt} --batch-size {self.batch_size}"]
+        with open_rows(output, kind, questions, [*self._run_hashes(), *adapts, *images.files]) as place:
             team.from_main(lambda: place.start)
             if place.start:
                 say(f"{place.start:,} of {len(images):,} images are there already; going on")
@@ -202,7 +250,8 @@ class Prediction:
                     place.done = piece[0] + 1
                 else:
                     found, strata, fused = piece
-                    place.rows.add([images.files[row] for row in found], strata, fused)
+                    files = [images.files[row] for row in found]
+                    place.rows.add(files, strata, fused, self.adapted_strata(int(found[0])))
                     place.done, written = int(found[-1]) + 1, written + len(found)
                 place.save()
             if rows and not written:
@@ -213,6 +262,13 @@ class Prediction:
         rate = f"{written / max(seconds, 1e-9):,.0f} a second"
         bad = f"; {len(self.skipped):,} could not be read" if self.skipped else ""
         say(f"{done} in {seconds:,.1f} s ({rate}) to {where}{bad}")
+
+
+def _from(part: Part, row: int) -> Part:
+    """The part without what lies before a row."""
+    kept = part.rows >= row
+    values = {name: value[kept] for name, value in part.values.items()}
+    return Part(part.rows[kept], values, tuple(each for each in part.skipped if each[0] >= row))
 
 
 def _in_order(part: Part) -> Iterator[Any]:

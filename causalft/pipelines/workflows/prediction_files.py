@@ -40,19 +40,22 @@ __all__ = [
 ]
 
 FORMATS = ("jsonl", "csv", "parquet")
+Names = Sequence[str]
 
 
 @dataclass(frozen=True)
 class Questions:
     """Content of a row: classes, strata, the number of classes given of each (None: all), and prediction sets.
 
-    ``threshold`` (K,) is the probability from which a class is in the set of an image; None: no sets.
+    ``threshold`` (K,) is the probability from which a class is in the set of an image; None: no sets. ``adapts``: a
+    row names the strata that had adapted to the images.
     """
 
     classes: list[str]
     strata: list[str]
     top: int | None
     threshold: np.ndarray | None = field(default=None, compare=False)
+    adapts: bool = False
 
     @property
     def sets(self) -> bool:
@@ -102,8 +105,11 @@ class RowWriter(ABC):
         self.questions = questions
 
     @abstractmethod
-    def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
-        """Write the rows of ``files``: ``strata`` has shape (n_strata, b, K), ``fused`` (b, K)."""
+    def add(self, files: Names, strata: np.ndarray, fused: np.ndarray, adapted: Names = ()) -> None:
+        """Write the rows of ``files``: ``strata`` has shape (n_strata, b, K), ``fused`` (b, K).
+
+        ``adapted`` names the strata that had adapted, for all of these rows.
+        """
 
     @abstractmethod
     def fail(self, file: str, message: str) -> None:
@@ -117,10 +123,12 @@ class JsonRows(RowWriter):
         super().__init__(questions)
         self._write = write
 
-    def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
+    def add(self, files: Names, strata: np.ndarray, fused: np.ndarray, adapted: Names = ()) -> None:
         mixed = self._answers(fused)
         if self.questions.sets:
             mixed = [{**answer, "set": names} for answer, names in zip(mixed, self.questions.set_of(fused))]
+        if self.questions.adapts:
+            mixed = [{**answer, "adapted": list(adapted)} for answer in mixed]
         each = [self._answers(probabilities) for probabilities in strata]
         lines = []
         for number, file in enumerate(files):
@@ -163,9 +171,15 @@ class _Columns(RowWriter):
             for who in ("", *(f"{name}_" for name in self.questions.strata)):
                 for rank in range(2, min(self.questions.top, len(self.questions.classes)) + 1):
                     found += [f"{who}top{rank}", f"{who}top{rank}_probability"]
-        return [*found, "set"] if self.questions.sets else found
+        return [*found, *self.lists()]
 
-    def columns(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> Iterator[list[Any]]:
+    def lists(self) -> list[str]:
+        """Return the names of the columns that hold lists of names, which come last."""
+        return ["adapted"] * self.questions.adapts + ["set"] * self.questions.sets
+
+    def columns(
+        self, files: Names, strata: np.ndarray, fused: np.ndarray, adapted: Names = ()
+    ) -> Iterator[list[Any]]:
         """Yield the values of the columns."""
         import numpy as np
 
@@ -179,6 +193,8 @@ class _Columns(RowWriter):
             for probabilities, found in zip(every, best):
                 for rank in range(1, found.shape[1]):
                     yield from self._rank(classes, probabilities, found, rank)
+        if self.questions.adapts:
+            yield [list(adapted)] * len(files)
         if self.questions.sets:
             yield self.questions.set_of(fused)
 
@@ -194,7 +210,7 @@ class _Columns(RowWriter):
 class CsvRows(_Columns):
     """Comma-separated values with a header; all probabilities as ``p:CLASS`` and ``STRATUM:CLASS``.
 
-    Sets are written as JSON lists.
+    Lists of names are written as JSON.
     """
 
     def __init__(self, questions: Questions, write: Callable[[str], Any], header: bool) -> None:
@@ -206,10 +222,10 @@ class CsvRows(_Columns):
         if header:
             self._lines([[*self._names, "error"]])
 
-    def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
-        columns = list(self.columns(files, strata, fused))
-        if self.questions.sets:
-            columns[-1] = [json.dumps(names, ensure_ascii=False) for names in columns[-1]]
+    def add(self, files: Names, strata: np.ndarray, fused: np.ndarray, adapted: Names = ()) -> None:
+        columns = list(self.columns(files, strata, fused, adapted))
+        for place in range(len(columns) - len(self.lists()), len(columns)):
+            columns[place] = [json.dumps(names, ensure_ascii=False) for names in columns[place]]
         if self.questions.top is None:
             for probabilities in (fused, *strata):
                 columns += probabilities.round(6).T.tolist()
@@ -240,8 +256,8 @@ class ParquetRows(_Columns):
         kinds = [
             (name, pa.float32() if name.endswith("probability") else pa.string()) for name in self.names()
         ]
-        if questions.sets:
-            kinds[-1] = ("set", pa.list_(pa.string()))
+        for place, name in enumerate(self.lists(), len(kinds) - len(self.lists())):
+            kinds[place] = (name, pa.list_(pa.string()))
         if questions.top is None:
             lists = pa.list_(pa.float32())
             kinds += [(f"{who}probabilities", lists) for who in ("", *(f"{s}_" for s in questions.strata))]
@@ -250,8 +266,8 @@ class ParquetRows(_Columns):
         self._waiting: list[Any] = []
         self._writer = parquet.ParquetWriter(sink, self.schema)
 
-    def add(self, files: Sequence[str], strata: np.ndarray, fused: np.ndarray) -> None:
-        columns: list[Any] = list(self.columns(files, strata, fused))
+    def add(self, files: Names, strata: np.ndarray, fused: np.ndarray, adapted: Names = ()) -> None:
+        columns: list[Any] = list(self.columns(files, strata, fused, adapted))
         if self.questions.top is None:
             columns += [list(probabilities.astype("float32")) for probabilities in (fused, *strata)]
         self._keep([*columns, [None] * len(files)])
