@@ -18,6 +18,7 @@ from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.estimators.fitted import stored_settings
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.methods.semi.settings import SemiSettings
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.scm import causal_graph
 from tests.command_line import run
@@ -46,6 +47,7 @@ def unusual(zoo) -> dict[str, object]:
         "target_law": None,  # of the adjusted fusion; tested with it
         "stratum_prior": (0.25, 0.75),
         "calibrate_strata": True,
+        "semi": SemiSettings(unlabeled_ratio=3),  # a method goes without GLA-FT
         "joint": False,  # does without GLA-FT and calibrated strata; tested below
         "graph": graph,
         "device": "cpu",

@@ -92,7 +92,8 @@ def _written(model: _Fitted) -> Document:
         config["zoo"] = os.path.abspath(os.path.expanduser(config["zoo"]))
     files = config["weights"] or {}
     config["weights"] = {name: os.path.abspath(os.path.expanduser(file)) for name, file in files.items()}
-    config["tuning"] = None if config["tuning"] is None else asdict(config["tuning"])
+    for name in ("tuning", "semi"):
+        config[name] = None if config[name] is None else asdict(config[name])
     if isinstance(config["stratum_prior"], np.ndarray):
         config["stratum_prior"] = config["stratum_prior"].tolist()
     if config["graph"] is not None:
