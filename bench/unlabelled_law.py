@@ -6,7 +6,7 @@ MEMBERS holds a folder per tuned stratum of the built-in set (``experiment run``
 openclip and metaclip tuned on creatures-lt with LA, seed 0. They score 450 new images of each class, and 80 more that
 serve as validation images; the logits are kept beside MEMBERS, in ``unlabelled-law.safetensors``. A draw takes 10
 validation images of each class, a random order of the 60 classes, labelled counts of 50 to 2 (gamma 20), and unlabelled
-images whose largest class has 400, in each order of the field and in a random one that is none of them. Truth is the
+images whose largest class has 400, in each order of the field and in a random one unlike all of them. Truth is the
 share of each class among these images. The draws share their images, so the errors of a class are not independent
 between draws. Ten minutes on one core at 20 draws.
 """
@@ -95,7 +95,7 @@ def one_draw(
     rows = [rng.permutation(np.flatnonzero(labels == k))[:N_VALIDATION] for k in range(N_CLASSES)]
     beside = [rng.permutation(np.flatnonzero(hidden == k))[: counts[k]] for k in range(N_CLASSES)]
     seen, unlabelled = np.concatenate(rows), np.concatenate(beside)
-    found = estimate_law(validation[seen], labels[seen], pool[unlabelled], labelled, kind="logits")
+    found = estimate_law(validation[seen], labels[seen], pool[unlabelled], labelled)
     return found, counts / counts.sum()
 
 

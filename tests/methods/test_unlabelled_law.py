@@ -89,7 +89,7 @@ def test_two_classes_have_the_share_of_the_closed_form():
 def test_calibration_finds_temperature_and_biases():
     rng = np.random.default_rng(0)
     labels, bias = np.repeat(np.arange(K), 800), np.linspace(-0.6, 0.6, K)
-    found = calibrate(2 * (logits_of(labels, rng) - bias), labels, kind="logits")
+    found = calibrate(2 * (logits_of(labels, rng) - bias), labels)
     assert found.beta == pytest.approx(0.5, abs=0.02) and np.allclose(found.bias, bias, atol=0.2)
     assert found.spread == pytest.approx(bias.std(), abs=0.1) and found.n == len(labels)
 
@@ -97,16 +97,16 @@ def test_calibration_finds_temperature_and_biases():
 def test_calibration_takes_the_shares_of_the_validation_images_out():
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(K), np.geomspace(900, 60, K).astype(int))
-    found = calibrate(logits_of(labels, rng), labels, kind="logits")
+    found = calibrate(logits_of(labels, rng), labels)
     assert np.abs(found.bias).max() < 0.25 and found.beta == pytest.approx(1, abs=0.05)
 
 
 def test_few_validation_images_leave_an_unbiased_model_alone():
     rng = np.random.default_rng(2)
     labels = np.repeat(np.arange(K), 8)
-    found = calibrate(logits_of(labels, rng), labels, kind="logits")
+    found = calibrate(logits_of(labels, rng), labels)
     assert found.spread < 0.35 and np.abs(found.bias).max() < 0.4
-    missing = calibrate(logits_of(labels[8:], rng), labels[8:], kind="logits")  # no image of the first class
+    missing = calibrate(logits_of(labels[8:], rng), labels[8:])  # no image of the first class
     assert np.isfinite(missing.bias).all() and abs(missing.bias[0]) < 0.5
 
 
@@ -141,7 +141,7 @@ def test_images_whose_classes_are_certain_have_the_interval_of_a_multinomial():
     values = 60 * np.eye(3)[np.repeat(np.arange(3), counts)]
     calibration = Calibration(1.0, np.zeros(3), 0.01 * np.eye(4), 0.1, 100)
     trend = np.zeros((3, 0))
-    found = law_posterior(values, calibration, trend, start=np.full(3, 1 / 3), kind="logits")
+    found = law_posterior(values, calibration, trend, start=np.full(3, 1 / 3))
     draws = found.draw(20_000, np.random.default_rng(0))
     share = counts / 1000
     assert np.allclose(draws.mean(axis=0), share, atol=0.01)
@@ -178,7 +178,7 @@ def test_settings_of_the_field_are_named_and_their_laws_recovered(order):
         labels = np.repeat(np.arange(K), 20)
         hidden = drawn(order, rng, 600 if order == "zigzag" else 150)
         tables = logits_of(labels, rng), labels, logits_of(hidden, rng)
-        found = estimate_law(*tables, labelled, kind="logits")
+        found = estimate_law(*tables, labelled)
         truth = np.bincount(hidden, minlength=K) / len(hidden)
         assert np.abs(found.law - truth).sum() < (0.3 if order == "zigzag" else 0.15)
         right += found.setting == ("other" if order == "zigzag" else order)
@@ -188,20 +188,23 @@ def test_settings_of_the_field_are_named_and_their_laws_recovered(order):
     assert right == 3 and np.mean(covered) >= 0.85
 
 
-def test_classes_can_be_permuted_and_scores_given_as_probabilities():
+def test_classes_can_be_permuted_and_scores_given_as_log_probabilities():
     rng = np.random.default_rng(5)
     labels, hidden = np.repeat(np.arange(K), 15), drawn("middle", rng)
     tables = [logits_of(labels, rng), logits_of(hidden, rng)]
     counts = unlabelled_counts(K, 60, 10, "consistent")
-    found = estimate_law(tables[0], labels, tables[1], counts, kind="logits")
+    found = estimate_law(tables[0], labels, tables[1], counts)
     order = rng.permutation(K)
-    other = estimate_law(
-        tables[0][:, order], np.argsort(order)[labels], tables[1][:, order], counts[order], kind="logits"
-    )
+    other = estimate_law(tables[0][:, order], np.argsort(order)[labels], tables[1][:, order], counts[order])
     assert np.allclose(other.law, found.law[order], atol=0.005) and other.setting == found.setting
-    p = [np.exp(t - np.logaddexp.reduce(t, axis=1, keepdims=True)) for t in tables]
-    same = estimate_law(p[0], labels, p[1], counts, kind="probabilities")
-    assert np.allclose(same.law, found.law, atol=1e-3)
+    logs = [t - np.logaddexp.reduce(t, axis=1, keepdims=True) for t in tables]
+    same = estimate_law(logs[0], labels, logs[1], counts)
+    assert np.allclose(same.law, found.law, atol=1e-6)
+    with pytest.raises(CausalFTError, match="these scores are probabilities; give their logarithms"):
+        estimate_law(np.exp(logs[0]), labels, logs[1], counts)
+    logs[1][3, 4] = np.nan
+    with pytest.raises(CausalFTError, match="row 3 of the scores has no finite class score"):
+        estimate_law(logs[0], labels, logs[1], counts)
     document = json.loads(json.dumps(found.document))
     assert document["setting"] == "middle" and len(document["law_ci95"]) == K and document["n"] == len(hidden)
     assert set(document["evidence"]["middle"]) == {"l1", "log_likelihood", "log_odds"}
@@ -211,9 +214,7 @@ def test_classes_can_be_permuted_and_scores_given_as_probabilities():
 def test_alike_labelled_classes_and_few_images_are_possible():
     rng = np.random.default_rng(6)
     labels = np.repeat(np.arange(K), 5)
-    found = estimate_law(
-        logits_of(labels, rng), labels, logits_of(np.array([3]), rng), [5] * K, kind="logits"
-    )
+    found = estimate_law(logits_of(labels, rng), labels, logits_of(np.array([3]), rng), [5] * K)
     assert found.setting == "consistent" and found.n == 1 and np.abs(found.law - 1 / K).sum() < 0.1
     assert np.diff(found.ci95).min() > 0.05
 
@@ -238,4 +239,4 @@ def test_alike_labelled_classes_and_few_images_are_possible():
 )
 def test_tables_that_do_not_match_are_refused(validation, labels, unlabelled, counts, said):
     with pytest.raises(CausalFTError, match=said):
-        estimate_law(validation, np.array(labels, dtype=int), unlabelled, counts, kind="logits")
+        estimate_law(validation, np.array(labels, dtype=int), unlabelled, counts)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.probabilities import log_probabilities, normalised
 
 __all__ = [
     "Calibration",
@@ -34,6 +33,40 @@ _SINGLE = 20_000_000
 """Entries of a table above which it is kept in float32."""
 
 Floats = NDArray[np.float64]
+
+
+def log_scores(logits: ArrayLike) -> Floats:
+    """Log-softmax of logits or log-probabilities (n, K), no less than -1,000.
+
+    Raises
+    ------
+    CausalFTError
+        For another shape, for probabilities, and for a row without a finite number or with NaN; the row is named.
+
+    Examples
+    --------
+    >>> log_scores([[0.0, 0.0]]).round(3).tolist()
+    [[-0.693, -0.693]]
+    """
+    table = np.asarray(logits, dtype=float)
+    if table.ndim != 2:
+        raise CausalFTError(f"scores must be (images, classes), not of shape {table.shape}")
+    if not len(table):
+        return table
+    wrong = ~np.isfinite(table.max(axis=1))
+    if wrong.any():
+        raise CausalFTError(
+            f"row {int(wrong.argmax())} of the scores has no finite class score, or one that is no number"
+        )
+    if table.min() >= 0 and np.allclose(table.sum(axis=1), 1, atol=1e-3):
+        raise CausalFTError("these scores are probabilities; give their logarithms, or logits")
+    return np.maximum(_log_softmax(table), -1e3)
+
+
+def _log_softmax(table: Floats) -> Floats:
+    off = table - table.max(axis=1, keepdims=True)
+    found: Floats = off - np.log(np.exp(off).sum(axis=1, keepdims=True))
+    return found
 
 
 @dataclass(frozen=True)
@@ -65,53 +98,43 @@ class Calibration:
         """1 / beta."""
         return 1 / self.beta
 
-    def scores(self, values: ArrayLike, *, kind: str | None = None) -> Floats:
-        """Log-posterior under equal class shares, (n, K).
-
-        Parameters
-        ----------
-        values : (n, K) array
-            What was calibrated: probabilities, log-probabilities or logits.
-        kind : {"probabilities", "log-probabilities", "logits"}, optional
-        """
-        return normalised(self.beta * log_probabilities(values, kind=kind) + self.bias)
+    def scores(self, logits: ArrayLike) -> Floats:
+        """Log-posterior under equal class shares, (n, K), of logits or log-probabilities like those calibrated."""
+        return _log_softmax(self.beta * log_scores(logits) + self.bias)
 
 
-def calibrate(values: ArrayLike, labels: ArrayLike, *, kind: str | None = None) -> Calibration:
+def calibrate(logits: ArrayLike, labels: ArrayLike) -> Calibration:
     """Fit temperature and class biases to validation images that the model was not trained on.
 
     Parameters
     ----------
-    values : (n, K) array
-        Probabilities, log-probabilities or logits of a model.
+    logits : (n, K) array
+        Logits or log-probabilities of a model.
     labels : (n,) array of int in [0, K)
         Their shares may differ between classes: they are taken out.
-    kind : {"probabilities", "log-probabilities", "logits"}, optional
-        As in :func:`causalft.methods.estimators.fusion.fuse`.
 
     Raises
     ------
     CausalFTError
-        If there is no image, or labels and rows do not match.
+        If there is no image, labels and rows do not match, or probabilities are given.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> labels = np.repeat([0, 1, 2], 2000)
     >>> logits = 2 * (np.eye(3)[labels] + rng.normal(0, 0.7, (6000, 3)))  # the posterior is softmax(logits / .98)
-    >>> found = calibrate(3 * logits, labels, kind="logits")
+    >>> found = calibrate(3 * logits, labels)
     >>> bool(abs(found.temperature - 2.94) < 0.1), bool(np.abs(found.bias).max() < 0.1)
     (True, True)
     """
-    z, y = log_probabilities(values, kind=kind), np.asarray(labels)
-    if z.ndim != 2 or not len(z) or y.shape != (len(z),):
+    z, y = log_scores(logits), np.asarray(labels)
+    if not len(z) or y.shape != (len(z),):
         raise CausalFTError(f"the law needs validation images and their labels, not {z.shape} and {y.shape}")
     n, k = z.shape
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= k:
         raise CausalFTError(f"labels of the validation images must be whole numbers from 0 to {k - 1}")
     counts = np.bincount(y, minlength=k)
     own = np.log((counts + _HALF) / (n + _HALF * k))  # the law of the validation images
-    z = np.maximum(z, -1e3)
     theta, spread = np.concatenate([[1.0], np.zeros(k)]), _START
     covariance = np.eye(k + 1)
     for _ in range(_ROUNDS):
@@ -130,7 +153,7 @@ def _most_likely(
     rows, ridge = np.arange(len(y)), np.concatenate([[0.0], np.full(z.shape[1], spread**-2)])
 
     def risk(at: Floats) -> tuple[float, Floats]:
-        log_p = normalised(at[0] * z + at[1:] + own)
+        log_p = _log_softmax(at[0] * z + at[1:] + own)
         return float(-log_p[rows, y].sum() + 0.5 * (ridge * at**2).sum()), np.exp(log_p)
 
     value, p = risk(theta)
@@ -247,7 +270,7 @@ def responsibilities(scores: ArrayLike, law: ArrayLike) -> Floats:
     [[0.9, 0.1]]
     """
     shares = np.maximum(np.asarray(law, dtype=float), 1e-300)
-    return np.exp(normalised(np.asarray(scores, dtype=float) + np.log(shares)))
+    return np.exp(_log_softmax(np.asarray(scores, dtype=float) + np.log(shares)))
 
 
 @dataclass(frozen=True)
@@ -300,7 +323,7 @@ class LawPosterior:
             if count:
                 values, vectors = np.linalg.eigh(covariance)
                 scaled = rng.normal(size=(count, len(mean))) * np.sqrt(np.maximum(values, 0))
-                rows.append(np.exp(normalised(mean + scaled @ vectors.T)))
+                rows.append(np.exp(_log_softmax(mean + scaled @ vectors.T)))
         return np.concatenate(rows)
 
     def log_evidence(self, law: ArrayLike, spread: float) -> float:
@@ -316,12 +339,11 @@ _BLOCK = 16_384
 
 
 def law_posterior(
-    values: ArrayLike,
+    logits: ArrayLike,
     calibration: Calibration,
     trend: ArrayLike,
     *,
     start: ArrayLike,
-    kind: str | None = None,
 ) -> LawPosterior:
     """Posterior of the law of unlabelled images: a trend over the classes, and a spread about it, both estimated.
 
@@ -337,16 +359,15 @@ def law_posterior(
 
     Parameters
     ----------
-    values : (n, K) array
-        Of the unlabelled images, as they were calibrated.
+    logits : (n, K) array
+        Of the unlabelled images, like those calibrated.
     calibration : Calibration
     trend : (K, f) array
         Columns F with mean 0.
     start : (K,) array
         A law to start from.
-    kind : {"probabilities", "log-probabilities", "logits"}, optional
     """
-    z = np.maximum(log_probabilities(values, kind=kind), -1e3)
+    z = log_scores(logits)
     n, k = z.shape
     f = np.asarray(trend, dtype=float)
     priors = [spread**2 * np.eye(k) + _TREND_VARIANCE * f @ f.T for spread in SPREADS]
@@ -394,7 +415,7 @@ def _posterior(
 def _score(z: Floats, calibration: Calibration, centre: Floats) -> tuple[Floats, Floats, Floats]:
     """Score (K,), information (K, K) and slopes (K, K + 1) in the calibration, at log shares ``centre``."""
     n, k = z.shape
-    law = np.exp(normalised(centre))
+    law = np.exp(_log_softmax(centre[None])[0])
     total, squares, tilt = np.zeros(k), np.zeros((k, k)), np.zeros(k)
     for first in range(0, n, _BLOCK):
         rows = z[first : first + _BLOCK]

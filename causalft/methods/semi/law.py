@@ -154,7 +154,6 @@ def estimate_law(
     unlabelled: ArrayLike,
     labelled_counts: ArrayLike,
     *,
-    kind: str | None = None,
     seed: int = 0,
 ) -> UnlabelledLaw:
     """Estimate the class law of unlabelled images, and say how it stands to the labelled one.
@@ -168,16 +167,14 @@ def estimate_law(
     Parameters
     ----------
     validation : (n, K) array
-        Probabilities, log-probabilities or logits of images that the model was not trained on. A model whose logits
-        still carry a class law is calibrated too, though best less the log of that law.
+        Logits or log-probabilities of images that the model was not trained on. A model whose logits still carry a
+        class law is calibrated too, though best less the log of that law.
     labels : (n,) array of int in [0, K)
         Of the validation images, whose classes need not be equally frequent.
     unlabelled : (m, K) array
         The same of the unlabelled images.
     labelled_counts : (K,) array
         Labelled training images per class.
-    kind : {"probabilities", "log-probabilities", "logits"}, optional
-        Of both tables, as in :func:`causalft.methods.estimators.fusion.fuse`.
     seed : int
         Of the draws behind the intervals.
 
@@ -192,7 +189,7 @@ def estimate_law(
     >>> def logits(labels):
     ...     return 3 * np.eye(4)[labels] + rng.normal(size=(len(labels), 4))
     >>> labels, hidden = np.repeat(np.arange(4), 50), np.repeat(np.arange(4), [50, 100, 200, 400])
-    >>> found = estimate_law(logits(labels), labels, logits(hidden), [80, 40, 20, 10], kind="logits")
+    >>> found = estimate_law(logits(labels), labels, logits(hidden), [80, 40, 20, 10])
     >>> found
     UnlabelledLaw(reversed, 750 images, 1.22 from the labelled law)
     >>> bool(np.abs(found.law - [1 / 15, 2 / 15, 4 / 15, 8 / 15]).sum() < 0.1)
@@ -206,11 +203,11 @@ def estimate_law(
             raise CausalFTError(
                 f"the law needs scores of {what} images for {k} classes, not of shape {table.shape}"
             )
-    calibration = calibrate(validation, labels, kind=kind)
-    scores = calibration.scores(unlabelled, kind=kind)
+    calibration = calibrate(validation, labels)
+    scores = calibration.scores(unlabelled)
     em = em_law(scores, tolerance=1e-5)
     start = (em * len(scores) + _PSEUDO) / (len(scores) + k * _PSEUDO)
-    posterior = law_posterior(unlabelled, calibration, _trend(anchors["consistent"]), start=start, kind=kind)
+    posterior = law_posterior(unlabelled, calibration, _trend(anchors["consistent"]), start=start)
     draws = posterior.draw(_DRAWS, np.random.default_rng(seed))
     law = draws.mean(axis=0)
     best = mean_log_likelihood(scores, em)
