@@ -104,13 +104,13 @@ class PseudoLabels:
             )
         if self.known and kept.sum():
             precision, groups = self.right[-1].sum() / kept.sum(), self.groups
-            # Confident answers, and what they are worth.
-            sure = np.arange(BINS) >= threshold * BINS - 1e-9
-            n_sure = self.confidence[-1][sure].sum()
-            if n_sure and self.confident_right[-1][sure].sum() / n_sure < threshold - 0.1:
-                worth = self.confident_right[-1][sure].sum() / n_sure
+            # Confident answers, from the bin that the threshold lies in, and what they are worth.
+            first = min(int(threshold * BINS + 1e-9), BINS - 1)
+            n_sure, edge = self.confidence[-1][first:].sum(), first / BINS
+            if n_sure and self.confident_right[-1][first:].sum() / n_sure < edge - 0.1:
+                worth = self.confident_right[-1][first:].sum() / n_sure
                 said.append(
-                    f"overconfident: of the images with a probability of {threshold:g} or more, {100 * worth:.0f} % "
+                    f"overconfident: of the images with a probability of {edge:g} or more, {100 * worth:.0f} % "
                     "are right"
                 )
             few = groups == "few"
@@ -124,5 +124,6 @@ class PseudoLabels:
         without = [name for name, n in zip(class_names, kept, strict=True) if n == 0]
         if without and kept.sum():
             named = ", ".join(without[:3]) + (", ..." if len(without) > 3 else "")
-            said.append(f"{len(without)} classes have no pseudo-label in the last epoch: {named}")
+            verb = "class has" if len(without) == 1 else "classes have"
+            said.append(f"{len(without)} {verb} no pseudo-label in the last epoch: {named}")
         return said

@@ -222,7 +222,8 @@ def tune_semi(
         share = likeliest / likeliest.sum().clamp(min=1)
         most = int(share.argmax())
         if share[most] > _LARGEST_SHARE and share[most] > _LARGEST_RISE * first[most]:
-            stays = f"; {checkpoint} keeps the epoch before" if checkpoint is not None and number else ""
+            there = checkpoint is not None and checkpoint.exists()
+            stays = f"; {checkpoint} keeps the last state before" if there else ""
             raise CausalFTError(
                 f"the pseudo-labels have collapsed: in epoch {number + 1} {100 * float(share[most]):.0f} % of the "
                 f"unlabelled images are taken for {class_names[most]!r} ({100 * float(first[most]):.0f} % before the "
@@ -233,7 +234,7 @@ def tune_semi(
             if len(silent) == 1:
                 warnings.warn(
                     f"epoch {number + 1}: no unlabelled image was as probable as the threshold "
-                    f"{_threshold(methods[0])}, so only labelled ones were learnt from; lower --threshold",
+                    f"{_threshold(methods[0])}, so only labelled ones were learnt from; lower the threshold",
                     CausalFTWarning,
                     stacklevel=2,
                 )
