@@ -153,6 +153,7 @@ ACR = SemiMethod(
     name="acr",
     help="pseudo-labels whose logit adjustment follows the law that the unlabelled images seem to have",
     make=AdaptiveConsistency,
+    shares=("threshold", "decay"),
     adjusts=True,
     ours=(
         "one strong view in place of two; tau follows the law from the second epoch on, where the published code waits "

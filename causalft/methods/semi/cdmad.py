@@ -82,6 +82,7 @@ CDMAD = SemiMethod(
     name="cdmad",
     help="takes the answer to an image without content off every answer, whatever law the unlabelled images have",
     make=Cdmad,
+    shares=("threshold", "start"),
     adjusts=True,
     ours="the image without content is grey; one strong view in place of two",
     source="Lee & Kim, CVPR 2024",

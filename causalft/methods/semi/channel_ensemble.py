@@ -196,6 +196,7 @@ CHANNEL_ENSEMBLE = SemiMethod(
     name="channel-ensemble",
     help="heads on groups of channels; an image counts where most of them are sure, and their mean is its label",
     make=ChannelEnsemble,
+    shares=("threshold", "own_share"),
     ours=(
         "channels of the model's features, not of an added convolution, and no noise on them; the variance loss "
         "correlates probabilities with one-hot labels, since the published one depends on the numbering of classes; "

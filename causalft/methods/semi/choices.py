@@ -30,6 +30,8 @@ class SemiMethod:
     adjusts : bool
         It has its own remedy for the long tail of the labels, so the loss is its own; otherwise ``--loss`` (CE or LA)
         is that of the labelled images.
+    shares : tuple of str
+        Settings from 0 to 1; the others are 0 or more.
     ours : str
         What its source leaves open, and what is done here.
     source : str
@@ -43,6 +45,7 @@ class SemiMethod:
     tuner: str = ""
     unlabelled: bool = True
     adjusts: bool = False
+    shares: tuple[str, ...] = ("threshold",)
     ours: str = ""
     source: str = ""
     order: int = 0

@@ -129,6 +129,7 @@ FINESSL = SemiMethod(
     name="finessl",
     help="margins grow for classes rarely predicted, and images count by the confidence of a second head",
     make=FineSsl,
+    shares=("threshold", "smoothing"),
     ours=(
         "heads start from the class prototypes, not at random, at the scale of the other heads; pseudo-labels are "
         "counted over the whole training, not anew in each epoch; the second head's loss is a mean over all unlabelled "

@@ -70,6 +70,7 @@ LOFT = SemiMethod(
     name="loft",
     help="hard pseudo-labels where the model is confident, soft ones where less so, none for likely outliers",
     make=Loft,
+    shares=("threshold", "outlier_threshold"),
     ours="outliers are told by confidence alone, not also by a zero-shot filter before the training",
     source="Huang, Chen & Su, arXiv 2509.09926",
     order=28,

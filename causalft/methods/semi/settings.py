@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.semi.choices import METHODS, SemiMethod
 from causalft.runs import limits
+from causalft.runs.limits import Limits
 from causalft.runs.settings import check_settings, documented, one_of, setting
 
 __all__ = ["SEMI", "SemiSettings", "check_semi", "semi_tuning"]
@@ -40,6 +43,12 @@ class SemiSettings:
         usual="that of the method",
         limits=limits.SHARE,
     )
+    method_setting: Mapping[str, Any] = setting(
+        help="Setting of the method, such as mu=0. Repeatable.",
+        factory=dict,
+        group=SEMI,
+        metavar="NAME=VALUE",
+    )
     unlabeled_ratio: int = setting(
         2, "Unlabelled images per labelled one in a step.", group=SEMI, limits=limits.RATIO
     )
@@ -60,8 +69,32 @@ class SemiSettings:
 
     @property
     def method_settings(self) -> dict[str, float]:
-        """Settings of the method that are given here."""
-        return {} if self.threshold is None else {"threshold": self.threshold}
+        """Settings of the method that are given here.
+
+        Raises
+        ------
+        CausalFTError
+            For one that is no number, is out of range or given twice, or that the method does not have.
+
+        Examples
+        --------
+        >>> SemiSettings(method="simpro", threshold=0.9, method_setting={"decay": "0.5"}).method_settings
+        {'threshold': 0.9, 'decay': 0.5}
+        """
+        found: dict[str, float] = {} if self.threshold is None else {"threshold": self.threshold}
+        for option, value in self.method_setting.items():
+            name = option.replace("-", "_")
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                raise CausalFTError(f"{option} {value!r} is not a number; give one to the method") from None
+            if name in found:
+                raise CausalFTError(f"the {option} of the method is given twice; give it once")
+            self.record.settings_with({name: number})
+            whole = isinstance(self.record.settings[name], int)
+            (limits.SHARE if name in self.record.shares else Limits(0, whole=whole)).check(number, option)
+            found[name] = int(number) if whole else number
+        return found
 
     def check(self) -> None:
         """Check names and numbers.
@@ -83,8 +116,10 @@ class SemiSettings:
         if self.method is not None:
             self.record.settings_with(dict(self.method_settings))
             return
-        for name, option in (("threshold", "--threshold"), ("share_labels", "--share-labels")):
-            if getattr(self, name) != getattr(type(self), name):
+        default = type(self)()
+        for name in ("threshold", "method_setting", "share_labels"):
+            option = f"--{name.replace('_', '-')}"
+            if getattr(self, name) != getattr(default, name):
                 raise CausalFTError(f"{option} goes with a semi-supervised method; name one with --method")
 
 

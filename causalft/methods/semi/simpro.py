@@ -129,6 +129,7 @@ SIMPRO = SemiMethod(
     name="simpro",
     help="estimates the law of the unlabelled images by EM, without an assumption about its form",
     make=SimPro,
+    shares=("threshold", "decay"),
     adjusts=True,
     ours="one weak view of a labelled image and one strong view of an unlabelled one, in place of two each",
     source="Du, Han & Huang, ICML 2024",
