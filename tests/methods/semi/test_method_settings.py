@@ -31,8 +31,8 @@ def test_numbers_are_read_and_go_beside_the_threshold():
             SemiSettings(method="ulfine", threshold=0.9, method_setting={"threshold": 0.8}),
             "the threshold of the method is given twice",
         ),
-        (given(margin="1"), "the method ulfine has no margin; it has threshold, unlabelled weight, mu"),
-        (SemiSettings(method_setting={"mu": "1"}), "method setting goes with a semi-supervised method"),
+        (given(margin="1"), "the method ulfine has no margin; it has threshold, unlabelled_weight, mu"),
+        (SemiSettings(method_setting={"mu": "1"}), "method_setting goes with a semi-supervised method"),
     ],
 )
 def test_what_a_method_cannot_take_is_refused(settings, message):

@@ -17,7 +17,7 @@ COUNTS = torch.tensor([3.0, 1.0])
 
 
 def method(adjust=False, **settings):
-    settings = {"constraint": 0.0, **settings}
+    settings = {"constraint": 0.0, "threshold": 0.7, **settings}
     return Ulfine(
         Task(COUNTS, torch.eye(2, 3), n_unlabelled=16, epochs=3, adjust=adjust, scale=2.0), **settings
     )
