@@ -290,6 +290,7 @@ class FitSettings:
             "tuning": defaults(Tuning),
             "semi": defaults(SemiSettings),
             "known_priors": {},
+            "unlabelled_options": {},
         }
 
     @property
