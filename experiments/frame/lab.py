@@ -69,6 +69,7 @@ class Lab:
             If the model cannot be loaded, or what lies in its folder was made with other weights or images.
         """
         from causalft.methods.estimators.member import fit_member
+        from causalft.methods.semi.tune import supervised_by
         from causalft.models.features.cache import cache_of
         from causalft.models.strata.cards import MemberName
         from causalft.runs.locks import writing
@@ -76,12 +77,14 @@ class Lab:
         settings, folder = self.world.settings, self.folder(member, seed)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # One that is finished is only read, by several experiments at a time; one that another tunes now is waited for.
+        splits, semi = self.world.splits(seed, member.draw), member.semi
         with nullcontext() if self.finished(member, seed) else writing(folder, wait=True):
             prediction, tuned = fit_member(
-                self.world.splits(seed, member.draw),
+                splits,
                 MemberName.parse(member.name).weights,
                 self.world.zoo,
                 member.tuning(settings.tuning, seed),
+                supervision=None if semi is None else supervised_by(semi, splits.unlabelled),
                 device=settings.device,
                 folder=folder,
                 cache=cache_of(settings.cache, settings.data),

@@ -12,6 +12,7 @@ from causalft.errors import CausalFTError
 
 if TYPE_CHECKING:
     from causalft.methods.adaptation.settings import Tuning
+    from causalft.methods.semi.settings import SemiSettings
 
 __all__ = ["Draw", "Member"]
 
@@ -27,11 +28,23 @@ class Draw:
     order_by : str
         Stratum.
 
+    law : str
+        The protocol of semi-supervised learning in place of the long tail of the data: few labelled images, and
+        unlabelled ones whose law this names (:data:`causalft.data.tails.UNLABELLED_ORDERS`); ``none``: no unlabelled
+        ones.
+
     The images, and for balance the order too, differ between seeds.
     """
 
     order: str = ""
     order_by: str = ""
+    law: str = ""
+
+    @property
+    def document(self) -> dict[str, str]:
+        """What a member's folder depends on: fields that were added later only where they are used."""
+        found = {"order": self.order, "order_by": self.order_by}
+        return {**found, "law": self.law} if self.law else found
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,8 @@ class Member:
     changes : tuple of (str, value)
         Further fields of :class:`causalft.methods.adaptation.settings.Tuning` that differ from the recipe of the scale.
     draw : Draw
+    method : str
+        Semi-supervised method that tunes it, in :data:`causalft.methods.semi.choices.METHODS`.
 
     Examples
     --------
@@ -64,17 +79,19 @@ class Member:
     recipe: str = ""
     changes: tuple[tuple[str, Any], ...] = ()
     draw: Draw = Draw()
+    method: str = ""
 
     @property
     def label(self) -> str:
         """For folders and messages."""
-        words = [self.name, self.loss]
+        words = [self.name, *([self.method] if self.method else []), self.loss]
         if self.epochs != 1:
             words.append(f"x{self.epochs:g}")
         words += [self.recipe] if self.recipe else []
         words += [str(value) for _, value in self.changes]
         if self.draw.order:
             words.append(f"{self.draw.order}-{self.draw.order_by}")
+        words += [self.draw.law] if self.draw.law else []
         return "-".join(words).replace("/", "_").replace("@last", "_last")
 
     def tuning(self, recipe: Tuning, seed: int) -> Tuning:
@@ -85,6 +102,7 @@ class Member:
         CausalFTError
             For an unknown field.
         """
+        from causalft.methods.semi.settings import semi_tuning
         from causalft.models.strata.cards import MemberName
 
         known = vars(recipe)
@@ -97,11 +115,20 @@ class Member:
             values = PRESETS.get_or_refuse(self.recipe).values
             recipe = replace(recipe, **{**values, "epochs": min(values["epochs"], recipe.epochs)})
         changed = replace(recipe, **{"loss": self.loss, **dict(self.changes)})
-        return replace(
+        found = replace(
             changed,
             epochs=max(1, round(self.epochs * changed.epochs)),
             seed=MemberName.parse(self.name).tuning_seed(seed),
         )
+        settings = self.semi
+        return found if settings is None else semi_tuning(found, settings)
+
+    @property
+    def semi(self) -> SemiSettings | None:
+        """The settings of its method; None without one."""
+        from causalft.methods.semi.settings import SemiSettings
+
+        return SemiSettings(method=self.method) if self.method else None
 
     def folder(self, recipe: Tuning, seed: int, data: Mapping[str, Any]) -> str:
         """Name of its folder: what it is, and a digest of everything it depends on.
@@ -116,6 +143,8 @@ class Member:
         usual, tuning = asdict(type(recipe)()), asdict(self.tuning(recipe, seed))
         # Only what differs from the defaults: a setting that is added later changes no name.
         chosen = {key: value for key, value in tuning.items() if value != usual[key]}
-        depends = {"tuning": chosen, "draw": asdict(self.draw), **data}
+        depends = {"tuning": chosen, "draw": self.draw.document, **data}
+        if self.method:
+            depends["method"] = self.method
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
         return f"{self.label}-seed{seed}-{digest[:10]}"

@@ -103,6 +103,10 @@ class World:
     def _load(self, seed: int, draw: Draw) -> Splits:
         from causalft.pipelines.workflows.fit_data import draw_against_prior, load_splits
 
+        if draw.law:
+            from experiments.frame.ltssl import protocol_splits
+
+            return protocol_splits(self, seed, draw.law)
         if not draw.order:
             return load_splits(self.settings, seed)
         against = replace(

@@ -87,7 +87,8 @@ def tested(lab: Lab, arms: Sequence[Arm]) -> Tested:
     correct = answers_of([baseline, *there], lab)
     found = [lab.prediction(model.members[0], 0) for model in baseline.models]
     truths = [p.true_prior for p in found if p.true_prior is not None]
-    splits = lab.world.splits(0)
+    drawn = [m.draw for arm in there for model in arm.models for m in model.members if m.draw.law]
+    splits = lab.world.splits(0, drawn[0] if drawn else None)  # D groups are those of the labelled images
     return Tested(
         labels=splits.test.labels,
         counts=splits.train.class_counts,
@@ -138,6 +139,7 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     from experiments.frame.adjusting import ADJUSTING
     from experiments.frame.answers import answer
     from experiments.frame.further import JOINT, joint
+    from experiments.frame.ltssl import SHARED, shared
     from experiments.frame.students import SOUP, STUDENTS, soup, student
 
     if model.rule in STUDENTS:
@@ -146,6 +148,8 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
         return np.asarray(soup(lab, model.members, seed).argmax(axis=1))
     if model.rule in JOINT:
         return np.asarray(joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1))
+    if model.rule == SHARED:
+        return np.asarray(shared(lab, model.members, seed).argmax(axis=1))
     splits = lab.world.splits(seed, model.members[0].draw)
     views = [_view(lab, model, member, seed) for member in model.members]
     if model.rule in ADJUSTING and len(views) > 1:

@@ -64,7 +64,15 @@ def test_the_run_predicts_what_it_predicted(semi, photos, tmp_path):
 
 def test_strata_share_pseudo_labels(tiny_zoo, photos, tmp_path):
     folder = fit(
-        tmp_path / "run", tiny_zoo, photos, *DRAW, "--method", "lp-fixmatch", "--threshold", 0.2, "--share-labels"
+        tmp_path / "run",
+        tiny_zoo,
+        photos,
+        *DRAW,
+        "--method",
+        "lp-fixmatch",
+        "--threshold",
+        0.2,
+        "--share-labels",
     )
     found = json.loads((folder / "metrics.json").read_text())["semi"]
     one, two = found["strata"].values()

@@ -1,0 +1,199 @@
+"""Long-tailed semi-supervised learning: the draws of its protocol, and strata that share their pseudo-labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.runs.limits import CREATURES
+
+if TYPE_CHECKING:
+    from causalft.data.settings import UnlabelledOptions
+    from causalft.data.splits import Splits
+    from causalft.methods.adaptation.tuned import TunedStratum
+    from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+    from experiments.frame.scales import World
+
+__all__ = ["EPOCHS", "LAWS", "SHARED", "protocol_splits", "rare_precision", "shared", "shared_strata"]
+
+LAWS = ("consistent", "uniform", "reversed")
+
+EPOCHS = 0.5
+"""Of the recipe: a semi-supervised epoch shows every unlabelled image, and half as many labelled ones."""
+
+SHARED = "shared pseudo-labels, mixture"
+"""Rule: the members learn together from pseudo-labels that are common to all, and their mixture answers."""
+
+_GAMMA = 20.0
+
+
+def protocol_splits(world: World, seed: int, law: str) -> Splits:
+    """Few labelled and many unlabelled images; validation and test images are those of the world.
+
+    At ``mini`` 50 labelled images of the largest class, 100 unlabelled ones, both 20 times those of the smallest; of
+    photographs a twentieth and a fifth of a class. A uniform law has as many unlabelled images in all.
+
+    Parameters
+    ----------
+    world : World
+    seed : int
+        The labelled images depend on it alone.
+    law : str
+        As :attr:`experiments.frame.members.Draw.law`.
+    """
+    from causalft.data.creatures import creatures_ltssl
+    from causalft.data.protocol import draw_protocol
+
+    usual = world.splits(0)
+    if world.settings.data == CREATURES:
+        options = _options(50, 100, law, usual.train.n_classes)
+        return creatures_ltssl(options, seed=seed, unlabelled=law != "none")
+    pool = world.balanced.train
+    least = int(pool.class_counts.min())
+    options = _options(max(20, least // 20), least // 5, law, pool.n_classes)
+    rank = [int(k) for k in np.argsort(-usual.train.class_counts, kind="stable")]
+    labelled, unlabelled = draw_protocol(pool, options, seed=seed, order=rank)
+    return replace(world.balanced, train=labelled, unlabelled=unlabelled)
+
+
+def _options(n_labelled: int, n_unlabelled: int, law: str, n_classes: int) -> UnlabelledOptions:
+    from causalft.data.protocol import unlabelled_counts
+    from causalft.data.settings import UnlabelledOptions
+
+    if law == "none":
+        return UnlabelledOptions(labeled_per_class=n_labelled, gamma_l=_GAMMA)
+    if law == "uniform":
+        in_all = unlabelled_counts(n_classes, n_unlabelled, _GAMMA, "consistent").sum()
+        n_unlabelled = max(1, round(in_all / n_classes))
+    return UnlabelledOptions(
+        labeled_per_class=n_labelled,
+        unlabeled_per_class=n_unlabelled,
+        gamma_l=_GAMMA,
+        gamma_u=1.0 if law == "uniform" else _GAMMA,
+        unlabeled_order=law,
+    )
+
+
+def _share(
+    lab: Lab, members: Sequence[Member], seed: int
+) -> tuple[dict[str, MemberPrediction], dict[str, TunedStratum]]:
+    """The members, tuned with shared pseudo-labels; tuned now if they are not yet.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`causalft.methods.estimators.sharing.fit_sharing`.
+    """
+    from causalft.methods.estimators.sharing import fit_sharing
+    from causalft.methods.semi.tune import supervised_by
+    from causalft.runs.locks import writing
+
+    settings, first = lab.world.settings, members[0]
+    splits = lab.world.splits(seed, first.draw)
+    assert first.semi is not None
+    supervision = supervised_by(replace(first.semi, share_labels=True), splits.unlabelled)
+    assert supervision is not None
+    places = [lab.folder(member, seed).name for member in members]
+    digest = hashlib.sha256("\n".join(["shared", *places]).encode()).hexdigest()[:10]
+    folder = lab.folder(first, seed).with_name(f"shared-{first.method}-{first.draw.law}-seed{seed}-{digest}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder, wait=True):
+        return fit_sharing(
+            splits,
+            [member.name for member in members],
+            lab.world.zoo,
+            first.tuning(settings.tuning, seed),
+            supervision,
+            device=settings.device,
+            folder=folder,
+        )
+
+
+def shared_strata(lab: Lab, members: Sequence[Member], seed: int) -> dict[str, TunedStratum]:
+    """The tuned members that share their pseudo-labels."""
+    return _share(lab, members, seed)[1]
+
+
+def shared(lab: Lab, members: Sequence[Member], seed: int) -> NDArray[np.float64]:
+    """Probabilities (n, K) of the test images: the mixture of members with shared pseudo-labels."""
+    found, _ = _share(lab, members, seed)
+    return np.mean([prediction.test_probs for prediction in found.values()], axis=0)
+
+
+def rare_precision(lab: Lab, members: Sequence[Member], draws: int = 500) -> dict[str, Any]:
+    """How many pseudo-labels of D-few classes are right, at equal count: of each stratum alone, and of the shared ones.
+
+    Unlabelled images are ranked by the probability of their most probable class, among those for which that class is
+    rare; as many of the first are taken of both as the single stratum names rare ones, halved.
+
+    Parameters
+    ----------
+    lab : Lab
+    members : sequence of Member
+        Strata with one method and draw.
+    draws : int
+        Bootstrap draws over unlabelled images, in each seed.
+
+    Returns
+    -------
+    dict
+        ``shared``, ``best single`` (by validation accuracy) and ``difference``, each ``{estimate, ci95}``; ``n``.
+    """
+    from causalft.data.groups import data_groups
+    from causalft.models.features.encoder import Crops
+
+    found = []
+    rng = np.random.default_rng(0)
+    counts = []
+    for seed in range(lab.seeds):
+        splits = lab.world.splits(seed, members[0].draw)
+        assert splits.unlabelled is not None and splits.unlabelled.hidden is not None
+        few = data_groups(splits.train.class_counts) == "few"
+        hidden, images = splits.unlabelled.hidden, splits.unlabelled.images
+
+        def probabilities(tuned: Any, images: Any = images) -> NDArray[np.float64]:
+            from scipy.special import softmax
+
+            return softmax(tuned.logits(Crops(images, tuned.stratum, progress=False)).astype(float), axis=1)
+
+        alone = [lab.tuned(member, seed) for member in members]
+        labels = splits.validation.labels
+        right = [(np.asarray(p.validation_logits).argmax(1) == labels).mean() for p, _ in alone]
+        single = probabilities(alone[int(np.argmax(right))][1])
+        together = np.mean(
+            [probabilities(tuned) for tuned in shared_strata(lab, members, seed).values()], axis=0
+        )
+        n = max(1, int(few[single.argmax(1)].sum()) // 2)
+        counts.append(n)
+        rows = [np.arange(len(hidden)), *(rng.integers(len(hidden), size=len(hidden)) for _ in range(draws))]
+        found.append(
+            [[_right_of_first(p[drawn], hidden[drawn], few, n) for p in (together, single)] for drawn in rows]
+        )
+    values = np.mean(found, axis=0)  # (1 + draws, 2)
+
+    def interval(of: NDArray[np.float64]) -> dict[str, Any]:
+        return {"estimate": float(of[0]), "ci95": np.quantile(of[1:], [0.025, 0.975]).tolist()}
+
+    return {
+        "shared": interval(values[:, 0]),
+        "best single": interval(values[:, 1]),
+        "difference": interval(values[:, 0] - values[:, 1]),
+        "n": float(np.mean(counts)),
+    }
+
+
+def _right_of_first(
+    p: NDArray[np.float64], hidden: NDArray[np.int64], few: NDArray[np.bool_], n: int
+) -> float:
+    """Share of right ones among the n surest images whose most probable class is rare."""
+    best = p.argmax(axis=1)
+    rare = np.flatnonzero(few[best])
+    first = rare[np.argsort(-p[rare, best[rare]], kind="stable")[:n]]
+    return float((best[first] == hidden[first]).mean()) if len(first) else 0.0
