@@ -1,4 +1,4 @@
-"""Long-tailed semi-supervised learning: the draws of its protocol, and strata that share their pseudo-labels."""
+"""Long-tailed semi-supervised learning with several strata: those that share their pseudo-labels."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.runs.limits import CREATURES
-
 if TYPE_CHECKING:
-    from causalft.data.settings import UnlabelledOptions
-    from causalft.data.splits import Splits
     from causalft.methods.adaptation.tuned import TunedStratum
     from causalft.methods.estimators.member import MemberPrediction
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
-    from experiments.frame.scales import World
 
-__all__ = ["EPOCHS", "LAWS", "SHARED", "protocol_splits", "rare_precision", "shared", "shared_strata"]
+__all__ = ["EPOCHS", "LAWS", "SHARED", "rare_precision", "shared", "shared_strata"]
 
 LAWS = ("consistent", "uniform", "reversed")
 
@@ -30,55 +25,6 @@ EPOCHS = 0.5
 
 SHARED = "shared pseudo-labels, mixture"
 """Rule: the members learn together from pseudo-labels that are common to all, and their mixture answers."""
-
-_GAMMA = 20.0
-
-
-def protocol_splits(world: World, seed: int, law: str) -> Splits:
-    """Few labelled and many unlabelled images; validation and test images are those of the world.
-
-    At ``mini`` 50 labelled images of the largest class, 100 unlabelled ones, both 20 times those of the smallest; of
-    photographs a twentieth and a fifth of a class. A uniform law has as many unlabelled images in all.
-
-    Parameters
-    ----------
-    world : World
-    seed : int
-        The labelled images depend on it alone.
-    law : str
-        As :attr:`experiments.frame.members.Draw.law`.
-    """
-    from causalft.data.creatures import creatures_ltssl
-    from causalft.data.protocol import draw_protocol
-
-    usual = world.splits(0)
-    if world.settings.data == CREATURES:
-        options = _options(50, 100, law, usual.train.n_classes)
-        return creatures_ltssl(options, seed=seed, unlabelled=law != "none")
-    pool = world.balanced.train
-    least = int(pool.class_counts.min())
-    options = _options(max(20, least // 20), least // 5, law, pool.n_classes)
-    rank = [int(k) for k in np.argsort(-usual.train.class_counts, kind="stable")]
-    labelled, unlabelled = draw_protocol(pool, options, seed=seed, order=rank)
-    return replace(world.balanced, train=labelled, unlabelled=unlabelled)
-
-
-def _options(n_labelled: int, n_unlabelled: int, law: str, n_classes: int) -> UnlabelledOptions:
-    from causalft.data.protocol import unlabelled_counts
-    from causalft.data.settings import UnlabelledOptions
-
-    if law == "none":
-        return UnlabelledOptions(labeled_per_class=n_labelled, gamma_l=_GAMMA)
-    if law == "uniform":
-        in_all = unlabelled_counts(n_classes, n_unlabelled, _GAMMA, "consistent").sum()
-        n_unlabelled = max(1, round(in_all / n_classes))
-    return UnlabelledOptions(
-        labeled_per_class=n_labelled,
-        unlabeled_per_class=n_unlabelled,
-        gamma_l=_GAMMA,
-        gamma_u=1.0 if law == "uniform" else _GAMMA,
-        unlabeled_order=law,
-    )
 
 
 def _share(

@@ -104,9 +104,13 @@ class World:
         from causalft.pipelines.workflows.fit_data import draw_against_prior, load_splits
 
         if draw.law:
-            from experiments.frame.ltssl import protocol_splits
+            from experiments.frame.protocol import protocol_splits
 
-            return protocol_splits(self, seed, draw.law)
+            built_in = self.settings.data == CREATURES
+            usual = self.splits(0)
+            return protocol_splits(
+                usual, usual if built_in else self.balanced, seed, draw.law, built_in=built_in
+            )
         if not draw.order:
             return load_splits(self.settings, seed)
         against = replace(

@@ -22,12 +22,12 @@ SIDE = 20
 """Pixels: images are cut to a square and made this small, so that a control costs no more than what it controls."""
 
 
-def pixels_of(images: ImageSet) -> NDArray[np.uint8]:
-    """Images as small squares, (n, :data:`SIDE`, :data:`SIDE`, 3)."""
+def pixels_of(images: ImageSet, side: int = SIDE) -> NDArray[np.uint8]:
+    """Images as small squares, (n, side, side, 3)."""
     from causalft.data.images import middle_of_strip
     from causalft.models.strata.stratum import square_crop
 
-    crop = square_crop(SIDE)
+    crop = square_crop(side)
     squares = (crop(middle_of_strip(images.image(i).convert("RGB"))) for i in range(len(images)))
     return np.stack([np.asarray(square, dtype=np.uint8) for square in squares])
 
