@@ -37,7 +37,7 @@ from causalft.pipelines.workflows.fit_data import load_splits, unlabelled_option
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
-from causalft.pipelines.workflows.semi import semi_document
+from causalft.pipelines.workflows.semi import laws_of_unlabelled, semi_document
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
@@ -212,7 +212,10 @@ def finish_fit(
     if distilled is not None:
         metrics["distilled"] = distilled
     if settings.semi.method is not None:
-        metrics["semi"] = semi_document(settings.semi, splits, members, unlabelled, {})
+        laws = {}
+        if unlabelled is not None and unlabeled_logits:
+            laws = laws_of_unlabelled(splits, members, unlabeled_logits, outcome.mixings[0])
+        metrics["semi"] = semi_document(settings.semi, splits, members, unlabelled, laws)
         for line in semi_sentences(metrics["semi"]):
             say(f"semi     {line}")
     return FittedRun(new.run, new.finish(metrics, page), outcome.diagnosis, tuple(worst))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from causalft.data.hidden import Unlabelled
 from causalft.data.splits import Splits
 from causalft.methods.estimators.member_prediction import MemberPrediction
+from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.semi.choices import METHODS
+from causalft.methods.semi.law import UnlabelledLaw, estimate_law
 from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
 from causalft.runs.documents import Document
 
-__all__ = ["semi_document"]
+__all__ = ["laws_of_unlabelled", "semi_document"]
 
 
 def semi_document(
@@ -20,7 +25,7 @@ def semi_document(
     splits: Splits,
     members: Mapping[str, Sequence[MemberPrediction]],
     unlabelled: Unlabelled | None,
-    laws: Mapping[str, Document],
+    laws: Mapping[str, UnlabelledLaw],
 ) -> Document:
     """Return the entry of the first seed.
 
@@ -32,7 +37,7 @@ def semi_document(
     members : mapping of str to sequence of MemberPrediction
         One per seed.
     unlabelled : Unlabelled, optional
-    laws : mapping of str to dict
+    laws : mapping of str to UnlabelledLaw
         The label law of the unlabelled images by each stratum, and by the fusion under the name ``fused``.
     """
     record = METHODS[settings.method or ""]
@@ -67,9 +72,45 @@ def semi_document(
         }
     if unlabelled is not None and laws:
         document["unlabelled"] = {
-            "n": len(unlabelled),
             "left_out": dict(unlabelled.left_out),
-            **laws["fused"],
-            "by_stratum": {name: law for name, law in laws.items() if name != "fused"},
+            **laws["fused"].document,
+            "by_stratum": {name: law.document for name, law in laws.items() if name != "fused"},
         }
     return document
+
+
+def laws_of_unlabelled(
+    splits: Splits,
+    members: Mapping[str, Sequence[MemberPrediction]],
+    seen: Mapping[str, Sequence[Any]],
+    mixing: Mixing,
+) -> dict[str, UnlabelledLaw]:
+    """Return the label law of the unlabelled images by each stratum and by the fusion, under the name ``fused``.
+
+    Parameters
+    ----------
+    splits : Splits
+        Validation images calibrate; training images give the labelled law.
+    members : mapping of str to sequence of MemberPrediction
+    seen : mapping of str to sequence of (m, K) arrays
+        Logits of the unlabelled images, one per seed; the first is used.
+    mixing : Mixing
+        Of the first seed.
+    """
+    labels, counts = splits.validation.labels, splits.train.class_counts
+    logits = {
+        name: (np.asarray(of[0].validation_logits), np.asarray(seen[name][0])) for name, of in members.items()
+    }
+    tables = dict(logits)
+    fused = [
+        np.log(np.maximum(mixing(np.stack([of[part] for of in logits.values()]), kind="logits"), _LEAST))
+        for part in (0, 1)
+    ]
+    tables["fused"] = (fused[0], fused[1])
+    return {
+        name: estimate_law(validation, labels, unlabelled, counts)
+        for name, (validation, unlabelled) in tables.items()
+    }
+
+
+_LEAST = 1e-30
