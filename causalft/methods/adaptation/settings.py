@@ -159,7 +159,7 @@ class Tuning:
     )
     precision: str = setting(
         "auto",
-        "auto: bf16 in frozen layers where it is faster on this machine, half precision on CUDA.",
+        "auto: bf16 in frozen layers where it is faster on this machine, half precision on CUDA. int8: on a CPU.",
         group="Tuning",
         metavar="|".join(PRECISIONS),
         choices=PRECISIONS,

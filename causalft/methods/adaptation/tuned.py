@@ -72,10 +72,10 @@ class TunedStratum(nn.Module):
     tuned : causalft.models.tuning.tuners.Tuned
         What is trained of the tower.
     head : torch.nn.Module
-    precision : {"fp32", "bf16", "fp16"}
+    precision : {"fp32", "bf16", "fp16", "int8"}
         In use.
     lowered : int
-        Frozen layers that hold bf16 weights of their own.
+        Frozen layers that hold bf16 or int8 weights of their own.
     untouched : causalft.methods.estimators.gla.Untouched, optional
         GLA-FT: the model before tuning, whose debiased logits are added to every prediction (not in training).
     adapted : tuple of str
@@ -256,11 +256,12 @@ class TunedStratum(nn.Module):
         Raises
         ------
         CausalFTError
-            If its layers hold bf16 weights laid out for this processor, or the device lacks the precision.
+            If its layers hold bf16 or int8 weights laid out for this processor, or the device lacks the precision.
         """
         if self.lowered:
             raise CausalFTError(
-                f"stratum {self.stratum.name!r} is rounded to bf16 for this processor; load it in fp32 to move it"
+                f"stratum {self.stratum.name!r} is rounded to {self.precision} for this processor; load it in fp32 to "
+                "move it"
             )
         self.stratum.move(device)
         self.to(device)
@@ -354,7 +355,7 @@ class Untouched(nn.Module):
         Class prototypes, times the inverse temperature.
     shift : (n_classes,) Tensor
         ``- log q``, and for GLA-FT ``- log P_S`` if that is in the tuned logits.
-    precision : {"auto", "fp32", "bf16", "fp16"}
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}
     """
 
     anchors: Tensor

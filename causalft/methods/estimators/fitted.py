@@ -138,7 +138,7 @@ def load_fitted(
     folder : path
     device : str, optional
         By default that of the settings where this machine has it, else ``"auto"``.
-    precision : {"auto", "fp32", "bf16", "fp16"}, optional
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
         By default that of the run's settings.
 
     Raises

@@ -443,7 +443,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         folder : path
         device : str, optional
             By default that of the settings where this machine has it, else ``"auto"``.
-        precision : {"auto", "fp32", "bf16", "fp16"}, optional
+        precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
             By default that of the settings.
         progress : bool, optional
 

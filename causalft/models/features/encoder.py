@@ -398,7 +398,7 @@ def _fitting(
 def open_frozen(stratum: Stratum, precision: str = "auto") -> tuple[Tower, str]:
     """Return the frozen image tower and the precision to run it in.
 
-    In bf16 on a CPU its linear layers are copies; otherwise every weight is shared with the stratum.
+    In bf16 or int8 on a CPU its linear layers are copies; otherwise every weight is shared with the stratum.
     """
     tower = open_tower(stratum.visual)
     chosen, _ = settle_precision(tower, precision, stratum.device)

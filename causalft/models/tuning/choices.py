@@ -246,8 +246,8 @@ TUNERS = Records("causalft.models.tuning.tuners", Tuner, "tuner")
 HEADS = Records("causalft.models.tuning.heads", Head, "head")
 SAMPLERS = Records("causalft.models.tuning.samplers", Sampler, "sampler")
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16")
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16", "fp16", "int8")
 AUGMENTATIONS = Records("causalft.models.features.augmentation", Augmentation, "augmentation")
 TEST_VIEWS = {
     "centre": View(1),

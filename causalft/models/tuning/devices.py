@@ -33,7 +33,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     Parameters
     ----------
     device : torch.device
-    precision : {"fp32", "bf16", "fp16"}
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        ``int8`` is for a CPU alone.
 
     Examples
     --------

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 OPTIMIZERS = ("sgd", "adamw")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Recipe:
     accumulation : int
         Micro-batches per step. The result is the same up to rounding if the loss is a mean over samples (batch norm and
         in-batch contrast see less at a time).
-    precision : {"fp32", "bf16", "fp16"}
+    precision : {"fp32", "bf16", "fp16", "int8"}
         Autocast on a GPU, with a gradient scaler for ``fp16``; no effect on a CPU.
     patience : int, optional
         Stop after this many epochs without a better validation value, and keep the best weights.
@@ -84,7 +84,7 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     decay: float = 0.1
     accumulation: int = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "int8"] = "fp32"
     patience: int | None = None
 
     def check(self) -> None:

@@ -124,8 +124,8 @@ def _linear(weight: Any, bias: nn.Parameter | None) -> nn.Linear:
     return layer
 
 
-# Images that go through all blocks together in bfloat16 on a CPU, so that activations stay in the caches.
-_TOGETHER = 8
+# Tokens that go through all blocks together on a CPU, so that activations stay in the caches: 8 images of a ViT-B/16.
+_TOGETHER = 1576
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,8 @@ class Tower(nn.Module):
         Pixels; 0 without patches.
     dtype : torch.dtype, optional
         Of the activations between blocks, where it is not that of the embedding.
+    in_pieces : bool
+        Without gradients, a few images at a time go through the blocks.
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
@@ -175,6 +177,7 @@ class Tower(nn.Module):
         self.patch_size = patch_size
         self.prompts: Any = None
         self.dtype: torch.dtype | None = None
+        self.in_pieces = False
         self.blocks = nn.ModuleList(self._take_blocks())
 
     @property
@@ -198,14 +201,14 @@ class Tower(nn.Module):
     def run(self, tokens: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run the blocks ``start .. stop - 1`` (by default all)."""
         places = range(*slice(start, stop).indices(len(self.blocks)))
-        if self.dtype is None:
-            return self._run_blocks(tokens, places)
-        tokens = tokens.to(self.dtype)
-        if not torch.is_grad_enabled() and tokens.device.type == "cpu":
-            tokens = torch.cat([self._run_blocks(part, places) for part in tokens.split(_TOGETHER)])
+        if self.dtype is not None:
+            tokens = tokens.to(self.dtype)
+        if self.in_pieces and not torch.is_grad_enabled() and tokens.device.type == "cpu":
+            n_images = max(1, _TOGETHER // tokens.shape[1])
+            tokens = torch.cat([self._run_blocks(part, places) for part in tokens.split(n_images)])
         else:
             tokens = self._run_blocks(tokens, places)
-        return tokens.float() if places.stop == len(self.blocks) else tokens
+        return tokens if self.dtype is None or places.stop < len(self.blocks) else tokens.float()
 
     def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
         for number in places:

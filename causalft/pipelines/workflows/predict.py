@@ -21,6 +21,7 @@ from causalft.methods.estimators.stored_logits import MANY_CLASSES
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
+from causalft.pipelines.workflows.int8_agreement import Int8Agreement, int8_agreement
 from causalft.pipelines.workflows.predict_adapted import AdaptedStrata
 from causalft.pipelines.workflows.prediction_files import (
     Questions,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from causalft.analysis.uncertainty.conformal import PredictionSets
 
 __all__ = ["Prediction"]
+
+CHECKED, CHECKED_SHARE = 64, 0.05
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Rows (b,), probabilities of the strata (n_strata, b, K) and fused (b, K)."""
@@ -58,6 +61,8 @@ class Prediction:
         Who predicts: this process, or those of a launcher; or the workers of a Ray cluster.
     workers : int, optional
         Of Ray.
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
+        Of the frozen layers; by default that of the run.
     coverage : float, optional
         In (0, 1): give each image a set of classes that holds the true one this often, in each D and P group
         (:func:`causalft.analysis.uncertainty.conformal.fit_sets`). Needs the validation logits that ``fit`` keeps.
@@ -80,6 +85,7 @@ class Prediction:
     coverage: float | None = None
     adapt: str | None = None
     save_adapted: str | Path | None = None
+    precision: str | None = None
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,7 +103,7 @@ class Prediction:
             Run.check(self.save_adapted, kind="classifier")
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):
-            self.model: FittedStrata = load_fitted(self.run, device=self.device)
+            self.model: FittedStrata = load_fitted(self.run, device=self.device, precision=self.precision)
         else:
             # The workers of Ray get the models from here, move them to their own device and choose the precision:
             # layers in bf16 are laid out for one processor and cannot be sent.
@@ -170,9 +176,22 @@ class Prediction:
         self.adapted.save(folder)
 
     def _precision(self) -> str:
-        """The precision that the run asks for."""
+        """The precision asked for here, or by the run."""
+        if self.precision is not None:
+            return self.precision
         tuning = stored_settings(self.model.config, ["tuning"]).get("tuning")
         return "auto" if tuning is None else tuning.precision
+
+    def int8_agreement(self) -> Int8Agreement | None:
+        """How far int8 agrees with fp32 on `CHECKED` of the images; None in another precision.
+
+        None also where they are more than `CHECKED_SHARE` of all, which would cost what int8 saves, in several
+        processes, and where the strata adapt.
+        """
+        alone = self.engine == "local" and current_team().count == 1 and self.adapt is None
+        if self.precision != "int8" or not alone or CHECKED > CHECKED_SHARE * len(self.images):
+            return None
+        return int8_agreement(self.run, self.images, n_images=CHECKED)
 
     def _run_hashes(self) -> list[str]:
         return [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]

@@ -15,11 +15,8 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError
 from causalft.models.tuning import precision
 from causalft.models.tuning.devices import has_bf16
+from causalft.models.tuning.frozen_layers import FrozenLinear, FrozenMLP, FrozenPatches, attention_bf16
 from causalft.models.tuning.precision import (
-    FrozenLinear,
-    FrozenMLP,
-    FrozenPatches,
-    attention_bf16,
     choose_precision,
     lay_out_convolutions,
     lower_frozen_layers,
@@ -74,7 +71,7 @@ def test_layer_and_its_gradient_are_those_of_fp32_up_to_rounding(bias):
 @pytest.mark.parametrize("rows", [5, 100])
 def test_mlp_and_its_gradient_are_those_of_fp32_up_to_rounding(activation, rows, monkeypatch):
     monkeypatch.setattr(
-        "causalft.models.tuning.precision._ROWS", 32
+        "causalft.models.tuning.frozen_layers._ROWS", 32
     )  # 100 rows go through in four parts, the last one of four
     between = {"gelu": nn.GELU(), "quick_gelu": open_clip.transformer.QuickGELU()}[activation]
     layers = [nn.Linear(24, 96), nn.Linear(96, 24)]

@@ -1,0 +1,127 @@
+"""A run in int8 on the command line: fit, predict, and an ONNX file."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from causalft.data.given import unlabelled_images
+from causalft.errors import CausalFTError
+from causalft.methods.estimators.fitted import load_fitted, predict_stream
+from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear
+from causalft.pipelines.export import FORMATS, write
+from causalft.pipelines.export.int8 import round_onnx
+from causalft.pipelines.workflows.int8_agreement import int8_agreement
+from tests.command_line import run, said
+from tests.pipelines.fitted_runs import fit
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, tiny_zoo, photos):
+    return fit(tmp_path_factory.mktemp("int8") / "run", tiny_zoo, photos, "--precision", "int8")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def predicted(folder, pictures, precision):
+    model = load_fitted(folder, device="cpu", precision=precision)
+    return np.concatenate([fused for _, _, fused in predict_stream(model, unlabelled_images([pictures]))])
+
+
+def test_predict_in_int8_says_how_far_it_agrees_with_fp32(fitted, pictures, monkeypatch):
+    result = run("predict", fitted, pictures, "--precision", "int8", "--json")
+    assert result.exit_code == 0 and "int8 predicts" not in result.stderr  # too few images to measure it
+    found = np.array([list(each["probabilities"].values()) for each in json.loads(result.stdout)])
+    assert np.array_equal(found, predicted(fitted, pictures, "int8"))
+    exact = predicted(fitted, pictures, "fp32")
+    assert 0 < np.abs(found - exact).max() < 0.05
+    measured = int8_agreement(fitted, unlabelled_images([pictures]))
+    assert measured.n_images == 4 and measured.largest_difference == np.abs(found - exact).max()
+    assert measured.agreement == (found.argmax(1) == exact.argmax(1)).mean()
+    monkeypatch.setattr("causalft.pipelines.workflows.predict.CHECKED", 2)
+    monkeypatch.setattr("causalft.pipelines.workflows.predict.CHECKED_SHARE", 0.5)
+    result = run("predict", fitted, pictures, "--precision", "int8", "--out", "-")
+    assert "int8 predicts the class of fp32 for 2 of 2 images" in result.stderr
+    assert "did you mean 'int8'?" in said(run("predict", fitted, pictures, "--precision", "int4"))
+
+
+def test_fit_trains_through_int8_layers_and_its_run_predicts_in_int8(fitted, pictures):
+    metrics = json.loads((fitted / "metrics.json").read_text())
+    assert {each["precision"] for each in metrics["strata"].values()} == {"int8"}
+    member = load_fitted(fitted, device="cpu").members_["clip"]
+    assert any(isinstance(module, Int8Linear) for module in member.modules())
+    assert np.array_equal(predicted(fitted, pictures, None), predicted(fitted, pictures, "int8"))
+
+
+@pytest.mark.parametrize("after_gelu", [False, True])
+def test_a_layer_in_an_onnx_file_computes_as_in_the_model(tmp_path, after_gelu):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    linear, x = torch.nn.Linear(24, 6, bias=False), torch.randn(5, 7, 24)
+    weight = linear.weight.detach().numpy()
+    steps = [onnx.helper.make_node("MatMul", ["h" if after_gelu else "x", "w"], ["y"], name="layer")]
+    if after_gelu:
+        steps.insert(0, onnx.helper.make_node("Gelu", ["x"], ["h"]))
+    shapes = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 7, d])
+        for name, d in (("x", 24), ("y", 6))
+    ]
+    stored = [onnx.numpy_helper.from_array(np.ascontiguousarray(weight.T), "w")]
+    graph = onnx.helper.make_graph(steps, "layer", shapes[:1], shapes[1:], stored)
+    path = tmp_path / "model.onnx"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path
+    )
+    round_onnx(path, [weight])
+    assert "MatMul" not in {node.op_type for node in onnx.load(path).graph.node}
+    found = onnxruntime.InferenceSession(path).run(None, {"x": x.numpy()})[0]
+    given = torch.nn.functional.gelu(x) if after_gelu else x
+    expected = Int8Linear(linear, -GELU_MINIMUM if after_gelu else None)(given)
+    assert np.allclose(found, expected.numpy(), atol=1e-3)
+    with pytest.raises(CausalFTError, match="holds 0 of 1 layers"):
+        round_onnx(path, [weight])
+
+
+@pytest.mark.slow
+def test_the_int8_file_predicts_what_the_run_predicts_in_int8(fitted, pictures, tmp_path):
+    pytest.importorskip("onnxruntime")
+    whole, small = tmp_path / "fp32" / "model.onnx", fitted / "export" / "onnx-int8" / "model.onnx"
+    assert run("export", fitted, "--to", "onnx", "--out", whole).exit_code == 0
+    result = run("export", fitted, "--to", "onnx", "--precision", "int8")
+    assert result.exit_code == 0, result.output
+    assert "int8 predicts the class of fp32 for" in result.stdout
+    assert small.stat().st_size < whole.stat().st_size
+    images = unlabelled_images([pictures])
+    stratum = load_fitted(fitted, device="cpu").members_["clip"].stratum
+    crops = torch.from_numpy(np.stack([stratum.crop(images.image(i)) for i in range(4)]))
+    batch = crops.permute(0, 3, 1, 2).float() / 255
+    found = FORMATS["onnx"].run(small, [batch])[0].numpy()
+    assert np.allclose(found, predicted(fitted, pictures, "int8"), atol=0.01)
+    alone = FORMATS["onnx"].run(small, [batch[2:3]])[0].numpy()
+    assert np.allclose(alone, found[2:3], atol=1e-5)  # whatever else is in the batch
+
+
+@pytest.mark.slow
+def test_an_int8_file_that_deviates_is_not_kept(fitted, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(write, "INT8_TOLERANCE", 0.0)
+    out = tmp_path / "x" / "model.onnx"
+    line = said(run("export", fitted, "--to", "onnx", "--precision", "int8", "--out", out))
+    assert "it was not kept" in line and not out.parent.exists()
+
+
+def test_mistakes_are_one_line(fitted):
+    assert "int8 is for --to onnx" in said(
+        run("export", fitted, "--to", "single-file", "--precision", "int8")
+    )
+    assert "fp32 or int8, not 'bf16'" in said(run("export", fitted, "--to", "onnx", "--precision", "bf16"))
