@@ -20,40 +20,69 @@ def vit(side: str, task: str, *words: str) -> dict[str, Any]:
     return json.loads(found.stdout)
 
 
-def pairs(task: str, repeats: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """(reference, causalft), side by side, so that what else the machine does falls on both."""
-    return [(vit("reference", task), vit("causalft", task)) for _ in range(max(1, min(repeats, 3)))]
+Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
+"""(reference, causalft) of each repeat."""
+
+
+def pairs(task: str, repeats: int, precision: str = "auto") -> Pairs:
+    """Both sides after each other, so that what else the machine does falls on both; the reference is in fp32."""
+    words = ("--precision", precision)
+    return [(vit("reference", task), vit("causalft", task, *words)) for _ in range(max(1, min(repeats, 3)))]
 
 
 @cache
-def training_pairs(repeats: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+def training_pairs(repeats: int, precision: str = "auto") -> Pairs:
     """Speed and memory are of the same runs."""
-    return pairs("train", repeats)
+    return pairs("train", repeats, precision)
 
 
-def train_speedup(repeats: int) -> dict[str, Any]:
+def train_speedup(repeats: int, precision: str = "auto") -> dict[str, Any]:
     """Training images per second of ViT-B/16 with AdaptFormer over the plain fp32 reference, same batch."""
-    found = training_pairs(repeats)
+    found = training_pairs(repeats, precision)
     assert all(a["n_trained"] == b["n_trained"] for a, b in found)
-    return ratio([statistics.median(a["seconds"]) / statistics.median(b["seconds"]) for a, b in found])
+    return _speedup(found)
 
 
-def train_memory_ratio(repeats: int) -> dict[str, Any]:
+def train_memory_ratio(repeats: int, precision: str = "auto") -> dict[str, Any]:
     """Largest resident set of that training over the reference's, libraries included."""
-    return ratio([b["peak_mib"] / a["peak_mib"] for a, b in training_pairs(repeats)])
+    return ratio([b["peak_mib"] / a["peak_mib"] for a, b in training_pairs(repeats, precision)])
 
 
-def infer_speedup(repeats: int) -> dict[str, Any]:
+def infer_speedup(repeats: int, precision: str = "auto") -> dict[str, Any]:
     """Inference images per second over the reference, batch 16."""
-    found = pairs("infer", repeats)
-    return ratio([statistics.median(a["seconds"]) / statistics.median(b["seconds"]) for a, b in found])
+    return _speedup(pairs("infer", repeats, precision))
 
 
-def infer_agreement(repeats: int) -> dict[str, Any]:
-    """Share of pictures to which the nearest class mean gives the same class in bf16 as in fp32, 50 classes."""
+def _speedup(found: Pairs) -> dict[str, Any]:
+    times = [statistics.median(a["seconds"]) / statistics.median(b["seconds"]) for a, b in found]
+    return {**ratio(times), "precision": found[0][1]["precision"]}
+
+
+def int8_infer_speedup(repeats: int) -> dict[str, Any]:
+    """The same in int8."""
+    return infer_speedup(repeats, "int8")
+
+
+def int8_train_speedup(repeats: int) -> dict[str, Any]:
+    """Training in int8, forward and backward, over the reference."""
+    return train_speedup(repeats, "int8")
+
+
+def int8_train_memory_ratio(repeats: int) -> dict[str, Any]:
+    """Largest resident set of the training in int8 over the reference's."""
+    return train_memory_ratio(repeats, "int8")
+
+
+def int8_agreement(repeats: int) -> dict[str, Any]:
+    """`infer_agreement` in int8."""
+    return infer_agreement(repeats, "int8")
+
+
+def infer_agreement(repeats: int, precision: str = "auto") -> dict[str, Any]:
+    """Share of pictures to which the nearest class mean gives the same class as in fp32, 50 classes, random weights."""
     import numpy as np
 
-    exact, fast = vit("reference", "agree"), vit("causalft", "agree")
+    exact, fast = vit("reference", "agree"), vit("causalft", "agree", "--precision", precision)
     labels = np.array(exact["labels"])
     features = {name: np.array(side["features"]) for name, side in (("exact", exact), ("fast", fast))}
     means = np.stack([features["exact"][labels == k].mean(0) for k in range(labels.max() + 1)])

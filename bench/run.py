@@ -19,13 +19,17 @@ import evaluate_size
 import full_size
 import parts
 import startup
-from timing import HERE, peak_mib
+from timing import HERE, peak_mib, processor_units
 
 MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "train_speedup": against_peers.train_speedup,
     "train_memory_ratio": against_peers.train_memory_ratio,
     "infer_speedup": against_peers.infer_speedup,
     "infer_agreement": against_peers.infer_agreement,
+    "int8_infer_speedup": against_peers.int8_infer_speedup,
+    "int8_agreement": against_peers.int8_agreement,
+    "int8_train_speedup": against_peers.int8_train_speedup,
+    "int8_train_memory_ratio": against_peers.int8_train_memory_ratio,
     "loss_trajectory": against_peers.loss_trajectory,
     "sweep_speedup": against_peers.sweep_speedup,
     "gla_seconds_8142": full_size.gla_seconds,
@@ -74,11 +78,13 @@ def main() -> None:
         "machine": {
             "processor": platform.machine(),
             "cores": os.cpu_count(),
+            "units": processor_units(),
             "python": platform.python_version(),
         },
         "versions": {name: version(name) for name in ("causalft", "torch", "numpy", "open_clip_torch")},
         "measures": {},
     }
+    print(f"units of the processor: {', '.join(processor_units()) or 'none of those that matter here'}")
     for name in chosen:
         if name == "mini_diffusion" and find_spec("diffusers") is None:
             print(f"{name:20s} not measured: install the extra `diffusion`")
@@ -87,7 +93,8 @@ def main() -> None:
         results["measures"][name] = result
         results[name] = result["median"]
         print(
-            f"{name:20s} {result['median']:10.4g} {result['unit']}  ({result['min']:.4g} to {result['max']:.4g})",
+            f"{name:20s} {result['median']:10.4g} {result['unit']}  ({result['min']:.4g} to {result['max']:.4g})  "
+            f"{' '.join(result.get('units', []))}".rstrip(),
             flush=True,
         )
     results["peak_memory_mib"] = max(peak_mib(), peak_mib(children=True))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,40 @@ def summary(values: list[float], unit: str) -> dict[str, Any]:
 
 
 def ratio(values: list[float]) -> dict[str, Any]:
-    """Summary of a ratio."""
-    return summary(values, "times")
+    """Summary of a ratio, and the units of the processor that it was read on."""
+    return {**summary(values, "times"), "units": processor_units()}
+
+
+UNITS = {
+    "avx2": ("avx2",),
+    "avx512": ("avx512f",),
+    "vnni": ("avx512_vnni", "avx_vnni"),
+    "bf16": ("avx512_bf16", "amx_bf16"),
+    "amx": ("amx_tile",),
+}
+"""Units that decide how fast a precision is, and the flags of Linux for them."""
+
+
+@cache
+def processor_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Which of `UNITS` this processor has; elsewhere than on Linux, what PyTorch finds."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    flags = next((line.split(":")[1].split() for line in text.splitlines() if line.startswith("flags")), None)
+    if flags is not None:
+        return [unit for unit, names in UNITS.items() if set(names) & set(flags)]
+    import torch
+
+    asked = {
+        "avx2": "_is_avx2_supported",
+        "avx512": "_is_avx512_supported",
+        "vnni": "_is_vnni_supported",
+        "bf16": "_is_avx512_bf16_supported",
+        "amx": "_is_amx_tile_supported",
+    }
+    return [unit for unit, name in asked.items() if getattr(torch.cpu, name, bool)()]
 
 
 def child(code: str, *words: str, text: str | None = None) -> str:
