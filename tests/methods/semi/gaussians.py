@@ -117,13 +117,15 @@ def train_directly(
     return method
 
 
+def predict(method: Method, x: Tensor) -> Tensor:
+    """Logits (n, K) of the classifier that a method ends with."""
+    weight, bias = method.final()
+    return method.task.scale * F.normalize(x, dim=-1) @ weight.T + bias
+
+
 def recall(method: Method, data: Gaussians, head: int | None = None) -> Tensor:
     """Recall of each class on the test features, (K,): of what :meth:`Method.final` predicts, or of one head."""
     with torch.no_grad():
-        if head is None:
-            weight, bias = method.final()
-            logits = method.task.scale * F.normalize(data.test, dim=-1) @ weight.T + bias
-        else:
-            logits = method(data.test).logits[:, head]
+        logits = predict(method, data.test) if head is None else method(data.test).logits[:, head]
     right = (logits.argmax(-1) == data.test_labels).double()
     return torch.stack([right[data.test_labels == k].mean() for k in range(len(data.weight))])

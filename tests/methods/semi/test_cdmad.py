@@ -1,15 +1,15 @@
 """CDMAD against numbers by hand, and a bias that it removes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from causalft.methods.semi.cdmad import Cdmad
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.method import Answers, Method, Task
-from tests.methods.semi.gaussian_classes import World, assert_same_state, learn, predict, recalls
+from tests.methods.semi.gaussians import blank, gaussians, predict, recall, train_directly
 
 
 def method(**settings):
@@ -47,48 +47,32 @@ def test_losses_are_plain_cross_entropies():
 
 
 def test_predictions_are_those_without_the_bias():
-    world = World.draw()
-    cdmad = Cdmad(world.task([8, 4, 2, 2], 16))
-    blank = torch.ones(12)
+    data = gaussians([8, 4, 2], [4] * 3)
+    cdmad = Cdmad(data.task())
+    shown = blank(cdmad, data)
+    cdmad.see_blank(shown)
     with torch.no_grad():
-        cdmad.see_blank(cdmad(blank[None]))
-        x, _ = world.images([5] * 4, 3)
-        expected = cdmad(x).logits[:, 0] - cdmad(blank[None]).logits[0, 0]
-        torch.testing.assert_close(predict(cdmad, x), expected)
+        expected = cdmad(data.test).logits[:, 0] - shown.logits[0, 0]
+        torch.testing.assert_close(predict(cdmad, data.test), expected)
 
 
 def test_rare_classes_are_found_again_when_the_blank_image_shows_the_bias():
-    """Features share a direction, along which the head learns the label law; the image without content lies on it."""
-    world = World.draw(n_classes=4, noise=0.35)
-    blank = F.one_hot(torch.tensor(12), 13).float()
-    counts, hidden = [200, 40, 10, 4], [100] * 4
+    """All features share a direction, along which a head learns the label law."""
+    data = gaussians([200, 40, 10, 4], [100] * 4)
 
-    def with_offset(images):
-        return torch.cat([images, torch.ones(len(images), 1)], dim=1)
+    def offset(x, by=1.0):
+        return torch.cat([x, torch.full((len(x), 1), by)], dim=1)
 
-    (x, y), (u, _), (test, truth) = (
-        world.images(n, seed) for n, seed in ((counts, 1), (hidden, 2), ([100] * 4, 3))
+    names = ("labelled", "unlabelled", "test")
+    data = replace(
+        data, weight=offset(data.weight, 0.0), **{name: offset(getattr(data, name)) for name in names}
     )
-    start = torch.cat([world.task(counts, 400).weight, torch.zeros(4, 1)], dim=1)
-    task = Task(torch.tensor(counts).float(), start, 400, epochs=10, adjust=False, scale=10.0)
-    shown = (with_offset(x), y), with_offset(u)
-    cdmad = learn(Cdmad(task), *shown, epochs=10, blank=blank)
-    fixmatch = learn(Method(task), *shown, epochs=10)
+    task = data.task(epochs=10, adjust=False, scale=10.0)
+    cdmad, fixmatch = train_directly(Cdmad(task), data), train_directly(Method(task), data)
     assert cdmad.blank[0] > cdmad.blank[3]
-    rare = slice(2, 4)
-    found, plain = recalls(cdmad, with_offset(test), truth), recalls(fixmatch, with_offset(test), truth)
-    assert found[rare].mean() > plain[rare].mean() + 0.1
+    found, plain = recall(cdmad, data), recall(fixmatch, data)
+    assert found[2:].mean() > plain[2:].mean() + 0.1
     assert found.mean() > plain.mean()
-
-
-def test_the_state_does_not_depend_on_how_a_batch_is_cut():
-    world, blank = World.draw(), torch.ones(12)
-    labelled, (u, _) = world.images([30, 10, 5, 5], 1), world.images([32] * 4, 2)
-    one, two = (
-        learn(Cdmad(world.task([30, 10, 5, 5], 128)), labelled, u, epochs=2, parts=parts, blank=blank)
-        for parts in (1, 2)
-    )
-    assert_same_state(one, two)
 
 
 def test_the_record_names_its_settings():

@@ -8,7 +8,7 @@ import torch
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.finessl import FineSsl
 from causalft.methods.semi.method import Answers, Task
-from tests.methods.semi.gaussian_classes import World, assert_same_state, learn, predict, recalls
+from tests.methods.semi.gaussians import gaussians, predict, recall, train_directly
 
 
 def method(n_classes=2, adjust=False, **settings):
@@ -86,28 +86,15 @@ def test_the_latest_confident_class_of_each_image_is_kept_over_batches_and_proce
 
 
 def test_margins_raise_the_recall_of_rare_classes():
-    world = World.draw(noise=0.4)
     counts = [120, 30, 8, 4]
-    labelled, (u, _) = world.images(counts, 1), world.images([4 * n for n in counts], 2)
-    test, truth = world.images([200] * 4, 3)
-    task = world.task(counts, len(u), adjust=False)
-    found, plain = (learn(FineSsl(task, alpha=alpha), labelled, u) for alpha in (8.0, 0.0))
+    data = gaussians(counts, [4 * n for n in counts], spread=0.4)
+    task = data.task(epochs=5, adjust=False, scale=10.0)
+    found, plain = (train_directly(FineSsl(task, alpha=alpha), data) for alpha in (8.0, 0.0))
     assert found.margins[0] == 0 and found.margins[2:].min() > 2
     rare = slice(2, 4)
-    assert recalls(found, test, truth)[rare].mean() > recalls(plain, test, truth)[rare].mean() + 0.1
+    assert recall(found, data)[rare].mean() > recall(plain, data)[rare].mean() + 0.05
     with torch.no_grad():
-        torch.testing.assert_close(predict(found, test), found(test).logits[:, 0])
-
-
-def test_the_state_does_not_depend_on_how_a_batch_is_cut():
-    world = World.draw()
-    labelled, (u, _) = world.images([30, 10, 5, 5], 1), world.images([32] * 4, 2)
-    one, two = (
-        learn(FineSsl(world.task([30, 10, 5, 5], 128)), labelled, u, epochs=2, parts=parts)
-        for parts in (1, 2)
-    )
-    assert one.latest.max() >= 0
-    assert_same_state(one, two)
+        torch.testing.assert_close(predict(found, data.test), found(data.test).logits[:, 0])
 
 
 def test_the_record_names_its_settings():

@@ -1,6 +1,7 @@
 """The reconstruction of ULFine against numbers by hand, with each of its parts switched off, and at work."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.method import Answers, Task, hard_targets
 from causalft.methods.semi.ulfine import Ulfine, apart
-from tests.methods.semi.gaussian_classes import World, assert_same_state, learn, predict, recalls
+from tests.methods.semi.gaussians import gaussians, predict, recall, train_directly
 
 COUNTS = torch.tensor([3.0, 1.0])
 
@@ -121,71 +122,50 @@ def test_the_constraint_never_brings_prototypes_together(seed, step):
     torch.testing.assert_close(moved.norm(dim=-1), torch.ones(6))
 
 
-def world_and_batches(noise=0.4):
-    world = World.draw(noise=noise)
-    counts = [120, 30, 8, 4]
-    return world, counts, world.images(counts, 1), world.images([40, 40, 80, 160], 2)[0]
+DATA = gaussians([120, 30, 8, 4], [40, 40, 80, 160], spread=0.3)
+
+
+def learnt(task=None, **settings):
+    task = DATA.task(epochs=3, scale=10.0) if task is None else task
+    return train_directly(Ulfine(task, **settings), DATA)
 
 
 @pytest.mark.parametrize("fusion", [0.0, 0.5, 1.0])
 def test_the_final_classifier_is_the_fused_one(fusion):
-    world, counts, labelled, u = world_and_batches()
-    ulfine = learn(Ulfine(world.task(counts, len(u)), fusion=fusion), labelled, u, epochs=2)
-    x, _ = world.images([5] * 4, 3)
+    ulfine = learnt(fusion=fusion)
     with torch.no_grad():
-        logits = ulfine(x).logits
-    torch.testing.assert_close(predict(ulfine, x), logits[:, 0])
+        logits = ulfine(DATA.test).logits
+    torch.testing.assert_close(predict(ulfine, DATA.test), logits[:, 0])
     row = {0.0: 1, 1.0: 2}.get(fusion)
     if row is not None:
         torch.testing.assert_close(logits[:, 0], logits[:, row])
 
 
+def overlap(vectors):
+    return (vectors @ vectors.T).triu(diagonal=1).square().sum()
+
+
 def test_each_part_can_be_switched_off():
-    world, counts, labelled, u = world_and_batches()
-    task = world.task(counts, len(u))
-    start = F.normalize(task.weight, dim=-1)
-
-    def learnt(**settings):
-        return learn(Ulfine(task, **{"mu": 0.1, "constraint": 0.01, **settings}), labelled, u, epochs=2)
-
-    full = learnt()
+    start = F.normalize(DATA.weight, dim=-1)
+    on = {"mu": 0.1, "constraint": 0.01}
+    full = learnt(**on)
     torch.testing.assert_close(learnt(mu=0.0, constraint=0.0).prototypes, start)
-    fitted = (full.visual @ full.prototypes.T).diagonal() > (full.visual @ start.T).diagonal()
-    assert fitted.all()
-
-    def overlap(vectors):
-        return (vectors @ vectors.T).triu(diagonal=1).square().sum()
-
-    assert overlap(full.prototypes) < overlap(learnt(constraint=0.0).prototypes)
-    # Without a weight in the fusion, the probe gets no gradient; without fusion of prototypes, they do not matter.
-    torch.testing.assert_close(learnt(fusion=0.0).heads[0].weight.detach(), start)
-    only_probe = learnt(fusion=1.0)
-    x, _ = world.images([5] * 4, 3)
-    torch.testing.assert_close(predict(only_probe, x), only_probe(x).logits[:, 2].detach())
+    # Fitting brings prototypes nearer to the class means, the constraint keeps them apart.
+    assert ((full.visual * full.prototypes).sum(1) > (full.visual * start).sum(1)).all()
+    assert overlap(full.prototypes) < overlap(learnt(**{**on, "constraint": 0.0}).prototypes)
+    # Without a weight in the fusion, the probe gets no gradient, and prototypes do not matter.
+    torch.testing.assert_close(learnt(**on, fusion=0.0).heads[0].weight.detach(), start)
+    same_probe = (learnt(mu=mu, fusion=1.0).final()[0] for mu in (0.0, 0.1))
+    torch.testing.assert_close(*same_probe)
 
 
-def test_fitting_mends_prototypes_that_text_has_misplaced():
-    """The texts of two classes are mixed up by half; images tell them apart, and the fusion uses both."""
-    world, counts, labelled, u = world_and_batches(noise=0.3)
-    world.means = world.means.clone()
-    task = world.task(counts, len(u), start=0.0)
-    mixed = task.weight.clone()
-    mixed[2] = F.normalize(0.45 * world.means[2] + 0.55 * world.means[3], dim=-1)
-    task = Task(task.counts, mixed, task.n_unlabelled, task.epochs, scale=10.0)
-    test, truth = world.images([200] * 4, 3)
-    fitted, unfitted = (learn(Ulfine(task, mu=mu, fusion=0.0), labelled, u, epochs=5) for mu in (0.1, 0.0))
-    assert recalls(fitted, test, truth)[2] > recalls(unfitted, test, truth)[2] + 0.1
-
-
-def test_the_state_does_not_depend_on_how_a_batch_is_cut():
-    world = World.draw()
-    labelled, (u, _) = world.images([30, 10, 5, 5], 1), world.images([32] * 4, 2)
-    one, two = (
-        learn(Ulfine(world.task([30, 10, 5, 5], 128), constraint=0.01), labelled, u, epochs=2, parts=parts)
-        for parts in (1, 2)
-    )
-    assert one.visual.any(1).all()
-    assert_same_state(one, two)
+def test_fitting_mends_a_prototype_that_text_has_misplaced():
+    """The text of class 2 lies nearer to class 3; its labelled images tell."""
+    weight = DATA.weight.clone()
+    weight[2] = F.normalize(0.45 * DATA.weight[2] + 0.55 * DATA.weight[3], dim=-1)
+    task = replace(DATA.task(epochs=5, scale=10.0), weight=weight)
+    fitted, unfitted = (recall(learnt(task, mu=mu, fusion=0.0), DATA) for mu in (0.1, 0.0))
+    assert fitted[2] > unfitted[2] + 0.1
 
 
 def test_the_record_says_that_it_is_a_reconstruction_and_what_is_ours():
