@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLEAN",
+    "FUSED",
     "LONG_TAIL",
     "NOTHING",
     "SHIFTED",
