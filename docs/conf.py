@@ -70,6 +70,7 @@ autosummary_context = {
             "fitted",
         ],
         "causalft.methods.priors": ["misfit"],
+        "causalft.methods.semi": ["settings", "choices", "method", "tune", "pseudo_labels", "law", "label_shift"],
         "causalft.models.tuning.tuners": ["adapters"],
         "causalft.models.weights": ["libraries"],
     }
