@@ -70,7 +70,15 @@ autosummary_context = {
             "fitted",
         ],
         "causalft.methods.priors": ["misfit"],
-        "causalft.methods.semi": ["settings", "choices", "method", "tune", "pseudo_labels", "law", "label_shift"],
+        "causalft.methods.semi": [
+            "settings",
+            "choices",
+            "method",
+            "tune",
+            "pseudo_labels",
+            "law",
+            "label_shift",
+        ],
         "causalft.models.tuning.tuners": ["adapters"],
         "causalft.models.weights": ["libraries"],
     }

@@ -39,7 +39,9 @@ def semi_sentences(semi: Metrics) -> list[str]:
     whole = [row for row in semi["pseudo_labels"] if row["epoch"] == last and row["group"] == "all"]
     for row in whole:
         right = "" if row["precision"] is None else f", {100 * row['precision']:.1f} % of them right"
-        said.append(f"In the last epoch {row['n']:,} pseudo-labels were learnt from{right}.")
+        apart = len(semi["strata"]) > 1 and not semi["settings"]["shared"]
+        of = f" by {len(semi['strata'])} strata" if apart else ""
+        said.append(f"In the last epoch {row['n']:,} pseudo-labels were learnt from{of}{right}.")
     return [*said, *(f"{each[0].upper()}{each[1:]}." for each in semi["reading"])]
 
 
@@ -155,6 +157,8 @@ def _figure(axes: Axes, path: Path, caption: str) -> Figure:
 
 
 def _table(rows: Sequence[Metrics]) -> Table:
+    there = {row["group"] for row in rows if row["n"]}
+    ends = {rows[0]["epoch"], rows[-1]["epoch"]}
     shown = [
         [
             str(row["epoch"]),
@@ -163,5 +167,7 @@ def _table(rows: Sequence[Metrics]) -> Table:
             "" if row["precision"] is None else f"{100 * row['precision']:.1f} %",
         ]
         for row in rows
+        if row["group"] in there and row["epoch"] in ends
     ]
-    return Table(["epoch", "group", "pseudo-labels", "right"], shown, "Pseudo-labels by epoch and D group.")
+    caption = "Pseudo-labels of the first and the last epoch, by D group; all epochs are in metrics.json."
+    return Table(["epoch", "group", "pseudo-labels", "right"], shown, caption)
