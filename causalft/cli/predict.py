@@ -166,7 +166,6 @@ def command(
     chosen = None if output is None else choose_format(output, kind)
     if output is not None and output != "-" and not follows():
         check_place(output)
-    check_engine(engine, workers)
     if batch_size is None:
         batch_size = 64 if adapt is None else BATCH_SIZE
     if adapt is not None:
@@ -177,6 +176,7 @@ def command(
         check_adapt(adapt, engine, batch_size, sets, 2 if is_launched() else 1)
     elif save_adapted is not None:
         raise CausalFTError("--save-adapted goes with --adapt")
+    check_engine(engine, workers)
     open_classifier(run)  # refused before PyTorch is imported
     if sets is not None:
         from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run

@@ -167,6 +167,7 @@ def open_images_of(files):
     [
         (("--adapt", "tnet"), "no method of test-time adaptation is named 'tnet'; did you mean 'tent'?"),
         (("--adapt", "tent", "--batch-size", 1), "--adapt needs batches of 8 images or more"),
+        (("--adapt", "tent", "--engine", "ray"), "--adapt follows the images in their order"),
         (("--adapt", "tent", "--sets", 0.9), "--sets does not go with --adapt"),
         (("--save-adapted", "FOLDER"), "--save-adapted goes with --adapt"),
         (("--adapt", "tent", "--save-adapted", "RUN"), "already holds a complete fit run"),
