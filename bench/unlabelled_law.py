@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ COLUMNS = (
 Floats = NDArray[np.float32]
 
 
-def scored(members: Path) -> dict[str, NDArray]:
+def scored(members: Path) -> dict[str, NDArray[Any]]:
     """Logits of both sets of images by ``set/stratum``, and their labels by ``set/labels``."""
     kept = members / "unlabelled-law.safetensors"
     if kept.exists():
@@ -73,7 +74,7 @@ def scored(members: Path) -> dict[str, NDArray]:
     return found
 
 
-def fused(scores: dict[str, NDArray], name: str) -> Floats:
+def fused(scores: dict[str, NDArray[Any]], name: str) -> Floats:
     """Log of the mean of the strata's probabilities."""
     logits = [scores[f"{name}/{stratum}"].astype(float) for stratum in STRATA]
     return np.log(
@@ -82,7 +83,7 @@ def fused(scores: dict[str, NDArray], name: str) -> Floats:
 
 
 def one_draw(
-    tables: tuple[Floats, NDArray, Floats, NDArray], order: str, draw: int
+    tables: tuple[Floats, NDArray[Any], Floats, NDArray[Any]], order: str, draw: int
 ) -> tuple[UnlabelledLaw, NDArray[np.float64]]:
     """The estimate, and the true shares."""
     validation, labels, pool, hidden = tables
@@ -103,7 +104,7 @@ def main(members: Path, draws: int) -> None:
     torch.set_num_threads(1)
     scores = scored(members)
     table = []
-    for who in ("fused", *STRATA):
+    for who in ("fused", *STRATA[::-1]):
         values = [fused(scores, name) if who == "fused" else scores[f"{name}/{who}"] for name in SEEDS]
         tables = values[0], scores["validation/labels"], values[1], scores["pool/labels"]
         for order in (*UNLABELLED_ORDERS, OTHER):
