@@ -24,6 +24,8 @@ class Family(StrEnum):
     OPEN_CLIP_TIMM = "open_clip.timm_model.TimmModel"
     TIMM_VIT = "timm.models.vision_transformer.VisionTransformer"
     TIMM_RESNET = "timm.models.resnet.ResNet"
+    TIMM_BLOCK = "timm.models.vision_transformer.Block"
+    TIMM_ATTENTION = "timm.layers.attention.Attention"
     EVA = "timm.models.eva.Eva"
     EVA_ATTENTION = "timm.models.eva.EvaAttention"
     TORCHVISION_RESIZE = "torchvision.transforms.transforms.Resize"

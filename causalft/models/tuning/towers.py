@@ -299,7 +299,10 @@ class OpenClipViT(Tower):
 
 
 class TimmViT(Tower):
-    """A ``VisionTransformer`` or ``Eva`` of timm, alone or as the trunk of a CLIP of open_clip (SigLIP, EVA)."""
+    """A ``VisionTransformer`` or ``Eva`` of timm, alone or as the trunk of a CLIP of open_clip (SigLIP, EVA).
+
+    Where the class token of a ``VisionTransformer`` is the feature, the last block gives it alone.
+    """
 
     kind = "timm ViT"
 
@@ -321,10 +324,24 @@ class TimmViT(Tower):
     def _run_block(self, number: int, tokens: Tensor) -> Tensor:
         rope = getattr(self.trunk, "rope", None)
         if rope is None:
-            return self.blocks[number](tokens)
+            block: Any = self.blocks[number]
+            if number < len(self.blocks) - 1 or not self._only_class_token(block):
+                return block(tokens)
+            asked = tokens[:, :1] + block.ls1(_first_attends(block.attn, block.norm1(tokens)))
+            return asked + block.ls2(block.mlp(block.norm2(asked)))
         fixed = not self.trunk.dynamic_img_size and hasattr(rope, "feat_shape")
         angles = rope.get_embed() if fixed else rope.get_embed(shape=self.trunk.patch_embed.grid_size)
         return self.blocks[number](tokens, rope=angles[number] if self.trunk.rope_mixed else angles)
+
+    def _only_class_token(self, block: Any) -> bool:
+        return (
+            is_exactly(block, Family.TIMM_BLOCK)
+            and is_exactly(block.attn, Family.TIMM_ATTENTION)
+            and getattr(block.attn, "gate", None) is None
+            and self.trunk.global_pool == "token"
+            and self.trunk.attn_pool is None
+            and self.prompts is None
+        )
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self.trunk.forward_head(self.trunk.norm(tokens))
@@ -336,6 +353,15 @@ class TimmViT(Tower):
     def _is_pool(self, name: str) -> bool:
         pool = ("norm", "fc_norm", "attn_pool", "head", "head_dist")
         return name.removeprefix("trunk.").partition(".")[0] in pool
+
+
+def _first_attends(attention: Any, x: Tensor) -> Tensor:
+    """The output of an attention of timm for the first token, (n, 1, width): it alone asks."""
+    n, length, _ = x.shape
+    heads = attention.qkv(x).reshape(n, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = heads.unbind(0)
+    mixed = F.scaled_dot_product_attention(attention.q_norm(q[:, :, :1]), attention.k_norm(k), v)
+    return attention.proj(attention.norm(mixed.transpose(1, 2).flatten(2)))
 
 
 class ResNetTower(Tower):

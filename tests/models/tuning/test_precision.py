@@ -197,6 +197,24 @@ def test_last_block_gives_class_token_with_equal_features():
     assert torch.allclose(tower(pictures), averaged(pictures), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"qk_norm": True, "init_values": 0.1, "reg_tokens": 2}, {"global_pool": "avg"}]
+)
+def test_last_block_of_timm_gives_class_token_with_equal_features_and_gradients(options):
+    torch.manual_seed(2)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=0, **options).eval()
+    tower, pictures = open_tower(model), torch.randn(3, 3, 32, 32)
+    whole = model.forward_features(pictures).shape
+    n_tokens = tower.run(tower.embed(pictures)).shape[1]
+    assert n_tokens == (whole[1] if options.get("global_pool") == "avg" else 1) and whole[1] >= 5
+    seen = [pictures.clone().requires_grad_() for _ in range(2)]
+    expected, found = model(seen[0]), tower(seen[1])
+    assert torch.allclose(found, expected, atol=1e-5)
+    for features in (expected, found):
+        (features**3).sum().backward()
+    assert torch.allclose(seen[1].grad, seen[0].grad, atol=1e-4)
+
+
 def test_auto_measures_wide_towers_on_a_processor_that_can(monkeypatch):
     asked = []
     monkeypatch.setattr(precision, "speedup", lambda width: asked.append(width) or 1.0 + width / 1000)
