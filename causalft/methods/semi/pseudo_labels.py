@@ -96,17 +96,19 @@ class PseudoLabels:
         if not len(self.kept):
             return []
         said, kept, seen = [], self.kept[-1], self.confidence[-1].sum()
+        # Confident answers begin in the bin that the threshold lies in.
+        first = min(int(threshold * BINS + 1e-9), BINS - 1)
+        n_sure, edge = self.confidence[-1][first:].sum(), first / BINS
         share = kept.sum() / max(seen, 1)
-        if share < 0.3:
+        if (
+            max(share, n_sure / max(seen, 1)) < 0.3
+        ):  # a method may leave confident images of frequent classes out
             said.append(
                 f"underlearned: in the last epoch {100 * share:.0f} % of the unlabelled images were learnt from; lower "
                 "the threshold, or tune more of the tower"
             )
         if self.known and kept.sum():
             precision, groups = self.right[-1].sum() / kept.sum(), self.groups
-            # Confident answers, from the bin that the threshold lies in, and what they are worth.
-            first = min(int(threshold * BINS + 1e-9), BINS - 1)
-            n_sure, edge = self.confidence[-1][first:].sum(), first / BINS
             if n_sure and self.confident_right[-1][first:].sum() / n_sure < edge - 0.1:
                 worth = self.confident_right[-1][first:].sum() / n_sure
                 said.append(

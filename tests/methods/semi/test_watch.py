@@ -120,6 +120,11 @@ def test_nothing_is_said_of_pseudo_labels_that_are_many_and_right():
     assert labels_of([50, 40], [48, 38], 90, 86).reading(NAMES, 0.95) == []
 
 
+def test_confident_images_that_a_method_leaves_out_are_not_underlearned():
+    """As the masks of ABC leave out images of frequent classes."""
+    assert labels_of([5, 15], [5, 14], 90, 86, unsure=10).reading(NAMES, 0.95) == []
+
+
 def test_reading_names_what_went_wrong():
     assert labels_of([10, 9], [10, 9], 19, 19, unsure=81).reading(NAMES, 0.95) == [
         "underlearned: in the last epoch 19 % of the unlabelled images were learnt from; lower the threshold, or tune "
