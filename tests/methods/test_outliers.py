@@ -43,7 +43,7 @@ def test_unseen_classes_are_found_and_their_share_is_bounded(share):
     found = find_outliers(scores(rng, 600), np.arange(600) % 3, unlabelled)
     assert found.found and found.ci95[0] <= share and abs(found.share - share) < 0.06
     assert found.drop[2000 - n_new :].mean() > 0.9 and found.drop[: 2000 - n_new].mean() < 0.1
-    assert f"--drop-outliers leaves the {found.drop.sum()} least confident ones out" in found.warning
+    assert f"the {found.drop.sum()} least confident ones are best left out" in found.warning
     document = json.loads(json.dumps(found.document))
     assert document["drop"] == int(found.drop.sum()) and document["n"] == 2000
 

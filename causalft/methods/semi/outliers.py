@@ -68,13 +68,13 @@ class Outliers:
 
     @property
     def warning(self) -> str | None:
-        """A sentence for the user, with the way out; None without outliers."""
+        """A sentence for the user; None without outliers."""
         if not self.found:
             return None
         low, high = (100 * end for end in self.ci95)
         return (
             f"at least {100 * self.share:.0f} % [{low:.0f}, {high:.0f}] of the {self.n} unlabelled images look like no "
-            f"class of the labelled ones; --drop-outliers leaves the {int(self.drop.sum())} least confident ones out"
+            f"class of the labelled ones; the {int(self.drop.sum())} least confident ones are best left out"
         )
 
 
