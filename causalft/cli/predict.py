@@ -199,6 +199,8 @@ def command(
         prediction = Prediction(
             run, images, device, batch_size, on_error, engine, workers, sets, adapt, save_adapted, precision
         )
+        if (note := prediction.precision_note()) and not follows():
+            click.echo(f"causalft: {note}", err=True)
         if (agreement := prediction.int8_agreement()) is not None:
             click.echo(f"causalft: {agreement.sentence()}", err=True)
         if output is not None and chosen is not None:

@@ -16,6 +16,7 @@ from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear
 from causalft.pipelines.export import FORMATS, write
 from causalft.pipelines.export.int8 import round_onnx
 from causalft.pipelines.workflows.int8_agreement import int8_agreement
+from causalft.pipelines.workflows.predict import Prediction
 from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
@@ -53,6 +54,13 @@ def test_predict_in_int8_says_how_far_it_agrees_with_fp32(fitted, pictures, monk
     result = run("predict", fitted, pictures, "--precision", "int8", "--out", "-")
     assert "int8 predicts the class of fp32 for 2 of 2 images" in result.stderr
     assert "did you mean 'int8'?" in said(run("predict", fitted, pictures, "--precision", "int4"))
+
+
+def test_predict_names_the_strata_that_have_no_layer_to_round(fitted, pictures):
+    prediction = Prediction(fitted, unlabelled_images([pictures]), "cpu", precision="int8")
+    assert prediction.precision_note() == ""
+    prediction.model.members_["openclip"].precision = "fp32"  # as of a ResNet
+    assert prediction.precision_note() == "int8 is for frozen layers of a ViT; openclip: computed in fp32"
 
 
 def test_fit_trains_through_int8_layers_and_its_run_predicts_in_int8(fitted, pictures):

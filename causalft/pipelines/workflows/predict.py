@@ -182,6 +182,13 @@ class Prediction:
         tuning = stored_settings(self.model.config, ["tuning"]).get("tuning")
         return "auto" if tuning is None else tuning.precision
 
+    def precision_note(self) -> str:
+        """Which strata are computed in another precision than was asked for; empty if none is."""
+        others = [name for name, member in self.model.members_.items() if member.precision != self.precision]
+        if self.precision not in ("bf16", "int8") or self.engine != "local" or not others:
+            return ""
+        return f"{self.precision} is for frozen layers of a ViT; {', '.join(others)}: computed in fp32"
+
     def int8_agreement(self) -> Int8Agreement | None:
         """How far int8 agrees with fp32 on `CHECKED` of the images; None in another precision.
 
