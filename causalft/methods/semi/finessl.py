@@ -64,7 +64,7 @@ class FineSsl(Method):
     @property
     def margins(self) -> Tensor:
         """Margin of each class, (K,); 0 before the first pseudo-label."""
-        counts = torch.bincount(self.latest[self.latest >= 0], minlength=self.task.n_classes).float()
+        counts = torch.bincount(self.latest + 1, minlength=self.task.n_classes + 1)[1:].float()
         share = counts / counts.max().clamp(min=1)
         return self.alpha * (share.max() - share.min()) * (1 - share) / (1 + share)
 
