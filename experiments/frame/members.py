@@ -102,7 +102,7 @@ class Member:
         CausalFTError
             For an unknown field.
         """
-        from causalft.methods.semi.settings import semi_tuning
+        from causalft.methods.semi.settings import semi_tuning, usual_rate
         from causalft.models.strata.cards import MemberName
 
         known = vars(recipe)
@@ -114,6 +114,7 @@ class Member:
 
             values = PRESETS.get_or_refuse(self.recipe).values
             recipe = replace(recipe, **{**values, "epochs": min(values["epochs"], recipe.epochs)})
+        recipe = usual_rate(recipe, self.semi)
         changed = replace(recipe, **{"loss": self.loss, **dict(self.changes)})
         found = replace(
             changed,

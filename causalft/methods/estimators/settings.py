@@ -15,7 +15,7 @@ from causalft.methods.adaptation.settings import FIRST, Tuning, check_gla, defau
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.priors.settings import KnownPriorFiles
 from causalft.methods.semi.choices import METHODS
-from causalft.methods.semi.settings import SEMI, SemiSettings, check_semi, semi_tuning
+from causalft.methods.semi.settings import SEMI, SemiSettings, check_semi, semi_tuning, usual_rate
 from causalft.runs import limits
 from causalft.runs.limits import BUILT_IN, CREATURES
 from causalft.runs.settings import (
@@ -269,7 +269,9 @@ class FitSettings:
 
     def _recipe(self) -> Tuning:
         """The tuning where nothing else is given: that of the preset, else the default of the zoo."""
-        return default_tuning(self.zoo_name) if self.preset is None else preset(self.preset)
+        if self.preset is not None:
+            return preset(self.preset)
+        return usual_rate(default_tuning(self.zoo_name), self.semi)
 
     @property
     def zoo_name(self) -> str:

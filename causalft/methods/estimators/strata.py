@@ -39,7 +39,7 @@ from causalft.methods.estimators.settings import FitSettings, check_joint
 from causalft.methods.estimators.sharing import fit_sharing
 from causalft.methods.estimators.stored_logits import as_kept
 from causalft.methods.priors.target_law import target_law
-from causalft.methods.semi.settings import SemiSettings, check_semi, semi_tuning
+from causalft.methods.semi.settings import SemiSettings, check_semi, semi_tuning, usual_rate
 from causalft.methods.semi.tune import supervised_by
 from causalft.models.features.cache import FeatureCache
 from causalft.models.features.encoder import Crops
@@ -200,7 +200,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         """
         zoo = self.check()
         label = self.zoo if isinstance(self.zoo, str) else self.zoo.label
-        tuning = self.tuning or default_tuning(label)
+        tuning = self.tuning or usual_rate(default_tuning(label), self.semi)
         unlabelled = Unlabelled.of(unlabeled, known=False) if isinstance(unlabeled, ImageSet) else unlabeled
         supervision = None
         if self.semi is not None and self.semi.method is not None:

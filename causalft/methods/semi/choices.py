@@ -25,6 +25,8 @@ class SemiMethod:
         ``make(task, **settings)`` returns a :class:`causalft.methods.semi.method.Method`; the settings have defaults.
     tuner : str
         The tuner that its name stands for; empty: that of ``--tuner``.
+    rate : float
+        Factor on the usual learning rate of the zoo, which is that of adapters.
     unlabelled : bool
         Whether it uses unlabelled images.
     adjusts : bool
@@ -43,6 +45,7 @@ class SemiMethod:
     help: str
     make: Callable[..., Any]
     tuner: str = ""
+    rate: float = 1.0
     unlabelled: bool = True
     adjusts: bool = False
     shares: tuple[str, ...] = ("threshold",)

@@ -48,8 +48,10 @@ LFT = SemiMethod(
 FFT = SemiMethod(
     name="fft",
     help="full fine-tuning on the labelled images alone",
+    ours="0.06 of the usual learning rate, at which it diverges",
     make=supervised,
     tuner="full",
+    rate=0.06,
     unlabelled=False,
     order=3,
 )
@@ -81,6 +83,7 @@ FFT_FIXMATCH = SemiMethod(
     help="FixMatch with full fine-tuning",
     make=fixmatch,
     tuner="full",
+    rate=0.06,
     source="Sohn et al., NeurIPS 2020",
     order=7,
 )

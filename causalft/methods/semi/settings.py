@@ -13,7 +13,7 @@ from causalft.runs import limits
 from causalft.runs.limits import Limits
 from causalft.runs.settings import check_settings, documented, one_of, setting
 
-__all__ = ["SEMI", "SemiSettings", "check_semi", "semi_tuning"]
+__all__ = ["SEMI", "SemiSettings", "check_semi", "semi_tuning", "usual_rate"]
 
 SEMI = "Unlabelled images"
 """Heading in ``--help``."""
@@ -121,6 +121,19 @@ class SemiSettings:
             option = f"--{name.replace('_', '-')}"
             if getattr(self, name) != getattr(default, name):
                 raise CausalFTError(f"{option} goes with a semi-supervised method; name one with --method")
+
+
+def usual_rate(recipe: Tuning, settings: SemiSettings | None) -> Tuning:
+    """Return the recipe of a zoo with the learning rate that a method takes where none is given.
+
+    Examples
+    --------
+    >>> round(usual_rate(Tuning(lr=0.05), SemiSettings(method="fft")).lr, 4)
+    0.003
+    """
+    if settings is None or settings.method not in METHODS:
+        return recipe
+    return replace(recipe, lr=recipe.lr * settings.record.rate)
 
 
 def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
