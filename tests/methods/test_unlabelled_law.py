@@ -209,6 +209,7 @@ def test_classes_can_be_permuted_and_scores_given_as_log_probabilities():
     document = json.loads(json.dumps(found.document))
     assert document["setting"] == "middle" and len(document["law_ci95"]) == K and document["n"] == len(hidden)
     assert set(document["evidence"]["middle"]) == {"l1", "log_likelihood", "log_odds"}
+    assert document["outliers"]["n"] == len(hidden) and not found.outliers.found
     assert document["l1_to_labelled"] == found.evidence["consistent"].l1
 
 
@@ -241,3 +242,17 @@ def test_alike_labelled_classes_and_few_images_are_possible():
 def test_tables_that_do_not_match_are_refused(validation, labels, unlabelled, counts, said):
     with pytest.raises(CausalFTError, match=said):
         estimate_law(validation, np.array(labels, dtype=int), unlabelled, counts)
+
+
+def test_images_of_no_class_are_found_beside_the_law():
+    rng = np.random.default_rng(8)
+    labels, hidden = np.repeat(np.arange(K), 40), drawn("consistent", rng)
+    strange = 0.3 * rng.normal(size=(400, K))  # near the middle of all classes
+    found = estimate_law(
+        logits_of(labels, rng), labels, np.concatenate([logits_of(hidden, rng), strange]), [10] * K
+    )
+    share = 400 / (400 + len(hidden))
+    assert found.outliers.found and 0.5 * share < found.outliers.share < 1.1 * share
+    assert (
+        found.outliers.drop[len(hidden) :].mean() > 0.9 and found.outliers.drop[: len(hidden)].mean() < 0.15
+    )

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.data.tails import UNLABELLED_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.semi.label_shift import calibrate, em_law, law_posterior, mean_log_likelihood
+from causalft.methods.semi.outliers import Outliers, confidence, find_outliers
 from causalft.runs.documents import Document
 
 __all__ = ["OTHER", "Evidence", "UnlabelledLaw", "anchor_laws", "estimate_law"]
@@ -79,6 +80,9 @@ class UnlabelledLaw:
         Of the calibration.
     spread : float
         Estimated standard deviation of the log shares about a trend over the labelled classes.
+    outliers : Outliers
+        Whether there are images of no labelled class, by the calibrated confidence. A model that learnt from the
+        unlabelled images is surer of them, so it finds fewer.
     """
 
     law: NDArray[np.float64]
@@ -90,6 +94,7 @@ class UnlabelledLaw:
     l1: float
     temperature: float
     spread: float
+    outliers: Outliers
 
     @property
     def document(self) -> Document:
@@ -103,6 +108,7 @@ class UnlabelledLaw:
             "em": self.em.tolist(),
             "temperature": self.temperature,
             "spread": self.spread,
+            "outliers": self.outliers.document,
             "evidence": {name: dict(vars(found)) for name, found in self.evidence.items()},
         }
 
@@ -230,6 +236,9 @@ def estimate_law(
         l1=evidence["consistent"].l1,
         temperature=calibration.temperature,
         spread=posterior.spread,
+        outliers=find_outliers(
+            confidence(validation, calibration), labels, confidence(unlabelled, calibration), law, seed=seed
+        ),
     )
 
 

@@ -218,6 +218,8 @@ def finish_fit(
         metrics["semi"] = semi_document(settings.semi, splits, members, unlabelled, laws)
         for line in semi_sentences(metrics["semi"]):
             say(f"semi     {line}")
+        if laws and (warning := laws["fused"].outliers.warning) is not None:
+            say(f"note     {warning}")
     return FittedRun(new.run, new.finish(metrics, page), outcome.diagnosis, tuple(worst))
 
 
