@@ -600,3 +600,20 @@ def test_the_top_and_all_probabilities_exclude_each_other(tmp_path):
     result = run("fit", "--top", 3, "--all-probabilities", "--out", tmp_path / "run")
     assert result.exit_code == 2 and not (tmp_path / "run").exists()
     assert "--top keeps some classes, --all-probabilities every class; leave one of them out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("mu", "--method-setting 'mu' is not NAME=VALUE"),
+        ("margin=1", "the method ulfine has no margin; it has threshold"),
+        ("fusion=2", "fusion 2.0 is out of range; give a number from 0 to 1"),
+    ],
+)
+def test_settings_that_a_method_cannot_take_are_refused_before_any_work(tmp_path, given, message):
+    out = tmp_path / "run"
+    result = run(
+        "fit", "--data", "creatures-ltssl", "--method", "ulfine", "--method-setting", given, "--out", out
+    )
+    assert result.exit_code == 2 and not out.exists()
+    assert message in said(result)
