@@ -69,6 +69,25 @@ def test_a_batch_that_begins_anew_is_counted_once(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_process_without_an_image_of_the_batch_sums_with_the_others(name):
+    """As often, and with tensors of the same shapes: else the others would wait for it forever."""
+    shapes: list[list[tuple[torch.Size, torch.dtype]]] = []
+    for seen in (True, False):
+        method, found = made(name), []
+
+        def total(tensor, found=found):
+            found.append((tensor.shape, tensor.dtype))
+            return tensor
+
+        method.start_batch()
+        if seen:
+            step(method, DATA, torch.arange(30), DATA.labelled[:10], DATA.labels[:10], torch.zeros(30, 16))
+        method.finish_batch(total)
+        shapes.append(found)
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_and_buffers_are_all_that_a_method_remembers(name):
     """A new one that takes them over goes on alike: what a checkpoint needs."""
     old = train_directly(made(name), DATA, epochs=2)
