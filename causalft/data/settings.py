@@ -162,6 +162,13 @@ class UnlabelledOptions:
         group="Unlabelled images",
     )
 
+    drop_outliers: bool = setting(
+        False,
+        "Leave out unlabelled images that look like no labelled class to the first stratum before tuning, if there is "
+        "evidence of any.",
+        group="Unlabelled images",
+    )
+
     @property
     def draws(self) -> bool:
         """Whether labelled images are drawn to a tail."""
@@ -184,7 +191,7 @@ class UnlabelledOptions:
         --------
         >>> UnlabelledOptions(gamma_l=50).of("creatures-ltssl")
         UnlabelledOptions(labeled_per_class=50, unlabeled_per_class=400, gamma_l=50, gamma_u=50, \
-unlabeled_order='consistent', strict=False)
+unlabeled_order='consistent', strict=False, drop_outliers=False)
         """
         built_in = data == CREATURES_LTSSL
         gamma_l = self.gamma_l or (20.0 if built_in else 100.0)

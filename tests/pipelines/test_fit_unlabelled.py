@@ -146,3 +146,41 @@ def test_unlabelled_images_that_are_in_a_split_are_refused_with_strict(tiny_zoo,
     assert "unlabelled images of" in said(run(*words)) and "leave --strict out to drop them" in said(
         run(*words)
     )
+
+
+@pytest.mark.parametrize("foreign", [0, 60])
+def test_images_that_look_like_no_class_are_dropped_if_there_is_evidence(
+    tiny_zoo, photos, monkeypatch, foreign
+):
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from causalft.data.hidden import Unlabelled
+    from causalft.data.image_set import ImageSet
+    from causalft.data.splits import Splits
+    from causalft.pipelines.workflows import unlabelled_images as workflow
+
+    rng = np.random.default_rng(0)
+
+    def logits(labels):  # sure of its own classes, not of others (-1)
+        eye = np.vstack([np.eye(4), np.zeros(4)])
+        return 4 * eye[labels] + rng.normal(size=(len(labels), 4))
+
+    known, hidden = np.arange(80) % 4, np.concatenate([np.arange(200) % 4, np.full(foreign, -1)])
+    names = ["a", "b", "c", "d"]
+    validation = ImageSet.from_arrays(np.zeros((80, 2, 2, 3), np.uint8), known, names)
+    images = ImageSet.from_arrays(
+        np.zeros((len(hidden), 2, 2, 3), np.uint8), np.zeros(len(hidden), int), ["?"]
+    )
+    found = SimpleNamespace(logits=(logits(known), logits(hidden)))
+    monkeypatch.setattr(workflow, "encode_zero_shot", lambda *_, **__: found)
+    settings = FitSettings(strata=("clip",), zoo=str(tiny_zoo), data=str(photos), cache=False)
+    splits = Splits(train=validation, validation=validation, test=validation)
+    kept, line = workflow.without_outliers(
+        settings, settings.open_zoo(), splits, Unlabelled.of(images, known=False)
+    )
+    if not foreign:
+        assert len(kept) == 200 and "no evidence of other classes" in line
+    else:
+        assert 180 <= len(kept) <= 203 and "look like no labelled class to clip" in line

@@ -50,7 +50,7 @@ class SemiSettings:
         metavar="NAME=VALUE",
     )
     unlabeled_ratio: int = setting(
-        2, "Unlabelled images per labelled one in a step.", group=SEMI, limits=limits.RATIO
+        1, "Unlabelled images per labelled one in a step.", group=SEMI, limits=limits.RATIO
     )
     share_labels: bool = setting(
         False,

@@ -38,7 +38,7 @@ from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
 from causalft.pipelines.workflows.semi import laws_of_unlabelled, semi_document
-from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside
+from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside, without_outliers
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
@@ -109,7 +109,7 @@ def run_fit(
         require_room_for_fit(settings, control, splits, out)
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)
-        unlabelled = _unlabelled(settings, splits, say)
+        unlabelled = _unlabelled(settings, splits, zoo, say)
         target_law(settings.target_law, splits.class_names)  # refused before anything is tuned
         config = {
             **asdict(settings),
@@ -245,7 +245,7 @@ def _tune(
         seed = settings.seed + number
         if number:
             splits_now = load_splits(settings, seed)
-            unlabelled = _unlabelled(settings, splits_now)
+            unlabelled = _unlabelled(settings, splits_now, zoo)
             say(f"seed {seed}: {len(splits_now.train)} training images")
         else:
             splits_now = splits
@@ -334,9 +334,18 @@ _MOST_UNLABELLED = 20_000
 
 
 def _unlabelled(
-    settings: FitSettings, splits: Splits, say: Callable[[str], None] = lambda line: None
+    settings: FitSettings, splits: Splits, zoo: Zoo, say: Callable[[str], None] = lambda line: None
 ) -> Unlabelled | None:
     """The unlabelled images of one seed; None where nothing asks for any."""
+    found = _all_unlabelled(settings, splits, say)
+    if found is None or not unlabelled_options(settings).drop_outliers:
+        return found
+    kept, line = without_outliers(settings, zoo, splits, found)
+    say(f"images   {line}")
+    return kept
+
+
+def _all_unlabelled(settings: FitSettings, splits: Splits, say: Callable[[str], None]) -> Unlabelled | None:
     strict = unlabelled_options(settings).strict
     if settings.semi.method is not None and settings.semi.record.unlabelled:
         return unlabelled_beside(settings.unlabeled, splits, strict=strict, say=say)

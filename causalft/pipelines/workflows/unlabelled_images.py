@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from scipy.special import logsumexp
+
 from causalft.data.hidden import Unlabelled
 from causalft.data.splits import Splits
 from causalft.data.unlabelled import leave_out, open_unlabelled
+from causalft.errors import CausalFTError
+from causalft.methods.adaptation.tune import encode_zero_shot
+from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.semi.law import estimate_law
+from causalft.methods.semi.outliers import find_outliers
+from causalft.models.features.cache import cache_of
+from causalft.models.strata.cards import MemberName
+from causalft.models.strata.zoo import Zoo
+from causalft.models.tuning.processes import pick_device
 
-__all__ = ["unlabelled_beside"]
+__all__ = ["unlabelled_beside", "without_outliers"]
 
 
 def unlabelled_beside(
@@ -55,3 +66,49 @@ def unlabelled_beside(
         say(f"note     left out unlabelled images that are in the run: {', '.join(gone)}")
     say(f"images   {len(splits.train)} labelled, {len(kept)} unlabelled ({found.where})")
     return kept
+
+
+def without_outliers(
+    settings: FitSettings, zoo: Zoo, splits: Splits, unlabelled: Unlabelled
+) -> tuple[Unlabelled, str]:
+    """Leave out unlabelled images that look like no labelled class to the first stratum, and say how many.
+
+    The stratum is asked zero-shot, since a method would learn from such images while it is tuned
+    (:func:`causalft.methods.semi.outliers.find_outliers`), and by the energy of its logits (Liu et al., "Energy-based
+    out-of-distribution detection", NeurIPS 2020): of images of noise it leaves out several times as many as the largest
+    probability does.
+
+    Raises
+    ------
+    CausalFTError
+        If all images would be left out.
+    """
+    name = settings.strata[0]
+    stratum = zoo.load(MemberName.parse(name).weights, device=pick_device(settings.device))
+    zero_shot = encode_zero_shot(
+        stratum,
+        splits.class_names,
+        settings.tuning,
+        [splits.validation, unlabelled.images],
+        train=None if stratum.has_text else splits.train,
+        cache=cache_of(settings.cache, settings.data),
+    )
+    validation, found = zero_shot.logits
+    law = estimate_law(validation, splits.validation.labels, found, splits.train.class_counts).law
+    # The energy of an image, not its largest probability: what resembles no class has small logits of all.
+    outliers = find_outliers(
+        logsumexp(validation, axis=1), splits.validation.labels, logsumexp(found, axis=1), law
+    )
+    low, high = (100 * end for end in outliers.ci95)
+    share = (
+        f"at least {100 * outliers.share:.0f} % [{low:.0f}, {high:.0f}] look like no labelled class to {name}"
+    )
+    if not outliers.drop.any():
+        return (
+            unlabelled,
+            f"no unlabelled image left out: no evidence of other classes (p = {outliers.p:.2f})",
+        )
+    if outliers.drop.all():
+        raise CausalFTError(f"every unlabelled image looks like no labelled class to {name}; give others")
+    kept = unlabelled.subset(~outliers.drop)
+    return kept, f"left out {int(outliers.drop.sum())} unlabelled images: {share}"
