@@ -21,8 +21,8 @@ __all__ = ["EPOCHS", "LAWS", "SHARED", "rare_precision", "shared", "shared_strat
 LAWS = ("consistent", "uniform", "reversed")
 
 EPOCHS = 0.7
-"""Of the recipe: an epoch shows every unlabelled image and as many labelled ones, drawn with replacement, so labelled images
-are shown about as often as in a supervised training, in batches of one size."""
+"""Of the recipe: an epoch shows every unlabelled image and as many labelled ones, drawn with replacement, so labelled
+images are shown about as often as in a supervised training, in batches of one size."""
 
 SHARED = "shared pseudo-labels, mixture"
 """Rule: the members learn together from pseudo-labels that are common to all, and their mixture answers."""

@@ -167,9 +167,9 @@ def test_images_that_look_like_no_class_are_dropped_if_there_is_evidence(
         eye = np.vstack([np.eye(4), np.zeros(4)])
         return 4 * eye[labels] + rng.normal(size=(len(labels), 4))
 
-    known, hidden = np.arange(80) % 4, np.concatenate([np.arange(200) % 4, np.full(foreign, -1)])
+    known, hidden = np.arange(400) % 4, np.concatenate([np.arange(200) % 4, np.full(foreign, -1)])
     names = ["a", "b", "c", "d"]
-    validation = ImageSet.from_arrays(np.zeros((80, 2, 2, 3), np.uint8), known, names)
+    validation = ImageSet.from_arrays(np.zeros((400, 2, 2, 3), np.uint8), known, names)
     images = ImageSet.from_arrays(
         np.zeros((len(hidden), 2, 2, 3), np.uint8), np.zeros(len(hidden), int), ["?"]
     )
