@@ -32,7 +32,6 @@ def study(roles: Roles) -> Study:
             best_single(f"best single, {law}", roles, **how),
             fused(f"strata, {law}", roles, **how),
             fused(f"strata with shared labels, {law}", roles, SHARED, **how),
-            fused(f"seeds of one, {law}", roles, of="seeds", **how),
             fused(f"seeds of one with shared labels, {law}", roles, SHARED, of="seeds", **how),
         ]
         together = (f"strata with shared labels, {law}",)
