@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from causalft.data.settings import DATA, DataOptions, UnlabelledOptions, split_size
@@ -290,7 +290,7 @@ class FitSettings:
         return {
             **defaults(cls),
             "tuning": defaults(Tuning),
-            "semi": defaults(SemiSettings),
+            "semi": asdict(SemiSettings()),
             "known_priors": {},
             "unlabelled_options": {},
         }
