@@ -53,7 +53,7 @@ autosummary_ignore_module_all = False
 # A package with ``__all__`` shows what that names. These modules hold further names that users need.
 autosummary_context = {
     "further": {
-        "causalft.data": ["formats", "creatures"],
+        "causalft.data": ["formats", "creatures", "hidden", "protocol", "unlabelled"],
         "causalft.methods.estimators": [
             "strata",
             "joint",
@@ -69,6 +69,7 @@ autosummary_context = {
             "member",
             "fitted",
         ],
+        "causalft.methods.adaptation.at_test": ["adapting"],
         "causalft.methods.priors": ["misfit"],
         "causalft.methods.semi": [
             "settings",

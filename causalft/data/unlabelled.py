@@ -17,7 +17,7 @@ from causalft.errors import CausalFTError
 from causalft.runs.limits import CREATURES, CREATURES_LTSSL
 from causalft.runs.progress import named
 
-__all__ = ["BUILT_IN_UNLABELLED", "Unlabelled", "leave_out", "open_unlabelled"]
+__all__ = ["BUILT_IN_UNLABELLED", "leave_out", "open_unlabelled"]
 
 BUILT_IN_UNLABELLED = 10_000
 """Images that are drawn of creatures-lt, unless a number is given."""
