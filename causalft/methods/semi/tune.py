@@ -131,8 +131,8 @@ def tune_semi(
     Raises
     ------
     CausalFTError
-        As :func:`causalft.methods.adaptation.tune.tune`; and if one class takes nearly all pseudo-labels, when the
-        checkpoint of the epoch before stays.
+        As :func:`causalft.methods.adaptation.tune.tune`; and if one class takes nearly all pseudo-labels, when the last
+        checkpoint stays.
     """
     tuning, settings = tunings[0], supervision.settings
     for each in tunings:
@@ -206,11 +206,10 @@ def tune_semi(
             with torch.no_grad():
                 detached = Answers(mine.features.detach(), mine.logits.detach())
                 method.observe(detached, truth, weak[number], common, targets[number], rows)
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum()  # the strata share no weight: each has its own gradient in full
 
-    with (
-        torch.no_grad()
-    ):  # what the start of the heads makes of some images; the same before a resumed training
+    # What the start of the heads makes of some images; the same before a resumed training.
+    with torch.no_grad():
         some = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:_FIRST_LOOK].sort().values
         drawn = [answer(k, views, views.weak(some, torch.Generator())) for k, (_, views) in enumerate(shown)]
         mean = torch.stack([each.logits[:, m.main].softmax(-1) for each, m in zip(drawn, methods)]).mean(0)

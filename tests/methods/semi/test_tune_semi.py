@@ -177,6 +177,17 @@ def test_strata_that_share_learn_from_the_mean_of_their_beliefs(data, monkeypatc
     assert not equal(state_of(alone), state_of(members[0]))
 
 
+def test_a_stratum_that_shares_with_its_double_learns_as_alone(data):
+    """Strata share beliefs and no weight, so each takes its own gradient in full."""
+    strata, *parts = data
+    twice = (strata[:1] * 2, *(part[:1] * 2 for part in parts))
+    (alone,), _, _ = learnt(data)
+    members, _, _ = learnt(twice, n=2, share_labels=True)
+    for member in members:
+        for name, value in alone.trained_state().items():
+            torch.testing.assert_close(member.trained_state()[name], value)
+
+
 def test_one_stratum_that_shares_with_none_learns_as_alone(data):
     (alone,), _, _ = learnt(data)
     (shared,), _, _ = learnt(data, share_labels=True)
@@ -267,7 +278,7 @@ def test_a_frozen_tower_reads_no_image_after_the_encoding(data, monkeypatch):
 def test_methods_end_with_other_classifiers(data):
     """Each learns something of its own."""
     found = {
-        name: state_of(learnt(data, name)[0][0])["head.weight"]
+        name: state_of(learnt(data, name, unlabeled_ratio=2)[0][0])["head.weight"]
         for name in ("lp-fixmatch", "crest", "daso", "abc", "acr", "cpe")
     }
     names = list(found)
