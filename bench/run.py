@@ -18,6 +18,7 @@ import diagnose_images
 import evaluate_size
 import full_size
 import parts
+import semi_epoch
 import startup
 from timing import HERE, peak_mib, processor_units
 
@@ -48,6 +49,7 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "open_list_437513_seconds": big_lists.open_list_seconds,
     "diagnose_first_seconds": diagnose_images.diagnose_first_seconds,
     "diagnose_cached_seconds": diagnose_images.diagnose_cached_seconds,
+    "semi_epoch_seconds": semi_epoch.semi_epoch_seconds,
     "help_startup": parts.help_startup,
     "refusal_startup_ratio": startup.refusal_startup_ratio,
     "listing_startup_ratio": startup.listing_startup_ratio,
