@@ -120,8 +120,11 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
     """Right answers of each arm, (R models, S seeds, n test images)."""
     from causalft.runs.progress import steps
 
-    # Draws of one seed follow one another, so that each is drawn once.
-    members = sorted(members_of(arms), key=lambda member: str(member.draw))
+    from experiments.frame.ltssl import SHARED
+
+    # What learns together is tuned with its model. Draws of one seed follow one another, so that each is drawn once.
+    apart = [replace(arm, models=tuple(m for m in arm.models if m.rule != SHARED)) for arm in arms]
+    members = sorted(members_of(apart), key=lambda member: str(member.draw))
     work = [(member, seed) for seed in range(lab.seeds) for member in members]
     for member, seed in steps(work, "members", len(work)):
         lab.prediction(member, seed)
