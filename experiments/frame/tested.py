@@ -119,7 +119,6 @@ def owned_by(model: Model, roles: Roles) -> list[int]:
 def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
     """Right answers of each arm, (R models, S seeds, n test images)."""
     from causalft.runs.progress import steps
-
     from experiments.frame.ltssl import SHARED
 
     # What learns together is tuned with its model. Draws of one seed follow one another, so that each is drawn once.
