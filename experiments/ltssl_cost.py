@@ -74,7 +74,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
         for name, of in shown.items()
         if of["accuracy"] is not None and of["few"] is not None
     ]
-    gains = {words: value.to_json_or_null() for words, value in paired.items()}
+    gains = {c.plus[0]: paired[c.words].to_json_or_null() for c in contrasts}
     times = {
         name: {"estimate": seconds[SCRATCH] / seconds[name], "ci95": [seconds[SCRATCH] / seconds[name]] * 2}
         for name in METHODS
@@ -85,8 +85,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     )
     return {
         "methods": shown,
-        "paired": gains,
-        "contrasts": {c.words: {"plus": c.plus, "minus": c.minus, "measure": c.measure} for c in contrasts},
+        "over_scratch": gains,
         "seconds": seconds,
         "times": times,
         "epochs_from_scratch": [each["epochs"] for each in scratch],
@@ -98,7 +97,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
             + ".",
             *(
                 f"{name} is {interval_text(value['estimate'], value['ci95'])} points more accurate."
-                for name, value in zip(METHODS, gains.values(), strict=True)
+                for name, value in gains.items()
                 if value is not None
             ),
         ],
@@ -136,7 +135,7 @@ def claims() -> tuple[Claim, ...]:
     found = []
     for name in METHODS:
         more = f"{name}: FixMatch from scratch is less accurate after ten times the training time"
-        found.append(Claim(more, f"paired/{name} over from scratch", above=0.0, section="ULFine"))
+        found.append(Claim(more, f"over_scratch/{name}", above=0.0, section="ULFine"))
         ten = f"{name}: FixMatch from scratch trained at least nine times as long"
         found.append(Claim(ten, f"times/{name}", above=9.0, section="ULFine", unit=""))
     return tuple(found)
@@ -145,7 +144,7 @@ def claims() -> tuple[Claim, ...]:
 EXPERIMENT = Experiment(
     name="ltssl_cost",
     reproduces="ULFine's cost",
-    claim="a tuned foundation model beats FixMatch from scratch (WRN-28-2) at a tenth of the training time",
+    claim="a tuned foundation model needs a tenth of the training time; control: FixMatch from scratch (WRN-28-2)",
     scale="creatures-ltssl, the first mini; WRN-28-2 at 32 px, LA on the labelled images",
     minutes=12,
     study=study,

@@ -40,7 +40,7 @@ def test_a_number_that_cannot_work_is_one_line_and_no_result(photos, tiny_zoo, t
         (["--n-validation", "0"], "give --n-validation 1 or more"),
         (
             ["--data", "creature-lt"],
-            "--data creature-lt: no such file or folder; did you mean 'creatures-lt'?",
+            "--data creature-lt: no such file or folder; did you mean 'creatures-lt' or 'creatures-ltssl'?",
         ),
         (["--data", "/nowhere/at/all"], "/nowhere/at/all: no such file or folder; / holds "),
     ],

@@ -130,8 +130,9 @@ def test_classifier_has_names_and_defaults_of_the_settings_of_fit():
     taken = {name: each.default for name, each in inspect.signature(StrataClassifier).parameters.items()}
     known = {each.name: each.default for each in fields(FitSettings)}
     assert taken.keys() - known.keys() == own
-    for name in taken.keys() - own - {"zoo", "weights"}:
+    for name in taken.keys() - own - {"zoo", "weights", "semi"}:
         assert taken[name] == known[name], name
+    assert taken["semi"] is None and FitSettings().semi.method is None
     assert (taken["zoo"], taken["weights"]) == (FitSettings().zoo_name, None)
 
 
