@@ -127,7 +127,7 @@ def test_fixmatch_from_scratch_learns_what_it_is_sure_of(logits: list[float], un
 
 def test_the_claims_on_cost_are_judged_by_the_metrics() -> None:
     gain = {"estimate": 0.2, "ci95": [0.1, 0.3]}
-    gains = {name: gain for name in ltssl_cost.METHODS}
+    gains = dict.fromkeys(ltssl_cost.METHODS, gain)
     times = {name: {"estimate": 11.0, "ci95": [11.0, 11.0]} for name in ltssl_cost.METHODS}
     metrics = {"over_scratch": gains, "times": times}
     assert {judge(claim, metrics).verdict for claim in ltssl_cost.claims()} == {"supported"}
