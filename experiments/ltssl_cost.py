@@ -86,7 +86,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     return {
         "methods": shown,
         "over_scratch": gains,
-        "seconds": seconds,
+        "training_seconds": seconds,
         "times": times,
         "epochs_from_scratch": [each["epochs"] for each in scratch],
         "table": {"columns": columns, "rows": rows, "caption": caption},
@@ -112,7 +112,7 @@ def _draw(metrics: Any) -> Any:
         value = of["accuracy"]
         low, high = (abs(100 * (end - value["estimate"])) for end in value["ci95"])
         axes.errorbar(
-            metrics["seconds"][name],
+            metrics["training_seconds"][name],
             100 * value["estimate"],
             yerr=[[low], [high]],
             marker="o",

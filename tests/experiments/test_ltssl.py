@@ -131,3 +131,10 @@ def test_the_claims_on_cost_are_judged_by_the_metrics() -> None:
     times = {name: {"estimate": 11.0, "ci95": [11.0, 11.0]} for name in ltssl_cost.METHODS}
     metrics = {"over_scratch": gains, "times": times}
     assert {judge(claim, metrics).verdict for claim in ltssl_cost.claims()} == {"supported"}
+
+
+def test_the_figure_on_cost_draws_training_time_and_not_that_of_the_run() -> None:
+    accuracy = {"estimate": 0.4, "ci95": [0.3, 0.5]}
+    metrics = {"methods": {"lp": {"accuracy": accuracy}}, "training_seconds": {"lp": 12.0}, "seconds": 99.0}
+    (axes,) = ltssl_cost._draw(metrics)
+    assert axes.containers[0].lines[0].get_xydata().tolist() == [[12.0, 40.0]]
