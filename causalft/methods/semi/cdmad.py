@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task
+from causalft.methods.semi.method import Answers, Method, Targets, Task, soft_targets
 
 __all__ = ["Cdmad"]
 
@@ -68,7 +68,7 @@ class Cdmad(Method):
         return (weak.logits - self.blank if corrected else weak.logits).softmax(-1)
 
     def choose(self, beliefs: Tensor, rows: Tensor) -> Targets:
-        return Targets(beliefs, (beliefs.amax(-1) >= self.threshold).to(beliefs.dtype))
+        return soft_targets(beliefs, self.threshold)
 
     def end_epoch(self, number: int) -> None:
         self.passed.fill_(number + 1)

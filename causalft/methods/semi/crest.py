@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task
+from causalft.methods.semi.method import Answers, Method, Targets, Task, log_shares
 
 __all__ = ["ClassRebalancing", "sampling_rates"]
 
@@ -105,8 +105,7 @@ class ClassRebalancing(Method):
             self.chosen[rows[order[: int(rate * len(rows) + 1e-6)]]] = k
         counts = self.task.counts.to(self.log_prior)
         counts = counts + torch.bincount(self.chosen[self.chosen >= 0], minlength=len(counts))
-        counts = counts.clamp(min=0.5)
-        self.log_prior.copy_((counts / counts.sum()).log())
+        self.log_prior.copy_(log_shares(counts))
 
 
 def sampling_rates(counts: Tensor, power: float) -> Tensor:

@@ -12,7 +12,17 @@ from torch.nn import functional as F
 from causalft.models.tuning.heads import CosineHead
 from causalft.models.tuning.statistics import BatchStatistics
 
-__all__ = ["Answers", "Method", "Targets", "Task", "hard_targets", "mean_loss", "soft_cross_entropy"]
+__all__ = [
+    "Answers",
+    "Method",
+    "Targets",
+    "Task",
+    "hard_targets",
+    "log_shares",
+    "mean_loss",
+    "soft_cross_entropy",
+    "soft_targets",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +69,19 @@ class Task:
     @property
     def log_prior(self) -> Tensor:
         """log P_L, (K,); a class without an image counts as half of one."""
-        counts = self.counts.clamp(min=0.5)
-        return (counts / counts.sum()).log()
+        return log_shares(self.counts)
+
+
+def log_shares(counts: Tensor) -> Tensor:
+    """Logs of the shares of counts (K,); a count below one half counts as one half.
+
+    Examples
+    --------
+    >>> log_shares(torch.tensor([1.5, 0.0])).exp().tolist()
+    [0.75, 0.25]
+    """
+    counts = counts.clamp(min=0.5)
+    return (counts / counts.sum()).log()
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +248,18 @@ def hard_targets(beliefs: Tensor, threshold: float | Tensor) -> Targets:
     best, label = beliefs.max(-1)
     one_hot = F.one_hot(label, beliefs.shape[-1]).to(beliefs.dtype)
     return Targets(one_hot, (best >= threshold).to(beliefs.dtype))
+
+
+def soft_targets(beliefs: Tensor, threshold: float | Tensor) -> Targets:
+    """The beliefs themselves, with the weights of :func:`hard_targets`.
+
+    Examples
+    --------
+    >>> found = soft_targets(torch.tensor([[[0.75, 0.25]], [[0.5, 0.5]]]), 0.7)
+    >>> found.probabilities.tolist(), found.weights.tolist()
+    ([[[0.75, 0.25]], [[0.5, 0.5]]], [[1.0], [0.0]])
+    """
+    return Targets(beliefs, (beliefs.amax(-1) >= threshold).to(beliefs.dtype))
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, mean_loss
+from causalft.methods.semi.method import Answers, Method, Targets, Task, mean_loss, soft_targets
 
 __all__ = ["SimPro"]
 
@@ -87,7 +87,7 @@ class SimPro(Method):
         return self.adjusted(weak.logits, self.law).softmax(-1)
 
     def choose(self, beliefs: Tensor, rows: Tensor) -> Targets:
-        return Targets(beliefs, (beliefs.amax(-1) >= self.threshold).to(beliefs.dtype))
+        return soft_targets(beliefs, self.threshold)
 
     def unlabelled_loss(self, strong: Answers, targets: Targets) -> Tensor:
         """Mean weighted cross-entropy under pi."""

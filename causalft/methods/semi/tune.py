@@ -233,7 +233,7 @@ def tune_semi(
             if len(silent) == 1:
                 warnings.warn(
                     f"epoch {number + 1}: no unlabelled image was as probable as the threshold "
-                    f"{_threshold(methods[0])}, so only labelled ones were learnt from; lower the threshold",
+                    f"{methods[0].threshold:g}, so only labelled ones were learnt from; lower the threshold",
                     CausalFTWarning,
                     stacklevel=2,
                 )
@@ -284,10 +284,6 @@ def _method(
     )
     method: Method = record.make(task, **record.settings_with(dict(settings.method_settings)))
     return method
-
-
-def _threshold(method: Method) -> str:
-    return f"{method.threshold:g}"
 
 
 def _take_heads(members: Sequence[TunedStratum], methods: Sequence[Method]) -> None:

@@ -41,10 +41,7 @@ def semi_document(
         The label law of the unlabelled images by each stratum, and by the fusion under the name ``fused``.
     """
     record = METHODS[settings.method or ""]
-    counted = {
-        name: found[0].pseudo_labels for name, found in members.items() if found[0].pseudo_labels is not None
-    }
-    each: dict[str, PseudoLabels] = {name: labels for name, labels in counted.items() if labels is not None}
+    each = {name: labels for name, of in members.items() if (labels := of[0].pseudo_labels) is not None}
     used = {**record.settings, **settings.method_settings}
     document: Document = {
         "method": settings.method,
