@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from causalft.methods.estimators.mixing import StratumPrior
     from experiments.frame.lab import Lab
 
-__all__ = ["CHOOSE", "RULES", "VIEWS", "answer", "estimated", "estimated_weights", "seen"]
+__all__ = ["CHOOSE", "EACH", "RULES", "VIEWS", "answer", "estimated", "estimated_weights", "seen"]
 
 Ints = NDArray[np.int64]
 
@@ -156,12 +156,29 @@ def _best_on_test(predictions: Sequence[MemberPrediction], splits: Splits, seed:
 
 
 def _best(predictions: Sequence[MemberPrediction], logits: str, labels: Ints, n_classes: int) -> Ints:
-    """Answers of the member with the highest mean class accuracy on these images."""
+    """Answers of the best member on these images."""
+    return np.asarray(_best_of(predictions, logits, labels, n_classes).test_logits).argmax(axis=1)
+
+
+def _best_of(
+    predictions: Sequence[MemberPrediction], logits: str, labels: Ints, n_classes: int
+) -> MemberPrediction:
+    """The member with the highest mean class accuracy on these images."""
     from causalft.data.groups import class_accuracy
 
     right = np.stack([np.asarray(getattr(p, logits)).argmax(axis=1) == labels for p in predictions])
     scores = np.nanmean(class_accuracy(right, labels, n_classes), axis=1)
-    return np.asarray(predictions[int(scores.argmax())].test_logits).argmax(axis=1)
+    return predictions[int(scores.argmax())]
+
+
+def _each_on_validation(predictions: Sequence[MemberPrediction], splits: Splits, seed: int) -> Ints:
+    """The product of the strata, each as the one of its tunings that is best on validation images."""
+    labels, n_classes = splits.validation.labels, splits.validation.n_classes
+    tunings: dict[str, list[MemberPrediction]] = {}
+    for prediction in predictions:
+        tunings.setdefault(prediction.name, []).append(prediction)
+    chosen = [_best_of(each, "validation_logits", labels, n_classes) for each in tunings.values()]
+    return _fuse(chosen, [each.test_logits for each in chosen], "product", "uniform", splits, seed)
 
 
 def _shuffled(predictions: Sequence[MemberPrediction], splits: Splits, seed: int) -> Ints:
@@ -175,12 +192,16 @@ def _shuffled(predictions: Sequence[MemberPrediction], splits: Splits, seed: int
     return fuse([whole[which, rows] for which in drawn], kind="logits").argmax(axis=1)
 
 
+EACH = "product, tunings chosen on validation"
+
 RULES: dict[str, Callable[[Sequence[MemberPrediction], Splits, int], Ints]] = {
     "best on validation": _best_on_validation,
     "best on test": _best_on_test,
     "shuffled": _shuffled,
+    EACH: _each_on_validation,
 }
-"""Rules beside the fusions: one member, chosen on validation or (an oracle) on test images; shuffled strata."""
+"""Rules beside the fusions: one member, chosen on validation or (an oracle) on test images; shuffled strata; the
+product of strata that were tuned in several ways, the way chosen on validation."""
 
 CHOOSE = ("best on validation", "best on test")
 """Those that choose one member for each seed."""

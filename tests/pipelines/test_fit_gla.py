@@ -178,8 +178,8 @@ def test_obstacles_to_gla_are_refused_in_one_line(fit, photos, tiny_zoo, tmp_pat
     ]
     assert "the tuner zero-shot tunes nothing" in said(run(*words, "--tuner", "zero-shot"))
     line = said(run(*words, "--loss", "focal"))
-    assert "those of the loss Focal are no posterior; use the loss CE, CB, GRW, BS, LA or LADE" in line
-    assert "the loss GLA-Train has done that in training" in said(run(*words, "--loss", "GLA-Train"))
+    assert "those of the loss Focal are no posterior; use the loss CE, CB, GRW, BS, LA, LADE or LA-PW" in line
+    assert "the loss GLA-Train has used it in training" in said(run(*words, "--loss", "GLA-Train"))
     assert not (tmp_path / "run").exists()
     folder = fit("--gla")
     (folder / "strata" / "clip" / "gla.safetensors").unlink()
@@ -210,7 +210,7 @@ def test_subtracted_prior_is_that_of_the_sampler():
     np.testing.assert_allclose(balanced.test_probs, without.test_probs)  # an even prior moves nothing
 
 
-@pytest.mark.parametrize("loss", ["Focal", "LDAM", "GLA-Train"])
+@pytest.mark.parametrize("loss", ["Focal", "LDAM", "GLA-Train", "LA-DRO"])
 def test_losses_without_posterior_logits_have_no_gla_ft(loss):
     found = {"clip": [member()]}
     assert gla_members(Tuning(loss=loss), [9, 3, 1], found) == {}

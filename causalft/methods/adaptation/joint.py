@@ -136,7 +136,7 @@ def tune_together(
         tuning.loss,
         expected_counts(tuning.sampler, images.class_counts),
         class_names=class_names,
-        **({"scale": tuning.scale_of_head} if record.uses_head_scale else {}),
+        **tuning.loss_settings,
     )
     starts = [member.trained_state() if tuning.wise_ft < 1 else {} for member in members]
     progress_of_epochs = EpochProgress(tuning.epochs)

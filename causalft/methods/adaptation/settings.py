@@ -85,6 +85,13 @@ class Tuning:
         choices=LOSSES,
         read=own_spelling,
     )
+    loss_setting: str = setting(
+        "",
+        "Settings of the loss, such as tau=0.8 for LA.",
+        group="Tuning",
+        metavar="NAME=VALUE[,...]",
+        usual="those of the loss",
+    )
     lr: float = setting(
         0.01, "Peak learning rate.", option=None, limits=limits.LEARNING_RATE, noun="learning rate"
     )
@@ -217,6 +224,39 @@ class Tuning:
         return HEADS[self.head].scale or self.head_scale
 
     @property
+    def loss_settings(self) -> dict[str, float]:
+        """Settings of the loss: the scale of the head where it needs one, and those that are given.
+
+        Raises
+        ------
+        CausalFTError
+            For one that is no number or is given twice, or that the loss does not have.
+
+        Examples
+        --------
+        >>> Tuning(loss="GLA-Train", loss_setting="tau=0.5, data-tau=1").loss_settings
+        {'tau': 0.5, 'data_tau': 1.0}
+        """
+        record = LOSSES.get_or_refuse(self.loss)
+        found = {"scale": self.scale_of_head} if record.uses_head_scale else {}
+        for part in filter(None, map(str.strip, self.loss_setting.split(","))):
+            name, is_there, value = (word.strip() for word in part.partition("="))
+            name = name.replace("-", "_")
+            if not is_there:
+                raise CausalFTError(f"the loss setting {part!r} has no value; write {part}=NUMBER")
+            if name not in record.settings:
+                hint = nearest(name, record.settings) if record.settings else "it has none"
+                raise CausalFTError(f"the loss {record.name} has no setting {name!r}; {hint}")
+            if name in found:
+                why = "is that of the head (--head-scale)" if name == "scale" else "is given twice"
+                raise CausalFTError(f"{name} of the loss {record.name} {why}; give it once")
+            try:
+                found[name] = float(value)
+            except ValueError:
+                raise CausalFTError(f"{name} of the loss {record.name} is {value!r}; give a number") from None
+        return found
+
+    @property
     def head_settings(self) -> dict[str, float]:
         """What :func:`causalft.models.tuning.heads.make_head` is given beside the scale."""
         if not HEADS[self.head].uses_alpha:
@@ -260,6 +300,7 @@ class Tuning:
                 f"a bottleneck (--bottleneck) does nothing with the tuner {self.tuner!r}: it is the width of {wide}; "
                 "leave it out"
             )
+        _ = self.loss_settings
         self._check_head()
 
     def _check_head(self) -> None:
@@ -322,7 +363,7 @@ def check_gla(tuning: Tuning) -> None:
         )
     if optimum_of(tuning.loss) == "other":
         reason = (
-            f"takes the model's label prior out, and the loss {tuning.loss} has done that in training"
+            f"takes the model's label prior out, and the loss {tuning.loss} has used it in training"
             if LOSSES[tuning.loss].needs_model_prior
             else f"needs tuned logits whose class prior is known, and those of the loss {tuning.loss} are no posterior"
         )

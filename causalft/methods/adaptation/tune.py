@@ -27,7 +27,7 @@ from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.models.tuning.heads.tde import ALPHAS, TDEHead
 from causalft.models.tuning.interpolation import interpolate
-from causalft.models.tuning.losses import LOSSES, make_loss
+from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.team import current_team
@@ -264,8 +264,10 @@ def tune(
         expected_counts(tuning.sampler, crops.images.class_counts),
         model_log_prior=None if model_prior is None else np.log(np.asarray(model_prior)),
         class_names=class_names,
-        **({"scale": tuning.scale_of_head} if LOSSES[tuning.loss].uses_head_scale else {}),
+        **tuning.loss_settings,
     )
+    if isinstance(loss, nn.Module):  # what it learns belongs to the checkpoint
+        tuned.add_module("criterion", loss)
     start = tuned.trained_state() if tuning.wise_ft < 1 else {}
     progress_of_epochs = EpochProgress(tuning.epochs)
     tokens = tokens_of_batches(tuned, crops, tuning.augmentation, progress_of_epochs)
@@ -292,6 +294,8 @@ def tune(
         log_dir=log_dir,
         at_epoch=progress_of_epochs,
     )
+    if isinstance(loss, nn.Module):
+        del tuned.criterion
     return finish_tuning(tuned, tuning, start, validation), history
 
 

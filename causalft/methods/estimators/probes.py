@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from causalft.data.groups import balancing_weights, class_accuracy, data_groups, group_accuracy
 from causalft.errors import CausalFTError, nearest
 from causalft.models.tuning.heads import class_means, make_head
-from causalft.models.tuning.losses import make_loss
+from causalft.models.tuning.losses import Criterion, make_loss
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import Recipe, train
@@ -316,7 +316,7 @@ def sweep_heads(
     sampler : str
         The losses get the class counts that it makes.
     model_log_prior : (K,) array, optional
-        log q for the loss GLA-Train.
+        log q, for losses that use it.
     loss_settings : mapping of loss to settings, optional
     keep_heads : bool
     progress : bool, optional
@@ -358,23 +358,27 @@ def sweep_heads(
     target = torch.from_numpy(y.astype(np.int64))
     order = make_sampler(sampler, y)
     seen = expected_counts(sampler, counts)
-    criteria = {
-        loss: make_loss(loss, seen, model_log_prior=model_log_prior, **(loss_settings or {}).get(loss, {}))
-        for loss in losses
-    }
+
+    def criterion_of(loss: str) -> Criterion:
+        """A loss of its own for each head: some learn weights."""
+        given = (loss_settings or {}).get(loss, {})
+        return make_loss(loss, seen, model_log_prior=model_log_prior, **given)
+
+    for loss in losses:
+        criterion_of(loss)  # refuses before anything is trained
     rows: list[dict[str, Any]] = []
     kept: dict[tuple[str, str, float, int], nn.Module] = {}
     combinations = list(product(heads, losses, rates, seeds))
     for kind, loss, lr, seed in steps(
         combinations, "sweeping heads", len(combinations), unit="head", progress=progress
     ):
-        head, criterion = make_head(kind, first, scale=scale), criteria[loss]
+        head, criterion = make_head(kind, first, scale=scale), criterion_of(loss)
 
         def batch_loss(
             model: nn.Module,
             indices: Tensor,
             generator: torch.Generator,
-            criterion: Callable[[Tensor, Tensor], Tensor] = criterion,
+            criterion: Criterion = criterion,
         ) -> Tensor:
             return criterion(model(take(indices)), target[indices])
 

@@ -71,7 +71,7 @@ class Loss:
     needs_every_class : bool
         Undefined where a class has no training image.
     needs_model_prior : bool
-        ``make`` takes ``model_log_prior``, the log label prior of the foundation model, and trains it out.
+        ``make`` takes ``model_log_prior``, the log label prior of the foundation model.
     uses_head_scale : bool
         Its setting ``scale`` must be that of the head.
     symbols : mapping of str to str

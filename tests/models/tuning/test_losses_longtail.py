@@ -17,12 +17,13 @@ from causalft.models.tuning.losses import make_loss
 
 COUNTS = [500, 60, 7, 1]
 LOG_Q = np.log([0.1, 0.6, 0.05, 0.25])
-UNDEFINED_WITHOUT_A_CLASS = ("LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train")
-WRITTEN_OUT = ("CE", "Focal", *UNDEFINED_WITHOUT_A_CLASS)
+UNDEFINED_WITHOUT_A_CLASS = ("LDAM", "CB", "GRW", "BS", "LA", "LADE", "GLA-Train", "LA-PW", "LA-DRO")
+NEED_A_PRIOR = ("GLA-Train", "LA-PW", "LA-DRO")
+WRITTEN_OUT = ("CE", "Focal", *UNDEFINED_WITHOUT_A_CLASS[:-1])
 
 
 def make(name, counts=COUNTS, **options):
-    return make_loss(name, counts, model_log_prior=LOG_Q if name == "GLA-Train" else None, **options)
+    return make_loss(name, counts, model_log_prior=LOG_Q if name in NEED_A_PRIOR else None, **options)
 
 
 def batch(seed, n=12, n_classes=4, spread=5.0):
@@ -74,6 +75,12 @@ def by_hand(name, logits, labels):
         return shifted([math.log(p) for p in prior])
     if name == "GLA-Train":
         return shifted([math.log(p) + q for p, q in zip(prior, LOG_Q)])
+    if name == "LA-PW":
+        raw = [math.exp(-0.5 * q) for q in LOG_Q]
+        w = [one / sum(r * p for r, p in zip(raw, prior)) for one in raw]
+        return mean_of(
+            lambda row, y: w[y] * nll([f + math.log(p) + math.log(v) for f, p, v in zip(row, prior, w)], y)
+        )
     assert name == "LADE"
     regulariser = -sum(row[y] for row, y in zip(rows, ys)) / n
     for k in range(4):

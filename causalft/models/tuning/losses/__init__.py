@@ -22,6 +22,7 @@ __all__ = [
     "Vector",
     "at_least",
     "class_counts_of",
+    "log_prior_of_model",
     "make_loss",
     "shifted",
     "weighted",
@@ -49,7 +50,7 @@ def make_loss(
     class_counts : (K,) array or Tensor
         Training images of each class, or :func:`causalft.models.tuning.samplers.expected_counts`.
     model_log_prior : (K,) array or Tensor, optional
-        log q, the label prior of the foundation model, for GLA-Train.
+        log q, the label prior of the foundation model, for losses that use it.
     class_names : sequence of str, optional
         For messages.
     **settings
@@ -65,7 +66,7 @@ def make_loss(
     ------
     CausalFTError
         For an unknown loss or setting, a setting out of range, invalid counts, a class without an image where the loss
-        is then undefined, or GLA-Train without ``model_log_prior``.
+        is then undefined, or no ``model_log_prior`` where it is needed.
 
     Examples
     --------
@@ -195,6 +196,24 @@ def weighted(counts: Counts, weights: NDArray[np.float64]) -> Criterion:
         return (constant.on(logits)[labels] * each).mean()
 
     return loss
+
+
+def log_prior_of_model(counts: Counts, values: ArrayLike | Tensor) -> NDArray[np.float64]:
+    """log q as a checked (K,) array.
+
+    Raises
+    ------
+    CausalFTError
+        Unless there is a finite number for each class.
+    """
+    log_q = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float)
+    if log_q.shape != (len(counts),) or not np.isfinite(log_q).all():
+        raise CausalFTError(
+            f"model_log_prior must hold {len(counts)} finite numbers, the log prior of each class, "
+            f"not an array of shape {log_q.shape}"
+            + ("" if np.isfinite(log_q).all() else " with entries that are not finite")
+        )
+    return log_q
 
 
 def at_least(value: float, least: float, setting: str, loss: str) -> None:

@@ -12,7 +12,15 @@ from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.choices import Loss
-from causalft.models.tuning.losses import Counts, Criterion, Vector, at_least, shifted, wide
+from causalft.models.tuning.losses import (
+    Counts,
+    Criterion,
+    Vector,
+    at_least,
+    log_prior_of_model,
+    shifted,
+    wide,
+)
 
 __all__ = ["balanced_softmax", "gla_train", "lade", "ldam", "logit_adjusted", "logit_adjusted_loss"]
 
@@ -166,15 +174,7 @@ def gla_train(
     """
     at_least(tau, 0, "tau", "GLA-Train")
     at_least(data_tau, 0, "data_tau", "GLA-Train")
-    if isinstance(model_log_prior, Tensor):
-        model_log_prior = model_log_prior.detach().cpu()
-    log_q = np.asarray(model_log_prior, dtype=float)
-    if log_q.shape != (len(counts),) or not np.isfinite(log_q).all():
-        raise CausalFTError(
-            f"model_log_prior must hold {len(counts)} finite numbers, the log prior of each class, "
-            f"not an array of shape {log_q.shape}"
-            + ("" if np.isfinite(log_q).all() else " with entries that are not finite")
-        )
+    log_q = log_prior_of_model(counts, model_log_prior)
     shift = tau * log_q
     if data_tau > 0:
         counts.need_every_class("GLA-Train")
