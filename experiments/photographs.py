@@ -48,10 +48,10 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo:
     settings = FitSettings(
         data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
     ).absolute()
-    opened, data, zoo = settings.open_zoo(), settings.data, settings.zoo_name
-    strata, control = strata_and_control(opened, zoo)
+    opened = settings.open_zoo()
+    strata, control = strata_and_control(opened, settings.zoo_name)
     settings = replace(settings, strata=strata)
-    config: dict[str, Any] = {"data": data, "zoo": zoo}
+    config: dict[str, Any] = {"data": settings.data, "zoo": settings.zoo_name}
     whole = load_splits(replace(settings, imbalance_factor=None), 0).train.class_counts
     if whole.max() >= 2 * whole.min():  # drawn to another tail, next to nothing of a long tail would be left
         settings = replace(settings, imbalance_factor=None)

@@ -21,8 +21,14 @@ _COLOURS = {"supported": "green", "contradicted": "red", "open": "yellow"}
 @click.command("verdict")
 @click.argument("folder", metavar="[DIR]", type=PATH, default="runs")
 @click.option("--page", type=PATH, help="Write a page too: FILE.html or FILE.md.", metavar="FILE")
+@click.option(
+    "--earlier",
+    type=PATH,
+    help="Verdict of other runs, as --json printed it; counts for what DIR lacks.",
+    metavar="FILE.json",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def verdict_command(folder: Path, page: Path | None, as_json: bool) -> None:
+def verdict_command(folder: Path, page: Path | None, earlier: Path | None, as_json: bool) -> None:
     """Judge the paper's claims and its reviewers' objections by finished runs.
 
     Reads the experiment runs directly below DIR (default: runs). A claim is supported or contradicted by its
@@ -32,11 +38,14 @@ def verdict_command(folder: Path, page: Path | None, as_json: bool) -> None:
     causalft experiment run all --scale mini
     causalft experiment verdict
     causalft experiment verdict runs --page verdict.html
+    causalft experiment verdict runs --earlier verdict.json
     """
+    from experiments.frame.earlier import Earlier
     from experiments.frame.verdict import find_results, give_verdict
     from experiments.frame.verdict_page import write_verdict
 
-    found = give_verdict(find_results(folder))
+    before = None if earlier is None else Earlier.read(earlier)
+    found = give_verdict(find_results(folder), before)
     if page is not None:
         write_verdict(page, found)
     if as_json:

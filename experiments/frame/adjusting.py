@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from causalft.methods.estimators.adjustment import Adjustment
     from causalft.methods.estimators.member import MemberPrediction
     from causalft.methods.estimators.mixing import Mixing
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+    from experiments.frame.scales import Roles
 
-__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "chosen"]
+__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "beside", "chosen", "owned"]
 
 Floats = NDArray[np.float64]
 
@@ -54,11 +57,35 @@ class Fused:
         """Of the validation images."""
         return self.splits.validation.labels
 
+    @classmethod
+    def of(cls, lab: Lab, members: Sequence[Member], seed: int) -> Fused:
+        """Members of one seed as they were tuned, with the other strata beside them where they share one prior."""
+        found = [lab.prediction(member, seed) for member in members]
+        return cls(found, beside(lab, members, seed), lab.world.splits(seed, members[0].draw), seed)
+
     def log_p(self, what: str) -> Floats:
         """Log-probabilities (M, n, K) of ``validation_logits`` or ``test_logits``."""
         from causalft.methods.estimators.probabilities import member_log_probabilities
 
         return member_log_probabilities([getattr(each, what) for each in self.members], "logits")
+
+
+def owned(members: Sequence[Member], roles: Roles) -> list[int]:
+    """Indices of the strata whose label prior some of the members have."""
+    from causalft.models.strata.cards import MemberName
+
+    of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in members}
+    return [index for index, name in enumerate(roles.strata) if name in of]
+
+
+def beside(lab: Lab, members: Sequence[Member], seed: int) -> list[MemberPrediction]:
+    """The other strata, where several members share one prior; else nothing."""
+    roles = lab.world.roles
+    own = owned(members, roles)
+    if len(own) != 1 or len(members) == 1:
+        return []
+    rest = [name for index, name in enumerate(roles.strata) if index not in own]
+    return [lab.prediction(replace(members[0], name=name), seed) for name in rest]
 
 
 def chosen(fused: Fused, priors: Floats | None = None, **options: Any) -> tuple[Mixing, Adjustment]:
@@ -109,8 +136,6 @@ def _null(fused: Fused) -> NDArray[np.int64]:
 
 def _at(strength: float, fused: Fused) -> NDArray[np.int64]:
     """The likeliest pool at a given strength."""
-    from dataclasses import replace
-
     from causalft.data.groups import balancing_weights
     from causalft.methods.estimators.pool import Priors, StrataRows, fit_pool, pooled
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -61,14 +60,9 @@ def joint(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Any:
         As :func:`causalft.methods.estimators.joint.fit_joint`.
     """
     from causalft.methods.estimators.joint import fit_joint
-    from causalft.runs.locks import writing
 
     settings, first = lab.world.settings, members[0]
-    places = [lab.folder(member, seed).name for member in members]
-    digest = hashlib.sha256("\n".join([fusion, *places]).encode()).hexdigest()[:10]
-    folder = lab.folder(first, seed).with_name(f"joint-{fusion}-seed{seed}-{digest}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder, wait=True):
+    with lab.together(members, seed, f"joint-{fusion}") as folder:
         found, _ = fit_joint(
             lab.world.splits(seed, first.draw),
             [member.name for member in members],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,29 @@ class Lab:
         from causalft.methods.estimators.member import PREDICTIONS
 
         return (self.folder(member, seed) / PREDICTIONS).is_file()
+
+    @contextmanager
+    def together(self, members: Sequence[Member], seed: int, name: str, *also: str) -> Iterator[Path]:
+        """Folder of members that learn together, made by one process at a time.
+
+        Parameters
+        ----------
+        members : sequence of Member
+        seed : int
+        name : str
+            How they learn, the start of the folder's name.
+        *also : str
+            What else they depend on.
+        """
+        from causalft.runs.locks import writing
+
+        places = [self.folder(member, seed) for member in members]
+        identity = "\n".join([name, *(place.name for place in places), *also])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:10]
+        folder = places[0].with_name(f"{name}-seed{seed}-{digest}")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with writing(folder, wait=True):
+            yield folder
 
     def tuned(self, member: Member, seed: int) -> tuple[MemberPrediction, TunedStratum]:
         """A member with its predictions for validation and test images; tuned now if it is not yet.

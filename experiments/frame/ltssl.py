@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -40,18 +39,13 @@ def _share(
     """
     from causalft.methods.estimators.sharing import fit_sharing
     from causalft.methods.semi.tune import supervised_by
-    from causalft.runs.locks import writing
 
     settings, first = lab.world.settings, members[0]
     splits = lab.world.splits(seed, first.draw)
     assert first.semi is not None
     supervision = supervised_by(replace(first.semi, share_labels=True), splits.unlabelled)
     assert supervision is not None
-    places = [lab.folder(member, seed).name for member in members]
-    digest = hashlib.sha256("\n".join(["shared", *places]).encode()).hexdigest()[:10]
-    folder = lab.folder(first, seed).with_name(f"shared-{first.method}-{first.draw.law}-seed{seed}-{digest}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder, wait=True):
+    with lab.together(members, seed, f"shared-{first.method}-{first.draw.law}") as folder:
         return fit_sharing(
             splits,
             [member.name for member in members],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EPOCHS",
+    "LONGER",
     "SOUP",
     "STUDENTS",
     "UNLABELLED",
@@ -39,6 +39,9 @@ UNLABELLED = 10_000
 EPOCHS = 3
 """Passes over 2,636 labelled and 10,000 unlabelled images. Students with fewer images take as many steps."""
 
+LONGER = 8
+"""The default of ``causalft distill``."""
+
 _QUICK = 1, 400  # epochs, unlabelled images
 
 
@@ -54,16 +57,20 @@ class Lesson:
         Whether there are unlabelled images beside the labelled ones.
     label_weight : float
         1: the labels alone, no teacher.
+    epochs : int
+        Passes over all images, had it the unlabelled ones too.
     """
 
-    fusion: str = "product"
+    fusion: str = "adjusted"
     unlabelled: bool = False
     label_weight: float = 0.2
+    epochs: int = EPOCHS
 
 
 STUDENTS = {
     "student": Lesson(),
     "student, unlabelled": Lesson(unlabelled=True),
+    "student, unlabelled, longer": Lesson(unlabelled=True, epochs=LONGER),
     "labels alone": Lesson(label_weight=1.0),
 }
 """Rules: one model, started from the weights of the first member and tuned as a whole, answers in place of all."""
@@ -83,25 +90,22 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     from causalft.methods.adaptation.distill import Lessons
     from causalft.methods.estimators.member import fit_member
     from causalft.models.strata.cards import MemberName
-    from causalft.runs.locks import writing
 
     first, splits = members[0], lab.world.splits(seed, members[0].draw)
     there = _unlabelled(lab, seed)
     more = there if lesson.unlabelled else None
-    passes = (_QUICK[0] if lab.quick else EPOCHS) * (len(splits.train) + len(there))
+    passes = (_QUICK[0] if lab.quick else lesson.epochs) * (len(splits.train) + len(there))
     tuning = _tuning(lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))))
     prior = _mean_prior(lab, members, seed)
-    places = [lab.folder(member, seed).name for member in members]
     identity = {
-        "members": places,
+        "members": [lab.folder(member, seed).name for member in members],
         **asdict(lesson),
         "unlabelled": None if more is None else more.fingerprint,
         "tuning": asdict(tuning),
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
-    folder = lab.folder(first, seed).with_name(f"student-{lesson.fusion}-seed{seed}-{digest}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder, wait=True):
+    with lab.together(
+        members, seed, f"student-{lesson.fusion}", json.dumps(identity, sort_keys=True)
+    ) as folder:
         lessons = Lessons(
             _Answers(lab, members, lesson.fusion, seed, splits.train),
             more,
@@ -194,13 +198,16 @@ def _fused(lab: Lab, members: Sequence[Member], fusion: str, seed: int, images: 
 def _mixing(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Mixing:
     from causalft.data.groups import balancing_weights
     from causalft.methods.estimators.mixing import fit_mixing
+    from experiments.frame.adjusting import Fused, chosen
 
-    validation = lab.world.splits(seed).validation
+    of = Fused.of(lab, members, seed)
+    if fusion == "adjusted":
+        return chosen(of)[0]
     return fit_mixing(
-        [lab.prediction(member, seed).validation_logits for member in members],
-        validation.labels,
+        [each.validation_logits for each in of.members],
+        of.labels,
         fusion=fusion,
-        weights=balancing_weights(validation.labels, validation.n_classes),
+        weights=balancing_weights(of.labels, of.splits.validation.n_classes),
         kind="logits",
     )
 

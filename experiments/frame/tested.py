@@ -14,7 +14,6 @@ from experiments.frame.measures import Answered
 
 if TYPE_CHECKING:
     from causalft.methods.estimators.member import MemberPrediction
-    from experiments.frame.adjusting import Fused
     from experiments.frame.arms import Arm, Model
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
@@ -107,13 +106,10 @@ def owned_by(model: Model, roles: Roles) -> list[int]:
 
     None where one member is chosen, by seed: the mean over the priors of all would look like a small gap of its own.
     """
-    from causalft.models.strata.cards import MemberName
+    from experiments.frame.adjusting import owned
     from experiments.frame.answers import CHOOSE
 
-    if model.rule in CHOOSE and len(model.members) > 1:
-        return []
-    of = {MemberName.parse(member.name).stratum.removesuffix("-wide") for member in model.members}
-    return [index for index, name in enumerate(roles.strata) if name in of]
+    return [] if model.rule in CHOOSE and len(model.members) > 1 else owned(model.members, roles)
 
 
 def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
@@ -138,7 +134,7 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
 
 def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
-    from experiments.frame.adjusting import ADJUSTING
+    from experiments.frame.adjusting import ADJUSTING, Fused, beside
     from experiments.frame.answers import answer
     from experiments.frame.further import JOINT, joint
     from experiments.frame.ltssl import SHARED, shared
@@ -155,20 +151,8 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     splits = lab.world.splits(seed, model.members[0].draw)
     views = [_view(lab, model, member, seed) for member in model.members]
     if model.rule in ADJUSTING and len(views) > 1:
-        return ADJUSTING[model.rule](_fused(lab, model, views, seed))
+        return ADJUSTING[model.rule](Fused(views, beside(lab, model.members, seed), splits, seed))
     return answer(views, model.rule, model.stratum_prior, splits, seed)
-
-
-def _fused(lab: Lab, model: Model, views: Sequence[MemberPrediction], seed: int) -> Fused:
-    """A model of an arm, with strata beside it if its members share one prior."""
-    from experiments.frame.adjusting import Fused
-
-    roles, first = lab.world.roles, model.members[0]
-    own, others = owned_by(model, roles), []
-    if len(own) == 1 and len(model.members) > 1:
-        rest = [name for index, name in enumerate(roles.strata) if index not in own]
-        others = [lab.prediction(replace(first, name=name), seed) for name in rest]
-    return Fused(views, others, lab.world.splits(seed, first.draw), seed)
 
 
 def _view(lab: Lab, model: Model, member: Member, seed: int) -> MemberPrediction:

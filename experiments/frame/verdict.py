@@ -12,6 +12,7 @@ from causalft.errors import CausalFTError
 from causalft.runs.folder import CONFIG, Run, read_json
 from causalft.version import __version__
 from experiments.frame.claims import Claim, Judged, Verdict, judge
+from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS, Objection
 
 if TYPE_CHECKING:
@@ -192,12 +193,14 @@ def combined(verdicts: Iterable[Verdict]) -> Verdict:
     return "contradicted" if "contradicted" in found and "supported" not in found else "open"
 
 
-def give_verdict(results: Results) -> dict[str, Any]:
+def give_verdict(results: Results, earlier: Earlier | None = None) -> dict[str, Any]:
     """Judge every claim of every experiment, and every objection by the claims that answer it.
 
     Parameters
     ----------
     results : Results
+    earlier : Earlier, optional
+        A verdict of other runs, which counts for the experiments and scales that these lack.
 
     Returns
     -------
@@ -208,53 +211,66 @@ def give_verdict(results: Results) -> dict[str, Any]:
     """
     from experiments import EXPERIMENTS
 
+    again = {(result.experiment.name, result.scale) for result in results.complete}
+    before = Earlier({}) if earlier is None else earlier.without(again)
     claims: list[dict[str, Any]] = []
     answers: dict[int, list[dict[str, Any]]] = {objection.number: [] for objection in OBJECTIONS}
     for experiment in {found.name: found for found in EXPERIMENTS.values()}.values():
         of = [result for result in results.complete if result.experiment.name == experiment.name]
         for claim in experiment.claims() if experiment.claims is not None else ():
-            entry = _judged(claim, experiment, of, results.unfinished.get(experiment.name))
+            rows = _rows(claim, of) + before.rows(claim, experiment)
+            entry = _judged(claim, experiment, rows, results.unfinished.get(experiment.name))
             (claims if claim.objection is None else answers[claim.objection]).append(entry)
     return {
         "claims": claims,
         "objections": [_answered(objection, answers[objection.number]) for objection in OBJECTIONS],
-        "runs": [_described(result) for result in results.complete],
-        "commands": {f"{r.experiment.name} {r.scale}": r.command for r in results.complete},
+        "runs": sorted([*map(_described, results.complete), *before.runs], key=_order),
+        "commands": {f"{r.experiment.name} {r.scale}": r.command for r in results.complete} | before.commands,
         "version": __version__,
     }
 
 
-def _judged(
-    claim: Claim, experiment: Experiment, results: Sequence[Result], unfinished: Path | None
-) -> dict[str, Any]:
+def _order(run: Mapping[str, Any]) -> tuple[str, str]:
+    return run["experiment"], run["scale"]
+
+
+def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
     """A claim at every scale that it was run at."""
-    entry: dict[str, Any] = {"text": claim.text, "section": claim.section, "experiment": experiment.name}
-    if not results:
-        why = NOT_RUN if unfinished is None else f"not finished, the run {unfinished.name} can be resumed"
-        return entry | {"verdict": "open", "numbers": [], "command": experiment.command, "why": why}
-    judged = [(result, judge(claim, result.metrics)) for result in results]
-    verdict = combined(found.verdict for _, found in judged)
-    numbers = [
+    return [
         {
             "claim": claim.text,
-            "experiment": experiment.name,
+            "experiment": result.experiment.name,
             "scale": result.scale,
             "verdict": found.verdict,
             "why": _why(found),
             "unit": claim.unit,
             **found.numbers,
+            "command": result.command,
         }
-        for result, found in judged
+        for result in results
+        for found in [judge(claim, result.metrics)]
     ]
+
+
+def _judged(
+    claim: Claim, experiment: Experiment, rows: Sequence[dict[str, Any]], unfinished: Path | None
+) -> dict[str, Any]:
+    """A claim by its numbers, one a scale."""
+    entry: dict[str, Any] = {"text": claim.text, "section": claim.section, "experiment": experiment.name}
+    if not rows:
+        why = NOT_RUN if unfinished is None else f"not finished, the run {unfinished.name} can be resumed"
+        return entry | {"verdict": "open", "numbers": [], "command": experiment.command, "why": why}
+    numbers = sorted(rows, key=lambda row: str(row["scale"]))
+    verdict = combined(row["verdict"] for row in numbers)
     why = ""
     if verdict == "open":
-        disagree = len({found.verdict for _, found in judged}) > 1
+        disagree = len({row["verdict"] for row in numbers}) > 1
         told = [f"{row['scale']}: {row['verdict']}" if disagree else str(row["why"]) for row in numbers]
         why = "; ".join(dict.fromkeys(told))
     return entry | {
         "verdict": verdict,
         "numbers": numbers,
-        "command": " && ".join(result.command for result in results),
+        "command": " && ".join(dict.fromkeys(row["command"] for row in numbers)),
         "why": why,
     }
 
@@ -296,7 +312,7 @@ def _described(result: Result) -> dict[str, Any]:
     return {
         "experiment": result.experiment.name,
         "scale": result.scale,
-        "folder": result.folder,
+        "folder": str(result.folder),
         "seeds": result.metrics["seeds"],
         "quick": bool(result.metrics["quick"]),
         "date": result.metrics["made"].get("date", ""),

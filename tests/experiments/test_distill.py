@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,13 @@ from causalft.data.creatures import creatures_longtail
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.adaptation.tuned import TunedStratum
-from causalft.methods.estimators.fusion import fuse
 from causalft.methods.estimators.member import fit_member
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import open_zoo
 from experiments import distill
 from experiments.frame import students
 from experiments.frame.claims import judge
+from experiments.frame.lab import Lab
 from experiments.frame.members import Member
 from experiments.frame.study import study_metrics
 from tests.experiments.made_up import ROLES, MadeUpLab
@@ -37,7 +37,8 @@ def test_students_that_answer_as_their_teacher_keep_its_gain_and_others_do_not(
         if lesson.label_weight == 1:
             return logits[0]
         noise = np.random.default_rng(seed).normal(size=logits[0].shape)
-        return np.log(fuse(logits, fusion=lesson.fusion, kind="logits")) + (not lesson.unlabelled) * 4 * noise
+        taught = students._mixing(lab, members, lesson.fusion, seed)(logits, kind="logits")
+        return np.log(taught) + (not lesson.unlabelled) * 12 * noise
 
     monkeypatch.setattr(students, "student", student)
     monkeypatch.setattr(students, "soup", lambda lab, members, seed: student(lab, members[:1], LABELS, seed))
@@ -85,13 +86,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return fit_member(splits, name, zoo, member.tuning(settings.tuning, seed), folder=place(member, seed))
 
     world = SimpleNamespace(settings=settings, splits=lambda seed, draw=None: splits, zoo=zoo, roles=ROLES)
-    return SimpleNamespace(
+    made = SimpleNamespace(
         world=world,
         quick=True,
         folder=place,
         tuned=tuned,
         prediction=lambda member, seed: tuned(member, seed)[0],
     )
+    made.together = MethodType(Lab.together, made)
+    return made
 
 
 def test_finished_student_is_read_and_asks_its_teacher_nothing(

@@ -185,3 +185,52 @@ def test_runs_that_cannot_belong_together_are_refused(tmp_path: Path, experiment
         gain(tmp_path / name / "a")
         gain(tmp_path / name / "b", **{"name": "twin", **changes})  # type: ignore[arg-type]
         assert words in refused(name) and "a and " in refused(name)
+
+
+def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "old" / "gain", gain=number(-0.03, -0.01))
+    gain(tmp_path / "old" / "gain-photo", gain=number(-0.02, -0.01), scale="photo", sha="bbb")
+    put(tmp_path / "old" / "prior", "prior", {"rank": number(0.85, 0.9)})
+    earlier = tmp_path / "verdict.json"
+    earlier.write_text(json.dumps(verdict_of(tmp_path / "old")))
+    gain(tmp_path / "new" / "gain")
+    shown = run("experiment", "verdict", tmp_path / "new", "--earlier", earlier, "--json")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    [claim] = found["claims"]
+    estimates = {row["scale"]: row["estimate"] for row in claim["numbers"]}
+    assert estimates == {"mini": pytest.approx(0.02), "photo": pytest.approx(-0.015)}
+    assert claim["why"] == "mini: supported; photo: contradicted"
+    assert {row["number"]: row["verdict"] for row in found["objections"]}[6] == "supported"
+    folders = {f"{each['experiment']} {each['scale']}": Path(each["folder"]) for each in found["runs"]}
+    assert folders == {
+        "gain mini": tmp_path / "new" / "gain",
+        "gain photo": tmp_path / "old" / "gain-photo",
+        "prior mini": tmp_path / "old" / "prior",
+    }
+    assert found["commands"].keys() == folders.keys()
+    again = tmp_path / "again.json"
+    again.write_text(shown.stdout)
+    assert verdict_of_both(tmp_path / "new", again) == found
+
+
+def verdict_of_both(folder: Path, earlier: Path) -> dict[str, Any]:
+    found = run("experiment", "verdict", folder, "--earlier", earlier, "--json")
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+def test_an_earlier_verdict_that_is_missing_no_verdict_or_of_another_version_is_refused(
+    tmp_path: Path, experiments: None
+) -> None:
+    gain(tmp_path / "runs" / "gain")
+    file = tmp_path / "v.json"
+
+    def told() -> str:
+        return said(run("experiment", "verdict", tmp_path / "runs", "--earlier", file))
+
+    assert "no such file" in told() and "--json > v.json" in told()
+    file.write_text("[1]")
+    assert "is no verdict" in told()
+    file.write_text(json.dumps({**verdict_of(tmp_path / "runs"), "version": "0.0.1"}))
+    assert "version 0.0.1" in told()

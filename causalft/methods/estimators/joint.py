@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,16 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.joint import tune_together
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
+from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import nll, stratum_weights
-from causalft.methods.estimators.member import (
-    PREDICTIONS,
-    MemberPrediction,
-    folder_name,
-    keep_member,
-    pick_device,
-    prepare_member,
-    read_prediction,
-    settings_of_member,
-)
+from causalft.methods.estimators.member_prediction import MemberPrediction
 from causalft.methods.estimators.probabilities import log_probabilities
-from causalft.methods.estimators.stored_logits import as_kept, read_rows, row_blocks
+from causalft.methods.estimators.stored_logits import read_rows, row_blocks
+from causalft.methods.estimators.together import Together, fit_together
 from causalft.models.features.cache import FeatureCache
-from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
-from causalft.models.tuning.processes import is_main_process
-from causalft.models.tuning.team import current_team
+from causalft.runs.documents import Document
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["JointPrediction", "fit_joint", "fused_logits"]
@@ -216,79 +205,41 @@ def fit_joint(
     >>> found, found.test_logits.shape
     (JointPrediction(clip, openclip; logit, 60 test images), (60, 60))
     """
-    started = time.perf_counter()
     tuning.check()
     if not names or len(set(names)) < len(names):
         raise CausalFTError(f"give one stratum or more, each once, to tune together; not {list(names)}")
     rule = FUSIONS.get_or_refuse(fusion)
     weights = stratum_weights(stratum_prior, len(names))
-    members = {name: MemberName.parse(name) for name in names}
-    on = pick_device(device)
-    strata = {name: zoo.load(member.weights, device=on) for name, member in members.items()}
-    tunings = {name: replace(tuning, seed=m.tuning_seed(tuning.seed)) for name, m in members.items()}
-    known = {name: np.asarray(prior, dtype=float) for name, prior in (known_priors or {}).items()}
-    together = {"strata": list(names), "fusion": fusion, "stratum_prior": weights.tolist()}
-    made_with = {
-        name: settings_of_member(tunings[name], learning_rates, known.get(name)) | {"joint": together}
-        for name in names
-    }
-    class_names = list(splits.train.class_names)
-
-    def place(name: str) -> Path:
-        assert folder is not None
-        return folder / folder_name(name)
-
-    if folder is not None:
-        there = [n for n in names if current_team().from_main((place(n) / PREDICTIONS).exists)]
-        read = {n: read_prediction(place(n) / PREDICTIONS, strata[n], splits, made_with[n]) for n in there}
-        if len(read) == len(names):  # otherwise the call that wrote some of them was killed
-            loaded = {
-                n: load_tuned(strata[n], place(n), class_names, tunings[n], release=True) for n in names
-            }
-            seconds = sum(prediction.seconds for prediction in read.values())
-            return JointPrediction(read, fusion, tuple(weights.tolist()), seconds), loaded
-
-    ready = [prepare_member(splits, strata[n], tuning, cache=cache, progress=progress) for n in names]
     prior = torch.from_numpy(weights)
+    labels, n_classes = splits.validation.labels, len(splits.train.class_names)
+    balance = balancing_weights(labels, n_classes)
 
     def fuse(logits: torch.Tensor) -> torch.Tensor:
         fused: torch.Tensor = rule.fuse_logits(logits, prior.to(logits.dtype).to(logits.device))
         return fused
 
-    best: tuple[float, list[TunedStratum], list[NDArray[Any]], float] | None = None
-    rates = learning_rates or (tuning.lr,)
-    balance = balancing_weights(splits.validation.labels, len(class_names))
-    for lr in rates:
-        tuned, _ = tune_together(
-            list(strata.values()),
-            [each.train for each in ready],
-            class_names,
-            [replace(each, lr=lr) for each in tunings.values()],
-            fuse,
-            validation=[each.validation for each in ready],
-            weights=[each.weight for each in ready],
-            release=lr == rates[-1],
-            progress=progress,
-            checkpoint=None if folder is None else folder / f".joint-lr-{lr:g}.checkpoint.safetensors",
-            log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
-        )
-        logits = [as_kept(each.logits(r.validation)) for each, r in zip(tuned, ready, strict=True)]
-        fused = fused_logits(logits, fusion, weights)
-        risk = nll(fused, splits.validation.labels, balance, kind="logits")
-        if best is None or risk < best[0]:
-            best = (risk, tuned, logits, lr)
-    assert best is not None
-    _, tuned, validation_logits, lr = best
-    found = {
-        name: each.predict(name, of, logits, lr, joint=len(names) > 1, known_prior=known.get(name))
-        for name, each, of, logits in zip(names, ready, tuned, validation_logits, strict=True)
+    def tune(strata: Any, crops: Any, class_names: Any, tunings: Any, **options: Any) -> Any:
+        return tune_together(strata, crops, class_names, tunings, fuse, **options)[0], {}
+
+    def risk(logits: Sequence[NDArray[Any]]) -> float:
+        return nll(fused_logits(logits, fusion, weights), labels, balance, kind="logits")
+
+    made_with: Document = {
+        "joint": {"strata": list(names), "fusion": fusion, "stratum_prior": weights.tolist()}
     }
-    by_name = dict(zip(names, tuned, strict=True))
-    seconds = time.perf_counter() - started
-    for name in names:
-        found[name] = replace(found[name], seconds=seconds / len(names))
-        if folder is not None and is_main_process():
-            found[name] = keep_member(
-                place(name), by_name[name], found[name], made_with[name], splits.validation.labels
-            )
-    return JointPrediction(found, fusion, tuple(weights.tolist()), seconds), by_name
+    found, tuned = fit_together(
+        splits,
+        names,
+        zoo,
+        tuning,
+        Together("joint", made_with, tune, risk, as_one=True),
+        learning_rates=learning_rates,
+        known_priors=known_priors,
+        device=device,
+        folder=folder,
+        cache=cache,
+        log_dir=log_dir,
+        progress=progress,
+    )
+    seconds = sum(prediction.seconds for prediction in found.values())
+    return JointPrediction(found, fusion, tuple(weights.tolist()), seconds), tuned
