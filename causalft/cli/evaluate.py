@@ -12,8 +12,10 @@ from rich.text import Text
 
 from causalft.analysis.diagnosis import count, points
 from causalft.analysis.diagnosis.classes import worst_classes_line
-from causalft.cli.options import DEVICE, FILE, PATH, GroupedCommand, console, options_of, print_json
+from causalft.cli.options import DEVICE, FILE, PATH, GroupedCommand, Number, console, options_of, print_json
+from causalft.cli.sensitivity import print_table
 from causalft.data.settings import DATA, DataOptions
+from causalft.runs import limits
 from causalft.runs.progress import phase
 
 if TYPE_CHECKING:
@@ -148,16 +150,24 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 @click.command(
     "evaluate",
     cls=GroupedCommand,
-    groups={"Options that matter first": ("data", "device", "as_json"), "Data": ()},
+    groups={"Options that matter first": ("data", "sets", "device", "as_json"), "Data": ()},
 )
 @click.argument("run", type=PATH)
 @click.option("--data", type=FILE, required=True, help=DATA)
 @options_of(DataOptions, "data_options")
+@click.option(
+    "--sets",
+    type=Number(limits.COVERAGE),
+    metavar="SHARE",
+    help="Also give coverage and size of prediction sets for this coverage (0.9, say) by D and P group.",
+)
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
-def command(run: Path, data: str, data_options: DataOptions, device: str, as_json: bool) -> None:
+def command(
+    run: Path, data: str, data_options: DataOptions, sets: float | None, device: str, as_json: bool
+) -> None:
     """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
 
     Scores the test split of the data that the run was fitted on, the test folder of other data that have one, and
@@ -170,12 +180,20 @@ def command(run: Path, data: str, data_options: DataOptions, device: str, as_jso
     with phase("loading libraries"):
         from causalft.pipelines.workflows.evaluate import evaluate
 
-    found = evaluate(opened, data, device=device, data_options=data_options.given())
+    found = evaluate(opened, data, device=device, data_options=data_options.given(), sets=sets)
     if as_json:
-        print_json({"data": found.data, "notes": found.notes, **found.diagnosis.to_metrics()})
+        of_sets = {} if found.sets is None else {"sets": found.sets}
+        print_json({"data": found.data, "notes": found.notes, **found.diagnosis.to_metrics(), **of_sets})
         return
     screen = console()
     screen.print(f"{found.data}, scored by {run}", style="dim")
     for note in found.notes:
         screen.print(f"note     {note}", style="bold", soft_wrap=True)
     print_diagnosis(screen, found.diagnosis)
+    if found.sets is not None:
+        from causalft.pipelines.pages.sensitivity import coverage_table
+
+        screen.print()
+        for note in found.sets["notes"]:
+            screen.print(f"note     {note}", style="dim", soft_wrap=True)
+        print_table(screen, coverage_table({"sets": found.sets}, found.data))

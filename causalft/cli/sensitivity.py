@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,12 @@ from causalft.cli.options import DEVICE, FILE, PATH, SEED, Number, console, prin
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from causalft.report.html import Table
+
+__all__ = ["command", "print_table"]
 
 
 @click.command("sensitivity")
@@ -97,7 +102,6 @@ def command(
 
 
 def _print(screen: Any, metrics: Mapping[str, Any], rows: int) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from causalft.pipelines.pages.sensitivity import (
@@ -119,13 +123,21 @@ def _print(screen: Any, metrics: Mapping[str, Any], rows: int) -> None:
     if "covered" in metrics.get("sets", {}):
         shown.append(coverage_table(metrics))
     for each in shown:
-        filled = each.filled
-        screen.print(Text(filled.caption, style="italic"))
-        table = Table(box=None, pad_edge=False)
-        for column, number in zip(filled.columns, filled.numeric, strict=True):
-            side = "right" if number else "left"
-            table.add_column(column, justify=side, overflow="fold", no_wrap=number)  # type: ignore[arg-type]
-        for row in filled.rows:
-            table.add_row(*row)
-        screen.print(table)
-        screen.print()
+        print_table(screen, each)
+
+
+def print_table(screen: Console, table: Table) -> None:
+    """Print a table of a page, its caption first."""
+    from rich.table import Table as Shown
+    from rich.text import Text
+
+    filled = table.filled
+    screen.print(Text(filled.caption, style="italic"))
+    shown = Shown(box=None, pad_edge=False)
+    for column, number in zip(filled.columns, filled.numeric, strict=True):
+        side = "right" if number else "left"
+        shown.add_column(column, justify=side, overflow="fold", no_wrap=number)  # type: ignore[arg-type]
+    for row in filled.rows:
+        shown.add_row(*row)
+    screen.print(shown)
+    screen.print()

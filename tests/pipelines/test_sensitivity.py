@@ -176,3 +176,44 @@ def test_sets_are_those_of_the_validation_images(fitted):
         assert sets.threshold[sets.cell_of_class == number] == pytest.approx(own[k])
         assert cell.n_images == len(own)
     assert metrics["classes"] == stored.classes
+
+
+def test_evaluate_gives_the_coverage_of_the_sets_as_sensitivity_does(fitted, analysed, photos):
+    found = json.loads(run("evaluate", fitted, "--data", photos, "--sets", 0.8, "--json").stdout)["sets"]
+    expected = analysed[1]["sets"]
+    assert found["cells"] == expected["cells"] and found["coverage"] == 0.8
+    assert (
+        found["covered"].keys()
+        == expected["covered"].keys()
+        == {"all", "D", "P", "P by clip", "P by openclip"}
+    )
+    for kind, of in expected["covered"].items():
+        for group, value in {"": of}.items() if kind == "all" else of.items():
+            got = found["covered"][kind] if kind == "all" else found["covered"][kind][group]
+            assert (got is None) == (value is None)
+            for key in ("estimate", "n", "mean_size", "empty") if value else ():
+                assert got[key] == pytest.approx(value[key])
+    shown = run("evaluate", fitted, "--data", photos, "--sets", 0.8)
+    assert shown.exit_code == 0, shown.output
+    assert "Prediction sets for 80 % coverage on" in " ".join(shown.stdout.split())
+
+
+def test_evaluate_covers_what_the_thresholds_say_on_other_images(fitted, pictures, tmp_path):
+    other = pictures(tmp_path / "other", {"ant": 6, "cow": 9}, seed=4)
+    found = json.loads(run("evaluate", fitted, "--data", other, "--sets", 0.6, "--json").stdout)["sets"]
+    rows = tmp_path / "rows.jsonl"
+    assert run("predict", fitted, other, "--sets", 0.6, "--out", rows).exit_code == 0
+    predicted = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert found["mean_size"] == pytest.approx(np.mean([len(row["set"]) for row in predicted]))
+    held = [any(f"/{name}/" in row["file"] for name in row["set"]) for row in predicted]
+    assert found["covered"]["all"]["estimate"] == pytest.approx(np.mean(held))
+    assert found["covered"]["all"]["n"] == 15
+
+
+def test_evaluate_without_validation_logits_refuses_sets_and_says_why(fitted, photos, tmp_path):
+    folder = shutil.copytree(fitted, tmp_path / "run")
+    (folder / "strata" / "clip" / "predictions.safetensors").unlink()
+    assert "prediction sets need the validation images of the fit" in said(
+        run("evaluate", folder, "--data", photos, "--sets", 0.9)
+    )
+    assert "sets" not in json.loads(run("evaluate", folder, "--data", photos, "--json").stdout)

@@ -28,6 +28,7 @@ __all__ = [
     "PredictionSets",
     "coverage_law",
     "coverage_of_groups",
+    "describe_sets",
     "fit_sets",
     "make_cells",
     "pooled_prior",
@@ -338,6 +339,28 @@ def coverage_law(n: int, coverage: float) -> Document:
         return {"expected": 1.0, "range95": [1.0, 1.0]}
     law = beta(n + 1 - left_out, left_out)
     return {"expected": float(law.mean()), "range95": [float(limit) for limit in law.ppf([0.025, 0.975])]}
+
+
+def describe_sets(
+    sets: PredictionSets,
+    size: NDArray[np.int64],
+    covered: NDArray[np.bool_] | None,
+    labels: NDArray[np.int64] | None,
+    groups: Mapping[str, NDArray[np.str_]],
+) -> Document:
+    """Prediction sets and what became of them on images, as ``sets`` of a metrics document.
+
+    Parameters
+    ----------
+    sets : PredictionSets
+    size : (n,) array of int
+    covered, labels, groups
+        As in :func:`coverage_of_groups`; without labels ``covered`` is left out.
+    """
+    found = {**sets.to_metrics(), "mean_size": float(size.mean()), "empty": float((size == 0).mean())}
+    if covered is not None and labels is not None:
+        found["covered"] = coverage_of_groups(covered, size, labels, groups)
+    return found
 
 
 def coverage_of_groups(

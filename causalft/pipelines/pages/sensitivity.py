@@ -124,8 +124,8 @@ def unobserved_table(metrics: Metrics) -> Table:
     return Table(["strength", "predictions"], rows, caption)
 
 
-def coverage_table(metrics: Metrics) -> Table:
-    """Coverage and size of the prediction sets by D and P group."""
+def coverage_table(metrics: Metrics, images: str = "the test images") -> Table:
+    """Coverage and size of the prediction sets on some images by D and P group."""
     sets = metrics["sets"]
     rows = []
     for kind, of in sets["covered"].items():
@@ -135,7 +135,7 @@ def coverage_table(metrics: Metrics) -> Table:
                 numbers = [f"{value['mean_size']:.1f}", f"{100 * value['empty']:.1f}", str(value["n"])]
                 rows.append([kind, group, _words(value), *numbers])
     caption = (
-        f"Prediction sets for {100 * sets['coverage']:g} % coverage on the test images: share that holds the true "
+        f"Prediction sets for {100 * sets['coverage']:g} % coverage on {images}: share that holds the true "
         "class [95 %], mean size, empty sets (%)."
     )
     return Table(["groups", "group", "covered", "size", "empty", "images"], rows, caption)

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalft.analysis.diagnosis import Diagnosis
 from causalft.analysis.diagnosis.answers import Answers
 from causalft.analysis.diagnosis.diagnose import diagnose_answers
+from causalft.analysis.uncertainty.conformal import PredictionSets, describe_sets
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
@@ -26,6 +28,8 @@ from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import Team, work_together
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.outcome import with_caveat_of_joint
+from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
+from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 
 __all__ = ["Evaluation", "evaluate"]
@@ -42,15 +46,23 @@ class Evaluation:
     notes : tuple of str
         Images that the run has seen.
     diagnosis : Diagnosis
+    sets : dict, optional
+        Prediction sets and their coverage, as ``sets`` of :func:`causalft.sensitivity`.
     """
 
     data: str
     notes: tuple[str, ...]
     diagnosis: Diagnosis
+    sets: Document | None = None
 
 
 def evaluate(
-    run: Run, data: str, *, device: str = "auto", data_options: Mapping[str, Any] | None = None
+    run: Run,
+    data: str,
+    *,
+    device: str = "auto",
+    data_options: Mapping[str, Any] | None = None,
+    sets: float | None = None,
 ) -> Evaluation:
     """Score a complete ``fit`` run on labelled images; processes of a launcher share the images.
 
@@ -62,19 +74,30 @@ def evaluate(
     device : str
     data_options : mapping, optional
         Options of :func:`causalft.data.opening.open_images`.
+    sets : float, optional
+        Coverage of prediction sets, in (0, 1).
 
     Raises
     ------
     CausalFTError
-        If the images cannot be read, have other classes, or have changed since the run was fitted.
+        If the images cannot be read, have other classes, or have changed since the run was fitted; with ``sets``, if
+        the run keeps no predictions of its validation images.
     """
     with work_together(pick_device(device)) as team:
-        team.agree({"run": [run.config, run.metrics], "data": data, "data options": data_options})
-        return _evaluate(team, run, data, device, data_options)
+        team.agree(
+            {"run": [run.config, run.metrics], "data": data, "data options": data_options, "sets": sets}
+        )
+        fitted = None if sets is None else sets_of_run(StoredRun.open(run.path), sets)
+        return _evaluate(team, run, data, device, data_options, fitted)
 
 
 def _evaluate(
-    team: Team, run: Run, data: str, device: str, data_options: Mapping[str, Any] | None
+    team: Team,
+    run: Run,
+    data: str,
+    device: str,
+    data_options: Mapping[str, Any] | None,
+    sets: PredictionSets | None,
 ) -> Evaluation:
     metrics = run.metrics
     settings = FitSettings.from_config(run.config)
@@ -101,7 +124,7 @@ def _evaluate(
     classes = model.classes_.tolist()
     images = images.align_classes(classes)
     team.agree({"images": images.fingerprint})
-    members, fused, logit_mean = _answers(model, images)
+    members, fused, logit_mean, size = _answers(model, images, sets)
     scored = partial(
         diagnose_answers,
         images.labels,
@@ -119,22 +142,33 @@ def _evaluate(
     )
     diagnosis = with_caveat_of_joint(team.from_main(scored), settings)
     notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
-    return Evaluation(images.name, tuple(notes), diagnosis)
+    if sets is None:
+        return Evaluation(images.name, tuple(notes), diagnosis)
+
+    def covered() -> Document:
+        inside = fused.of_label[0] >= sets.threshold[images.labels]
+        return describe_sets(sets, size, inside, images.labels, StoredRun(run).groups)
+
+    return Evaluation(images.name, tuple(notes), diagnosis, team.from_main(covered))
 
 
-def _answers(model: StrataClassifier, images: ImageSet) -> tuple[dict[str, Answers], Answers, Answers]:
-    """Answers of each stratum, of their fusion, and of the mean of their log-probabilities.
+def _answers(
+    model: StrataClassifier, images: ImageSet, sets: PredictionSets | None
+) -> tuple[dict[str, Answers], Answers, Answers, NDArray[np.int64]]:
+    """Answers of each stratum, of their fusion, and of the mean of their log-probabilities; sizes of the sets.
 
     Of the processes of a launcher, the first one gets them.
     """
     members = {name: Answers.empty(1, len(images)) for name in model.members_}
     fused, logit_mean = Answers.empty(1, len(images)), Answers.empty(1, len(images))
-    weights = np.array(model.mixing_.stratum_prior)
+    weights, size = np.array(model.mixing_.stratum_prior), np.zeros(len(images), dtype=np.int64)
     work = Predicting(model, label=f"predicting {len(images)} images")
     for part in Launched().parts(images, range(len(images)), work.batch_size, work):
         rows, strata, mixed = part.rows, part.values["strata"].transpose(1, 0, 2), part.values["fused"]
         for answers, probs in zip(members.values(), strata, strict=True):
             answers.put(0, rows, probs, images.labels)
         fused.put(0, rows, mixed, images.labels)
+        if sets is not None:
+            size[rows] = sets.contains(mixed).sum(axis=1)
         logit_mean.put(0, rows, LOGIT.fuse(np.log(np.maximum(strata, FLOOR)), weights), images.labels)
-    return members, fused, logit_mean
+    return members, fused, logit_mean, size

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from causalft.analysis.uncertainty.conformal import PredictionSets, coverage_of_groups
+from causalft.analysis.uncertainty.conformal import PredictionSets, describe_sets
 from causalft.analysis.uncertainty.second_opinion import frontdoor_prior, labels_and_confidence
 from causalft.analysis.uncertainty.simplex import (
     Sensitivity,
@@ -219,15 +219,9 @@ def _document(
     chosen = None
     if sets is not None:
         chosen = _sets(sets, stored, asked)
-        size = chosen.sum(axis=1)
-        document["sets"] = {
-            **sets.to_metrics(),
-            "mean_size": float(size.mean()),
-            "empty": float((size == 0).mean()),
-        }
-        if asked.labels is not None:
-            covered = chosen[np.arange(len(size)), asked.labels]
-            document["sets"]["covered"] = coverage_of_groups(covered, size, asked.labels, stored.groups)
+        size, y = chosen.sum(axis=1), asked.labels
+        covered = None if y is None else chosen[np.arange(len(size)), y]
+        document["sets"] = describe_sets(sets, size, covered, y, stored.groups)
     return document, found, chosen
 
 
