@@ -94,8 +94,10 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
         refuse_given(("control_of",), "goes with --control seeds")
     if settings.fusion != "adjusted":
         refuse_given(("tolerance", "target_law"), "goes with --fusion adjusted")
-        if settings.semi.method is None or not settings.semi.record.unlabelled:
-            refuse_given(("unlabeled",), "goes with --fusion adjusted, or a --method that learns from it")
+    if not settings.uses_unlabelled:
+        method = settings.semi.method
+        alone = "" if method is None else f"; {method} learns from labelled images alone"
+        refuse_given(_OF_UNLABELLED, f"goes with --fusion adjusted, or a --method that learns from it{alone}")
     if settings.all_probabilities:
         refuse_given(("top",), "keeps some classes, --all-probabilities every class; leave one of them out")
     settings = at_first_rate(settings)
@@ -141,6 +143,8 @@ def _show_plan(settings: FitSettings, out: Path, as_json: bool) -> None:
     else:
         print_plan(console(), found)
 
+
+_OF_UNLABELLED = ("unlabeled", "unlabeled_per_class", "gamma_u", "unlabeled_order")
 
 _OF_TRAINING = (
     "learning_rates",

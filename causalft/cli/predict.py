@@ -26,6 +26,7 @@ from causalft.cli.options import (
     given_options,
     print_json,
 )
+from causalft.errors import CausalFTError
 from causalft.methods.adaptation.at_test import AT_TEST, BATCH_SIZE, check_adapt
 from causalft.models.tuning.choices import PRECISIONS
 from causalft.runs import limits
@@ -151,7 +152,6 @@ def command(
     if "torch" not in sys.modules:
         # decoding threads share the cores, so OpenMP threads must not spin
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from causalft.errors import CausalFTError
     from causalft.methods.estimators.run_documents import open_classifier
     from causalft.pipelines.workflows.prediction_files import choose_format
     from causalft.runs.folder import check_place
@@ -174,8 +174,9 @@ def command(
                 f"{run} is a file; an exported model cannot adapt, so give the folder of its run"
             )
         check_adapt(adapt, engine, batch_size, sets, 2 if is_launched() else 1)
+        _check_apart(save_adapted, output)
     elif save_adapted is not None:
-        raise CausalFTError("--save-adapted goes with --adapt")
+        raise CausalFTError(f"--save-adapted goes with --adapt NAME: {one_of(AT_TEST)}")
     check_engine(engine, workers)
     open_classifier(run)  # refused before PyTorch is imported
     if sets is not None:
@@ -216,6 +217,17 @@ def command(
             click.echo(f"causalft: the adapted classifier is in {save_adapted}", err=True)
     if prediction.skipped and output is None:
         click.echo(f"{len(prediction.skipped)} of {len(images)} images could not be read", err=True)
+
+
+def _check_apart(folder: Path | None, file: str | None) -> None:
+    """Refuse a classifier and rows in one place, or one below the other."""
+    if folder is None or file in (None, "-"):
+        return
+    place, rows = Path(os.path.abspath(folder)), Path(os.path.abspath(file))
+    if place == rows or place in rows.parents or rows in place.parents:
+        raise CausalFTError(
+            f"--save-adapted {folder} makes a new folder and --out {file} writes rows there; give them different places"
+        )
 
 
 def _images(paths: tuple[str, ...]) -> ImageSet:

@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 NAME = CREATURES
+_MOST_DRAWN = 1_000_000  # images; 4.8 GB at the default size
 ORDER_SEED = 110
 """Seed of the class order; its rank correlation with every pre-training prior is within 0.006 of zero."""
 
@@ -112,7 +113,7 @@ def creatures_ltssl(
     Raises
     ------
     CausalFTError
-        If a class would have no image.
+        If a class would have no image, or more than a million images are asked for.
 
     Examples
     --------
@@ -128,12 +129,18 @@ def creatures_ltssl(
     counts = np.zeros((2, N_CLASSES), dtype=np.int64)
     counts[0, order] = labelled_counts(N_CLASSES, given.labeled_per_class, given.gamma_l)
     counts[1, order] = unlabelled_counts(N_CLASSES, given.unlabeled_per_class, given.gamma_u, given.order)
-    for what, each in zip(("labeled", "unlabeled"), counts):
+    asked = (given.labeled_per_class, given.gamma_l), (given.unlabeled_per_class, given.gamma_u)
+    for what, each, (n, gamma) in zip(("labeled", "unlabeled"), counts, asked):
         if not each.all():
             raise CausalFTError(
-                f"class '{CLASS_NAMES[int(np.flatnonzero(each == 0)[0])]}' would have no image: --{what}-per-class is "
-                f"smaller than --gamma-{what[0]}; raise the one or lower the other"
+                f"class '{CLASS_NAMES[int(np.flatnonzero(each == 0)[0])]}' would have no image: --{what}-per-class {n} "
+                f"is smaller than --gamma-{what[0]} {gamma:g}; raise the one or lower the other"
             )
+    if counts.sum() > _MOST_DRAWN:
+        raise CausalFTError(
+            f"{CREATURES_LTSSL} draws {_MOST_DRAWN:,} images at most, and {counts[0].sum():,} labelled and "
+            f"{counts[1].sum():,} unlabelled ones are asked for; lower --labeled-per-class or --unlabeled-per-class"
+        )
     beside = None
     if unlabelled:
         drawn = _draw("unlabelled", counts[1], size, _LTSSL_SEED + 3 * seed, CREATURES_LTSSL)

@@ -125,7 +125,10 @@ def _check_counts(
     images: ImageSet, rank: NDArray[np.int64], wanted: NDArray[np.int64], options: UnlabelledOptions
 ) -> None:
     for row, (option, gamma) in enumerate(
-        (("--labeled-per-class", "--gamma-l"), ("--unlabeled-per-class", "--gamma-u"))
+        (
+            (f"--labeled-per-class {options.labeled_per_class}", f"--gamma-l {options.gamma_l:g}"),
+            (f"--unlabeled-per-class {options.unlabeled_per_class}", f"--gamma-u {options.gamma_u:g}"),
+        )
     ):
         empty = np.flatnonzero(wanted[row] < 1)
         if len(empty) and wanted[row].any():

@@ -153,6 +153,7 @@ class UnlabelledOptions:
         group="Unlabelled images",
         metavar="|".join(UNLABELLED_ORDERS),
         usual="consistent",
+        noun="order of unlabelled images",
         choices=UNLABELLED_ORDERS,
         former=("--unlabelled-order",),
     )

@@ -305,8 +305,10 @@ class Run:
         return cls(folder, kind, wanted)
 
     @classmethod
-    def check(cls, path: str | os.PathLike[str], *, kind: str) -> None:
+    def check(cls, path: str | os.PathLike[str], *, kind: str, option: str = "--out") -> None:
         """Refuse an occupied folder before the configuration is known; write nothing.
+
+        ``option`` is the one that names the folder, for the message.
 
         Raises
         ------
@@ -315,9 +317,9 @@ class Run:
         """
         folder = Path(path)
         check_not_written(folder)
-        found = _interrupted(folder)
+        found = _interrupted(folder, option)
         if found is not None and found["kind"] != kind and holds_results(folder):
-            raise _other_run(folder, found, "")
+            raise _other_run(folder, found, "", option)
         check_place(folder / CONFIG)
 
     @classmethod
@@ -394,28 +396,28 @@ def _completed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Docume
     return found
 
 
-def _interrupted(folder: Path) -> Document | None:
+def _interrupted(folder: Path, option: str = "--out") -> Document | None:
     """Return ``config.json`` of an interrupted run, or None for a free folder; refuse anything else."""
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise CausalFTError(f"{place} is a file, not a folder; choose another --out")
+            raise CausalFTError(f"{place} is a file, not a folder; choose another {option}")
     if (folder / CONFIG).exists():
         found = read_json(folder / CONFIG)
         if not isinstance(found, dict) or not isinstance(found.get("kind"), str):
-            raise CausalFTError(f"{folder} holds files of something else; choose another --out")
+            raise CausalFTError(f"{folder} holds files of something else; choose another {option}")
         if (folder / METRICS).exists():
             raise CausalFTError(
-                f"{folder} already holds a complete {found['kind']} run; choose another --out or remove it"
+                f"{folder} already holds a complete {found['kind']} run; choose another {option} or remove it"
             )
         return found
     if folder.exists() and any(not item.name.startswith(".") for item in folder.iterdir()):
-        raise CausalFTError(f"{folder} is not empty and is not a run; choose another --out")
+        raise CausalFTError(f"{folder} is not empty and is not a run; choose another {option}")
     return None
 
 
-def _other_run(folder: Path, found: Document, difference: str) -> CausalFTError:
+def _other_run(folder: Path, found: Document, difference: str, option: str = "--out") -> CausalFTError:
     return CausalFTError(
-        f"{folder} holds another interrupted {found['kind']} run{difference}; choose another --out, or repeat its "
+        f"{folder} holds another interrupted {found['kind']} run{difference}; choose another {option}, or repeat its "
         "command to resume it"
     )
 

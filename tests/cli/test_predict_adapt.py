@@ -169,15 +169,31 @@ def open_images_of(files):
         (("--adapt", "tent", "--batch-size", 1), "--adapt needs batches of 8 images or more"),
         (("--adapt", "tent", "--engine", "ray"), "--adapt follows the images in their order"),
         (("--adapt", "tent", "--sets", 0.9), "--sets does not go with --adapt"),
-        (("--save-adapted", "FOLDER"), "--save-adapted goes with --adapt"),
-        (("--adapt", "tent", "--save-adapted", "RUN"), "already holds a complete fit run"),
+        (("--save-adapted", "FOLDER"), "--save-adapted goes with --adapt NAME: tent"),
+        (
+            ("--adapt", "tent", "--save-adapted", "RUN"),
+            "complete fit run; choose another --save-adapted or remove it",
+        ),
+        (
+            ("--adapt", "tent", "--save-adapted", "FILE"),
+            "is a file, not a folder; choose another --save-adapted",
+        ),
+        (("--adapt", "tent", "--save-adapted", "ROWS", "--out", "ROWS"), "give them different places"),
+        (("--adapt", "tent", "--save-adapted", "FOLDER", "--out", "INSIDE"), "give them different places"),
     ],
 )
 def test_wrong_calls_are_refused_in_one_line(fitted, files, tmp_path, options, message) -> None:
-    places = {"FOLDER": tmp_path / "new", "RUN": fitted}
+    (tmp_path / "file").write_text("kept")
+    places = {
+        "FOLDER": tmp_path / "new",
+        "RUN": fitted,
+        "FILE": tmp_path / "file",
+        "ROWS": tmp_path / "rows.jsonl",
+    }
+    places["INSIDE"] = tmp_path / "new" / "rows.jsonl"
     found = run("predict", fitted, *files, *(places.get(each, each) for each in options))
     assert message in said(found)
-    assert not (tmp_path / "new").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_adaptation_is_refused_under_a_launcher(fitted, files, monkeypatch) -> None:

@@ -131,7 +131,8 @@ def test_too_few_images_and_empty_classes_are_refused_with_the_class_named():
     ):
         draw_protocol(images, UnlabelledOptions(20, 28, 1), seed=0)
     with pytest.raises(
-        CausalFTError, match="class 'c02' would have no labelled image: labeled_per_class is smaller"
+        CausalFTError,
+        match="class 'c02' would have no labelled image: labeled_per_class=5 is smaller than gamma_l=10",
     ):
         draw_protocol(images, UnlabelledOptions(5, gamma_l=10), seed=0)
     with pytest.raises(
@@ -159,7 +160,7 @@ def test_too_few_images_and_empty_classes_are_refused_with_the_class_named():
         (
             {"unlabeled_order": "backwards"},
             {"data": "creatures-ltssl"},
-            "unknown unlabeled_order 'backwards'",
+            "unknown order of unlabelled images 'backwards'",
         ),
         ({"unlabeled_order": "uniform", "gamma_u": 5.0}, {"data": "creatures-ltssl"}, "gamma_u=5 does not"),
     ],
@@ -222,8 +223,14 @@ def test_built_in_set_has_few_labels_and_its_own_unlabelled_images(order):
     assert splits.validation.pixels.tobytes() == usual.validation.pixels.tobytes()
     parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
     assert sum(leave_out(splits.unlabelled, parts).left_out.values()) == 0
-    with pytest.raises(CausalFTError, match="would have no image: labeled_per_class is smaller than gamma_l"):
+    with pytest.raises(
+        CausalFTError, match="would have no image: labeled_per_class=2 is smaller than gamma_l=3"
+    ):
         creatures_ltssl(replace(options, labeled_per_class=2))
+    with pytest.raises(
+        CausalFTError, match="draws 1,000,000 images at most, and .* lower labeled_per_class or"
+    ):
+        creatures_ltssl(replace(options, unlabeled_per_class=1_000_000))
 
 
 def test_unlabelled_images_have_hidden_labels_only_where_the_set_is_built_in(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from causalft.data.hidden import Unlabelled
 from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError
@@ -47,7 +48,7 @@ def unusual(zoo) -> dict[str, object]:
         "target_law": None,  # of the adjusted fusion; tested with it
         "stratum_prior": (0.25, 0.75),
         "calibrate_strata": True,
-        "semi": SemiSettings(unlabeled_ratio=3),  # a method goes without GLA-FT
+        "semi": SemiSettings(),  # a method goes without GLA-FT; tested below
         "joint": False,  # does without GLA-FT and calibrated strata; tested below
         "graph": graph,
         "device": "cpu",
@@ -76,7 +77,7 @@ def assert_same_settings(found: StrataClassifier, expected: dict[str, object]) -
 def test_every_setting_round_trips(saved, tiny_zoo):
     defaults, chosen = StrataClassifier().get_params(), unusual(tiny_zoo)
     assert defaults.keys() == chosen.keys()
-    untried = ("weights", "graph", "joint", "target_law")
+    untried = ("weights", "graph", "joint", "semi", "target_law")
     assert [n for n in defaults if n not in untried and defaults[n] == chosen[n]] == []
     assert_same_settings(StrataClassifier.load(saved[1]), chosen)
 
@@ -96,6 +97,18 @@ def test_strata_tuned_together_are_saved_and_loaded(tiny_zoo, splits, tmp_path):
     model = quick.fit(splits.train, validation=splits.validation)
     loaded = StrataClassifier.load(model.save(tmp_path / "model"))
     assert loaded.joint
+    np.testing.assert_array_equal(loaded.predict_proba(splits.test), model.predict_proba(splits.test))
+
+
+def test_the_method_of_a_classifier_is_saved_and_loaded(tiny_zoo, splits, tmp_path):
+    settings = SemiSettings(
+        method="fixmatch", threshold=0.3, method_setting={"unlabelled_weight": 2}, unlabeled_ratio=3
+    )
+    model = StrataClassifier(("clip",), zoo=str(tiny_zoo), tuning=FAST, semi=settings, progress=False)
+    beside = Unlabelled.of(splits.test)
+    model.fit(splits.train, validation=splits.validation, unlabeled=beside)
+    loaded = StrataClassifier.load(model.save(tmp_path / "model"))
+    assert loaded.semi == settings
     np.testing.assert_array_equal(loaded.predict_proba(splits.test), model.predict_proba(splits.test))
 
 

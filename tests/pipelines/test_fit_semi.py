@@ -80,6 +80,13 @@ def test_strata_share_pseudo_labels(tiny_zoo, photos, tmp_path):
     assert np.isclose(one["believed_law"], two["believed_law"]).all()
 
 
+def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
+    folder = fit(tmp_path / "run", tiny_zoo, photos, *DRAW, "--method", "lp-fixmatch", "--threshold", 1)
+    found = json.loads((folder / "metrics.json").read_text())["semi"]
+    assert found["pseudo_labels"][0]["n"] == 0 and (folder / "figures" / "confidence.png").is_file()
+    assert not (folder / "figures" / "pseudo-labels.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -88,7 +95,24 @@ def test_strata_share_pseudo_labels(tiny_zoo, photos, tmp_path):
         (["--threshold", 0.9], "--threshold goes with a semi-supervised method"),
         (["--method", "fixmatch", *DRAW, "--gla"], "--gla does not go with the method fixmatch"),
         (["--method", "fixmatch", *DRAW, "--joint"], "strata learn together with --share-labels"),
-        (["--method", "lp-fixmatch", *DRAW, "--tuner", "lora"], "stands for the tuner linear-probe"),
+        (
+            ["--method", "lp-fixmatch", *DRAW, "--tuner", "lora"],
+            "stands for the tuner linear-probe; leave --tuner lora out, or take --method fixmatch",
+        ),
+        (["--method", "lft", "--tuner", "lora"], "leave --tuner lora out, or leave --method out"),
+        (
+            ["--method", "crest", *DRAW, "--method-setting", "generations=0"],
+            "crest has 0 generations; give 1 or more",
+        ),
+        (["--strict"], "--strict is about unlabelled images, and nothing here uses any"),
+        (["--method", "lp", "--drop-outliers"], "--drop-outliers is about unlabelled images"),
+        (["--unlabeled-ratio", 2], "--unlabeled-ratio goes with a semi-supervised method"),
+        (DRAW, "--unlabeled-per-class goes with --fusion adjusted, or a --method that learns from it"),
+        (["--method", "lp", *DRAW], "learns from it; lp learns from labelled images alone"),
+        (
+            ["--method", "fixmatch", *DRAW[:2], *DRAW[2:4], "--order", "class"],
+            "--labeled-per-class 4 is smaller than --gamma-l 100",
+        ),
         (["--method", "fixmatch", *DRAW, "--head", "linear"], "has heads of its own"),
         (["--method", "fixmatch", *DRAW, "--loss", "Focal"], "learns labelled images by LA or CE"),
         (["--method", "fixmatch", *DRAW, "--tuner", "zero-shot"], "trains nothing"),

@@ -23,6 +23,7 @@ from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.run_documents import CLASSIFIERS, open_classifier, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.semi.settings import SemiSettings, semi_tuning
 from causalft.models.features.encoder import stream_crops
 from causalft.models.features.parts import Part, as_parts
 from causalft.models.strata.stratum import Stratum
@@ -148,11 +149,14 @@ def load_fitted(
     """
     run = open_classifier(folder)
     metrics = run.metrics
-    usual = {"weights": None, **defaults(FitSettings)}
+    usual = {"weights": None, "semi": None, **defaults(FitSettings)}
     settings = {**usual, **stored_settings(run.config, list(usual))}
     tuning = settings["tuning"] or default_tuning(settings["zoo"])
     if precision is not None:
         tuning = replace(tuning, precision=precision)
+    semi = settings["semi"]
+    if isinstance(semi, SemiSettings) and semi.method is not None:
+        tuning = semi_tuning(tuning, semi)  # a classifier keeps the tuning that it was given
     zoo = open_zoo(
         settings["zoo"],
         settings["weights"],

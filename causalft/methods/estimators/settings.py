@@ -323,6 +323,12 @@ class FitSettings:
         beside = UnlabelledOptions(**self.unlabelled_options)
         beside.check(self.data, self.unlabeled, self.imbalance_factor)
         check_semi(self.semi, joint=self.joint, gla=self.gla)
+        for option, given in (("--strict", beside.strict), ("--drop-outliers", beside.drop_outliers)):
+            if given and not self.uses_unlabelled:
+                raise CausalFTError(
+                    f"{option} is about unlabelled images, and nothing here uses any; leave it out, or name a --method "
+                    "that learns from them"
+                )
         if self.semi.method is None:
             return
         if (
@@ -336,6 +342,12 @@ class FitSettings:
             )
         if self.semi.share_labels and len(self.strata) < 2:
             raise CausalFTError("--share-labels is for two strata or more; leave it out")
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether the method learns from unlabelled images, or the fusion chooses its strength on them."""
+        learns = self.semi.method is not None and self.semi.record.unlabelled
+        return learns or FUSIONS[self.fusion].adjusts
 
     def absolute(self) -> FitSettings:
         """Return the settings with absolute paths, so that a run can be repeated from anywhere."""

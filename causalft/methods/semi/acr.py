@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, mean_loss
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task, mean_loss
 
 __all__ = ["AdaptiveConsistency", "reversed_law", "symmetric_divergence"]
 
@@ -92,16 +92,8 @@ class AdaptiveConsistency(Method):
         """Sum of the losses of the heads."""
         return self.n_heads * self.unlabelled_weight * mean_loss(strong.logits, targets)
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
-        best, label = beliefs[:, 1].max(-1)
+    def observe(self, seen: Step) -> None:
+        best, label = seen.beliefs[:, 1].max(-1)
         self._counts += torch.bincount(label[best >= self.threshold], minlength=len(self._counts)).to(
             self._counts
         )

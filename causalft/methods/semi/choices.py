@@ -76,7 +76,7 @@ class SemiMethod:
         known = self.settings
         for name in given:
             if name not in known:
-                has = f"it has {', '.join(known)}" if known else "it has none"
+                has = f"it has {', '.join(known)}" if known else "it has no setting, so leave it out"
                 raise CausalFTError(f"the method {self.name} has no {name.replace('_', ' ')}; {has}")
         return {**known, **given}
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from causalft.errors import CausalFTError
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, log_shares
+from causalft.methods.semi.method import Method, Step, Task, log_shares
 
 __all__ = ["ClassRebalancing", "sampling_rates"]
 
@@ -28,7 +29,12 @@ class ClassRebalancing(Method):
     unlabelled_weight : float
     power : float
     generations : int
-        Spans of epochs of as equal length as possible; of one epoch each if there are fewer epochs.
+        Spans of epochs of as equal length as possible, at least 1; of one epoch each if there are fewer epochs.
+
+    Raises
+    ------
+    CausalFTError
+        For fewer than one generation.
 
     Attributes
     ----------
@@ -53,6 +59,8 @@ class ClassRebalancing(Method):
         power: float = 1 / 3,
         generations: int = 6,
     ) -> None:
+        if generations < 1:
+            raise CausalFTError(f"crest has {generations} generations; give 1 or more")
         super().__init__(task, threshold=threshold, unlabelled_weight=unlabelled_weight)
         self.generations = min(generations, task.epochs)
         self.register_buffer("rates", sampling_rates(task.counts, power), persistent=False)
@@ -65,17 +73,9 @@ class ClassRebalancing(Method):
         """Labels of the images that have joined, (n_unlabelled,); -1 for the others."""
         return self.chosen
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
-        best, label = beliefs[:, self.main].max(-1)
-        self._seen.append((rows.to(best.device), best, label))
+    def observe(self, seen: Step) -> None:
+        best, label = seen.beliefs[:, self.main].max(-1)
+        self._seen.append((seen.rows.to(best.device), best, label))
 
     def start_batch(self) -> None:
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []

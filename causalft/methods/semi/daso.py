@@ -10,7 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, hard_targets, soft_cross_entropy
+from causalft.methods.semi.method import (
+    Answers,
+    Method,
+    Step,
+    Targets,
+    Task,
+    hard_targets,
+    soft_cross_entropy,
+)
 
 __all__ = ["DistributionAware", "SemanticTargets"]
 
@@ -122,19 +130,11 @@ class DistributionAware(Method):
         aligned = soft_cross_entropy(self.semantic_logits(strong.features), targets.semantic).mean()
         return super().unlabelled_loss(strong, targets) + self.alignment_weight * self.warm * aligned
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
+    def observe(self, seen: Step) -> None:
         n_classes = len(self.law)
-        self._sums.index_add_(0, labels, F.normalize(labelled.features, dim=-1).to(self._sums))
-        self._numbers += torch.bincount(labels, minlength=n_classes).to(self._numbers)
-        self._counts += targets.probabilities[:, 0].sum(0).to(self._counts)
+        self._sums.index_add_(0, seen.labels, F.normalize(seen.labelled.features, dim=-1).to(self._sums))
+        self._numbers += torch.bincount(seen.labels, minlength=n_classes).to(self._numbers)
+        self._counts += seen.targets.probabilities[:, 0].sum(0).to(self._counts)
 
     def start_batch(self) -> None:
         self._numbers = torch.zeros_like(self.log_prior)

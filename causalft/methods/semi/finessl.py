@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, soft_cross_entropy
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task, soft_cross_entropy
 
 __all__ = ["FineSsl"]
 
@@ -100,18 +100,10 @@ class FineSsl(Method):
             self.unlabelled_weight * targets.weights[:, 0] * first + targets.weights[:, 1] * second
         ).mean()
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
-        label = targets.probabilities[:, 0].argmax(-1)
-        sure = targets.weights[:, 1] > 0
-        self._found.append((rows.to(label.device)[sure], label[sure]))
+    def observe(self, seen: Step) -> None:
+        label = seen.targets.probabilities[:, 0].argmax(-1)
+        sure = seen.targets.weights[:, 1] > 0
+        self._found.append((seen.rows.to(label.device)[sure], label[sure]))
 
     def start_batch(self) -> None:
         self._found: list[tuple[Tensor, Tensor]] = []

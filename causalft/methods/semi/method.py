@@ -15,6 +15,7 @@ from causalft.models.tuning.statistics import BatchStatistics
 __all__ = [
     "Answers",
     "Method",
+    "Step",
     "Targets",
     "Task",
     "hard_targets",
@@ -119,6 +120,33 @@ class Targets:
     weights: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a method saw in a (micro-)batch; no gradient.
+
+    Attributes
+    ----------
+    labelled : Answers
+        To the labelled images.
+    labels : (n_labelled,) Tensor of int
+    weak : Answers
+        To the weak views of the unlabelled images.
+    beliefs : (n, H, K) Tensor
+        Of these views; the mean over strata that share pseudo-labels.
+    targets : Targets
+        That the strong views learnt.
+    rows : (n,) Tensor of int
+        Which unlabelled images they are.
+    """
+
+    labelled: Answers
+    labels: Tensor
+    weak: Answers
+    beliefs: Tensor
+    targets: Targets
+    rows: Tensor
+
+
 class Method(nn.Module, BatchStatistics):
     """A semi-supervised method; this base is FixMatch (Sohn et al., NeurIPS 2020) with one head.
 
@@ -127,7 +155,7 @@ class Method(nn.Module, BatchStatistics):
     1. ``beliefs(weak)``: probabilities of the weak views, no gradient; strata that share pseudo-labels average them;
     2. ``choose(beliefs, rows)``: targets and weights;
     3. ``labelled_loss(answers, labels)`` and ``unlabelled_loss(strong, targets)``, whose sum is minimised;
-    4. ``observe(...)``: collect, in plain attributes, what the state needs of the batch;
+    4. ``observe(seen)``: collect, in plain attributes, what the state needs of the batch;
     5. ``finish_batch(total)``: take what was collected into the state, summed over all processes;
 
     and ``end_epoch(number)`` after each epoch. State that outlives a batch is a buffer, so that checkpoints hold it.
@@ -207,15 +235,7 @@ class Method(nn.Module, BatchStatistics):
         """Mean weighted cross-entropy of the strong views, over heads and images."""
         return self.unlabelled_weight * mean_loss(strong.logits, targets)
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
+    def observe(self, seen: Step) -> None:
         """Collect what the state needs of a (micro-)batch; no gradient."""
 
     def start_batch(self) -> None:

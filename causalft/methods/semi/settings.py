@@ -113,14 +113,27 @@ class SemiSettings:
         causalft.errors.CausalFTError: threshold goes with a semi-supervised method; name one with method
         """
         check_settings(self)
-        if self.method is not None:
-            self.record.settings_with(dict(self.method_settings))
-            return
         default = type(self)()
-        for name in ("threshold", "method_setting", "share_labels"):
-            option = f"--{name.replace('_', '-')}"
-            if getattr(self, name) != getattr(default, name):
+        given = [
+            f"--{name.replace('_', '-')}"
+            for name in _OF_METHODS
+            if getattr(self, name) != getattr(default, name)
+        ]
+        if self.method is None:
+            for option in given:
                 raise CausalFTError(f"{option} goes with a semi-supervised method; name one with --method")
+            return
+        self.record.settings_with(dict(self.method_settings))
+        if not self.record.unlabelled:
+            for option in given:
+                raise CausalFTError(
+                    f"the method {self.method} learns from labelled images alone; leave {option} out, or name another "
+                    "with --method"
+                )
+
+
+_OF_METHODS = ("threshold", "method_setting", "unlabeled_ratio", "share_labels", "strong_magnitude")
+"""Settings that have no effect without a method that learns from unlabelled images."""
 
 
 def usual_rate(recipe: Tuning, settings: SemiSettings | None) -> Tuning:
@@ -174,8 +187,11 @@ def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
             f"the tuner zero-shot trains nothing, so the method {record.name} learns nothing; use linear-probe"
         )
     if record.tuner and tuning.tuner not in (default.tuner, record.tuner):
+        free = [name for name, other in METHODS.items() if other.make == record.make and not other.tuner]
+        instead = f"take --method {free[0]}" if free else "leave --method out"
         raise CausalFTError(
-            f"the method {record.name} stands for the tuner {record.tuner}; leave --tuner {tuning.tuner} out"
+            f"the method {record.name} stands for the tuner {record.tuner}; leave --tuner {tuning.tuner} out, or "
+            f"{instead}"
         )
     tuned = replace(tuning, tuner=record.tuner or tuning.tuner)
     if not tuned.uses_bottleneck:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, mean_loss, soft_targets
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task, mean_loss, soft_targets
 
 __all__ = ["SimPro"]
 
@@ -93,18 +93,11 @@ class SimPro(Method):
         """Mean weighted cross-entropy under pi."""
         return self.unlabelled_weight * mean_loss(self.adjusted(strong.logits, self.common_law), targets)
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
+    def observe(self, seen: Step) -> None:
         n_classes = self.task.n_classes
+        targets = seen.targets
         found = (targets.weights[..., None] * targets.probabilities)[:, 0].sum(0)
-        self._counts += torch.stack([torch.bincount(labels, minlength=n_classes).to(found), found])
+        self._counts += torch.stack([torch.bincount(seen.labels, minlength=n_classes).to(found), found])
 
     def start_batch(self) -> None:
         self._counts = torch.zeros(2, *self.log_prior.shape, device=self.log_prior.device)

@@ -17,7 +17,7 @@ from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import EpochProgress, balanced_risk, start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum
-from causalft.methods.semi.method import Answers, Method, Task
+from causalft.methods.semi.method import Answers, Method, Step, Task
 from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
 from causalft.methods.semi.views import LabelledDraw, Views, views_of
@@ -205,7 +205,7 @@ def tune_semi(
             )
             with torch.no_grad():
                 detached = Answers(mine.features.detach(), mine.logits.detach())
-                method.observe(detached, truth, weak[number], common, targets[number], rows)
+                method.observe(Step(detached, truth, weak[number], common, targets[number], rows))
         return torch.stack(losses).sum()  # the strata share no weight: each has its own gradient in full
 
     # What the start of the heads makes of some images; the same before a resumed training.

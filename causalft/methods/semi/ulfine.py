@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import SemiMethod
-from causalft.methods.semi.method import Answers, Method, Targets, Task, hard_targets, mean_loss
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task, hard_targets, mean_loss
 from causalft.models.tuning.heads import L2Head
 
 __all__ = ["Ulfine", "apart"]
@@ -120,16 +120,9 @@ class Ulfine(Method):
         similar, probed = (mean_loss(strong.logits[:, row, None], targets) for row in (1, 2))
         return self.unlabelled_weight * self.fused(similar, probed)
 
-    def observe(
-        self,
-        labelled: Answers,
-        labels: Tensor,
-        weak: Answers,
-        beliefs: Tensor,
-        targets: Targets,
-        rows: Tensor,
-    ) -> None:
-        self._sums.index_add_(0, labels, F.normalize(labelled.features.float(), dim=-1))
+    def observe(self, seen: Step) -> None:
+        labels, targets = seen.labels, seen.targets
+        self._sums.index_add_(0, labels, F.normalize(seen.labelled.features.float(), dim=-1))
         found = (targets.weights[..., None] * targets.probabilities)[:, 0].sum(0)
         self._counts += torch.stack([torch.bincount(labels, minlength=len(found)).to(found), found])
 

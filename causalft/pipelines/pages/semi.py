@@ -69,7 +69,7 @@ def semi_section(semi: Metrics, counts: Mapping[str, int], folder: Path) -> Sect
     """
     figures, rows = [], list(semi["pseudo_labels"])
     with figure_style():
-        if rows:
+        if any(row["n"] for row in rows):
             caption = (
                 "Pseudo-labels that were learnt from in each epoch, by the group of the class that they name."
             )

@@ -14,7 +14,6 @@ from causalft.data.hidden import Unlabelled
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.presets import advice
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.member import MemberPrediction, fit_member, folder_name
 from causalft.methods.estimators.settings import FitSettings, control_members, describe_control
 from causalft.methods.estimators.sharing import fit_sharing
@@ -349,7 +348,7 @@ def _all_unlabelled(settings: FitSettings, splits: Splits, say: Callable[[str], 
     strict = unlabelled_options(settings).strict
     if settings.semi.method is not None and settings.semi.record.unlabelled:
         return unlabelled_beside(settings.unlabeled, splits, strict=strict, say=say)
-    if not FUSIONS[settings.fusion].adjusts:
+    if not settings.uses_unlabelled:
         return None
     at_most = None if settings.unlabeled == CREATURES else _MOST_UNLABELLED
     found = unlabelled_beside(settings.unlabeled, splits, at_most=at_most, strict=strict, say=say)

@@ -100,7 +100,7 @@ class Prediction:
         if self.save_adapted is not None:
             if self.adapt is None:
                 raise CausalFTError("--save-adapted goes with --adapt")
-            Run.check(self.save_adapted, kind="classifier")
+            Run.check(self.save_adapted, kind="classifier", option="--save-adapted")
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):
             self.model: FittedStrata = load_fitted(self.run, device=self.device, precision=self.precision)

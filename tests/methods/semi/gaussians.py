@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.methods.semi.method import Answers, Method, Task
+from causalft.methods.semi.method import Answers, Method, Step, Task
 
 STRONG_NOISE = 0.1
 
@@ -84,9 +84,8 @@ def step(
     known, strong = answers[slice(0, len(drawn))], answers[slice(len(drawn), None)]
     loss = method.labelled_loss(known, labels) + method.unlabelled_loss(strong, targets)
     with torch.no_grad():
-        method.observe(
-            Answers(known.features.detach(), known.logits.detach()), labels, weak, beliefs, targets, rows
-        )
+        detached = Answers(known.features.detach(), known.logits.detach())
+        method.observe(Step(detached, labels, weak, beliefs, targets, rows))
     return loss
 
 

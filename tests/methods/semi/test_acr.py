@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.methods.semi.acr import AdaptiveConsistency, reversed_law, symmetric_divergence
-from causalft.methods.semi.method import Answers, Method, Targets, Task
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task
 from tests.methods.semi.gaussians import gaussians, recall, same, train_directly
 
 
@@ -24,7 +24,7 @@ def see(method, beliefs) -> None:
     rows = torch.arange(n)
     method.start_batch()
     targets = method.choose(beliefs, rows)
-    method.observe(empty, torch.zeros(0, dtype=torch.int64), empty, beliefs, targets, rows)
+    method.observe(Step(empty, torch.zeros(0, dtype=torch.int64), empty, beliefs, targets, rows))
     method.finish_batch(same)
 
 

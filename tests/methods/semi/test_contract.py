@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from causalft.methods.semi.choices import METHODS
+from causalft.methods.semi.method import Step
 from tests.methods.semi.gaussians import blank, gaussians, same, step, train_directly
 
 NAMES = [name for name, record in METHODS.items() if record.unlabelled]
@@ -44,7 +45,7 @@ def test_state_does_not_depend_on_how_a_batch_is_cut(name):
             kept = copy.copy(targets)
             for field, value in vars(targets).items():
                 object.__setattr__(kept, field, value[part])
-            method.observe(known[mine], DATA.labels[mine], weak[part], beliefs[part], kept, rows[part])
+            method.observe(Step(known[mine], DATA.labels[mine], weak[part], beliefs[part], kept, rows[part]))
         method.finish_batch(same)
         method.end_epoch(2)
     for key, value in state(whole).items():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalft.methods.semi.crest import ClassRebalancing, sampling_rates
-from causalft.methods.semi.method import Answers, Method, Targets, Task
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task
 from tests.methods.semi.gaussians import gaussians, recall, same, train_directly
 
 
@@ -26,7 +26,7 @@ def show(method, rows, confidences, classes, total=same) -> None:
     method.start_batch()
     targets = Targets(beliefs, torch.zeros(len(rows), 1))
     labels = torch.zeros(0, dtype=torch.int64)
-    method.observe(empty, labels, empty, beliefs, targets, torch.tensor(rows))
+    method.observe(Step(empty, labels, empty, beliefs, targets, torch.tensor(rows)))
     method.finish_batch(total)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from causalft.methods.semi.daso import DistributionAware, SemanticTargets
-from causalft.methods.semi.method import Answers, Method, Targets, Task
+from causalft.methods.semi.method import Answers, Method, Step, Targets, Task
 from tests.methods.semi.gaussians import gaussians, recall, same, train_directly
 
 
@@ -25,7 +25,7 @@ def show(method, features, labels, pseudo=()) -> None:
     targets = Targets(one_hot, torch.zeros(len(pseudo), 1))
     known = Answers(torch.tensor(features), torch.zeros(len(features), 1, n_classes))
     method.start_batch()
-    method.observe(known, torch.tensor(labels), known, one_hot, targets, torch.arange(len(pseudo)))
+    method.observe(Step(known, torch.tensor(labels), known, one_hot, targets, torch.arange(len(pseudo))))
     method.finish_batch(same)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.finessl import FineSsl
-from causalft.methods.semi.method import Answers, Task
+from causalft.methods.semi.method import Answers, Step, Task
 from tests.methods.semi.gaussians import gaussians, predict, recall, train_directly
 
 
@@ -73,7 +73,7 @@ def test_the_latest_confident_class_of_each_image_is_kept_over_batches_and_proce
         beliefs = torch.tensor([[[p, 1 - p], [0.5, 0.5]] for p in first])
         rows = torch.tensor(rows)
         targets = finessl.choose(beliefs, rows)
-        finessl.observe(answers(), torch.tensor([0]), answers(), beliefs, targets, rows)
+        finessl.observe(Step(answers(), torch.tensor([0]), answers(), beliefs, targets, rows))
 
     see([2], [0.9])
     see([0, 3], [0.2, 0.6])

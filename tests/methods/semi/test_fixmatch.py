@@ -92,7 +92,7 @@ def test_settings_of_a_method_are_those_of_its_function():
     record = METHODS["fixmatch"]
     assert record.settings == {"threshold": 0.95, "unlabelled_weight": 1.0}
     assert record.settings_with({"threshold": 0.7})["threshold"] == 0.7
-    with pytest.raises(CausalFTError, match="the method lp has no threshold; it has none"):
+    with pytest.raises(CausalFTError, match="the method lp has no threshold; it has no setting"):
         METHODS["lp"].settings_with({"threshold": 0.7})
     with pytest.raises(
         CausalFTError, match="the method fixmatch has no window; it has threshold, unlabelled_weight"

@@ -33,6 +33,17 @@ def test_numbers_are_read_and_go_beside_the_threshold():
         ),
         (given(margin="1"), "the method ulfine has no margin; it has threshold, unlabelled_weight, mu"),
         (SemiSettings(method_setting={"mu": "1"}), "method_setting goes with a semi-supervised method"),
+        (SemiSettings(unlabeled_ratio=2), "unlabeled_ratio goes with a semi-supervised method"),
+        (SemiSettings(strong_magnitude=3), "strong_magnitude goes with a semi-supervised method"),
+        (given("lp", threshold=0.5), "the method lp has no threshold; it has no setting, so leave it out"),
+        (
+            SemiSettings(method="lp", share_labels=True),
+            "lp learns from labelled images alone; leave share_labels out",
+        ),
+        (
+            SemiSettings(method="lft", unlabeled_ratio=2),
+            "lft learns from labelled images alone; leave unlabeled_ratio out",
+        ),
     ],
 )
 def test_what_a_method_cannot_take_is_refused(settings, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from causalft.methods.semi.choices import METHODS
-from causalft.methods.semi.method import Answers, Targets, Task
+from causalft.methods.semi.method import Answers, Step, Targets, Task
 from causalft.methods.semi.simpro import SimPro
 from tests.methods.semi.gaussians import gaussians, predict, train_directly
 
@@ -50,9 +50,8 @@ def test_both_laws_move_after_an_epoch_by_the_pseudo_labels_that_counted():
     simpro = method(decay=0.9)
     beliefs = torch.tensor([[[0.02, 0.98]], [[0.5, 0.5]]])
     targets = simpro.choose(beliefs, torch.arange(2))
-    simpro.observe(
-        answers([0.0, 0.0]), torch.tensor([0, 0, 1]), answers([0.0, 0.0]), beliefs, targets, torch.arange(2)
-    )
+    shown = answers([0.0, 0.0])
+    simpro.observe(Step(shown, torch.tensor([0, 0, 1]), shown, beliefs, targets, torch.arange(2)))
     simpro.finish_batch(lambda tensor: 2 * tensor)  # two processes that saw the same
     assert simpro.unlabelled_counts.tolist() == pytest.approx([0.04, 1.96])
     simpro.end_epoch(0)

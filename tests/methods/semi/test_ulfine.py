@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from causalft.methods.semi.choices import METHODS
-from causalft.methods.semi.method import Answers, Task, hard_targets
+from causalft.methods.semi.method import Answers, Step, Task, hard_targets
 from causalft.methods.semi.ulfine import Ulfine, apart
 from tests.methods.semi.gaussians import gaussians, predict, recall, train_directly
 
@@ -29,7 +29,7 @@ def observe(ulfine, features, labels, beliefs):
     labelled = Answers(torch.tensor(features), torch.zeros(len(features), 3, 2))
     fused = torch.tensor(beliefs)[:, None].expand(-1, 3, -1)
     rows = torch.arange(len(beliefs))
-    ulfine.observe(labelled, torch.tensor(labels), labelled, fused, ulfine.choose(fused, rows), rows)
+    ulfine.observe(Step(labelled, torch.tensor(labels), labelled, fused, ulfine.choose(fused, rows), rows))
 
 
 def test_fused_logits_are_the_weighted_mean_of_prototypes_and_probe():
