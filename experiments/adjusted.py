@@ -22,21 +22,17 @@ SEEDS, SEEDS_OURS = "seeds of one, product", "seeds of one, adjusted"
 
 def study(roles: Roles) -> Study:
     """Every family at the strength that validation images choose; the frontier at fixed strengths."""
-    from experiments.frame.adjusting import AT, STRENGTHS
+    from experiments.frame.adjusting import AT, RIVALS, STRENGTHS
     from experiments.frame.arms import fused, seeds_of_one, singles
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
 
-    rivals = [
-        f"{rule}, {what}" for what in ("equal marginals", "equal recall") for rule in ("product", "mixture")
-    ]
-    rivals.append("product, optimal transport")
     frontier = [AT.format(strength) for strength in STRENGTHS]
     return Study(
         title="The gap-closing adjustment",
         arms=[
             singles("single strata", roles),
-            *(fused(rule, roles, rule) for rule in ("mixture", "product", *rivals, OURS, UNLABELLED, NULL)),
+            *(fused(rule, roles, rule) for rule in ("mixture", "product", *RIVALS, OURS, UNLABELLED, NULL)),
             *(fused(name, roles, name) for name in frontier),
             seeds_of_one(SEEDS, roles, "product"),
             seeds_of_one(SEEDS_OURS, roles, OURS),
@@ -50,8 +46,8 @@ def study(roles: Roles) -> Study:
             ),
             *(
                 Contrast(f"adjusted over {rival}, {words}", (OURS,), (rival,), measure)
-                for rival in rivals
-                for words, measure in (("accuracy", "accuracy"), ("gap", "own_gap"))
+                for rival in RIVALS
+                for words, measure in (("accuracy", "accuracy"), ("gap", "own_gap"), ("D-few", "few"))
             ),
             Contrast("null over product", (NULL,), ("product",)),
             Contrast("null over product, gap", (NULL,), ("product",), "own_gap"),
@@ -118,7 +114,7 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
                 value,
                 up if ours else None,
                 across if ours else None,
-                marker="D" if ours else "os^vP*X<"[index % 8],
+                marker="D" if ours else "os^vP*X<>hp8d"[index % 13],
                 ls="",
                 color=PALETTE["black"] if ours else SERIES[index % len(SERIES)],
                 label=name,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.frame.members import Member
     from experiments.frame.scales import Roles
 
-__all__ = ["ADJUSTING", "AT", "STRENGTHS", "Fused", "beside", "chosen", "owned"]
+__all__ = ["ADJUSTING", "AT", "RIVALS", "STRENGTHS", "Fused", "beside", "chosen", "owned"]
 
 Floats = NDArray[np.float64]
 
@@ -153,11 +153,27 @@ def _fuse(log_p: Floats, rule: str) -> Floats:
 
     from causalft.methods.estimators.probabilities import normalised
 
-    return (
-        normalised(log_p.sum(axis=0))
-        if rule == "product"
-        else normalised(logsumexp(normalised(log_p), axis=0))
-    )
+    if rule == "mixture":
+        return normalised(logsumexp(normalised(log_p), axis=0))
+    return normalised(log_p.sum(axis=0) if rule == "product" else log_p.mean(axis=0))
+
+
+def _less_prior(rule: str, log_p: Floats, log_q: Floats, strength: float) -> Floats:
+    """Each stratum less a share of its log prior, fused: (M, n, K) to (n, K)."""
+    return _fuse(log_p - strength * log_q[:, None], rule)
+
+
+def _class_weighted(rule: str, log_p: Floats, log_q: Floats, strength: float) -> Floats:
+    """The fusion with weights w_c(y) ~ q_c(y)^strength, columns sum to 1: (M, n, K) to (n, K)."""
+    from scipy.special import log_softmax, logsumexp
+
+    from causalft.methods.estimators.pool import pooled
+    from causalft.methods.estimators.probabilities import normalised
+
+    log_w = log_softmax(strength * log_q, axis=0)
+    if rule == "product":
+        return normalised(pooled(log_p, np.exp(log_w)))
+    return normalised(logsumexp(log_p + log_w[:, None], axis=0))
 
 
 def _equal_marginals(rule: str, fused: Fused) -> NDArray[np.int64]:
@@ -177,7 +193,9 @@ def _equal_marginals(rule: str, fused: Fused) -> NDArray[np.int64]:
     return _fuse(fused.log_p("test_logits") - found[:, None, None] * log_q[:, None], rule).argmax(axis=1)
 
 
-def _equal_recall(rule: str, fused: Fused) -> NDArray[np.int64]:
+def _equal_recall(
+    rule: str, fused: Fused, scored: Callable[[str, Floats, Floats, float], Floats] = _less_prior
+) -> NDArray[np.int64]:
     """One strength, at which the own P gap of validation images, counted with their labels, is zero."""
     from causalft.data.groups import class_accuracy, gap_vectors
     from causalft.methods.estimators import equal_recall
@@ -186,7 +204,7 @@ def _equal_recall(rule: str, fused: Fused) -> NDArray[np.int64]:
     log_q = np.log(fused.priors)
     log_q -= log_q.mean(axis=1, keepdims=True)
     validation = fused.log_p("validation_logits")
-    moved = [_fuse(validation - a * log_q[:, None], rule).argmax(axis=1) == y for a in equal_recall.STRENGTHS]
+    moved = [scored(rule, validation, log_q, a).argmax(axis=1) == y for a in equal_recall.STRENGTHS]
     beside = [
         np.asarray(each.validation_logits).argmax(axis=1) == y for each in fused.others or fused.members
     ]
@@ -197,11 +215,11 @@ def _equal_recall(rule: str, fused: Fused) -> NDArray[np.int64]:
         bool(fused.others),
     )
     strength, _ = equal_recall.root_of(curve)
-    return _fuse(fused.log_p("test_logits") - strength * log_q[:, None], rule).argmax(axis=1)
+    return scored(rule, fused.log_p("test_logits"), log_q, strength).argmax(axis=1)
 
 
-def _transport(fused: Fused) -> NDArray[np.int64]:
-    """The product with a threshold for each class, by optimal transport of validation images to the uniform law.
+def _transport(rule: str, fused: Fused) -> NDArray[np.int64]:
+    """The fusion with a threshold for each class, by optimal transport of validation images to the uniform law.
 
     The thresholds solve the semi-dual of entropic transport with regularisation 1 (Genevay et al., NeurIPS 2016): mean
     predicted probabilities become uniform.
@@ -209,7 +227,7 @@ def _transport(fused: Fused) -> NDArray[np.int64]:
     from scipy.optimize import minimize
     from scipy.special import logsumexp, softmax
 
-    scores = _fuse(fused.log_p("validation_logits"), "product")
+    scores = _fuse(fused.log_p("validation_logits"), rule)
     n_classes = scores.shape[1]
 
     def dual(thresholds: Floats) -> tuple[float, Floats]:
@@ -218,16 +236,31 @@ def _transport(fused: Fused) -> NDArray[np.int64]:
         return float(logsumexp(moved, axis=1).mean() - thresholds.mean()), slope
 
     found = minimize(dual, np.zeros(n_classes), jac=True, method="L-BFGS-B").x
-    return (_fuse(fused.log_p("test_logits"), "product") + found).argmax(axis=1)
+    return (_fuse(fused.log_p("test_logits"), rule) + found).argmax(axis=1)
 
+
+RIVALS: dict[str, Callable[[Fused], NDArray[np.int64]]] = {
+    **{
+        f"{rule}, equal marginals": partial(_equal_marginals, rule)
+        for rule in ("product", "mixture", "logit mean")
+    },
+    **{f"{rule}, equal recall": partial(_equal_recall, rule) for rule in ("product", "mixture")},
+    **{
+        f"{rule}, class weights": partial(_equal_recall, rule, scored=_class_weighted)
+        for rule in ("product", "mixture")
+    },
+    **{
+        f"{rule}, optimal transport": partial(_transport, rule)
+        for rule in ("product", "mixture", "logit mean")
+    },
+}
+"""The other families. Only a rule that reads probabilities tells the logit mean from the product: decisions agree."""
 
 ADJUSTING: dict[str, Callable[[Fused], NDArray[np.int64]]] = {
     "adjusted": _adjusted,
     "adjusted, strength without labels": _without_labels,
     "adjusted, priors shuffled": _null,
-    **{f"{rule}, equal marginals": partial(_equal_marginals, rule) for rule in ("product", "mixture")},
-    **{f"{rule}, equal recall": partial(_equal_recall, rule) for rule in ("product", "mixture")},
-    "product, optimal transport": _transport,
+    **RIVALS,
     **{AT.format(strength): partial(_at, strength) for strength in STRENGTHS},
 }
 """Rules of an arm that are fitted on validation images."""

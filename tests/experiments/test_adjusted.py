@@ -8,7 +8,7 @@ import pytest
 from causalft.runs.folder import Run
 from experiments import EXPERIMENTS
 from experiments.adjusted import NULL, OURS, SEEDS_OURS
-from experiments.frame.adjusting import ADJUSTING, AT, Fused
+from experiments.frame.adjusting import ADJUSTING, AT, RIVALS, Fused, _class_weighted, _fuse, _less_prior
 from experiments.frame.claims import judge
 from experiments.frame.members import Member
 from experiments.frame.study import study_metrics, study_page
@@ -29,7 +29,12 @@ def test_the_adjustment_closes_the_gap_that_is_there_and_its_null_does_not(metri
     gaps = {name: of["own_gap"]["estimate"] for name, of in metrics["methods"].items()}
     assert gaps["product"] > 0.08 and abs(gaps[OURS]) < 0.04 and abs(gaps[NULL] - gaps["product"]) < 0.04
     assert gaps[AT.format(0)] > gaps[AT.format(0.2)] > gaps[AT.format(0.5)]
-    for rule in ("product, equal recall", "mixture, equal recall", "product, optimal transport"):
+    for rule in (
+        "product, equal recall",
+        "mixture, equal recall",
+        "product, optimal transport",
+        "mixture, optimal transport",
+    ):
         assert abs(gaps[rule]) < 0.06 < gaps["product"]
     assert abs(gaps[SEEDS_OURS]) < 0.15
     assert all(0.25 < found["strength"] < 0.75 for found in metrics["adjustment"])
@@ -49,7 +54,39 @@ def test_its_page_shows_the_frontier_and_what_was_chosen(metrics, tmp_path):
     assert (tmp_path / "figures" / "figure.png").is_file()
 
 
-@pytest.mark.parametrize("rule", ["product, optimal transport", "product, equal marginals"])
+def test_every_family_is_compared_with_the_adjustment_in_accuracy_gap_and_d_few(metrics):
+    for rival in RIVALS:
+        assert {f"adjusted over {rival}, {words}" for words in ("accuracy", "gap", "D-few")} <= metrics[
+            "paired"
+        ].keys()
+
+
+def test_class_weights_follow_the_priors_and_leave_the_fusion_at_strength_0():
+    log_p = np.log([[[0.7, 0.3]], [[0.2, 0.8]]])
+    log_q = np.log([[0.8, 0.2], [0.2, 0.8]])
+    for rule in ("product", "mixture"):
+        np.testing.assert_allclose(_class_weighted(rule, log_p, log_q, 0.0), _fuse(log_p, rule))
+    # at strength 1 the first stratum weighs 0.8 in the first class and 0.2 in the second
+    expected = np.array([0.8 * 0.7 + 0.2 * 0.2, 0.2 * 0.3 + 0.8 * 0.8])
+    found = np.exp(_class_weighted("mixture", log_p, log_q, 1.0))[0]
+    np.testing.assert_allclose(found, expected / expected.sum())
+    powers = np.array([0.7**1.6 * 0.2**0.4, 0.3**0.4 * 0.8**1.6])
+    np.testing.assert_allclose(
+        np.exp(_class_weighted("product", log_p, log_q, 1.0))[0], powers / powers.sum()
+    )
+
+
+def test_the_logit_mean_decides_as_the_product_at_every_strength():
+    rng = np.random.default_rng(0)
+    log_p, log_q = np.log(rng.dirichlet(np.ones(5), (3, 200))), np.log(rng.dirichlet(np.ones(5), 3))
+    for strength in (0.0, 0.3, 1.0):
+        mean, product = (_less_prior(rule, log_p, log_q, strength) for rule in ("logit mean", "product"))
+        np.testing.assert_array_equal(mean.argmax(axis=1), product.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    "rule", ["product, optimal transport", "product, equal marginals", "mixture, optimal transport"]
+)
 def test_the_marginals_of_the_chosen_decision_are_near_the_target_law(lab, rule):
     members = [lab.prediction(Member(name), 0) for name in STRATA]
     fused = Fused(members, (), lab.world.splits(0), 0)
