@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.runs.folder import Run
 
 if TYPE_CHECKING:
+    from causalft.data.splits import Splits
     from causalft.methods.adaptation.tuned import TunedStratum
     from causalft.methods.estimators.member import MemberPrediction
+    from causalft.methods.semi.settings import SemiSettings
+    from causalft.methods.semi.tune import Supervision
     from experiments.frame.members import Member
     from experiments.frame.scales import World
 
@@ -94,7 +97,6 @@ class Lab:
             If the model cannot be loaded, or what lies in its folder was made with other weights or images.
         """
         from causalft.methods.estimators.member import fit_member
-        from causalft.methods.semi.tune import supervised_by
         from causalft.models.features.cache import cache_of
         from causalft.models.strata.cards import MemberName
         from causalft.runs.locks import writing
@@ -109,7 +111,7 @@ class Lab:
                 MemberName.parse(member.name).weights,
                 self.world.zoo,
                 member.tuning(settings.tuning, seed),
-                supervision=None if semi is None else supervised_by(semi, splits.unlabelled),
+                supervision=None if semi is None else _supervised(semi, splits),
                 device=settings.device,
                 folder=folder,
                 cache=cache_of(settings.cache, settings.data),
@@ -138,3 +140,11 @@ class Lab:
             "seeds": str(self.seeds),
             "weights (sha256)": ", ".join(f"{name} {sha[:12]}" for name, sha in self.weights.items()),
         }
+
+
+def _supervised(semi: SemiSettings, splits: Splits) -> Supervision | None:
+    """Pseudo-labels that collapse are a result: the member answers as before."""
+    from causalft.methods.semi.tune import supervised_by
+
+    found = supervised_by(semi, splits.unlabelled)
+    return None if found is None else replace(found, stops_at_collapse=False)

@@ -45,6 +45,7 @@ def _share(
     assert first.semi is not None
     supervision = supervised_by(replace(first.semi, share_labels=True), splits.unlabelled)
     assert supervision is not None
+    supervision = replace(supervision, stops_at_collapse=False)
     with lab.together(members, seed, f"shared-{first.method}-{first.draw.law}") as folder:
         return fit_sharing(
             splits,

@@ -15,6 +15,7 @@ from causalft.runs.limits import CREATURES
 
 if TYPE_CHECKING:
     from causalft.data.image_set import ImageSet
+    from causalft.methods.adaptation.same_view import Answers, SameView
     from causalft.methods.adaptation.settings import Tuning
     from causalft.methods.estimators.mixing import Mixing
     from experiments.frame.lab import Lab
@@ -112,6 +113,7 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
             None if more is None else _Answers(lab, members, lesson.fusion, seed, more),
             label_weight=lesson.label_weight,
             prior=prior,
+            same_view=_same_view(lab, members, lesson.fusion, seed),
             identity=identity,
         )
         found, _ = fit_member(
@@ -193,6 +195,19 @@ def _fused(lab: Lab, members: Sequence[Member], fusion: str, seed: int, images: 
             _LOGITS[key] = tuned.logits(Crops(images, tuned.stratum))
         found.append(_LOGITS[key])
     return _mixing(lab, members, fusion, seed)(np.stack(found), kind="logits")
+
+
+def _same_view(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> SameView:
+    """The teacher, loaded when it is asked about the first image."""
+
+    def teacher(images: ImageSet) -> Answers:
+        from causalft.methods.adaptation.same_view import same_view
+
+        mixing = _mixing(lab, members, fusion, seed)
+        tuned = [lab.tuned(member, seed)[1] for member in members]
+        return same_view(tuned, lambda logits: mixing(logits, kind="logits"))(images)
+
+    return teacher
 
 
 def _mixing(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Mixing:

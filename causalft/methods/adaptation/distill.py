@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from causalft.data.groups import prior_groups
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.same_view import SameView
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tune import (
     EpochProgress,
@@ -25,6 +26,7 @@ from causalft.methods.adaptation.tune import (
     tokens_of_batches,
 )
 from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.models.features.augmentation import augment
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.devices import to_device
@@ -65,6 +67,9 @@ class Lessons:
     prior : (K,) array, optional
         A label prior of the pre-training, whose P-few classes are shown at least as often as the average class.
         Default: every image once per epoch.
+    same_view : callable, optional
+        The teacher itself (:func:`causalft.methods.adaptation.same_view.same_view`). Where the training augments its
+        images, it answers to each as it is shown; without it, to the image as it is.
     identity : dict
         Tells these lessons from others; a JSON document.
     """
@@ -74,6 +79,7 @@ class Lessons:
     unlabelled_teacher: Rows | None = None
     label_weight: float = 0.2
     prior: Floats | None = None
+    same_view: SameView | None = None
     identity: Document | None = None
 
     def __len__(self) -> int:
@@ -249,25 +255,20 @@ def tune_student(
 
     progress_of_epochs = EpochProgress(tuning.epochs)
     parts = [crops] if unlabelled is None else [crops, unlabelled]
-    more = lessons.unlabelled_teacher
-    teachers = [lessons.teacher] if more is None else [lessons.teacher, more]
-    tokens_of = [
-        tokens_of_batches(student, part, tuning.augmentation, progress_of_epochs, n_together=len(parts))
-        for part in parts
+    teachers = [lessons.teacher, lessons.unlabelled_teacher]
+    asked = [None if lessons.label_weight == 1 else lessons.same_view, lessons.same_view]
+    shown = [
+        _Shown(student, part, of, tuning.augmentation, progress_of_epochs, view, len(parts))
+        for part, of, view in zip(parts, teachers, asked, strict=False)
     ]
 
     def batch_loss(model: nn.Module, indices: Tensor, generator: torch.Generator) -> Tensor:
         mine = indices < n_labelled
         rows = [indices[mine], indices[~mine] - n_labelled]
-        tokens, targets = [], []
-        for make, of, chosen in zip(tokens_of, teachers, rows, strict=False):
-            if len(chosen):
-                tokens.append(make(chosen, generator))
-                targets.append(torch.from_numpy(np.asarray(of[chosen.numpy()], dtype=np.float32)))
+        drawn = [each(chosen, generator) for each, chosen in zip(shown, rows, strict=False) if len(chosen)]
+        tokens, targets = (torch.cat(each) for each in zip(*drawn, strict=True))
         ordered = torch.cat([labels[indices[mine]], labels[indices[~mine]]])
-        return loss(
-            model(torch.cat(tokens)), to_device(torch.cat(targets), device), to_device(ordered, device)
-        )
+        return loss(model(tokens), to_device(targets, device), to_device(ordered, device))
 
     cumulated = torch.from_numpy(share[classes]).cumsum(0)
 
@@ -296,6 +297,42 @@ def tune_student(
         at_epoch=progress_of_epochs,
     )
     return finish_tuning(student, tuning, start, validation), history
+
+
+class _Shown:
+    """A set of images as a step shows it: what enters the tower of the student, and what the teacher says to it."""
+
+    def __init__(
+        self,
+        student: TunedStratum,
+        crops: Crops,
+        teacher: Rows | None,
+        augmentation: str,
+        progress: EpochProgress,
+        asked: SameView | None,
+        n_together: int,
+    ) -> None:
+        assert teacher is not None
+        self.tokens = tokens_of_batches(student, crops, augmentation, progress, n_together=n_together)
+        self.teacher, self.augmentation, self.progress = teacher, augmentation, progress
+        self.asked = asked(crops.images) if asked is not None and augmentation != "none" else None
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Tokens of the rows, and probabilities (n, K)."""
+        before = generator.get_state()
+        tokens = self.tokens(rows, generator)
+        if self.asked is None:
+            found = self.teacher[rows.numpy()]
+        else:
+            after = generator.get_state()
+
+            def again(pictures: Tensor) -> Tensor:
+                generator.set_state(before)
+                return augment(pictures, self.augmentation, generator, self.progress.value)
+
+            found = self.asked(rows, again)
+            generator.set_state(after)
+        return tokens, torch.from_numpy(np.asarray(found, dtype=np.float32))
 
 
 def _log_prior(

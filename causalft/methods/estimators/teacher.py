@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from causalft.data.image_set import ImageSet
+from causalft.methods.adaptation.same_view import SameView, same_view
 from causalft.methods.estimators.fitted import FittedStrata, load_fitted, predict_stream
 from causalft.methods.estimators.run_documents import tuned_files
 from causalft.models.features.cache import FeatureCache, data_fingerprint
@@ -79,6 +81,15 @@ class Teacher:
         """Everything that the answers depend on but the images: hashes of its documents and tuned tensors."""
         files = [self.run.path / "config.json", self.run.path / "metrics.json", *tuned_files(self.run)]
         return {path.relative_to(self.run.path).as_posix(): sha256_file(Path(path)) for path in files}
+
+    @property
+    def same_view(self) -> SameView:
+        """The teacher as it answers to augmented images, without a cache."""
+
+        def fuse(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+            return self.model.fuse_proba(softmax(logits, axis=2))
+
+        return same_view(list(self.model.members_.values()), fuse)
 
     def __call__(self, images: ImageSet, what: str = "images", batch_size: int = 64) -> TeacherAnswers:
         """Answer, as ``causalft predict`` does.

@@ -24,8 +24,10 @@ from causalft.methods.semi.views import LabelledDraw, Views, views_of
 from causalft.methods.semi.watch import Watch
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.checkpoint import trained_state
 from causalft.models.tuning.devices import autocast, to_device
 from causalft.models.tuning.recipe import History
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import train
 from causalft.runs.documents import Document
 
@@ -46,10 +48,13 @@ class Supervision:
         With a method.
     unlabelled : Unlabelled
         Only the watch counts with hidden labels.
+    stops_at_collapse : bool
+        Whether pseudo-labels that collapse are an error. Otherwise the training ends with the state before, and warns.
     """
 
     settings: SemiSettings
     unlabelled: Unlabelled
+    stops_at_collapse: bool = True
 
     @property
     def identity(self) -> Document:
@@ -78,6 +83,10 @@ def supervised_by(settings: SemiSettings, unlabelled: Unlabelled | None) -> Supe
             f"the method {settings.method} learns from unlabelled images; give some with --unlabeled"
         )
     return Supervision(settings, unlabelled)
+
+
+class _Collapse(Exception):
+    """Nearly all pseudo-labels are one class; says how."""
 
 
 class _Together(nn.Module):
@@ -215,18 +224,21 @@ def tune_semi(
         mean = torch.stack([each.logits[:, m.main].softmax(-1) for each, m in zip(drawn, methods)]).mean(0)
         first = torch.bincount(mean.argmax(1).cpu(), minlength=n_classes) / len(some)
     silent: list[int] = []
+    before: dict[str, Tensor] = {}
+
+    def at_epoch(number: int) -> None:
+        progress_of_epochs(number)
+        if not supervision.stops_at_collapse:
+            before.update({name: value.detach().clone() for name, value in trained_state(model).items()})
 
     def after_epoch(number: int) -> None:
         kept, likeliest = watch.kept[number].sum(), watch.likeliest[number]
         share = likeliest / likeliest.sum().clamp(min=1)
         most = int(share.argmax())
         if share[most] > _LARGEST_SHARE and share[most] > _LARGEST_RISE * first[most]:
-            there = checkpoint is not None and checkpoint.exists()
-            stays = f"; {checkpoint} keeps the last state before" if there else ""
-            raise CausalFTError(
-                f"the pseudo-labels have collapsed: in epoch {number + 1} {100 * float(share[most]):.0f} % of the "
-                f"unlabelled images are taken for {class_names[most]!r} ({100 * float(first[most]):.0f} % before the "
-                f"training); lower the learning rate (now {tuning.lr:g}) or raise the threshold{stays}"
+            raise _Collapse(
+                f"in epoch {number + 1} {100 * float(share[most]):.0f} % of the unlabelled images are taken for "
+                f"{class_names[most]!r} ({100 * float(first[most]):.0f} % before the training)"
             )
         if kept == 0:
             silent.append(number + 1)
@@ -248,19 +260,35 @@ def tune_semi(
         return balanced_risk(torch.from_numpy(np.mean(found, axis=0)), validation[0].images.labels)
 
     precisions = {member.precision for member in members}
-    history = train(
-        model,
-        n,
-        batch_loss,
-        replace(tuning.recipe, precision=precisions.pop() if len(precisions) == 1 else "fp32"),  # type: ignore[arg-type]
-        label=f"{settings.method}: {', '.join(stratum.name for stratum in strata)}",
-        progress=progress,
-        checkpoint=checkpoint,
-        validate=None if tuning.patience is None or validation is None else risk,
-        log_dir=log_dir,
-        at_epoch=progress_of_epochs,
-        after_epoch=after_epoch,
-    )
+    try:
+        history = train(
+            model,
+            n,
+            batch_loss,
+            replace(tuning.recipe, precision=precisions.pop() if len(precisions) == 1 else "fp32"),  # type: ignore[arg-type]
+            label=f"{settings.method}: {', '.join(stratum.name for stratum in strata)}",
+            progress=progress,
+            checkpoint=checkpoint,
+            validate=None if tuning.patience is None or validation is None else risk,
+            log_dir=log_dir,
+            at_epoch=at_epoch,
+            after_epoch=after_epoch,
+        )
+    except _Collapse as collapse:
+        told = f"the pseudo-labels have collapsed: {collapse}"
+        if supervision.stops_at_collapse:
+            there = checkpoint is not None and checkpoint.exists()
+            stays = f"; {checkpoint} keeps the last state before" if there else ""
+            raise CausalFTError(
+                f"{told}; lower the learning rate (now {tuning.lr:g}) or raise the threshold{stays}"
+            ) from None
+        warnings.warn(f"{told}; the training ends with the state before", CausalFTWarning, stacklevel=2)
+        history = History([], 0.0)
+        with torch.no_grad():
+            for name, value in trained_state(model).items():
+                value.copy_(before[name])
+        if checkpoint is not None and current_team().is_main:
+            checkpoint.unlink(missing_ok=True)
     _take_heads(members, methods)
     for member in members:
         member.head.eval()

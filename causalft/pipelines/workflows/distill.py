@@ -156,6 +156,7 @@ def run_distill(
             unlabelled_teacher=None
             if unlabelled is None
             else teacher(unlabelled, "unlabelled images").probabilities,
+            same_view=teacher.same_view,
         )
         costs = _costs(run, own, student, splits)
         del teacher
@@ -250,6 +251,7 @@ def _lessons(settings: DistillSettings, run: Run, teacher: Document, unlabelled:
             "teacher": teacher,
             "unlabelled": None if unlabelled is None else unlabelled.fingerprint,
             "label_weight": settings.label_weight,
+            "teacher_sees": "the view of the student",
             "prior": None if prior is None else [round(float(value), 12) for value in prior],
         },
     )

@@ -137,12 +137,11 @@ class DistillSettings:
         limits=limits.WEIGHT_DECAY,
         noun="weight decay",
     )
-    augmentation: str | None = setting(
-        None,
-        f"Augmentation of training images: {one_of(AUGMENTATIONS)}.",
+    augmentation: str = setting(
+        "crop-flip",
+        f"Augmentation of training images: {one_of(AUGMENTATIONS)}. The teacher answers to the same view.",
         group="Student",
         metavar="NAME",
-        usual="that of the run",
         choices=AUGMENTATIONS,
     )
     precision: str = setting(
@@ -262,7 +261,7 @@ def student_tuning(settings: DistillSettings, tuning: Tuning, zoo: str) -> Tunin
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
         bottleneck=None,
-        augmentation=settings.augmentation or tuning.augmentation,
+        augmentation=settings.augmentation,
         tuner=settings.tuner,
         sampler="uniform",
         precision=settings.precision,

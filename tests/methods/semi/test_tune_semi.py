@@ -53,12 +53,14 @@ def data(photos, tiny_zoo):
     return strata, *parts
 
 
-def learnt(data, name="lp-fixmatch", *, n=1, tuning=FAST, hidden=False, checkpoint=None, **settings):
+def learnt(
+    data, name="lp-fixmatch", *, n=1, tuning=FAST, hidden=False, checkpoint=None, stops=True, **settings
+):
     """Train the first ``n`` strata together."""
     strata, labelled, unlabelled, _ = data
     settings = SemiSettings(method=name, **{"threshold": 0.3, **settings})
     images = unlabelled[0].images
-    supervision = Supervision(settings, Unlabelled(images, images.labels if hidden else None))
+    supervision = Supervision(settings, Unlabelled(images, images.labels if hidden else None), stops)
     tunings = [semi_tuning(tuning, settings)] * n
     return tune_semi(
         strata[:n],
@@ -227,6 +229,27 @@ def test_collapse_stops_with_the_class_named_and_the_checkpoint_of_the_epoch_bef
     (resumed,), history, _ = learnt(data, checkpoint=checkpoint)  # it is a good one
     (whole,), expected, _ = learnt(data)
     assert equal(state_of(whole), state_of(resumed)) and history.losses == expected.losses
+
+
+def test_collapse_can_end_the_training_with_the_state_before(data, tmp_path, monkeypatch):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    (whole,), _, every = learnt(data)
+    with monkeypatch.context() as patch:
+        collapse_after(patch, 2, NAMES.index("cow"))
+        with pytest.warns(CausalFTWarning, match="in epoch 3 .* 'cow' .* ends with the state before"):
+            (kept,), _, counts = learnt(data, checkpoint=checkpoint, stops=False)
+    assert not checkpoint.exists()
+    assert counts.likeliest.tolist() == every.likeliest[:2].tolist()
+    assert not equal(state_of(kept), state_of(whole))
+    with monkeypatch.context() as patch:  # the state of the checkpoint that a stop leaves
+        collapse_after(patch, 2, NAMES.index("cow"))
+        with pytest.raises(CausalFTError):
+            learnt(data, checkpoint=checkpoint)
+    with monkeypatch.context() as patch:
+        collapse_after(patch, 0, NAMES.index("cow"))
+        with pytest.warns(CausalFTWarning, match="ends with the state before"):
+            (resumed,), _, _ = learnt(data, checkpoint=checkpoint, stops=False)
+    assert equal(state_of(kept), state_of(resumed))
 
 
 def test_collapse_in_the_first_epoch_leaves_no_checkpoint(data, tmp_path, monkeypatch):
