@@ -162,6 +162,8 @@ def interval_text(
     ('12.3 [11.0, 13.6]', '+12.3 % [11.0, 13.6]')
     >>> interval_text(0.125, None, "one seed"), interval_text(0.9999, (0.9998, 1.0))
     ('12.5, no interval (one seed)', '99.99 [99.98, 100.00]')
+    >>> interval_text(0.0, (0.0, 1e-6))
+    '0.0 [0.0, 0.0]'
     """
     if estimate is None or estimate != estimate:
         return f"{missing} ({reason})" if reason and missing == "not measurable" else missing
@@ -171,11 +173,14 @@ def interval_text(
         alone = f"{100 * estimate:{plus}.1f}{unit}"
         return f"{alone}, no interval ({reason})" if reason else alone
     digits = 1
-    while digits < 6 and low < high and f"{100 * low:.{digits}f}" == f"{100 * high:.{digits}f}":
+    while digits < 6 and high - low > _ROUNDING and f"{100 * low:.{digits}f}" == f"{100 * high:.{digits}f}":
         digits += 1
     limits = f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]".replace("[-0.0,", "[0.0,")
     return f"{100 * estimate:{plus}.{digits}f}{unit} {limits}"
 
+
+_ROUNDING = 1e-5
+"""An interval that is no wider holds one number: differences that are 0 but for rounding."""
 
 SMALLEST = 1e-4
 """Below this a p-value is printed as "< 1e-4": no test of ours knows its tail further than that."""
