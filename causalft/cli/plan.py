@@ -33,9 +33,10 @@ def print_plan(screen: Console, plan: FitPlan) -> None:
 
     for sizes in list(plan.images.values())[:1]:
         seeds = "1 seed" if len(plan.images) == 1 else f"{len(plan.images)} seeds of as many images each"
+        unlabelled = f", {sizes.unlabelled:,} unlabelled images" if sizes.unlabelled else ""
         screen.print(
             f"data     {plan.data}: {sizes.train:,} training, {sizes.validation:,} validation and {sizes.test:,} test "
-            f"images of {sizes.classes:,} classes; {seeds}",
+            f"images of {sizes.classes:,} classes{unlabelled}; {seeds}",
             soft_wrap=True,
         )
     for note in plan.notes:

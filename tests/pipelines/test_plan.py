@@ -10,6 +10,7 @@ import pytest
 from causalft.methods.adaptation.cost import StratumCost
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.settings import FitSettings
+from causalft.methods.semi.settings import SemiSettings
 from causalft.models.tuning import train as loops
 from causalft.pipelines.workflows import plan as plan_workflow
 from causalft.pipelines.workflows import room
@@ -97,6 +98,74 @@ def test_strata_tuned_together_are_in_memory_at_once():
         n_together=2**30 // all_tokens + 1
     )  # no room for those of so many: computed in every epoch
     assert many.flops - planned().flops == 4 * 10 * 3
+
+
+SEMI = SemiSettings(method="fixmatch", unlabeled_ratio=2)
+
+
+def with_unlabelled(tuner, semi=SEMI, n=10, **options):
+    plan = MemberPlan("clip", "here", "an architecture", 1, 0)
+    tuning = replace(TUNING, tuner=tuner, augmentation="crop-flip")
+    return member_plan(plan, COST, replace(SIZES, unlabelled=n), tuning, semi=semi, **options)
+
+
+def test_a_method_shows_every_unlabelled_image_twice_and_labelled_ones_beside_them():
+    """10 unlabelled images in batches of 4, 4 and 2, beside 2, 2 and 1 labelled ones, five times."""
+    found = with_unlabelled("adaptformer", read_seconds=0.1)
+    assert found.steps == 3 * 5
+    shown, weak = (10 + 5) * 5, 10 * 5  # strong views and labelled images; weak views
+    evaluated = 4 + 6 + 10  # the unlabelled images once more, for their law
+    assert found.flops == (4 + 6 + evaluated + weak) * 100 + shown * 3 + shown * 7
+    reading = (10 + 4 + 6 + 10) * 0.1
+    forward = 10 * 1.0 + (evaluated + weak) * 2.0
+    assert found.seconds == pytest.approx(reading + forward + shown * 0.25 + shown * 0.5)
+    images, logits = 30 * 300, (2 * 4 * 10 + 4 * (6 + 10)) * 3
+    assert found.memory_bytes == images + logits + 2 * 4000 + 12 * 50 + (4 + 2) * 16
+
+
+def test_a_frozen_tower_encodes_every_view_once():
+    """The labelled images, and of each unlabelled one the image and two strong views."""
+    found = with_unlabelled("linear-probe")
+    encoded = 10 + 3 * 10
+    assert found.flops == (4 + 6 + 4 + 6 + 10) * 100 + encoded * 3 + 15 * 5 * 7
+    assert found.memory_bytes - with_unlabelled("adaptformer").memory_bytes == encoded * 4 * 4
+
+
+def test_a_method_of_labels_alone_and_a_fusion_that_looks_at_unlabelled_images():
+    tuning = replace(TUNING, augmentation="crop-flip")
+    alone = with_unlabelled("linear-probe", SemiSettings(method="lp"), n=0)
+    assert alone.flops == planned(replace(tuning, tuner="linear-probe")).flops
+    looking = with_unlabelled("adaptformer", None)
+    assert looking.flops - planned(replace(tuning, tuner="adaptformer")).flops == 10 * 100
+
+
+def test_the_steps_of_a_method_are_those_of_its_run(tmp_path, tiny_zoo, photos, monkeypatch):
+    draw = ["--labeled-per-class", 4, "--unlabeled-per-class", 10, "--gamma-l", 2, "--order", "class"]
+    options = ["--strata", "clip", *draw, "--method", "lp-fixmatch"]
+    words = [
+        "fit",
+        "--zoo",
+        tiny_zoo,
+        "--data",
+        photos,
+        "--epochs",
+        1,
+        "--lr",
+        0.05,
+        "--n-test",
+        4,
+        "--n-validation",
+        3,
+    ]
+    words += ["--batch-size", 16, "--out", tmp_path / "run", *options, "--plan"]
+    plan = json.loads(run(*words, "--json").stdout)
+    assert plan["images"]["0"]["unlabelled"] == 28
+    assert "4 classes, 28 unlabelled images;" in run(*words).stdout
+    steps = []
+    update = loops._Loop._update
+    monkeypatch.setattr(loops._Loop, "_update", lambda self: steps.append(1) or update(self))
+    fit(tmp_path / "run", tiny_zoo, photos, *options)
+    assert plan["members"][0]["steps"] == len(steps) == 2
 
 
 def test_plan_agrees_with_the_run(tmp_path, tiny_zoo, photos, monkeypatch):

@@ -37,11 +37,11 @@ from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
 from causalft.pipelines.workflows.semi import laws_of_unlabelled, semi_document
-from causalft.pipelines.workflows.unlabelled_images import unlabelled_beside, without_outliers
+from causalft.pipelines.workflows.unlabelled_images import unlabelled_of, without_outliers
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
 from causalft.runs.lifecycle import NewRun, new_run
-from causalft.runs.limits import BUILT_IN, CREATURES
+from causalft.runs.limits import BUILT_IN
 from causalft.runs.notebook import ShownAsTable
 
 __all__ = ["FittedRun", "finish_fit", "run_fit"]
@@ -328,31 +328,16 @@ def _prior_of(member: MemberName, known: Mapping[str, Any]) -> Any:
     return known.get(member.weights, known.get(member.stratum))
 
 
-_MOST_UNLABELLED = 20_000
-"""Images without labels that are read where one number is chosen on them."""
-
-
 def _unlabelled(
     settings: FitSettings, splits: Splits, zoo: Zoo, say: Callable[[str], None] = lambda line: None
 ) -> Unlabelled | None:
     """The unlabelled images of one seed; None where nothing asks for any."""
-    found = _all_unlabelled(settings, splits, say)
+    found = unlabelled_of(settings, splits, say)
     if found is None or not unlabelled_options(settings).drop_outliers:
         return found
     kept, line = without_outliers(settings, zoo, splits, found)
     say(f"images   {line}")
     return kept
-
-
-def _all_unlabelled(settings: FitSettings, splits: Splits, say: Callable[[str], None]) -> Unlabelled | None:
-    strict = unlabelled_options(settings).strict
-    if settings.semi.method is not None and settings.semi.record.unlabelled:
-        return unlabelled_beside(settings.unlabeled, splits, strict=strict, say=say)
-    if not settings.uses_unlabelled:
-        return None
-    at_most = None if settings.unlabeled == CREATURES else _MOST_UNLABELLED
-    found = unlabelled_beside(settings.unlabeled, splits, at_most=at_most, strict=strict, say=say)
-    return found if found is None else found.at_most(_MOST_UNLABELLED)
 
 
 def _known_priors(settings: FitSettings, splits: Splits) -> dict[str, KnownPrior]:

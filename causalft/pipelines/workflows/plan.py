@@ -24,14 +24,16 @@ from causalft.methods.adaptation.tune import fits_in_token_cache
 from causalft.methods.estimators.member import PREDICTIONS, pick_device
 from causalft.methods.estimators.settings import FitSettings, check_joint, control_members
 from causalft.methods.estimators.stored_logits import stored_bytes
+from causalft.methods.semi.settings import SemiSettings
 from causalft.models.features.encoder import IN_MEMORY_BYTES, n_views, stream_crops
 from causalft.models.features.store import default_cache_folder
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
-from causalft.models.tuning.train import n_batches
 from causalft.pipelines.workflows.fit_data import draws_tail, load_splits
+from causalft.pipelines.workflows.plan_training import labelled_work, semi_work
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
+from causalft.pipelines.workflows.unlabelled_images import unlabelled_of
 from causalft.runs.limits import BUILT_IN
 from causalft.runs.resources import free_bytes, peak_memory, size_words
 
@@ -42,12 +44,13 @@ _READ = 64  # images that are read to time the reading, spread over the training
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of training, validation and test images, and of classes."""
+    """Numbers of training, validation and test images, of classes, and of unlabelled images that are used."""
 
     train: int
     validation: int
     test: int
     classes: int
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def plan_members(
     missing: list[str] = []
     splits, sizes, notes = _open(settings, missing)
     costs = _Costs(settings, zoo, device, splits, missing)
-    before = peak_memory()
+    before, at_once = peak_memory(), settings.joint or settings.semi.share_labels
     members = [_member(settings, costs, name, places, sizes, before) for name, places in folders.items()]
     missing += costs.unreadable
 
@@ -217,8 +220,8 @@ def plan_members(
         members=tuple(members),
         flops=_total([member.flops for member in members]),
         seconds=_total([member.seconds for member in members]),
-        memory_bytes=_at_a_time([member.memory_bytes for member in members], settings.joint, before),
-        device_bytes=_at_a_time([member.device_bytes for member in members], settings.joint),
+        memory_bytes=_at_a_time([member.memory_bytes for member in members], at_once, before),
+        device_bytes=_at_a_time([member.device_bytes for member in members], at_once),
         disk_bytes=disk,
         cache_bytes=cache,
         free_bytes=free_bytes(out),
@@ -230,7 +233,7 @@ def plan_members(
 
 def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Sizes, list[str]]:
     """Open and cut the data, without the prior that an order may stand against."""
-    notes = []
+    notes: list[str] = []
     name = settings.order_by or settings.strata[0]
     against = settings.data not in BUILT_IN and draws_tail(settings) and settings.order in PRIOR_ORDERS
     if against and name not in settings.prior_files.prior_of:
@@ -248,7 +251,13 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
     except CausalFTError as error:
         missing.append(str(error))
         return None, Sizes(0, 0, 0, 0), notes
-    sizes = Sizes(len(splits.train), len(splits.validation), len(splits.test), splits.train.n_classes)
+    n_unlabelled = 0
+    try:
+        n_unlabelled = len(unlabelled_of(settings, splits, say=notes.append) or ())
+    except CausalFTError as error:
+        missing.append(str(error))
+    parts = (splits.train, splits.validation, splits.test)
+    sizes = Sizes(*map(len, parts), splits.train.n_classes, n_unlabelled)
     wish = advice(settings.preset, settings.tuning, sizes.classes)
     return splits, sizes, [*notes, *splits.notes, *([] if wish is None else [wish])]
 
@@ -363,7 +372,8 @@ def _member(
         has_text=has_text,
         read_seconds=read_seconds,
         before=before,
-        n_together=len(settings.strata) if settings.joint else 1,
+        n_together=len(settings.strata) if settings.joint or settings.semi.share_labels else 1,
+        semi=settings.semi,
     )
 
 
@@ -379,6 +389,7 @@ def member_plan(
     read_seconds: float = 0.0,
     before: int = 0,
     n_together: int = 1,
+    semi: SemiSettings | None = None,
 ) -> MemberPlan:
     """Return a member's plan with its steps, operations, seconds and memory: arithmetic on its cost per image.
 
@@ -398,33 +409,42 @@ def member_plan(
         Bytes that the process holds without a model.
     n_together : int
         Members that are tuned together.
+    semi : SemiSettings, optional
     """
     left = plan.runs - plan.finished
     trains = cost.n_tuned > 0 and not tuning.trains_nothing
-    token_bytes = n_together * cost.token_bytes
+    learns = (
+        trains
+        and semi is not None
+        and semi.method is not None
+        and semi.record.unlabelled
+        and sizes.unlabelled
+    )
+    token_bytes = n_together * cost.token_bytes * (2 if learns else 1)
     cached = trains and tuning.augmentation == "none" and fits_in_token_cache(token_bytes, sizes.train)
-    passes = tuning.epochs * rates if trains else 0
-    held_out = sizes.validation + sizes.test
     of_images = not has_text or tuning.head_start != "text"
-    encoded = held_out + sizes.train * of_images
+    encoded = sizes.validation + sizes.test + sizes.train * of_images
     views = n_views(tuning.test_view)
     looks = tuning.epochs * rates if trains and tuning.patience is not None else 0
-    predicted = (sizes.validation * (rates + looks + gla) + sizes.test) * views
-    prefixed = sizes.train * (rates if cached else passes)
-    steps = n_batches(sizes.train, tuning.batch_size) * passes
+    predicted = (sizes.validation * (rates + looks + gla) + sizes.test + sizes.unlabelled) * views
+    work = labelled_work(sizes.train, tuning, cached=cached)
+    if learns and semi is not None:
+        work = semi_work(sizes.train, sizes.unlabelled, tuning, semi, cached=cached)
+    trainings = rates if trains else 0
+    predicted += work.looked * trainings
+    prefixed, trained, steps = work.prefixed * trainings, work.trained * trainings, work.steps * trainings
     # A prediction costs what the frozen model costs; with GLA-FT the frozen model runs beside the tuned one.
     doubled = (sizes.validation + sizes.test) * views * gla
     forward = encoded + predicted + doubled
-    flops = (
-        forward * cost.encode_flops + prefixed * cost.prefix_flops + sizes.train * passes * cost.tune_flops
-    )
+    flops = forward * cost.encode_flops + prefixed * cost.prefix_flops + trained * cost.tune_flops
 
     def reads(n: int, times: int) -> int:
         kept = n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
         return n * (min(times, 1) if kept else times)
 
     read = (
-        reads(sizes.train, of_images + (rates if cached else passes))
+        reads(sizes.train, of_images + work.read_labelled * trainings)
+        + (reads(sizes.unlabelled, work.read_unlabelled * trainings + 1) if sizes.unlabelled else 0)
         + reads(sizes.validation, 1 + rates + looks + gla)
         + reads(sizes.test, 2)
     )
@@ -432,19 +452,19 @@ def member_plan(
         read * read_seconds
         + (encoded + doubled) * cost.encode_seconds
         + prefixed * cost.prefix_seconds
-        + sizes.train * passes * cost.tune_seconds
+        + trained * cost.tune_seconds
         + predicted * cost.predict_seconds
     )
-    batch = -(-min(tuning.batch_size, sizes.train) // tuning.accumulation)
     crops = sum(
         n * cost.image_size**2 * 3
-        for n in (sizes.train, sizes.validation, sizes.test)
+        for n in (sizes.train, sizes.validation, sizes.test, sizes.unlabelled)
         if n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
     )
     # As they are kept, and those of one set as the model gives them.
     logits = stored_bytes(sizes.validation, sizes.test, sizes.classes)
-    logits += 4 * max(sizes.validation, sizes.test) * sizes.classes
-    on_device = 4 * cost.n_parameters + 12 * cost.n_tuned + batch * cost.kept_bytes
+    logits += 4 * (max(sizes.validation, sizes.test) + sizes.unlabelled) * sizes.classes
+    on_device = 4 * cost.n_parameters + 12 * cost.n_tuned + work.together * cost.kept_bytes
+    on_device += 4 * cost.feature_dim * work.encoded
     on_device += sizes.train * cost.token_bytes * cached
     on_gpu = cost.device_bytes > 0
     memory = before + crops + logits + 4 * cost.n_parameters + (0 if on_gpu else on_device)

@@ -18,8 +18,35 @@ from causalft.models.features.cache import cache_of
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import pick_device
+from causalft.pipelines.workflows.fit_data import unlabelled_options
+from causalft.runs.limits import CREATURES
 
-__all__ = ["unlabelled_beside", "without_outliers"]
+__all__ = ["unlabelled_beside", "unlabelled_of", "without_outliers"]
+
+_MOST_UNLABELLED = 20_000
+"""Images without labels that are read where one number is chosen on them."""
+
+
+def unlabelled_of(
+    settings: FitSettings, splits: Splits, say: Callable[[str], None] = lambda line: None
+) -> Unlabelled | None:
+    """Return the unlabelled images that a fit uses; None where nothing asks for any.
+
+    A method learns from all of them; an adjusted fusion chooses its strength on 20,000 at most.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`unlabelled_beside`.
+    """
+    strict = unlabelled_options(settings).strict
+    if settings.semi.method is not None and settings.semi.record.unlabelled:
+        return unlabelled_beside(settings.unlabeled, splits, strict=strict, say=say)
+    if not settings.uses_unlabelled:
+        return None
+    at_most = None if settings.unlabeled == CREATURES else _MOST_UNLABELLED
+    found = unlabelled_beside(settings.unlabeled, splits, at_most=at_most, strict=strict, say=say)
+    return found if found is None else found.at_most(_MOST_UNLABELLED)
 
 
 def unlabelled_beside(
