@@ -47,7 +47,7 @@ __all__ = ["command"]
     cls=GroupedCommand,
     groups={
         "Output": ("output", "kind", "top", "all_probabilities", "sets", "as_json"),
-        "Test-time adaptation": ("adapt", "save_adapted"),
+        "Test-time adaptation": ("adapt", "stored_images", "save_adapted"),
         "Reading and speed": ("on_error", "batch_size", "device", "precision", "engine", "workers"),
     },
 )
@@ -90,6 +90,13 @@ __all__ = ["command"]
     help=f"Adapt each stratum to the images while predicting them, in their order: {one_of(AT_TEST)}.",
 )
 @click.option(
+    "--stored-images",
+    type=Number(limits.STORED_IMAGES),
+    metavar="N",
+    help="With --adapt bn: images that the stored statistics are worth beside those of a batch; 0 takes those of the "
+    f"batch alone.  [default: {AT_TEST['bn'].stored_images:g}]",
+)
+@click.option(
     "--save-adapted",
     type=PATH,
     metavar="FOLDER",
@@ -129,6 +136,7 @@ def command(
     all_probabilities: bool,
     sets: float | None,
     adapt: str | None,
+    stored_images: int | None,
     save_adapted: Path | None,
     on_error: str,
     batch_size: int | None,
@@ -173,10 +181,12 @@ def command(
             raise CausalFTError(
                 f"{run} is a file; an exported model cannot adapt, so give the folder of its run"
             )
-        check_adapt(adapt, engine, batch_size, sets, 2 if is_launched() else 1)
+        check_adapt(adapt, engine, batch_size, sets, 2 if is_launched() else 1, stored_images)
         _check_apart(save_adapted, output)
     elif save_adapted is not None:
         raise CausalFTError(f"--save-adapted goes with --adapt NAME: {one_of(AT_TEST)}")
+    elif stored_images is not None:
+        raise CausalFTError("--stored-images goes with --adapt bn")
     check_engine(engine, workers)
     open_classifier(run)  # refused before PyTorch is imported
     if sets is not None:
@@ -198,7 +208,18 @@ def command(
         with phase("loading libraries"):
             from causalft.pipelines.workflows.predict import Prediction
         prediction = Prediction(
-            run, images, device, batch_size, on_error, engine, workers, sets, adapt, save_adapted, precision
+            run,
+            images,
+            device,
+            batch_size,
+            on_error,
+            engine,
+            workers,
+            sets,
+            adapt,
+            save_adapted,
+            precision,
+            stored_images,
         )
         if (note := prediction.precision_note()) and not follows():
             click.echo(f"causalft: {note}", err=True)

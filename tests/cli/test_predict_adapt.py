@@ -99,6 +99,15 @@ def test_an_unreadable_image_is_skipped_and_the_rest_adapts(fitted, files, tmp_p
     assert "clip: adapted by tent to 2 batches" in found.stderr  # the second one is left with seven images
 
 
+def test_stored_statistics_of_much_weight_change_little(fitted, files) -> None:
+    words = ["predict", fitted, *files, "--adapt", "bn", "--json"]
+    plain, much, none = (
+        [row["strata"]["clip"]["probabilities"]["ant"] for row in json.loads(run(*words, *more).stdout)]
+        for more in (["--stored-images", 1_000_000], ["--stored-images", 100_000], ["--stored-images", 0])
+    )
+    assert much == pytest.approx(plain, abs=0.01) and none != pytest.approx(plain, abs=0.01)
+
+
 def test_one_image_is_predicted_unadapted_and_that_is_said(fitted, files) -> None:
     found = adapt(fitted, files[:1], "--json")
     plain = json.loads(run("predict", fitted, files[0], "--json").stdout)
@@ -168,6 +177,11 @@ def open_images_of(files):
         (("--adapt", "tnet"), "no method of test-time adaptation is named 'tnet'; did you mean 'tent'?"),
         (("--adapt", "tent", "--batch-size", 1), "--adapt needs batches of 8 images or more"),
         (("--adapt", "tent", "--engine", "ray"), "--adapt follows the images in their order"),
+        (
+            ("--adapt", "tent", "--stored-images", 8),
+            "--stored-images goes with --adapt bn; tent takes no statistics",
+        ),
+        (("--stored-images", 8), "--stored-images goes with --adapt bn"),
         (("--adapt", "tent", "--sets", 0.9), "--sets does not go with --adapt"),
         (("--save-adapted", "FOLDER"), "--save-adapted goes with --adapt NAME: tent"),
         (

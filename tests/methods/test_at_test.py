@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.at_test import AT_TEST, check_adapt
+from causalft.methods.adaptation.at_test import AT_TEST, adaptation, check_adapt
 from causalft.methods.adaptation.at_test.adapting import AdaptingStratum, adapt_batch
 from causalft.methods.adaptation.at_test.cliptta import SoftContrast
 from causalft.methods.adaptation.at_test.guard import CollapseGuard, effective_classes
@@ -313,8 +313,8 @@ def vit(tiny_zoo) -> TunedStratum:
 def test_batch_norms_take_the_statistics_of_the_batch_and_average_them(tiny_zoo) -> None:
     tuned = resnet(tiny_zoo)
     first, second = pixels(16), pixels(16, 1)
-    adapting = AdaptingStratum(tuned, AT_TEST["bn"], KINDS)
-    adapting.logits_of(first)
+    adapting = AdaptingStratum(tuned, adaptation("bn", 0), KINDS)
+    found = adapting.logits_of(first)
     stem = tuned.tower.get_submodule("visual.bn1")
     convolved = [tuned.tower.visual.conv1(tuned.stratum.normalise(batch)) for batch in (first, second)]
     means = [each.mean(dim=(0, 2, 3)) for each in convolved]
@@ -324,6 +324,36 @@ def test_batch_norms_take_the_statistics_of_the_batch_and_average_them(tiny_zoo)
     assert not stem.training and adapting.batches == 2
     adapting.reset()
     assert torch.equal(stem.running_mean, torch.zeros_like(stem.running_mean))
+    for module in tuned.tower.modules():  # PyTorch's own normalisation by the batch
+        module.training = isinstance(module, nn.BatchNorm2d)
+    assert torch.allclose(tuned.logits_of(first), found, atol=1e-4)
+
+
+def test_stored_statistics_count_as_so_many_images(tiny_zoo) -> None:
+    """48 stored images beside a batch of 16: three quarters of the stored mean and variance, one of the batch's."""
+    tuned = resnet(tiny_zoo)
+    stem = tuned.tower.get_submodule("visual.bn1")
+    batch = pixels(16)
+    convolved = tuned.tower.visual.conv1(tuned.stratum.normalise(batch))
+    mean, var = convolved.mean(dim=(0, 2, 3)), convolved.var(dim=(0, 2, 3), unbiased=False)
+    before = tuned.logits_of(batch)
+    adapting = AdaptingStratum(tuned, adaptation("bn", 48), KINDS)
+    stem = tuned.tower.get_submodule("visual.bn1")
+    adapting.logits_of(batch)
+    assert torch.allclose(stem.running_mean, 0.25 * mean, atol=1e-5)
+    assert torch.allclose(stem.running_var, 0.75 + 0.25 * var, atol=1e-5)
+    kept = stem.running_mean.clone()
+    adapting.logits_of(batch)  # mixed with what was stored at first, not with the mixture
+    assert torch.allclose(stem.running_mean, kept, atol=1e-6)
+    adapting.reset()
+    much = AdaptingStratum(tuned, adaptation("bn", 1e9), KINDS)
+    assert torch.allclose(much.logits_of(batch), before, atol=1e-4)
+
+
+def test_only_a_method_that_takes_statistics_has_stored_ones() -> None:
+    assert adaptation("bn").stored_images == AT_TEST["bn"].stored_images
+    with pytest.raises(CausalFTError, match="stored_images goes with adapt bn; tent takes no statistics"):
+        adaptation("tent", 16)
 
 
 def test_methods_are_refused_where_the_tower_lacks_what_they_change(tiny_zoo) -> None:

@@ -69,6 +69,8 @@ class Prediction:
     adapt : str, optional
         Let each stratum adapt to the images while it predicts them, in their order: a name of
         :data:`causalft.methods.adaptation.at_test.AT_TEST`. The run is not changed.
+    stored_images : float, optional
+        What stored statistics are worth while adapting (:func:`causalft.methods.adaptation.at_test.adaptation`).
     save_adapted : path, optional
         Where :meth:`write_adapted` is going to write, so that a folder that is taken is refused first.
     skipped : list of (int, str)
@@ -86,6 +88,7 @@ class Prediction:
     adapt: str | None = None
     save_adapted: str | Path | None = None
     precision: str | None = None
+    stored_images: float | None = None
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -111,8 +114,15 @@ class Prediction:
         self.classes: list[str] = self.model.classes_.tolist()
         self.adapted: AdaptedStrata | None = None
         if self.adapt is not None:
-            check_adapt(self.adapt, self.engine, self.batch_size, self.coverage, current_team().count)
-            self.adapted = AdaptedStrata(self.model, self.adapt)
+            check_adapt(
+                self.adapt,
+                self.engine,
+                self.batch_size,
+                self.coverage,
+                current_team().count,
+                self.stored_images,
+            )
+            self.adapted = AdaptedStrata(self.model, self.adapt, self.stored_images)
 
     def stream(self, rows: range | None = None) -> Iterator[Batch]:
         """Yield batches of all rows, or of some, without unreadable images.
@@ -265,6 +275,8 @@ class Prediction:
         require_room_for_rows(output, kind, questions, images.files)
         started, written = time.perf_counter(), 0
         adapts = [] if self.adapt is None else [f"--adapt {self.adapt} --batch-size {self.batch_size}"]
+        if self.adapted is not None and self.adapted.method.objective is None:
+            adapts.append(f"--stored-images {self.adapted.method.stored_images}")
         with open_rows(output, kind, questions, [*self._run_hashes(), *adapts, *images.files]) as place:
             team.from_main(lambda: place.start)
             if place.start:

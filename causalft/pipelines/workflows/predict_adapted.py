@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
-from causalft.methods.adaptation.at_test import AT_TEST, LEAST_BATCH
+from causalft.methods.adaptation.at_test import LEAST_BATCH, adaptation
 from causalft.methods.adaptation.at_test.adapting import AdaptingStratum
 from causalft.methods.estimators.fitted import FittedStrata, save_classifier
 
@@ -30,6 +30,8 @@ class AdaptedStrata:
         Its strata are changed.
     method : str
         In :data:`causalft.methods.adaptation.at_test.AT_TEST`.
+    stored_images : float, optional
+        What stored statistics are worth (:func:`causalft.methods.adaptation.at_test.adaptation`).
 
     Raises
     ------
@@ -38,8 +40,8 @@ class AdaptedStrata:
         (:func:`causalft.methods.adaptation.at_test.adapting.check_adapts`).
     """
 
-    def __init__(self, fitted: FittedStrata, method: str) -> None:
-        self.fitted, self.method = fitted, AT_TEST.get_or_refuse(method)
+    def __init__(self, fitted: FittedStrata, method: str, stored_images: float | None = None) -> None:
+        self.fitted, self.method = fitted, adaptation(method, stored_images)
         names = [str(name) for name in fitted.classes_]
         self.members_: dict[str, AdaptingStratum] = {
             name: AdaptingStratum(tuned, self.method, names) for name, tuned in fitted.members_.items()
@@ -84,12 +86,13 @@ class AdaptedStrata:
         return [f"{name}: {_summary(member)}" for name, member in self.members_.items()]
 
     def to_metrics(self) -> dict[str, Any]:
-        """``{method, images, strata: {name: {batches, changed, collapsed}}}``."""
+        """``{method, images, strata: {name: {batches, changed, collapsed}}}``; of ``bn`` also ``stored_images``."""
         strata = {
             name: {"batches": m.batches, "changed": m.changed, "collapsed": m.stopped is not None}
             for name, m in self.members_.items()
         }
-        return {"method": self.method.name, "images": len(self._rows), "strata": strata}
+        worth = {"stored_images": self.method.stored_images} if self.method.objective is None else {}
+        return {"method": self.method.name, **worth, "images": len(self._rows), "strata": strata}
 
     def save(self, folder: Path) -> None:
         """Write a classifier whose strata are as they have adapted; one that fell back is as it was.

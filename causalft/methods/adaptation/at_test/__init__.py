@@ -6,13 +6,13 @@ A method is a record in the file that implements it, read from its source (:mod:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from causalft.errors import CausalFTError
 from causalft.runs.records import Records
 
-__all__ = ["AT_TEST", "AtTest", "BATCH_SIZE", "LEAST_BATCH", "check_adapt"]
+__all__ = ["AT_TEST", "AtTest", "BATCH_SIZE", "LEAST_BATCH", "adaptation", "check_adapt"]
 
 BATCH_SIZE = 128
 """Images per batch, as in CLIPTTA."""
@@ -35,8 +35,11 @@ class AtTest:
         ``places(tower) -> list of str``: names of the tower's modules that it changes; empty where it is not defined.
     objective : callable, optional
         ``objective(n_classes) -> Objective`` (:class:`causalft.methods.adaptation.at_test.objectives.Objective`): the
-        loss that is minimised, and what it remembers of the stream. None: the modules only take the statistics of the
+        loss that is minimised, and what it remembers of the stream. None: the modules only take statistics of the
         batch (BatchNorm).
+    stored_images : float, optional
+        Without an objective: images that the stored statistics are worth beside those of a batch; 0 takes those of the
+        batch alone.
     formula : str
         The loss: Markdown with TeX.
     lr : float
@@ -59,6 +62,7 @@ class AtTest:
     lr: float = 1e-4
     steps: int = 10
     reach: float = 0.02
+    stored_images: float = 0.0
     order: int = 0
     source: str = ""
 
@@ -67,17 +71,46 @@ AT_TEST = Records("causalft.methods.adaptation.at_test", AtTest, "method of test
 """Every method by name."""
 
 
+def adaptation(method: str, stored_images: float | None = None) -> AtTest:
+    """Return a method by name, its stored statistics worth another number of images if one is given.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown method, or a number for a method that takes no statistics.
+
+    Examples
+    --------
+    >>> adaptation("bn", 0).stored_images
+    0
+    """
+    found = AT_TEST.get_or_refuse(method)
+    if stored_images is None:
+        return found
+    if found.objective is not None:
+        takes = " or ".join(name for name, other in AT_TEST.items() if other.objective is None)
+        raise CausalFTError(
+            f"--stored-images goes with --adapt {takes}; {method} takes no statistics, so leave it out"
+        )
+    return replace(found, stored_images=stored_images)
+
+
 def check_adapt(
-    method: str, engine: str, batch_size: int, coverage: float | None, processes: int = 1
+    method: str,
+    engine: str,
+    batch_size: int,
+    coverage: float | None,
+    processes: int = 1,
+    stored_images: float | None = None,
 ) -> None:
     """Refuse what test-time adaptation does not go with.
 
     Raises
     ------
     CausalFTError
-        For an unknown method, several processes, batches that are too small, or prediction sets.
+        As :func:`adaptation`, and for several processes, batches that are too small, or prediction sets.
     """
-    AT_TEST.get_or_refuse(method)
+    adaptation(method, stored_images)
     if engine != "local" or processes > 1:
         raise CausalFTError(
             "--adapt follows the images in their order, so one process predicts; leave --engine ray and torchrun out"

@@ -13,7 +13,7 @@ from torch import Tensor
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.at_test import AT_TEST, LEAST_BATCH, AtTest
 from causalft.methods.adaptation.at_test.guard import Collapse, CollapseGuard
-from causalft.methods.adaptation.at_test.norms import own_tensors
+from causalft.methods.adaptation.at_test.norms import mixed_statistics, own_tensors
 from causalft.methods.adaptation.at_test.objectives import Objective
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.strata.stratum import Stratum
@@ -151,11 +151,7 @@ class AdaptingStratum:
                 parameter.requires_grad_().grad = None
             self._optimizer = torch.optim.Adam(trained, lr=self.method.lr)
         else:
-            for module in self._modules:
-                module.reset_running_stats()  # type: ignore[operator]
-                module.momentum = None  # type: ignore[assignment]  # the mean over all batches
-            self._fresh = {name: tensor.detach().clone() for name, tensor in self._own.items()}
-            self._put(self._start)
+            self._mean = {name: torch.zeros_like(tensor) for name, tensor in self._start.items()}
 
     @property
     def stratum(self) -> Stratum:
@@ -227,10 +223,7 @@ class AdaptingStratum:
     def _adapted_logits(self, pixels: Tensor) -> Tensor | None:
         """Logits after the steps on this batch; None if a loss was not finite."""
         if self._objective is None:
-            if not self.batches:
-                self._put(self._fresh)  # statistics of this stream alone
-            with self._batch_statistics():
-                return self.tuned.logits_of(pixels)
+            return self._by_statistics(pixels)
         method = self.method
         bounds = {self._own[name]: value for name, value in self._start.items()}
         if not adapt_batch(
@@ -238,6 +231,18 @@ class AdaptingStratum:
         ):
             return None
         return self.tuned.logits_of(pixels)
+
+    def _by_statistics(self, pixels: Tensor) -> Tensor:
+        """Logits by BatchNorms that mix the statistics of the batch with the stored ones; their mean stays behind."""
+        self._put(self._start)
+        with mixed_statistics(self._modules, len(pixels), self.method.stored_images):
+            logits = self.tuned.logits_of(pixels)
+        with torch.no_grad():
+            for name, tensor in self._own.items():
+                if tensor.is_floating_point():
+                    self._mean[name] += (tensor - self._mean[name]) / (self.batches + 1)
+                    tensor.copy_(self._mean[name])
+        return logits
 
     def _forward(self, pixels: Tensor) -> Tensor:
         """Logits (n, K) with a gradient for the norms."""
@@ -271,13 +276,3 @@ class AdaptingStratum:
             yield
         finally:
             self._put(now)
-
-    @contextmanager
-    def _batch_statistics(self) -> Iterator[None]:
-        for module in self._modules:
-            module.training = True
-        try:
-            yield
-        finally:
-            for module in self._modules:
-                module.training = False

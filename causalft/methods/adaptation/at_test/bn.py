@@ -1,4 +1,4 @@
-"""BatchNorms take the statistics of the batch in place of those of the training."""
+"""BatchNorms mix the statistics of the batch with those of the training."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ __all__ = ["batch_norms"]
 
 BATCH_STATISTICS = AtTest(
     name="bn",
-    help="takes mean and variance of the batch in every BatchNorm; for ResNets only",
+    help="mixes mean and variance of the batch with the stored ones in every BatchNorm; for ResNets only",
     changes="the statistics of the image tower's BatchNorms",
     places=batch_norms,
     formula="none",
     steps=0,
+    stored_images=512,
     order=3,
     source="Nado et al., 2020; Schneider et al., NeurIPS 2020",
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from causalft.errors import CausalFTError
 from causalft.models.tuning.towers import Tower
 
-__all__ = ["batch_norms", "layer_norms", "own_tensors", "take_tensors"]
+__all__ = ["batch_norms", "layer_norms", "mixed_statistics", "own_tensors", "take_tensors"]
 
 
 def layer_norms(tower: Tower) -> list[str]:
@@ -38,6 +39,47 @@ def batch_norms(tower: Tower) -> list[str]:
         for name, module in tower.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     ]
+
+
+@contextmanager
+def mixed_statistics(modules: Iterable[nn.Module], n: int, stored_images: float) -> Iterator[None]:
+    """Let BatchNorms normalise a batch by a mixture of its statistics and the stored ones, which is then stored.
+
+    Schneider et al., "Improving robustness against common corruptions by covariate shift adaptation", NeurIPS 2020:
+    with stored statistics worth N images, mean and variance are N / (N + n) of the stored ones and n / (N + n) of those
+    of the batch.
+
+    Parameters
+    ----------
+    modules : iterable of BatchNorm
+        In evaluation.
+    n : int
+        Images of the batch.
+    stored_images : float
+        N; 0 takes the statistics of the batch alone.
+
+    Examples
+    --------
+    >>> norm = nn.BatchNorm1d(1).eval()
+    >>> with mixed_statistics([norm], n=2, stored_images=6):
+    ...     _ = norm(torch.tensor([[3.0], [5.0]]))  # mean 4 and variance 1, beside 0 and 1
+    >>> norm.running_mean.tolist(), norm.running_var.tolist()
+    ([1.0], [1.0])
+    """
+    share = n / (stored_images + n)
+
+    def mix(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].detach().float().transpose(0, 1).flatten(1)
+        module.get_buffer("running_mean").lerp_(values.mean(1), share)
+        module.get_buffer("running_var").lerp_(values.var(1, unbiased=False), share)
+
+    hooks = [module.register_forward_pre_hook(mix) for module in modules]
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def own_tensors(tower: Tower, places: Iterable[str]) -> dict[str, Tensor]:
