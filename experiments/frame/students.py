@@ -96,7 +96,9 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     there = _unlabelled(lab, seed)
     more = there if lesson.unlabelled else None
     passes = (_QUICK[0] if lab.quick else lesson.epochs) * (len(splits.train) + len(there))
-    tuning = _tuning(lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))))
+    tuning = _tuning(
+        lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))), more
+    )
     prior = _mean_prior(lab, members, seed)
     identity = {
         "members": [lab.folder(member, seed).name for member in members],
@@ -128,12 +130,12 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     return found.test_logits
 
 
-def _tuning(lab: Lab, first: Member, seed: int, epochs: float) -> Tuning:
-    """The recipe of ``causalft distill``."""
+def _tuning(lab: Lab, first: Member, seed: int, epochs: float, more: ImageSet | None) -> Tuning:
+    """The recipe of ``causalft distill``, with more images or without."""
     from causalft.pipelines.workflows.distill_settings import DistillSettings, student_tuning
 
     settings = lab.world.settings
-    usual = DistillSettings(epochs=max(1, round(epochs)))
+    usual = DistillSettings(epochs=max(1, round(epochs)), unlabeled=None if more is None else more.name)
     return student_tuning(usual, first.tuning(settings.tuning, seed), settings.zoo_name)
 
 
@@ -271,7 +273,7 @@ def student_cost(lab: Lab) -> dict[str, Any]:
         prediction_cost(stratum, tuning, train.n_classes, pixels)
         for tuning in (
             first.tuning(world.settings.tuning, 0),
-            _tuning(lab, first, 0, 1),
+            _tuning(lab, first, 0, 1, None),
         )
     )
     ratio = taught.flops / single.flops

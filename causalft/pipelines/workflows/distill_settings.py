@@ -35,6 +35,9 @@ LR_OF_MINIS, LR_OF_PRETRAINED = 3e-3, 3e-5
 """Peak learning rates of AdamW where a whole tower is tuned: measured on minis (0.001 is worse in as many steps); of
 large models that of Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022."""
 
+OF_FEW = "crop-flip"
+"""Augmentation of a student that sees the labelled images alone, and so each of them often."""
+
 _OF_THE_RUN = (
     *(
         "data",
@@ -137,11 +140,12 @@ class DistillSettings:
         limits=limits.WEIGHT_DECAY,
         noun="weight decay",
     )
-    augmentation: str = setting(
-        "crop-flip",
+    augmentation: str | None = setting(
+        None,
         f"Augmentation of training images: {one_of(AUGMENTATIONS)}. The teacher answers to the same view.",
         group="Student",
         metavar="NAME",
+        usual=f"that of the run; without --unlabeled {OF_FEW}",
         choices=AUGMENTATIONS,
     )
     precision: str = setting(
@@ -261,7 +265,7 @@ def student_tuning(settings: DistillSettings, tuning: Tuning, zoo: str) -> Tunin
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
         bottleneck=None,
-        augmentation=settings.augmentation,
+        augmentation=settings.augmentation or (OF_FEW if settings.unlabeled is None else tuning.augmentation),
         tuner=settings.tuner,
         sampler="uniform",
         precision=settings.precision,
