@@ -256,8 +256,8 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         n_unlabelled = len(unlabelled_of(settings, splits, say=notes.append) or ())
     except CausalFTError as error:
         missing.append(str(error))
-    parts = (splits.train, splits.validation, splits.test)
-    sizes = Sizes(*map(len, parts), splits.train.n_classes, n_unlabelled)
+    train = splits.train
+    sizes = Sizes(len(train), len(splits.validation), len(splits.test), train.n_classes, n_unlabelled)
     wish = advice(settings.preset, settings.tuning, sizes.classes)
     return splits, sizes, [*notes, *splits.notes, *([] if wish is None else [wish])]
 
