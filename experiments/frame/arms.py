@@ -72,7 +72,9 @@ class Arm:
 def _changes(changes: dict[str, Any]) -> dict[str, Any]:
     """Arguments of :class:`Member`: its own fields, and the rest as changes of the tuning."""
     own: dict[str, Any] = {
-        key: changes.pop(key) for key in ("loss", "epochs", "recipe", "draw", "method") if key in changes
+        key: changes.pop(key)
+        for key in ("loss", "epochs", "recipe", "draw", "method", "method_settings")
+        if key in changes
     }
     return {**own, "changes": tuple(sorted(changes.items()))}
 
@@ -88,7 +90,8 @@ def singles(name: str, roles: Roles, *, view: str = "tuned", of: str = "strata",
     of : {"strata", "seeds", "first"}
         The strata, the seeds of one model with one prior, or the first stratum alone.
     **changes
-        ``loss``, ``epochs``, ``recipe``, ``draw``, ``method`` of :class:`Member`, and fields of ``Tuning``.
+        ``loss``, ``epochs``, ``recipe``, ``draw``, ``method``, ``method_settings`` of :class:`Member`, and fields of
+        ``Tuning``.
     """
     made = _changes(changes)
     return Arm(name, tuple(Model((Member(each, **made),), view=view) for each in roles.members(of)))

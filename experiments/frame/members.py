@@ -66,6 +66,8 @@ class Member:
     draw : Draw
     method : str
         Semi-supervised method that tunes it, in :data:`causalft.methods.semi.choices.METHODS`.
+    method_settings : tuple of (str, number)
+        Settings of the method that differ from its own.
 
     Examples
     --------
@@ -80,11 +82,13 @@ class Member:
     changes: tuple[tuple[str, Any], ...] = ()
     draw: Draw = Draw()
     method: str = ""
+    method_settings: tuple[tuple[str, float], ...] = ()
 
     @property
     def label(self) -> str:
         """For folders and messages."""
-        words = [self.name, *([self.method] if self.method else []), self.loss]
+        words = [self.name, *([self.method] if self.method else [])]
+        words += [f"{name}-{value:g}" for name, value in self.method_settings] + [self.loss]
         if self.epochs != 1:
             words.append(f"x{self.epochs:g}")
         words += [self.recipe] if self.recipe else []
@@ -129,7 +133,9 @@ class Member:
         """The settings of its method; None without one."""
         from causalft.methods.semi.settings import SemiSettings
 
-        return SemiSettings(method=self.method) if self.method else None
+        if not self.method:
+            return None
+        return SemiSettings(method=self.method, method_setting=dict(self.method_settings))
 
     def folder(self, recipe: Tuning, seed: int, data: Mapping[str, Any]) -> str:
         """Name of its folder: what it is, and a digest of everything it depends on.
@@ -147,5 +153,7 @@ class Member:
         depends = {"tuning": chosen, "draw": self.draw.document, **data}
         if self.method:
             depends["method"] = self.method
+        if self.method_settings:
+            depends["method_settings"] = dict(self.method_settings)
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()
         return f"{self.label}-seed{seed}-{digest[:10]}"

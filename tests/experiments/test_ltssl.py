@@ -9,8 +9,9 @@ import torch
 from causalft.data.creatures import creatures_longtail
 from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
+from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.semi.choices import METHODS
-from experiments import ltssl, ltssl_cost, ltssl_strata
+from experiments import ltssl, ltssl_cost, ltssl_parts, ltssl_strata
 from experiments.frame import ltssl as frame
 from experiments.frame.claims import judge
 from experiments.frame.members import Draw, Member
@@ -138,3 +139,16 @@ def test_the_figure_on_cost_draws_training_time_and_not_that_of_the_run() -> Non
     metrics = {"methods": {"lp": {"accuracy": accuracy}}, "training_seconds": {"lp": 12.0}, "seconds": 99.0}
     (axes,) = ltssl_cost._draw(metrics)
     assert axes.containers[0].lines[0].get_xydata().tolist() == [[12.0, 40.0]]
+
+
+def test_a_part_that_is_off_changes_the_setting_and_the_folder_and_nothing_else() -> None:
+    recipe, data = default_tuning("mini"), {"zoo": "mini"}
+    whole = Member("clip", method="ulfine")
+    for _, off in ltssl_parts.PARTS.values():
+        less = Member("clip", method="ulfine", method_settings=off)
+        assert less.semi is not None and less.semi.method_settings == dict(off)
+        assert less.tuning(recipe, 0) == whole.tuning(recipe, 0)
+        assert less.folder(recipe, 0, data) != whole.folder(recipe, 0, data)
+    study = ltssl_parts.study(ROLES)
+    settings = {model.members[0].method_settings for arm in study.arms for model in arm.models}
+    assert settings == {(), *(off for _, off in ltssl_parts.PARTS.values())}
