@@ -28,7 +28,7 @@ def study(roles: Roles) -> Study:
 
     arms = []
     for record in METHODS.values():
-        if record.name == "fixmatch":  # its tuner is that of lft-fixmatch
+        if record.name in ("fixmatch", "dual-logit"):  # lft-fixmatch has its tuner; see ltssl_parts
             continue
         if not record.unlabelled:
             draw = Draw(law="none")

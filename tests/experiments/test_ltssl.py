@@ -24,7 +24,7 @@ from tests.experiments.made_up import ROLES, MadeUpLab
 def test_every_method_is_an_arm_under_every_law_and_supervised_ones_once() -> None:
     arms = {arm.name for arm in ltssl.study(ROLES).arms}
     for record in METHODS.values():
-        if record.name == "fixmatch":
+        if record.name in ("fixmatch", "dual-logit"):  # as lft-fixmatch; in ltssl_parts
             continue
         wanted = {f"{record.name}, {law}" for law in frame.LAWS} if record.unlabelled else {record.name}
         assert wanted <= arms, record.name

@@ -12,7 +12,7 @@ from causalft.methods.semi.choices import SemiMethod
 from causalft.methods.semi.method import Answers, Method, Step, Targets, Task, hard_targets, mean_loss
 from causalft.models.tuning.heads import L2Head
 
-__all__ = ["Ulfine", "apart"]
+__all__ = ["Ulfine", "apart", "dual_logit"]
 
 
 class Ulfine(Method):
@@ -180,4 +180,37 @@ ULFINE = SemiMethod(
     ),
     source="after Zhang et al., arXiv 2505.05062",
     order=30,
+)
+
+
+def dual_logit(
+    task: Task, *, threshold: float = 0.95, unlabelled_weight: float = 1.0, fusion: float = 0.5
+) -> Ulfine:
+    """ULFine with neither fitting nor constraint: the prototypes stay those of the text.
+
+    Examples
+    --------
+    >>> task = Task(torch.tensor([3.0, 1.0]), torch.eye(2, 3), n_unlabelled=4, epochs=1, adjust=True, scale=2.0)
+    >>> dual_logit(task).prototypes.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    return Ulfine(
+        task,
+        threshold=threshold,
+        unlabelled_weight=unlabelled_weight,
+        mu=0.0,
+        fusion=fusion,
+        constraint=0.0,
+    )
+
+
+DUAL_LOGIT = SemiMethod(
+    name="dual-logit",
+    help="ulfine without its fitting, which measured better: a probe's logits fused with those of the text prototypes",
+    make=dual_logit,
+    shares=("threshold", "fusion"),
+    ours="the best variant of the reconstruction in the experiment ltssl_parts; its constraint, which changed nothing, "
+    "is off too",
+    source="after Zhang et al., arXiv 2505.05062",
+    order=31,
 )

@@ -173,3 +173,15 @@ def test_the_record_says_that_it_is_a_reconstruction_and_what_is_ours():
     assert "reconstruction" in record.help and "reconstruction" in Ulfine.__doc__
     for choice in ("constraint", "fusion", "mu", "threshold", "moving average"):
         assert choice in record.ours
+
+
+def test_dual_logit_is_ulfine_whose_prototypes_stay_those_of_the_text():
+    task = Task(COUNTS, torch.eye(2, 3), n_unlabelled=16, epochs=3, adjust=False, scale=2.0)
+    dual, whole = (METHODS[name].make(task) for name in ("dual-logit", "ulfine"))
+    for each in (dual, whole):
+        observe(each, [[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]], [0, 1], [[0.99, 0.01], [0.98, 0.02]])
+        each.finish_batch(lambda counted: counted)
+    assert torch.equal(dual.prototypes, torch.eye(2, 3))
+    assert not torch.allclose(whole.prototypes, torch.eye(2, 3), atol=1e-4)
+    settings = METHODS["ulfine"].settings
+    assert METHODS["dual-logit"].settings == {key: settings[key] for key in METHODS["dual-logit"].settings}
