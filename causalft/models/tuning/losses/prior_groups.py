@@ -122,8 +122,8 @@ def group_dro(counts: Counts, *, model_log_prior: ArrayLike | Tensor, step: floa
 LA_DRO = Loss(
     name="LA-DRO",
     help="the P group with the highest loss weighs most; tune `step` on validation images",
-    formula=r"$\sum_g h_g\,$LA$_g$ over P groups $g$; for each batch $h_g \leftarrow h_g\, e^{\eta\,\mathrm{LA}_g}$, "
-    r"$\sum_g h_g = 1$",
+    formula=r"$\sum_g h_g\, \mathrm{LA}_g$ over P groups $g$; for each batch "
+    r"$h_g \leftarrow h_g\, e^{\eta\,\mathrm{LA}_g}$, $\sum_g h_g = 1$",
     make=group_dro,
     needs_model_prior=True,
     symbols={"step": r"\eta"},
