@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.frame.members import Member
     from experiments.frame.scales import World
 
-__all__ = ["Lab"]
+__all__ = ["Lab", "supervised"]
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Lab:
                 MemberName.parse(member.name).weights,
                 self.world.zoo,
                 member.tuning(settings.tuning, seed),
-                supervision=None if semi is None else _supervised(semi, splits),
+                supervision=None if semi is None else supervised(semi, splits),
                 device=settings.device,
                 folder=folder,
                 cache=cache_of(settings.cache, settings.data),
@@ -142,8 +142,8 @@ class Lab:
         }
 
 
-def _supervised(semi: SemiSettings, splits: Splits) -> Supervision | None:
-    """Pseudo-labels that collapse are a result: the member answers as before."""
+def supervised(semi: SemiSettings, splits: Splits) -> Supervision | None:
+    """What a member learns from, if it is any unlabelled image; a collapse is a result: it answers as before."""
     from causalft.methods.semi.tune import supervised_by
 
     found = supervised_by(semi, splits.unlabelled)

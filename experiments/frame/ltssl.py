@@ -38,14 +38,13 @@ def _share(
         As :func:`causalft.methods.estimators.sharing.fit_sharing`.
     """
     from causalft.methods.estimators.sharing import fit_sharing
-    from causalft.methods.semi.tune import supervised_by
+    from experiments.frame.lab import supervised
 
     settings, first = lab.world.settings, members[0]
     splits = lab.world.splits(seed, first.draw)
     assert first.semi is not None
-    supervision = supervised_by(replace(first.semi, share_labels=True), splits.unlabelled)
+    supervision = supervised(replace(first.semi, share_labels=True), splits)
     assert supervision is not None
-    supervision = replace(supervision, stops_at_collapse=False)
     with lab.together(members, seed, f"shared-{first.method}-{first.draw.law}") as folder:
         return fit_sharing(
             splits,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,10 +70,10 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
             number["scale"],
             number["verdict"],
             number_words(number),
-            command,
+            number["command"],
         ]
         for row in found["objections"]
-        for number, command in _with_commands(row, found)
+        for number in row["numbers"]
     ]
     runs = [
         [run["experiment"], run["scale"], str(run["seeds"]), "quick" if run["quick"] else "", run["date"]]
@@ -110,13 +110,6 @@ def _told(row: Mapping[str, Any]) -> str:
 
 def _by_scale(row: Mapping[str, Any]) -> list[str]:
     return [f"{number['scale']} {number_words(number)}" for number in row["numbers"]]
-
-
-def _with_commands(
-    row: Mapping[str, Any], found: Mapping[str, Any]
-) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for number in row["numbers"]:
-        yield number, found["commands"][f"{number['experiment']} {number['scale']}"]
 
 
 def verdict_html(found: Mapping[str, Any]) -> str:

@@ -68,8 +68,8 @@ def gain(
     return put(folder, config.pop("name", "gain"), metrics, scale=scale, **config)
 
 
-def verdict_of(folder: Path) -> dict[str, Any]:
-    found = run("experiment", "verdict", folder, "--json")
+def verdict_of(folder: Path, *options: Any) -> dict[str, Any]:
+    found = run("experiment", "verdict", folder, *options, "--json")
     assert found.exit_code == 0, found.output
     return json.loads(found.stdout)
 
@@ -194,9 +194,7 @@ def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path,
     earlier = tmp_path / "verdict.json"
     earlier.write_text(json.dumps(verdict_of(tmp_path / "old")))
     gain(tmp_path / "new" / "gain")
-    shown = run("experiment", "verdict", tmp_path / "new", "--earlier", earlier, "--json")
-    assert shown.exit_code == 0, shown.output
-    found = json.loads(shown.stdout)
+    found = verdict_of(tmp_path / "new", "--earlier", earlier)
     [claim] = found["claims"]
     estimates = {row["scale"]: row["estimate"] for row in claim["numbers"]}
     assert estimates == {"mini": pytest.approx(0.02), "photo": pytest.approx(-0.015)}
@@ -210,14 +208,8 @@ def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path,
     }
     assert found["commands"].keys() == folders.keys()
     again = tmp_path / "again.json"
-    again.write_text(shown.stdout)
-    assert verdict_of_both(tmp_path / "new", again) == found
-
-
-def verdict_of_both(folder: Path, earlier: Path) -> dict[str, Any]:
-    found = run("experiment", "verdict", folder, "--earlier", earlier, "--json")
-    assert found.exit_code == 0, found.output
-    return json.loads(found.stdout)
+    again.write_text(json.dumps(found))
+    assert verdict_of(tmp_path / "new", "--earlier", again) == found
 
 
 def test_an_earlier_verdict_that_is_missing_no_verdict_or_of_another_version_is_refused(

@@ -156,7 +156,8 @@ def run_distill(
             unlabelled_teacher=None
             if unlabelled is None
             else teacher(unlabelled, "unlabelled images").probabilities,
-            same_view=teacher.same_view,
+            # It keeps the strata in memory for the training, so only where images are augmented.
+            same_view=None if student.tuning.augmentation == "none" else teacher.same_view,
         )
         costs = _costs(run, own, student, splits)
         del teacher
