@@ -28,7 +28,7 @@ def study(roles: Roles) -> Study:
 
     arms = []
     for record in METHODS.values():
-        if record.name in ("fixmatch", "dual-logit"):  # lft-fixmatch has its tuner; see ltssl_parts
+        if record.name == "fixmatch":  # lft-fixmatch has its tuner
             continue
         if not record.unlabelled:
             draw = Draw(law="none")

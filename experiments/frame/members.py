@@ -27,11 +27,13 @@ class Draw:
         Order of the classes in the long tail against the label prior of `order_by`; "" keeps that of the data.
     order_by : str
         Stratum.
-
     law : str
         The protocol of semi-supervised learning in place of the long tail of the data: few labelled images, and
         unlabelled ones whose law this names (:data:`causalft.data.tails.UNLABELLED_ORDERS`); ``none``: no unlabelled
         ones.
+    first_seed : int
+        With a law: what is added to every seed, of images and tuning alike. Unless it is 0, the test images of
+        creatures are others too, so that what was chosen on the usual ones is tested afresh.
 
     The images, and for balance the order too, differ between seeds.
     """
@@ -39,12 +41,14 @@ class Draw:
     order: str = ""
     order_by: str = ""
     law: str = ""
+    first_seed: int = 0
 
     @property
-    def document(self) -> dict[str, str]:
+    def document(self) -> dict[str, str | int]:
         """What a member's folder depends on: fields that were added later only where they are used."""
-        found = {"order": self.order, "order_by": self.order_by}
-        return {**found, "law": self.law} if self.law else found
+        later = {"law": self.law, "first_seed": self.first_seed}
+        used: dict[str, str | int] = {name: value for name, value in later.items() if value}
+        return {"order": self.order, "order_by": self.order_by, **used}
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Member:
         if self.draw.order:
             words.append(f"{self.draw.order}-{self.draw.order_by}")
         words += [self.draw.law] if self.draw.law else []
+        words += [f"from-{self.draw.first_seed}"] if self.draw.first_seed else []
         return "-".join(words).replace("/", "_").replace("@last", "_last")
 
     def tuning(self, recipe: Tuning, seed: int) -> Tuning:
@@ -123,7 +128,7 @@ class Member:
         found = replace(
             changed,
             epochs=max(1, round(self.epochs * changed.epochs)),
-            seed=MemberName.parse(self.name).tuning_seed(seed),
+            seed=MemberName.parse(self.name).tuning_seed(self.draw.first_seed + seed),
         )
         settings = self.semi
         return found if settings is None else semi_tuning(found, settings)

@@ -16,7 +16,9 @@ __all__ = ["protocol_splits"]
 _GAMMA = 20.0
 
 
-def protocol_splits(usual: Splits, balanced: Splits, seed: int, law: str, *, built_in: bool) -> Splits:
+def protocol_splits(
+    usual: Splits, balanced: Splits, seed: int, law: str, *, built_in: bool, first_seed: int = 0
+) -> Splits:
     """Few labelled and many unlabelled images; validation and test images are those of the scale.
 
     Of creatures 50 labelled images of the largest class, 60 unlabelled ones, both 20 times those of the smallest; of
@@ -34,18 +36,23 @@ def protocol_splits(usual: Splits, balanced: Splits, seed: int, law: str, *, bui
         As :attr:`experiments.frame.members.Draw.law`.
     built_in : bool
         Creatures are drawn anew.
+    first_seed : int
+        As :attr:`experiments.frame.members.Draw.first_seed`: as many further test images of creatures, if it is not 0.
     """
-    from causalft.data.creatures import creatures_ltssl
+    from causalft.data.creatures import creatures_ltssl, creatures_unlabelled
     from causalft.data.protocol import draw_protocol
 
     if built_in:
         options = _options(50, 60, law, usual.train.n_classes)
-        return creatures_ltssl(options, seed=seed, unlabelled=law != "none")
+        found = creatures_ltssl(options, seed=first_seed + seed, unlabelled=law != "none")
+        if not first_seed:
+            return found
+        return replace(found, test=creatures_unlabelled(len(usual.test), seed=first_seed))
     pool = balanced.train
     least = int(pool.class_counts.min())
     options = _options(max(20, least // 20), least // 5, law, pool.n_classes)
     rank = [int(k) for k in np.argsort(-usual.train.class_counts, kind="stable")]
-    labelled, unlabelled = draw_protocol(pool, options, seed=seed, order=rank)
+    labelled, unlabelled = draw_protocol(pool, options, seed=first_seed + seed, order=rank)
     return replace(balanced, train=labelled, unlabelled=unlabelled)
 
 

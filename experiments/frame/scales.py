@@ -83,7 +83,7 @@ class World:
         return {}
 
     def splits(self, seed: int, draw: Draw | None = None) -> Splits:
-        """Train, validation and test of one seed; validation and test are the same for all seeds and draws.
+        """Train, validation and test of one seed; validation and test are the same for all seeds of a draw.
 
         Parameters
         ----------
@@ -109,7 +109,12 @@ class World:
             built_in = self.settings.data == CREATURES
             usual = self.splits(0)
             return protocol_splits(
-                usual, usual if built_in else self.balanced, seed, draw.law, built_in=built_in
+                usual,
+                usual if built_in else self.balanced,
+                seed,
+                draw.law,
+                first_seed=draw.first_seed,
+                built_in=built_in,
             )
         if not draw.order:
             return load_splits(self.settings, seed)

@@ -123,10 +123,15 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
     work = [(member, seed) for seed in range(lab.seeds) for member in members]
     for member, seed in steps(work, "members", len(work)):
         lab.prediction(member, seed)
-    labels = lab.world.splits(0).test.labels
 
     def right(model: Model) -> NDArray[np.bool_]:
-        return np.stack([_classes(lab, model, seed) == labels for seed in range(lab.seeds)])
+        draw = model.members[0].draw
+        return np.stack(
+            [
+                _classes(lab, model, seed) == lab.world.splits(seed, draw).test.labels
+                for seed in range(lab.seeds)
+            ]
+        )
 
     found = {model: right(model) for model in dict.fromkeys(model for arm in arms for model in arm.models)}
     return {arm.name: np.stack([found[model] for model in arm.models]) for arm in arms}

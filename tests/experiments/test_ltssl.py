@@ -11,7 +11,7 @@ from causalft.data.image_set import ImageSet
 from causalft.data.splits import Splits
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.semi.choices import METHODS
-from experiments import ltssl, ltssl_cost, ltssl_parts, ltssl_strata
+from experiments import ltssl, ltssl_cost, ltssl_dual, ltssl_parts, ltssl_strata
 from experiments.frame import ltssl as frame
 from experiments.frame.claims import judge
 from experiments.frame.members import Draw, Member
@@ -24,7 +24,7 @@ from tests.experiments.made_up import ROLES, MadeUpLab
 def test_every_method_is_an_arm_under_every_law_and_supervised_ones_once() -> None:
     arms = {arm.name for arm in ltssl.study(ROLES).arms}
     for record in METHODS.values():
-        if record.name in ("fixmatch", "dual-logit"):  # as lft-fixmatch; in ltssl_parts
+        if record.name == "fixmatch":  # as lft-fixmatch
             continue
         wanted = {f"{record.name}, {law}" for law in frame.LAWS} if record.unlabelled else {record.name}
         assert wanted <= arms, record.name
@@ -90,10 +90,48 @@ def test_photographs_are_drawn_from_what_is_left_for_training() -> None:
 
 def test_members_of_older_experiments_keep_their_folders() -> None:
     assert Draw("reverse", "clip").document == {"order": "reverse", "order_by": "clip"}
-    assert Draw(law="uniform").document["law"] == "uniform"
+    assert Draw(law="uniform").document == {"order": "", "order_by": "", "law": "uniform"}
     assert (
         Member("clip", method="lp-fixmatch", draw=Draw(law="uniform")).label == "clip-lp-fixmatch-LA-uniform"
     )
+
+
+def test_a_fresh_draw_shares_no_image_and_no_seed_with_the_usual_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+
+    def draw(split: str, counts: np.ndarray, size: int, seed: int, name: str = "") -> ImageSet:
+        drawn.append(seed)
+        labels = np.repeat(np.arange(len(counts)), counts)
+        pixels = np.full((len(labels), 4, 4, 3), drawn.index(seed) % 256, np.uint8)
+        return ImageSet.from_arrays(pixels, labels, [f"{k:02}" for k in range(len(counts))])
+
+    monkeypatch.setattr("causalft.data.creatures._draw", draw)
+    usual = creatures_longtail()
+    before = [protocol_splits(usual, usual, seed, "reversed", built_in=True) for seed in range(3)]
+    of_choice, drawn[:] = {*drawn}, []
+    first = ltssl_dual.FIRST_SEED
+    after = [
+        protocol_splits(usual, usual, seed, "reversed", first_seed=first, built_in=True) for seed in range(3)
+    ]
+    validation_and_test = 2  # drawn with the others; this test set is then replaced
+    assert (
+        len({*drawn} & of_choice) == validation_and_test and len({*drawn}) == 3 + 3 + 1 + validation_and_test
+    )
+    assert all(splits.test.fingerprint == before[0].test.fingerprint for splits in before)
+    assert len({splits.test.fingerprint for splits in after}) == 1  # one set for all seeds
+    assert after[0].test.fingerprint != before[0].test.fingerprint
+    assert np.array_equal(after[0].test.labels, usual.test.labels)  # what paired intervals count on
+    recipe = default_tuning("mini")
+    fresh = Member("clip", method="ulfine", draw=Draw(law="reversed", first_seed=first))
+    assert fresh.tuning(recipe, 2).seed == first + 2
+    assert fresh.label.endswith(f"reversed-from-{first}")
+
+
+def test_every_arm_of_the_fresh_test_is_fresh() -> None:
+    draws = {model.members[0].draw.first_seed for arm in ltssl_dual.study(ROLES).arms for model in arm.models}
+    assert draws == {ltssl_dual.FIRST_SEED}
 
 
 def test_precision_is_that_of_the_surest_rare_answers() -> None:
