@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 
 from causalft.cli import main
 
-__all__ = ["run", "said"]
+__all__ = ["run", "said", "shows"]
 
 
 def run(*arguments: object, input: str | bytes | None = None) -> Result:
@@ -20,3 +20,8 @@ def said(result: Result) -> str:
     lines = [line for line in result.stderr.splitlines() if line.startswith("causalft: error: ")]
     assert len(lines) == 1, result.output
     return lines[0]
+
+
+def shows(text: str, words: str) -> bool:
+    """Whether the words are in printed text, wherever its lines are broken: at a space, or inside a long path."""
+    return "".join(words.split()) in "".join(text.split())

@@ -19,7 +19,7 @@ from causalft.methods.estimators.teacher import Teacher
 from causalft.models.features.cache import FeatureCache
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import read_json, write_json
-from tests.command_line import run, said
+from tests.command_line import run, said, shows
 from tests.pipelines.fitted_runs import fit
 
 STUDENT = ["--epochs", 2, "--lr", 0.003, "--batch-size", 16]
@@ -96,7 +96,7 @@ def test_images_of_the_run_are_left_out_of_the_unlabelled_ones_with_a_count(stud
     out, found, stderr = student
     assert found["images"]["unlabelled"] == 24
     assert found["images"]["left_out"] == {"test": 2, "validation": 0, "training": 1}
-    assert "left out unlabelled images that are in the run: 2 test, 1 training" in " ".join(stderr.split())
+    assert shows(stderr, "left out unlabelled images that are in the run: 2 test, 1 training")
 
 
 def test_student_is_a_run_like_any_other(student, photos, tmp_path):

@@ -22,7 +22,7 @@ from causalft.methods.estimators.settings import FitSettings, control_members
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.pipelines.workflows import outcome
 from causalft.runs.folder import Run, read_json
-from tests.command_line import run, said
+from tests.command_line import run, said, shows
 
 FAST = ["--epochs", "20", "--lr", "0.01", "--batch-size", "16"]
 GROUPS = {"many", "medium", "few"}
@@ -94,7 +94,7 @@ def metrics(fitted):
 
 def test_json_prints_only_metrics_json(fitted, metrics):
     assert json.loads(fitted[1].stdout) == metrics
-    assert "14 training images of 4 classes" in fitted[1].stderr.replace("\n", "")
+    assert shows(fitted[1].stderr, "14 training images of 4 classes")
 
 
 def test_metrics_json_has_the_documented_fields(metrics, zoo, photos):
@@ -546,7 +546,7 @@ def test_several_seeds_with_product_fusion(tmp_path, tiny_zoo, photos, monkeypat
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["controls"]["seeds"]["kind"] == "tuning"
-    assert "seeds of tuning: metaclip with metaclip#1" in result.stderr.replace("\n", "")
+    assert shows(result.stderr, "seeds of tuning: metaclip with metaclip#1")
     assert any("a weaker control" in sentence for sentence in found["conclusion"])
     assert len(found["fused"]["temperature_per_seed"]) == 2
     assert found["fused"]["temperature"] == found["fused"]["temperature_per_seed"][0]
@@ -592,8 +592,8 @@ def test_names_that_look_like_markup_are_printed_literally(tmp_path, pictures, t
     options = ["--strata", "clip", "--zoo", tiny_zoo, "--n-test", 2, "--n-validation", 2, "--epochs", 1]
     result = run("fit", "--data", data, "--out", tmp_path / "[bold]run", *options)
     assert result.exit_code == 0, result.output
-    assert "[red]photos[/x]" in result.stdout.replace("\n", "")
-    assert "[bold]run" in result.stdout.replace("\n", "")
+    assert shows(result.stdout, "[red]photos[/x]")
+    assert shows(result.stdout, "[bold]run")
 
 
 def test_the_top_and_all_probabilities_exclude_each_other(tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from causalft.models.pretraining import photo_zoo
 from causalft.models.strata.zoo import open_zoo
 from causalft.runs.folder import read_json
-from tests.command_line import run, said
+from tests.command_line import run, said, shows
 
 OPTIONS = ["--member", "clip=upper", "--member", "openclip=lower", "--control-seeds", "1", "--n-test", "6"]
 OPTIONS += [
@@ -50,7 +50,7 @@ def test_pretraining_writes_a_zoo_with_cards_manifest_and_one_json_document(made
     assert {name: card.sha256 for name, card in cards.items()} == {
         name: member["sha256"] for name, member in metrics["members"].items()
     }
-    assert "no near-identical images" in result.stderr.replace("\n", "")
+    assert shows(result.stderr, "no near-identical images")
     assert "about 0." in result.stderr and "minutes for 3 minis" in result.stderr
     assert result.stderr.startswith("photos: 120 images of 4 classes") and "ImageSet(" not in result.stderr
     assert not list(folder.glob(".*"))
