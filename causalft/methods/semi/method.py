@@ -174,6 +174,8 @@ class Method(nn.Module, BatchStatistics):
         The head that predicts, and whose pseudo-labels are watched.
     needs_blank : bool
         The loop then calls ``see_blank(answers)`` with an image without content before each step.
+    needs_zero_shot : bool
+        The loop then calls ``see_zero_shot(probabilities)`` once, before the training.
     generator : torch.Generator
         Whatever a method draws comes from it; on the CPU. The loop puts its own here, so that a resumed training draws
         the same.
@@ -181,6 +183,7 @@ class Method(nn.Module, BatchStatistics):
 
     main = 0
     needs_blank = False
+    needs_zero_shot = False
 
     def __init__(self, task: Task, *, threshold: float = 0.95, unlabelled_weight: float = 1.0) -> None:
         super().__init__()
@@ -200,6 +203,11 @@ class Method(nn.Module, BatchStatistics):
         """
         return None
 
+    @property
+    def least_confidence(self) -> float:
+        """The threshold of this step, for messages."""
+        return self.threshold
+
     def make_head(self) -> nn.Module:
         """A cosine head that starts from the prototypes of the task."""
         return CosineHead(self.task.weight, scale=self.task.scale)
@@ -210,6 +218,9 @@ class Method(nn.Module, BatchStatistics):
 
     def see_blank(self, blank: Answers) -> None:
         """Take the answers to an image without content, (1, ...); called if :attr:`needs_blank`."""
+
+    def see_zero_shot(self, probabilities: Tensor) -> None:
+        """Take the probabilities (n, K) of all unlabelled images by the untuned model; for :attr:`needs_zero_shot`."""
 
     def labelled_loss(self, answers: Answers, labels: Tensor) -> Tensor:
         """Mean loss of labelled images: cross-entropy of the first head, after log P_L is added with ``adjust``."""

@@ -15,7 +15,7 @@ from causalft.data.hidden import Unlabelled
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning
-from causalft.methods.adaptation.tune import EpochProgress, balanced_risk, start_of_head
+from causalft.methods.adaptation.tune import EpochProgress, balanced_risk, encode_zero_shot, start_of_head
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.semi.method import Answers, Method, Step, Task
 from causalft.methods.semi.pseudo_labels import PseudoLabels
@@ -150,8 +150,15 @@ def tune_semi(
     n, n_classes = len(supervision.unlabelled), len(class_names)
     if weights is None:
         weights = [start_of_head(s, c, class_names, tuning) for s, c in zip(strata, labelled, strict=True)]
-    members = [TunedStratum(s, w, t) for s, w, t in zip(strata, weights, tunings, strict=True)]
     methods = [_method(settings, tuning, images, weight, n).to(device) for weight in weights]
+    for number, method in enumerate(methods):
+        if method.needs_zero_shot:
+            method.see_zero_shot(
+                _zero_shot(strata[number], labelled[number], unlabelled[number], class_names, tuning).to(
+                    device
+                )
+            )
+    members = [TunedStratum(s, w, t) for s, w, t in zip(strata, weights, tunings, strict=True)]
     for member in members:
         member.head.requires_grad_(False)  # the heads of the method are trained, and put there at the end
         if release and member.lowered:
@@ -245,7 +252,7 @@ def tune_semi(
             if len(silent) == 1:
                 warnings.warn(
                     f"epoch {number + 1}: no unlabelled image was as probable as the threshold "
-                    f"{methods[0].threshold:g}, so only labelled ones were learnt from; lower the threshold",
+                    f"{methods[0].least_confidence:g}, so only labelled ones were learnt from; lower the threshold",
                     CausalFTWarning,
                     stacklevel=2,
                 )
@@ -312,6 +319,15 @@ def _method(
     )
     method: Method = record.make(task, **record.settings_with(dict(settings.method_settings)))
     return method
+
+
+def _zero_shot(
+    stratum: Stratum, labelled: Crops, unlabelled: Crops, class_names: Sequence[str], tuning: Tuning
+) -> Tensor:
+    """Probabilities (n_unlabelled, K) by captions, or by class means of a stratum without a text tower."""
+    train = None if stratum.has_text else labelled
+    found = encode_zero_shot(stratum, class_names, tuning, [unlabelled], train=train, progress=False)
+    return torch.from_numpy(found.logits[0]).softmax(-1)
 
 
 def _take_heads(members: Sequence[TunedStratum], methods: Sequence[Method]) -> None:

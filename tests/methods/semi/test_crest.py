@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalft.methods.semi.crest import ClassRebalancing, sampling_rates
+from causalft.errors import CausalFTError
+from causalft.methods.semi.crest import AlignedRebalancing, ClassRebalancing, aligned, sampling_rates
 from causalft.methods.semi.method import Answers, Method, Step, Targets, Task
 from tests.methods.semi.gaussians import gaussians, recall, same, train_directly
 
@@ -112,3 +113,62 @@ def test_more_of_the_rare_classes_join_and_their_recall_rises():
     assert share[0] < 0.4 and share[3:].min() > 0.5
     assert (method.joined == data.hidden)[joined & (method.joined < 2)].double().mean() > 0.95
     assert recall(method, data)[3:].mean() > recall(plain, data)[3:].mean() + 0.05
+
+
+def plus(counts=(3.0, 1.0), **options) -> AlignedRebalancing:
+    task = Task(torch.tensor(counts), torch.eye(len(counts)), 8, 10)
+    return AlignedRebalancing(task, **options)
+
+
+def test_crest_plus_moves_the_mean_belief_towards_the_labelled_law():
+    """Labels 3 : 1, beliefs 1 : 1 on average: probabilities of .6 and .4 become .6 * .75 and .4 * .25, normalised."""
+    method = plus(threshold=0.8)
+    beliefs = torch.tensor([[[0.6, 0.4]], [[0.4, 0.6]]])
+    assert method.choose(beliefs, torch.arange(2)).weights[:, 0].tolist() == [0, 0]  # no average yet
+    show(method, [0, 1], [0.6, 0.6], [0, 1])
+    assert method.belief.tolist() == pytest.approx([0.5, 0.5])
+    found = aligned(beliefs, method.belief, method.label_law**method.exponent)
+    assert found[:, 0].flatten().tolist() == pytest.approx([9 / 11, 2 / 11, 2 / 3, 1 / 3])
+    targets = method.choose(beliefs, torch.arange(2))
+    assert targets.weights[:, 0].tolist() == [1, 0] and targets.probabilities[:, 0].argmax(1).tolist() == [
+        0,
+        0,
+    ]
+
+
+def test_crest_plus_aligns_less_in_each_generation():
+    """t falls linearly from 1 to t_min: with one half, the labels 3 : 1 become sqrt(3) : 1 in the last generation."""
+    method, found = plus(generations=6), []
+    for _ in range(6):
+        found.append(method.exponent)
+        method.next_generation()
+    assert found == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5])
+    method.generation.fill_(5)
+    even = aligned(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]), method.label_law**method.exponent)
+    assert (even[0] / even[1]).item() == pytest.approx(3**0.5)
+    assert plus(generations=1).exponent == 1.0
+
+
+def test_crest_plus_averages_beliefs_over_steps():
+    method = plus(decay=0.75)
+    show(method, [0, 1], [0.6, 0.8], [0, 1])  # mean (.4, .6): the first step is the average
+    show(method, [2], [0.8], [0])
+    assert method.belief.tolist() == pytest.approx([0.5, 0.5])
+    assert method.guesses[:3].tolist() == [0, 1, 0]  # by beliefs that are not aligned
+
+
+def test_beliefs_of_crest_plus_are_pulled_towards_the_labelled_law_to_the_power_t():
+    """Even where the unlabelled images do not: their shares are equal."""
+    data = gaussians([120, 40, 15, 5, 3], [60] * 5, spread=0.4)
+    method = train_directly(AlignedRebalancing(data.task(adjust=False, scale=5.0)), data, epochs=4)
+    wanted = method.label_law**method.exponent
+    with torch.no_grad():
+        beliefs = method.beliefs(method(data.unlabelled))[:, 0]
+    moved = aligned(beliefs, method.belief, wanted)
+    far, near = ((each.mean(0) - wanted / wanted.sum()).abs().sum() for each in (beliefs, moved))
+    assert 0 < method.generation < 5 and near < 0.3 and far > 0.6
+
+
+def test_fewer_than_one_generation_names_the_method():
+    with pytest.raises(CausalFTError, match="crest\\+ has 0 generations; give 1 or more"):
+        plus(generations=0)

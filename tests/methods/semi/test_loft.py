@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.loft import Loft
 from causalft.methods.semi.method import Answers, Task
@@ -73,4 +73,25 @@ def test_the_record_names_its_settings():
         "hard_weight": 3.0,
         "soft_weight": 1.0,
         "outlier_threshold": 0.3,
+        "zero_shot_threshold": 0.0,
     }
+
+
+def test_the_zero_shot_filter_leaves_images_out_for_good():
+    loft = Loft(Task(torch.ones(4), torch.eye(4), n_unlabelled=4, epochs=3), zero_shot_threshold=0.6)
+    zero_shot = torch.tensor(
+        [[0.6, 0.4, 0.0, 0.0], [0.3, 0.3, 0.2, 0.2], [0.1, 0.9, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]]
+    )
+    with pytest.warns(CausalFTWarning, match="leaves out 2 of 4 unlabelled images: none of them has"):
+        loft.see_zero_shot(zero_shot)
+    assert loft.kept.tolist() == [True, False, True, False]
+    sure = torch.eye(4)[None].transpose(0, 1)  # all four are sure by now
+    assert loft.choose(sure, torch.tensor([3, 2, 1, 0])).weights[:, 0].tolist() == [0, 3, 0, 3]
+    with pytest.raises(
+        CausalFTError, match="no unlabelled image has a zero-shot probability of 0.6 or more; lower"
+    ):
+        loft.see_zero_shot(torch.full((4, 4), 0.25))
+
+
+def test_without_a_zero_shot_threshold_nothing_is_asked_of_the_untuned_model():
+    assert not method().needs_zero_shot and method().kept.all()

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from torch.nn import functional as F
 
 from causalft.data.hidden import Unlabelled
@@ -16,6 +17,7 @@ from causalft.data.opening import open_images
 from causalft.data.splits import cut_splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.semi import tune as tune_module
 from causalft.methods.semi.method import Method
@@ -296,6 +298,31 @@ def test_a_frozen_tower_reads_no_image_after_the_encoding(data, monkeypatch):
     learnt(data, "crest")  # also images that join are features
     n_labelled = len(data[1][0])
     assert sum(encoded) == n_labelled + 3 * 40  # each labelled image once, each unlabelled one in three views
+
+
+@pytest.mark.parametrize("sharing", [1, 2])
+def test_loft_asks_the_untuned_model_once_and_learns_from_what_it_is_sure_of(data, sharing, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        tune_module, "_method", lambda *args, make=tune_module._method: made.append(make(*args)) or made[-1]
+    )
+    strata, _, unlabelled, _ = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CausalFTWarning)
+        _, _, counts = learnt(
+            data,
+            "loft",
+            n=sharing,
+            tuning=replace(FAST, epochs=1),
+            share_labels=sharing > 1,
+            method_setting={"zero-shot-threshold": "0.5", "outlier-threshold": "0"},
+        )
+    for stratum, crops, method in zip(strata, unlabelled, made, strict=False):
+        zero_shot = encode_zero_shot(stratum, NAMES, FAST, [crops], progress=False).logits[0]
+        expected = softmax(zero_shot, axis=1).max(1) >= 0.5
+        assert method.kept.tolist() == expected.tolist()
+    assert 0 < made[0].kept.sum() < len(made[0].kept)
+    assert counts.kept.sum() == made[0].kept.sum()  # without outliers every other image is learnt
 
 
 def test_methods_end_with_other_classifiers(data):
