@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ __all__ = [
     "soup",
     "student",
     "student_cost",
+    "student_costs",
 ]
 
 Floats = NDArray[np.float64]
@@ -59,13 +60,26 @@ class Lesson:
     label_weight : float
         1: the labels alone, no teacher.
     epochs : int
-        Passes over all images, had it the unlabelled ones too.
+        Passes over all images, had it :data:`UNLABELLED` of them too: students of as many epochs take as many steps.
+    depth : float
+        Blocks of its image tower, times those of the first member.
+    images : float
+        Unlabelled images, times :data:`UNLABELLED`.
     """
 
     fusion: str = "adjusted"
     unlabelled: bool = False
     label_weight: float = 0.2
     epochs: int = EPOCHS
+    depth: float = 1.0
+    images: float = 1.0
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What its folder depends on: fields that were added later only where they are used."""
+        usual = type(self)()
+        later = [name for name in ("depth", "images") if getattr(self, name) == getattr(usual, name)]
+        return {name: value for name, value in asdict(self).items() if name not in later}
 
 
 STUDENTS = {
@@ -73,6 +87,12 @@ STUDENTS = {
     "student, unlabelled": Lesson(unlabelled=True),
     "student, unlabelled, longer": Lesson(unlabelled=True, epochs=LONGER),
     "labels alone": Lesson(label_weight=1.0),
+    "student, twice the steps": Lesson(unlabelled=True, epochs=2 * LONGER),
+    "student, twice the images": Lesson(unlabelled=True, epochs=LONGER, images=2.0),
+    "student, 2/3 of the blocks": Lesson(unlabelled=True, epochs=LONGER, depth=2 / 3),
+    "student, 2 x the blocks": Lesson(unlabelled=True, epochs=LONGER, depth=2.0),
+    "student, 3 x the blocks": Lesson(unlabelled=True, epochs=LONGER, depth=3.0),
+    "labels alone, 3 x the blocks": Lesson(label_weight=1.0, epochs=LONGER, depth=3.0),
 }
 """Rules: one model, started from the weights of the first member and tuned as a whole, answers in place of all."""
 
@@ -90,19 +110,22 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     """
     from causalft.methods.adaptation.distill import Lessons
     from causalft.methods.estimators.member import fit_member
-    from causalft.models.strata.cards import MemberName
 
     first, splits = members[0], lab.world.splits(seed, members[0].draw)
-    there = _unlabelled(lab, seed)
-    more = there if lesson.unlabelled else None
-    passes = (_QUICK[0] if lab.quick else lesson.epochs) * (len(splits.train) + len(there))
+    usual = _unlabelled(lab, seed)
+    more = (
+        (usual if lesson.images == 1 else _unlabelled(lab, seed, lesson.images))
+        if lesson.unlabelled
+        else None
+    )
+    passes = (_QUICK[0] if lab.quick else lesson.epochs) * (len(splits.train) + len(usual))
     tuning = _tuning(
         lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))), more
     )
     prior = _mean_prior(lab, members, seed)
     identity = {
         "members": [lab.folder(member, seed).name for member in members],
-        **asdict(lesson),
+        **lesson.document,
         "unlabelled": None if more is None else more.fingerprint,
         "tuning": asdict(tuning),
     }
@@ -120,7 +143,7 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
         )
         found, _ = fit_member(
             splits,
-            MemberName.parse(first.name).weights,
+            _name(lab, first, lesson),
             lab.world.zoo,
             tuning,
             lessons=lessons,
@@ -128,6 +151,18 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
             folder=folder,
         )
     return found.test_logits
+
+
+def _name(lab: Lab, first: Member, lesson: Lesson) -> str:
+    """The student in the zoo: the first member, or that with another number of blocks."""
+    from causalft.models.strata.cards import MemberName, ResizedName
+    from causalft.models.tuning.towers import open_tower
+
+    whole = MemberName.parse(first.name).weights
+    if lesson.depth == 1:
+        return whole
+    n_blocks = len(open_tower(lab.world.zoo.load(whole, device="cpu").visual).blocks)
+    return str(ResizedName(whole, max(1, round(lesson.depth * n_blocks))))
 
 
 def _tuning(lab: Lab, first: Member, seed: int, epochs: float, more: ImageSet | None) -> Tuning:
@@ -146,9 +181,9 @@ def _drawn(n: int) -> ImageSet:
     return creatures_unlabelled(n)
 
 
-def _unlabelled(lab: Lab, seed: int) -> ImageSet:
+def _unlabelled(lab: Lab, seed: int, times: float = 1.0) -> ImageSet:
     """New images of the built-in world; of photographs, those that the long tail left out. Labels are not read."""
-    n = _QUICK[1] if lab.quick else UNLABELLED
+    n = round(times * (_QUICK[1] if lab.quick else UNLABELLED))
     if lab.world.settings.data == CREATURES:
         return _drawn(n)
     pool, used = lab.world.balanced.train, set(lab.world.splits(seed).train.files)
@@ -259,6 +294,23 @@ def soup(lab: Lab, members: Sequence[Member], seed: int) -> Any:
 
 def student_cost(lab: Lab) -> dict[str, Any]:
     """Operations of a prediction of a student over those of the first stratum, tuned: a count, so without spread."""
+    (cost,) = student_costs(lab, {"student": Lesson()}).values()
+    return {
+        "student over one stratum": cost["over one stratum"],
+        "flops": {"student": cost["flops"], "one stratum": cost["flops of one stratum"]},
+        "seconds": {"student": cost["seconds"], "one stratum": cost["seconds of one stratum"]},
+    }
+
+
+def student_costs(lab: Lab, lessons: Mapping[str, Lesson]) -> dict[str, dict[str, Any]]:
+    """Cost of a prediction of each student, by name, beside that of the first stratum, tuned.
+
+    Returns
+    -------
+    dict
+        ``over one stratum``: ratio of operations, a count and so without spread; ``flops`` and ``seconds`` of an image,
+        and those ``of one stratum``.
+    """
     import torch
 
     from causalft.methods.adaptation.cost import prediction_cost
@@ -267,21 +319,26 @@ def student_cost(lab: Lab) -> dict[str, Any]:
 
     world, train = lab.world, lab.world.splits(0).train
     first = Member(world.roles.strata[0])
-    stratum = world.zoo.load(first.name, device="cpu")
-    pixels = Crops(train.subset(np.arange(min(32, len(train)))), stratum)[torch.arange(min(32, len(train)))]
-    single, taught = (
-        prediction_cost(stratum, tuning, train.n_classes, pixels)
-        for tuning in (
-            first.tuning(world.settings.tuning, 0),
-            _tuning(lab, first, 0, 1, None),
+    probed = train.subset(np.arange(min(32, len(train))))
+
+    def cost(name: str, tuning: Tuning) -> Any:
+        stratum = world.zoo.load(name, device="cpu")
+        return prediction_cost(
+            stratum, tuning, train.n_classes, Crops(probed, stratum)[torch.arange(len(probed))]
         )
-    )
-    ratio = taught.flops / single.flops
-    return {
-        "student over one stratum": {"estimate": ratio, "ci95": [ratio, ratio]},
-        "flops": {"student": taught.flops, "one stratum": single.flops},
-        "seconds": {"student": taught.seconds, "one stratum": single.seconds},
-    }
+
+    single, found = cost(first.name, first.tuning(world.settings.tuning, 0)), {}
+    for name, lesson in lessons.items():
+        taught = cost(_name(lab, first, lesson), _tuning(lab, first, 0, 1, None))
+        ratio = taught.flops / single.flops
+        found[name] = {
+            "over one stratum": {"estimate": ratio, "ci95": [ratio, ratio]},
+            "flops": taught.flops,
+            "flops of one stratum": single.flops,
+            "seconds": taught.seconds,
+            "seconds of one stratum": single.seconds,
+        }
+    return found
 
 
 def gain_shares(

@@ -165,6 +165,21 @@ def test_pushed_student_names_its_teacher_but_no_path_of_this_machine(student, f
     assert "causalft distill run --unlabeled flat" in card
 
 
+@pytest.mark.slow
+def test_deeper_student_is_read_by_predict_and_push(fitted, photos, tmp_path):
+    out, one = tmp_path / "run", sorted(photos.rglob("*.png"))[0]
+    deeper = ["--student", "openclip:blocks=4", *STUDENT, "--epochs", 1]
+    assert run("distill", fitted, *deeper, "--out", out).exit_code == 0
+    assert list(open_fit(out).metrics["strata"]) == ["openclip:blocks=4"]
+    result = run(*AFTER["push"](out, one, tmp_path))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "hub" / "zoo" / "openclip.safetensors").is_file()
+    pulled = tmp_path / "pulled"
+    assert run("pull", tmp_path / "hub", "--to", pulled).exit_code == 0
+    found = [run("predict", place, one, "--json").stdout for place in (out, pulled)]
+    assert json.loads(found[0])[0]["prediction"] and found[0] == found[1]
+
+
 def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     out = ["--out", tmp_path / "never"]
     assert "no model 'clop' to become the student; did you mean 'clip'" in said(
@@ -183,6 +198,7 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     assert "bad.png" in said(run("distill", fitted, "--unlabeled", broken, *out))
     assert "goes with --unlabeled" in said(run("distill", fitted, "--max-unlabeled", 3, *out))
     assert "trains nothing" in said(run("distill", fitted, "--tuner", "zero-shot", *out))
+    assert "give 1 to 200 blocks" in said(run("distill", fitted, "--student", "clip:blocks=0", *out))
     mini = said(run("distill", fitted, "--student", "mini", *out))
     assert "cannot represent the classes" in mini and "never saw the word" in mini
     assert not (tmp_path / "never").exists()

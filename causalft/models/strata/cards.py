@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from causalft.runs.documents import check_shape
 from causalft.runs.files import sha256_file
 from causalft.runs.folder import read_json, write_json
 
-__all__ = ["MemberName", "ModelCard", "sha256_file"]
+__all__ = ["MemberName", "ModelCard", "ResizedName", "sha256_file"]
 
 
 _FORM = re.compile(
@@ -153,3 +154,61 @@ class ModelCard:
     def write(self, path: Path) -> Path:
         """Write the card as JSON, atomically."""
         return write_json(path, asdict(self))
+
+
+_RESIZED = re.compile(r"(?P<name>.+):blocks=(?P<number>\d+)")
+_MOST_BLOCKS = 200
+
+
+@dataclass(frozen=True)
+class ResizedName:
+    """A model of a zoo, or one with another number of blocks in its image tower: ``clip:blocks=6``.
+
+    Attributes
+    ----------
+    whole : str
+        Name of the model whose weights it starts from.
+    blocks : int, optional
+        None: as many as it has.
+
+    Examples
+    --------
+    >>> ResizedName.parse("clip:blocks=6"), ResizedName.parse("timm:vit_base").blocks
+    (ResizedName(whole='clip', blocks=6), None)
+    """
+
+    whole: str
+    blocks: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ResizedName:
+        """Read what `str` gives; any other name is a whole model.
+
+        Raises
+        ------
+        CausalFTError
+            For a number of blocks out of range.
+        """
+        found = _RESIZED.fullmatch(text)
+        if found is None:
+            return cls(text)
+        number = int(found["number"])
+        if not 1 <= number <= _MOST_BLOCKS:
+            raise CausalFTError(f"{text!r}: give 1 to {_MOST_BLOCKS} blocks")
+        return cls(found["name"], number)
+
+    def __str__(self) -> str:
+        return self.whole if self.blocks is None else f"{self.whole}:blocks={self.blocks}"
+
+    def sha256(self, whole: str) -> str:
+        """Hash of its weights before tuning, by that of the whole model."""
+        if self.blocks is None:
+            return whole
+        return hashlib.sha256(f"{whole}:blocks={self.blocks}".encode()).hexdigest()
+
+    def card(self, whole: ModelCard) -> ModelCard:
+        """Its card, by that of the whole mini."""
+        if self.blocks is None:
+            return whole
+        architecture = {**whole.architecture, "layers": self.blocks}
+        return replace(whole, name=str(self), architecture=architecture, sha256=self.sha256(whole.sha256))

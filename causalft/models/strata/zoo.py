@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError, nearest
-from causalft.models.strata.cards import ModelCard, sha256_file
+from causalft.models.strata.cards import ModelCard, ResizedName, sha256_file
 from causalft.models.weights import LIBRARIES, PRETRAINED, WeightName, resolve_name
 from causalft.models.weights.store import WeightSource, WeightStore, check_sha256
 from causalft.runs.folder import read_json
@@ -60,14 +60,34 @@ class Zoo(ABC):
     def names(self) -> list[str]:
         """Names that load without further options."""
 
-    @abstractmethod
     def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        """Load a stratum; an unknown name or wrong weights raise a :class:`CausalFTError`."""
+        """Load a stratum, ``NAME:blocks=N`` with another number of blocks.
+
+        Raises
+        ------
+        CausalFTError
+            For an unknown name, wrong or missing weights, or blocks that its architecture does not have.
+        """
+        resized = ResizedName.parse(name)
+        return _resized(self._load(resized.whole, device), resized)
+
+    @abstractmethod
+    def _load(self, name: str, device: torch.device | str) -> Stratum:
+        """Load a whole model."""
 
     def check(self, name: str) -> None:
         """Raise a :class:`CausalFTError` with the nearest names if there is no stratum of that name."""
+        name = ResizedName.parse(name).whole
         if name not in self.names():
             raise CausalFTError(f"zoo {self.label!r} has no stratum {name!r}; {nearest(name, self.names())}")
+
+
+def _resized(stratum: Stratum, name: ResizedName) -> Stratum:
+    if name.blocks is None:
+        return stratum
+    from causalft.models.strata.depth import with_blocks
+
+    return with_blocks(stratum, name.blocks)
 
 
 def mini_folder() -> Path:
@@ -88,6 +108,7 @@ class MiniZoo(Zoo):
 
     def check(self, name: str) -> None:
         _check_finished(self.folder)
+        name = ResizedName.parse(name).whole
         if name not in self.names() and (self.folder / f"{name}.json").exists() and name in self.expected():
             raise CausalFTError(
                 f"the weights of {name!r} are lost: {self.folder / name}.safetensors is not there; install again, or "
@@ -106,9 +127,10 @@ class MiniZoo(Zoo):
     def card(self, name: str) -> ModelCard:
         """Return the card of a member."""
         self.check(name)
-        return ModelCard.read(self.folder / f"{name}.json")
+        resized = ResizedName.parse(name)
+        return resized.card(ModelCard.read(self.folder / f"{resized.whole}.json"))
 
-    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
+    def _load(self, name: str, device: torch.device | str) -> Stratum:
         import torch
         from safetensors.torch import load_file
 
@@ -197,6 +219,7 @@ class PretrainedZoo(Zoo):
         return list(PRETRAINED)
 
     def check(self, name: str) -> None:
+        name = ResizedName.parse(name).whole
         what = self.describe(name)
         if name in self.weights:
             _existing_file(name, self.weights[name])
@@ -211,6 +234,7 @@ class PretrainedZoo(Zoo):
         >>> PretrainedZoo().describe("clip").full_name
         'ViT-B-16-quickgelu/openai'
         """
+        name = ResizedName.parse(name).whole
         return resolve_name(name, has_file=name in self.weights or self.source.store.knows(name))
 
     def resolve(self, name: str) -> tuple[str, str]:
@@ -226,11 +250,11 @@ class PretrainedZoo(Zoo):
 
     def find(self, name: str) -> Path | None:
         """Return the file that a name loads, if it is on this machine."""
-        what = self.describe(name)
-        return self.weights[name] if name in self.weights else self.source.find(what)
+        what, whole = self.describe(name), ResizedName.parse(name).whole
+        return self.weights[whole] if whole in self.weights else self.source.find(what)
 
-    def load(self, name: str, *, device: torch.device | str = "cpu") -> Stratum:
-        """Load a stratum.
+    def _load(self, name: str, device: torch.device | str) -> Stratum:
+        """Load a model.
 
         Raises
         ------
@@ -264,7 +288,7 @@ class PretrainedZoo(Zoo):
             raise CausalFTError(f"{library.name} gives no random weights of {name!r}")
         if what.text_repository:
             self.source.text_files(what.text_repository, what.name, configuration_only=True)
-        return self._build(what, library.blank(what), "", device)
+        return _resized(self._build(what, library.blank(what), "", device), ResizedName.parse(name))
 
     def _build(
         self, what: WeightName, tensors: Mapping[str, torch.Tensor], sha256: str, device: torch.device | str
@@ -421,7 +445,8 @@ def check_choice(strata: Sequence[str], zoo: Zoo) -> None:
             zoo.describe(name)
         else:
             zoo.check(name)
-    unused = [name for name in getattr(zoo, "weights", ()) if name not in strata]
+    whole = {ResizedName.parse(name).whole for name in strata}
+    unused = [name for name in getattr(zoo, "weights", ()) if name not in whole]
     if unused:
         raise CausalFTError(
             f"weights are given for {unused[0]!r}, which is no stratum here; {nearest(unused[0], strata)}"

@@ -20,6 +20,7 @@ from causalft.methods.estimators.run_documents import (
     stratum_folder,
     tuned_files,
 )
+from causalft.models.strata.cards import ResizedName
 from causalft.models.weights.file import file_kind
 from causalft.report.html import without_images
 from causalft.runs.files import sha256_file
@@ -61,10 +62,11 @@ def check_tuned_files(run: Run) -> None:
                     raise CausalFTError(
                         f"{path} belongs to another backbone than metrics.json says; {_AGAIN}"
                     )
-        own = Path(run.config["zoo"]) / f"{name}.safetensors"
+        resized = ResizedName.parse(name)
+        own = Path(run.config["zoo"]) / f"{resized.whole}.safetensors"
         if own.is_absolute() and own.is_file():
             check_safetensors(own)
-            if sha256_file(own) != metrics["weights"][name]:
+            if resized.sha256(sha256_file(own)) != metrics["weights"][name]:
                 raise CausalFTError(
                     f"{own} is not the mini that the run was fitted with (its sha256 differs)"
                 )
@@ -192,7 +194,7 @@ def _own_zoo(config: Mapping[str, Any]) -> dict[str, bytes | Path]:
     if not zoo.is_absolute():
         return {}
     found: dict[str, bytes | Path] = {}
-    for name in config["strata"]:
+    for name in [ResizedName.parse(name).whole for name in config["strata"]]:
         card, weights = zoo / f"{name}.json", zoo / f"{name}.safetensors"
         if not weights.exists():
             raise CausalFTError(

@@ -10,6 +10,7 @@ from causalft.data.settings import DATA
 from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning
 from causalft.methods.estimators.settings import FitSettings, data_name
+from causalft.models.strata.cards import ResizedName
 from causalft.models.tuning.choices import AUGMENTATIONS, PRECISIONS, TUNERS, parse_tuner
 from causalft.runs import limits
 from causalft.runs.limits import BUILT_IN
@@ -95,7 +96,7 @@ class DistillSettings:
     student: str | None = setting(
         None,
         "Model that becomes the student: a stratum of the run, another of its zoo (with pretrained any ARCH/TAG), or "
-        "mini.",
+        "mini. NAME:blocks=N has N blocks instead of its own: fewer cost less, more learn more.",
         group=FIRST,
         metavar="NAME",
         usual="the best single stratum on validation",
@@ -240,8 +241,10 @@ def student_settings(settings: DistillSettings, run: FitSettings, best_single: s
     """
     kept: dict[str, Any] = {name: getattr(run, name) for name in _OF_THE_RUN}
     zoo, name = run.open_zoo(), settings.student or best_single
-    if name == MINI and name not in zoo.names():
-        name, kept = _embedded_mini(run, best_single, kept)
+    resized = ResizedName.parse(name)
+    if resized.whole == MINI and MINI not in zoo.names():
+        name, kept = _embedded_mini(run, ResizedName.parse(best_single).whole, kept)
+        name = str(replace(resized, whole=name))
     else:
         _check_student(zoo, name, run)
     kept["order_by"] = run.order_by or run.strata[0]  # of the teacher: the tail is the same
@@ -291,7 +294,7 @@ def _check_student(zoo: Zoo, name: str, run: FitSettings) -> None:
     from causalft.models.strata.zoo import MiniZoo
 
     known = list(dict.fromkeys([*run.strata, *zoo.names(), *([] if MINI in zoo.names() else [MINI])]))
-    if isinstance(zoo, MiniZoo) and name not in zoo.names():
+    if isinstance(zoo, MiniZoo) and ResizedName.parse(name).whole not in zoo.names():
         raise CausalFTError(
             f"zoo {zoo.label!r} has no model {name!r} to become the student; {nearest(name, known)}"
         )
