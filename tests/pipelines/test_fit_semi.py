@@ -115,6 +115,18 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
         ),
         (["--method", "fixmatch", *DRAW, "--head", "linear"], "has heads of its own"),
         (["--method", "fixmatch", *DRAW, "--loss", "Focal"], "learns labelled images by LA or CE"),
+        (
+            ["--method", "fixmatch", *DRAW, "--loss-setting", "tau=0.5"],
+            "by LA without settings; leave --loss-setting out",
+        ),
+        (
+            ["--method", "fixmatch", *DRAW, "--tuner", "full", "--bottleneck", 4],
+            "(--bottleneck) does nothing with the tuner 'full'",
+        ),
+        (
+            ["--method", "lp-fixmatch", *DRAW, "--bottleneck", 4],
+            "(--bottleneck) does nothing with the tuner 'linear-probe'",
+        ),
         (["--method", "fixmatch", *DRAW, "--tuner", "zero-shot"], "trains nothing"),
         (["--method", "lp", "--unlabeled", "creatures-lt"], "a --method that learns from it"),
         (["--method", "fixmatch", *DRAW, "--strata", "clip", "--share-labels"], "two strata or more"),

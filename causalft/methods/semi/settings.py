@@ -174,6 +174,11 @@ def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
         raise CausalFTError(
             f"the method {record.name} has its own remedy for the long tail; leave --loss {tuning.loss} out"
         )
+    if record.unlabelled and tuning.loss_setting:
+        raise CausalFTError(
+            f"the method {record.name} learns labelled images by {tuning.loss} without settings; leave "
+            "--loss-setting out"
+        )
     if tuning.sampler != "uniform":
         raise CausalFTError(
             f"a semi-supervised method draws labelled images uniformly; leave --sampler {tuning.sampler} out"
@@ -194,8 +199,6 @@ def semi_tuning(tuning: Tuning, settings: SemiSettings) -> Tuning:
             f"{instead}"
         )
     tuned = replace(tuning, tuner=record.tuner or tuning.tuner)
-    if not tuned.uses_bottleneck:
-        tuned = replace(tuned, bottleneck=None)
     return replace(tuned, head="l2") if record.unlabelled else tuned
 
 

@@ -122,6 +122,7 @@ def test_a_rung_of_the_ladder_names_its_tuner(name, tuner):
         ("fixmatch", {"head": "tde"}, "heads of its own; leave head tde out"),
         ("fixmatch", {"loss": "LDAM"}, "by LA or CE; leave loss=LDAM out"),
         ("acr", {"loss": "CE"}, "the method acr has its own remedy for the long tail; leave loss=CE out"),
+        ("fixmatch", {"loss_setting": "tau=0.8"}, "by LA without settings; leave loss_setting out"),
         ("fixmatch", {"sampler": "class-balanced"}, "uniformly; leave sampler class-balanced out"),
         ("fixmatch", {"wise_ft": 0.5}, "ends with new heads; leave wise_ft=0.5 out"),
         ("fixmatch", {"tuner": "zero-shot"}, "trains nothing, so the method fixmatch learns nothing"),
@@ -132,6 +133,12 @@ def test_what_a_method_cannot_follow_is_refused(method, tuning, message):
     with pytest.raises(CausalFTError) as found:
         semi_tuning(Tuning(**tuning), SemiSettings(method=method))
     assert message in str(found.value)
+
+
+def test_a_method_of_labelled_images_alone_takes_the_settings_of_the_loss():
+    """It is trained by the usual loop, which honours them."""
+    tuning = semi_tuning(Tuning(loss_setting="tau=0.8"), SemiSettings(method="lft"))
+    assert tuning.loss_settings == {"tau": 0.8}
 
 
 def test_strata_learn_together_by_shared_labels_not_jointly():
