@@ -24,9 +24,9 @@ Pairs = list[tuple[dict[str, Any], dict[str, Any]]]
 """(reference, causalft) of each repeat."""
 
 
-def pairs(task: str, repeats: int, precision: str = "auto") -> Pairs:
+def pairs(task: str, repeats: int, precision: str = "auto", *more: str) -> Pairs:
     """Both sides after each other, so that what else the machine does falls on both; the reference is in fp32."""
-    words = ("--precision", precision)
+    words = ("--precision", precision, *more)
     return [(vit("reference", task), vit("causalft", task, *words)) for _ in range(max(1, min(repeats, 3)))]
 
 
@@ -48,9 +48,19 @@ def train_memory_ratio(repeats: int, precision: str = "auto") -> dict[str, Any]:
     return ratio([b["peak_mib"] / a["peak_mib"] for a, b in training_pairs(repeats, precision)])
 
 
-def infer_speedup(repeats: int, precision: str = "auto") -> dict[str, Any]:
+def infer_speedup(repeats: int, precision: str = "auto", *more: str) -> dict[str, Any]:
     """Inference images per second over the reference, batch 16."""
-    return _speedup(pairs("infer", repeats, precision))
+    return _speedup(pairs("infer", repeats, precision, *more))
+
+
+def merged_infer_speedup(repeats: int) -> dict[str, Any]:
+    """The same with 8 tokens merged in each block."""
+    return infer_speedup(repeats, "auto", "--merge-tokens", "8")
+
+
+def merged_int8_infer_speedup(repeats: int) -> dict[str, Any]:
+    """The same in int8."""
+    return infer_speedup(repeats, "int8", "--merge-tokens", "8")
 
 
 def _speedup(found: Pairs) -> dict[str, Any]:

@@ -29,6 +29,8 @@ MEASURES: dict[str, Callable[[int], dict[str, Any]]] = {
     "infer_agreement": against_peers.infer_agreement,
     "int8_infer_speedup": against_peers.int8_infer_speedup,
     "int8_agreement": against_peers.int8_agreement,
+    "merged_infer_speedup": against_peers.merged_infer_speedup,
+    "merged_int8_infer_speedup": against_peers.merged_int8_infer_speedup,
     "int8_train_speedup": against_peers.int8_train_speedup,
     "int8_train_memory_ratio": against_peers.int8_train_memory_ratio,
     "loss_trajectory": against_peers.loss_trajectory,

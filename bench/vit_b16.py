@@ -54,12 +54,13 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Case:
-    """Where and how one side runs; ``backend`` of `torch.compile`, or None."""
+    """Where and how one side runs; ``backend`` of `torch.compile`, or None; tokens that each block merges."""
 
     size: Size
     device: torch.device
     precision: str
     backend: str | None
+    merge_tokens: int = 0
 
     def compiled(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The function, compiled if it should be."""
@@ -214,6 +215,7 @@ def ours(case: Case) -> SimpleNamespace:
     )
     if tuned.lowered:
         stratum.release()
+    tuned.merge_tokens(case.merge_tokens)
     loss = make_loss("LA", np.asarray(counts))
     encode = case.compiled(lambda images: tuned.features(tuned.tokens(images)))
     classify = case.compiled(lambda images: tuned(tuned.tokens(images)))
@@ -288,11 +290,12 @@ def measure(words: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--size", choices=list(SIZES), default="vit-b16")
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--merge-tokens", type=int, default=0, help="in each block, of this project's side")
     parser.add_argument("--compile", metavar="BACKEND", help="of torch.compile, such as inductor")
     given = parser.parse_args(words)
     size = SIZES[given.size]
     size = replace(size, batch=given.batch or size.batch)
-    case = Case(size, torch.device(given.device), given.precision, given.compile)
+    case = Case(size, torch.device(given.device), given.precision, given.compile, given.merge_tokens)
     side = (reference if given.side == "reference" else ours)(case)
     document: dict[str, Any] = {"n_trained": side.n_trained, "precision": side.precision, "batch": size.batch}
     watch = Watch(given.device, given.warm_up, given.block)

@@ -150,7 +150,7 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 @click.command(
     "evaluate",
     cls=GroupedCommand,
-    groups={"Options that matter first": ("data", "sets", "device", "as_json"), "Data": ()},
+    groups={"Options that matter first": ("data", "sets", "device", "merge_tokens", "as_json"), "Data": ()},
 )
 @click.argument("run", type=PATH)
 @click.option("--data", type=FILE, required=True, help=DATA)
@@ -163,10 +163,25 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
+    "--merge-tokens",
+    type=Number(limits.MERGED_TOKENS),
+    default=0,
+    show_default=True,
+    metavar="R",
+    help="Merge R similar patch tokens in each block of a ViT (token merging, ToMe): faster, and less accurate. "
+    "Its cost on validation images is given.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
 def command(
-    run: Path, data: str, data_options: DataOptions, sets: float | None, device: str, as_json: bool
+    run: Path,
+    data: str,
+    data_options: DataOptions,
+    sets: float | None,
+    device: str,
+    merge_tokens: int,
+    as_json: bool,
 ) -> None:
     """Score RUN, the folder of a fit, on labelled images: every stratum, the fusion, and the groups.
 
@@ -180,15 +195,20 @@ def command(
     with phase("loading libraries"):
         from causalft.pipelines.workflows.evaluate import evaluate
 
-    found = evaluate(opened, data, device=device, data_options=data_options.given(), sets=sets)
+    found = evaluate(
+        opened, data, device=device, data_options=data_options.given(), sets=sets, merge_tokens=merge_tokens
+    )
     if as_json:
-        of_sets = {} if found.sets is None else {"sets": found.sets}
-        print_json({"data": found.data, "notes": found.notes, **found.diagnosis.to_metrics(), **of_sets})
+        also = {} if found.sets is None else {"sets": found.sets}
+        also |= {} if found.merging is None else {"token_merging": found.merging.to_dict()}
+        print_json({"data": found.data, "notes": found.notes, **found.diagnosis.to_metrics(), **also})
         return
     screen = console()
     screen.print(f"{found.data}, scored by {run}", style="dim")
     for note in found.notes:
         screen.print(f"note     {note}", style="bold", soft_wrap=True)
+    if found.merging is not None:
+        screen.print(f"note     {found.merging.sentence()} (validation images)", soft_wrap=True)
     print_diagnosis(screen, found.diagnosis)
     if found.sets is not None:
         from causalft.pipelines.pages.sensitivity import coverage_table

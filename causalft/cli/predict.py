@@ -48,7 +48,15 @@ __all__ = ["command"]
     groups={
         "Output": ("output", "kind", "top", "all_probabilities", "sets", "as_json"),
         "Test-time adaptation": ("adapt", "stored_images", "save_adapted"),
-        "Reading and speed": ("on_error", "batch_size", "device", "precision", "engine", "workers"),
+        "Reading and speed": (
+            "on_error",
+            "batch_size",
+            "device",
+            "precision",
+            "merge_tokens",
+            "engine",
+            "workers",
+        ),
     },
 )
 @click.argument("run", type=PATH)
@@ -120,6 +128,14 @@ __all__ = ["command"]
     type=click.Choice(PRECISIONS),
     help="Of the frozen layers; int8 is faster on a CPU. Default: that of the run.",
 )
+@click.option(
+    "--merge-tokens",
+    type=Number(limits.MERGED_TOKENS),
+    default=0,
+    show_default=True,
+    metavar="R",
+    help="Merge R similar patch tokens in each block of a ViT (token merging, ToMe): faster, and less accurate.",
+)
 @engine_options
 @click.option(
     "--json",
@@ -142,6 +158,7 @@ def command(
     batch_size: int | None,
     device: str,
     precision: str | None,
+    merge_tokens: int,
     engine: str,
     workers: int | None,
     as_json: bool,
@@ -220,11 +237,14 @@ def command(
             save_adapted,
             precision,
             stored_images,
+            merge_tokens,
         )
         if (note := prediction.precision_note()) and not follows():
             click.echo(f"causalft: {note}", err=True)
         if (agreement := prediction.int8_agreement()) is not None:
             click.echo(f"causalft: {agreement.sentence()}", err=True)
+        if (merged := prediction.merged_agreement()) is not None:
+            click.echo(f"causalft: {merged.sentence()}", err=True)
         if output is not None and chosen is not None:
             prediction.to_file(output, chosen, n_top, say=partial(click.echo, err=True))
         elif as_json:

@@ -116,8 +116,11 @@ class TunedStratum(nn.Module):
         return view_cut(self.stratum, self.view)
 
     def tokens(self, pictures: Tensor) -> Tensor:
-        """The frozen prefix: what enters the first tuned block, shape (n, n_tokens, width) of a ViT."""
-        if not self._embedding_is_frozen:
+        """The frozen prefix: what enters the first tuned block, shape (n, n_tokens, width) of a ViT.
+
+        The images themselves where there is none: the embedding is tuned, or the tower runs as a whole (merged tokens).
+        """
+        if not self._embedding_is_frozen or self.tower.merged:
             return pictures
         with torch.no_grad(), autocast(self.stratum.device, self.precision):
             return self.tower.run(self.tower.embed(pictures), stop=self.tuned.first_tuned_block)
@@ -125,10 +128,10 @@ class TunedStratum(nn.Module):
     def features(self, tokens: Tensor) -> Tensor:
         """B, the balanced representation: shape (n, d)."""
         with autocast(self.stratum.device, self.precision):
-            if not self._embedding_is_frozen:
-                tokens = self.tower.embed(tokens)
-            run = self.tower.run(tokens, start=self.tuned.first_tuned_block)
-            return self.tower.pool(run).float()
+            start = self.tuned.first_tuned_block
+            if not self._embedding_is_frozen or self.tower.merged:
+                tokens, start = self.tower.embed(tokens), 0
+            return self.tower.pool(self.tower.run(tokens, start=start)).float()
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits, shape (n, n_classes), from the tokens of the frozen prefix; the head computes in fp32."""
@@ -140,6 +143,22 @@ class TunedStratum(nn.Module):
         """Logits (n, n_classes) of normalised images, with GLA-FT the zero-shot ones added."""
         tuned = self(self.tokens(pictures))
         return tuned if self.untouched is None else tuned + self.untouched(pictures)
+
+    def merge_tokens(self, r: int) -> None:
+        """Merge tokens in every prediction from now on.
+
+        Raises
+        ------
+        CausalFTError
+            As :meth:`causalft.models.tuning.towers.Tower.merge_tokens`; the stratum is named.
+        """
+        try:
+            for tower in [self.tower, *([] if self.untouched is None else [self.untouched.tower])]:
+                tower.merge_tokens(r)
+        except CausalFTError as error:
+            raise CausalFTError(
+                f"stratum {self.stratum.name!r}: {error}; leave --merge-tokens out"
+            ) from error
 
     def logits_of(self, pixels: Tensor) -> Tensor:
         """Logits of uint8 images as :attr:`cut` gives them, mean over the views: (n, n_classes), float64."""

@@ -130,7 +130,11 @@ class FittedStrata:
 
 @named("loading the run")
 def load_fitted(
-    folder: str | Path, *, device: str | None = None, precision: str | None = None
+    folder: str | Path,
+    *,
+    device: str | None = None,
+    precision: str | None = None,
+    merge_tokens: int = 0,
 ) -> FittedStrata:
     """Load the strata of a complete ``fit`` run, or of a saved classifier, and their fusion.
 
@@ -141,11 +145,13 @@ def load_fitted(
         By default that of the settings where this machine has it, else ``"auto"``.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
         By default that of the run's settings.
+    merge_tokens : int
+        Patch tokens that each block merges (:mod:`causalft.models.tuning.merging`).
 
     Raises
     ------
     CausalFTError
-        If the folder is not a complete fit run, or the weights behind it have changed.
+        If the folder is not a complete fit run, the weights behind it have changed, or a stratum cannot merge tokens.
     """
     run = open_classifier(folder)
     metrics = run.metrics
@@ -174,6 +180,7 @@ def load_fitted(
             )
         at = stratum_folder(run.path, name)
         members[name] = load_tuned(stratum, at, classes, tuning, gla=settings["gla"], release=True)
+        members[name].merge_tokens(merge_tokens)
     mixing = Mixing.from_metrics(metrics["mixing"])
     return FittedStrata(np.asarray(classes), members, mixing, tuning, run.config)
 

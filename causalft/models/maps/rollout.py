@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 from causalft.errors import CausalFTError
 from causalft.models.maps import MapMethod, MapTarget
 from causalft.models.maps.grid import grid_side, is_vit
-from causalft.models.tuning.towers import OpenedAttention, Tower
+from causalft.models.tuning.attention import OpenedAttention
+from causalft.models.tuning.towers import Tower
 
 __all__ = ["attention_matrices", "attention_rollout"]
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from causalft.errors import CausalFTError, nearest
+from causalft.models.tuning.attention import OpenedAttention
 from causalft.models.tuning.choices import PRECISIONS
 from causalft.models.tuning.devices import has_bf16
 from causalft.models.tuning.families import Family, is_a, trunk_of
@@ -28,7 +29,7 @@ from causalft.models.tuning.frozen_layers import (
     has_bf16_matrices,
 )
 from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear, require_int8
-from causalft.models.tuning.towers import OpenedAttention, Tower
+from causalft.models.tuning.towers import Tower
 
 __all__ = [
     "choose_precision",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,116 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.attention import OpenedAttention, open_attention
 from causalft.models.tuning.families import Family, is_a, is_exactly, is_plain, trunk_of
+from causalft.models.tuning.merging import Halves, run_merging
 
-__all__ = ["BlockParts", "OpenedAttention", "Tower", "open_tower", "stage_channels"]
-
-
-Core = Callable[[Tensor, int, int | None], Tensor]
-"""(n, n_tokens, 3 width) of queries, keys, values; number of heads; number of queries -> (n, n_queries, width)."""
-
-
-class OpenedAttention(nn.Module):
-    """Self-attention as ``proj(attention(qkv(x)))``, with the weights of the original.
-
-    ``torch.nn.MultiheadAttention`` reads its weights past the layers that hold them. Here both layers are called as
-    modules, so that LoRA, scale-and-shift or a layer of lower precision can replace them by name.
-
-    Parameters
-    ----------
-    qkv : torch.nn.Linear
-        width to 3 width.
-    proj : torch.nn.Linear
-    n_heads : int
-    q_norm, k_norm, norm : torch.nn.Module, optional
-        Of queries, keys and the output before ``proj``.
-    head_scale : torch.nn.Parameter, optional
-        One factor per head, shape (n_heads, 1, 1).
-    as_pair : bool
-        Return ``(output, None)``, as ``torch.nn.MultiheadAttention`` does.
-
-    Attributes
-    ----------
-    core : callable, optional
-        Replaces `torch.nn.functional.scaled_dot_product_attention` in plain softmax attention
-        (:mod:`causalft.models.tuning.precision` sets it).
-    """
-
-    def __init__(
-        self,
-        qkv: nn.Linear,
-        proj: nn.Linear,
-        n_heads: int,
-        *,
-        q_norm: nn.Module | None = None,
-        k_norm: nn.Module | None = None,
-        norm: nn.Module | None = None,
-        head_scale: nn.Parameter | None = None,
-        as_pair: bool = False,
-    ) -> None:
-        super().__init__()
-        self.qkv = qkv
-        self.proj = proj
-        self.n_heads = n_heads
-        self.q_norm = q_norm or nn.Identity()
-        self.k_norm = k_norm or nn.Identity()
-        self.norm = norm or nn.Identity()
-        self.head_scale = head_scale
-        self.as_pair = as_pair
-        self.core: Core | None = None
-
-    def forward(
-        self, x: Tensor, *_: Any, attn_mask: Tensor | None = None, n_queries: int | None = None, **__: Any
-    ) -> Any:
-        """Self-attention of ``x`` (n, n_tokens, width); with ``n_queries`` only the first tokens are returned."""
-        joined = self.qkv(x)
-        if self.core is not None and attn_mask is None and self._is_plain():
-            out = self.core(joined, self.n_heads, n_queries)
-        else:
-            n, length, width = x.shape
-            heads = joined.reshape(n, length, 3, self.n_heads, width // self.n_heads).permute(2, 0, 3, 1, 4)
-            q, k, v = heads.unbind(0)
-            q, k = self.q_norm(q)[:, :, :n_queries], self.k_norm(k)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-            out = (mixed if self.head_scale is None else mixed * self.head_scale).transpose(1, 2).flatten(2)
-        out = self.proj(self.norm(out))
-        return (out, None) if self.as_pair else out
-
-    def _is_plain(self) -> bool:
-        norms = (self.q_norm, self.k_norm)
-        return self.head_scale is None and all(isinstance(norm, nn.Identity) for norm in norms)
-
-
-def open_attention(attention: nn.Module) -> nn.Module:
-    """Return an attention whose linear layers are modules of its own; unchanged if they are already."""
-    if isinstance(attention, nn.MultiheadAttention) and attention._qkv_same_embed_dim:
-        qkv = _linear(attention.in_proj_weight, attention.in_proj_bias)
-        proj = _linear(attention.out_proj.weight, attention.out_proj.bias)
-        return OpenedAttention(qkv, proj, attention.num_heads, as_pair=True)
-    other: Any = attention
-    if is_a(attention, Family.OPEN_CLIP_ATTENTION) and other.logit_scale is None:
-        return OpenedAttention(
-            _linear(other.in_proj_weight, other.in_proj_bias),
-            other.out_proj,
-            other.num_heads,
-            q_norm=other.ln_q,
-            k_norm=other.ln_k,
-            norm=other.ln_inner,
-            head_scale=other.head_scale,
-        )
-    if is_a(attention, Family.EVA_ATTENTION) and other.q_bias is not None:
-        # EVA keeps the biases of queries and values beside the layer (that of the keys is zero).
-        bias = torch.cat([other.q_bias, other.k_bias, other.v_bias]).detach()
-        other.qkv = _linear(other.qkv.weight, nn.Parameter(bias, requires_grad=False))
-        other.q_bias = other.k_bias = other.v_bias = None
-    return attention
-
-
-def _linear(weight: Any, bias: nn.Parameter | None) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = weight
-    layer.bias = bias  # type: ignore[assignment]
-    return layer
+__all__ = ["BlockParts", "Tower", "open_tower", "stage_channels"]
 
 
 # Tokens that go through all blocks together on a CPU, so that activations stay in the caches: 8 images of a ViT-B/16.
@@ -165,6 +59,8 @@ class Tower(nn.Module):
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
         Trained tokens that enter before a block and leave after one.
+    merged : int
+        Tokens that each block merges (:meth:`merge_tokens`).
     """
 
     kind = "other"
@@ -178,6 +74,7 @@ class Tower(nn.Module):
         self.prompts: Any = None
         self.dtype: torch.dtype | None = None
         self.in_pieces = False
+        self.merged = 0
         self.blocks = nn.ModuleList(self._take_blocks())
 
     @property
@@ -211,6 +108,10 @@ class Tower(nn.Module):
         return tokens if self.dtype is None or places.stop < len(self.blocks) else tokens.float()
 
     def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
+        if self.merged:
+            if len(places) < len(self.blocks):
+                raise CausalFTError("a tower that merges tokens runs as a whole")
+            return run_merging(self._halves(), tokens, self.merged, self.n_prefix)
         for number in places:
             if self.prompts is not None:
                 tokens = self.prompts.enter(number, tokens)
@@ -221,6 +122,25 @@ class Tower(nn.Module):
 
     def _run_block(self, number: int, tokens: Tensor) -> Tensor:
         return self.blocks[number](tokens)
+
+    def merge_tokens(self, r: int) -> None:
+        """Merge ``r`` similar patch tokens in each block (:mod:`causalft.models.tuning.merging`); 0: none.
+
+        Raises
+        ------
+        CausalFTError
+            If the tower is no plain vision transformer whose class token is the feature, or has visual prompts.
+        """
+        if r and not self._halves():
+            why = "has visual prompts" if self.prompts is not None else f"is a {self.kind}"
+            raise CausalFTError(
+                f"tokens are merged in a plain ViT that is read at its class token; this one {why}"
+            )
+        self.merged = r
+
+    def _halves(self) -> list[Halves]:
+        """The modules of all blocks; none where tokens cannot be merged."""
+        return []
 
     def pool(self, tokens: Tensor) -> Tensor:
         """What the last block gives to features (n, d), not normalised."""
@@ -287,6 +207,12 @@ class OpenClipViT(Tower):
             and self.prompts is None
         )
 
+    def _halves(self) -> list[Halves]:
+        blocks: list[Any] = list(self.blocks)
+        if not all(map(self._only_class_token, blocks)):
+            return []
+        return [Halves(b.ln_1, b.attn, b.ls_1, b.ln_2, b.mlp, b.ls_2) for b in blocks]
+
     def pool(self, tokens: Tensor) -> Tensor:
         pooled, _ = self.visual._pool(tokens)
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
@@ -342,6 +268,12 @@ class TimmViT(Tower):
             and self.trunk.attn_pool is None
             and self.prompts is None
         )
+
+    def _halves(self) -> list[Halves]:
+        blocks: list[Any] = list(self.blocks)
+        if getattr(self.trunk, "rope", None) is not None or not all(map(self._only_class_token, blocks)):
+            return []
+        return [Halves(b.norm1, b.attn, b.ls1, b.norm2, b.mlp, b.ls2) for b in blocks]
 
     def pool(self, tokens: Tensor) -> Tensor:
         pooled = self.trunk.forward_head(self.trunk.norm(tokens))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from causalft.models.pretraining.leakage import seen_in_run
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import Team, work_together
 from causalft.pipelines.workflows.fit_data import load_splits
+from causalft.pipelines.workflows.merged_agreement import MergedAgreement, merged_on_validation
 from causalft.pipelines.workflows.outcome import with_caveat_of_joint
 from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
 from causalft.runs.documents import Document
@@ -48,12 +49,15 @@ class Evaluation:
     diagnosis : Diagnosis
     sets : dict, optional
         Prediction sets and their coverage, as ``sets`` of :func:`causalft.sensitivity`.
+    merging : MergedAgreement, optional
+        What merging tokens changes on validation images of the run.
     """
 
     data: str
     notes: tuple[str, ...]
     diagnosis: Diagnosis
     sets: Document | None = None
+    merging: MergedAgreement | None = None
 
 
 def evaluate(
@@ -63,6 +67,7 @@ def evaluate(
     device: str = "auto",
     data_options: Mapping[str, Any] | None = None,
     sets: float | None = None,
+    merge_tokens: int = 0,
 ) -> Evaluation:
     """Score a complete ``fit`` run on labelled images; processes of a launcher share the images.
 
@@ -76,19 +81,34 @@ def evaluate(
         Options of :func:`causalft.data.opening.open_images`.
     sets : float, optional
         Coverage of prediction sets, in (0, 1).
+    merge_tokens : int
+        Patch tokens that each block of a ViT merges (:mod:`causalft.models.tuning.merging`); 0: none.
 
     Raises
     ------
     CausalFTError
         If the images cannot be read, have other classes, or have changed since the run was fitted; with ``sets``, if
-        the run keeps no predictions of its validation images.
+        the run keeps no predictions of its validation images; with ``merge_tokens``, if a stratum cannot merge tokens.
     """
     with work_together(pick_device(device)) as team:
         team.agree(
-            {"run": [run.config, run.metrics], "data": data, "data options": data_options, "sets": sets}
+            {
+                "run": [run.config, run.metrics],
+                "data": data,
+                "data options": data_options,
+                "sets": sets,
+                "merge tokens": merge_tokens,
+            }
         )
         fitted = None if sets is None else sets_of_run(StoredRun.open(run.path), sets)
-        return _evaluate(team, run, data, device, data_options, fitted)
+        found = _evaluate(team, run, data, device, data_options, fitted, merge_tokens)
+        if not merge_tokens or not team.is_main:
+            return found
+    cost = merged_on_validation(run, merge_tokens, device=device)
+    if isinstance(cost, str):
+        note = f"what merging tokens costs was not measured: {cost}"
+        return replace(found, notes=(*found.notes, note))
+    return replace(found, merging=cost)
 
 
 def _evaluate(
@@ -98,6 +118,7 @@ def _evaluate(
     device: str,
     data_options: Mapping[str, Any] | None,
     sets: PredictionSets | None,
+    merge_tokens: int,
 ) -> Evaluation:
     metrics = run.metrics
     settings = FitSettings.from_config(run.config)
@@ -121,6 +142,8 @@ def _evaluate(
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
 
     model = StrataClassifier.load(run.path, device=device)
+    for member in model.members_.values():
+        member.merge_tokens(merge_tokens)
     classes = model.classes_.tolist()
     images = images.align_classes(classes)
     team.agree({"images": images.fingerprint})

@@ -22,6 +22,7 @@ from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
 from causalft.pipelines.workflows.int8_agreement import Int8Agreement, int8_agreement
+from causalft.pipelines.workflows.merged_agreement import MergedAgreement, merged_agreement
 from causalft.pipelines.workflows.predict_adapted import AdaptedStrata
 from causalft.pipelines.workflows.prediction_files import (
     Questions,
@@ -73,6 +74,8 @@ class Prediction:
         What stored statistics are worth while adapting (:func:`causalft.methods.adaptation.at_test.adaptation`).
     save_adapted : path, optional
         Where :meth:`write_adapted` is going to write, so that a folder that is taken is refused first.
+    merge_tokens : int
+        Patch tokens that each block of a ViT merges (:mod:`causalft.models.tuning.merging`); 0: none.
     skipped : list of (int, str)
         Row and message of each skipped image.
     """
@@ -89,6 +92,7 @@ class Prediction:
     save_adapted: str | Path | None = None
     precision: str | None = None
     stored_images: float | None = None
+    merge_tokens: int = 0
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -104,13 +108,17 @@ class Prediction:
             if self.adapt is None:
                 raise CausalFTError("--save-adapted goes with --adapt")
             Run.check(self.save_adapted, kind="classifier", option="--save-adapted")
+        if self.merge_tokens and self.adapt is not None:
+            raise CausalFTError("--adapt needs every token; leave --merge-tokens out")
         self._engine = open_engine(self.engine, self.workers)
         if isinstance(self._engine, Launched):
-            self.model: FittedStrata = load_fitted(self.run, device=self.device, precision=self.precision)
+            self.model: FittedStrata = load_fitted(
+                self.run, device=self.device, precision=self.precision, merge_tokens=self.merge_tokens
+            )
         else:
             # The workers of Ray get the models from here, move them to their own device and choose the precision:
             # layers in bf16 are laid out for one processor and cannot be sent.
-            self.model = load_fitted(self.run, device="cpu", precision="fp32")
+            self.model = load_fitted(self.run, device="cpu", precision="fp32", merge_tokens=self.merge_tokens)
         self.classes: list[str] = self.model.classes_.tolist()
         self.adapted: AdaptedStrata | None = None
         if self.adapt is not None:
@@ -139,7 +147,11 @@ class Prediction:
         if team.count > 1:
             names = hashlib.sha256(as_bytes("\0".join(self.images.files))).hexdigest()
             team.agree(
-                {"run": self._run_hashes(), "images": names, "settings": [self.batch_size, self.on_error]}
+                {
+                    "run": self._run_hashes(),
+                    "images": names,
+                    "settings": [self.batch_size, self.on_error, self.merge_tokens],
+                }
             )
         chosen = range(len(self.images)) if rows is None else rows
         wanted = chosen.start
@@ -205,10 +217,27 @@ class Prediction:
         None also where they are more than `CHECKED_SHARE` of all, which would cost what int8 saves, in several
         processes, and where the strata adapt.
         """
-        alone = self.engine == "local" and current_team().count == 1 and self.adapt is None
-        if self.precision != "int8" or not alone or CHECKED > CHECKED_SHARE * len(self.images):
+        if self.precision != "int8" or self._is_dear():
             return None
         return int8_agreement(self.run, self.images, n_images=CHECKED)
+
+    def merged_agreement(self) -> MergedAgreement | None:
+        """What merging tokens changes on `CHECKED` of the images; None without it, and as for int8."""
+        if not self.merge_tokens or self._is_dear():
+            return None
+        return merged_agreement(
+            self.run,
+            self.images,
+            self.merge_tokens,
+            n_images=CHECKED,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def _is_dear(self) -> bool:
+        """Whether a comparison would cost too much, or has no single process to run in."""
+        alone = self.engine == "local" and current_team().count == 1 and self.adapt is None
+        return not alone or CHECKED > CHECKED_SHARE * len(self.images)
 
     def _run_hashes(self) -> list[str]:
         return [sha256_file(Path(self.run) / name) for name in ("config.json", "metrics.json")]
@@ -277,6 +306,7 @@ class Prediction:
         adapts = [] if self.adapt is None else [f"--adapt {self.adapt} --batch-size {self.batch_size}"]
         if self.adapted is not None and self.adapted.method.objective is None:
             adapts.append(f"--stored-images {self.adapted.method.stored_images}")
+        adapts += [f"--merge-tokens {self.merge_tokens}"] if self.merge_tokens else []
         with open_rows(output, kind, questions, [*self._run_hashes(), *adapts, *images.files]) as place:
             team.from_main(lambda: place.start)
             if place.start:
