@@ -114,7 +114,7 @@ def test_metrics_json_has_the_documented_fields(metrics, zoo, photos):
         assert metrics["cross_P"][name][name] == stratum["P"]
     fused = metrics["fused"]
     check_score(fused)
-    assert fused["fusion"] == "mixture" and fused["temperature"] > 0 and fused["nll"] > 0
+    assert fused["fusion"] == "adjusted" and fused["temperature"] > 0 and fused["nll"] > 0
     assert list(np.ravel(list(fused["stratum_prior"].values()))) == [0.5, 0.5]
     for what in ("P", "DxP"):
         assert set(fused[what]) == {"clip", "openclip"}

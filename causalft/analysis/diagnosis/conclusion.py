@@ -144,10 +144,10 @@ def _mechanism(found: Diagnosis) -> list[str]:
     start = f"On the same groups the fused gap minus the mean of its members' gaps is {points(value, sign=True)} points"
     if not value.excludes_zero:
         return [
-            f"{start}: fusion averages the gaps of models that do not share them, and is not seen to do more."
+            f"{start}: it averages the gaps of models that do not share them, and is not seen to do more."
         ]
     word = "more than" if value.estimate < 0 else "less than"
-    return [f"{start}: fusion lowers the gap {word} averaging its members' gaps would."]
+    return [f"{start}: the {found.fusion} fusion lowers the gap {word} averaging its members' gaps would."]
 
 
 def _accuracy(found: Diagnosis) -> str:

@@ -158,7 +158,7 @@ class FitSettings:
         group="Strata",
     )
     fusion: Fusion = setting(
-        "mixture",
+        "adjusted",
         "; ".join(f"{rule.name} is {rule.help}" for rule in FUSIONS.values()) + ".",
         group="Fusion",
         choices=FUSIONS,
