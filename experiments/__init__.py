@@ -107,8 +107,8 @@ class Experiment:
             raise CausalFTError(f"{self.name} has one scale of its own: {self.command}")
         return self.needs
 
-    def command_at(self, scale: str) -> str:
-        """The command of the full run at a scale."""
+    def command_at(self, scale: str, name: str | None = None) -> str:
+        """The command of the full run at a scale, of this experiment or of what ``name`` says ("all")."""
         words = "" if scale == "mini" else f" --scale {scale}"
         needed = self.needed_at(scale)
         placeholders = {"data": self.data, "zoo": "ZOO"}
@@ -117,7 +117,7 @@ class Experiment:
 
             placeholders = {"set": "|".join(SETS), "data": "FOLDER"}
         brought = "".join(f" --{what} {placeholders[what]}" for what in needed)
-        return f"causalft experiment run {self.name}{words}{brought}"
+        return f"causalft experiment run {name or self.name}{words}{brought}"
 
     def taken_at(self, scale: str) -> tuple[str, ...]:
         """What the user may bring at a scale, needed or not."""
@@ -132,6 +132,7 @@ class Experiment:
         seeds: int,
         scale: str = "mini",
         members: str | os.PathLike[str] | None = None,
+        jobs: int = 1,
         **brought: Any,
     ) -> dict[str, Any]:
         """Make the run folder ``out`` with ``metrics.json``, figures and ``report.html``; return the metrics.
@@ -146,6 +147,9 @@ class Experiment:
             In :data:`experiments.frame.scales.SCALES`.
         members : path, optional
             Folder of the members that experiments share; default: :data:`MEMBERS` beside ``out``.
+        jobs : int
+            Processes that train side by side; a script that asks for several has its work under
+            ``if __name__ == "__main__"``.
         **brought : str
             What :meth:`needed_at` names.
         """
@@ -168,7 +172,7 @@ class Experiment:
             shared = Path(members or Path(out).absolute().parent / MEMBERS)
             world = get_scale(scale).open(quick, shared, brought)
             run = create(scale=scale, **world.described)
-            lab = Lab(run, world, seeds, quick, shared)
+            lab = Lab(run, world, seeds, quick, shared, jobs)
             study = self.study(world.roles)
             found = {**study_metrics(study, lab), "scale": scale, "brought": brought, **asked}
             return new.finish(found, self._writer(lambda run, metrics: study_page(study, run, metrics)))

@@ -29,9 +29,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     rows = []
     for name, agreement in found["agreement"].items():
         difference = found["difference"][name]
-        shown = f"{100 * difference['estimate']:+.2f}"
-        if difference["ci95"] is not None:
-            shown += " [{:.2f}, {:.2f}]".format(*(100 * limit for limit in difference["ci95"]))
+        shown = interval_text(difference["estimate"], difference["ci95"], sign=True, digits=2)
         accuracy = [f"{100 * found['accuracy'][precision][name]:.1f}" for precision in ("fp32", "int8")]
         rows.append([name, interval_text(agreement["estimate"], agreement["ci95"]), *accuracy, shown])
     columns = ["model", "same class (%)", "fp32 (%)", "int8 (%)", "difference (points)"]

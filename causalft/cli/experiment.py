@@ -19,6 +19,7 @@ from causalft.cli.options import (
     print_json,
 )
 from causalft.cli.verdict import verdict_command
+from causalft.errors import CausalFTError
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
@@ -117,6 +118,12 @@ def _by_name(row: dict[str, Any]) -> list[dict[str, Any]]:
     type=Number(limits.SEEDS),
     help="Repetitions. Default: the experiment's own.",
 )
+@click.option(
+    "--jobs",
+    type=Number(limits.JOBS),
+    help="Processes that train side by side. Default: one per usable processor and 2 GiB of free memory; one on a GPU "
+    "and at the scale full.",
+)
 @_brought_options
 @click.option(
     "--json", "as_json", is_flag=True, help="Print metrics.json and nothing else on standard output."
@@ -127,6 +134,7 @@ def run_command(
     out: Path | None,
     quick: bool,
     seeds: int | None,
+    jobs: int | None,
     as_json: bool,
     brought: dict[str, Any],
 ) -> None:
@@ -142,19 +150,25 @@ def run_command(
     """
     from experiments import EXPERIMENTS
     from experiments.frame.all import needed_of, run_all, run_name
+    from experiments.frame.side_by_side import usual_jobs
 
     screen = console(as_json)
     _check_data(scale, brought["data"])
     if name == "all":
-        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print)
+        found = run_all(
+            out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs or usual_jobs(scale)
+        )
         if as_json:
             print_json(found)
         return
     experiment = EXPERIMENTS.get_or_refuse(name)
+    if jobs is not None and experiment.study is None:
+        raise CausalFTError(f"{name} tunes no members, so --jobs has no effect; leave it out")
     needed = needed_of(experiment, scale, brought)
     folder = out or Path("runs") / run_name(experiment.name, scale, needed)
     screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
-    metrics = experiment.run(folder, quick, seeds or (1 if quick else experiment.seeds), scale, **needed)
+    n_seeds, jobs = seeds or (1 if quick else experiment.seeds), jobs or usual_jobs(scale)
+    metrics = experiment.run(folder, quick, n_seeds, scale, jobs=jobs, **needed)
     if as_json:
         print_json(metrics)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,6 +21,7 @@ from causalft.data.settings import DataOptions
 from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import FIRST
+from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.settings import FitSettings, at_first_rate
 from causalft.methods.semi.settings import SEMI
 from causalft.runs.limits import BUILT_IN, CREATURES_LTSSL
@@ -90,6 +92,7 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     from causalft.runs.folder import Run
 
     refuse_idle_splits(settings)
+    settings = _as_begun(settings, out)
     if settings.control == "none":
         refuse_given(("control_of",), "goes with --control seeds")
     if settings.fusion != "adjusted":
@@ -129,6 +132,16 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     else:
         print_diagnosis(screen, fitted.diagnosis, fitted.worst_classes)
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
+
+
+def _as_begun(settings: FitSettings, out: Path) -> FitSettings:
+    """The fusion of the interrupted run in ``out``, if none is given: the usual one was the mixture once."""
+    from causalft.runs.folder import Run
+
+    if given_options("fusion") or follows():
+        return settings
+    fusion = Run.begun(out).get("fusion")
+    return replace(settings, fusion=fusion) if fusion in FUSIONS else settings
 
 
 def _show_plan(settings: FitSettings, out: Path, as_json: bool) -> None:

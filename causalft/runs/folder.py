@@ -322,6 +322,18 @@ class Run:
             raise _other_run(folder, found, "", option)
         check_place(folder / CONFIG)
 
+    @staticmethod
+    def begun(path: str | os.PathLike[str]) -> Document:
+        """The configuration of an interrupted run; empty for a free folder.
+
+        Raises
+        ------
+        CausalFTError
+            As :meth:`check`.
+        """
+        config = (_interrupted(Path(path)) or {}).get("config")
+        return config if isinstance(config, dict) else {}
+
     @classmethod
     def open(cls, path: str | os.PathLike[str], kind: str | tuple[str, ...] | None = None) -> Run:
         """Open a complete run, optionally of a given kind or kinds.

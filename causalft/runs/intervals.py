@@ -139,6 +139,7 @@ def interval_text(
     sign: bool = False,
     unit: str = "",
     missing: str = "not measurable",
+    digits: int = 1,
 ) -> str:
     """Write a fraction and its interval in percent or points, as everywhere in the project.
 
@@ -155,6 +156,8 @@ def interval_text(
     unit : str
         Written after the estimate.
     missing : str
+    digits : int
+        After the point; more are written where two limits would look alike.
 
     Examples
     --------
@@ -162,17 +165,16 @@ def interval_text(
     ('12.3 [11.0, 13.6]', '+12.3 % [11.0, 13.6]')
     >>> interval_text(0.125, None, "one seed"), interval_text(0.9999, (0.9998, 1.0))
     ('12.5, no interval (one seed)', '99.99 [99.98, 100.00]')
-    >>> interval_text(0.0, (0.0, 1e-6))
-    '0.0 [0.0, 0.0]'
+    >>> interval_text(0.0, (0.0, 1e-6)), interval_text(-0.0007, (-0.0016, 0.0002), sign=True, digits=2)
+    ('0.0 [0.0, 0.0]', '-0.07 [-0.16, 0.02]')
     """
     if estimate is None or estimate != estimate:
         return f"{missing} ({reason})" if reason and missing == "not measurable" else missing
     low, high = (None, None) if ci95 is None else ci95
     plus = "+" if sign else ""
     if low is None or high is None or not low <= high:
-        alone = f"{100 * estimate:{plus}.1f}{unit}"
+        alone = f"{100 * estimate:{plus}.{digits}f}{unit}"
         return f"{alone}, no interval ({reason})" if reason else alone
-    digits = 1
     while digits < 6 and high - low > _ROUNDING and f"{100 * low:.{digits}f}" == f"{100 * high:.{digits}f}":
         digits += 1
     limits = f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]".replace("[-0.0,", "[0.0,")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
-__all__ = ["AGAIN", "LONG", "OFTEN", "PATIENCE", "Phase", "named", "phase", "spoken", "steps"]
+__all__ = ["AGAIN", "LONG", "OFTEN", "PATIENCE", "Phase", "named", "phase", "silence", "spoken", "steps"]
 
 PATIENCE = 4.5
 """Seconds before a command prints its first line."""
@@ -140,6 +140,13 @@ class _Speaker:
 
 
 _speaker: _Speaker | None = None
+_silent = False
+
+
+def silence() -> None:
+    """Show no progress in this process: another one shows it."""
+    global _silent
+    _silent = True
 
 
 @contextmanager
@@ -194,7 +201,7 @@ def phase(
     ...     training.n
     1
     """
-    if progress is False:
+    if progress is False or _silent:
         return Phase(label, total, initial, None, None)
     if total is not None and (progress or _is_terminal()):
         from tqdm import tqdm

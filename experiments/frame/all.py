@@ -57,6 +57,7 @@ def run_all(
     seeds: int | None,
     brought: Mapping[str, Any],
     say: Callable[..., object] = lambda *_, **__: None,
+    jobs: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Run the experiments of a scale that have what they need; those that are complete are kept.
 
@@ -72,6 +73,8 @@ def run_all(
         ``data``, ``zoo``, ``set``, ``weights`` and ``offline``, as far as they are given.
     say : callable
         Prints a line.
+    jobs : int
+        Processes that train side by side.
 
     Returns
     -------
@@ -89,8 +92,7 @@ def run_all(
     for what in get_scale(scale).needs:
         if not brought.get(what):
             some = next(each for each in EXPERIMENTS.values() if each.study is not None)
-            command = some.command_at(scale).replace(f"run {some.name}", "run all")
-            raise CausalFTError(f"the scale {scale} needs --{what}: {command}")
+            raise CausalFTError(f"the scale {scale} needs --{what}: {some.command_at(scale, 'all')}")
     chosen = {}
     found: dict[str, dict[str, Any]] = {}
     for name, experiment in EXPERIMENTS.items():
@@ -118,7 +120,7 @@ def run_all(
                 f"{number} of {len(chosen)}  {name}: {experiment.reproduces}: {experiment.claim}",
                 soft_wrap=True,
             )
-            experiment.run(folder, quick, n_seeds, scale, **needed)
+            experiment.run(folder, quick, n_seeds, scale, jobs=jobs, **needed)
         found[name] = {"state": state, "folder": str(folder)}
         say(f"{name}: {state}, {folder / 'report.html'}", soft_wrap=True)
     return found

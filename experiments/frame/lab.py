@@ -36,6 +36,8 @@ class Lab:
     quick : bool
     members : pathlib.Path
         Folder of the members of all experiments.
+    jobs : int
+        Processes that train side by side.
     weights : dict of str to str
         Hashes of the weights used so far, by name.
     """
@@ -45,6 +47,7 @@ class Lab:
     seeds: int
     quick: bool
     members: Path
+    jobs: int = 1
     weights: dict[str, str] = field(default_factory=dict)
     _read: dict[tuple[Member, int], MemberPrediction] = field(default_factory=dict, repr=False)
 
@@ -125,6 +128,11 @@ class Lab:
         if key not in self._read:
             self._read[key] = self.tuned(member, seed)[0]
         return self._read[key]
+
+    @property
+    def alone(self) -> Lab:
+        """The same, without what was read and drawn: for another process."""
+        return Lab(self.run, replace(self.world), self.seeds, self.quick, self.members, self.jobs)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.frame.members import Member
     from experiments.frame.scales import Roles
 
-__all__ = ["BASELINE", "Tested", "answers_of", "owned_by", "tested"]
+__all__ = ["BASELINE", "Tested", "answers_of", "classes", "owned_by", "tested"]
 
 BASELINE = "single strata, LA"
 
@@ -116,28 +116,43 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
     """Right answers of each arm, (R models, S seeds, n test images)."""
     from causalft.runs.progress import steps
     from experiments.frame.ltssl import SHARED
+    from experiments.frame.side_by_side import train
 
     # What learns together is tuned with its model. Draws of one seed follow one another, so that each is drawn once.
     apart = [replace(arm, models=tuple(m for m in arm.models if m.rule != SHARED)) for arm in arms]
     members = sorted(members_of(apart), key=lambda member: str(member.draw))
     work = [(member, seed) for seed in range(lab.seeds) for member in members]
+    if lab.jobs > 1:
+        train(lab, [each for each in work if not lab.finished(*each)], "members")
     for member, seed in steps(work, "members", len(work)):
         lab.prediction(member, seed)
+    models = list(dict.fromkeys(model for arm in arms for model in arm.models))
+    if lab.jobs > 1:
+        train(lab, [(m, seed) for m in models if _learns(m) for seed in range(lab.seeds)], "models")
 
     def right(model: Model) -> NDArray[np.bool_]:
         draw = model.members[0].draw
         return np.stack(
             [
-                _classes(lab, model, seed) == lab.world.splits(seed, draw).test.labels
+                classes(lab, model, seed) == lab.world.splits(seed, draw).test.labels
                 for seed in range(lab.seeds)
             ]
         )
 
-    found = {model: right(model) for model in dict.fromkeys(model for arm in arms for model in arm.models)}
+    found = {model: right(model) for model in models}
     return {arm.name: np.stack([found[model] for model in arm.models]) for arm in arms}
 
 
-def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
+def _learns(model: Model) -> bool:
+    """Whether a model is more than its members: it is trained itself, and kept."""
+    from experiments.frame.further import JOINT
+    from experiments.frame.ltssl import SHARED
+    from experiments.frame.students import STUDENTS
+
+    return model.rule in (*STUDENTS, *JOINT, SHARED)
+
+
+def classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
     from experiments.frame.adjusting import ADJUSTING, Fused, beside
     from experiments.frame.answers import answer

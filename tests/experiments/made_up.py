@@ -41,7 +41,7 @@ class MadeUpLab:
         counts = np.rint(150 * PROFILE[rng.permutation(N_CLASSES)]).astype(int) + 1
         labels = np.repeat(np.arange(N_CLASSES), PER_CLASS)
         images = _Images(labels)
-        self.counts, self.seeds, self.quick, self.weights, self.facts = counts, 2, False, {}, {}
+        self.counts, self.seeds, self.quick, self.jobs, self.weights, self.facts = counts, 2, False, 1, {}, {}
         self.splits = SimpleNamespace(
             train=SimpleNamespace(class_counts=counts), validation=images, test=images
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.estimators import adjustment as module
 from causalft.methods.estimators.adjustment import Adjusting, fit_adjustment, fit_fusion
 from causalft.methods.estimators.fusion import fuse
+from causalft.methods.estimators.guard import STEPS, choose_guarded, guard_notes
 from causalft.methods.estimators.mixing import Mixing, fit_mixing
 from causalft.methods.estimators.pool import Pool, Priors, StrataRows, _risk, fit_pool, pooled
 
@@ -82,6 +84,16 @@ def test_the_null_changes_nothing():
         for each in (mixing(fresh, kind="logits"), fuse(fresh, fusion="product", kind="logits"))
     )
     assert abs(adjusted - product) < 0.01
+
+
+def test_a_strength_of_zero_cannot_be_lowered():
+    chosen = np.ones((STEPS + 1, 200), dtype=bool)
+    chosen[1:, :50] = False  # the folds chose strengths that cost a quarter of the images
+    judged = SimpleNamespace(chosen=chosen, product=chosen[0], mixture=chosen[0])
+    for strength, decision in ((0.3, "lowered"), (0.0, "kept")):
+        guard, share = choose_guarded(judged, strength, 0.01, np.ones(200))
+        assert (guard.decision, share) == (decision, 0.0)
+        assert bool(guard_notes(guard)) == (decision == "lowered")
 
 
 def test_the_guard_lowers_a_strength_that_may_cost_more_than_the_tolerance():

@@ -223,7 +223,10 @@ def test_devices():
 # --- the mixture -------------------------------------------------------------------------------------------------
 
 
-def test_the_adjusted_probability_is_equation_7_after_one_temperature(fitted, splits):
+def test_the_probability_of_the_mixture_is_equation_7_after_one_temperature(zoo, splits):
+    fitted = classifier(zoo, fusion="mixture").fit(
+        splits.train, validation=splits.validation, test=splits.test
+    )
     strata = fitted.stratum_proba(splits.test)
     for row, prediction in zip(strata, fitted.predictions_.values()):
         assert np.allclose(row, prediction.test_probs, atol=1e-6)

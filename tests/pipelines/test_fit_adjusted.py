@@ -157,5 +157,5 @@ def test_unlabelled_images_that_are_all_in_the_splits_are_refused(tiny_zoo, phot
 
 
 def test_a_tolerance_without_the_adjusted_fusion_is_refused():
-    result = run("fit", "--tolerance", 1)
+    result = run("fit", "--fusion", "mixture", "--tolerance", 1)
     assert result.exit_code == 2 and "--tolerance goes with --fusion adjusted" in result.output

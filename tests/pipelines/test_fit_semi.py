@@ -104,11 +104,23 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
             ["--method", "crest", *DRAW, "--method-setting", "generations=0"],
             "crest has 0 generations; give 1 or more",
         ),
-        (["--strict"], "--strict is about unlabelled images, and nothing here uses any"),
-        (["--method", "lp", "--drop-outliers"], "--drop-outliers is about unlabelled images"),
+        (
+            ["--fusion", "mixture", "--strict"],
+            "--strict is about unlabelled images, and nothing here uses any",
+        ),
+        (
+            ["--method", "lp", "--fusion", "mixture", "--drop-outliers"],
+            "--drop-outliers is about unlabelled images",
+        ),
         (["--unlabeled-ratio", 2], "--unlabeled-ratio goes with a semi-supervised method"),
-        (DRAW, "--unlabeled-per-class goes with --fusion adjusted, or a --method that learns from it"),
-        (["--method", "lp", *DRAW], "learns from it; lp learns from labelled images alone"),
+        (
+            [*DRAW, "--fusion", "product"],
+            "--unlabeled-per-class goes with --fusion adjusted, or a --method that learns from it",
+        ),
+        (
+            ["--method", "lp", *DRAW, "--fusion", "mixture"],
+            "learns from it; lp learns from labelled images alone",
+        ),
         (
             ["--method", "fixmatch", *DRAW[:2], *DRAW[2:4], "--order", "class"],
             "--labeled-per-class 4 is smaller than --gamma-l 100",
@@ -128,7 +140,10 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
             "(--bottleneck) does nothing with the tuner 'linear-probe'",
         ),
         (["--method", "fixmatch", *DRAW, "--tuner", "zero-shot"], "trains nothing"),
-        (["--method", "lp", "--unlabeled", "creatures-lt"], "a --method that learns from it"),
+        (
+            ["--method", "lp", "--fusion", "logit", "--unlabeled", "creatures-lt"],
+            "a --method that learns from it",
+        ),
         (["--method", "fixmatch", *DRAW, "--strata", "clip", "--share-labels"], "two strata or more"),
     ],
 )

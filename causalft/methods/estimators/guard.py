@@ -150,7 +150,7 @@ def choose_guarded(judged: Judged, strength: float, tolerance: float, balance: F
         step -= 1
     right = judged.chosen[step]
     of_product = over(right, judged.product)
-    decision = "kept" if step == STEPS else "lowered"
+    decision = "kept" if step == STEPS or strength == 0 else "lowered"
     if of_product[2] < -tolerance:
         right, decision = judged.product, "nothing adjusted"
     guard = Guard(

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +31,8 @@ from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo
 from causalft.pipelines.workflows.check_images import PromptCheck, check_prompts
 from causalft.runs.lifecycle import NewRun, new_run
-from causalft.runs.progress import named, phase
+from causalft.runs.progress import named
+from causalft.runs.side_by_side import Task, side_by_side
 from synthetic.creatures import CLASS_NAMES
 from synthetic.generate import open_source
 
@@ -196,8 +191,8 @@ def check_diffusion(folder: str, *, n_per_cell: int) -> tuple[dict[str, Any], Pr
 
 
 Say = Callable[[str], None]
-Tasks = dict[str, Callable[..., object]]
-"""Member -> function that makes it and takes ``progress``."""
+Tasks = dict[str, Task]
+"""Member -> what makes it."""
 
 
 def pretrain_creatures(out: Path, settings: PretrainSettings, *, jobs: int, say: Say) -> dict[str, Any]:
@@ -301,52 +296,9 @@ def _uncertain(images: Any, zoo: PhotoZoo) -> list[str]:
     return lines
 
 
-def _in_processes(tasks: Tasks, jobs: int) -> None:
-    """Run tasks in spawned single-thread processes; a single job runs in this one."""
-    if not tasks:
-        return
-    if jobs == 1 or len(tasks) == 1:
-        for task in tasks.values():
-            task()
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
-        with _deaf_to_interrupts():
-            running = [pool.submit(task, progress=False) for task in tasks.values()]
-        try:
-            with phase("pre-training minis", len(running), unit="mini") as bar:
-                for done in as_completed(running):
-                    done.result()
-                    bar.update()
-        except BrokenProcessPool:
-            raise CausalFTError(
-                "a pre-training process was killed, perhaps for want of memory; repeat the command with a smaller "
-                "--jobs: what is finished is kept"
-            ) from None
-        except BaseException:
-            # stop at once, also after Ctrl-C: finished members are on disk, others resume from a checkpoint
-            for process in list(pool._processes.values()):
-                process.terminate()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Start worker processes that ignore Ctrl-C; this process stops them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _make_members(new: NewRun, names: Sequence[str], tasks: Tasks, jobs: int, say: Say) -> dict[str, Any]:
     """Run the tasks, ``jobs`` at a time, and finish; other members come from an interrupted call."""
-    _in_processes(tasks, jobs)
+    side_by_side(list(tasks.values()), jobs, "pre-training minis", "mini")
     cards = [ModelCard.read(new.run.path / f"{name}.json") for name in names]
     earlier = [card.measured.get("seconds", 0.0) for card in cards if card.name not in tasks]
     new.seconds_before = sum(earlier) / max(1, min(jobs, len(earlier)))

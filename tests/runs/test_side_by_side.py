@@ -1,0 +1,61 @@
+"""Tasks in processes of their own: all are done, an error stops them, a killed process is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from causalft.errors import CausalFTError
+from causalft.runs.progress import phase
+from causalft.runs.side_by_side import side_by_side
+
+
+def write(path: Path, shown: bool = False) -> None:
+    with phase("writing", 1, progress=True if shown else None) as bar:
+        bar.update()
+    path.write_text(str(os.getpid()))
+
+
+def fail() -> None:
+    raise CausalFTError("class 'ant' has no image")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin(folder: Path) -> None:
+    (folder / f"begun-{os.getpid()}").touch()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_every_task_is_done_and_every_process_begun_once(tmp_path, jobs):
+    tasks = [partial(write, tmp_path / f"{n}.txt") for n in range(4)]
+    side_by_side(tasks, jobs, "writing", "file", partial(begin, tmp_path))
+    processes = {(tmp_path / f"{n}.txt").read_text() for n in range(4)}
+    assert processes <= {path.name.removeprefix("begun-") for path in tmp_path.glob("begun-*")}
+    assert (str(os.getpid()) in processes) == (jobs == 1)
+
+
+def test_only_the_first_process_shows_progress(tmp_path, capfd):
+    side_by_side([partial(write, tmp_path / f"{n}", shown=True) for n in range(2)], 2, "tasks", "task")
+    assert "writing" not in capfd.readouterr().err
+
+
+def test_the_error_of_a_task_is_raised_as_it_is():
+    with pytest.raises(CausalFTError, match=r"^class 'ant' has no image$"):
+        side_by_side([fail, fail], 2, "tuning", "member")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_killed_process_is_said_with_the_way_out():
+    with pytest.raises(CausalFTError, match="members: a process was killed.*smaller (--)?jobs"):
+        side_by_side([die, die], 2, "members", "member")
+
+
+def test_nothing_to_do_starts_no_process():
+    side_by_side([], 8, "tuning", "member", fail)
