@@ -140,7 +140,7 @@ def _as_begun(settings: FitSettings, out: Path) -> FitSettings:
 
     if given_options("fusion") or follows():
         return settings
-    fusion = Run.begun(out).get("fusion")
+    fusion = str(Run.begun(out).get("fusion"))
     return replace(settings, fusion=fusion) if fusion in FUSIONS else settings
 
 

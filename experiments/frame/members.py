@@ -46,8 +46,8 @@ class Draw:
     @property
     def document(self) -> dict[str, str | int]:
         """What a member's folder depends on: fields that were added later only where they are used."""
-        later = {"law": self.law, "first_seed": self.first_seed}
-        used: dict[str, str | int] = {name: value for name, value in later.items() if value}
+        later: dict[str, str | int] = {"law": self.law, "first_seed": self.first_seed}
+        used = {name: value for name, value in later.items() if value}
         return {"order": self.order, "order_by": self.order_by, **used}
 
 
