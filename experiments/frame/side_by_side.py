@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
-
-from experiments.frame.members import Member
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from experiments.frame.arms import Model
     from experiments.frame.lab import Lab
 
-__all__ = ["train", "usual_jobs"]
+__all__ = ["Work", "train", "usual_jobs"]
+
+Work: TypeAlias = "Callable[[Lab], object]"
 
 _MEMORY = 2 * 2**30
 """Bytes that a process takes at the scales mini and photo."""
@@ -30,19 +29,20 @@ def usual_jobs(scale: str) -> int:
     return max(1, min(usable_cores(), psutil.virtual_memory().available // _MEMORY))
 
 
-def train(lab: Lab, work: Sequence[tuple[Member | Model, int]], what: str) -> None:
-    """Train what is not there yet, ``lab.jobs`` at a time; what is found lies on disk.
+def train(lab: Lab, work: Sequence[Work], what: str) -> None:
+    """Do work that keeps what it finds on disk, ``lab.jobs`` at a time.
 
     Parameters
     ----------
     lab : Lab
-    work : sequence of (Member or Model, seed)
+    work : sequence of callables
+        Called with the lab of their process.
     what : str
-        Their name in the progress bar.
+        Their name in the progress bar, in the plural.
     """
     from causalft.runs.side_by_side import side_by_side
 
-    tasks = [partial(_train, each, seed) for each, seed in work]
+    tasks = [partial(_do, each) for each in work]
     side_by_side(tasks, lab.jobs, what, what.removesuffix("s"), partial(_enter, lab.alone))
 
 
@@ -60,11 +60,6 @@ def _enter(lab: Lab) -> None:
     torch.set_num_threads(max(1, usable_cores() // lab.jobs))
 
 
-def _train(each: Member | Model, seed: int) -> None:
-    from experiments.frame.tested import classes
-
+def _do(work: Work) -> None:
     assert _lab is not None
-    if isinstance(each, Member):
-        _lab.tuned(each, seed)
-    else:
-        classes(_lab, each, seed)
+    work(_lab)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from experiments.frame.members import Member
     from experiments.frame.scales import Roles
 
-__all__ = ["BASELINE", "Tested", "answers_of", "classes", "owned_by", "tested"]
+__all__ = ["BASELINE", "Tested", "answers_of", "owned_by", "tested"]
 
 BASELINE = "single strata, LA"
 
@@ -123,24 +124,33 @@ def answers_of(arms: Sequence[Arm], lab: Lab) -> dict[str, NDArray[np.bool_]]:
     members = sorted(members_of(apart), key=lambda member: str(member.draw))
     work = [(member, seed) for seed in range(lab.seeds) for member in members]
     if lab.jobs > 1:
-        train(lab, [each for each in work if not lab.finished(*each)], "members")
+        train(lab, [partial(_tune, *each) for each in work if not lab.finished(*each)], "members")
     for member, seed in steps(work, "members", len(work)):
         lab.prediction(member, seed)
     models = list(dict.fromkeys(model for arm in arms for model in arm.models))
     if lab.jobs > 1:
-        train(lab, [(m, seed) for m in models if _learns(m) for seed in range(lab.seeds)], "models")
+        learning = [(model, seed) for model in models if _learns(model) for seed in range(lab.seeds)]
+        train(lab, [partial(_learn, *each) for each in learning], "models")
 
     def right(model: Model) -> NDArray[np.bool_]:
         draw = model.members[0].draw
         return np.stack(
             [
-                classes(lab, model, seed) == lab.world.splits(seed, draw).test.labels
+                _classes(lab, model, seed) == lab.world.splits(seed, draw).test.labels
                 for seed in range(lab.seeds)
             ]
         )
 
     found = {model: right(model) for model in models}
     return {arm.name: np.stack([found[model] for model in arm.models]) for arm in arms}
+
+
+def _tune(member: Member, seed: int, lab: Lab) -> None:
+    lab.tuned(member, seed)
+
+
+def _learn(model: Model, seed: int, lab: Lab) -> None:
+    _classes(lab, model, seed)
 
 
 def _learns(model: Model) -> bool:
@@ -152,7 +162,7 @@ def _learns(model: Model) -> bool:
     return model.rule in (*STUDENTS, *JOINT, SHARED)
 
 
-def classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
+def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     """Predicted classes of the test images, (n,)."""
     from experiments.frame.adjusting import ADJUSTING, Fused, beside
     from experiments.frame.answers import answer
