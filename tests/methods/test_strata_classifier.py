@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 import weakref
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.methods.priors import estimate_prior
 from causalft.models.features import encoder as encoder_module
+from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import PretrainedZoo, open_zoo
 from causalft.scm import causal_graph
 
@@ -342,3 +344,20 @@ def test_sets_that_do_not_agree(zoo, splits):
     assert classifier(zoo, ("clip",)).fit(splits.train, validation=lacking).predictions_
     with pytest.raises(CausalFTError, match="validation holds no image"):
         classifier(zoo).fit(splits.train, validation=lacking.subset([]))
+
+
+@pytest.mark.parametrize(
+    ("tuning", "message"),
+    [
+        ({"tuner": "bias+lora@last-9"}, "tuner 'lora@last-9': this image tower has only 2 blocks"),
+        ({"tuner": "full", "head_start": "text"}, "has no text tower, so class names mean nothing to it"),
+    ],
+)
+def test_what_a_backbone_does_not_support_is_refused_before_an_image_is_read(
+    splits, zoo, tuning, message, monkeypatch
+):
+    monkeypatch.setattr(members_module, "Crops", lambda *args, **kwargs: pytest.fail("images were read"))
+    if "head_start" in tuning:
+        monkeypatch.setattr(Stratum, "has_text", property(lambda self: False))
+    with pytest.raises(CausalFTError, match=re.escape(message)):
+        fit_member(splits, "clip", zoo, replace(FAST, **tuning), device="cpu", progress=False)

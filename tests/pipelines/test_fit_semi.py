@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from causalft.methods.estimators.fit_command import fit_command
 from causalft.methods.estimators.member_prediction import open_prediction
 from causalft.methods.estimators.run_documents import open_fit
+from causalft.pipelines.workflows import semi as semi_module
+from causalft.pipelines.workflows.semi import laws_of_unlabelled
 from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
@@ -78,6 +82,24 @@ def test_strata_share_pseudo_labels(tiny_zoo, photos, tmp_path):
     one, two = found["strata"].values()
     assert one["pseudo_labels"] == two["pseudo_labels"] == found["pseudo_labels"]
     assert np.isclose(one["believed_law"], two["believed_law"]).all()
+
+
+def test_unseen_classes_are_told_by_the_energy_of_each_stratum_and_of_their_mean_logits(monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        semi_module, "estimate_law", lambda *tables, scores: given.update({len(given): scores}) or scores
+    )
+    rng = np.random.default_rng(0)
+    logits = {name: rng.normal(size=(2, 5, 3)) for name in ("clip", "openclip")}
+    images = SimpleNamespace(labels=np.zeros(5, int), class_counts=np.ones(3, int))
+    laws_of_unlabelled(
+        SimpleNamespace(validation=images, train=images),
+        {name: [SimpleNamespace(validation_logits=of[0])] for name, of in logits.items()},
+        {name: [of[1]] for name, of in logits.items()},
+        lambda stacked, kind: softmax(stacked, axis=-1).mean(axis=0),
+    )
+    for scores, expected in zip(given.values(), [*logits.values(), sum(logits.values()) / 2], strict=True):
+        assert np.allclose(scores, np.log(np.exp(expected).sum(axis=-1)))
 
 
 def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):

@@ -39,6 +39,8 @@ from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import is_main_process, pick_device
 from causalft.models.tuning.team import current_team
+from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners import check_tuner
 from causalft.runs.documents import Document
 
 __all__ = [
@@ -274,8 +276,12 @@ def prepare_member(
     ------
     CausalFTError
         See :func:`causalft.methods.adaptation.tune.encode_zero_shot` and
-        :func:`causalft.methods.adaptation.tune.start_of_head`.
+        :func:`causalft.methods.adaptation.tune.start_of_head`; before any image is read, for a text start of an
+        image-only backbone and for a tuner that its tower does not support.
     """
+    if tuning.head_start == "text":
+        stratum.needs_text()
+    check_tuner(open_tower(stratum.visual), tuning.tuner)
     class_names = list(splits.train.class_names)
     validation = Crops(splits.validation, stratum, progress=progress)
     test = Crops(splits.test, stratum, progress=progress) if len(splits.test) else None

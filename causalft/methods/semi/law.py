@@ -160,6 +160,7 @@ def estimate_law(
     unlabelled: ArrayLike,
     labelled_counts: ArrayLike,
     *,
+    scores: tuple[ArrayLike, ArrayLike] | None = None,
     seed: int = 0,
 ) -> UnlabelledLaw:
     """Estimate the class law of unlabelled images, and say how it stands to the labelled one.
@@ -181,6 +182,9 @@ def estimate_law(
         The same of the unlabelled images.
     labelled_counts : (K,) array
         Labelled training images per class.
+    scores : (n,) and (m,) arrays, optional
+        Of the validation and the unlabelled images, by which outliers are told, such as
+        :func:`causalft.methods.semi.outliers.energy`; by default the confidence.
     seed : int
         Of the draws behind the intervals.
 
@@ -210,21 +214,22 @@ def estimate_law(
                 f"the law needs scores of {what} images for {k} classes, not of shape {table.shape}"
             )
     calibration = calibrate(validation, labels)
-    scores = calibration.scores(unlabelled)
-    em = em_law(scores, tolerance=1e-5)
-    start = (em * len(scores) + _PSEUDO) / (len(scores) + k * _PSEUDO)
+    log_p = calibration.scores(unlabelled)
+    em = em_law(log_p, tolerance=1e-5)
+    start = (em * len(log_p) + _PSEUDO) / (len(log_p) + k * _PSEUDO)
     posterior = law_posterior(unlabelled, calibration, _trend(anchors["consistent"]), start=start)
     draws = posterior.draw(_DRAWS, np.random.default_rng(seed))
     law = draws.mean(axis=0)
-    best = mean_log_likelihood(scores, em)
+    best = mean_log_likelihood(log_p, em)
     evidence = {
         name: Evidence(
             l1=float(np.abs(law - anchor).sum()),
-            log_likelihood=min(0.0, mean_log_likelihood(scores, anchor) - best),
+            log_likelihood=min(0.0, mean_log_likelihood(log_p, anchor) - best),
             log_odds=posterior.log_evidence(anchor, _TOLERANCE) - posterior.free,
         )
         for name, anchor in anchors.items()
     }
+    known, other = scores or (confidence(validation, calibration), confidence(unlabelled, calibration))
     likeliest = max(evidence, key=lambda name: evidence[name].log_odds)
     return UnlabelledLaw(
         law=law,
@@ -232,13 +237,11 @@ def estimate_law(
         em=em,
         setting=likeliest if evidence[likeliest].log_odds >= 0 else OTHER,
         evidence=evidence,
-        n=len(scores),
+        n=len(log_p),
         l1=evidence["consistent"].l1,
         temperature=calibration.temperature,
         spread=posterior.spread,
-        outliers=find_outliers(
-            confidence(validation, calibration), labels, confidence(unlabelled, calibration), law, seed=seed
-        ),
+        outliers=find_outliers(known, labels, other, law, seed=seed),
     )
 
 

@@ -1,9 +1,10 @@
 """Unlabelled images of classes that the labelled set lacks: how many at least, and which ones.
 
-A model is less sure of images from no class of its own. Its confidence on the unlabelled images is compared with that
-on validation images, weighted to the class law of the unlabelled ones (rare or hard classes would pass for unseen ones
-else). The share that the validation images cannot explain is the largest excess of the one distribution over the other
-(a mixture proportion; Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
+A model is less sure of images from no class of its own. A score of the unlabelled images, their confidence or energy,
+is compared with that of validation images, weighted to the class law of the unlabelled ones (rare or hard classes would
+pass for unseen ones else). The evidence is the largest difference of the two distributions in units of its spread. The
+share that the validation images cannot explain is the largest excess of the one over the other (a mixture proportion;
+Blanchard, Lee and Scott, "Semi-supervised novelty detection", JMLR 2010).
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
 
 from causalft.errors import CausalFTError
 from causalft.methods.semi.label_shift import Calibration, log_scores
 from causalft.runs.documents import Document
 
-__all__ = ["Outliers", "confidence", "find_outliers"]
+__all__ = ["Outliers", "confidence", "energy", "find_outliers"]
 
 _BOOTSTRAPS = 200
 _KEPT = 0.95
 """Share of the known images that :attr:`Outliers.drop` keeps."""
 _BELOW = (0.05, 0.5)
 """Share of known images below the thresholds where the excess is looked for: outside, few images decide."""
+_TESTED = (0.05, 0.95)
+"""The same, of the test: where both distributions have passed most images, a small share shows as well."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +41,9 @@ class Outliers:
     ci95 : tuple of float
         Interval of that bound, for both sets of images.
     p : float
-        Share of sets of known images alone that would show as large an excess.
+        Share of sets of known images alone that would show as large a difference.
     drop : (m,) array of bool
-        Unlabelled images less confident than 95 % of the known ones; none, if the excess is not significant.
+        Unlabelled images with a lower score than 95 % of the known ones; none, if the difference is not significant.
     n : int
         Unlabelled images.
     """
@@ -74,7 +78,7 @@ class Outliers:
         low, high = (100 * end for end in self.ci95)
         return (
             f"at least {100 * self.share:.0f} % [{low:.0f}, {high:.0f}] of the {self.n} unlabelled images look like no "
-            f"class of the labelled ones; the {int(self.drop.sum())} least confident ones are best left out"
+            f"class of the labelled ones; the {int(self.drop.sum())} least like one are best left out"
         )
 
 
@@ -93,6 +97,22 @@ def confidence(logits: ArrayLike, calibration: Calibration | None = None) -> NDA
     return np.exp(scores.max(axis=1))
 
 
+def energy(*logits: ArrayLike) -> NDArray[np.float64]:
+    """Log of the sum over classes of exp(logit), (n,), of the mean logits of one or more strata, (n, K) each.
+
+    Liu et al., "Energy-based out-of-distribution detection", NeurIPS 2020, with the sign turned: an image that
+    resembles no class has small logits of all, and one on which strata disagree has small mean logits.
+
+    Examples
+    --------
+    >>> energy([[9.0, 0.0]], [[9.0, 0.0]]).round(2).tolist(), energy([[9.0, 0.0]], [[0.0, 9.0]]).round(2).tolist()
+    ([9.0], [5.19])
+    """
+    mean = np.mean([np.asarray(each, dtype=float) for each in logits], axis=0)
+    found: NDArray[np.float64] = logsumexp(mean, axis=1)
+    return found
+
+
 def find_outliers(
     known: ArrayLike,
     labels: ArrayLike,
@@ -101,16 +121,16 @@ def find_outliers(
     *,
     seed: int = 0,
 ) -> Outliers:
-    """Compare the confidence of unlabelled images with that of validation images.
+    """Compare a score of unlabelled images with that of validation images.
 
     Parameters
     ----------
     known : (n,) array
-        Confidence of the validation images; larger is surer. Any score serves.
+        Score of the validation images; larger is surer: :func:`energy`, or :func:`confidence`.
     labels : (n,) array of int in [0, K)
         Their classes.
     unlabelled : (m,) array
-        Confidence of the unlabelled images.
+        Score of the unlabelled images.
     law : (K,) array, optional
         Class shares of the unlabelled images, such as :attr:`causalft.methods.semi.law.UnlabelledLaw.law`; by default
         those of the validation images.
@@ -136,21 +156,21 @@ def find_outliers(
     a, b, y = np.asarray(known, dtype=float), np.asarray(unlabelled, dtype=float), np.asarray(labels)
     for what, scores in (("validation", a), ("unlabelled", b)):
         if scores.ndim != 1 or not len(scores) or not np.isfinite(scores).all():
-            raise CausalFTError(
-                f"the confidence of the {what} images must be (n,) finite numbers, at least one"
-            )
+            raise CausalFTError(f"the scores of the {what} images must be (n,) finite numbers, at least one")
     if y.shape != a.shape:
         raise CausalFTError(f"{len(a)} validation images but labels of shape {y.shape}; give one for each")
     weights = _weights(y, law)
     rng = np.random.default_rng(seed)
-    excess = _excess(a, weights, b)
-    draws, null = np.empty(_BOOTSTRAPS), np.empty(_BOOTSTRAPS)
+    found = _distributions(a, weights, b)
+    excess, difference = _excess(*found), _difference(*found)
+    draws, null, differences = np.empty((3, _BOOTSTRAPS))
     share = weights / weights.sum()
     for i in range(_BOOTSTRAPS):
         rows = rng.integers(len(a), size=len(a))
-        draws[i] = _excess(a[rows], weights[rows], b[rng.integers(len(b), size=len(b))])
-        null[i] = _excess(a[rows], weights[rows], a[rng.choice(len(a), size=len(b), p=share)])
-    p = float((1 + (null >= excess).sum()) / (1 + _BOOTSTRAPS))
+        draws[i] = _excess(*_distributions(a[rows], weights[rows], b[rng.integers(len(b), size=len(b))]))
+        alone = _distributions(a[rows], weights[rows], a[rng.choice(len(a), size=len(b), p=share)])
+        null[i], differences[i] = _excess(*alone), _difference(*alone)
+    p = float((1 + (differences >= difference).sum()) / (1 + _BOOTSTRAPS))
     bias = float(null.mean())  # a maximum over thresholds is above 0 without any outlier
     low, high = (float(np.clip(end - bias, 0, 1)) for end in np.quantile(draws, [0.025, 0.975]))
     drop = np.zeros(len(b), dtype=bool)
@@ -176,17 +196,27 @@ def _weights(labels: NDArray[np.int64], law: ArrayLike | None) -> NDArray[np.flo
     return found / found.sum() * len(labels)
 
 
-def _excess(known: NDArray[np.float64], weights: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Largest share of ``other`` that the known scores cannot explain, over thresholds of confidence.
-
-    If other = (1 - e) known + e new, then below any t its distribution G(t) is at most (1 - e) F(t) + e, so that e is
-    at least (G(t) - F(t)) / (1 - F(t)).
-    """
+def _distributions(
+    known: NDArray[np.float64], weights: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """F and G, (n,): the shares of the known and of the other scores up to each known one."""
     order = np.argsort(known)
     below = np.cumsum(weights[order]) / weights.sum()
+    return below, np.searchsorted(np.sort(other), known[order], side="right") / len(other)
+
+
+def _excess(below: NDArray[np.float64], of_other: NDArray[np.float64]) -> float:
+    """Largest share of the other images that the known ones cannot explain, over thresholds t of the score.
+
+    If other = (1 - e) known + e new, then G(t) is at most (1 - e) F(t) + e, so that e is at least
+    (G(t) - F(t)) / (1 - F(t)).
+    """
     usable = (below >= _BELOW[0]) & (below <= _BELOW[1])
-    thresholds, below = known[order][usable], below[usable]
-    if not len(thresholds):
-        return 0.0
-    of_other = np.searchsorted(np.sort(other), thresholds, side="right") / len(other)
-    return float(np.max((of_other - below) / (1 - below)))
+    return float(np.max(((of_other - below) / np.maximum(1 - below, 1e-9))[usable], initial=-1.0))
+
+
+def _difference(below: NDArray[np.float64], of_other: NDArray[np.float64]) -> float:
+    """Largest G(t) - F(t), in units of sqrt(F(t) (1 - F(t))): its spread without new images is in proportion."""
+    usable = (below >= _TESTED[0]) & (below <= _TESTED[1])
+    spread = np.sqrt(np.clip(below * (1 - below), 1e-9, None))
+    return float(np.max(((of_other - below) / spread)[usable], initial=-1.0))

@@ -287,7 +287,7 @@ def tune_semi(
             there = checkpoint is not None and checkpoint.exists()
             stays = f"; {checkpoint} keeps the last state before" if there else ""
             raise CausalFTError(
-                f"{told}; lower the learning rate (now {tuning.lr:g}) or raise the threshold{stays}"
+                f"{told}; start a new run with a lower learning rate (now {tuning.lr:g}) or a higher threshold{stays}"
             ) from None
         warnings.warn(f"{told}; the training ends with the state before", CausalFTWarning, stacklevel=2)
         history = History([], 0.0)

@@ -13,6 +13,7 @@ from causalft.methods.estimators.member_prediction import MemberPrediction
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.semi.choices import METHODS
 from causalft.methods.semi.law import UnlabelledLaw, estimate_law
+from causalft.methods.semi.outliers import energy
 from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
 from causalft.runs.documents import Document
@@ -84,6 +85,8 @@ def laws_of_unlabelled(
 ) -> dict[str, UnlabelledLaw]:
     """Return the label law of the unlabelled images by each stratum and by the fusion, under the name ``fused``.
 
+    Images of unseen classes are told by the energy of the logits, for the fusion of their mean over strata.
+
     Parameters
     ----------
     splits : Splits
@@ -104,8 +107,10 @@ def laws_of_unlabelled(
         for part in (0, 1)
     ]
     tables["fused"] = (fused[0], fused[1])
+    energies = {name: (energy(of[0]), energy(of[1])) for name, of in logits.items()}
+    energies["fused"] = tuple(energy(*(of[part] for of in logits.values())) for part in (0, 1))
     return {
-        name: estimate_law(validation, labels, unlabelled, counts)
+        name: estimate_law(validation, labels, unlabelled, counts, scores=energies[name])
         for name, (validation, unlabelled) in tables.items()
     }
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scipy.special import logsumexp
-
 from causalft.data.hidden import Unlabelled
 from causalft.data.splits import Splits
 from causalft.data.unlabelled import leave_out, open_unlabelled
@@ -13,7 +11,7 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.tune import encode_zero_shot
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.semi.law import estimate_law
-from causalft.methods.semi.outliers import find_outliers
+from causalft.methods.semi.outliers import energy, find_outliers
 from causalft.models.features.cache import cache_of
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.zoo import Zoo
@@ -101,9 +99,8 @@ def without_outliers(
     """Leave out unlabelled images that look like no labelled class to the first stratum, and say how many.
 
     The stratum is asked zero-shot, since a method would learn from such images while it is tuned
-    (:func:`causalft.methods.semi.outliers.find_outliers`), and by the energy of its logits (Liu et al., "Energy-based
-    out-of-distribution detection", NeurIPS 2020): of images of noise it leaves out several times as many as the largest
-    probability does.
+    (:func:`causalft.methods.semi.outliers.find_outliers`), and by the energy of its logits: of images of noise it
+    leaves out several times as many as the largest probability does.
 
     Raises
     ------
@@ -122,10 +119,7 @@ def without_outliers(
     )
     validation, found = zero_shot.logits
     law = estimate_law(validation, splits.validation.labels, found, splits.train.class_counts).law
-    # The energy of an image, not its largest probability: what resembles no class has small logits of all.
-    outliers = find_outliers(
-        logsumexp(validation, axis=1), splits.validation.labels, logsumexp(found, axis=1), law
-    )
+    outliers = find_outliers(energy(validation), splits.validation.labels, energy(found), law)
     low, high = (100 * end for end in outliers.ci95)
     share = (
         f"at least {100 * outliers.share:.0f} % [{low:.0f}, {high:.0f}] look like no labelled class to {name}"

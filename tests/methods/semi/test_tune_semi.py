@@ -226,7 +226,7 @@ def test_collapse_stops_with_the_class_named_and_the_checkpoint_of_the_epoch_bef
             learnt(data, checkpoint=checkpoint)
     message = str(found.value)
     assert "in epoch 3 100 % of the unlabelled images are taken for 'cow'" in message
-    assert "lower the learning rate (now 0.002) or raise the threshold" in message
+    assert "start a new run with a lower learning rate (now 0.002) or a higher threshold" in message
     assert f"{checkpoint} keeps the last state before" in message and checkpoint.exists()
     (resumed,), history, _ = learnt(data, checkpoint=checkpoint)  # it is a good one
     (whole,), expected, _ = learnt(data)

@@ -17,6 +17,7 @@ __all__ = [
     "Tuned",
     "any_tower",
     "apply_tuner",
+    "check_tuner",
     "has_blocks",
     "is_resnet",
     "is_vit",
@@ -169,15 +170,8 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
         raise CausalFTError(f"a bottleneck of {bottleneck} holds nothing; give 1 or more")
     if any(parameter.requires_grad for parameter in tower.parameters()):
         raise CausalFTError("this tower is tuned already; open the image tower again")
+    check_tuner(tower, spec)
     n_blocks = len(tower.blocks)
-    for choice in choices:
-        if not TUNERS[choice.name].fits(tower):
-            raise CausalFTError(
-                f"tuner {choice.name!r} is not defined for this image tower ({tower.kind}); "
-                f"it supports {', '.join(supported_tuners(tower))}"
-            )
-        if (choice.last or 0) > n_blocks:
-            raise CausalFTError(f"tuner {str(choice)!r}: this image tower has only {n_blocks} blocks")
     device = next(tower.parameters()).device
     trained: list[nn.Parameter] = []
     with torch.random.fork_rng(devices=[]):
@@ -190,6 +184,37 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
     tower.eval().to(device)
     names = [name for name, parameter in tower.named_parameters() if parameter.requires_grad]
     return Tuned(tower, choices, names, bottleneck, seed)
+
+
+def check_tuner(tower: Tower, spec: str) -> None:
+    """Refuse tuners that a tower does not support; the tower is not changed.
+
+    Parameters
+    ----------
+    tower : Tower
+    spec : str
+        As for :func:`apply_tuner`.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown or unsupported tuner, or more blocks than there are.
+
+    Examples
+    --------
+    >>> from causalft.models.tuning.towers import open_tower
+    >>> check_tuner(open_tower(nn.Sequential(nn.Conv2d(3, 8, 4), nn.Flatten())), "full")
+    """
+    for choice in parse_tuner(spec):
+        if not TUNERS[choice.name].fits(tower):
+            raise CausalFTError(
+                f"tuner {choice.name!r} is not defined for this image tower ({tower.kind}); "
+                f"it supports {', '.join(supported_tuners(tower))}"
+            )
+        if (choice.last or 0) > len(tower.blocks):
+            raise CausalFTError(
+                f"tuner {str(choice)!r}: this image tower has only {len(tower.blocks)} blocks"
+            )
 
 
 def supported_tuners(tower: Tower) -> list[str]:
