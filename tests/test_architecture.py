@@ -31,7 +31,8 @@ ARROWS = house.rooms_imports(MODULES, ROOMS)
 
 def test_the_plan_and_the_code_name_the_same_rooms():
     assert len(ROOMS) == 13
-    homeless = [module for module in MODULES if module != "causalft" and house.room_of(module, ROOMS) is None]
+    doors = {"causalft", "causalft.__main__"}
+    homeless = [module for module in set(MODULES) - doors if house.room_of(module, ROOMS) is None]
     assert not homeless, f"modules outside every room of docs/architecture.md: {homeless}"
     empty = [room for room in ROOMS if not any(house.room_of(module, ROOMS) == room for module in MODULES)]
     assert not empty, f"rooms drawn without code: {empty}"

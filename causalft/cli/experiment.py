@@ -150,6 +150,7 @@ def run_command(
     """
     from experiments import EXPERIMENTS
     from experiments.frame.all import needed_of, run_all, run_name
+    from experiments.frame.scales import get_scale
     from experiments.frame.side_by_side import usual_jobs
 
     screen = console(as_json)
@@ -166,7 +167,8 @@ def run_command(
         raise CausalFTError(f"{name} tunes no members, so --jobs has no effect; leave it out")
     needed = needed_of(experiment, scale, brought)
     folder = out or Path("runs") / run_name(experiment.name, scale, needed)
-    screen.print(f"{experiment.reproduces}: {experiment.claim}\n{experiment.scale}", style="dim")
+    where = experiment.scale if scale == "mini" else f"scale {scale}: {get_scale(scale).help}"
+    screen.print(f"{experiment.reproduces}: {experiment.claim}\n{where}", style="dim")
     n_seeds, jobs = seeds or (1 if quick else experiment.seeds), jobs or usual_jobs(scale)
     metrics = experiment.run(folder, quick, n_seeds, scale, jobs=jobs, **needed)
     if as_json:
@@ -203,12 +205,12 @@ def show_command(
     causalft experiment show tab8
     """
     from experiments import EXPERIMENTS
-    from experiments.frame.all import run_name
+    from experiments.frame.all import given_of, run_name
 
     experiment = EXPERIMENTS.get_or_refuse(name)
     seeds = seeds or (1 if quick else experiment.seeds)
     needs = experiment.needed_at(scale)
-    given = {what: value for what, value in brought.items() if value and what in experiment.taken_at(scale)}
+    given = given_of(experiment, scale, brought)
     lacking = [f"--{what}" for what in needs if what not in given]
     row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
     row |= {"command": experiment.command_at(scale)}

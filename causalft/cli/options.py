@@ -166,8 +166,18 @@ def console(json_mode: bool = False) -> Console:
     Text is printed without markup: a class or folder may be called ``[red]`` or ``:dog:``.
     """
     from rich.console import Console  # not needed for a refusal
+    from rich.table import Table
 
-    return Console(stderr=json_mode, highlight=False, soft_wrap=False, markup=False, emoji=False)
+    class Screen(Console):
+        """Words that are too long for a column are broken, not cut."""
+
+        def print(self, *objects: Any, **settings: Any) -> None:
+            for table in objects:
+                for column in table.columns if isinstance(table, Table) else ():
+                    column.overflow = "fold" if column.overflow == "ellipsis" else column.overflow
+            super().print(*objects, **settings)
+
+    return Screen(stderr=json_mode, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def print_json(obj: Any) -> None:

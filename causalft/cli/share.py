@@ -18,6 +18,7 @@ from causalft.cli.options import (
 )
 from causalft.errors import CausalFTError, nearest
 from causalft.runs.progress import phase
+from causalft.runs.resources import size_words
 
 __all__ = ["card", "export", "pull", "push"]
 
@@ -82,7 +83,7 @@ def export(
         return
     screen = console()
     for file in made.files:
-        screen.print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+        screen.print(f"{file}  {size_words(file.stat().st_size)}", soft_wrap=True)
     screen.print(f"checked: probabilities differ from the classifier's by at most {made.difference:.1g}")
     if made.agreement is not None:
         screen.print(f"{made.agreement.sentence()} (test images of the run)", soft_wrap=True)

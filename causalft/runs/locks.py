@@ -173,7 +173,9 @@ def _note(place: Path) -> Path:
 
 
 def _this_process() -> dict[str, Any]:
-    words = [Path(sys.argv[0]).name or "python", *sys.argv[1:]] if sys.argv else ["python"]
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    name = program.parent.name if program.name == "__main__.py" else program.name  # of python -m
+    words = [name or "python", *sys.argv[1:]]
     command = shlex.join(words)
     return {
         "pid": os.getpid(),

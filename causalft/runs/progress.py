@@ -97,6 +97,7 @@ class _Speaker:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._phases: list[Phase] = []
+        self._last, self._when = "", 0.0  # the label said last, and when
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="phases", daemon=True)
@@ -105,7 +106,9 @@ class _Speaker:
     def begin(self, phase: Phase) -> None:
         with self._lock:
             self._phases.append(phase)
-            if time.monotonic() - self._started >= PATIENCE:
+            if self._last == phase.label and phase.started - self._when < OFTEN:
+                phase.said = self._when  # again at once, as for each of many files
+            elif time.monotonic() - self._started >= PATIENCE:
                 self._say(phase)
 
     def end(self, phase: Phase) -> None:
@@ -132,6 +135,7 @@ class _Speaker:
         if self._over.is_set():
             return
         line, phase.said = phase.line(), time.monotonic()
+        self._last, self._when = phase.label, phase.said
         try:
             sys.stderr.write(f"causalft: {line}\n")
             sys.stderr.flush()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["TABLE_SUFFIXES", "Table", "header_of", "parse_table", "read_frame", "read_table"]
+__all__ = ["TABLE_SUFFIXES", "Table", "header_of", "parse_table", "read_columns", "read_frame", "read_table"]
 
 #: Extensions of readable files.
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".pq")
@@ -101,6 +101,23 @@ def read_table(path: str | os.PathLike[str], columns: Sequence[str] | None = Non
     if ending in (".parquet", ".pq"):
         return _parquet(file, columns)
     return parse_table(read_text(file), str(file), columns)
+
+
+def read_columns(path: str | os.PathLike[str], columns: Sequence[str], optional: Sequence[str] = ()) -> Table:
+    """Read columns that a table must have, such as those of a file that a run wrote.
+
+    Raises
+    ------
+    CausalFTError
+        As `read_table`, and if a column is missing.
+    """
+    table = read_table(path, [*columns, *optional])
+    for name in columns:
+        if name not in table.columns:
+            raise CausalFTError(
+                f"{path} lacks the column {name}; the file is damaged, or was changed by hand"
+            )
+    return table
 
 
 def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from causalft.version import __version__
 if TYPE_CHECKING:
     from experiments import Experiment
 
-__all__ = ["needed_of", "run_all", "run_name"]
+__all__ = ["given_of", "needed_of", "run_all", "run_name"]
 
 
 def run_name(name: str, scale: str, brought: Mapping[str, Any] | None = None) -> str:
@@ -37,16 +37,32 @@ def needed_of(experiment: Experiment, scale: str, brought: Mapping[str, Any]) ->
     CausalFTError
         For inputs that are missing, and those it does not use.
     """
-    given = {what: value for what, value in brought.items() if value}
-    takes = experiment.taken_at(scale)
+    given = given_of(experiment, scale, brought)
     for what in experiment.needed_at(scale):
         if what not in given:
             raise CausalFTError(f"{experiment.name} needs --{what}: {experiment.command_at(scale)}")
+    return given
+
+
+def given_of(experiment: Experiment, scale: str, brought: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs that are given, needed or not.
+
+    Raises
+    ------
+    CausalFTError
+        For an input that the experiment does not use at the scale, or an unknown set.
+    """
+    from experiments.frame.sets import get_set
+
+    given = {what: value for what, value in brought.items() if value}
+    takes = experiment.taken_at(scale)
     for what in given:
         if what not in takes:
             raise CausalFTError(
                 f"--{what} does nothing for {experiment.name} at the scale {scale}, which brings its own; leave it out"
             )
+    if "set" in given:
+        get_set(given["set"])
     return given
 
 
@@ -106,6 +122,11 @@ def run_all(
             say(f"{name}: left out, {why}: {experiment.command_at(scale)}", soft_wrap=True)
             continue
         chosen[name] = {what: brought[what] for what in experiment.taken_at(scale) if brought.get(what)}
+    for what in brought:
+        if brought[what] and not any(what in needed for needed in chosen.values()):
+            raise CausalFTError(
+                f"--{what} does nothing at the scale {scale}, which brings its own; leave it out"
+            )
     for name, needed in chosen.items():  # before anything is computed
         experiment, folder = EXPERIMENTS[name], root / run_name(name, scale, needed)
         n_seeds = seeds or (1 if quick else experiment.seeds)

@@ -142,7 +142,7 @@ def test_library_warnings_are_hidden_and_own_warnings_are_printed(monkeypatch):
 
 def shell(line, **environment):
     """A command line in a real process."""
-    program = f"{sys.executable} -c 'from causalft.cli import main; main()'"
+    program = f"{sys.executable} -m causalft"
     return subprocess.run(
         ["bash", "-c", line.replace("causalft ", program + " ", 1)],
         capture_output=True,

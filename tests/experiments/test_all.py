@@ -181,3 +181,25 @@ def test_show_asks_for_what_a_plan_needs() -> None:
     found = run("experiment", "show", "tab8", "--scale", "photo")
     assert found.exit_code == 0 and "give --data for a plan" in found.stdout
     assert "causalft experiment run tab8 --scale photo --data IMAGES" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said_of"),
+    [
+        (["show", "tab8", "--data", "photos"], "--data does nothing for tab8 at the scale mini"),
+        (
+            ["show", "tab8", "--scale", "photo", "--set", "places-lt"],
+            "--set does nothing for tab8 at the scale photo",
+        ),
+        (
+            ["show", "tab8", "--scale", "full", "--set", "places"],
+            "no set is named 'places'; did you mean 'places-lt'",
+        ),
+        (["run", "all", "--offline"], "--offline does nothing at the scale mini"),
+    ],
+)
+def test_options_without_an_effect_at_the_scale_are_refused(
+    words: list[str], said_of: str, tmp_path: Path
+) -> None:
+    out = ["--out", tmp_path / "runs"]
+    assert said_of in said(run("experiment", *words, *out)) and not (tmp_path / "runs").exists()

@@ -268,3 +268,13 @@ def test_the_likeliest_pool_does_not_depend_on_the_order_of_classes_or_on_consta
         Priors.of(PRIORS[:, order], 3 * counts[order]),
     )
     assert np.allclose(list(vars(one).values()), list(vars(other).values()), atol=2e-3)
+
+
+def test_the_guard_does_not_lower_a_strength_of_zero():
+    """Strengths of the folds may be above 0, and cost accuracy, where that of all images is 0."""
+    right = np.repeat([True, False], [80, 20])
+    chosen = np.array([right] + [np.zeros(100, dtype=bool)] * STEPS)
+    judged = SimpleNamespace(chosen=chosen, product=right, mixture=right)
+    found, share = choose_guarded(judged, 0.0, 0.03, np.full(100, 0.01))
+    assert (found.decision, share, found.difference[0], guard_notes(found)) == ("kept", 0.0, 0.0, [])
+    assert choose_guarded(judged, 0.2, 0.03, np.full(100, 0.01))[0].decision == "lowered"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 
 import numpy as np
@@ -20,7 +21,7 @@ from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.pretraining.leakage import pretraining_pool, write_manifest
 from causalft.models.pretraining.photo_zoo import plan_photo_zoo
 from causalft.models.pretraining.settings import PhotoZooSettings
-from causalft.models.strata.zoo import open_zoo
+from causalft.models.strata.zoo import MANIFEST, open_zoo
 from causalft.runs.folder import Run
 
 FAST = Tuning(epochs=1, lr=0.01, batch_size=16)
@@ -145,3 +146,21 @@ def test_without_a_test_set_no_note_mentions_one(tiny_zoo, photos):
     assert empty.predictions_["clip"].test_logits.shape == (0, 4)
     with pytest.raises(CausalFTError, match="^validation holds no image"):
         classifier(tiny_zoo).fit(splits.train, validation=splits.validation.subset([]))
+
+
+def test_a_damaged_manifest_is_named(own_zoo, photos, tmp_path):
+    folder = tmp_path / "zoo"
+    shutil.copytree(own_zoo, folder)
+    manifest = folder / MANIFEST
+    whole = manifest.read_bytes()
+    for data, words in ((whole[:99], "not a whole Parquet file"), (b"", "not a whole Parquet file")):
+        manifest.write_bytes(data)
+        for read in (
+            lambda: pretraining_pool(open_zoo(str(folder))),
+            lambda: downstream_splits(folder, open_images(photos)),
+        ):
+            with pytest.raises(CausalFTError, match=words):
+                read()
+    pd.DataFrame({"file": ["a.png"]}).to_parquet(manifest)
+    with pytest.raises(CausalFTError, match="lacks the column split"):
+        pretraining_pool(open_zoo(str(folder)))

@@ -332,9 +332,11 @@ def damage(folder, how):
         save_file({"bias": load_file(head)["weight"]}, head)
     elif how == "fewer classes":
         save_file({"weight": load_file(head)["weight"][:2].contiguous()}, head)
+    elif how == "not finite":
+        save_file({"weight": load_file(head)["weight"] * float("nan")}, head)
 
 
-@pytest.mark.parametrize("how", ["cut", "missing", "noise", "renamed", "fewer classes"])
+@pytest.mark.parametrize("how", ["cut", "missing", "noise", "renamed", "fewer classes", "not finite"])
 def test_damaged_files_are_one_clear_error(stratum, images, tuned, tmp_path, how):
     tuned[0].save(tmp_path)
     damage(tmp_path, how)

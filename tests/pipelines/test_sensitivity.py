@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 from pyarrow import parquet
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
 from causalft.methods.estimators.fitted import load_fitted
@@ -132,6 +133,54 @@ def test_lost_table_of_test_images_is_named(fitted, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "run")
     (folder / "predictions.parquet").unlink()
     assert "predictions.parquet is missing" in said(run("sensitivity", folder))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:99]), "it is not a whole Parquet file"),
+        (
+            lambda file: parquet.write_table(parquet.read_table(file).drop_columns("label"), file),
+            "lacks the column label",
+        ),
+    ],
+)
+def test_damaged_table_of_test_images_is_named(fitted, tmp_path, damage, words):
+    folder = shutil.copytree(fitted, tmp_path / "run")
+    damage(folder / "predictions.parquet")
+    message = said(run("sensitivity", folder))
+    assert "predictions.parquet" in message and words in message
+
+
+def changed_logits(file, change):
+    with safe_open(file, "np") as opened:
+        about = opened.metadata()
+    tensors = load_file(file)
+    tensors["validation_logits"] = np.ascontiguousarray(change(tensors["validation_logits"]))
+    save_file(tensors, file, about)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda logits: logits * np.nan, "holds validation logits that are not finite"),
+        (lambda logits: logits[:3], "holds 3 validation images, and that of clip"),
+        (lambda logits: logits[:, :3], "holds 3 classes, and the run has 4"),
+    ],
+)
+def test_damaged_logits_are_named_with_their_file(fitted, tmp_path, photos, change, words):
+    folder = shutil.copytree(fitted, tmp_path / "run")
+    changed_logits(folder / "strata/openclip/predictions.safetensors", change)
+    for message in (
+        said(run("sensitivity", folder)),
+        said(run("predict", folder, photos / "ant", "--sets", 0.9)),
+    ):
+        assert "openclip/predictions.safetensors" in message and words in message
+
+
+def test_built_in_images_score_no_run_of_others(fitted, photos):
+    message = said(run("evaluate", fitted, "--data", "creatures-lt"))
+    assert f"was fitted on {photos}" in message and "give --data labelled images of its classes" in message
 
 
 def test_wrong_coverage_is_refused_before_anything_is_read(fitted):

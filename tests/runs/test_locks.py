@@ -200,3 +200,9 @@ def test_logits_without_labels_are_refused(tmp_path):
     assert "holds one array, the logits, and no labels; give --labels FILE" in said(
         run("prior", "estimate", "--logits", tmp_path / "x.npy")
     )
+
+
+@pytest.mark.parametrize("program", ["/bin/causalft", "/site-packages/causalft/__main__.py"])
+def test_a_lock_names_the_command_as_it_is_typed(monkeypatch, program):
+    monkeypatch.setattr("sys.argv", [program, "fit", "--out", "my run"])
+    assert locks._this_process()["command"] == "causalft fit --out 'my run'"

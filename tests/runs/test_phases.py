@@ -38,6 +38,14 @@ def test_phases_are_named_in_order_and_steps_are_counted(impatient, capsys):
     assert said.out == ""
 
 
+def test_a_phase_that_begins_again_at_once_is_said_once(impatient, capsys):
+    with spoken("fit"):
+        for label in ("hashing files", "hashing files", "reading", "hashing files"):
+            with phase(label):
+                pass
+    assert lines(capsys.readouterr().err) == ["fit", "hashing files", "reading", "hashing files"]
+
+
 def test_short_command_prints_no_progress(capsys):
     with spoken("fit"), phase("reading", total=3), phase("training"):
         pass

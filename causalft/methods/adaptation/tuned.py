@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.methods.adaptation.at_test.norms import take_tensors
 from causalft.methods.adaptation.settings import ADAPTED, ADAPTER, GLA, HEAD, Tuning, check_gla
 from causalft.models.features.encoder import (
@@ -203,7 +203,7 @@ class TunedStratum(nn.Module):
             for found, pixels in batches(crops, size, rows=rows):
                 yield int(found[-1]), pixels
             return
-        label = f"reading {len(rows)} images for {self.stratum.name}"
+        label = f"reading {several(rows, 'image', 'images')} for {self.stratum.name}"
         for places, (pixels,) in stream_crops(crops.images, [self.cut], size, rows=rows, label=label):
             yield int(places[-1]), pixels
 
@@ -356,7 +356,16 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str,
     except (OSError, SafetensorError) as error:
         raise CausalFTError(f"{folder}: the tuned stratum cannot be read ({error}); fit it again") from error
     # They may have been stored in half precision, to be shared.
-    return _widened(adapters), _widened(head), about
+    adapters, head = _widened(adapters), _widened(head)
+    for file, tensors in ((ADAPTER, adapters), (HEAD, head)):
+        _refuse_not_finite(folder / file, tensors)
+    return adapters, head, about
+
+
+def _refuse_not_finite(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    for name, value in tensors.items():
+        if not value.isfinite().all():
+            raise CausalFTError(f"{file}: {name} holds values that are not finite; fit it again")
 
 
 def _widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -334,6 +334,7 @@ def _chosen(work: Chooser, tolerance: float, seed: int) -> Adjustment:
     guard, share = choose_guarded(judged, strength, tolerance, balance)
     kept = strength * share
     low, high = interval_of(work, whole, weights, strength, seed)
+    scale = share if strength else 1.0
     notes = [*ended, *guard_notes(guard)]
     pool = replace(whole, prior_share=kept)
     if guard.decision == "nothing adjusted":
@@ -342,7 +343,7 @@ def _chosen(work: Chooser, tolerance: float, seed: int) -> Adjustment:
     chosen = int(np.rint(share * STEPS))
     return Adjustment(
         strength=kept,
-        ci95=(max(0.0, low * share), min(1.0, high * share)),
+        ci95=(max(0.0, low * scale), min(1.0, high * scale)),
         pool=whole,
         frontier=tuple(
             FrontierPoint(float(STRENGTHS[i]), *judged.scores(judged.right[i], balance))

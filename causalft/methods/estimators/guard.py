@@ -145,7 +145,7 @@ def choose_guarded(judged: Judged, strength: float, tolerance: float, balance: F
     def over(right: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[float, float, float]:
         return paired_interval(right, reference, balance)
 
-    step = STEPS
+    step = STEPS if strength > 0 else 0  # nothing to lower
     while step and over(judged.chosen[step], judged.chosen[0])[1] < -tolerance:
         step -= 1
     right = judged.chosen[step]

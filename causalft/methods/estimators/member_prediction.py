@@ -192,7 +192,8 @@ def open_prediction(path: Path) -> tuple[MemberPrediction, Document]:
             kept["pseudo_labels"] = PseudoLabels(**counted)
         found = MemberPrediction(prior=prior, read_back=True, **kept)
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CausalFTError(f"{path} is damaged ({error}); remove it to fit this stratum again") from error
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CausalFTError(f"{path} is damaged ({why}); remove it to fit this stratum again") from error
     return found, made
 
 

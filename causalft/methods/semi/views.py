@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from causalft.errors import several
 from causalft.methods.adaptation.tune import EpochProgress, tokens_of_batches
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.models.features.encoder import Crops, batches
@@ -109,7 +110,9 @@ def views_of(
         Sets and strata that share the room for tokens.
     """
     if not member.tuned.parameters():
-        label = f"encoding {len(crops)} images in {1 + n_strong} views for {member.stratum.name}"
+        label = (
+            f"encoding {several(crops, 'image', 'images')} in {1 + n_strong} views for {member.stratum.name}"
+        )
         return _Encoded(member, crops, magnitude, seed, n_strong, label)
     return _Live(member, crops, augmentation, magnitude, progress, n_together)
 

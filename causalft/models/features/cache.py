@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from causalft.data.image_set import ImageSet
-from causalft.errors import CausalFTError, as_bytes
+from causalft.errors import CausalFTError, as_bytes, several
 from causalft.models.features.encoder import (
     Crops,
     Cut,
@@ -163,7 +163,7 @@ def cached_features(
     team = current_team()
 
     def work(rows: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        label = f"encoding {len(rows)} images for {stratum.name}"
+        label = f"encoding {several(rows, 'image', 'images')} for {stratum.name}"
         shown = progress if team.is_main else False
         if crops is not None:
             pieces = batches(crops, size, rows=rows, label=label, progress=shown)

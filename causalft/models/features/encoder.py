@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from causalft.data.image_set import ImageSet, decode, decode_threads
 from causalft.data.images import end_pieces, middle_of_strip
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.models.strata.stratum import Stratum
 from causalft.models.tuning.choices import TEST_VIEWS, n_views
 from causalft.models.tuning.devices import autocast
@@ -77,7 +77,7 @@ class Crops:
         if current_team().count > 1:
             self._part = _PartInMemory(len(images), stratum.image_size)
         else:
-            label = f"reading {len(images)} images for {stratum.name}"
+            label = f"reading {several(images, 'image', 'images')} for {stratum.name}"
             self.kept = torch.from_numpy(decode(images, None, stratum.crop, label, progress=progress))
 
     def __len__(self) -> int:
@@ -371,7 +371,7 @@ def batches(
         Shapes (b,) and (b, size, size, 3), int64 and uint8.
     """
     chosen = range(len(crops)) if rows is None else rows
-    label = label or f"reading {len(chosen)} images for {crops.stratum.name}"
+    label = label or f"reading {several(chosen, 'image', 'images')} for {crops.stratum.name}"
     yield from crops.stream(chosen, batch_size, threads=threads, label=label, progress=progress)
 
 

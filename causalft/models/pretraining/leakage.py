@@ -19,8 +19,11 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError, CausalFTWarning
 from causalft.models.strata.zoo import MANIFEST, MiniZoo, Zoo, has_manifest
 from causalft.runs.folder import Run, atomic_path, read_json, write_json
+from causalft.runs.tables import read_columns
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from causalft.models.pretraining.photo_zoo import PhotoZoo
 
 __all__ = [
@@ -70,12 +73,14 @@ def pretraining_pool(zoo: Zoo) -> Pool:
     """Return the pool of a zoo made by ``causalft zoo pretrain --data``; empty for any other zoo."""
     if not isinstance(zoo, MiniZoo) or not has_manifest(zoo.folder):
         return Pool(zoo.label)
-    import pandas as pd
-
-    table = pd.read_parquet(Path(zoo.folder) / MANIFEST)
+    table = _frame(Path(zoo.folder) / MANIFEST, ("split", "sha256"), ("pixels",))
     pool = table[table["split"] == "pool"]
     pixels = frozenset(pool["pixels"]) if "pixels" in pool else frozenset()
     return Pool(zoo.label, frozenset(pool["sha256"]), pixels)
+
+
+def _frame(path: Path, columns: tuple[str, ...], optional: tuple[str, ...] = ()) -> pd.DataFrame:
+    return read_columns(path, columns, optional).arrow.to_pandas()
 
 
 def keep_apart(zoo: Zoo, train: ImageSet, validation: ImageSet, test: ImageSet | None) -> ImageSet:
@@ -171,9 +176,7 @@ def seen_in_run(images: ImageSet, folder: Path, zoo: Zoo | None) -> list[str]:
     """
     found = {}
     if (folder / SEEN).exists():
-        import pandas as pd
-
-        table = pd.read_parquet(folder / SEEN)
+        table = _frame(folder / SEEN, ("split", "sha256"))
         for split, word in (
             ("train", "training"),
             ("validation", "validation"),
@@ -276,14 +279,12 @@ def downstream_splits(
     CausalFTError
         If an image is new, missing or changed since the manifest; every image is read for this.
     """
-    import pandas as pd
-
     folder = Path(folder)
     if not has_manifest(folder):
         raise CausalFTError(
             f"{folder} is not the folder of a zoo that was pre-trained on images (it has no {MANIFEST})"
         )
-    table = pd.read_parquet(folder / MANIFEST).set_index("file")
+    table = _frame(folder / MANIFEST, ("file", "split", "sha256")).set_index("file")
     described = read_json(folder / "zoo.json")
     missing = [file for file in images.files if file not in table.index]
     if missing:

@@ -19,7 +19,7 @@ from causalft.data.image_set import ImageSet, decode
 from causalft.data.images import middle_of_strip
 from causalft.data.longtail import choose_orders, draw_longtail, largest_head, profile_counts
 from causalft.data.splits import pool_splits
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError, nearest, several
 from causalft.models.pretraining.pretrain import PRETRAINING, WIDE, pretrain_mini, save_mini
 from causalft.models.pretraining.settings import PhotoZooSettings, PretrainingLoss
 from causalft.models.strata.cards import MemberName, ModelCard
@@ -369,7 +369,7 @@ def member_pixels(
     def cut(image: Image.Image) -> NDArray[np.uint8]:
         return np.asarray(crop(middle_of_strip(image)), dtype=np.uint8)
 
-    pixels = decode(drawn, None, cut, f"reading {len(drawn)} images", progress=progress)
+    pixels = decode(drawn, None, cut, f"reading {several(drawn, 'image', 'images')}", progress=progress)
     rng = np.random.default_rng([member.seed, 7])
     shown = apply_view(pixels, member.view, settings["view_share"], rng)
     prior = np.empty(images.n_classes)

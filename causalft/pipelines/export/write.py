@@ -58,7 +58,7 @@ def trace(model: FusedModel, dtype: str = "float") -> torch.export.ExportedProgr
         If the model computes in half precision, or ``torch.export`` cannot trace it.
     """
     if dtype not in DTYPES:
-        raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
+        raise CausalFTError(f"images are given as {' or '.join(DTYPES)}, not {dtype!r}")
     low = [
         name for name, value in model.state_dict().items() if value.dtype in (torch.float16, torch.bfloat16)
     ]
@@ -171,7 +171,7 @@ def export_run(
     if to not in FORMATS:
         raise CausalFTError(f"no export format {to!r}; {nearest(to, FORMATS)}")
     if dtype not in DTYPES:
-        raise CausalFTError(f"pictures are {' or '.join(DTYPES)}, not {dtype!r}")
+        raise CausalFTError(f"images are given as {' or '.join(DTYPES)}, not {dtype!r}")
     if precision not in EXPORT_PRECISIONS:
         raise CausalFTError(f"a file is in {' or '.join(EXPORT_PRECISIONS)}, not {precision!r}")
     if precision == "int8" and to != "onnx":
@@ -181,7 +181,8 @@ def export_run(
     path = Path(out) if out is not None else run.path / "export" / place / EXPORT_FORMATS[to]
     suffix = Path(EXPORT_FORMATS[to]).suffix
     if path.suffix != suffix:
-        raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {path.name}{suffix}")
+        better = path / EXPORT_FORMATS[to] if path.is_dir() else path.with_suffix(suffix)
+        raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {better}")
     check_place(path)
     with writing(path):
         return _export(run, to, path, strata, fused, dtype, precision)

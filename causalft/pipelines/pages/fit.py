@@ -8,6 +8,7 @@ from typing import Any
 
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.data.splits import Splits
+from causalft.errors import several
 from causalft.methods.adaptation.settings import default_tuning
 from causalft.methods.estimators.fit_command import fit_command
 from causalft.pipelines.pages.adjustment import adjustment_section
@@ -78,7 +79,8 @@ def _tuning_words(tuning: Metrics, metrics: Metrics) -> str:
     added = "; debiased zero-shot logits are added (GLA-FT)" if gla else ""
     return (
         f"{tuning['tuner']}, {tuning['head']} head from {tuning['head_start']}, loss {tuning['loss']}, sampler "
-        f"{tuning['sampler']}, {tuning['epochs']} epochs of batches of {tuning['batch_size']}, learning rate "
+        f"{tuning['sampler']}, {several(range(tuning['epochs']), 'epoch', 'epochs')} of batches of "
+        f"{tuning['batch_size']}, learning rate "
         f"{', '.join(f'{rate:g}' for rate in rates)}; {', '.join(precision)}{added}"
     )
 

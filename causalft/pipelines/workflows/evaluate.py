@@ -16,7 +16,7 @@ from causalft.analysis.diagnosis.diagnose import diagnose_answers
 from causalft.analysis.uncertainty.conformal import PredictionSets, describe_sets
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.methods.estimators.fitted import Predicting
 from causalft.methods.estimators.fusion import LOGIT
 from causalft.methods.estimators.probabilities import FLOOR
@@ -32,6 +32,7 @@ from causalft.pipelines.workflows.outcome import with_caveat_of_joint
 from causalft.pipelines.workflows.stored_run import StoredRun, sets_of_run
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
+from causalft.runs.limits import BUILT_IN
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -136,6 +137,11 @@ def _evaluate(
                 f"{data} has changed since {run.path} was fitted, so its test split is not known any more; restore "
                 "it, or give labelled images that the run has not seen, in another folder"
             )
+    elif data in BUILT_IN:
+        raise CausalFTError(
+            f"{run.path} was fitted on {settings.data}, and built-in images score the runs that were fitted on them; "
+            "give --data labelled images of its classes"
+        )
     else:
         images = open_images(data, min_classes=1, **(data_options or {}))
         if "test" in images.splits:
@@ -185,7 +191,7 @@ def _answers(
     members = {name: Answers.empty(1, len(images)) for name in model.members_}
     fused, logit_mean = Answers.empty(1, len(images)), Answers.empty(1, len(images))
     weights, size = np.array(model.mixing_.stratum_prior), np.zeros(len(images), dtype=np.int64)
-    work = Predicting(model, label=f"predicting {len(images)} images")
+    work = Predicting(model, label=f"predicting {several(images, 'image', 'images')}")
     for part in Launched().parts(images, range(len(images)), work.batch_size, work):
         rows, strata, mixed = part.rows, part.values["strata"].transpose(1, 0, 2), part.values["fused"]
         for answers, probs in zip(members.values(), strata, strict=True):

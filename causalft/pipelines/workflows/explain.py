@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from causalft.analysis.maps import FUSED, Curves, curves_of_maps, entropy, overlap, spread
 from causalft.data.given import given_images
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.methods.estimators.fitted import load_fitted
 from causalft.methods.estimators.maps import Look, fused_view
 from causalft.methods.estimators.run_documents import check_class, open_classifier
@@ -138,7 +138,7 @@ def explain(
         new.create({**asked, "images": list(given.files), "fingerprint": given.fingerprint})
         fitted = load_fitted(Path(run), device=device, precision="fp32")
         view = fused_view(fitted.members_, fitted.mixing_, classes)
-        with phase(f"reading {len(given)} images", progress=progress):
+        with phase(f"reading {several(given, 'image', 'images')}", progress=progress):
             frames = np.stack([view.frame(given.image(row)) for row in range(len(given))])
         with phase(f"computing maps ({method})", progress=progress):
             wanted = None if of is None else np.full(len(frames), classes.index(of))

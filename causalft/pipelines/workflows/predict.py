@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from causalft.data.image_set import ImageSet
-from causalft.errors import CausalFTError, as_bytes
+from causalft.errors import CausalFTError, as_bytes, several
 from causalft.methods.adaptation.at_test import check_adapt
 from causalft.methods.estimators.fitted import FittedStrata, Predicting, load_fitted, stored_settings
 from causalft.methods.estimators.stored_logits import MANY_CLASSES
@@ -161,7 +161,7 @@ class Prediction:
             self.model if self.adapted is None else self.adapted,
             self.batch_size,
             self.on_error,
-            f"predicting {len(chosen)} images",
+            f"predicting {several(chosen, 'image', 'images')}",
             device=self.device,
             precision=self._precision(),
         )

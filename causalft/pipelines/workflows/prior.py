@@ -245,6 +245,8 @@ def read_run_logits(folder: Path, only: str | None) -> dict[str, tuple[LabelledL
             ) from None
         except (SafetensorError, OSError) as error:
             raise CausalFTError(f"{path}: no zero-shot logits of the validation images ({error})") from error
+        if not np.isfinite(logits).all():
+            raise CausalFTError(f"{path} holds logits that are not finite; the file is damaged; fit again")
         if labels is None:
             labels = _validation_labels(run)
         found[name] = (LabelledLogits(logits, labels, names, truth), losses[name])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pyarrow import parquet
 
 from causalft.analysis.uncertainty.conformal import PredictionSets, pooled_prior, sets_of_labels
 from causalft.data.groups import data_groups, prior_groups
@@ -20,6 +19,7 @@ from causalft.methods.estimators.probabilities import member_blocks, members_row
 from causalft.methods.estimators.run_documents import PREDICTIONS, open_classifier, stratum_folder
 from causalft.methods.estimators.stored_logits import map_tensors
 from causalft.runs.folder import Run
+from causalft.runs.tables import read_columns
 
 __all__ = ["StoredRun", "sets_of_run"]
 
@@ -90,12 +90,21 @@ class StoredRun:
         if self.why_no_logits:
             raise CausalFTError(self.why_no_logits)
         found = {name: open_prediction(self._file(name))[0] for name in self.names}
+        first = found[self.names[0]]
         for name, member in found.items():
-            if member.validation_logits.shape[1:] != (len(self.classes),):
-                raise CausalFTError(
-                    f"{self._file(name)} holds {member.validation_logits.shape[1]} classes, and the run has "
-                    f"{len(self.classes)}; the file is damaged, or was changed by hand"
-                )
+            file = self._file(name)
+            for split in ("validation", "test"):
+                logits = getattr(member, f"{split}_logits")
+                if logits.shape[1:] != (len(self.classes),):
+                    raise CausalFTError(
+                        f"{file} holds {logits.shape[1]} classes, and the run has {len(self.classes)}; {_CHANGED}"
+                    )
+                if len(logits) != (n := len(getattr(first, f"{split}_logits"))):
+                    raise CausalFTError(
+                        f"{file} holds {len(logits)} {split} images, and that of {self.names[0]} {n}; {_CHANGED}"
+                    )
+                if not all(np.isfinite(logits[i : i + _ROWS]).all() for i in range(0, len(logits), _ROWS)):
+                    raise CausalFTError(f"{file} holds {split} logits that are not finite; {_CHANGED}")
         return found
 
     @cached_property
@@ -118,14 +127,16 @@ class StoredRun:
         """
         path = self.run.path / "predictions.parquet"
         if not path.is_file():
-            raise CausalFTError(f"{path} is missing; it holds the labels of the test images")
-        table = parquet.read_table(path, columns=["file", "label"])
+            raise CausalFTError(
+                f"{path} is missing; it holds the labels of the test images; restore it, or fit again"
+            )
+        table = read_columns(path, ["file", "label"])
         number = {name: k for k, name in enumerate(self.classes)}
-        labels = [number.get(label, -1) for label in table["label"].to_pylist()]
+        labels = [number.get(label, -1) for label in table.values("label")]
         n = len(next(iter(self.members.values())).test_logits)
         if len(labels) != n or -1 in labels:
             raise CausalFTError(f"{path} does not hold the {n} test images of this run; restore it")
-        return table["file"].to_pylist(), np.array(labels, dtype=np.int64)
+        return table.values("file"), np.array(labels, dtype=np.int64)
 
     @cached_property
     def prior(self) -> NDArray[np.float64]:
@@ -164,6 +175,10 @@ class StoredRun:
             fused = mixing.of_log_probabilities(log_p)
             found[rows] = fused[np.arange(len(fused)), labels[rows]]
         return found
+
+
+_CHANGED = "the file is damaged, or was changed by hand; fit again"
+_ROWS = 4096
 
 
 def sets_of_run(stored: StoredRun, coverage: float) -> PredictionSets:
