@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from causalft.pipelines.workflows import room
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.plan import MemberPlan, Sizes, member_plan, plan_fit
 from causalft.runs import resources
-from tests.command_line import run
+from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
 COST = StratumCost(
@@ -266,3 +267,15 @@ def test_members_lie_where_the_fit_writes_them(tiny_zoo, photos):
     assert folders == [
         "run/strata/clip", "run/seeds/1/strata/clip", "run/strata/openclip", "run/seeds/1/strata/openclip",
     ]  # fmt: skip
+
+
+def test_classes_that_a_mini_has_no_words_for_are_missing_before_any_image_is_read(
+    tmp_path, tiny_zoo, photos
+):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    (folder / "ant").rename(folder / "aardvark")
+    words = ["--data", folder, "--zoo", tiny_zoo, "--strata", "clip", "--out", tmp_path / "run"]
+    planned = run("fit", "--plan", "--json", *words)
+    assert "never saw the word 'aardvark'" in json.loads(planned.stdout)["missing"][0]
+    fitted = run("fit", *words)
+    assert "never saw the word 'aardvark'" in said(fitted) and "training images" not in fitted.stdout

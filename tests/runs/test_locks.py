@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from causalft.errors import CausalFTError
+from causalft.runs import locks
 from causalft.runs.folder import Run
 from causalft.runs.locks import check_not_written, writing
 from tests.command_line import run, said

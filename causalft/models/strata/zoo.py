@@ -130,6 +130,14 @@ class MiniZoo(Zoo):
         resized = ResizedName.parse(name)
         return resized.card(ModelCard.read(self.folder / f"{resized.whole}.json"))
 
+    def check_words(self, name: str, texts: Sequence[str]) -> None:
+        """Refuse texts with a word that the member never saw; its weights are not read."""
+        from causalft.models.strata.mini import MiniConfig, WordTokenizer
+
+        card = self.card(name)
+        length = card.architecture.get("context_length", MiniConfig.context_length)
+        WordTokenizer(card.vocabulary, length)(texts)
+
     def _load(self, name: str, device: torch.device | str) -> Stratum:
         import torch
         from safetensors.torch import load_file

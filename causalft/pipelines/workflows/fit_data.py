@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,10 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     Raises
     ------
     CausalFTError
-        If the data cannot be opened or cut, or validation or test images are missing.
+        If the data cannot be opened or cut, validation or test images are missing, or a mini does not know a class.
     """
     splits = _load(settings, seed, images)
+    _check_words(settings, splits.class_names)
     notes = splits.notes
     why = "the label priors and the temperature need some"
     if FUSIONS[settings.fusion].adjusts:
@@ -175,6 +177,14 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     if settings.data in BUILT_IN:
         return splits
     return replace(splits, notes=(*notes, *plan_of(splits).sentences, *splits.notes[len(notes) :]))
+
+
+def _check_words(settings: FitSettings, class_names: Sequence[str]) -> None:
+    """Refuse classes that a mini has no words for before any image is read."""
+    zoo, template = settings.open_zoo(), settings.tuning.template
+    if isinstance(zoo, MiniZoo) and "{}" in template:
+        for name in settings.strata:
+            zoo.check_words(name, [template.replace("{}", each.replace("_", " ")) for each in class_names])
 
 
 def _check_part(settings: FitSettings, part: ImageSet, name: str, why: str) -> None:
