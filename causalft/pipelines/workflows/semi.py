@@ -108,7 +108,8 @@ def laws_of_unlabelled(
     ]
     tables["fused"] = (fused[0], fused[1])
     energies = {name: (energy(of[0]), energy(of[1])) for name, of in logits.items()}
-    energies["fused"] = tuple(energy(*(of[part] for of in logits.values())) for part in (0, 1))
+    of_mean = [energy(*(of[part] for of in logits.values())) for part in (0, 1)]
+    energies["fused"] = (of_mean[0], of_mean[1])
     return {
         name: estimate_law(validation, labels, unlabelled, counts, scores=energies[name])
         for name, (validation, unlabelled) in tables.items()
