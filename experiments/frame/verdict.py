@@ -206,7 +206,8 @@ def give_verdict(results: Results, earlier: Earlier | None = None) -> dict[str, 
     -------
     dict
         ``claims`` and ``objections``: lists of ``{text, verdict, numbers, command, why, ...}``. ``numbers`` has one
-        entry per claim and scale: ``{claim, experiment, scale, verdict, why, estimate, ci95, p, p_holm, unit}``.
+        entry per claim and scale: ``{claim, experiment, scale, verdict, why, estimate, ci95, p, p_holm, unit}``, with
+        ``left_out`` where the run has nothing that the claim is about.
         ``runs``: experiment, scale, folder, seeds, quick, date. ``commands``: by experiment and scale. ``version``.
     """
     from experiments import EXPERIMENTS
@@ -242,30 +243,33 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
             "experiment": result.experiment.name,
             "scale": result.scale,
             "verdict": found.verdict,
-            "why": _why(found),
+            "why": f"left out: {'; '.join(map(str, left_out.values()))}" if left_out else _why(found),
             "unit": claim.unit,
+            **({"left_out": True} if left_out else {}),
             **found.numbers,
             "command": result.command,
         }
         for result in results
         for found in [judge(claim, result.metrics)]
+        for left_out in [() if found.numbers else result.metrics.get("left_out") or ()]
     ]
 
 
 def _judged(
     claim: Claim, experiment: Experiment, rows: Sequence[dict[str, Any]], unfinished: Path | None
 ) -> dict[str, Any]:
-    """A claim by its numbers, one a scale."""
+    """A claim by its numbers, one a scale; where a run left out what the claim is about, the other scales decide."""
     entry: dict[str, Any] = {"text": claim.text, "section": claim.section, "experiment": experiment.name}
     if not rows:
         why = NOT_RUN if unfinished is None else f"not finished, the run {unfinished.name} can be resumed"
         return entry | {"verdict": "open", "numbers": [], "command": experiment.command, "why": why}
     numbers = sorted(rows, key=lambda row: str(row["scale"]))
-    verdict = combined(row["verdict"] for row in numbers)
+    asked = [row for row in numbers if not row.get("left_out")] or numbers
+    verdict = combined(row["verdict"] for row in asked)
     why = ""
     if verdict == "open":
-        disagree = len({row["verdict"] for row in numbers}) > 1
-        told = [f"{row['scale']}: {row['verdict']}" if disagree else str(row["why"]) for row in numbers]
+        disagree = len({row["verdict"] for row in asked}) > 1
+        told = [f"{row['scale']}: {row['verdict']}" if disagree else str(row["why"]) for row in asked]
         why = "; ".join(dict.fromkeys(told))
     return entry | {
         "verdict": verdict,

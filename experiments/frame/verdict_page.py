@@ -30,7 +30,8 @@ def number_words(number: Mapping[str, Any]) -> str:
 
     estimate, ci95 = number.get("estimate"), number.get("ci95")
     if number.get("unit") == "points" or estimate is None:
-        return interval_text(estimate, ci95, sign=True, missing="no number")
+        missing = "left out" if number.get("left_out") else "no number"
+        return interval_text(estimate, ci95, sign=True, missing=missing)
     limits = "" if ci95 is None or None in ci95 else f" [{ci95[0]:.3g}, {ci95[1]:.3g}]"
     return f"{estimate:.3g}{limits}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,19 @@ def test_scales_that_disagree_leave_a_claim_open_with_both_numbers(tmp_path: Pat
     assert claim["verdict"] == "open" and claim["why"] == "mini: supported; photo: contradicted"
     assert [row["scale"] for row in claim["numbers"]] == ["mini", "photo"]
     assert "causalft experiment run gain --scale photo --data photos --zoo my-zoo" in claim["command"]
+
+
+def test_a_scale_that_lacks_what_a_claim_is_about_does_not_open_it(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "gain")
+    lacking = {"paired": {}, "scale": "photo", "weights": {"clip": OF_CLIP}, "brought": {"data": "photos"}}
+    why = {"parts": "the parts of these images are not known"}
+    put(tmp_path / "gain-photo", "gain", {**lacking, "left_out": why}, scale="photo")
+    [found] = verdict_of(tmp_path)["claims"]
+    assert (found["verdict"], found["why"]) == ("supported", "")
+    mini, photo = found["numbers"]
+    assert photo["why"] == f"left out: {why['parts']}" and photo["left_out"] and "left_out" not in mini
+    shutil.rmtree(tmp_path / "gain")
+    assert verdict_of(tmp_path)["claims"][0]["why"] == photo["why"]
 
 
 def test_what_was_not_run_or_not_finished_stays_open_with_its_command(
