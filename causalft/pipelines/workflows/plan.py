@@ -30,7 +30,7 @@ from causalft.models.features.store import default_cache_folder
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
-from causalft.pipelines.workflows.fit_data import draws_tail, load_splits
+from causalft.pipelines.workflows.fit_data import check_words, draws_tail, load_splits
 from causalft.pipelines.workflows.plan_training import labelled_work, semi_work
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_of
@@ -248,6 +248,7 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         missing.append(str(error))
     try:
         splits = load_splits(settings, settings.seed)
+        check_words(settings, splits.class_names)
     except CausalFTError as error:
         missing.append(str(error))
         return None, Sizes(0, 0, 0, 0), notes
@@ -268,13 +269,8 @@ class _Costs:
     def __init__(
         self, settings: FitSettings, zoo: Zoo, device: torch.device, splits: Splits | None, missing: list[str]
     ) -> None:
-        self.settings, self.zoo, self.device, self.splits, self.missing = (
-            settings,
-            zoo,
-            device,
-            splits,
-            missing,
-        )
+        self.settings, self.zoo, self.device = settings, zoo, device
+        self.splits, self.missing = splits, missing
         self.unreadable: list[str] = []
         self._found: dict[str, tuple[StratumCost, bool, float] | None] = {}
 
