@@ -82,10 +82,15 @@ def logit_slope(
     kept = (accuracy.max(axis=0) > 0) & (accuracy.min(axis=0) < 1)
     y, x = accuracy[:, kept], log_counts[:, kept]
     n_models, n_classes = y.shape
+    if n_models < 2 or n_classes < 3:
+        none = Interval.none(
+            "fewer than two models, or than three classes that some model gets right and some wrong"
+        )
+        return LogitSlope(none, none, n_classes)
     x = x - x.mean(axis=1, keepdims=True)
     weight = np.ones_like(y) if n_test is None else n_test[:, kept] / n_test[:, kept].mean()
     left = x - x.mean(axis=0)
-    if n_models < 2 or n_classes < 3 or (left**2).sum() <= 1e-9 * (x**2).sum():
+    if (left**2).sum() <= 1e-9 * (x**2).sum():
         none = Interval.none("the counts of the models do not differ beyond a constant factor")
         return LogitSlope(none, none, n_classes)
     # Columns: an effect of each model but the first, and the log count.
@@ -112,7 +117,7 @@ def logit_slope(
         return LogitSlope(none, none, n_classes)
     inverse = np.linalg.inv(inner)
     spread = inverse @ (scores @ scores.T) @ inverse * n_classes / (n_classes - 1)
-    slope = _interval(unit * float(theta[-1]), unit * float(np.sqrt(spread[-1, -1])), n_classes)
+    slope = _interval(unit * float(theta[-1]), unit * float(np.sqrt(max(spread[-1, -1], 0.0))), n_classes)
     scale = float((p * (1 - p)).mean())
     points = Interval(scale * slope.estimate, scale * slope.low, scale * slope.high, slope.p)
     return LogitSlope(slope, points, n_classes)
@@ -122,5 +127,5 @@ def _interval(value: float, error: float, n_classes: int) -> Interval:
     from scipy.stats import t
 
     half = float(t.ppf(0.975, n_classes - 1)) * error
-    p = float(2 * t.sf(abs(value) / error, n_classes - 1))
+    p = float(2 * t.sf(abs(value) / error, n_classes - 1)) if error > 0 else float("nan")
     return Interval(value, value - half, value + half, p)

@@ -164,6 +164,7 @@ class Regression:
         square, _ = self._moments(ones)
         raw = ((x - x.mean(axis=-1, keepdims=True)) ** 2).sum(axis=(-2, -1))
         scale = np.sqrt(np.outer(raw, raw))
+        self._whole = np.diagonal(square[0])
         self.identified = bool(
             (raw > 0).all()
             and accuracy.shape[1] > 2
@@ -190,10 +191,11 @@ class Regression:
         if not self.identified:
             return np.full((len(times), n), np.nan)
         square, cross = self._moments(times)
-        diagonal = np.sqrt(np.einsum("bpp->bp", square))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = square / (diagonal[:, :, None] * diagonal[:, None, :])
-        good = np.isfinite(scaled).all(axis=(1, 2))
+        variation = np.einsum("bpp->bp", square)
+        # A draw of one class again and again leaves rounding errors, some of them below 0.
+        good = (variation > 1e-12 * self._whole).all(axis=1)
+        diagonal = np.sqrt(np.where(good[:, None], variation, 1.0))
+        scaled = square / (diagonal[:, :, None] * diagonal[:, None, :])
         good[good] = np.linalg.eigvalsh(scaled[good]).min(axis=1) > 1e-9
         found = np.full((len(times), n), np.nan)
         found[good] = np.linalg.solve(square[good], cross[good][:, :, None])[:, :, 0]

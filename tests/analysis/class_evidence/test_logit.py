@@ -73,3 +73,10 @@ def test_proportional_priors_have_no_logit_slope():
     x, y, _ = binomial(n_models=2)
     found = logit_slope(y, np.stack([x[0], x[0] + 1]))
     assert not found.log_odds.exists and found.to_json()["points"] is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_classes_that_all_models_get_right_leave_no_slope_and_no_warning() -> None:
+    found = logit_slope(np.ones((2, 4)), np.arange(8.0).reshape(2, 4), np.full((2, 4), 3.0))
+    assert not found.log_odds.exists and found.n_classes == 0
+    assert "three classes that some model gets right" in found.log_odds.reason

@@ -143,3 +143,12 @@ def test_blocks_of_neighbours_are_drawn_together_and_widen_the_interval_of_akin_
     y = np.stack([0.1 * akin[1], np.zeros(400)]) + 0.01 * rng.standard_normal(x.shape)
     wide, narrow = (Regression(y, [x]).estimates(Draws(400, 200, 0, block))[0].classes for block in (20, 1))
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+@pytest.mark.filterwarnings("error")
+def test_draws_of_one_class_alone_are_left_out_without_a_warning() -> None:
+    x = np.array([[0.1, 1.3, 2.7], [0.2, 2.1, 0.9]])
+    model = Regression(0.3 + 0.1 * x, [x])
+    of_one_class, of_all = 3 * np.eye(3), np.ones((1, 3))
+    found = model.on(np.concatenate([of_one_class, of_all]))[:, 0]
+    assert np.isnan(found[:3]).all() and found[3] == pytest.approx(0.1)
