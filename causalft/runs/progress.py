@@ -49,9 +49,15 @@ class Phase:
     """
 
     def __init__(
-        self, label: str, total: int | None, initial: int, bar: Any, speaker: _Speaker | None
+        self,
+        label: str,
+        total: int | None,
+        initial: int,
+        bar: Any,
+        speaker: _Speaker | None,
+        counted: str = "",
     ) -> None:
-        self.label, self.total, self.n = label, total, initial
+        self.label, self.total, self.n, self._counted = label, total, initial, counted
         self._bar, self._speaker = bar, speaker
         self.started, self.said = time.monotonic(), 0.0
         if speaker is not None:
@@ -82,12 +88,14 @@ class Phase:
         self.close()
 
     def line(self) -> str:
-        """The label; from the second line on with percent done and seconds."""
+        """The label; from the second line on with what is done, in percent or counted, and seconds."""
         if not self.said:
             return self.label
         seconds = f"{time.monotonic() - self.started:.0f} s"
         if not self.total:
             return f"{self.label}: {seconds}"
+        if self._counted:
+            return f"{self.label}: {self.n} of {self.total} {self._counted}, {seconds}"
         return f"{self.label}: {100 * min(self.n, self.total) // self.total} %, {seconds}"
 
 
@@ -180,6 +188,7 @@ def phase(
     unit: str = "it",
     leave: bool = True,
     progress: bool | None = None,
+    counted: str = "",
 ) -> Phase:
     """Begin a phase; use it in a ``with`` block, or close it.
 
@@ -197,6 +206,8 @@ def phase(
         Keep the finished bar on the screen.
     progress : bool, optional
         Whether to show progress; by default a bar where standard error is a terminal.
+    counted : str
+        Name of several steps, for few and long ones: lines then say ``0 of 5 minis``, not a percentage.
 
     Examples
     --------
@@ -206,13 +217,22 @@ def phase(
     1
     """
     if progress is False or _silent:
-        return Phase(label, total, initial, None, None)
+        return Phase(label, total, initial, None, None, counted)
     if total is not None and (progress or _is_terminal()):
         from tqdm import tqdm
 
-        bar = tqdm(total=total, initial=initial, desc=label, unit=unit, leave=leave, file=sys.stderr)
+        form = f"{{desc}}: {{n_fmt}} of {{total_fmt}} {counted} |{{bar}}| {{elapsed}}" if counted else None
+        bar = tqdm(
+            total=total,
+            initial=initial,
+            desc=label,
+            unit=unit,
+            leave=leave,
+            file=sys.stderr,
+            bar_format=form,
+        )
         return Phase(label, total, initial, bar, None)
-    return Phase(label, total, initial, None, _speaker)
+    return Phase(label, total, initial, None, _speaker, counted)
 
 
 def steps(items: Iterable[T], label: str, total: int, **options: Any) -> Iterator[T]:

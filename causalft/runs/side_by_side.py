@@ -30,7 +30,7 @@ def side_by_side(
     jobs : int
         Processes.
     label, unit : str
-        Of the progress bar.
+        Of the progress; the unit in the singular.
     start : callable, optional
         Run once in every process, before its first task.
 
@@ -58,7 +58,7 @@ def side_by_side(
         with _deaf_to_interrupts():
             running = [pool.submit(task) for task in tasks]
         try:
-            with phase(label, len(running), unit=unit) as bar:
+            with phase(label, len(running), unit=unit, counted=f"{unit}s") as bar:
                 for done in as_completed(running):
                     done.result()
                     bar.update()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -123,25 +124,39 @@ def test_unknown_scales_and_missing_inputs_are_named(tmp_path: Path, made: Made)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Planned:
+    """What was asked of the plan of members, and which images were drawn for it."""
+
+    asked: list[tuple[str, int, list[str]]] = field(default_factory=list)
+    costs: set[int] = field(default_factory=set)
+    drawn: list[tuple[int, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """Nothing is drawn or measured; a law has as many training images as its name has letters."""
     from causalft.pipelines.workflows import plan as plan_workflow
-    from experiments.frame.arms import longer, singles
-    from experiments.frame.lab import Lab
-    from experiments.frame.scales import get_scale
+    from experiments.frame.scales import World
 
-    asked: list[tuple[str, int, list[str]]] = []
+    found = Planned()
 
-    def plan_members(settings: Any, folders: Any, out: Any, *, tables: bool) -> Any:
+    def load(self: Any, seed: int, draw: Any) -> Any:
+        found.drawn.append((seed, draw.law))
+        return draw.law
+
+    def plan_members(
+        settings: Any, folders: Any, out: Any, *, tables: bool, splits: Any, measured: dict[str, Any]
+    ) -> Any:
         names = [str(name) for name in folders]
-        asked.append((settings.tuning.loss, settings.tuning.epochs, names))
-        sizes = plan_workflow.Sizes(10, 4, 6, 3)
+        found.asked.append((settings.tuning.loss, settings.tuning.epochs, names))
+        found.costs.add(id(measured))
+        sizes = plan_workflow.Sizes(10 + len(splits), 4, 6, 3)
         each = plan_workflow.MemberPlan("", "here", "mini", 1, 0, steps=7, flops=100, seconds=1.0)
         members = tuple(plan_workflow.replace(each, name=name) for name in names)
         known: dict[str, Any] = {
             "out": str(out),
-            "data": "d",
+            "data": settings.data,
             "device": "cpu",
             "images": {"0": sizes},
             "members": members,
@@ -150,7 +165,38 @@ def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
         numbers |= {"flops": 0, "seconds": 0.0, "disk_bytes": 8 * len(names), "cache_free_bytes": 9}
         return plan_workflow.FitPlan(**known, **numbers)
 
+    monkeypatch.setattr(World, "_load", load)
     monkeypatch.setattr(plan_workflow, "plan_members", plan_members)
+    return found
+
+
+def test_the_plan_draws_each_set_once_and_names_the_images_of_most_members(
+    tmp_path: Path, planned: Planned
+) -> None:
+    from experiments.frame.arms import singles
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Draw
+    from experiments.frame.scales import get_scale
+
+    world = get_scale("mini").open(False, tmp_path, {})
+    lab = Lab(Run(tmp_path, "experiment", {}), world, 1, False, tmp_path / "members")
+    arms = [
+        singles(method, world.roles, of="first", method=method, draw=Draw(law="uniform"))
+        for method in ("lft-fixmatch", "fixmatch", "daso", "abc")
+    ]
+    plan = plan_study(Study("s", arms=arms), lab)
+    assert plan is not None and sorted(planned.drawn) == [(0, ""), (0, "uniform")]
+    assert plan.data == "creatures-ltssl" and plan.images["0"].train == 17
+    assert "3 models are tuned on creatures-lt: 10 training images" in plan.notes
+
+
+def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
+    tmp_path: Path, planned: Planned
+) -> None:
+    from experiments.frame.arms import longer, singles
+    from experiments.frame.lab import Lab
+    from experiments.frame.scales import get_scale
+
     world = get_scale("mini").open(False, tmp_path, {})
     lab = Lab(Run(tmp_path, "experiment", {}), world, 3, False, tmp_path / "members")
     arms = [singles("CE", world.roles, loss="CE"), longer("longer", world.roles)]
@@ -164,7 +210,8 @@ def test_the_plan_counts_members_once_and_those_that_exist_not_at_all(
     plan = plan_study(study, lab)
     assert plan is not None
     # CE and LA cost the same and are measured together; longer training is measured by itself.
-    assert [(loss, len(names)) for loss, _, names in asked] == [
+    assert len(planned.costs) == 1  # an image costs as much
+    assert [(loss, len(names)) for loss, _, names in planned.asked] == [
         ("LA", 3),
         ("LA", len(arms[1].models[0].members)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -147,3 +148,11 @@ def test_verify_confounder_prints_its_phases(impatient, tmp_path):
     assert json.loads(made.stdout)
     expected = ["model 1 of 2", "model 2 of 2", "testing dependence", "weighing", "writing the report"]
     assert in_order(expected, lines(made.stderr)), made.stderr
+
+
+def test_few_long_steps_are_counted_and_not_given_in_percent() -> None:
+    with phase("pre-training minis", 5, progress=False, counted="minis") as running:
+        running.said = running.started
+        assert re.fullmatch(r"pre-training minis: 0 of 5 minis, \d+ s", running.line())
+        running.update()
+        assert running.line().startswith("pre-training minis: 1 of 5 minis, ")

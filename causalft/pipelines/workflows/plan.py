@@ -19,77 +19,24 @@ from causalft.data.tails import PRIOR_ORDERS
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.cost import StratumCost, stratum_cost
 from causalft.methods.adaptation.presets import advice
-from causalft.methods.adaptation.settings import Tuning, check_gla
-from causalft.methods.adaptation.tune import fits_in_token_cache
+from causalft.methods.adaptation.settings import check_gla
 from causalft.methods.estimators.member import PREDICTIONS, pick_device
 from causalft.methods.estimators.settings import FitSettings, check_joint, control_members
-from causalft.methods.estimators.stored_logits import stored_bytes
-from causalft.methods.semi.settings import SemiSettings
-from causalft.models.features.encoder import IN_MEMORY_BYTES, n_views, stream_crops
+from causalft.models.features.encoder import stream_crops
 from causalft.models.features.store import default_cache_folder
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
-from causalft.pipelines.workflows.fit_data import check_words, draws_tail, load_splits
-from causalft.pipelines.workflows.plan_training import labelled_work, semi_work
+from causalft.pipelines.workflows.fit_data import draws_tail, load_splits
+from causalft.pipelines.workflows.plan_training import MemberPlan, Sizes, member_plan
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_of
 from causalft.runs.limits import BUILT_IN
 from causalft.runs.resources import free_bytes, peak_memory, size_words
 
-__all__ = ["FitPlan", "MemberPlan", "Sizes", "member_plan", "plan_fit", "plan_members"]
+__all__ = ["FitPlan", "Measured", "MemberPlan", "Sizes", "member_plan", "plan_fit", "plan_members"]
 
 _READ = 64  # images that are read to time the reading, spread over the training images
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Numbers of training, validation and test images, of classes, and of unlabelled images that are used."""
-
-    train: int
-    validation: int
-    test: int
-    classes: int
-    unlabelled: int = 0
-
-
-@dataclass(frozen=True)
-class MemberPlan:
-    """One member of the fusion or of its control, over all seeds.
-
-    Attributes
-    ----------
-    name : str
-        As ``clip``, ``clip@1`` (pre-trained again), ``clip#1`` (tuned again).
-    weights : {"here", "to fetch", "missing"}
-    architecture : str
-    runs, finished : int
-        Seeds, and those of them that the run folder has already.
-    steps : int
-        Training steps of the seeds that are left, for all learning rates.
-    encoded : int
-        Images that go through the frozen model, those of a training prefix included.
-    flops : int, optional
-        Of the seeds that are left; None where the member could not be measured, as the following.
-    seconds : float, optional
-    memory_bytes, device_bytes : int, optional
-        Largest at a time, of the machine and of its GPU.
-    cost : StratumCost, optional
-        Per image.
-    """
-
-    name: str
-    weights: str
-    architecture: str
-    runs: int
-    finished: int
-    steps: int = 0
-    encoded: int = 0
-    flops: int | None = None
-    seconds: float | None = None
-    memory_bytes: int | None = None
-    device_bytes: int | None = None
-    cost: StratumCost | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +120,8 @@ def plan_members(
     out: str | os.PathLike[str],
     *,
     tables: bool = True,
+    splits: Splits | None = None,
+    measured: Measured | None = None,
 ) -> FitPlan:
     """Plan members that are tuned with the same settings, as `plan_fit` does.
 
@@ -185,11 +134,18 @@ def plan_members(
     out : path
     tables : bool
         Whether the tables of a fit are written too.
+    splits : Splits, optional
+        The images, if they are there already; with them come the unlabelled ones.
+    measured : dict, optional
+        Costs by architecture that an earlier call with the same tuner and batches has measured; filled.
     """
     zoo, device = settings.open_zoo(), pick_device(settings.device)
     missing: list[str] = []
-    splits, sizes, notes = _open(settings, missing)
-    costs = _Costs(settings, zoo, device, splits, missing)
+    if splits is None:
+        splits, sizes, notes = _open(settings, missing)
+    else:
+        sizes, notes = _sizes(splits, len(splits.unlabelled or ())), list(splits.notes)
+    costs = _Costs(settings, zoo, device, splits, missing, measured)
     before, at_once = peak_memory(), settings.joint or settings.semi.share_labels
     members = [_member(settings, costs, name, places, sizes, before) for name, places in folders.items()]
     missing += costs.unreadable
@@ -248,7 +204,6 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         missing.append(str(error))
     try:
         splits = load_splits(settings, settings.seed)
-        check_words(settings, splits.class_names)
     except CausalFTError as error:
         missing.append(str(error))
         return None, Sizes(0, 0, 0, 0), notes
@@ -257,22 +212,41 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         n_unlabelled = len(unlabelled_of(settings, splits, say=notes.append) or ())
     except CausalFTError as error:
         missing.append(str(error))
-    train = splits.train
-    sizes = Sizes(len(train), len(splits.validation), len(splits.test), train.n_classes, n_unlabelled)
+    sizes = _sizes(splits, n_unlabelled)
     wish = advice(settings.preset, settings.tuning, sizes.classes)
     return splits, sizes, [*notes, *splits.notes, *([] if wish is None else [wish])]
+
+
+def _sizes(splits: Splits, n_unlabelled: int) -> Sizes:
+    train = splits.train
+    return Sizes(len(train), len(splits.validation), len(splits.test), train.n_classes, n_unlabelled)
+
+
+Measured = dict[str, tuple[StratumCost, bool, float] | None]
+"""By architecture: the cost, whether the model has a text tower, and seconds to read an image."""
 
 
 class _Costs:
     """Costs per image by architecture, each measured once; finds out what is missing on the way."""
 
     def __init__(
-        self, settings: FitSettings, zoo: Zoo, device: torch.device, splits: Splits | None, missing: list[str]
+        self,
+        settings: FitSettings,
+        zoo: Zoo,
+        device: torch.device,
+        splits: Splits | None,
+        missing: list[str],
+        measured: Measured | None = None,
     ) -> None:
-        self.settings, self.zoo, self.device = settings, zoo, device
-        self.splits, self.missing = splits, missing
+        self.settings, self.zoo, self.device, self.splits, self.missing = (
+            settings,
+            zoo,
+            device,
+            splits,
+            missing,
+        )
         self.unreadable: list[str] = []
-        self._found: dict[str, tuple[StratumCost, bool, float] | None] = {}
+        self._found: Measured = {} if measured is None else measured
 
     def weights(self, name: str) -> str:
         """Whether the weights of a stratum are ``here``, ``to fetch`` or ``missing``."""
@@ -370,109 +344,6 @@ def _member(
         before=before,
         n_together=len(settings.strata) if settings.joint or settings.semi.share_labels else 1,
         semi=settings.semi,
-    )
-
-
-def member_plan(
-    plan: MemberPlan,
-    cost: StratumCost,
-    sizes: Sizes,
-    tuning: Tuning,
-    *,
-    rates: int = 1,
-    gla: bool = False,
-    has_text: bool = True,
-    read_seconds: float = 0.0,
-    before: int = 0,
-    n_together: int = 1,
-    semi: SemiSettings | None = None,
-) -> MemberPlan:
-    """Return a member's plan with its steps, operations, seconds and memory: arithmetic on its cost per image.
-
-    Parameters
-    ----------
-    plan : MemberPlan
-        With its name, runs and finished runs.
-    cost : StratumCost
-    sizes : Sizes
-    tuning : Tuning
-    rates : int
-        Learning rates that are tried.
-    gla, has_text : bool
-    read_seconds : float
-        Of one image, reading and cutting.
-    before : int
-        Bytes that the process holds without a model.
-    n_together : int
-        Members that are tuned together.
-    semi : SemiSettings, optional
-    """
-    left = plan.runs - plan.finished
-    trains = cost.n_tuned > 0 and not tuning.trains_nothing
-    learns = (
-        trains
-        and semi is not None
-        and semi.method is not None
-        and semi.record.unlabelled
-        and sizes.unlabelled
-    )
-    token_bytes = n_together * cost.token_bytes * (2 if learns else 1)
-    cached = trains and tuning.augmentation == "none" and fits_in_token_cache(token_bytes, sizes.train)
-    of_images = not has_text or tuning.head_start != "text"
-    encoded = sizes.validation + sizes.test + sizes.train * of_images
-    views = n_views(tuning.test_view)
-    looks = tuning.epochs * rates if trains and tuning.patience is not None else 0
-    predicted = (sizes.validation * (rates + looks + gla) + sizes.test + sizes.unlabelled) * views
-    work = labelled_work(sizes.train, tuning, cached=cached)
-    if learns and semi is not None:
-        work = semi_work(sizes.train, sizes.unlabelled, tuning, semi, cached=cached)
-    trainings = rates if trains else 0
-    predicted += work.looked * trainings
-    prefixed, trained, steps = work.prefixed * trainings, work.trained * trainings, work.steps * trainings
-    # A prediction costs what the frozen model costs; with GLA-FT the frozen model runs beside the tuned one.
-    doubled = (sizes.validation + sizes.test) * views * gla
-    forward = encoded + predicted + doubled
-    flops = forward * cost.encode_flops + prefixed * cost.prefix_flops + trained * cost.tune_flops
-
-    def reads(n: int, times: int) -> int:
-        kept = n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
-        return n * (min(times, 1) if kept else times)
-
-    read = (
-        reads(sizes.train, of_images + work.read_labelled * trainings)
-        + (reads(sizes.unlabelled, work.read_unlabelled * trainings + 1) if sizes.unlabelled else 0)
-        + reads(sizes.validation, 1 + rates + looks + gla)
-        + reads(sizes.test, 2)
-    )
-    seconds = (
-        read * read_seconds
-        + (encoded + doubled) * cost.encode_seconds
-        + prefixed * cost.prefix_seconds
-        + trained * cost.tune_seconds
-        + predicted * cost.predict_seconds
-    )
-    crops = sum(
-        n * cost.image_size**2 * 3
-        for n in (sizes.train, sizes.validation, sizes.test, sizes.unlabelled)
-        if n * cost.image_size**2 * 3 <= IN_MEMORY_BYTES
-    )
-    # As they are kept, and those of one set as the model gives them.
-    logits = stored_bytes(sizes.validation, sizes.test, sizes.classes)
-    logits += 4 * (max(sizes.validation, sizes.test) + sizes.unlabelled) * sizes.classes
-    on_device = 4 * cost.n_parameters + 12 * cost.n_tuned + work.together * cost.kept_bytes
-    on_device += 4 * cost.feature_dim * work.encoded
-    on_device += sizes.train * cost.token_bytes * cached
-    on_gpu = cost.device_bytes > 0
-    memory = before + crops + logits + 4 * cost.n_parameters + (0 if on_gpu else on_device)
-    return replace(
-        plan,
-        steps=steps * left,
-        encoded=(forward + prefixed) * left,
-        flops=int(flops) * left,
-        seconds=seconds * left,
-        memory_bytes=int(memory),
-        device_bytes=int(max(on_device, cost.device_bytes)) if on_gpu else None,
-        cost=cost,
     )
 
 
