@@ -16,17 +16,19 @@ LARGER, LONGER, FREE = "larger model", "longer training", "strata without tuning
 
 def study(roles: Roles) -> Study:
     """Equal cost at prediction (a larger model) and in training (longer), and two ways to pay less."""
+    from causalft.errors import several
     from experiments.frame.arms import fused, larger, longer
     from experiments.frame.costs import cost_section, costs
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
 
     m = len(roles.strata)
-    first, whole, fewer = "1 strata", f"{m} strata", f"{m - 1} strata"
+    names = [several(range(size), "stratum", "strata") for size in range(1, m + 1)]  # as in the costs
+    first, fewer, whole = names[0], names[-2], names[-1]
     return Study(
         title="What do M strata cost, and what do they give?",
         arms=[
-            *(fused(f"{size} strata", roles, m=size) for size in range(1, m + 1)),
+            *(fused(name, roles, m=size) for size, name in enumerate(names, 1)),
             larger(LARGER, roles),
             longer(LONGER, roles),
             fused(FREE, roles, view="GLA-ZS"),

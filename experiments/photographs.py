@@ -161,13 +161,14 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
 def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     from causalft.analysis.diagnosis.conclusion import interval_text as shown
+    from causalft.analysis.diagnosis.no_conclusion import grouped
     from causalft.data.groups import data_groups
 
     paired, counts = metrics["paired"], list(metrics["class_counts"].values())
     change = {n: f"{shown(gap['before'])} to {shown(gap['after'])}" for n, gap in metrics["P_gap"].items()}
     gaps = f"from {change['strata']} points over the strata, from {change['control']} over seeds of one model"
     if metrics["no_conclusion"]:
-        gaps = f"no conclusion, for {'; '.join(metrics['no_conclusion'])}"
+        gaps = f"no conclusion, for {'; '.join(grouped(metrics['no_conclusion']))}"
     tested = [n for n in metrics.get("test_counts", []) if n]
     unequal = []
     if tested and min(tested) < max(tested):

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 def study(roles: Roles) -> Study:
     """Every subset of the strata and of the seeds, as a mixture."""
+    from causalft.errors import several
     from experiments.frame.arms import fused
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
 
     sizes = range(1, len(roles.strata) + 1)
     last = len(roles.strata)
-    strata = [fused(f"{m} strata", roles, m=m) for m in sizes]
-    seeds = [fused(f"{m} seeds of one", roles, of="seeds", m=m) for m in sizes]
+    strata = [fused(several(range(m), "stratum", "strata"), roles, m=m) for m in sizes]
+    seeds = [fused(several(range(m), "seed of one", "seeds of one"), roles, of="seeds", m=m) for m in sizes]
     first, whole = strata[0].name, strata[-1].name
     one, many = seeds[0].name, seeds[-1].name
     return Study(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalft.errors import several
+
 if TYPE_CHECKING:
     from causalft.report.html import Section
     from experiments.frame.lab import Lab
@@ -41,15 +43,18 @@ def costs(lab: Lab) -> dict[str, Any]:
 def summed_costs(
     each: Mapping[str, Mapping[str, float]], strata: Sequence[str], larger: str | None
 ) -> dict[str, dict[str, float]]:
-    """Costs of ``M strata``, M times their mean, and of ``larger model``.
+    """Costs of ``1 stratum`` to ``M strata``, M times their mean, and of ``larger model``.
 
     Examples
     --------
     >>> summed_costs({"a": {"flops": 2.0}, "b": {"flops": 4.0}}, ["a", "b"], None)
-    {'1 strata': {'flops': 3.0}, '2 strata': {'flops': 6.0}}
+    {'1 stratum': {'flops': 3.0}, '2 strata': {'flops': 6.0}}
     """
     mean = {field: float(np.mean([each[name][field] for name in strata])) for field in each[strata[0]]}
-    found = {f"{m} strata": {k: m * v for k, v in mean.items()} for m in range(1, len(strata) + 1)}
+    found = {
+        several(range(m), "stratum", "strata"): {k: m * v for k, v in mean.items()}
+        for m in range(1, len(strata) + 1)
+    }
     return found | ({"larger model": dict(each[larger])} if larger else {})
 
 

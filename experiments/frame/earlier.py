@@ -39,16 +39,13 @@ class Earlier:
         CausalFTError
             If it is not there, is no verdict, or is one of another version.
         """
+        again = f"write one with: causalft experiment verdict DIR --json > {path.name}"
         if not path.is_file():
-            raise CausalFTError(
-                f"{path}: no such file; write one with: causalft experiment verdict DIR --json > {path.name}"
-            )
-        found = read_json(path)
+            raise CausalFTError(f"{path}: no such file; {again}")
+        found = read_json(path, way_out=again)
         keys = {"claims", "objections", "runs", "commands", "version"}
         if not isinstance(found, dict) or not keys <= found.keys():
-            raise CausalFTError(
-                f"{path} is no verdict; write one with: causalft experiment verdict DIR --json > {path.name}"
-            )
+            raise CausalFTError(f"{path} is no verdict; {again}")
         if found["version"] != __version__:
             raise CausalFTError(
                 f"{path} is the verdict of version {found['version']}, this is {__version__}; run its experiments "

@@ -58,18 +58,18 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
     from causalft.report.html import Section, Table
 
     claims = [
-        [row["section"], row["text"], _told(row), "\n".join(_by_scale(row)), row["command"]]
+        [row["section"], _told(row), row["text"], "\n".join(_by_scale(row)), row["command"]]
         for row in found["claims"]
     ]
     objections = [
-        [str(row["number"]), row["doubt"], row["answer"], _told(row)] for row in found["objections"]
+        [str(row["number"]), _told(row), row["doubt"], row["answer"]] for row in found["objections"]
     ]
     answers = [
         [
             str(row["number"]),
+            number["verdict"],
             number["claim"],
             number["scale"],
-            number["verdict"],
             number_words(number),
             number["command"],
         ]
@@ -91,14 +91,14 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
     )
     return [
         Section(
-            "Claims of the paper", [rule], [Table(["of", "claim", "verdict", "number", "command"], claims)]
+            "Claims of the paper", [rule], [Table(["of", "verdict", "claim", "number", "command"], claims)]
         ),
         Section(
             "Objections of its reviewers",
             [about],
             [
-                Table(["", "doubt", "what would answer it", "verdict"], objections),
-                Table(["", "answer", "scale", "verdict", "number", "command"], answers, "The numbers."),
+                Table(["", "verdict", "doubt", "what would answer it"], objections),
+                Table(["", "verdict", "answer", "scale", "number", "command"], answers, "The numbers."),
             ],
         ),
         Section("Runs", [], [Table(["experiment", "scale", "seeds", "size", "made on"], runs)]),

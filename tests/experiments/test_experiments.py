@@ -166,7 +166,7 @@ def measured(world: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         for arm in study.arms
     }
     priors = np.stack([world["priors"][name] for name in STRATA])
-    baseline = arms["1 strata"].correct
+    baseline = arms["1 stratum"].correct
     return compare_arms(
         labels, world["class_counts"], priors, baseline, arms, study.measures, study.contrasts
     )
@@ -182,8 +182,8 @@ def test_table_8_tells_priors_from_ensembling(world: dict[str, Any]) -> None:
     assert paired["gap fall, strata"].low > 0
     # Noise shrinks the gap of any ensemble a little; other priors shrink it much more.
     assert paired["gap fall, strata"].estimate > 2.5 * abs(paired["gap fall, seeds"].estimate)
-    gain = methods["3 strata"]["accuracy"].estimate - methods["1 strata"]["accuracy"].estimate
-    less = methods["3 seeds of one"]["accuracy"].estimate - methods["1 seeds of one"]["accuracy"].estimate
+    gain = methods["3 strata"]["accuracy"].estimate - methods["1 stratum"]["accuracy"].estimate
+    less = methods["3 seeds of one"]["accuracy"].estimate - methods["1 seed of one"]["accuracy"].estimate
     assert paired["gain, strata minus seeds"].estimate == pytest.approx(gain - less)
 
 
@@ -215,7 +215,7 @@ def test_arms_are_measured_as_the_diagnosis_measures_them(world: dict[str, Any])
     members = {name: world["probs"][name] for name in STRATA}
     fused = fuse(np.stack(list(members.values())))
     same = diagnose(world["labels"], world["class_counts"], members, fused, world["priors"], n_boot=100)
-    for arm, when in (("1 strata", "before"), ("3 strata", "after")):
+    for arm, when in (("1 stratum", "before"), ("3 strata", "after")):
         expected, found = getattr(same.own_minus_off_gap, when), methods[arm]["own_gap"]
         assert found.estimate == pytest.approx(expected.estimate)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)

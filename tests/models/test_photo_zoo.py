@@ -144,7 +144,7 @@ def test_duplicates_are_in_one_part_only(tmp_path, pictures):
         ({}, {}, "no member given"),
         ({"clip": "uper"}, {}, "no view 'uper'"),
         ({"clip": "upper"}, {"view_share": 1.5}, "view share 1.5"),
-        ({"clip": "upper"}, {"order_seeds": (1, 2)}, "2 order seeds for 1 strata"),
+        ({"clip": "upper"}, {"order_seeds": (1, 2)}, "2 order seeds for 1 stratum"),
         ({"clip": "upper"}, {"n_test": 29}, "class 'kind0' has 30 images"),
         ({"clip": "upper"}, {"image_size": 30}, "image size 30 is not a multiple of the patch size 8"),
         ({"clip": "upper"}, {"epochs": 0}, "epochs 0 is out of range"),

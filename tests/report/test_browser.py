@@ -131,3 +131,18 @@ def test_a_figure_follows_the_colour_scheme(tmp_path: Path, scheme: str, page_is
     assert (grey.getpixel((590, 690)) < 60) == page_is_dark  # the ground
     drawn = sum(grey.crop((100, 250, 300, 350)).histogram()[128:])
     assert (drawn > 0.9 * 200 * 100) == page_is_dark  # black of the light mode is light in the dark one
+
+
+def test_the_note_on_scrolling_is_shown_only_where_a_table_overflows(tmp_path: Path) -> None:
+    row = ["a comparison of the one arm with the other"] + ["12.3 [11.0, 13.6]"] * 4
+    narrow, wide = (
+        Table(list("abcde"), [row]),
+        Table([str(k) for k in range(30)], [["12.3 [11.0, 13.6]"] * 30]),
+    )
+    page = render_report(
+        title="", verdict="", facts={}, sections=[Section("s", tables=[narrow, wide])], command=""
+    )
+    shown = """
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 100)));
+    return [...document.querySelectorAll(".hint")].map((hint) => getComputedStyle(hint).display);"""
+    assert answer(tmp_path, page, shown) == ["none", "block"]

@@ -12,6 +12,7 @@ from causalft.analysis.before_training.prior_distance import PriorDistance
 from causalft.analysis.before_training.spread import Spread
 from causalft.analysis.diagnosis.conclusion import change, points
 from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.no_conclusion import no_conclusion_lines
 from causalft.analysis.diagnosis.result import Diagnosis
 
 __all__ = ["METHODS", "Expectation", "Facts", "expect"]
@@ -187,7 +188,7 @@ def _backdoor(
     if facts.too_alike:
         words.append(f"No slope on the priors is claimed: {facts.too_alike}.")
     if doubted:
-        words.append(f"No conclusion on parameter imbalance, for {'; '.join(found.no_conclusion)}.")
+        words += no_conclusion_lines("Parameter imbalance", found.no_conclusion)
     else:
         words += _measured_fusion(found)
     gain, best = found.paired["fused_minus_mean_single"], found.paired.get("fused_minus_chosen_single")

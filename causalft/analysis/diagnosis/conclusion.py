@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from causalft.analysis.diagnosis.intervals import Interval, points
+from causalft.analysis.diagnosis.no_conclusion import no_conclusion_lines
 from causalft.analysis.diagnosis.result import BeforeAfter, Control, Diagnosis
 
 __all__ = ["change", "conclude", "interval_text", "p_text", "points", "untold"]
@@ -40,7 +41,7 @@ def conclude(found: Diagnosis, *, doubted: bool, mention_missing_control: bool =
     """
     if doubted:
         return [
-            _nothing(found),
+            *_nothing(found),
             *_control(found, mention_missing_control, numbers=False),
             _accuracy(found),
             *_limits(found),
@@ -55,8 +56,8 @@ def conclude(found: Diagnosis, *, doubted: bool, mention_missing_control: bool =
     return [*sentences, *_limits(found)]
 
 
-def _nothing(found: Diagnosis) -> str:
-    return f"Parameter imbalance, and what fusion does to it: no conclusion, for {'; '.join(found.no_conclusion)}."
+def _nothing(found: Diagnosis) -> list[str]:
+    return no_conclusion_lines("Parameter imbalance, and what fusion does to it", found.no_conclusion)
 
 
 def untold(found: Diagnosis) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,9 @@ __all__ = [
     "TEMPERATURES",
     "explain_missing",
     "facts_of",
+    "grouped",
     "groups_of",
+    "no_conclusion_lines",
     "reasons",
     "reasons_of_groups",
     "reasons_of_models",
@@ -266,6 +269,67 @@ def reasons_of_groups(groups: Sequence[GroupFacts]) -> tuple[str, ...]:
 def reasons(models: Sequence[ModelFacts], groups: Sequence[GroupFacts] = ()) -> tuple[str, ...]:
     """All reasons, those of the models first: ``no_conclusion`` in ``metrics.json``."""
     return (*reasons_of_models(models), *reasons_of_groups(groups))
+
+
+# Reasons of one kind: what they have in common, and what is said of each model or group.
+_KINDS = (
+    (
+        r"(.+) is at chance: (.+) right where a guess gives ([^ ,]+)(?:, loss .*)?",
+        r"at chance, where a guess gives \3 %",
+        r"\1 \2",
+    ),
+    (
+        r"(.+) puts (\d+ %) of the test images into one class",
+        "nearly all test images put into one class",
+        r"\1 (\2)",
+    ),
+    (r"the temperature fitted for (.+) is (.+), (outside .+)", r"temperature \3", r"\1 (\2)"),
+    (
+        rf"(.+) has (\d+) test images? of (\d+) class(?:es)?; {MIN_IMAGES} images and {MIN_CLASSES} classes are needed",
+        f"fewer than {MIN_IMAGES} test images or {MIN_CLASSES} classes (images, classes)",
+        r"\1 (\2, \3)",
+    ),
+)
+
+
+def grouped(found: Sequence[str]) -> list[str]:
+    """Reasons of one kind in one phrase, with all that it concerns; the others are returned unchanged.
+
+    Examples
+    --------
+    >>> clip, metaclip = (f"{name} puts 95 % of the test images into one class" for name in ("clip", "metaclip"))
+    >>> grouped([clip, metaclip]), grouped([clip])[0] == clip
+    (['nearly all test images put into one class: clip (95 %), metaclip (95 %)'], True)
+    """
+    of_kind: dict[str, list[tuple[str, str]]] = {}
+    for reason in found:
+        kind, about = reason, ""
+        for pattern, common, each in _KINDS:
+            if (match := re.fullmatch(pattern, reason)) is not None:
+                kind, about = match.expand(common), match.expand(each)
+                break
+        of_kind.setdefault(kind, []).append((reason, about))
+    return [
+        rows[0][0] if len(rows) == 1 else f"{kind}: {', '.join(about for _, about in rows)}"
+        for kind, rows in of_kind.items()
+    ]
+
+
+def no_conclusion_lines(about: str, found: Sequence[str]) -> list[str]:
+    """Say that nothing is concluded on something: one line, and one for each reason if there are several.
+
+    Examples
+    --------
+    >>> no_conclusion_lines("Parameter imbalance", ["the fusion is at chance"])
+    ['Parameter imbalance: no conclusion, for the fusion is at chance.']
+    >>> no_conclusion_lines("Parameter imbalance", ["the fusion is at chance", "one seed"])
+    ['Parameter imbalance: no conclusion, for 2 reasons.', 'Reason 1: the fusion is at chance.', 'Reason 2: one seed.']
+    """
+    told = grouped(found)
+    if len(told) == 1:
+        return [f"{about}: no conclusion, for {told[0]}."]
+    lines = [f"Reason {number}: {reason}." for number, reason in enumerate(told, 1)]
+    return [f"{about}: no conclusion, for {len(told)} reasons.", *lines]
 
 
 def _count(n: int, one: str, more: str) -> str:

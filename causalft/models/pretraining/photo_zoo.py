@@ -240,7 +240,10 @@ def plan_photo_zoo(
     n_classes = images.n_classes
     if order_seeds:
         if len(order_seeds) != len(views):
-            raise CausalFTError(f"{len(order_seeds)} order seeds for {len(views)} strata; give one each")
+            raise CausalFTError(
+                f"{several(order_seeds, 'order seed', 'order seeds')} for "
+                f"{several(views, 'stratum', 'strata')}; give one each"
+            )
         fixed = [np.random.default_rng(s).permutation(n_classes) for s in order_seeds]
         found = choose_orders(n_classes, 1, settings.order_seed, fixed=fixed)
         orders, downstream = fixed, found[0]

@@ -12,6 +12,7 @@ from causalft.analysis.before_training.mend import Change
 from causalft.analysis.before_training.strata import StrataDiagnosis
 from causalft.analysis.diagnosis.conclusion import points
 from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.no_conclusion import no_conclusion_lines
 from causalft.analysis.diagnosis.result import Diagnosis
 from causalft.data.splits import Splits
 from causalft.methods.priors import prior_caveats
@@ -101,7 +102,7 @@ def diagnosis_details(found: StrataDiagnosis) -> list[str]:
             f"(class difficulty), {100 * parts.own_prior.estimate:.0f} % lies along a stratum's own prior."
         )
     if whole.no_conclusion:
-        lines.append(f"No conclusion on parameter imbalance, for {'; '.join(whole.no_conclusion)}.")
+        lines += no_conclusion_lines("Parameter imbalance", whole.no_conclusion)
     return lines
 
 

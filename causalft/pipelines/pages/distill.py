@@ -13,7 +13,7 @@ __all__ = ["COLUMNS", "distilled_rows", "distilled_section", "distilled_sentence
 COLUMNS = ("model", "accuracy (%)", "gap (points)", "MFLOPs", "ms")
 """Per image, the last two."""
 
-_WHO = {"teacher": "teacher", "student": "student", "best_single": "best single stratum"}
+_WHO = {"teacher": "teacher", "student": "student", "best_single": "best single stratum by validation"}
 
 
 def distilled_rows(distilled: Mapping[str, Any]) -> list[list[str]]:
@@ -46,7 +46,7 @@ def distilled_sentences(distilled: Mapping[str, Any]) -> list[str]:
     else:
         kept = (
             f"The student keeps {interval_text(share['estimate'], share['ci95'])} % of the teacher's gain over the "
-            "best single stratum."
+            "best single stratum by validation."
         )
     sentences = [
         kept,

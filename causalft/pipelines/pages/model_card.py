@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from causalft.analysis.diagnosis.no_conclusion import grouped
 from causalft.data.groups import GROUPS
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fit_command import fit_command
@@ -114,7 +115,7 @@ def model_card(
         "## Calibration\n\n" + _calibration(metrics),
         "## Cost\n\n" + _cost(metrics),
         "## Limits\n\n" + _limits(config, metrics),
-        "## Again\n\n" + _again(command, metrics),
+        "## Reproduce\n\n" + _reproduce(command, metrics),
     ]
     return _front_matter(metrics, licence) + "\n\n".join(sections) + "\n"
 
@@ -165,7 +166,7 @@ def _opening(metrics: Document) -> str:
         )
     if _with_gla(metrics):
         words += (
-            " To the logits of each tuned model those of the untouched one, debiased, are added (GLA-FT)."
+            " To the logits of each tuned model those of the zero-shot model, debiased, are added (GLA-FT)."
         )
     if len(strata) > 1 and fused.get("fusion") not in (None, "mixture"):
         words += f" Here the fusion is `{fused['fusion']}`, which is not Eq. 7."
@@ -288,12 +289,19 @@ def _groups(metrics: Document) -> str:
         of = f" ({_text(control['name'])})" if control.get("name") else ""
         data_groups = _cells(control.get("D"), control.get("D_ci95"))
         overall = _percent(control["accuracy"], control.get("ci95"), "")
-        rows.append([f"control {_text(name)}{of}", overall, *data_groups, "", "", ""])
+        rows.append([f"{_control(name, control)}{of}", overall, *data_groups, "", "", ""])
     return (
         "Percent, with 95 % intervals. D groups are by training images of the class (more than 100, 20 to 100, fewer "
         "than 20), P groups by the pre-training prior of a stratum (its own, unless said): the highest 30 % "
         "of classes, the next 30 %, the last 40 %.\n\n" + _table(header, rows)
     )
+
+
+def _control(name: str, control: Document) -> str:
+    """What a control is, in the words of the field."""
+    if name == "best_single":
+        return f"best single stratum by {_text(control.get('chosen_on') or 'validation')}"
+    return {"logit_mean": "mean of log-probabilities of the strata"}.get(name, f"control {_text(name)}")
 
 
 def _imbalance(metrics: Document) -> str:
@@ -310,7 +318,7 @@ def _imbalance(metrics: Document) -> str:
     if not rows:
         return "Not measured: it needs two strata or more."
     if reasons := metrics.get("no_conclusion"):
-        listed = "\n".join(f"- {_text(reason)}" for reason in reasons)
+        listed = "\n".join(f"- {_text(reason)}" for reason in grouped(reasons))
         return f"These numbers allow no conclusion:\n\n{listed}\n\n" + _table(
             ["measure", "single models", "after fusion"], [row[:3] for row in rows]
         )
@@ -352,7 +360,7 @@ def _cost(metrics: Document) -> str:
         "" if whole is None else f"The whole run took {whole:.0f} seconds, controls and report included.\n\n"
     )
     passes = (
-        "A prediction runs every stratum twice, tuned and untouched (GLA-FT): its cost is twice their sum."
+        "A prediction runs every stratum twice, tuned and zero-shot (GLA-FT): its cost is twice their sum."
         if _with_gla(metrics)
         else "A prediction runs every stratum once: its cost is their sum."
     )
@@ -361,7 +369,7 @@ def _cost(metrics: Document) -> str:
 
 def _limits(config: Document, metrics: Document) -> str:
     notes = [
-        "It knows its classes and nothing else: any picture gets one of them. The numbers are of test images from the "
+        "It knows its classes and nothing else: every image gets one of them. The numbers are of test images from the "
         "same source as the training images.",
         "The pre-training priors are estimates q (GLA) from zero-shot logits on the validation images.",
         *map(_text, prior_caveats(pretraining_losses(metrics, config.get("zoo")))),
@@ -377,7 +385,7 @@ def _limits(config: Document, metrics: Document) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
-def _again(command: str | None, metrics: Document) -> str:
+def _reproduce(command: str | None, metrics: Document) -> str:
     words = f"Made with CausalFT (card of version {made_record()['version']})."
     if command is None:
         return words + " `config.json` holds every setting."

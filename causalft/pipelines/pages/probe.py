@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from causalft.analysis.diagnosis.no_conclusion import grouped
 from causalft.data.groups import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, place_name, render_report
@@ -104,7 +105,7 @@ def _right(scores: Metrics) -> str:
 
 def _no_conclusion(what: str, scores: Metrics) -> str:
     reasons = scores.get("no_conclusion")
-    return f"Which {what} are best: no conclusion, for {'; '.join(reasons)}." if reasons else ""
+    return f"Which {what} are best: no conclusion, for {'; '.join(grouped(reasons))}." if reasons else ""
 
 
 def draw_probe(metrics: Metrics) -> list[Axes]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalft.analysis.diagnosis.conclusion import points
 from causalft.analysis.diagnosis.intervals import Interval
+from causalft.analysis.diagnosis.no_conclusion import grouped
 from causalft.data.groups import GROUPS
 from causalft.report.drawing import draw
 from causalft.report.html import Figure, Section, Table, made_line, render_report
@@ -77,7 +78,7 @@ def wise_ft_sentences(metrics: Metrics) -> list[str]:
     if metrics.get("no_conclusion"):
         first = (
             f"Validation chooses alpha {fused['chosen']:g} for the fusion. Whether it is better: no conclusion, for "
-            f"{'; '.join(metrics['no_conclusion'])}."
+            f"{'; '.join(grouped(metrics['no_conclusion']))}."
         )
     elif fused["chosen"] == 1:
         first = "Validation chooses the tuned weights for the fusion: no point of the line is better."
