@@ -114,7 +114,7 @@ def test_an_option_that_would_do_nothing_is_refused(photos, tiny_zoo, tmp_path, 
         (["--template", "gone.json"], "the descriptors in gone.json cannot be read"),
         (
             ["--device", "gpu"],
-            "'--device': 'gpu' is none that a model runs on; use auto, cpu, cuda, cuda:N or mps",
+            "'--device': 'gpu' is unknown; use auto, cpu, cuda, cuda:N or mps",
         ),
     ],
 )

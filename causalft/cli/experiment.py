@@ -156,7 +156,9 @@ def run_command(
     screen = console(as_json)
     _check_data(scale, brought["data"])
     if name == "all":
-        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs)
+        found = run_all(
+            out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs or usual_jobs(scale)
+        )
         if as_json:
             print_json(found)
         return

@@ -100,7 +100,10 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     if not settings.uses_unlabelled:
         method = settings.semi.method
         alone = "" if method is None else f"; {method} learns from labelled images alone"
-        refuse_given(_OF_UNLABELLED, f"goes with --fusion adjusted, or a --method that learns from it{alone}")
+        refuse_given(
+            _OF_UNLABELLED,
+            f"goes with --fusion adjusted, or a --method that learns from unlabelled images{alone}",
+        )
     if settings.all_probabilities:
         refuse_given(("top",), "keeps some classes, --all-probabilities every class; leave one of them out")
     settings = at_first_rate(settings)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.labels import clean_text, is_whole_number, label_text, whole_number
-from causalft.errors import CausalFTError, nearest, short
+from causalft.errors import CausalFTError, nearest, several, short
 from causalft.runs.files import existing, parse_json, read_text
 
 __all__ = ["ClassNames", "is_wordnet_id", "name_classes", "read_class_names"]
@@ -133,8 +133,9 @@ def name_classes(
         outside = [value for value in values if not 0 <= value < len(unique)]
         if outside:
             raise CausalFTError(
-                f"label {short(outside[-1])} of {where} lies outside the {len(unique)} class names of {names.where} "
-                f"(0 to {len(unique) - 1}); give one name per label, counted from 0"
+                f"label {short(outside[-1])} of {where} lies outside the "
+                f"{several(unique, 'class name', 'class names')} of {names.where} (0 to {len(unique) - 1}); "
+                "give one name per label, counted from 0"
             )
         return unique, np.array(values, dtype=np.int64), notes
     place = {name: k for k, name in enumerate(unique)}
@@ -147,7 +148,8 @@ def name_classes(
         )
         return unique, np.arange(len(ids)), notes
     raise CausalFTError(
-        f"the {len(unique)} class names of {names.where} do not match the {len(ids)} classes of {where}: "
+        f"the {several(unique, 'class name', 'class names')} of {names.where} and the "
+        f"{several(ids, 'class', 'classes')} of {where} do not match: "
         f"'{short(strangers[0])}' is not among them, {nearest(strangers[0], unique)}; list the same names, or map each "
         "class to its name in a JSON file"
     )

@@ -22,6 +22,7 @@ from causalft.data.images import is_image_name, read_image, upright_rgb
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError, escape_name, nearest, short, unescape_name
 from causalft.runs.files import parse_json, require_regular
+from causalft.runs.folder import refuse_run
 
 __all__ = ["given_images", "labelled_images", "listed_paths", "numbered_labels", "unlabelled_images"]
 
@@ -56,6 +57,7 @@ def unlabelled_images(
         if not os.path.lexists(place):
             raise CausalFTError(f"{short(place, 300)}: no such image, folder, zip or tar")
         if place.is_dir():
+            refuse_run(place)
             everything, _, left_out = list_folder(place)
             found = sorted(name for name in everything if is_image_name(name))
             if not found:

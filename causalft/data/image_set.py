@@ -332,7 +332,7 @@ class ImageSet(ShownAsTable):
                 hint = nearest(stranger, class_names)
                 raise CausalFTError(
                     f"class '{stranger}' of {self.location} is not a class here; {hint}; "
-                    "give the names of its classes as class_names (--class-names)"
+                    "give the names of its classes as --class-names"
                 )
         mapping = np.array([index.get(name, -1) for name in self.class_names], dtype=np.int64)
         return ImageSet(

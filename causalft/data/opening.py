@@ -20,6 +20,7 @@ from causalft.data.image_set import ImageSet
 from causalft.data.reading import SPLIT_NAMES, Reading, ReadOptions
 from causalft.errors import CausalFTError, nearest, unescape_name
 from causalft.runs.files import existing
+from causalft.runs.folder import refuse_run
 from causalft.runs.progress import named
 
 __all__ = [
@@ -114,10 +115,11 @@ def open_images(
         if value is not None and option not in kind.options:
             owners = [other.help for other in FORMATS.values() if option in other.options][::-1]
             raise CausalFTError(
-                f"{option} is not for {place.written}, which is {kind.help}; it belongs to {'; '.join(owners)}"
+                f"--{option.replace('_', '-')} is not for {place.written}, which is {kind.help}; it belongs to "
+                f"{'; '.join(owners)}"
             )
     if seed is not None and imbalance_factor is None:
-        raise CausalFTError("seed is that of the long-tailed draw of CIFAR; give imbalance_factor too")
+        raise CausalFTError("--seed is that of the long-tailed draw of CIFAR; give --imbalance-factor too")
     options = ReadOptions(
         drop_empty_classes=drop_empty_classes,
         min_classes=min_classes,
@@ -236,7 +238,9 @@ def find_paths(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """
     text = os.fspath(path)
     if os.path.lexists(os.path.expanduser(text)):
-        return (_existing_path(text),)
+        found = _existing_path(text)
+        refuse_run(found)
+        return (found,)
     if "{" in text:
         return tuple(expand_shards(text))
     parts = [part.strip() for part in text.split(",")]

@@ -29,6 +29,7 @@ __all__ = [
     "holds_results",
     "plain",
     "read_json",
+    "refuse_run",
     "remove_for_good",
     "system_error",
     "write_bytes",
@@ -221,8 +222,8 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> Path:
     return write_text(path, to_json(obj))
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
+def read_json(path: str | os.PathLike[str], *, way_out: str = "make the run again") -> Any:
+    """Read a JSON file; ``way_out`` says what to do about a damaged one.
 
     Raises
     ------
@@ -236,9 +237,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError:
         raise CausalFTError(f"{path}: no such file") from None
     except RecursionError:
-        raise CausalFTError(f"{path}: not valid JSON (nested too deeply); make the run again") from None
+        raise CausalFTError(f"{path}: not valid JSON (nested too deeply); {way_out}") from None
     except ValueError as error:  # includes invalid UTF-8 and numbers of thousands of digits
-        raise CausalFTError(f"{path}: not valid JSON ({error}); make the run again") from None
+        raise CausalFTError(f"{path}: not valid JSON ({error}); {way_out}") from None
 
 
 def _refuse_constant(name: str) -> None:
@@ -446,6 +447,31 @@ def _difference(found: Document, wanted: Document) -> str:
         return ""
     keys = [key for key in sorted(config.keys() | wanted.keys()) if config.get(key) != wanted.get(key)]
     return f" (it differs in {', '.join(keys[:3])})" if keys else ""
+
+
+#: Runs that are sets of images.
+_OF_IMAGES = ("generate",)
+
+
+def refuse_run(path: Path) -> None:
+    """Refuse the folder of a run where images are expected: its figures are images too, and its folders no classes.
+
+    Raises
+    ------
+    CausalFTError
+        If ``config.json`` in the folder is that of a run, unless the run drew images.
+    """
+    try:
+        found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return  # none there, or something else's
+    if not isinstance(found, dict) or not isinstance(found.get("kind"), str) or "config" not in found:
+        return
+    if found["kind"] in _OF_IMAGES:
+        return
+    data = found["config"].get("data") if isinstance(found["config"], dict) else None
+    its = f"; its data are {data}" if isinstance(data, str) else ""
+    raise CausalFTError(f"{path} is a run of causalft ({found['kind']}), not images{its}")
 
 
 def _with_article(word: str) -> str:

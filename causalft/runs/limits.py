@@ -251,10 +251,10 @@ def check_device(name: str, what: str = "device") -> str:
     >>> check_device("meta")
     Traceback (most recent call last):
     ...
-    causalft.errors.CausalFTError: device 'meta' is none that a model runs on; use auto, cpu, cuda, cuda:N or mps
+    causalft.errors.CausalFTError: device 'meta' is unknown; use auto, cpu, cuda, cuda:N or mps
     """
     if not isinstance(name, str) or not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?|mps", name):
-        wrong = f"{shown(name)} is none that a model runs on; use auto, cpu, cuda, cuda:N or mps"
+        wrong = f"{shown(name)} is unknown; use auto, cpu, cuda, cuda:N or mps"
         raise CausalFTError(f"{what} {wrong}" if what else wrong)
     return name
 

@@ -424,7 +424,7 @@ def test_debug_shows_the_traceback(tmp_path):
         (["--seed", "-1"], "'--seed': '-1' is out of range; give a whole number from 0"),
         (["--seeds", "0"], "'--seeds': '0' is out of range; give a whole number from 1"),
         (["--imbalance-factor", "0"], "'--imbalance-factor': '0' is out of range; give a number from 1"),
-        (["--device", "gpu"], "'--device': 'gpu' is none that a model runs on; use auto, cpu"),
+        (["--device", "gpu"], "'--device': 'gpu' is unknown; use auto, cpu"),
         (["--weights", "clip=a.safetensors"], "--weights goes with --zoo pretrained"),
         (["--n-test", "3"], "its minis never saw; leave it out"),
         (["--order", "class"], "--order is decided by"),

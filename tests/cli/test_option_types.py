@@ -128,7 +128,7 @@ def test_numpy_integers_are_numbers_but_booleans_and_strings_are_not():
         ({"imbalance_factor": math.nan}, "imbalance_factor nan is not a finite number"),
         ({"imbalance_factor": math.inf}, "imbalance_factor inf is not a finite number"),
         ({"n_test": -5}, "n_test -5 is out of range"),
-        ({"device": "meta"}, "device 'meta' is none that a model runs on"),
+        ({"device": "meta"}, "device 'meta' is unknown"),
         ({"learning_rates": (0.1, math.nan)}, "learning rate nan is not a finite number"),
     ],
 )

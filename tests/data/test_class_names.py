@@ -95,7 +95,7 @@ def test_classes_of_one_name_are_told_apart(write_folder) -> None:
         (
             "a.txt",
             "ant\nbee\nhorse\n",
-            r"the 3 class names of .*a\.txt do not match the 3 classes of .*'cow' is not among",
+            r"the 3 class names of .*a\.txt and the 3 classes of .* do not match: 'cow' is not among",
         ),
         ("a.txt", "ant\nbee\ncow\ndoe\n", "class 'doe' has no image"),
         ("a.json", {"ant": "A", "bee": "B"}, r"no name for class 'cow' of .* \(1 of 3 are missing\)"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from causalft.data.given import given_images, labelled_images, numbered_labels
+from causalft.data.given import given_images, labelled_images, numbered_labels, unlabelled_images
 from causalft.data.image_set import ImageSet
 from causalft.data.opening import open_images
 from causalft.errors import CausalFTError
@@ -166,3 +167,16 @@ def test_a_folder_among_labelled_paths_is_refused(files):
 def test_numbers_are_names_only_if_all_labels_are_names():
     assert numbered_labels([2, 1], ["1", "2"]).tolist() == [1, 0]
     assert numbered_labels([0, 1], ["1", "2"]).tolist() == [0, 1]
+
+
+def test_a_run_is_refused_where_images_are_asked_and_a_folder_with_one_below_is_not(photos, tmp_path):
+    (tmp_path / "run" / "figures").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text('{"kind": "fit", "config": {"data": "photos"}}')
+    shutil.copytree(photos / "ant", tmp_path / "run" / "figures", dirs_exist_ok=True)
+    said = r"run is a run of causalft \(fit\), not images; its data are photos$"
+    for opened in (open_images, lambda path: unlabelled_images([path])):
+        with pytest.raises(CausalFTError, match=said):
+            opened(tmp_path / "run")
+    assert len(unlabelled_images([tmp_path])) == 30
+    (tmp_path / "run" / "config.json").write_text('{"kind": "generate", "config": {}}')
+    assert len(unlabelled_images([tmp_path / "run"])) == 30

@@ -21,6 +21,7 @@ from causalft.methods.estimators.fusion import (
     nll,
     stratum_weights,
 )
+from causalft.methods.estimators.mixing import check_mixing
 
 UNFITTED = [name for name, rule in FUSIONS.items() if not rule.adjusts]
 
@@ -178,7 +179,7 @@ def test_calibration_error_closed_form() -> None:
     "call, message",
     [
         (lambda: fuse(random_strata(0), fusion="mixtur"), "did you mean 'mixture'"),
-        (lambda: fuse(random_strata(0), [0.5, 0.5]), "each of 3 strata"),
+        (lambda: fuse(random_strata(0), [0.5, 0.5]), "2 numbers for 3 strata"),
         (lambda: fuse(random_strata(0), [0.5, 0.2, 0.2]), "sum to 1"),
         (lambda: fuse(random_strata(0) * 2), "member 0: .* sums to 2"),
         (lambda: apply_temperature([np.nan, 1.0], 1), "not a finite number"),
@@ -271,3 +272,12 @@ def test_log_probability_of_an_impossible_class_may_be_minus_infinity() -> None:
     with np.errstate(divide="ignore"):
         fused = fuse([np.log([[1.0, 0.0]]), OTHER], kind=["log-probabilities", "probabilities"])
     np.testing.assert_allclose(fused, [[0.75, 0.25]])
+
+
+def test_a_stratum_prior_of_another_length_names_the_strata() -> None:
+    with pytest.raises(
+        CausalFTError, match="has 2 numbers for 3 strata: clip, openclip, metaclip; give one for each"
+    ):
+        check_mixing("mixture", (0.5, 0.5), ("clip", "openclip", "metaclip"))
+    with pytest.raises(CausalFTError, match="has 1 number for 2 strata; give one for each"):
+        stratum_weights([1.0], 2)

@@ -218,7 +218,7 @@ def test_a_member_made_with_other_settings_is_refused(zoo, splits, tmp_path):
 
 def test_devices():
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(CausalFTError, match="device 'gpu' is none that a model runs on"):
+    with pytest.raises(CausalFTError, match="device 'gpu' is unknown"):
         pick_device("gpu")
 
 

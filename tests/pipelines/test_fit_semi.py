@@ -137,11 +137,11 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
         (["--unlabeled-ratio", 2], "--unlabeled-ratio goes with a semi-supervised method"),
         (
             [*DRAW, "--fusion", "product"],
-            "--unlabeled-per-class goes with --fusion adjusted, or a --method that learns from it",
+            "--unlabeled-per-class goes with --fusion adjusted, or a --method that learns from unlabelled images",
         ),
         (
             ["--method", "lp", *DRAW, "--fusion", "mixture"],
-            "learns from it; lp learns from labelled images alone",
+            "learns from unlabelled images; lp learns from labelled images alone",
         ),
         (
             ["--method", "fixmatch", *DRAW[:2], *DRAW[2:4], "--order", "class"],
@@ -164,7 +164,7 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
         (["--method", "fixmatch", *DRAW, "--tuner", "zero-shot"], "trains nothing"),
         (
             ["--method", "lp", "--fusion", "logit", "--unlabeled", "creatures-lt"],
-            "a --method that learns from it",
+            "a --method that learns from unlabelled images",
         ),
         (["--method", "fixmatch", *DRAW, "--strata", "clip", "--share-labels"], "two strata or more"),
     ],

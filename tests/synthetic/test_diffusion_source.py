@@ -218,7 +218,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(tiny):
         ({"batch_size": "many"}, "batch_size 'many' is not a number"),
         ({"attention_slicing": "maybe"}, "attention_slicing maybe: use auto, on or off"),
         ({"precision": "fp8"}, "no precision 'fp8'; did you mean .*'fp16'"),
-        ({"device": "gpu"}, "device 'gpu' is none that a model runs on; use auto, cpu"),
+        ({"device": "gpu"}, "device 'gpu' is unknown; use auto, cpu"),
         ({"device": "cuda:99"}, "device cuda:99: not on this machine"),
         ({"scheduler": "eulr"}, "no scheduler 'eulr' for StableDiffusionPipeline; did you mean 'euler'"),
         ({"scheduler": "flow-euler"}, "'flow-euler' does not fit StableDiffusionPipeline; use auto, ddim"),

@@ -230,7 +230,7 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
         if options.path_column is not None:
             found = f"column '{image}' holds no images"
         raise CausalFTError(
-            f"{folder}: {found} (it has {', '.join(kinds)}); choose one with path_column, "
+            f"{folder}: {found} (it has {', '.join(kinds)}); choose one with --path-column, "
             "or cast it to datasets.Image()"
         )
     class_labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
@@ -239,8 +239,7 @@ def _columns(folder: Path, features: Any, options: ReadOptions) -> tuple[str, st
         label = "label"
     if label is None:
         raise CausalFTError(
-            f"{folder}: which column is the label? choose it with label_column (--label-column; it has "
-            f"{', '.join(kinds)})"
+            f"{folder}: which column is the label? choose it with --label-column (it has {', '.join(kinds)})"
         )
     factor = options.factor_column or ("factor" if "factor" in kinds else None)
     return image, label, factor

@@ -252,14 +252,14 @@ def _columns(
     if image not in images:
         what = f"column '{image}' holds no images" if image else f"{len(images)} columns hold images"
         raise CausalFTError(
-            f"{where}: {what} (it has {', '.join(schema.names)}); choose one with path_column (--path-column), or give "
+            f"{where}: {what} (it has {', '.join(schema.names)}); choose one with --path-column, or give "
             "--format table if it holds paths"
         )
     named = [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
     label = options.label_column or (named[0] if len(named) == 1 else "label")
     if label not in schema.names:
         raise CausalFTError(
-            f"{where}: which column is the label? choose it with label_column (--label-column; it has "
+            f"{where}: which column is the label? choose it with --label-column (it has "
             f"{', '.join(schema.names)})"
         )
     return str(image), label, options.factor_column or ("factor" if "factor" in schema.names else None)

@@ -121,7 +121,7 @@ def read_shards(place: Place, shards: Sequence[Path], options: ReadOptions) -> R
         asked = what if options.label_column or options.factor_column else ".cls, .json with a label, or .txt"
         raise CausalFTError(
             f"{len(unlabelled)} samples of {where} have no {asked} ({first_few(unlabelled, 3)}); write their labels, "
-            "or choose another key with label_column"
+            "or choose another key with --label-column"
         )
     if not files:
         raise CausalFTError(f"no sample with an image in the {len(shards)} shard(s) of {where}")

@@ -14,6 +14,7 @@ from causalft.models.tuning.choices import (
     SAMPLERS,
     TEST_VIEWS,
     TUNERS,
+    check_int8,
     n_views,
     optimum_of,
     own_spelling,
@@ -294,6 +295,7 @@ class Tuning:
         causalft.errors.CausalFTError: unknown sampler 'square-rot'; did you mean 'square-root'?
         """
         check_settings(self)
+        check_int8(self.tuner, self.precision)
         if not self.uses_bottleneck and self.bottleneck is not None:  # an unknown tuner is refused here too
             wide = ", ".join(name for name, tuner in TUNERS.items() if tuner.uses_bottleneck)
             raise CausalFTError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.methods.estimators import FUSIONS, FusionRule
 from causalft.methods.estimators.probabilities import (
     KINDS,
@@ -174,8 +174,10 @@ def fuse(
     return found.reshape(members[0].shape)
 
 
-def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[np.float64]:
-    """Return P(C) as an (M,) array that sums to 1; uniform for None.
+def stratum_weights(
+    stratum_prior: ArrayLike | None, n_strata: int, names: Sequence[str] = ()
+) -> NDArray[np.float64]:
+    """Return P(C) as an (M,) array that sums to 1; uniform for None. ``names`` of the strata are for messages.
 
     Examples
     --------
@@ -185,12 +187,18 @@ def stratum_weights(stratum_prior: ArrayLike | None, n_strata: int) -> NDArray[n
     if stratum_prior is None:
         return np.full(n_strata, 1.0 / n_strata)
     weights = np.asarray(stratum_prior, dtype=float)
-    if weights.shape != (n_strata,):
+    if weights.ndim != 1:
+        raise CausalFTError(f"stratum_prior must be a list of numbers, not of shape {weights.shape}")
+    if len(weights) != n_strata:
+        listed = f": {', '.join(names)}" if names else ""
         raise CausalFTError(
-            f"stratum_prior has shape {weights.shape}; give one number for each of {n_strata} strata"
+            f"--stratum-prior has {several(weights, 'number', 'numbers')} for "
+            f"{several(range(n_strata), 'stratum', 'strata')}{listed}; give one for each"
         )
     if not np.isfinite(weights).all() or weights.min() < 0 or abs(weights.sum() - 1) > 1e-6:
-        raise CausalFTError(f"stratum_prior {weights.tolist()} must hold numbers from 0 to 1 that sum to 1")
+        raise CausalFTError(
+            f"--stratum-prior {','.join(f'{value:g}' for value in weights)} must hold numbers from 0 to 1 that sum to 1"
+        )
     return weights / weights.sum()
 
 

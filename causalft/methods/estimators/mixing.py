@@ -329,7 +329,7 @@ class Adjusted(Protocol):
     def offsets(self) -> NDArray[np.float64]: ...
 
 
-def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, n_strata: int) -> None:
+def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, strata: Sequence[str]) -> None:
     """Refuse an unknown fusion or a P(c) that does not fit."""
     FUSIONS.get_or_refuse(fusion)
     if isinstance(stratum_prior, str):
@@ -338,7 +338,7 @@ def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, n_str
                 f"P(c) is {stratum_prior!r}; use uniform, em, or numbers that sum to 1 such as 0.5,0.3,0.2"
             )
         return
-    stratum_weights(stratum_prior, n_strata)
+    stratum_weights(stratum_prior, len(strata), strata)
 
 
 def fit_mixing(

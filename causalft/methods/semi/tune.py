@@ -282,12 +282,16 @@ def tune_semi(
             after_epoch=after_epoch,
         )
     except _Collapse as collapse:
-        told = f"the pseudo-labels have collapsed: {collapse}"
+        # without a single pseudo-label, a higher threshold cannot help
+        learnt = bool(watch.kept.sum())
+        what = "pseudo-labels have" if learnt else "training on the labelled images alone has"
+        told = f"the {what} collapsed: {collapse}"
         if supervision.stops_at_collapse:
+            higher = " or a higher threshold" if learnt else ""
             there = checkpoint is not None and checkpoint.exists()
             stays = f"; {checkpoint} keeps the last state before" if there else ""
             raise CausalFTError(
-                f"{told}; start a new run with a lower learning rate (now {tuning.lr:g}) or a higher threshold{stays}"
+                f"{told}; start a new run with a lower learning rate (now {tuning.lr:g}){higher}{stays}"
             ) from None
         warnings.warn(f"{told}; the training ends with the state before", CausalFTWarning, stacklevel=2)
         history = History([], 0.0)

@@ -43,6 +43,7 @@ __all__ = [
     "TUNERS",
     "Tuner",
     "View",
+    "check_int8",
     "n_views",
     "optimum_of",
     "own_spelling",
@@ -290,6 +291,27 @@ class Choice:
         if self.name == "last-K":
             return f"last-{self.last}"
         return self.name if self.last is None else f"{self.name}@last-{self.last}"
+
+
+def check_int8(tuner: str, precision: str) -> None:
+    """Refuse int8 with a tuner that trains a part of every layer: only frozen layers are rounded.
+
+    Examples
+    --------
+    >>> check_int8("adaptformer", "int8")
+    >>> check_int8("full", "int8")
+    Traceback (most recent call last):
+    ...
+    causalft.errors.CausalFTError: int8 rounds frozen layers, and the tuner full freezes none; use precision='auto', ...
+    """
+    if precision != "int8":
+        return
+    for choice in parse_tuner(tuner):
+        if choice.name in ("full", "bias") and choice.last is None:
+            raise CausalFTError(
+                f"int8 rounds frozen layers, and the tuner {choice.name} freezes none; use --precision auto, or "
+                "another tuner such as adaptformer"
+            )
 
 
 def parse_tuner(spec: str) -> tuple[Choice, ...]:

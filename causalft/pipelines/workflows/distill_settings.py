@@ -11,7 +11,7 @@ from causalft.errors import CausalFTError, nearest
 from causalft.methods.adaptation.settings import FIRST, Tuning
 from causalft.methods.estimators.settings import FitSettings, data_name
 from causalft.models.strata.cards import ResizedName
-from causalft.models.tuning.choices import AUGMENTATIONS, PRECISIONS, TUNERS, parse_tuner
+from causalft.models.tuning.choices import AUGMENTATIONS, PRECISIONS, TUNERS, check_int8, parse_tuner
 from causalft.runs import limits
 from causalft.runs.limits import BUILT_IN
 from causalft.runs.settings import check_settings, choices_of, documented, one_of, setting
@@ -151,7 +151,7 @@ class DistillSettings:
     )
     precision: str = setting(
         "auto",
-        "auto: half precision on CUDA, fp32 elsewhere.",
+        "auto: half precision on CUDA, fp32 elsewhere. int8: the frozen layers, so not with the tuner full.",
         group="Student",
         metavar="|".join(PRECISIONS),
         choices=PRECISIONS,
@@ -185,6 +185,7 @@ class DistillSettings:
         causalft.errors.CausalFTError: weight of the labels 2 is out of range; give a number from 0 to 1
         """
         check_settings(self)
+        check_int8(self.tuner, self.precision)
         if self.max_unlabeled is not None and self.unlabeled is None:
             raise CausalFTError("--max-unlabeled goes with --unlabeled PATH")
         if self.strict and self.unlabeled is None:

@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 from causalft.data.class_names import read_class_names
 from causalft.data.groups import GROUPS, prior_groups
 from causalft.data.labels import clean_text, encode, is_whole_number, whole_number
-from causalft.errors import CausalFTError, nearest, short
+from causalft.errors import CausalFTError, nearest, several, short
 from causalft.methods.estimators.run_documents import PREDICTIONS, open_fit, stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.priors import bootstrap_prior, compare_priors, few_images_caveat, prior_caveat
@@ -86,7 +86,10 @@ def read_labelled_logits(file: LogitsFile) -> LabelledLogits:
         raise CausalFTError(f"{logits}: logits must be (n_samples, n_classes), not of shape {values.shape}")
     names = names or columns or [str(k) for k in range(values.shape[1])]
     if len(names) != values.shape[1]:
-        raise CausalFTError(f"{classes}: {len(names)} class names for {values.shape[1]} columns of logits")
+        raise CausalFTError(
+            f"{classes}: {several(names, 'class name', 'class names')} for "
+            f"{several(range(values.shape[1]), 'column', 'columns')} of logits"
+        )
     if len(set(names)) != len(names):
         raise CausalFTError(f"{classes or logits}: the class name {_repeated(names)!r} stands twice")
     if labels is None and logits.suffix.lower() == ".npy":

@@ -262,6 +262,15 @@ def test_collapse_in_the_first_epoch_leaves_no_checkpoint(data, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_a_collapse_without_pseudo_labels_does_not_advise_a_higher_threshold(data, monkeypatch):
+    collapse_after(monkeypatch, 0, 1)
+    with pytest.raises(CausalFTError) as found:
+        learnt(data, threshold=1.0)
+    message = str(found.value)
+    assert message.startswith("the training on the labelled images alone has collapsed: in epoch 1 100 %")
+    assert message.endswith("start a new run with a lower learning rate (now 0.002)")
+
+
 def test_no_image_above_the_threshold_warns_once_with_the_way_out(data):
     with pytest.warns(CausalFTWarning) as found:
         _, _, counts = learnt(data, threshold=1.0)

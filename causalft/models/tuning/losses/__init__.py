@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.errors import CausalFTError, nearest
+from causalft.errors import CausalFTError, nearest, several
 from causalft.models.tuning.choices import LOSSES
 
 __all__ = [
@@ -147,7 +147,9 @@ def class_counts_of(values: ArrayLike | Tensor, names: Sequence[str] | None = No
     if array.sum() == 0:
         raise CausalFTError("every class count is 0; there is nothing to train on")
     if names is not None and len(names) != len(array):
-        raise CausalFTError(f"{len(array)} class counts but {len(names)} class names; they must agree")
+        raise CausalFTError(
+            f"{len(array)} class counts but {several(names, 'class name', 'class names')}; they must agree"
+        )
     return Counts(array, names)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, several
 from causalft.models.tuning.choices import TUNERS, Choice, parse_tuner
 from causalft.models.tuning.towers import Tower
 
@@ -213,7 +213,8 @@ def check_tuner(tower: Tower, spec: str) -> None:
             )
         if (choice.last or 0) > len(tower.blocks):
             raise CausalFTError(
-                f"tuner {str(choice)!r}: this image tower has only {len(tower.blocks)} blocks"
+                f"tuner {str(choice)!r}: this image tower has only {several(tower.blocks, 'block', 'blocks')}; "
+                f"give last-K a K of 1 to {len(tower.blocks)}"
             )
 
 
