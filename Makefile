@@ -46,7 +46,7 @@ demo: $(BASE)
 	@echo "The adjusted classifier:      $(CURDIR)/runs/demo-fit/report.html"
 
 test: $(FULL)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 slow: $(FULL)
 	$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=search

@@ -87,6 +87,7 @@ def settings_of(size: Size) -> Any:
         zoo="pretrained",
         n_seeds=size.n_seeds,
         control="seeds" if size.control else "none",
+        fusion="mixture",  # what the choice of a strength takes is not evaluation
     )
 
 

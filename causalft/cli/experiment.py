@@ -156,9 +156,7 @@ def run_command(
     screen = console(as_json)
     _check_data(scale, brought["data"])
     if name == "all":
-        found = run_all(
-            out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs or usual_jobs(scale)
-        )
+        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs)
         if as_json:
             print_json(found)
         return

@@ -73,7 +73,7 @@ def run_all(
     seeds: int | None,
     brought: Mapping[str, Any],
     say: Callable[..., object] = lambda *_, **__: None,
-    jobs: int = 1,
+    jobs: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run the experiments of a scale that have what they need; those that are complete are kept.
 
@@ -90,7 +90,7 @@ def run_all(
     say : callable
         Prints a line.
     jobs : int
-        Processes that train side by side.
+        Processes that train side by side; default: :func:`experiments.frame.side_by_side.usual_jobs`.
 
     Returns
     -------
@@ -104,6 +104,7 @@ def run_all(
     """
     from experiments import EXPERIMENTS
     from experiments.frame.scales import get_scale
+    from experiments.frame.side_by_side import usual_jobs
 
     for what in get_scale(scale).needs:
         if not brought.get(what):
@@ -141,7 +142,7 @@ def run_all(
                 f"{number} of {len(chosen)}  {name}: {experiment.reproduces}: {experiment.claim}",
                 soft_wrap=True,
             )
-            experiment.run(folder, quick, n_seeds, scale, jobs=jobs, **needed)
+            experiment.run(folder, quick, n_seeds, scale, jobs=jobs or usual_jobs(scale), **needed)
         found[name] = {"state": state, "folder": str(folder)}
         say(f"{name}: {state}, {folder / 'report.html'}", soft_wrap=True)
     return found

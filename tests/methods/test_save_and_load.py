@@ -155,7 +155,7 @@ def test_settings_of_a_fit_run_round_trip(tiny_zoo):
 
 
 def test_settings_absent_from_older_configs_get_their_defaults():
-    old = {"strata": ["clip"], "zoo": "mini", "tuning": asdict(FAST), "fusion": "mixture", "weights": {}}
+    old = {"strata": ["clip"], "zoo": "mini", "tuning": asdict(FAST), "fusion": "adjusted", "weights": {}}
     found = StrataClassifier(**stored_settings(old, list(StrataClassifier().get_params())))
     assert_same_settings(found, {**StrataClassifier().get_params(), "strata": ("clip",), "tuning": FAST})
 

@@ -103,7 +103,7 @@ def test_a_zoo_of_the_same_images_can_be_ordered_against(photos, tmp_path):
     assert run(*words).exit_code == 0
     found = {
         order: load_splits(
-            FitSettings(data=str(photos), zoo=str(tmp_path / "zoo"), **given, order=order), seed=0
+            FitSettings(("clip",), data=str(photos), zoo=str(tmp_path / "zoo"), **given, order=order), seed=0
         )
         for order, given in (
             ("random", {}),

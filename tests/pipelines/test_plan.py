@@ -229,7 +229,7 @@ def test_missing_weights_and_data_are_part_of_the_plan(tmp_path, monkeypatch):
 
 
 def test_unreadable_training_images_are_named(tmp_path, tiny_zoo, pictures):
-    photos = pictures(tmp_path / "photos", {"cat": 8, "dog": 8})
+    photos = pictures(tmp_path / "photos", {"ant": 8, "bee": 8})
     settings = FitSettings(strata=("clip",), zoo=str(tiny_zoo), data=str(photos), n_test=1, n_validation=1)
     bad = load_splits(settings, 0).train.files[3]
     (photos / bad).write_bytes(b"no image")

@@ -32,7 +32,7 @@ from causalft.pipelines.pages.adjustment import adjustment_line
 from causalft.pipelines.pages.fit import write_fit_report
 from causalft.pipelines.pages.semi import semi_sentences
 from causalft.pipelines.workflows.class_maps import class_map_cards
-from causalft.pipelines.workflows.fit_data import load_splits, unlabelled_options
+from causalft.pipelines.workflows.fit_data import check_words, load_splits, unlabelled_options
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
@@ -105,6 +105,7 @@ def run_fit(
         control, control_kind = control_members(settings, zoo)
         _classifier(settings, zoo, progress).check()
         splits = load_splits(settings, settings.seed)
+        check_words(settings, splits.class_names)
         require_room_for_fit(settings, control, splits, out)
         parts = (splits.train, splits.validation, splits.test)
         known = _known_priors(settings, splits)

@@ -34,6 +34,7 @@ from causalft.models.tuning.processes import join_processes
 from causalft.runs.limits import BUILT_IN, CREATURES, CREATURES_LTSSL
 
 __all__ = [
+    "check_words",
     "data_document",
     "draw_against_prior",
     "draw_tail",
@@ -159,10 +160,9 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     Raises
     ------
     CausalFTError
-        If the data cannot be opened or cut, validation or test images are missing, or a mini does not know a class.
+        If the data cannot be opened or cut, or validation or test images are missing.
     """
     splits = _load(settings, seed, images)
-    _check_words(settings, splits.class_names)
     notes = splits.notes
     why = "the label priors and the temperature need some"
     if FUSIONS[settings.fusion].adjusts:
@@ -179,8 +179,13 @@ def load_splits(settings: FitSettings, seed: int, images: ImageSet | None = None
     return replace(splits, notes=(*notes, *plan_of(splits).sentences, *splits.notes[len(notes) :]))
 
 
-def _check_words(settings: FitSettings, class_names: Sequence[str]) -> None:
-    """Refuse classes that a mini has no words for before any image is read."""
+def check_words(settings: FitSettings, class_names: Sequence[str]) -> None:
+    """Refuse classes that a mini has no words for, before any image is read.
+
+    Raises
+    ------
+    CausalFTError
+    """
     zoo, template = settings.open_zoo(), settings.tuning.template
     if isinstance(zoo, MiniZoo) and "{}" in template:
         for name in settings.strata:

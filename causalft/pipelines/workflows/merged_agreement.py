@@ -12,7 +12,6 @@ from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fitted import load_fitted, predict_stream
 from causalft.methods.estimators.settings import FitSettings
-from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import Run
 
 __all__ = ["MergedAgreement", "merged_agreement", "merged_on_validation"]
@@ -128,6 +127,10 @@ def merged_agreement(
 
 def merged_on_validation(run: Run, merge_tokens: int, *, device: str | None = None) -> MergedAgreement | str:
     """:func:`merged_agreement` on up to 1,000 validation images of the run; why not, in words, where they are gone."""
+    from causalft.pipelines.workflows.fit_data import (
+        load_splits,
+    )  # opens and cuts, which prediction does without
+
     settings = FitSettings.from_config(run.config)
     try:
         images = load_splits(settings, settings.seed).validation

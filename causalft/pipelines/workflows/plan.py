@@ -27,7 +27,7 @@ from causalft.models.features.store import default_cache_folder
 from causalft.models.strata.cards import MemberName
 from causalft.models.strata.stratum import Stratum
 from causalft.models.strata.zoo import MiniZoo, PretrainedZoo, Zoo, check_choice
-from causalft.pipelines.workflows.fit_data import draws_tail, load_splits
+from causalft.pipelines.workflows.fit_data import check_words, draws_tail, load_splits
 from causalft.pipelines.workflows.plan_training import MemberPlan, Sizes, member_plan
 from causalft.pipelines.workflows.room import fit_members, member_bytes, member_folder, page_bytes
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_of
@@ -141,10 +141,7 @@ def plan_members(
     """
     zoo, device = settings.open_zoo(), pick_device(settings.device)
     missing: list[str] = []
-    if splits is None:
-        splits, sizes, notes = _open(settings, missing)
-    else:
-        sizes, notes = _sizes(splits, len(splits.unlabelled or ())), list(splits.notes)
+    splits, sizes, notes = _open(settings, missing) if splits is None else _given(settings, splits, missing)
     costs = _Costs(settings, zoo, device, splits, missing, measured)
     before, at_once = peak_memory(), settings.joint or settings.semi.share_labels
     members = [_member(settings, costs, name, places, sizes, before) for name, places in folders.items()]
@@ -204,6 +201,7 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
         missing.append(str(error))
     try:
         splits = load_splits(settings, settings.seed)
+        check_words(settings, splits.class_names)
     except CausalFTError as error:
         missing.append(str(error))
         return None, Sizes(0, 0, 0, 0), notes
@@ -215,6 +213,18 @@ def _open(settings: FitSettings, missing: list[str]) -> tuple[Splits | None, Siz
     sizes = _sizes(splits, n_unlabelled)
     wish = advice(settings.preset, settings.tuning, sizes.classes)
     return splits, sizes, [*notes, *splits.notes, *([] if wish is None else [wish])]
+
+
+def _given(
+    settings: FitSettings, splits: Splits, missing: list[str]
+) -> tuple[Splits | None, Sizes, list[str]]:
+    """The same for images that are there already."""
+    try:
+        check_words(settings, splits.class_names)
+    except CausalFTError as error:
+        missing.append(str(error))
+        return None, Sizes(0, 0, 0, 0), []
+    return splits, _sizes(splits, len(splits.unlabelled or ())), list(splits.notes)
 
 
 def _sizes(splits: Splits, n_unlabelled: int) -> Sizes:
@@ -238,13 +248,8 @@ class _Costs:
         missing: list[str],
         measured: Measured | None = None,
     ) -> None:
-        self.settings, self.zoo, self.device, self.splits, self.missing = (
-            settings,
-            zoo,
-            device,
-            splits,
-            missing,
-        )
+        self.settings, self.zoo, self.device = settings, zoo, device
+        self.splits, self.missing = splits, missing
         self.unreadable: list[str] = []
         self._found: Measured = {} if measured is None else measured
 
