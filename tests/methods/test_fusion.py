@@ -278,6 +278,6 @@ def test_a_stratum_prior_of_another_length_names_the_strata() -> None:
     with pytest.raises(
         CausalFTError, match="has 2 numbers for 3 strata: clip, openclip, metaclip; give one for each"
     ):
-        check_mixing("mixture", (0.5, 0.5), ("clip", "openclip", "metaclip"))
+        check_mixing("mixture", (0.5, 0.5), 3, ("clip", "openclip", "metaclip"))
     with pytest.raises(CausalFTError, match="has 1 number for 2 strata; give one for each"):
         stratum_weights([1.0], 2)

@@ -329,8 +329,10 @@ class Adjusted(Protocol):
     def offsets(self) -> NDArray[np.float64]: ...
 
 
-def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, strata: Sequence[str]) -> None:
-    """Refuse an unknown fusion or a P(c) that does not fit."""
+def check_mixing(
+    fusion: str, stratum_prior: Sequence[float] | str | None, n_strata: int, names: Sequence[str] = ()
+) -> None:
+    """Refuse an unknown fusion or a P(c) that does not fit; ``names`` of the strata are for messages."""
     FUSIONS.get_or_refuse(fusion)
     if isinstance(stratum_prior, str):
         if stratum_prior not in ("uniform", "em"):
@@ -338,7 +340,7 @@ def check_mixing(fusion: str, stratum_prior: Sequence[float] | str | None, strat
                 f"P(c) is {stratum_prior!r}; use uniform, em, or numbers that sum to 1 such as 0.5,0.3,0.2"
             )
         return
-    stratum_weights(stratum_prior, len(strata), strata)
+    stratum_weights(stratum_prior, n_strata, names)
 
 
 def fit_mixing(

@@ -470,7 +470,7 @@ class StrataClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(zoo, str):
             zoo = open_zoo(zoo, self.weights, offline=self.offline, allow_pickle=self.allow_pickle)
         check_strata(self.strata, zoo)
-        check_mixing(self.fusion, self.stratum_prior, self.strata)
+        check_mixing(self.fusion, self.stratum_prior, len(self.strata), self.strata)
         check_joint(self)
         check_semi(self.semi, joint=self.joint, gla=self.gla)
         if self.tuning is not None:
