@@ -167,8 +167,7 @@ def _conclusion(metrics: Mapping[str, Any]) -> list[str]:
     paired, counts = metrics["paired"], list(metrics["class_counts"].values())
     change = {n: f"{shown(gap['before'])} to {shown(gap['after'])}" for n, gap in metrics["P_gap"].items()}
     gaps = f"from {change['strata']} points over the strata, from {change['control']} over seeds of one model"
-    if metrics["no_conclusion"]:
-        gaps = f"no conclusion, for {'; '.join(grouped(metrics['no_conclusion']))}"
+    gaps = f"no conclusion, for {'; '.join(told)}" if (told := grouped(metrics["no_conclusion"])) else gaps
     tested = [n for n in metrics.get("test_counts", []) if n]
     unequal = []
     if tested and min(tested) < max(tested):

@@ -174,10 +174,11 @@ def measured(world: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def test_table_8_tells_priors_from_ensembling(world: dict[str, Any]) -> None:
     methods, paired = measured(world)
-    for family in ("strata", "seeds of one"):
-        accuracies = [methods[f"{m} {family}"]["accuracy"].estimate for m in (1, 2, 3)]
+    of_strata = ("1 stratum", "2 strata", "3 strata")
+    for family in (of_strata, ("1 seed of one", "2 seeds of one", "3 seeds of one")):
+        accuracies = [methods[name]["accuracy"].estimate for name in family]
         assert accuracies == sorted(accuracies)
-    gaps = [methods[f"{m} strata"]["own_gap"].estimate for m in (1, 2, 3)]
+    gaps = [methods[name]["own_gap"].estimate for name in of_strata]
     assert gaps == sorted(gaps, reverse=True) and gaps[2] < 0.6 * gaps[0]
     assert paired["gap fall, strata"].low > 0
     # Noise shrinks the gap of any ensemble a little; other priors shrink it much more.

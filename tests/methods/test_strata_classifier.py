@@ -306,7 +306,7 @@ def test_it_can_be_cloned_and_must_be_fitted(tiny_zoo, splits):
         ({"strata": ("clip", "opnclip")}, "did you mean 'openclip'"),
         ({"fusion": "mean"}, "no fusion is named 'mean'"),
         ({"stratum_prior": (0.5, 0.6)}, "sum to 1"),
-        ({"stratum_prior": (1.0,)}, "one number for each of 2 strata"),
+        ({"stratum_prior": (1.0,)}, "1 number for 2 strata: clip, openclip"),
     ],
 )
 def test_wrong_choices(zoo, options, message):

@@ -125,7 +125,7 @@ def test_card_names_gla_ft_and_its_cost(found):
     for stratum in doubled["strata"].values():
         stratum["gla"] = True
     text = model_card(found.config, doubled)
-    assert "those of the untouched one, debiased, are added (GLA-FT)" in text
+    assert "those of the zero-shot model, debiased, are added (GLA-FT)" in text
     cost = sections(text)["Cost"]
     assert "every stratum twice" in cost and "every stratum once" not in cost
 

@@ -188,7 +188,7 @@ def test_an_untested_p_group_gives_null_with_a_reason() -> None:
     metrics = json.loads(to_json(found.to_metrics()))
     assert metrics["own_minus_off_gap"]["before"] is None and metrics["cross_gap"]["b"]["a"] is None
     assert metrics["strata"]["a"]["P"]["many"] is None
-    assert "cannot be told" in found.conclusion()[0]
+    assert "cannot be told" in found.conclusion()[1]
 
 
 def test_one_stratum_has_a_raw_gap_only() -> None:
@@ -197,7 +197,7 @@ def test_one_stratum_has_a_raw_gap_only() -> None:
     probs = rng.dirichlet(np.ones(10), (1, 100))
     found = diagnose(labels, np.full(10, 50), {"a": probs}, probs, {"a": np.arange(1, 11) / 55}, n_boot=100)
     assert found.P_gap.before.exists and not found.own_minus_off_gap.before.exists
-    assert not found.prior_slope.before.exists and "one stratum alone" in found.conclusion()[0]
+    assert not found.prior_slope.before.exists and "one stratum alone" in found.conclusion()[1]
     json.loads(to_json(found.to_metrics()))
 
 
