@@ -39,7 +39,7 @@ class Earlier:
         CausalFTError
             If it is not there, is no verdict, or is one of another version.
         """
-        again = f"write one with: causalft experiment verdict DIR --json > {path.name}"
+        again = f"write one with `causalft experiment verdict DIR --json > {path.name}`"
         if not path.is_file():
             raise CausalFTError(f"{path}: no such file; {again}")
         found = read_json(path, way_out=again)

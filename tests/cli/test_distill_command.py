@@ -196,6 +196,10 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     Image.new("RGB", (24, 24)).save(broken / "good.png")
     (broken / "bad.png").write_bytes(b"no image")
     assert "bad.png" in said(run("distill", fitted, "--unlabeled", broken, *out))
+    assert "is a run of causalft (fit), not images" in said(
+        run("distill", fitted, "--unlabeled", fitted, *out)
+    )
+    assert "the tuner full freezes none" in said(run("distill", fitted, "--precision", "int8", *out))
     assert "goes with --unlabeled" in said(run("distill", fitted, "--max-unlabeled", 3, *out))
     assert "trains nothing" in said(run("distill", fitted, "--tuner", "zero-shot", *out))
     assert "give 1 to 200 blocks" in said(run("distill", fitted, "--student", "clip:blocks=0", *out))

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from causalft.errors import CausalFTError
 from causalft.models.strata.zoo import open_zoo
 from causalft.version import __version__
 from experiments import EXPERIMENTS, Experiment
 from experiments.frame.claims import Claim
+from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS
 from tests.command_line import run, said
 
@@ -224,6 +226,14 @@ def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path,
     again = tmp_path / "again.json"
     again.write_text(json.dumps(found))
     assert verdict_of(tmp_path / "new", "--earlier", again) == found
+
+
+def test_an_earlier_verdict_that_is_damaged_says_to_write_it_again(tmp_path: Path) -> None:
+    (tmp_path / "verdict.json").write_text("{")
+    with pytest.raises(
+        CausalFTError, match=r"not valid JSON .*; write one with `causalft experiment verdict DIR --json"
+    ):
+        Earlier.read(tmp_path / "verdict.json")
 
 
 def test_an_earlier_verdict_that_is_missing_no_verdict_or_of_another_version_is_refused(

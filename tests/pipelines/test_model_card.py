@@ -162,3 +162,12 @@ def test_card_command_prints_or_writes_without_local_paths(fitted, photos, tmp_p
     assert "no such run folder" in said(run("card", tmp_path / "gone"))
     with pytest.raises(CausalFTError, match="'strata' is missing"):
         model_card({}, {"zoo": "mini"})
+
+
+def test_card_is_in_words_and_not_in_keys(found):
+    text = model_card(found.config, found.metrics)
+    groups = sections(text)["Accuracy by group"]
+    assert (
+        "best single stratum by validation" in groups and "mean of log-probabilities of the strata" in groups
+    )
+    assert "best_single" not in text and "logit_mean" not in text and "## Reproduce" in text
