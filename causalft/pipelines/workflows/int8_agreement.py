@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.fitted import load_fitted, predict_stream
+from causalft.methods.estimators.fitted import load_fitted
+from causalft.pipelines.workflows.agreement import agreement, answers, spaced_rows
 
 __all__ = ["Int8Agreement", "int8_agreement"]
 
@@ -69,28 +68,14 @@ def int8_agreement(
     >>> int8_agreement("runs/photos", images).sentence()  # doctest: +SKIP
     'int8 predicts the class of fp32 for 199 of 200 images; a probability differs by at most 0.013'
     """
-    rows = np.unique(np.linspace(0, len(images) - 1, min(n_images, len(images))).round().astype(np.int64))
-    fused = {}
+    rows, fused = spaced_rows(images, n_images), []
     for precision in ("fp32", "int8"):  # one after the other: one copy of the weights in memory
         model = load_fitted(run, device="cpu", precision=precision)
         if precision == "int8" and not any(member.lowered for member in model.members_.values()):
             raise CausalFTError(
                 f"{run}: int8 is for frozen layers of a ViT, and no stratum has one; use fp32"
             )
-        stream = predict_stream(
-            model,
-            images,
-            rows=rows.tolist(),
-            on_error="skip",
-            label=f"comparing int8 with fp32: {precision}",
-            progress=progress,
-        )
-        fused[precision] = [batch for _, _, batch in stream]
-    if not fused["fp32"]:
-        raise CausalFTError(f"none of {len(rows)} images could be read to compare int8 with fp32")
-    exact, rounded = (np.concatenate(fused[precision]) for precision in ("fp32", "int8"))
-    return Int8Agreement(
-        n_images=len(exact),
-        agreement=float((exact.argmax(1) == rounded.argmax(1)).mean()),
-        largest_difference=float(np.abs(exact - rounded).max()),
-    )
+        label = f"comparing int8 with fp32: {precision}"
+        fused.append(answers(model, images, rows, label, "compare int8 with fp32", progress)[1])
+    share, difference = agreement(*fused)
+    return Int8Agreement(n_images=len(fused[0]), agreement=share, largest_difference=difference)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.fitted import load_fitted, predict_stream
+from causalft.methods.estimators.fitted import load_fitted
 from causalft.methods.estimators.settings import FitSettings
+from causalft.pipelines.workflows.agreement import agreement, answers, spaced_rows
 from causalft.runs.folder import Run
 
 __all__ = ["MergedAgreement", "merged_agreement", "merged_on_validation"]
@@ -94,32 +93,20 @@ def merged_agreement(
     >>> merged_agreement("runs/photos", images, 8).sentence()  # doctest: +SKIP
     'merging 8 tokens per block keeps the class for 198 of 200 images; a probability differs by at most 0.04'
     """
-    rows = np.unique(np.linspace(0, len(images) - 1, min(n_images, len(images))).round().astype(np.int64))
-    fused, read = [], rows
+    rows = spaced_rows(images, n_images)
+    read, fused = rows, []
     for r in (0, merge_tokens):
         model = load_fitted(run, device=device, precision=precision, merge_tokens=r)
-        stream = predict_stream(
-            model,
-            images,
-            rows=rows.tolist(),
-            on_error="skip",
-            label=f"measuring the cost of merging: {r} tokens",
-        )
-        found = [(place, batch) for place, _, batch in stream]
-        if not found:
-            raise CausalFTError(
-                f"none of {len(rows)} images could be read to measure the cost of merging tokens"
-            )
-        read = np.concatenate([place for place, _ in found])
-        fused.append(np.concatenate([batch for _, batch in found]))
-    whole, merged = fused
-    classes = whole.argmax(1), merged.argmax(1)
-    right = [float((each == images.labels[read]).mean()) for each in classes] if labelled else [None, None]
+        label = f"measuring the cost of merging: {r} tokens"
+        read, found = answers(model, images, rows, label, "measure the cost of merging tokens")
+        fused.append(found)
+    share, difference = agreement(*fused)
+    right = [float((f.argmax(1) == images.labels[read]).mean()) if labelled else None for f in fused]
     return MergedAgreement(
         merge_tokens=merge_tokens,
-        n_images=len(whole),
-        agreement=float((classes[0] == classes[1]).mean()),
-        largest_difference=float(np.abs(whole - merged).max()),
+        n_images=len(read),
+        agreement=share,
+        largest_difference=difference,
         accuracy=right[0],
         accuracy_merged=right[1],
     )
