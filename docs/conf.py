@@ -19,6 +19,7 @@ from sphinx import addnodes  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 
 import causalft  # noqa: E402
+import causalft.cli  # noqa: E402, F401  notebooks inherit what it sets for PyTorch and OpenMP
 
 project = "CausalFT"
 author = "The CausalFT contributors"

@@ -233,7 +233,7 @@ _CONFOUNDED = BuiltInDesign(
     "to that class, and C decides how doubtful objects are labelled: in B the part in view predicts the label.",
     follows="C and Y are dependent in B (mutual information {mi:.2f} nats) because C has an arrow into Y, and C is "
     "visible in X: the backdoor path X <- C -> Y is open, P(Y|X) differs from P(Y|do(X)), and no number of images "
-    "cures it. Adjusting for C does.",
+    "cures it; adjusting for C can.",
     expected="verified",
 )
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import causalft.cli  # noqa: F401  sets what PyTorch and OpenMP read when they are loaded
+
 KINDS = ("ant", "bee", "cow", "doe")
 
 

@@ -168,8 +168,8 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
     default=0,
     show_default=True,
     metavar="R",
-    help="Merge R similar patch tokens in each block of a ViT (token merging, ToMe): faster, and less accurate. "
-    "Its cost on validation images is given.",
+    help="Merge R similar patch tokens in each block of a ViT, at most half of them (token merging, ToMe): faster, and "
+    "less accurate. Its cost on validation images is given.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."

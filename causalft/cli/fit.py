@@ -110,6 +110,7 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     if not follows():  # of several processes, the one that writes
         Run.check(out, kind="fit")
     settings.check()
+    _refuse_decided(settings)
     if plan:
         if is_launched():
             raise CausalFTError("--plan measures one process; give it without the launcher")
@@ -135,6 +136,20 @@ def command(settings: FitSettings, out: Path, plan: bool, as_json: bool) -> None
     else:
         print_diagnosis(screen, fitted.diagnosis, fitted.worst_classes)
     screen.print(f"report: {fitted.run.path / 'report.html'}", soft_wrap=True)
+
+
+def _refuse_decided(settings: FitSettings) -> None:
+    """Refuse options that a semi-supervised method decides, even if they name the usual value."""
+    if settings.semi.method is None:
+        return
+    record, typed = settings.semi.record, click.get_current_context().params
+    by = f"is decided by --method {record.name}"
+    if record.tuner and typed["tuner"] != record.tuner:
+        refuse_given(("tuner",), f"{by}, which stands for the tuner {record.tuner}; leave it out")
+    if record.unlabelled and typed["head"] != "l2":
+        refuse_given(("head",), f"{by}, which has heads of its own; leave it out")
+    if record.adjusts:
+        refuse_given(("loss",), f"{by}, which has its own remedy for the long tail; leave it out")
 
 
 def _as_begun(settings: FitSettings, out: Path) -> FitSettings:

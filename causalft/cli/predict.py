@@ -134,7 +134,8 @@ __all__ = ["command"]
     default=0,
     show_default=True,
     metavar="R",
-    help="Merge R similar patch tokens in each block of a ViT (token merging, ToMe): faster, and less accurate.",
+    help="Merge R similar patch tokens in each block of a ViT, at most half of them (token merging, ToMe): faster, and "
+    "less accurate.",
 )
 @engine_options
 @click.option(

@@ -202,7 +202,10 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     assert "the tuner full freezes none" in said(run("distill", fitted, "--precision", "int8", *out))
     assert "goes with --unlabeled" in said(run("distill", fitted, "--max-unlabeled", 3, *out))
     assert "trains nothing" in said(run("distill", fitted, "--tuner", "zero-shot", *out))
-    assert "give 1 to 200 blocks" in said(run("distill", fitted, "--student", "clip:blocks=0", *out))
+    for number in ("0", "-1", "x", "2.5", ""):
+        assert "give 1 to 200 blocks" in said(
+            run("distill", fitted, "--student", f"clip:blocks={number}", *out)
+        )
     mini = said(run("distill", fitted, "--student", "mini", *out))
     assert "cannot represent the classes" in mini and "never saw the word" in mini
     assert not (tmp_path / "never").exists()

@@ -122,9 +122,23 @@ def test_a_figure_without_a_line_is_not_drawn(tiny_zoo, photos, tmp_path):
             "stands for the tuner linear-probe; leave --tuner lora out, or take --method fixmatch",
         ),
         (["--method", "lft", "--tuner", "lora"], "leave --tuner lora out, or leave --method out"),
+        (["--method", "fft", "--tuner", "adaptformer"], "which stands for the tuner full; leave it out"),
+        (
+            ["--method", "fixmatch", *DRAW, "--head", "cosine"],
+            "fixmatch, which has heads of its own; leave it out",
+        ),
+        (["--method", "acr", *DRAW, "--loss", "LA"], "acr, which has its own remedy for the long tail"),
         (
             ["--method", "crest", *DRAW, "--method-setting", "generations=0"],
-            "crest has 0 generations; give 1 or more",
+            "generations is 0; give 1 or more",
+        ),
+        (
+            ["--method", "channel-ensemble", *DRAW, "--method-setting", "agree=6"],
+            "5 heads of which 6 must agree",
+        ),
+        (
+            ["--method", "loft", *DRAW, "--threshold", 0.2],
+            "outliers; give a threshold above that, not 0.2",
         ),
         (
             ["--fusion", "mixture", "--strict"],

@@ -247,6 +247,7 @@ def slope_plot(metrics: Metrics) -> list[Axes]:
         plain_log_axis(axes.xaxis)
         axes.set_xlabel(f"{prior_words(metrics)} pre-training prior (%)")
         axes.set_title("Single models" if when == "before" else "Fused")
+    grid[0].margins(y=0.22)  # room for the legend above the points, and for the slope below them
     grid[0].set_ylabel("accuracy beyond class\ndifficulty (points)")
     grid[1].legend(loc="upper left", handletextpad=0.1)
     return list(grid)

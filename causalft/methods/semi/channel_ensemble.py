@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from causalft.methods.semi.choices import SemiMethod
 from causalft.methods.semi.method import Answers, Method, Targets, Task, soft_cross_entropy
 from causalft.models.tuning.heads import L2Head
 
-__all__ = ["ChannelEnsemble", "channel_groups", "correlation"]
+__all__ = ["ChannelEnsemble", "channel_groups", "correlation", "refuse_heads"]
 
 
 class ChannelEnsemble(Method):
@@ -70,11 +71,7 @@ class ChannelEnsemble(Method):
         low_bias: float = 1.0,
         low_variance: float = 1.0,
     ) -> None:
-        if heads < 2 or not 1 <= agree <= heads:
-            raise CausalFTError(
-                f"channel-ensemble has {heads} heads of which {agree} must agree; give at least 2 heads, and from 1 to "
-                "all of them"
-            )
+        refuse_heads(heads=heads, agree=agree)
         mask, self.own = channel_groups(task.weight.shape[1], heads, own_share)
         self.n_heads, self.agree, self.low_bias, self.low_variance = heads, agree, low_bias, low_variance
         super().__init__(task, threshold=threshold, unlabelled_weight=unlabelled_weight)
@@ -192,10 +189,24 @@ def correlation(first: Tensor, second: Tensor) -> Tensor:
     return (a * b).sum() / (a.norm() * b.norm()).clamp(min=1e-12)
 
 
+def refuse_heads(*, heads: int, agree: int, **_: Any) -> None:
+    """Refuse numbers of heads that cannot agree.
+
+    Raises
+    ------
+    CausalFTError
+    """
+    if heads < 2 or not 1 <= agree <= heads:
+        raise CausalFTError(
+            f"{heads} heads of which {agree} must agree; give at least 2 heads, and from 1 to all of them"
+        )
+
+
 CHANNEL_ENSEMBLE = SemiMethod(
     name="channel-ensemble",
     help="heads on groups of channels; an image counts where most of them are sure, and their mean is its label",
     make=ChannelEnsemble,
+    refuse=refuse_heads,
     shares=("threshold", "own_share"),
     ours=(
         "channels of the model's features, not of an added convolution, and no noise on them; the variance loss "

@@ -34,6 +34,8 @@ class SemiMethod:
         is that of the labelled images.
     shares : tuple of str
         Settings from 0 to 1; the others are 0 or more.
+    refuse : callable, optional
+        ``refuse(**settings)`` raises a CausalFTError if they do not go together; called before any image is read.
     ours : str
         What its source leaves open, and what is done here.
     source : str
@@ -49,6 +51,7 @@ class SemiMethod:
     unlabelled: bool = True
     adjusts: bool = False
     shares: tuple[str, ...] = ("threshold",)
+    refuse: Callable[..., None] | None = None
     ours: str = ""
     source: str = ""
     order: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,8 +61,7 @@ class ClassRebalancing(Method):
         power: float = 1 / 3,
         generations: int = 6,
     ) -> None:
-        if generations < 1:
-            raise CausalFTError(f"{self.name} has {generations} generations; give 1 or more")
+        _refuse(generations=generations)
         super().__init__(task, threshold=threshold, unlabelled_weight=unlabelled_weight)
         self.generations = min(generations, task.epochs)
         self.register_buffer("rates", sampling_rates(task.counts, power), persistent=False)
@@ -224,10 +224,16 @@ def sampling_rates(counts: Tensor, power: float) -> Tensor:
     return rates
 
 
+def _refuse(*, generations: int, **_: Any) -> None:
+    if generations < 1:
+        raise CausalFTError(f"generations is {generations}; give 1 or more")
+
+
 CREST = SemiMethod(
     name="crest",
     help="in generations: confident pseudo-labels, more of rare classes, join the labelled images of the next one",
     make=ClassRebalancing,
+    refuse=_refuse,
     ours=(
         "weights go on from one generation to the next, under one schedule, without a restart; an image counts with "
         "the answer of the epoch in which it was last shown; --loss LA adjusts by the law of all labels, those that "
@@ -240,6 +246,7 @@ CREST_PLUS = SemiMethod(
     name="crest+",
     help="crest with distribution alignment: pseudo-labels follow the labelled law, less so in each generation",
     make=AlignedRebalancing,
+    refuse=_refuse,
     shares=("threshold", "least_exponent", "decay"),
     ours=(
         "those of crest; the mean belief is a moving average over some ten steps, before the step that it aligns; "

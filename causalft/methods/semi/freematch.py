@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from causalft.methods.semi.channel_ensemble import ChannelEnsemble
+from causalft.methods.semi.channel_ensemble import ChannelEnsemble, refuse_heads
 from causalft.methods.semi.choices import SemiMethod
 from causalft.methods.semi.method import Step, Targets, Task
 
@@ -119,6 +119,7 @@ CHANNEL_FREEMATCH = SemiMethod(
     name="channel-freematch",
     help="channel-ensemble with FreeMatch's thresholds, one per class, which follow the confidence of the model",
     make=AdaptiveEnsemble,
+    refuse=refuse_heads,
     shares=("threshold", "own_share", "decay"),
     ours=(
         "those of channel-ensemble; the averages are over all heads and some ten steps (decay 0.9, where the published "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,11 +66,7 @@ class Loft(Method):
         outlier_threshold: float = 0.3,
         zero_shot_threshold: float = 0.0,
     ) -> None:
-        if outlier_threshold >= threshold:
-            raise CausalFTError(
-                f"loft drops images with a probability of {outlier_threshold:g} or less as outliers; give a threshold "
-                f"above that, not {threshold:g}"
-            )
+        _refuse(outlier_threshold=outlier_threshold, threshold=threshold)
         super().__init__(task, threshold=threshold, unlabelled_weight=unlabelled_weight)
         self.hard_weight, self.soft_weight = hard_weight, soft_weight
         self.outlier_threshold, self.zero_shot_threshold = outlier_threshold, zero_shot_threshold
@@ -106,10 +103,19 @@ class Loft(Method):
         return Targets(torch.where(hard[..., None], one_hot, beliefs), weights.to(beliefs.dtype))
 
 
+def _refuse(*, outlier_threshold: float, threshold: float, **_: Any) -> None:
+    if outlier_threshold >= threshold:
+        raise CausalFTError(
+            f"loft drops images with a probability of {outlier_threshold:g} or less as outliers; give a threshold "
+            f"above that, not {threshold:g}"
+        )
+
+
 LOFT = SemiMethod(
     name="loft",
     help="hard pseudo-labels where the model is confident, soft ones where less so, none for likely outliers",
     make=Loft,
+    refuse=_refuse,
     shares=("threshold", "outlier_threshold", "zero_shot_threshold"),
     ours=(
         "the zero-shot filter of LoFT-OW is off unless zero_shot_threshold is given (0.6 in the authors' lists of "

@@ -123,7 +123,9 @@ class SemiSettings:
             for option in given:
                 raise CausalFTError(f"{option} goes with a semi-supervised method; name one with --method")
             return
-        self.record.settings_with(dict(self.method_settings))
+        complete = self.record.settings_with(dict(self.method_settings))
+        if self.record.refuse is not None:
+            self.record.refuse(**complete)
         if not self.record.unlabelled:
             for option in given:
                 raise CausalFTError(

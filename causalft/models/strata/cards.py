@@ -156,7 +156,7 @@ class ModelCard:
         return write_json(path, asdict(self))
 
 
-_RESIZED = re.compile(r"(?P<name>.+):blocks=(?P<number>\d+)")
+_RESIZED = re.compile(r"(?P<name>.+):blocks=(?P<number>.*)")
 _MOST_BLOCKS = 200
 
 
@@ -192,10 +192,10 @@ class ResizedName:
         found = _RESIZED.fullmatch(text)
         if found is None:
             return cls(text)
-        number = int(found["number"])
-        if not 1 <= number <= _MOST_BLOCKS:
+        number = found["number"]
+        if not number.isdecimal() or not 1 <= int(number) <= _MOST_BLOCKS:
             raise CausalFTError(f"{text!r}: give 1 to {_MOST_BLOCKS} blocks")
-        return cls(found["name"], number)
+        return cls(found["name"], int(number))
 
     def __str__(self) -> str:
         return self.whole if self.blocks is None else f"{self.whole}:blocks={self.blocks}"

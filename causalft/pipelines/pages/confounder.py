@@ -134,7 +134,8 @@ def _found(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Sectio
         if f"{m}->A" in cells
     ]
     rows += [
-        [f"(who knew P(Y|X) of {m} exactly)", *(f"{100 * best[f'{m}->{t}']:.1f}" for t in "AB")] for m in "AB"
+        [f"best possible, P(Y|X) of {m} known", *(f"{100 * best[f'{m}->{t}']:.1f}" for t in "AB")]
+        for m in "AB"
     ]
     columns = ["majority", "minority", "C=0", "C=1"]
     return Section(
@@ -142,7 +143,7 @@ def _found(metrics: Mapping[str, Any], figures: Mapping[str, Drawing]) -> Sectio
         [what_follows(metrics)],
         tables=[
             Table(
-                columns=["", "tested on A", "tested on B"],
+                columns=["model", "tested on A", "tested on B"],
                 rows=rows,
                 caption=f"Accuracy in percent with 95 % intervals, {len(metrics['seeds'])} seeds.",
             ),

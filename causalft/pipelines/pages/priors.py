@@ -61,7 +61,7 @@ def distance_table(distance: PriorDistance) -> Table:
 
 
 def _number(value: float) -> str:
-    return "not known" if np.isnan(value) else f"{value:.2f}"
+    return "not known" if np.isnan(value) else f"{value:z.2f}"
 
 
 def _priors(metrics: Metrics) -> Table:

@@ -94,8 +94,8 @@ def test_the_added_losses_are_correlations():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"heads": 1, "agree": 1}, "has 1 heads of which 1 must agree"),
-        ({"agree": 4}, "has 3 heads of which 4 must agree"),
+        ({"heads": 1, "agree": 1}, "1 heads of which 1 must agree"),
+        ({"agree": 4}, "3 heads of which 4 must agree"),
         ({"own_share": 0.4}, "3 heads with 4 channels of their own need more than the 12 channels"),
     ],
 )

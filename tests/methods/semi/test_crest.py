@@ -170,5 +170,5 @@ def test_beliefs_of_crest_plus_are_pulled_towards_the_labelled_law_to_the_power_
 
 
 def test_fewer_than_one_generation_names_the_method():
-    with pytest.raises(CausalFTError, match="crest\\+ has 0 generations; give 1 or more"):
+    with pytest.raises(CausalFTError, match="generations is 0; give 1 or more"):
         plus(generations=0)
