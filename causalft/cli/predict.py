@@ -126,7 +126,7 @@ __all__ = ["command"]
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
-    help="Of the frozen layers; int8 is faster on a CPU. Default: that of the run.",
+    help="Of the backbone's layers; int8 is faster on a CPU. Default: that of the run.",
 )
 @click.option(
     "--merge-tokens",

@@ -50,7 +50,7 @@ licence_option = click.option(
     type=TEXT,
     default="fp32",
     show_default=True,
-    help="fp32, or int8 for the frozen linear layers of a ViT (--to onnx): smaller, and faster on a CPU.",
+    help="fp32, or int8 for the linear layers of a ViT (--to onnx): smaller, and faster on a CPU.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the description of the export as JSON.")
 def export(

@@ -49,7 +49,7 @@ def logits_by_precision(lab: Lab) -> dict[str, dict[str, list[NDArray[np.float64
                 classes = list(splits.train.class_names)
                 tuned = load_tuned(stratum, lab.folder(member, seed), classes, tuning)
                 if precision == "int8" and not tuned.lowered:
-                    raise CausalFTError(f"{name} has no frozen linear layer of a ViT, and int8 is for those")
+                    raise CausalFTError(f"{name} has no linear layer of a ViT, and int8 is for those")
                 found[precision].setdefault(name, []).append(tuned.logits(crops))
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from PIL import Image
 
 from causalft.data.given import unlabelled_images
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.fitted import load_fitted, predict_stream
+from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.strata.zoo import open_zoo
 from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear
 from causalft.pipelines.export import FORMATS, write
-from causalft.pipelines.export.int8 import round_onnx
+from causalft.pipelines.export.int8 import frozen_weights, round_onnx
 from causalft.pipelines.workflows.int8_agreement import int8_agreement
 from causalft.pipelines.workflows.predict import Prediction
 from tests.command_line import run, said
@@ -60,7 +65,7 @@ def test_predict_names_the_strata_that_have_no_layer_to_round(fitted, pictures):
     prediction = Prediction(fitted, unlabelled_images([pictures]), "cpu", precision="int8")
     assert prediction.precision_note() == ""
     prediction.model.members_["openclip"].precision = "fp32"  # as of a ResNet
-    assert prediction.precision_note() == "int8 is for frozen layers of a ViT; openclip: computed in fp32"
+    assert prediction.precision_note() == "int8 is for the layers of a ViT; openclip: computed in fp32"
 
 
 def test_fit_trains_through_int8_layers_and_its_run_predicts_in_int8(fitted, pictures):
@@ -69,6 +74,30 @@ def test_fit_trains_through_int8_layers_and_its_run_predicts_in_int8(fitted, pic
     member = load_fitted(fitted, device="cpu").members_["clip"]
     assert any(isinstance(module, Int8Linear) for module in member.modules())
     assert np.array_equal(predicted(fitted, pictures, None), predicted(fitted, pictures, "int8"))
+
+
+@pytest.mark.parametrize("tuner", ["full", "bias", "last-1", "adaptformer", "lora", "vpt-deep"])
+def test_a_prediction_rounds_what_was_trained_of_the_backbone_and_not_what_was_added(
+    tmp_path, tiny_zoo, tuner, pictures
+):
+    stratum = open_zoo(tiny_zoo).load("clip", device="cpu")
+    tuning = Tuning(tuner=tuner, bottleneck=4)
+    TunedStratum(stratum, torch.randn(4, 16), tuning).save(tmp_path / "clip")
+    names = ["a", "b", "c", "d"]
+    exact = load_tuned(stratum, tmp_path / "clip", names, tuning)
+    rounded = load_tuned(stratum, tmp_path / "clip", names, replace(tuning, precision="int8"))
+    assert (exact.precision, rounded.precision) == ("fp32", "int8")
+    assert rounded.lowered == 2 * 4  # two blocks of in- and out-projection and two layers of the MLP
+    assert bool(rounded.tuned.added) == (tuner in ("adaptformer", "lora", "vpt-deep"))
+    assert all(rounded.tower.get_parameter(name).dtype == torch.float32 for name in rounded.tuned.added)
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8))
+    difference = (rounded.logits_of(pixels) - exact.logits_of(pixels)).abs().max()
+    assert 0 < difference < 0.5
+    if tuner in ("full", "last-1"):
+        with pytest.raises(
+            CausalFTError, match="rounded to int8 for prediction and cannot be saved; load it in fp32"
+        ):
+            rounded.trained_state()
 
 
 @pytest.mark.parametrize("after_gelu", [False, True])
@@ -98,6 +127,13 @@ def test_a_layer_in_an_onnx_file_computes_as_in_the_model(tmp_path, after_gelu):
     assert np.allclose(found, expected.numpy(), atol=1e-3)
     with pytest.raises(CausalFTError, match="holds 0 of 1 layers"):
         round_onnx(path, [weight])
+
+
+def test_a_file_in_int8_rounds_the_layers_that_a_prediction_rounds(fitted):
+    model = StrataClassifier.load(fitted, device="cpu", precision="fp32")
+    assert "adaptformer" in {member.tuned.spec for member in model.members_.values()}
+    rounded = load_fitted(fitted, device="cpu", precision="int8").members_
+    assert len(frozen_weights(model)) == sum(member.lowered for member in rounded.values())
 
 
 @pytest.mark.slow

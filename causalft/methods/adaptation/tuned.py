@@ -284,9 +284,21 @@ class TunedStratum(nn.Module):
             )
         self.stratum.move(device)
         self.to(device)
-        self.precision, self.lowered = settle_precision(self.tower, precision, device)
+        self.freeze(precision)
         if self.untouched is not None:
             self.untouched.move(device, precision)
+
+    def freeze(self, precision: str) -> None:
+        """End the training, and choose the precision anew.
+
+        In int8 layers of the backbone that were trained are rounded too, and can no longer be saved; what a tuner
+        added, such as adapters, stays in fp32.
+        """
+        if precision == "int8":
+            for name, parameter in self.tower.named_parameters():
+                parameter.requires_grad_(name in self.tuned.added)
+        self.precision, self.lowered = settle_precision(self.tower, precision, self.stratum.device)
+        self.requires_grad_(False)
 
     def trained_state(self) -> dict[str, Tensor]:
         """A copy of all that training changes, on the CPU: ``tower.NAME`` and ``head.NAME`` to tensor."""
@@ -324,7 +336,8 @@ def load_tuned(
         raise CausalFTError(f"{folder}: the head is not one of {len(class_names)} classes; fit it again")
     start = torch.ones_like(weight)  # of the right shape; the file's follows
     tuning = _with_width(tuning, adapters, about)
-    tuned = TunedStratum(stratum, start, tuning)._take(folder, adapters, head, about).requires_grad_(False)
+    tuned = TunedStratum(stratum, start, replace(tuning, precision="fp32"))
+    tuned._take(folder, adapters, head, about).freeze(tuning.precision)
     if gla:
         tuned.untouched = Untouched.load(stratum, folder, len(class_names), tuning.precision)
     if release and tuned.lowered:

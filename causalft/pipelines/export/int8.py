@@ -1,8 +1,8 @@
-"""An ONNX file in int8: the frozen linear layers of its blocks as :mod:`causalft.models.tuning.int8` computes them."""
+"""An ONNX file in int8: the linear layers of its blocks as :mod:`causalft.models.tuning.int8` computes them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +19,40 @@ from causalft.models.tuning.towers import Tower
 __all__ = ["frozen_weights", "round_onnx", "round_towers"]
 
 
-def _towers(model: StrataClassifier, strata: Sequence[str] | None = None) -> list[Tower]:
+def _layers(model: StrataClassifier, strata: Sequence[str] | None = None) -> Iterator[nn.Linear]:
+    """The linear layers of the backbones' blocks; not those that a tuner added."""
     members = [member for name, member in model.members_.items() if strata is None or name in strata]
-    return [module for member in members for module in member.modules() if isinstance(module, Tower)]
+    for member in members:
+        added = {id(value) for name, value in member.tower.named_parameters() if name in member.tuned.added}
+        for tower in _towers(member):
+            if tower.kind.endswith("ViT"):
+                for layer in tower.blocks.modules():
+                    if type(layer) is nn.Linear and id(layer.weight) not in added:
+                        yield layer
+
+
+def _towers(member: nn.Module) -> list[Tower]:
+    return [module for module in member.modules() if isinstance(module, Tower)]
 
 
 def frozen_weights(model: StrataClassifier, strata: Sequence[str] | None = None) -> list[NDArray[np.float32]]:
-    """Return the weights (d_out, d_in) of the linear layers that int8 rounds; call it before the model is frozen.
+    """Return the weights (d_out, d_in) of the linear layers that int8 rounds.
 
     Raises
     ------
     CausalFTError
         If there is none.
     """
-    found = [
-        layer.weight.detach().numpy()
-        for tower in _towers(model, strata)
-        if tower.kind.endswith("ViT")
-        for layer in tower.blocks.modules()
-        if type(layer) is nn.Linear and not layer.weight.requires_grad
-    ]
+    found = [layer.weight.detach().numpy() for layer in _layers(model, strata)]
     if not found:
-        raise CausalFTError(
-            "int8 is for frozen layers of a ViT, and no stratum has one; leave --precision out"
-        )
+        raise CausalFTError("int8 is for the layers of a ViT, and no stratum is one; leave --precision out")
     return found
 
 
 def round_towers(model: StrataClassifier, weights: list[NDArray[np.float32]]) -> None:
     """Round the layers of these weights in the model itself, for comparison with the file."""
     chosen = {array.__array_interface__["data"][0] for array in weights}
-    for tower in _towers(model):
+    for tower in [tower for member in model.members_.values() for tower in _towers(member)]:
         for layer in tower.blocks.modules():
             if type(layer) is nn.Linear:
                 layer.weight.requires_grad_(layer.weight.data_ptr() not in chosen)

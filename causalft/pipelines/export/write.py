@@ -160,7 +160,7 @@ def export_run(
     dtype : {"float", "uint8"}
         Type of the images: float32 on [0, 1], or uint8.
     precision : {"fp32", "int8"}
-        Of the frozen linear layers in the blocks of a ViT; ``int8`` needs the format ``onnx``.
+        Of the linear layers in the blocks of a ViT; ``int8`` needs the format ``onnx``.
 
     Raises
     ------

@@ -72,9 +72,7 @@ def int8_agreement(
     for precision in ("fp32", "int8"):  # one after the other: one copy of the weights in memory
         model = load_fitted(run, device="cpu", precision=precision)
         if precision == "int8" and not any(member.lowered for member in model.members_.values()):
-            raise CausalFTError(
-                f"{run}: int8 is for frozen layers of a ViT, and no stratum has one; use fp32"
-            )
+            raise CausalFTError(f"{run}: int8 is for the layers of a ViT, and no stratum is one; use fp32")
         label = f"comparing int8 with fp32: {precision}"
         fused.append(answers(model, images, rows, label, "compare int8 with fp32", progress)[1])
     share, difference = agreement(*fused)

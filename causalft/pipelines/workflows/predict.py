@@ -63,7 +63,7 @@ class Prediction:
     workers : int, optional
         Of Ray.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
-        Of the frozen layers; by default that of the run.
+        Of the layers; by default that of the run.
     coverage : float, optional
         In (0, 1): give each image a set of classes that holds the true one this often, in each D and P group
         (:func:`causalft.analysis.uncertainty.conformal.fit_sets`). Needs the validation logits that ``fit`` keeps.
@@ -209,7 +209,7 @@ class Prediction:
         others = [name for name, member in self.model.members_.items() if member.precision != self.precision]
         if self.precision not in ("bf16", "int8") or self.engine != "local" or not others:
             return ""
-        return f"{self.precision} is for frozen layers of a ViT; {', '.join(others)}: computed in fp32"
+        return f"{self.precision} is for the layers of a ViT; {', '.join(others)}: computed in fp32"
 
     def int8_agreement(self) -> Int8Agreement | None:
         """How far int8 agrees with fp32 on `CHECKED` of the images; None in another precision.

@@ -42,17 +42,25 @@ class Tuned:
         tower is trained.
     trains_head : bool
         False for ``zero-shot`` only.
+    added : frozenset of str
+        Trained parameters of the tower that the backbone does not have, such as those of adapters.
     """
 
     def __init__(
-        self, tower: Tower, choices: tuple[Choice, ...], names: list[str], bottleneck: int, seed: int
+        self,
+        tower: Tower,
+        choices: tuple[Choice, ...],
+        names: list[str],
+        bottleneck: int,
+        seed: int,
+        added: frozenset[str] = frozenset(),
     ) -> None:
         self.tower = tower
         self.choices = choices
         self.spec = "+".join(map(str, choices))
         self.bottleneck = bottleneck
         self.seed = seed
-        self._names = names
+        self._names, self.added = names, added
         self.first_tuned_block = min([tower.reaches(name) for name in self._names], default=len(tower.blocks))
         self.trains_head = self.spec != "zero-shot"
         self._merged = False
@@ -75,9 +83,14 @@ class Tuned:
         Raises
         ------
         CausalFTError
-            After :meth:`merge`.
+            After :meth:`merge`, or if some of them are rounded.
         """
         self._refuse_merged("saved")
+        whole = {name for name, _ in self.tower.named_parameters()}
+        if not whole.issuperset(self._names):
+            raise CausalFTError(
+                f"{self.spec!r} is rounded to int8 for prediction and cannot be saved; load it in fp32"
+            )
         return {
             _name_in_file(name): self.tower.get_parameter(name).detach().cpu().clone().contiguous()
             for name in self._names
@@ -173,6 +186,7 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
     check_tuner(tower, spec)
     n_blocks = len(tower.blocks)
     device = next(tower.parameters()).device
+    of_backbone = {name for name, _ in tower.named_parameters()}
     trained: list[nn.Parameter] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -183,7 +197,7 @@ def apply_tuner(tower: Tower, spec: str, *, bottleneck: int, seed: int) -> Tuned
                 parameter.requires_grad_()
     tower.eval().to(device)
     names = [name for name, parameter in tower.named_parameters() if parameter.requires_grad]
-    return Tuned(tower, choices, names, bottleneck, seed)
+    return Tuned(tower, choices, names, bottleneck, seed, frozenset(names) - of_backbone)
 
 
 def check_tuner(tower: Tower, spec: str) -> None:
