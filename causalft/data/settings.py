@@ -165,7 +165,7 @@ class UnlabelledOptions:
 
     drop_outliers: bool = setting(
         False,
-        "Leave out unlabelled images that look like no labelled class to the first stratum before tuning, if there is "
+        "Leave out unlabelled images that look like no labelled class to the strata before tuning, if there is "
         "evidence of any.",
         group="Unlabelled images",
     )

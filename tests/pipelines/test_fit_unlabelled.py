@@ -183,4 +183,36 @@ def test_images_that_look_like_no_class_are_dropped_if_there_is_evidence(
     if not foreign:
         assert len(kept) == 200 and "no evidence of other classes" in line
     else:
-        assert 180 <= len(kept) <= 203 and "look like no labelled class to clip" in line
+        assert 180 <= len(kept) <= 203 and "look like no labelled class" in line
+
+
+def test_images_on_which_the_strata_disagree_count_as_outliers(tiny_zoo, photos, monkeypatch):
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from causalft.data.hidden import Unlabelled
+    from causalft.data.image_set import ImageSet
+    from causalft.data.splits import Splits
+    from causalft.pipelines.workflows import unlabelled_images as workflow
+
+    rng = np.random.default_rng(0)
+    known, hidden = np.arange(400) % 4, np.concatenate([np.arange(200) % 4, np.full(100, -1)])
+    validation = ImageSet.from_arrays(np.zeros((400, 2, 2, 3), np.uint8), known, ["a", "b", "c", "d"])
+    images = ImageSet.from_arrays(np.zeros((300, 2, 2, 3), np.uint8), np.zeros(300, int), ["?"])
+
+    def encode(stratum, *_, **__):  # each is as sure of the foreign images as of its own, of a class of its own
+        seen = np.where(hidden < 0, ["clip", "openclip"].index(stratum.name), hidden)
+        logits = (6 * np.eye(4)[labels] + rng.normal(size=(len(labels), 4)) for labels in (known, seen))
+        return SimpleNamespace(logits=tuple(logits))
+
+    monkeypatch.setattr(workflow, "encode_zero_shot", encode)
+    splits = Splits(train=validation, validation=validation, test=validation)
+    left = {}
+    for strata in (("clip",), ("clip", "openclip")):
+        settings = FitSettings(strata=strata, zoo=str(tiny_zoo), data=str(photos), cache=False)
+        kept, _ = workflow.without_outliers(
+            settings, settings.open_zoo(), splits, Unlabelled.of(images, known=False)
+        )
+        left[len(strata)] = 300 - len(kept)
+    assert left[1] == 0 and 90 <= left[2] <= 115
