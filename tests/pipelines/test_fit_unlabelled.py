@@ -201,7 +201,9 @@ def test_images_on_which_the_strata_disagree_count_as_outliers(tiny_zoo, photos,
     validation = ImageSet.from_arrays(np.zeros((400, 2, 2, 3), np.uint8), known, ["a", "b", "c", "d"])
     images = ImageSet.from_arrays(np.zeros((300, 2, 2, 3), np.uint8), np.zeros(300, int), ["?"])
 
-    def encode(stratum, *_, **__):  # each is as sure of the foreign images as of its own, of a class of its own
+    def encode(
+        stratum, *_, **__
+    ):  # each is as sure of the foreign images as of its own, of a class of its own
         seen = np.where(hidden < 0, ["clip", "openclip"].index(stratum.name), hidden)
         logits = (6 * np.eye(4)[labels] + rng.normal(size=(len(labels), 4)) for labels in (known, seen))
         return SimpleNamespace(logits=tuple(logits))

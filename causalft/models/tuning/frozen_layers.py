@@ -19,6 +19,7 @@ __all__ = [
     "Product",
     "TrainedLinear",
     "attention_bf16",
+    "attention_fp32",
     "has_bf16_matrices",
 ]
 
@@ -284,6 +285,42 @@ class _Attention(torch.autograd.Function):
             place[:, :, width : 2 * width] = _joined(of_k, ctx.n_heads)
             place[:, :, 2 * width :] = _joined(torch.bmm(weights.transpose(1, 2), g), ctx.n_heads)
         return found, None, None
+
+
+def attention_fp32(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> Tensor:
+    """Softmax attention in fp32 that keeps queries, keys and values for its backward in bfloat16.
+
+    Parameters and shapes as for :func:`attention_bf16`; fp32. A training keeps a third less of each block.
+    """
+    return _LeanAttention.apply(qkv, n_heads, n_queries or qkv.shape[1])
+
+
+class _LeanAttention(torch.autograd.Function):
+    """The backward computes the attention again, a few images at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, n_heads: int, n_queries: int) -> Tensor:
+        ctx.n_heads, ctx.n_queries = n_heads, n_queries
+        ctx.save_for_backward(qkv.to(_BF16))
+        return _attended(qkv, n_heads, n_queries)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (kept,) = ctx.saved_tensors
+        found = torch.empty(kept.shape)
+        for part, gradient, place in zip(
+            kept.split(_IMAGES), gradients[0].split(_IMAGES), found.split(_IMAGES), strict=True
+        ):
+            with torch.enable_grad():
+                qkv = part.float().requires_grad_()
+                out = _attended(qkv, ctx.n_heads, ctx.n_queries)
+            place.copy_(*torch.autograd.grad(out, qkv, gradient))
+        return found, None, None
+
+
+def _attended(qkv: Tensor, n_heads: int, n_queries: int) -> Tensor:
+    q, k, v = (part.unflatten(2, (n_heads, -1)).transpose(1, 2) for part in qkv.chunk(3, dim=2))
+    return F.scaled_dot_product_attention(q[:, :, :n_queries], k, v).transpose(1, 2).flatten(2)
 
 
 def _heads(qkv: Tensor, n_heads: int, n_queries: int) -> tuple[Tensor, Tensor, Tensor]:

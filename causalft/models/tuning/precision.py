@@ -26,6 +26,7 @@ from causalft.models.tuning.frozen_layers import (
     Product,
     TrainedLinear,
     attention_bf16,
+    attention_fp32,
     has_bf16_matrices,
 )
 from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear, require_int8
@@ -176,7 +177,7 @@ def round_frozen_layers(tower: Tower) -> int:
     """Replace the frozen linear layers of the blocks by int8 ones; return how many.
 
     Call it after a tuner. Activations between the layers, attention, patch embedding and everything that is trained
-    stay in fp32. A tower that is no ViT is left alone.
+    stay in fp32; for the backward, attention keeps bfloat16. A tower that is no ViT is left alone.
 
     Parameters
     ----------
@@ -187,6 +188,9 @@ def round_frozen_layers(tower: Tower) -> int:
         return 0
     return_large_buffers()
     tower.in_pieces = True
+    for module in tower.blocks.modules():
+        if isinstance(module, OpenedAttention):
+            module.core = attention_fp32
     n_rounded = _replace_mlps(
         tower, lambda first, last: (Int8Linear(first), Int8Linear(last, at_least=-GELU_MINIMUM))
     )

@@ -15,7 +15,13 @@ from torch.nn import functional as F
 from causalft.errors import CausalFTError
 from causalft.models.tuning import precision
 from causalft.models.tuning.devices import has_bf16
-from causalft.models.tuning.frozen_layers import FrozenLinear, FrozenMLP, FrozenPatches, attention_bf16
+from causalft.models.tuning.frozen_layers import (
+    FrozenLinear,
+    FrozenMLP,
+    FrozenPatches,
+    attention_bf16,
+    attention_fp32,
+)
 from causalft.models.tuning.precision import (
     choose_precision,
     lay_out_convolutions,
@@ -92,6 +98,23 @@ def test_attention_and_its_gradient_are_those_of_fp32_up_to_rounding(n, n_querie
     q, k, v = inputs[0].reshape(n, 9, 3, 4, 16).permute(2, 0, 3, 1, 4).unbind(0)
     expected = F.scaled_dot_product_attention(q[:, :, :n_queries], k, v).transpose(1, 2).flatten(2)
     assert nearly(attention_bf16(inputs[1], 4, n_queries), expected, inputs) > 0.999
+
+
+@pytest.mark.parametrize("n_queries", [None, 1, 5])
+@pytest.mark.parametrize("n", [1, 6])
+def test_attention_that_keeps_bf16_is_that_of_fp32_and_so_is_its_gradient_up_to_rounding(n, n_queries):
+    qkv, kept = torch.randn(n, 9, 3 * 64), []
+    inputs = [qkv.clone().requires_grad_() for _ in range(2)]
+    q, k, v = inputs[0].reshape(n, 9, 3, 4, 16).permute(2, 0, 3, 1, 4).unbind(0)
+    expected = F.scaled_dot_product_attention(q[:, :, :n_queries], k, v).transpose(1, 2).flatten(2)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = attention_fp32(inputs[1], 4, n_queries)
+    assert torch.equal(found, expected) and [t.dtype for t in kept] == [torch.bfloat16]
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    exact, lean = (each.grad for each in inputs)
+    assert (lean - exact).abs().max() < 8 * BF16 * exact.abs().max()
 
 
 def test_attention_mask_is_applied():
