@@ -1,14 +1,16 @@
-"""Tasks side by side, each in a process of its own; Ctrl-C stops them all."""
+"""Tasks side by side, each in a process of its own; Ctrl-C, or the end of this process, stops them all."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 
 from causalft.errors import CausalFTError
 from causalft.runs.progress import phase, silence
@@ -76,9 +78,18 @@ def side_by_side(
 
 
 def _begin(start: Callable[[], object] | None) -> None:
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     silence()
     if start is not None:
         start()
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed can stop nobody: its processes would train on, and then wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

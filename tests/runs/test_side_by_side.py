@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from causalft.errors import CausalFTError
@@ -55,6 +59,39 @@ def test_the_error_of_a_task_is_raised_as_it_is():
 def test_a_killed_process_is_said_with_the_way_out():
     with pytest.raises(CausalFTError, match="members: a process was killed.*smaller (--)?jobs"):
         side_by_side([die, die], 2, "members", "member")
+
+
+def linger(path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    code = (
+        "from functools import partial; from pathlib import Path; from tests.runs.test_side_by_side import linger\n"
+        "from causalft.runs.side_by_side import side_by_side\n"
+        f"tasks = [partial(linger, Path({str(tmp_path)!r}) / name) for name in 'ab']\n"
+        "if __name__ == '__main__': side_by_side(tasks, 2, 'tasks', 'task')"
+    )
+    (tmp_path / "main.py").write_text(code)
+    here = Path(__file__).resolve().parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py"], env={**os.environ, "PYTHONPATH": str(here)}, cwd=here
+    )
+
+    def numbers() -> list[int]:
+        texts = [path.read_text() for path in tmp_path.glob("[ab]")]
+        return [int(text) for text in texts if text]
+
+    until = time.monotonic() + 120
+    while len(numbers()) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    workers = [psutil.Process(number) for number in numbers()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.wait()
+    assert not psutil.wait_procs(workers, timeout=60)[1]
 
 
 def test_nothing_to_do_starts_no_process():

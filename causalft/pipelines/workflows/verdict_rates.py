@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from causalft.errors import CausalFTError
 from causalft.pipelines.workflows.trial import run_trial
 from causalft.pipelines.workflows.verify_confounder import Plan
 from causalft.runs.folder import Run
-from causalft.runs.progress import steps
+from causalft.runs.side_by_side import side_by_side
 from synthetic.design import Design
 
 __all__ = ["VerdictRates", "verdict_rates"]
@@ -115,12 +113,8 @@ def verdict_rates(
     )
     seeds = tuple(range(replications))
     if run is not None and n_jobs != 1:
-        # a fork of a process with threads can hang
-        with ProcessPoolExecutor(n_jobs, get_context("spawn"), _one_thread) as pool:
-            made = [pool.submit(trial, (seed,), progress=False) for seed in seeds]
-            label = f"{design.name}: replications"
-            for one in steps(as_completed(made), label, len(made), leave=False, progress=progress):
-                one.result()
+        tasks = [partial(trial, (seed,), progress=False) for seed in seeds]
+        side_by_side(tasks, n_jobs, f"{design.name}: replications", "replication", _one_thread)
         progress = False
     whole = trial(seeds, progress=progress)
     smallest = int(table[table > 0].min())
