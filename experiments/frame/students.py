@@ -84,6 +84,7 @@ class Lesson:
 
 STUDENTS = {
     "student": Lesson(),
+    "student, longer": Lesson(epochs=LONGER),
     "student, unlabelled": Lesson(unlabelled=True),
     "student, unlabelled, longer": Lesson(unlabelled=True, epochs=LONGER),
     "labels alone": Lesson(label_weight=1.0),

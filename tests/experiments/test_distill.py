@@ -50,7 +50,7 @@ def test_students_that_answer_as_their_teacher_keep_its_gain_and_others_do_not(
     assert metrics["paired"]["student over teacher"]["estimate"] == 0
     assert verdicts["cost/student over one stratum"] == "supported"
     assert verdicts["paired/student over no teacher"] == "supported"
-    assert verdicts[f"gain_share/{distill.FEWER}"] == "contradicted"
+    assert verdicts[f"gain_share/{distill.FEWER_LONG}"] == "contradicted"
 
 
 LABELS = students.STUDENTS["labels alone"]

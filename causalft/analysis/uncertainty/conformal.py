@@ -194,12 +194,15 @@ def make_cells(
     members = sorted((sorted(cell, key=_place) for cell in members), key=lambda cell: _place(cell[0]))
     number = {pair: c for c, cell in enumerate(members) for pair in cell}
     cells = tuple(Cell(tuple(cell), size(cell), sum(pair in cell for pair in pairs)) for cell in members)
-    notes = [
-        f"{', '.join(f'D-{d} x P-{p} ({own[d, p]})' for d, p in cell)} share a threshold: fewer than {least} "
-        "validation images (in brackets)"
-        for cell in members
-        if len(cell) > 1
-    ]
+    notes = []
+    for cell in members:
+        if len(cell) > 1:
+            small = sum(own[pair] < least for pair in cell)
+            who = "each has" if small == len(cell) else "one has" if small == 1 else f"{small} have"
+            named = ", ".join(f"D-{d} x P-{p} ({own[d, p]})" for d, p in cell)
+            notes.append(
+                f"{named} share a threshold: {who} fewer than {least} validation images (in brackets)"
+            )
     return cells, np.array([number[pair] for pair in pairs]), tuple(notes)
 
 

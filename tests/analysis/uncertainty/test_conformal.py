@@ -91,8 +91,10 @@ def test_merged_groups_are_named_with_their_images():
     cells, of_class, notes = make_cells(images, COUNTS, PRIOR)
     assert of_class[3] == of_class[4] and len(notes) == 1
     assert notes[0].startswith(
-        "D-medium x P-many (30), D-medium x P-few (25) share a threshold: fewer than 50"
+        "D-medium x P-many (30), D-medium x P-few (25) share a threshold: each has fewer than 50"
     )
+    (note,) = make_cells(np.array([60, 60, 60, 60, 25, 60, 60, 60]), COUNTS, PRIOR)[2]
+    assert "(25) share a threshold: one has fewer than 50" in note
     assert any(cell.words == "D-medium x P-many, D-medium x P-few" for cell in cells)
 
 
