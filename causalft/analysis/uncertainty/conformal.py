@@ -197,8 +197,8 @@ def make_cells(
     notes = []
     for cell in members:
         if len(cell) > 1:
-            small = sum(own[pair] < least for pair in cell)
-            who = "each has" if small == len(cell) else "one has" if small == 1 else f"{small} have"
+            n_small = sum(own[pair] < least for pair in cell)
+            who = "each has" if n_small == len(cell) else "one has" if n_small == 1 else f"{n_small} have"
             named = ", ".join(f"D-{d} x P-{p} ({own[d, p]})" for d, p in cell)
             notes.append(
                 f"{named} share a threshold: {who} fewer than {least} validation images (in brackets)"

@@ -36,6 +36,9 @@ LR_OF_MINIS, LR_OF_PRETRAINED = 3e-3, 3e-5
 """Peak learning rates of AdamW where a whole tower is tuned: measured on minis (0.001 is worse in as many steps); of
 large models that of Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022."""
 
+EPOCHS, EPOCHS_OF_FEW = 8, 38
+"""Passes over labelled and unlabelled images, and over labelled images alone: on the built-in images as many steps."""
+
 OF_FEW = "crop-flip"
 """Augmentation of a student that sees the labelled images alone, and so each of them often."""
 
@@ -101,8 +104,13 @@ class DistillSettings:
         metavar="NAME",
         usual="the best single stratum on validation",
     )
-    epochs: int = setting(
-        8, "Passes over the labelled and unlabelled images.", group=FIRST, limits=limits.EPOCHS
+    epochs: int | None = setting(
+        None,
+        "Passes over the labelled and unlabelled images.",
+        group=FIRST,
+        usual=f"{EPOCHS}; {EPOCHS_OF_FEW} over labelled images alone",
+        limits=limits.EPOCHS,
+        noun="number of epochs",
     )
     lr: float | None = setting(
         None,
@@ -261,15 +269,16 @@ def student_settings(settings: DistillSettings, run: FitSettings, best_single: s
 
 def student_tuning(settings: DistillSettings, tuning: Tuning, zoo: str) -> Tuning:
     """Return the recipe of a student whose teacher was tuned by another, with that one's seed, template and view."""
+    alone = settings.unlabeled is None
     return replace(
         tuning,
         loss="LA",
         lr=_learning_rate(settings, zoo),
-        epochs=settings.epochs,
+        epochs=settings.epochs or (EPOCHS_OF_FEW if alone else EPOCHS),
         batch_size=settings.batch_size,
         weight_decay=settings.weight_decay,
         bottleneck=None,
-        augmentation=settings.augmentation or (OF_FEW if settings.unlabeled is None else tuning.augmentation),
+        augmentation=settings.augmentation or (OF_FEW if alone else tuning.augmentation),
         tuner=settings.tuner,
         sampler="uniform",
         precision=settings.precision,
