@@ -106,7 +106,8 @@ def _cards(view: FusedView, test: ImageSet, reports: Sequence[ClassReport]) -> l
         of_class = look.probabilities[:, row, look.classes[row]]
         captions = [report.name]
         captions += [
-            f"{name} {100 * p:.0f} %" for name, p in zip((*view.strata, FUSED), of_class, strict=True)
+            f"{name} {100 * p:.0f}\N{NO-BREAK SPACE}%"
+            for name, p in zip((*view.strata, FUSED), of_class, strict=True)
         ]
         line = f"Evidence for {other}, with its probability by each stratum and by the fusion."
         title = f"{report.name}, taken for {other}"
