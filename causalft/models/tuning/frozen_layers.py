@@ -292,7 +292,10 @@ def attention_fp32(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> T
 
     Parameters and shapes as for :func:`attention_bf16`; fp32. A training keeps a third less of each block.
     """
-    return _LeanAttention.apply(qkv, n_heads, n_queries or qkv.shape[1])
+    n_queries = n_queries or qkv.shape[1]
+    if not (torch.is_grad_enabled() and qkv.requires_grad):
+        return _attended(qkv, n_heads, n_queries)
+    return _LeanAttention.apply(qkv, n_heads, n_queries)
 
 
 class _LeanAttention(torch.autograd.Function):

@@ -53,7 +53,7 @@ class Tuned:
         names: list[str],
         bottleneck: int,
         seed: int,
-        added: frozenset[str] = frozenset(),
+        added: frozenset[str],
     ) -> None:
         self.tower = tower
         self.choices = choices
