@@ -21,7 +21,14 @@ Task = Callable[[], object]
 
 
 def side_by_side(
-    tasks: Sequence[Task], jobs: int, label: str, unit: str, start: Callable[[], object] | None = None
+    tasks: Sequence[Task],
+    jobs: int,
+    label: str,
+    unit: str,
+    start: Callable[[], object] | None = None,
+    *,
+    progress: bool | None = None,
+    lighter: str = "with a smaller --jobs",
 ) -> None:
     """Run tasks in spawned processes, which show no progress; a single job or task runs in this one.
 
@@ -35,6 +42,10 @@ def side_by_side(
         Of the progress; the unit in the singular.
     start : callable, optional
         Run once in every process, before its first task.
+    progress : bool, optional
+        As of :func:`causalft.runs.progress.phase`.
+    lighter : str
+        How to repeat a command that ran out of memory.
 
     Raises
     ------
@@ -60,14 +71,14 @@ def side_by_side(
         with _deaf_to_interrupts():
             running = [pool.submit(task) for task in tasks]
         try:
-            with phase(label, len(running), unit=unit, counted=f"{unit}s") as bar:
+            with phase(label, len(running), unit=unit, counted=f"{unit}s", progress=progress) as bar:
                 for done in as_completed(running):
                     done.result()
                     bar.update()
         except BrokenProcessPool:
             raise CausalFTError(
-                f"{label}: a process was killed, perhaps for want of memory; repeat the command with a smaller "
-                "--jobs: what is finished is kept"
+                f"{label}: a process was killed, perhaps for want of memory; repeat the command {lighter}: "
+                "what is finished is kept"
             ) from None
         except BaseException:
             # stop at once, also after Ctrl-C: what is finished is on disk, the rest resumes from a checkpoint

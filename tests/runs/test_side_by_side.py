@@ -59,6 +59,15 @@ def test_the_error_of_a_task_is_raised_as_it_is():
 def test_a_killed_process_is_said_with_the_way_out():
     with pytest.raises(CausalFTError, match="members: a process was killed.*smaller (--)?jobs"):
         side_by_side([die, die], 2, "members", "member")
+    with pytest.raises(CausalFTError, match="repeat the command when more memory is free: what is finished"):
+        side_by_side([die, die], 2, "members", "member", lighter="when more memory is free")
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_or_not_as_asked(tmp_path, capfd, progress):
+    tasks = [partial(write, tmp_path / f"{n}") for n in range(2)]
+    side_by_side(tasks, 2, "tasks", "task", progress=progress)
+    assert ("tasks" in capfd.readouterr().err) == progress
 
 
 def linger(path: Path) -> None:

@@ -114,7 +114,15 @@ def verdict_rates(
     seeds = tuple(range(replications))
     if run is not None and n_jobs != 1:
         tasks = [partial(trial, (seed,), progress=False) for seed in seeds]
-        side_by_side(tasks, n_jobs, f"{design.name}: replications", "replication", _one_thread)
+        side_by_side(
+            tasks,
+            n_jobs,
+            f"{design.name}: replications",
+            "replication",
+            _one_thread,
+            progress=progress,
+            lighter="when more memory is free",
+        )
         progress = False
     whole = trial(seeds, progress=progress)
     smallest = int(table[table > 0].min())
