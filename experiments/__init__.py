@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from experiments.frame.scales import Roles
     from experiments.frame.study import Study
 
-__all__ = ["EXPERIMENTS", "MEMBERS", "Experiment"]
+__all__ = ["EXPERIMENTS", "LONG_MINUTES", "MEMBERS", "Experiment"]
+
+LONG_MINUTES = 10
+"""`run all` leaves out what takes longer, unless it is asked for."""
 
 MEMBERS = "members"
 """Folder of the members that experiments share, beside their run folders."""
@@ -84,6 +87,11 @@ class Experiment:
     data: str = "IMAGES"
     also: tuple[str, ...] = ()
     source: str = "Chen et al., ICML 2025"
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its full run takes over :data:`LONG_MINUTES`."""
+        return self.minutes > LONG_MINUTES
 
     @property
     def command(self) -> str:

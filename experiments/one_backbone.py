@@ -109,7 +109,7 @@ def claims() -> tuple[Claim, ...]:
                 gap.format(named[family]),
                 f"paired/gap fall, {family} less {TUNINGS}",
                 above=0.0,
-                section=section,
+                objection=9,
             ),
         )
     )

@@ -19,7 +19,7 @@ from causalft.cli.options import (
     print_json,
 )
 from causalft.cli.verdict import verdict_command
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, first_few
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
@@ -113,6 +113,7 @@ def _by_name(row: dict[str, Any]) -> list[dict[str, Any]]:
     "--out", type=PATH, help="Run folder; of all, the folder of their runs. Default: runs/NAME, runs."
 )
 @click.option("--quick", is_flag=True, help="A smaller run, to see that it works.")
+@click.option("--long", is_flag=True, help="Of all: also those that take over ten minutes at the scale mini.")
 @click.option(
     "--seeds",
     type=Number(limits.SEEDS),
@@ -133,6 +134,7 @@ def run_command(
     scale: str,
     out: Path | None,
     quick: bool,
+    long: bool,
     seeds: int | None,
     jobs: int | None,
     as_json: bool,
@@ -145,6 +147,7 @@ def run_command(
     \b
     causalft experiment run tab8 --quick
     causalft experiment run all --scale mini
+    causalft experiment run all --scale mini --long
     causalft experiment run tab8 --scale photo --data photos/
     causalft experiment run tab8 --scale full --set places-lt --data Places_LT/
     """
@@ -156,10 +159,15 @@ def run_command(
     screen = console(as_json)
     _check_data(scale, brought["data"])
     if name == "all":
-        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs)
+        found = run_all(out or Path("runs"), scale, quick, seeds, brought, screen.print, jobs, long)
         if as_json:
             print_json(found)
+        failed = [each for each, row in found.items() if row["state"] == "failed"]
+        if failed:
+            raise CausalFTError(f"{len(failed)} of {len(found)} experiments failed: {first_few(failed)}")
         return
+    if long:
+        raise CausalFTError(f"--long is for `run all`; {name} runs whole without it, so leave it out")
     experiment = EXPERIMENTS.get_or_refuse(name)
     if jobs is not None and experiment.study is None:
         raise CausalFTError(f"{name} tunes no members, so --jobs has no effect; leave it out")

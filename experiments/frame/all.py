@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalft.errors import CausalFTError
+from causalft.errors import CausalFTError, first_few
 from causalft.runs.folder import CONFIG, METRICS, Run
 from causalft.version import __version__
+from experiments import LONG_MINUTES
 
 if TYPE_CHECKING:
     from experiments import Experiment
 
 __all__ = ["given_of", "needed_of", "run_all", "run_name"]
+
+_LATE = f"takes over {LONG_MINUTES} minutes; add --long"
 
 
 def run_name(name: str, scale: str, brought: Mapping[str, Any] | None = None) -> str:
@@ -74,6 +77,7 @@ def run_all(
     brought: Mapping[str, Any],
     say: Callable[..., object] = lambda *_, **__: None,
     jobs: int | None = None,
+    long: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Run the experiments of a scale that have what they need; those that are complete are kept.
 
@@ -84,18 +88,20 @@ def run_all(
     scale : str
     quick : bool
     seeds : int, optional
-        Default: each experiment's own.
+        Default: each experiment's own; complete runs with more are kept too.
     brought : mapping
         ``data``, ``zoo``, ``set``, ``weights`` and ``offline``, as far as they are given.
     say : callable
         Prints a line.
     jobs : int
         Processes that train side by side; default: :func:`experiments.frame.side_by_side.usual_jobs`.
+    long : bool
+        Also those over :data:`experiments.LONG_MINUTES`.
 
     Returns
     -------
     dict of str to dict
-        Per name: ``state`` (``made``, ``kept`` or ``left out``), ``folder``, and ``why`` if left out.
+        Per name: ``state`` (``made``, ``kept``, ``left out`` or ``failed``), ``folder``, and ``why`` of the last two.
 
     Raises
     ------
@@ -113,26 +119,31 @@ def run_all(
     chosen = {}
     found: dict[str, dict[str, Any]] = {}
     for name, experiment in EXPERIMENTS.items():
-        if experiment.study is None and scale != "mini":
-            continue
-        needs = experiment.needed_at(scale)
-        lacking = [what for what in needs if not brought.get(what)]
-        if lacking:
-            why = f"needs --{', --'.join(lacking)}"
+        why = _lacks(experiment, scale, brought)
+        if not why and experiment.is_long and not (long or quick):
+            is_there = _complete(root / run_name(name, scale, brought))
+            why = "" if is_there else _LATE
+        if why:
             found[name] = {"state": "left out", "folder": None, "why": why}
-            say(f"{name}: left out, {why}: {experiment.command_at(scale)}", soft_wrap=True)
+            command = experiment.command_at("mini" if experiment.study is None else scale)
+            say(f"{name}: left out, {why}: {command}", soft_wrap=True)
             continue
         chosen[name] = {what: brought[what] for what in experiment.taken_at(scale) if brought.get(what)}
     for what in brought:
         if brought[what] and not any(what in needed for needed in chosen.values()):
+            late = [name for name, row in found.items() if row["why"] == _LATE]
+            takers = [name for name in late if what in EXPERIMENTS[name].taken_at(scale)]
+            if takers:
+                raise CausalFTError(
+                    f"--{what} is for {first_few(takers)}, left out without --long; add --long"
+                )
             raise CausalFTError(
                 f"--{what} does nothing at the scale {scale}, which brings its own; leave it out"
             )
     for name, needed in chosen.items():  # before anything is computed
         experiment, folder = EXPERIMENTS[name], root / run_name(name, scale, needed)
-        n_seeds = seeds or (1 if quick else experiment.seeds)
         if _complete(folder):
-            _check_same(folder, experiment, scale, quick, n_seeds, needed)
+            _check_same(folder, experiment, scale, quick, seeds, needed)
     for number, (name, needed) in enumerate(chosen.items(), 1):
         experiment, folder = EXPERIMENTS[name], root / run_name(name, scale, needed)
         n_seeds = seeds or (1 if quick else experiment.seeds)
@@ -142,10 +153,22 @@ def run_all(
                 f"{number} of {len(chosen)}  {name}: {experiment.reproduces}: {experiment.claim}",
                 soft_wrap=True,
             )
-            experiment.run(folder, quick, n_seeds, scale, jobs=jobs or usual_jobs(scale), **needed)
+            try:
+                experiment.run(folder, quick, n_seeds, scale, jobs=jobs or usual_jobs(scale), **needed)
+            except CausalFTError as error:  # the others may still run
+                found[name] = {"state": "failed", "folder": None, "why": str(error)}
+                say(f"{name}: failed, {error}", soft_wrap=True)
+                continue
         found[name] = {"state": state, "folder": str(folder)}
         say(f"{name}: {state}, {folder / 'report.html'}", soft_wrap=True)
     return found
+
+
+def _lacks(experiment: Experiment, scale: str, brought: Mapping[str, Any]) -> str:
+    if experiment.study is None and scale != "mini":
+        return "has one scale of its own"
+    lacking = [what for what in experiment.needed_at(scale) if not brought.get(what)]
+    return f"needs --{', --'.join(lacking)}" if lacking else ""
 
 
 def _complete(folder: Path) -> bool:
@@ -153,15 +176,22 @@ def _complete(folder: Path) -> bool:
 
 
 def _check_same(
-    folder: Path, experiment: Experiment, scale: str, quick: bool, seeds: int, needed: Mapping[str, Any]
+    folder: Path,
+    experiment: Experiment,
+    scale: str,
+    quick: bool,
+    seeds: int | None,
+    needed: Mapping[str, Any],
 ) -> None:
-    """Refuse complete results that this command would not make."""
+    """Refuse complete results that this command would not make; without ``seeds``, more than the usual ones are kept."""
     run = Run.open(folder, "experiment")
     made = run.metrics.get("made", {}).get("version")
     if made != __version__:
         raise CausalFTError(
             f"{folder} holds results of version {made}, this is {__version__}; remove it or choose another --out"
         )
+    usual = 1 if quick else experiment.seeds
+    seeds = seeds or max(usual, run.config.get("seeds", usual))
     asked: dict[str, Any] = {"name": experiment.name, "quick": quick, "seeds": seeds}
     if experiment.study is not None:
         from experiments import MEMBERS

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from causalft.errors import CausalFTError, nearest
 from experiments.frame.members import Member
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = [
 ]
 
 
+STRATUM_PRIORS = ("uniform", "em", "placebo")
+
+
 @dataclass(frozen=True)
 class Model:
     """Members that answer together.
@@ -49,6 +53,12 @@ class Model:
     view: str = "tuned"
     rule: str = "mixture"
     stratum_prior: str = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.stratum_prior not in STRATUM_PRIORS:
+            raise CausalFTError(
+                f"no P(c) of a model is named {self.stratum_prior!r}; {nearest(self.stratum_prior, STRATUM_PRIORS)}"
+            )
 
 
 @dataclass(frozen=True)

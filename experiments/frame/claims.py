@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from causalft.errors import CausalFTError
 
-__all__ = ["Claim", "Judged", "Verdict", "judge", "value_at"]
+__all__ = ["Claim", "Judged", "Verdict", "judge", "judge_number", "value_at"]
 
 Verdict = Literal["supported", "contradicted", "open"]
 
@@ -25,8 +25,8 @@ class Claim:
         Where ``metrics.json`` holds ``{estimate, ci95}``: keys with a slash between them, such as ``paired/gain``.
     above, below : float, optional
         Claimed bound, as a fraction.
-    within : float, optional
-        Claimed bound of the absolute value.
+    within, beyond : float, optional
+        Claimed bound of the absolute value, which lies below or above it.
     section : str
         Of the paper: ``Fig. 2``, ``Tab. 8``.
     objection : int, optional
@@ -43,13 +43,24 @@ class Claim:
     above: float | None = None
     below: float | None = None
     within: float | None = None
+    beyond: float | None = None
     section: str = ""
     objection: int | None = None
     unit: Literal["points", ""] = "points"
 
     def __post_init__(self) -> None:
-        if [self.above, self.below, self.within].count(None) != 2:
-            raise CausalFTError(f"the claim {self.text!r} needs one of above, below and within")
+        if len(self._bounds) != 1:
+            raise CausalFTError(f"the claim {self.text!r} needs one of above, below, within and beyond")
+
+    @property
+    def _bounds(self) -> list[float]:
+        bounds = (self.above, self.below, self.within, self.beyond)
+        return [bound for bound in bounds if bound is not None]
+
+    @property
+    def bound(self) -> float:
+        """The one that is claimed."""
+        return self._bounds[0]
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Judged:
     numbers : dict
         ``{estimate, ci95, p, p_holm}`` as far as they are there; empty if the number is missing.
     why : str
-        Why it is open, where that is not the interval.
+        Why it is open.
     """
 
     claim: Claim
@@ -105,20 +116,37 @@ def judge(claim: Claim, metrics: Mapping[str, Any]) -> Judged:
     found = value_at(metrics, claim.at)
     if not isinstance(found, Mapping) or found.get("estimate") is None:
         return Judged(claim, "open", {}, f"the run has no number {claim.at!r}")
+    return judge_number(claim, found)
+
+
+def judge_number(claim: Claim, found: Mapping[str, Any]) -> Judged:
+    """Judge a claim by its number, ``{estimate, ci95, p_holm}``.
+
+    Examples
+    --------
+    >>> judge_number(Claim("a gap remains", "gap", beyond=0.0), {"estimate": 0.1, "ci95": [-0.1, 0.3]}).why
+    'the interval includes 0'
+    """
     numbers = {key: found[key] for key in ("estimate", "ci95", "p", "p_holm") if found.get(key) is not None}
     if found.get("ci95") is None or None in found["ci95"]:
         return Judged(claim, "open", numbers, f"no interval: {found.get('reason', 'one repetition')}")
     low, high = found["ci95"]
-    verdict: Verdict = "open"
-    if claim.above is not None:
-        verdict = _side(low > claim.above, high < claim.above)
-    elif claim.below is not None:
-        verdict = _side(high < claim.below, low > claim.below)
-    elif claim.within is not None:
-        outside = low > claim.within or high < -claim.within
-        verdict = _side(-claim.within < low and high < claim.within, outside)
-    bound = claim.above if claim.above is not None else claim.below
-    if bound == 0.0 and verdict != "open" and numbers.get("p_holm", 0.0) >= 0.05:
+    bound, of_size = claim.bound, claim.within is not None or claim.beyond is not None
+    if of_size:
+        inside, outside = -bound < low and high < bound, low > bound or high < -bound
+        verdict = _side(inside, outside) if claim.within is not None else _side(outside, inside)
+    else:
+        above, below = low > bound, high < bound
+        verdict = _side(above, below) if claim.above is not None else _side(below, above)
+    if verdict == "open":
+        shown = f"{100 * bound:g}" if claim.unit == "points" else f"{bound:g}"
+        return Judged(
+            claim,
+            "open",
+            numbers,
+            f"the interval includes {shown}" + (f" or -{shown}" if of_size and bound else ""),
+        )
+    if bound == 0.0 and numbers.get("p_holm", 0.0) >= 0.05:
         return Judged(claim, "open", numbers, "not significant after Holm's correction")
     return Judged(claim, verdict, numbers)
 

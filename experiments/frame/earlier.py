@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.errors import CausalFTError
 from causalft.runs.folder import read_json
 from causalft.version import __version__
+from experiments.frame.claims import judge_number
 
 if TYPE_CHECKING:
     from experiments import Experiment
@@ -71,12 +72,20 @@ class Earlier:
         return dict(self.found.get("commands", {}))
 
     def rows(self, claim: Claim, experiment: Experiment) -> list[dict[str, Any]]:
-        """Numbers of a claim, one a scale."""
+        """Numbers of a claim, one a scale, judged by what it claims now."""
         entries = [*self.found.get("claims", []), *self.found.get("objections", [])]
         return [
-            {**number, "command": command}
+            {**number, **_again(claim, number), "command": command}
             for entry in entries
             for number in entry["numbers"]
             if (number["claim"], number["experiment"]) == (claim.text, experiment.name)
             and (command := self.commands.get(f"{experiment.name} {number['scale']}"))
         ]
+
+
+def _again(claim: Claim, number: Mapping[str, Any]) -> dict[str, Any]:
+    """Verdict and reason; those of a missing number stay."""
+    if number.get("estimate") is None:
+        return {}
+    judged = judge_number(claim, number)
+    return {"verdict": judged.verdict, "why": judged.why}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from causalft.analysis.diagnosis.parameter_imbalance import PriorSlope, group_ve
 from causalft.data.groups import GROUPS, data_groups, gap_vectors, prior_groups
 from causalft.errors import CausalFTError, nearest
 
-__all__ = ["MEASURES", "Answered", "Contrast", "Measure", "compare_arms"]
+__all__ = ["MEASURES", "Answered", "Contrast", "Measure", "check_contrasts", "compare_arms"]
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +76,26 @@ class Contrast:
     plus: tuple[str, ...]
     minus: tuple[str, ...]
     measure: str = "accuracy"
+
+
+def check_contrasts(contrasts: Iterable[Contrast], measures: Iterable[str], arms: Collection[str]) -> None:
+    """Refuse names that are none, before anything is trained.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown measure or arm.
+    """
+    contrasts = tuple(contrasts)
+    for measure in (*measures, *(contrast.measure for contrast in contrasts)):
+        if measure not in MEASURES:
+            raise CausalFTError(f"no measure is named {measure!r}; {nearest(measure, MEASURES)}")
+    for contrast in contrasts:
+        for name in (*contrast.plus, *contrast.minus):
+            if name not in arms:
+                raise CausalFTError(
+                    f"contrast {contrast.words!r} names no arm {name!r}; {nearest(name, arms)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -155,15 +175,7 @@ def compare_arms(
     CausalFTError
         For an unknown measure or arm.
     """
-    for measure in (*measures, *(contrast.measure for contrast in contrasts)):
-        if measure not in MEASURES:
-            raise CausalFTError(f"no measure is named {measure!r}; {nearest(measure, MEASURES)}")
-    for contrast in contrasts:
-        for name in (*contrast.plus, *contrast.minus):
-            if name not in arms:
-                raise CausalFTError(
-                    f"contrast {contrast.words!r} names no arm {name!r}; {nearest(name, arms)}"
-                )
+    check_contrasts(contrasts, measures, arms)
     columns = _Columns(priors, labels, class_counts)
     correct = np.concatenate([baseline, *(arm.correct for arm in arms.values())])
     ends = np.cumsum([len(baseline), *(len(arm.correct) for arm in arms.values())])

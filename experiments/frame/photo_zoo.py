@@ -49,6 +49,6 @@ def photo_zoo(members: Path, data: str, say: Callable[[str], None] | None) -> st
 
     members.mkdir(parents=True, exist_ok=True)
     say(f"no zoo is given: pre-training one on half of {data}, once for all experiments, into {folder}")
-    settings = PhotoZooSettings(n_control_seeds=CONTROL_SEEDS)
+    settings = PhotoZooSettings(n_control_seeds=CONTROL_SEEDS, wide=True)
     pretrain_photos(folder, place, DEFAULT_VIEWS, jobs=usable_cores(), say=say, settings=settings)
     return str(folder)

@@ -214,7 +214,11 @@ def _roles(settings: FitSettings, larger: str) -> Roles:
         seeds=tuple(str(member) for member in seeds),
         seeds_differ_in=str(kind),
         larger=larger if there else None,
-        why_no_larger="" if there else f"{zoo.label} has no {larger}",
+        why_no_larger=""
+        if there
+        else f"{zoo.label} has no {larger}"
+        if larger
+        else "none is known among the real weights",
         knows_priors=isinstance(zoo, MiniZoo),
     )
 

@@ -70,9 +70,11 @@ class Study:
 
 def study_metrics(study: Study, lab: Lab) -> dict[str, Any]:
     """Tune what is missing, answer the test images, and measure."""
+    from experiments.frame.measures import check_contrasts
     from experiments.frame.tested import tested
 
     found: dict[str, Any] = {}
+    check_contrasts(study.contrasts, study.measures, [arm.name for arm in study.arms])
     lacking = {arm.name: arm.lacks for arm in study.arms if not arm.models}
     arms = [arm for arm in study.arms if arm.models]
     names = {arm.name for arm in arms}

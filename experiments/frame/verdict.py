@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.errors import CausalFTError
 from causalft.runs.folder import CONFIG, Run, read_json
 from causalft.version import __version__
-from experiments.frame.claims import Claim, Judged, Verdict, judge
+from experiments.frame.claims import Claim, Judged, Verdict, judge, value_at
 from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS, Objection
 
@@ -243,7 +243,7 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
             "experiment": result.experiment.name,
             "scale": result.scale,
             "verdict": found.verdict,
-            "why": f"left out: {'; '.join(map(str, left_out.values()))}" if left_out else _why(found),
+            "why": f"left out: {'; '.join(map(str, left_out.values()))}" if left_out else found.why,
             "unit": claim.unit,
             **({"left_out": True} if left_out else {}),
             **found.numbers,
@@ -251,8 +251,15 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
         }
         for result in results
         for found in [judge(claim, result.metrics)]
-        for left_out in [() if found.numbers else result.metrics.get("left_out") or ()]
+        for left_out in [{} if found.numbers else _left_out(claim, result.metrics)]
     ]
+
+
+def _left_out(claim: Claim, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run left out, with the reasons, if a claim is about it: a number that is there but empty was not left out."""
+    holder = value_at(metrics, claim.at.rpartition("/")[0]) if "/" in claim.at else metrics
+    is_there = isinstance(holder, Mapping) and claim.at.rpartition("/")[2] in holder
+    return {} if is_there else metrics.get("left_out") or {}
 
 
 def _judged(
@@ -277,16 +284,6 @@ def _judged(
         "command": " && ".join(dict.fromkeys(row["command"] for row in numbers)),
         "why": why,
     }
-
-
-def _why(judged: Judged) -> str:
-    """Why a claim is open at a scale."""
-    if judged.verdict != "open" or judged.why:
-        return judged.why
-    claim = judged.claim
-    bound = next(value for value in (claim.above, claim.below, claim.within) if value is not None)
-    shown = f"{100 * bound:g}" if claim.unit == "points" else f"{bound:g}"
-    return f"the interval includes {shown}" + (f" or -{shown}" if claim.within else "")
 
 
 def _answered(objection: Objection, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from causalft.errors import CausalFTError
 from causalft.runs.folder import Run
 from experiments import EXPERIMENTS, Experiment
 from experiments.frame.plan import plan_study
@@ -81,6 +82,59 @@ def test_all_makes_what_is_missing_keeps_the_rest_and_names_what_it_leaves_out(
     assert again.exit_code == 0 and made.names == ["mini", "own"]
     assert "study: kept" in again.stdout and "own: kept" in again.stdout
     assert "yours: left out, needs --data: causalft experiment run yours --data IMAGES" in again.stdout
+
+
+def test_all_leaves_out_what_takes_long_unless_asked_and_keeps_it_once_it_is_there(
+    tmp_path: Path, made: Made
+) -> None:
+    found = dict(EXPERIMENTS.__dict__["_found"])
+    EXPERIMENTS.__dict__["_found"]["own"] = replace(found["own"], minutes=11.0)
+    left = run_all(tmp_path)
+    assert "own: left out, takes over 10 minutes; add --long: causalft experiment run own" in left.stdout
+    assert made.names == ["mini"] and not (tmp_path / "own").exists()
+    assert "own: made" in run_all(tmp_path, "--long").stdout and made.names == ["mini", "own"]
+    assert "own: kept" in run_all(tmp_path).stdout
+    assert json.loads(run_all(tmp_path / "quick", "--quick", "--json").stdout)["own"]["state"] == "made"
+    assert "--long is for `run all`" in said(run("experiment", "run", "own", "--long"))
+
+
+def test_all_goes_on_after_one_that_fails_and_ends_with_its_name(tmp_path: Path, made: Made) -> None:
+    def refuse(*_: Any, **__: Any) -> dict[str, Any]:
+        raise CausalFTError("no long tail of another order can be drawn from it")
+
+    found = EXPERIMENTS.__dict__["_found"]
+    EXPERIMENTS.__dict__["_found"] = {"first": replace(found["own"], name="first", compute=refuse), **found}
+    done = run_all(tmp_path, "--json")
+    assert done.exit_code == 2 and "1 of 4 experiments failed: first" in done.stderr
+    rows = json.loads(done.stdout)
+    assert rows["first"] == {
+        "state": "failed",
+        "folder": None,
+        "why": "no long tail of another order can be drawn from it",
+    }
+    assert rows["own"]["state"] == "made"
+    assert "first: failed, no long tail" in run_all(tmp_path).stdout
+
+
+def test_what_only_a_long_experiment_takes_asks_for_long(tmp_path: Path, made: Made) -> None:
+    found = EXPERIMENTS.__dict__["_found"]
+    EXPERIMENTS.__dict__["_found"]["yours"] = replace(found["yours"], minutes=11.0)
+    assert "--data is for yours, left out without --long; add --long" in said(
+        run_all(tmp_path, "--data", tmp_path)
+    )
+    assert "yours: left out, needs --data" in run_all(tmp_path).stdout
+
+
+def test_all_keeps_runs_with_more_seeds_than_usual_but_not_than_asked(tmp_path: Path, made: Made) -> None:
+    for seeds, again in ((2, "the usual"), (5, "more")):
+        run("experiment", "run", "all", "--out", tmp_path / again, "--seeds", seeds)
+    assert "holds results of seeds 2, not 3" in said(
+        run("experiment", "run", "all", "--out", tmp_path / "the usual")
+    )
+    assert "study: kept" in run("experiment", "run", "all", "--out", tmp_path / "more").stdout
+    assert "holds results of seeds 5, not 3" in said(
+        run("experiment", "run", "all", "--out", tmp_path / "more", "--seeds", 3)
+    )
 
 
 def test_all_refuses_results_that_it_would_not_make(tmp_path: Path, made: Made) -> None:

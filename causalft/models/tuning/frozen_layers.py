@@ -167,8 +167,7 @@ class ProductWithGradient(torch.autograd.Function):
 class FrozenMLP(nn.Module):
     """Two frozen linear layers with an activation between them, in the precision of the layers.
 
-    Rows go through both in small groups, and the backward recomputes the wide intermediate result: it is never in
-    memory as a whole.
+    Rows go through both in small groups. A training keeps what enters the activation, in bfloat16, for the backward.
 
     Parameters
     ----------
@@ -187,48 +186,59 @@ class FrozenMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return _MLP.apply(x, self)
 
-    def activated(self, rows: Tensor) -> Tensor:
-        """The first layer and the activation, in one kernel if possible."""
+    def product(self, rows: Tensor) -> Tensor:
+        """Both layers and the activation, which is one kernel with the first layer if possible."""
         if self.activation == "gelu":
-            return self.fc1.product(rows, "gelu")
-        found = self.fc1.product(rows)
-        return F.silu(found.mul_(1.702)).div_(1.702)
+            return self.fc2.product(self.fc1.product(rows, "gelu"))
+        return self.fc2.product(self.activated_(self.fc1.product(rows)))
 
-    def back(self, rows: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient for ``rows``."""
-        before, gradient = self.fc1.product(rows), self.fc2.back(gradient)
+    def activated_(self, before: Tensor) -> Tensor:
+        """The activation of what the first layer gives, in its place if possible."""
+        if self.activation == "gelu":
+            return torch.ops.aten.gelu_(before)
+        return F.silu(before.mul_(1.702)).div_(1.702)
+
+    def back(self, before: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient for rows, of which ``before`` is what enters the activation."""
+        gradient = self.fc2.back(gradient)
+        before = before.to(gradient.dtype)
         if self.activation == "gelu":
             gradient = torch.ops.aten.gelu_backward(gradient, before)
         else:  # d/dz of silu(1.702 z) / 1.702
-            gradient = torch.ops.aten.silu_backward(gradient, before.mul_(1.702))
+            gradient = torch.ops.aten.silu_backward(gradient, before * 1.702)
         return self.fc1.back(gradient)
 
 
 class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mlp: FrozenMLP) -> Tensor:
-        ctx.mlp, ctx.dtype = mlp, x.dtype
-        ctx.save_for_backward(x)
-        rows = x.to(mlp.fc1.dtype).reshape(-1, x.shape[-1])
+        ctx.mlp, ctx.shape, ctx.dtype = mlp, x.shape, x.dtype
         at_once = _ROWS[mlp.fc1.dtype]
-        if len(rows) <= at_once:
-            return mlp.fc2.product(mlp.activated(rows)).view(*x.shape[:-1], -1)
+        rows = x.to(mlp.fc1.dtype).reshape(-1, x.shape[-1])
         out = torch.empty(len(rows), mlp.fc2.out_features, dtype=mlp.fc2.dtype)
-        for part, place in zip(rows.split(at_once), out.split(at_once)):
-            place.copy_(mlp.fc2.product(mlp.activated(part)))
+        if ctx.needs_input_grad[0]:
+            kept = torch.empty(len(rows), mlp.fc1.out_features, dtype=_BF16)
+            for part, keep, place in zip(*(each.split(at_once) for each in (rows, kept, out)), strict=True):
+                before = mlp.fc1.product(part)
+                keep.copy_(before)
+                place.copy_(mlp.fc2.product(mlp.activated_(before)))
+            ctx.save_for_backward(kept)
+        else:
+            for part, place in zip(rows.split(at_once), out.split(at_once), strict=True):
+                place.copy_(mlp.product(part))
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        dtype = ctx.mlp.fc1.dtype
-        rows = x.to(dtype).reshape(-1, x.shape[-1])
-        of_out = gradients[0].to(dtype).reshape(len(rows), -1)
-        found = torch.empty_like(rows)
-        at_once = _ROWS[dtype]
-        for part, gradient, place in zip(rows.split(at_once), of_out.split(at_once), found.split(at_once)):
-            place.copy_(ctx.mlp.back(part, gradient))
-        return found.view(x.shape).to(ctx.dtype), None
+        (kept,) = ctx.saved_tensors
+        dtype, at_once = ctx.mlp.fc1.dtype, _ROWS[ctx.mlp.fc1.dtype]
+        of_out = gradients[0].to(dtype).reshape(len(kept), -1)
+        found = torch.empty(len(kept), ctx.shape[-1], dtype=dtype)
+        for before, gradient, place in zip(
+            *(each.split(at_once) for each in (kept, of_out, found)), strict=True
+        ):
+            place.copy_(ctx.mlp.back(before, gradient))
+        return found.view(ctx.shape).to(ctx.dtype), None
 
 
 def attention_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> Tensor:
