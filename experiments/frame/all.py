@@ -183,7 +183,7 @@ def _check_same(
     seeds: int | None,
     needed: Mapping[str, Any],
 ) -> None:
-    """Refuse complete results that this command would not make; without ``seeds``, more than the usual ones are kept."""
+    """Refuse complete results that this command would not make; without ``seeds``, more than usual are kept."""
     run = Run.open(folder, "experiment")
     made = run.metrics.get("made", {}).get("version")
     if made != __version__:

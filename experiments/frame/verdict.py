@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.errors import CausalFTError
 from causalft.runs.folder import CONFIG, Run, read_json
 from causalft.version import __version__
-from experiments.frame.claims import Claim, Judged, Verdict, judge, value_at
+from experiments.frame.claims import Claim, Verdict, judge, value_at
 from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS, Objection
 
@@ -256,7 +256,7 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _left_out(claim: Claim, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a run left out, with the reasons, if a claim is about it: a number that is there but empty was not left out."""
+    """What a run left out, with reasons, if a claim is about it; a number that is there but empty was not left out."""
     holder = value_at(metrics, claim.at.rpartition("/")[0]) if "/" in claim.at else metrics
     is_there = isinstance(holder, Mapping) and claim.at.rpartition("/")[2] in holder
     return {} if is_there else metrics.get("left_out") or {}
