@@ -79,6 +79,7 @@ class Earlier:
             for entry in entries
             for number in entry["numbers"]
             if (number["claim"], number["experiment"]) == (claim.text, experiment.name)
+            and number.get("at", claim.at) == claim.at  # of the same arms
             and (command := self.commands.get(f"{experiment.name} {number['scale']}"))
         ]
 

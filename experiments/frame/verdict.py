@@ -240,6 +240,7 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
     return [
         {
             "claim": claim.text,
+            "at": claim.at,
             "experiment": result.experiment.name,
             "scale": result.scale,
             "verdict": found.verdict,

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
+from causalft.errors import CausalFTError
 from experiments import EXPERIMENTS
+from experiments.frame.arms import Model, fused
+from experiments.frame.measures import Contrast
 from experiments.frame.claims import judge
-from experiments.frame.study import study_metrics
+from experiments.frame.members import Member
+from experiments.frame.study import Study, study_metrics
 from tests.experiments.made_up import ROLES, MadeUpLab
 
 pytestmark = pytest.mark.usefixtures("fewer_resamples")
@@ -28,6 +32,10 @@ def test_table_2_finds_the_prior_that_the_loss_leaves_and_the_logits_lose() -> N
     assert found["paired/GLA-FT over GLA-Train"] == found["paired/known over estimated prior"] == "supported"
     cured = {**LEFT, "GLA-Train": (0.0, 0.0)}
     assert verdicts("tab2", MadeUpLab(cured))[1]["methods/GLA-Train/own_gap"] != "supported"
+    overdone = {**LEFT, "GLA-Train": (0.0, -0.4)}  # the gap of the other sign is no cure
+    reversed_, judged = verdicts("tab2", MadeUpLab(overdone))
+    assert reversed_["methods"]["GLA-Train"]["own_gap"]["estimate"] < 0
+    assert judged["methods/GLA-Train/own_gap"] == "supported"
     assert metrics["methods"]["CE"]["few"]["estimate"] < metrics["methods"]["LA"]["few"]["estimate"]
 
 
@@ -41,3 +49,19 @@ def test_table_5_tells_strata_from_an_ensemble() -> None:
     # One stratum that knows more than the others together: the control wins, and the verdict says so.
     uneven = MadeUpLab(LEFT, openclip=0.0, metaclip=0.0)
     assert verdicts("tab5", uneven)[1]["paired/over seeds of one, mixture"] == "contradicted"
+
+
+def test_an_arm_that_no_contrast_finds_is_refused_before_anything_is_tuned() -> None:
+    class Idle:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(f"the lab's {name} is used")
+
+    study = Study(
+        "A study", [fused("strata", ROLES)], contrasts=[Contrast("gain", ("stratta",), ("strata",))]
+    )
+    with pytest.raises(CausalFTError, match="names no arm 'stratta'; did you mean 'strata'"):
+        study_metrics(study, Idle())  # type: ignore[arg-type]
+    with pytest.raises(CausalFTError, match="no measure is named 'acuracy'; did you mean 'accuracy'"):
+        study_metrics(Study("A study", measures=("acuracy",)), Idle())  # type: ignore[arg-type]
+    with pytest.raises(CausalFTError, match="no P\\(c\\) of a model is named 'en'; did you mean 'em'"):
+        Model((Member("clip"),), stratum_prior="en")

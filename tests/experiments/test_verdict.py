@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from causalft.errors import CausalFTError
 from causalft.models.strata.zoo import open_zoo
 from causalft.version import __version__
 from experiments import EXPERIMENTS, Experiment
-from experiments.frame.claims import Claim
+from experiments.frame.claims import Claim, judge
 from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS
 from tests.command_line import run, said
@@ -226,6 +227,56 @@ def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path,
     again = tmp_path / "again.json"
     again.write_text(json.dumps(found))
     assert verdict_of(tmp_path / "new", "--earlier", again) == found
+
+
+def test_numbers_of_an_earlier_verdict_are_judged_by_what_is_claimed_now_and_only_of_the_same_arms(
+    tmp_path: Path, experiments: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gain(tmp_path / "old" / "gain")
+    earlier = tmp_path / "verdict.json"
+    earlier.write_text(json.dumps(verdict_of(tmp_path / "old")))
+    put(tmp_path / "new" / "prior", "prior", {"rank": number(0.85, 0.9)})
+
+    def claimed(**changes: Any) -> dict[str, Any]:
+        fakes = EXPERIMENTS.__dict__["_found"]
+        other = replace(fakes["gain"], claims=lambda: (replace(GAIN, **changes),))
+        monkeypatch.setitem(EXPERIMENTS.__dict__, "_found", {**fakes, "gain": other})
+        return next(iter(verdict_of(tmp_path / "new", "--earlier", earlier)["claims"]))
+
+    assert claimed()["verdict"] == "supported"
+    assert claimed(above=0.04)["verdict"] == "contradicted"
+    doubtful = claimed(above=0.02)
+    assert doubtful["verdict"] == "open" and doubtful["why"] == "the interval includes 2"
+    assert claimed(at="paired/more")["numbers"] == []
+
+
+def test_an_empty_number_is_not_left_out(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "gain")
+    empty = {"paired": {"gain": {"estimate": None}}, "scale": "photo", "weights": {"clip": OF_CLIP}}
+    put(
+        tmp_path / "gain-photo", "gain", {**empty, "brought": {}, "left_out": {"other": "why"}}, scale="photo"
+    )
+    [claim] = verdict_of(tmp_path)["claims"]
+    assert claim["verdict"] == "open" and "left_out" not in claim["numbers"][1]
+    assert claim["why"] == "mini: supported; photo: open"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "interval", "expected"),
+    [
+        ({"beyond": 0.0}, (-0.3, -0.2), "supported"),
+        ({"beyond": 0.0}, (0.2, 0.3), "supported"),
+        ({"beyond": 0.0}, (-0.1, 0.1), "open"),
+        ({"beyond": 0.1}, (-0.05, 0.05), "contradicted"),
+        ({"beyond": 0.1}, (0.05, 0.2), "open"),
+        ({"within": 0.1}, (-0.05, 0.05), "supported"),
+        ({"within": 0.1}, (-0.3, -0.2), "contradicted"),
+    ],
+)
+def test_a_size_is_claimed_on_both_sides(
+    bounds: dict[str, float], interval: tuple[float, float], expected: str
+) -> None:
+    assert judge(Claim("it is so", "x", **bounds), {"x": number(*interval)}).verdict == expected  # type: ignore[arg-type]
 
 
 def test_an_earlier_verdict_that_is_damaged_says_to_write_it_again(tmp_path: Path) -> None:
