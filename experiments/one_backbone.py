@@ -59,10 +59,25 @@ def study(roles: Roles) -> Study:
 
 
 def measure(lab: Lab, tested: Any) -> dict[str, Any]:
-    """Correlation of errors and overlap of maps."""
-    from experiments.frame.backbone import FAMILIES, TUNINGS, family_metrics
+    """Correlation of errors and overlap of maps, of the families and of the strata that they are to stand for."""
+    from experiments.frame.members import Member
 
-    return family_metrics(lab, tested, (TUNINGS, *FAMILIES), 40 if lab.quick else 240)
+    from experiments.frame.backbone import (
+        FAMILIES,
+        TUNINGS,
+        VIEWS,
+        error_correlations,
+        map_overlaps,
+        members_of_family,
+    )
+
+    roles = lab.world.roles
+    members = {family: members_of_family(roles, family) for family in (TUNINGS, *FAMILIES)}
+    members[STRATA] = [Member(name) for name in roles.strata]
+    return {
+        "error_correlation": error_correlations(tested, (*members, VIEWS)),
+        "overlap": map_overlaps(lab, members, 40 if lab.quick else 240),
+    }
 
 
 def _sections(metrics: Mapping[str, Any]) -> list[Section]:
@@ -72,12 +87,12 @@ def _sections(metrics: Mapping[str, Any]) -> list[Section]:
     rows = []
     for family, value in metrics["error_correlation"].items():
         low, high = value["ci95"]
-        seen = metrics["overlap"][family]
+        seen = metrics["overlap"].get(family)  # views are not members with maps of their own
         rows.append(
             [
                 family,
                 f"{value['estimate']:.2f} [{low:.2f}, {high:.2f}]",
-                interval_text(seen["estimate"], seen["ci95"]),
+                "-" if seen is None else interval_text(seen["estimate"], seen["ci95"]),
             ]
         )
     columns = ["family", "correlation of errors", "overlap of maps (%)"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from experiments.frame.scales import Roles
     from experiments.frame.tested import Tested
 
-__all__ = ["FAMILIES", "TUNINGS", "VIEWS", "family_metrics", "members_of_family", "one_and_fused"]
+__all__ = [
+    "FAMILIES",
+    "TUNINGS",
+    "VIEWS",
+    "error_correlations",
+    "map_overlaps",
+    "members_of_family",
+    "one_and_fused",
+]
 
 TUNINGS = "tunings"
 """The yardstick: one model tuned as often with other seeds, an ordinary ensemble of equal cost."""
@@ -63,42 +71,43 @@ def one_and_fused(roles: Roles, family: str) -> list[Arm]:
     ]
 
 
-def family_metrics(lab: Lab, tested: Tested, families: Sequence[str], n_maps: int) -> dict[str, Any]:
-    """How alike the members of each family err and look.
+def error_correlations(tested: Tested, families: Iterable[str]) -> dict[str, Any]:
+    """Family to the mean correlation of the errors of two of its members, interval over classes.
+
+    Parameters
+    ----------
+    tested : Tested
+        With an arm ``FAMILY, one`` each.
+    families : iterable of str
+    """
+    return {
+        family: _error_correlation(tested.arms[f"{family}, one"].correct, tested.labels)
+        for family in families
+    }
+
+
+def map_overlaps(lab: Lab, members: Mapping[str, Sequence[Member]], n: int) -> dict[str, Any]:
+    """Family to the mean overlap of the maps of two of its members for the true class, interval over images.
 
     Parameters
     ----------
     lab : Lab
-    tested : Tested
-        With the arms of :func:`one_and_fused`.
-    families : sequence of str
-    n_maps : int
-        Test images whose maps are compared, with the members of the first seed.
-
-    Returns
-    -------
-    dict
-        ``error_correlation``: family to the mean correlation of the errors of two members, interval over classes;
-        ``overlap``: family to the mean overlap of the maps of two members for the true class, interval over images.
+    members : mapping of family to members
+        Those of the first seed are compared.
+    n : int
+        Test images.
     """
     from experiments.frame.attended import squares
     from experiments.frame.means import mean_over_images
 
-    correlations = {
-        family: _error_correlation(tested.arms[f"{family}, one"].correct, tested.labels)
-        for family in families
-    }
     test = lab.world.splits(0).test
-    rows = np.arange(0, len(test), max(1, len(test) // n_maps))
+    rows = np.arange(0, len(test), max(1, len(test) // n))
     side = lab.world.zoo.load(lab.world.roles.strata[0], device="cpu").image_size
     pixels, labels = squares(test, rows, side), test.labels[rows]
-    overlaps = {
-        family: mean_over_images(
-            _overlap(lab, members_of_family(lab.world.roles, family), pixels, labels)[None]
-        )
-        for family in families
+    return {
+        family: mean_over_images(_overlap(lab, of_family, pixels, labels)[None])
+        for family, of_family in members.items()
     }
-    return {"error_correlation": correlations, "overlap": overlaps}
 
 
 def _error_correlation(correct: NDArray[np.bool_], labels: NDArray[np.int64]) -> dict[str, Any]:

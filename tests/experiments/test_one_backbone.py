@@ -34,9 +34,13 @@ def test_tunings_of_one_model_are_an_ensemble_and_strata_are_not(
     monkeypatch: pytest.MonkeyPatch, fewer_resamples: None
 ) -> None:
     lab = MadeUpLab({"LA": (0.0, 0.8)})
-    monkeypatch.setattr(backbone, "family_metrics", lambda *_: {})
+    compared: dict[str, Any] = {}
+    monkeypatch.setattr(backbone, "map_overlaps", lambda lab, members, n: compared.update(members) or {})
     monkeypatch.setattr(attended, "looked", lambda lab, member, seed, view: lab.prediction(member, seed))
     metrics = study_metrics(one_backbone.study(ROLES), lab)  # type: ignore[arg-type]
+    alike = {family: of["estimate"] for family, of in metrics["error_correlation"].items()}
+    assert alike.keys() == {*compared, "views"} and [m.name for m in compared["strata"]] == list(ROLES.strata)
+    assert alike["views"] == pytest.approx(1.0) and alike["strata"] < alike["tunings"]
     verdicts = {claim.at: judge(claim, metrics).verdict for claim in one_backbone.claims()}
     assert "supported" not in {verdicts[f"paired/{family} over tunings"] for family in backbone.FAMILIES}
     # Views that are all the same image gain nothing, which is less than tunings with other seeds gain.
