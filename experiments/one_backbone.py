@@ -60,8 +60,6 @@ def study(roles: Roles) -> Study:
 
 def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     """Correlation of errors and overlap of maps, of the families and of the strata that they are to stand for."""
-    from experiments.frame.members import Member
-
     from experiments.frame.backbone import (
         FAMILIES,
         TUNINGS,
@@ -70,6 +68,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
         map_overlaps,
         members_of_family,
     )
+    from experiments.frame.members import Member
 
     roles = lab.world.roles
     members = {family: members_of_family(roles, family) for family in (TUNINGS, *FAMILIES)}

@@ -40,16 +40,16 @@ def command(settings: VerifySettings, out: Path | None, json_mode: bool) -> None
     C, selection, not detected or inconclusive.
     """
     repeat = repeat_command("out", "json_mode")
+    from causalft.pipelines.workflows.trial import usual_jobs
+
     screen = console(json_mode)
     design = settings.design
     folder = out if out is not None else _free_folder(Path("runs"), f"verify-confounder-{Path(design).stem}")
     refuse_diffusion_options(settings.source)
     source = settings.source.open()
-    options = {
-        **settings.options(),
-        "generator": source if source.name != "renderer" else "renderer",
-        "command": repeat,
-    }
+    generator = source if source.name != "renderer" else "renderer"
+    options = {**settings.options(), "generator": generator, "command": repeat}
+    options["jobs"] = usual_jobs(settings.quick, generator)
     if design == "all":
         from causalft.pipelines.pages.confounder import table_rows, what_follows_from
         from causalft.pipelines.workflows.verify_confounder import verify_all_designs

@@ -9,8 +9,8 @@ import pytest
 from causalft.errors import CausalFTError
 from experiments import EXPERIMENTS
 from experiments.frame.arms import Model, fused
-from experiments.frame.measures import Contrast
 from experiments.frame.claims import judge
+from experiments.frame.measures import Contrast
 from experiments.frame.members import Member
 from experiments.frame.study import Study, study_metrics
 from tests.experiments.made_up import ROLES, MadeUpLab

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ import pytest
 from causalft.analysis.confounding.verdict import Trial
 from causalft.models.tuning.train import Recipe
 from causalft.pipelines.workflows import trial
-from causalft.pipelines.workflows.trial import has_overlap, run_trial
+from causalft.pipelines.workflows.trial import (
+    has_overlap,
+    run_trial,
+    seconds_stored,
+    train_side_by_side,
+    usual_jobs,
+)
 from causalft.runs.folder import Run
 from synthetic.designs import make_design
 from synthetic.generate import make_set
@@ -21,6 +28,11 @@ DESIGN = make_design("confounded", ["cat", "dog", "truck"])
 
 def small(design=DESIGN, seeds=(0, 3), n=8, **options) -> Trial:
     return run_trial(design, "resnet8", RECIPE, seeds, n, size=12, progress=False, **options)
+
+
+def small_of(seeds, progress, run) -> Trial:
+    """As :func:`small`; another process imports it."""
+    return small(seeds=seeds, run=run)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +117,31 @@ def test_positive_scores_are_taken_as_logits(monkeypatch):
     assert np.allclose(np.nansum(found.by_code["naive"], 2), 1)
 
 
+def test_seeds_side_by_side_give_the_same_networks_and_nothing_is_trained_twice(tmp_path, monkeypatch, found):
+    run = Run.create(tmp_path / "run", kind="verify-confounder", config={})
+    assert seconds_stored(run, (0, 3)) == seconds_stored(None, (0, 3)) == 0
+    train_side_by_side(partial(small_of, run=run), (0, 3), 2, "confounded: replications", progress=False)
+    monkeypatch.setattr(trial, "train", None)
+    again = small(run=run)
+    for name in found.correct:
+        assert np.mean(again.correct[name] == found.correct[name]) > 0.9, (
+            name
+        )  # other sums with other threads
+    stored = [
+        json.loads(file.read_text())["seconds"] for file in (tmp_path / "run" / "models").glob("*.json")
+    ]
+    assert len(stored) == 6 and seconds_stored(run, (0, 3)) == pytest.approx(sum(stored))
+    assert seconds_stored(run, (1,)) == 0
+
+
+def test_processes_are_one_per_core_but_for_quick_runs_models_and_launches(monkeypatch):
+    monkeypatch.setattr("causalft.data.image_set.usable_cores", lambda: 6)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert usual_jobs(False) == 6 and usual_jobs(True) == usual_jobs(False, object()) == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert usual_jobs(False) == 1
+
+
 def test_a_resumed_trial_is_the_same_and_trains_only_what_is_missing(tmp_path, monkeypatch, found):
     whole = Run.create(tmp_path / "run", kind="verify-confounder", config={})
     first = small(run=whole)
@@ -116,7 +153,7 @@ def test_a_resumed_trial_is_the_same_and_trains_only_what_is_missing(tmp_path, m
         trial, "train", lambda *given, **named: labels.append(named["label"]) or train(*given, **named)
     )
     again = small(run=Run.create(tmp_path / "run", kind="verify-confounder", config={}))
-    assert labels == ["model 5 of 6 (trained on B, seed 3)"] and again.seconds_before > 0
+    assert labels == ["model 5 of 6 (trained on B, seed 3)"]
     for name in first.correct:
         assert np.array_equal(again.correct[name], first.correct[name])
     for name in first.by_code:

@@ -86,7 +86,6 @@ class Trial:
     over the images of A's test set that show each code; NaN for a code without an image
     weights : for each seed, effective share and largest of the inverse probability weights
     table : columns of predictions.parquet
-    seconds_before : seconds of training in an earlier, interrupted call
     """
 
     correct: dict[str, np.ndarray]
@@ -94,7 +93,6 @@ class Trial:
     by_code: dict[str, np.ndarray]
     weights: list[dict[str, float]]
     table: dict[str, list[Any]]
-    seconds_before: float
 
 
 def blocks_backdoor(design: Design) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,12 @@ from causalft.models.resnet import ResNet, as_input, resnet
 from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
+from causalft.runs.side_by_side import side_by_side
 from synthetic.design import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
 from synthetic.pool import PicturePool
 
-__all__ = ["cache_folder", "has_overlap", "run_trial"]
+__all__ = ["cache_folder", "has_overlap", "run_trial", "seconds_stored", "train_side_by_side", "usual_jobs"]
 
 
 def has_overlap(design: Design) -> bool:
@@ -67,7 +71,6 @@ def run_trial(
     roles = ("A", "B", "adjusted") if adjust and has_overlap(design) else ("A", "B")
     results: list[dict[str, Any]] = []
     truth: dict[int, dict[str, PictureSet]] = {}
-    seconds_before = 0.0
     for position, seed in enumerate(seeds):
         drawn: dict[str, PictureSet] = {}
 
@@ -89,7 +92,6 @@ def run_trial(
             name = f"models/seed{seed}-{role}.json"
             if run is not None and run.has(name):
                 results.append(read_json(run.file(name)))
-                seconds_before += results[-1]["seconds"]
                 continue
             tests = {tested: pictures(f"{tested}_test") for tested in "AB"}
             result = _one_model(
@@ -109,7 +111,49 @@ def run_trial(
                 write_json(run.file(name), result)
             results.append(result)
         truth[seed] = {tested: _without_pixels(pictures(f"{tested}_test")) for tested in "AB"}
-    return _collect(design, results, truth, seconds_before)
+    return _collect(design, results, truth)
+
+
+def train_side_by_side(
+    trial: Callable[..., Trial], seeds: Iterable[int], jobs: int, label: str, *, progress: bool | None = None
+) -> None:
+    """Train the networks of each seed, several seeds at a time; `run_trial` then finds them in its run.
+
+    Networks this small keep one thread busy and a second one idle.
+
+    Parameters
+    ----------
+    trial : `run_trial` with all its arguments but the seeds; with a run.
+    jobs : processes of one thread each.
+    label : of the progress.
+    """
+    tasks = [partial(trial, (seed,), progress=False) for seed in seeds]
+    lighter = "when more memory is free"
+    side_by_side(tasks, jobs, label, "replication", _one_thread, progress=progress, lighter=lighter)
+
+
+def usual_jobs(quick: bool, generator: object = "renderer") -> int:
+    """One process per core; one alone with ``quick``, where starting more costs more than it saves, for a generator
+    that is a model, on a GPU, and where several processes were launched."""
+    from causalft.data.image_set import usable_cores
+    from causalft.models.tuning.processes import pick_device
+
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if quick or generator != "renderer" or launched or pick_device("auto").type != "cpu":
+        return 1
+    return usable_cores()
+
+
+def seconds_stored(run: Run | None, seeds: Iterable[int]) -> float:
+    """Seconds of the trainings that an interrupted call stored."""
+    if run is None:
+        return 0.0
+    stored = [f"models/seed{seed}-{role}.json" for seed in seeds for role in _WORDS]
+    return sum(float(read_json(run.file(name))["seconds"]) for name in stored if run.has(name))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 _WORDS = {"A": "trained on A", "B": "trained on B", "adjusted": "trained on B, adjusted for C"}
@@ -226,7 +270,6 @@ def _collect(
     design: Design,
     results: list[dict[str, Any]],
     truth: dict[int, dict[str, PictureSet]],
-    seconds_before: float,
 ) -> Trial:
     correct: dict[str, list[np.ndarray]] = {}
     by_code: dict[str, list[np.ndarray]] = {}
@@ -245,7 +288,6 @@ def _collect(
         by_code={name: np.stack(values) for name, values in by_code.items()},
         weights=[result["weights"] for result in results if "weights" in result],
         table=_table(design, results, truth),
-        seconds_before=seconds_before,
     )
 
 

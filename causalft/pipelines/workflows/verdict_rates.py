@@ -8,15 +8,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 
 from causalft.analysis.confounding.battery import all_rows, path_evidence
 from causalft.analysis.confounding.verdict import judge_trial
 from causalft.errors import CausalFTError
-from causalft.pipelines.workflows.trial import run_trial
+from causalft.pipelines.workflows.trial import run_trial, train_side_by_side
 from causalft.pipelines.workflows.verify_confounder import Plan
 from causalft.runs.folder import Run
-from causalft.runs.side_by_side import side_by_side
 from synthetic.design import Design
 
 __all__ = ["VerdictRates", "verdict_rates"]
@@ -113,16 +111,7 @@ def verdict_rates(
     )
     seeds = tuple(range(replications))
     if run is not None and n_jobs != 1:
-        tasks = [partial(trial, (seed,), progress=False) for seed in seeds]
-        side_by_side(
-            tasks,
-            n_jobs,
-            f"{design.name}: replications",
-            "replication",
-            _one_thread,
-            progress=progress,
-            lighter="when more memory is free",
-        )
+        train_side_by_side(trial, seeds, n_jobs, f"{design.name}: replications", progress=progress)
         progress = False
     whole = trial(seeds, progress=progress)
     smallest = int(table[table > 0].min())
@@ -142,8 +131,3 @@ def verdict_rates(
         tuple(verdicts[: replications - plan.seeds + 1 : plan.seeds]),
         {name: tuple(map(float, values)) for name, values in gaps.items()},
     )
-
-
-def _one_thread() -> None:
-    """One thread per process."""
-    torch.set_num_threads(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ from causalft.errors import CausalFTError, nearest
 from causalft.models.resnet import BACKBONES
 from causalft.models.tuning.train import Recipe
 from causalft.pipelines.pages.confounder import what_follows_from, write_report, write_side_by_side
-from causalft.pipelines.workflows.trial import cache_folder, has_overlap, run_trial
+from causalft.pipelines.workflows.trial import (
+    cache_folder,
+    has_overlap,
+    run_trial,
+    seconds_stored,
+    train_side_by_side,
+)
 from causalft.runs import limits
 from causalft.runs.folder import Run, atomic_path
 from causalft.runs.lifecycle import new_run
@@ -91,6 +98,7 @@ def verify_confounder(
     curve: bool = False,
     out: str | os.PathLike[str] | None = None,
     quick: bool = False,
+    jobs: int = 1,
     progress: bool | None = None,
     command: str = "causalft verify-confounder",
 ) -> Verification:
@@ -114,6 +122,8 @@ def verify_confounder(
     out : run folder; an interrupted run in it resumes.
     quick : smaller images and shorter training: half a minute on two cores. A slow generator draws one pool of images
         (`POOL`), from which every replication samples its sets.
+    jobs : processes that train seeds side by side, with the renderer and ``out``. A script that asks for several has
+        its work under ``if __name__ == "__main__"``.
     progress : show progress bars; by default where standard error is a terminal.
     command : command shown on the page for repeating the run.
 
@@ -201,19 +211,21 @@ def verify_confounder(
         if pooled and not isinstance(generator, str):
             folder = None if new.kept is None else new.kept.path / "pictures"
             images = draw_pool(generator, laws, POOL, first_seed, folder=folder, progress=progress)
-        trial = run_trial(
+        train = partial(
+            run_trial,
             laws,
             plan.backbone,
             recipe,
-            numbers,
-            plan.n_per_class,
+            n_per_class=plan.n_per_class,
             generator=images,
             size=plan.size,
             adjust=adjust,
             run=new.kept,
-            progress=progress,
         )
-        new.seconds_before = trial.seconds_before
+        new.seconds_before = seconds_stored(new.kept, numbers)
+        if jobs > 1 and new.kept is not None and images == "renderer":
+            train_side_by_side(train, numbers, jobs, f"{laws.name}: replications", progress=progress)
+        trial = train(numbers, progress=progress)
         result = _conclude(
             laws,
             exact,
@@ -259,7 +271,7 @@ def run_designs(
 
 
 def verify_all_designs(
-    out: str | os.PathLike[str], *, command: str, **settings: Any
+    out: str | os.PathLike[str], *, command: str, jobs: int = 1, **settings: Any
 ) -> dict[str, dict[str, Any]]:
     """Run every design with the same settings and write one page on all; design -> ``metrics.json``.
 
@@ -267,14 +279,14 @@ def verify_all_designs(
     ----------
     out : folder; an interrupted run in it resumes.
     command : command shown on the page for repeating the run.
-    settings : of `verify_confounder`, except ``design`` and ``out``.
+    jobs, settings : of `verify_confounder`, except ``design`` and ``out``.
     """
     generator = settings.get("generator", "renderer")
     source = {} if isinstance(generator, str) else generator.provenance()
     name = generator if isinstance(generator, str) else generator.name
     with new_run(out, "verify-confounder-all") as new:
         new.create({"designs": list(DESIGNS), **settings, "generator": name, "provenance": source})
-        found = run_designs(new.run.path, DESIGNS, command=command, **settings)
+        found = run_designs(new.run.path, DESIGNS, command=command, jobs=jobs, **settings)
         metrics = {
             "designs": found,
             "verdicts": {name: of_design["verdict"] for name, of_design in found.items()},
