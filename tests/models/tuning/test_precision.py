@@ -276,3 +276,18 @@ def test_bf16_that_is_emulated_does_not_count(monkeypatch):
     monkeypatch.setattr("torch.cuda.device", lambda device: nullcontext())
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert not has_bf16(torch.device("cuda"))
+
+
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_slope_of_the_activation_is_that_of_fp32_over_the_whole_range(activation):
+    first, last = nn.Linear(1, 1), nn.Linear(1, 1)
+    for layer in (first, last):
+        nn.init.ones_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    fast = FrozenMLP(FrozenLinear(first), FrozenLinear(last), activation)
+    between = {"gelu": nn.GELU(), "quick_gelu": open_clip.transformer.QuickGELU()}[activation]
+    x = torch.linspace(-40, 40, 4001)[:, None]
+    exact, kept = (x.clone().requires_grad_() for _ in range(2))
+    between(exact).sum().backward()
+    fast(kept).sum().backward()
+    assert (kept.grad - exact.grad).abs().max() < 0.03 and (kept.grad - exact.grad).abs().mean() < 0.003
