@@ -157,7 +157,7 @@ def sensitivity_to_prior(
         scores = rule.scaled(log_p)
         if decides_by == "probabilities":
             scores = np.exp(scores)
-        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust)
+        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust, box)
         best[rows], margin[rows] = block.best, block.margin
         radius[rows], flips_to[rows] = block.nearest()
         strength[rows] = e_value(_ratio(block.mean, of_logs=decides_by == "log-probabilities") ** 0.5)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from causalft.analysis.uncertainty.grid import GridBlock, grid_of_simplex
+from causalft.analysis.uncertainty.grid import GridBlock, corners_of_box, grid_of_simplex, points_of
 from causalft.analysis.uncertainty.simplex import (
     NONE,
     at_prior,
@@ -187,17 +187,62 @@ def test_class_weights_are_followed_over_a_grid():
     found = sensitivity_to_prior(p, rule, intervals=limits, possible=True)
     assert resolution_of(rule) == pytest.approx(1 / 30)
     assert (found.prediction == rule(p).argmax(1)).all()
-    grid = grid_of_simplex(3)
+    grid = points_of(3, (limits[:, 0], limits[:, 1]))
+    assert {tuple(point) for point in grid_of_simplex(3)} < {tuple(point) for point in grid}
     answers = np.stack([at_prior(rule, point)(p).argmax(1) for point in grid])
     same = answers == found.prediction
     assert (same.all(0) == found.certain).all()
     distance = np.abs(grid - prior).sum(1) / 2
-    inside = ((grid >= limits[:, 0]) & (grid <= limits[:, 1])).all(1)
+    inside = ((grid >= limits[:, 0] - 1e-9) & (grid <= limits[:, 1] + 1e-9)).all(1)
     assert (same[inside].all(0) == found.within).all()
     for i in np.flatnonzero(~found.certain):
         first = np.flatnonzero(~same[:, i])[distance[~same[:, i]].argmin()]
         assert found.radius[i] == pytest.approx(distance[first]) and found.flips_to[i] == answers[first, i]
         assert set(answers[:, i]) == set(found.possible[i].tolist())
+
+
+def test_box_between_two_points_of_the_grid_is_searched():
+    p = np.array([[[0.8, 0.2]], [[0.25, 0.75]]])
+    rule = adjusted(p, np.array([0.5, 0.5]), np.array([[1.0, 1.0], [0.5, 1.0]]), np.zeros((2, 2)))
+    answers = [int(at_prior(rule, [x, 1 - x])(p).argmax()) for x in (0.361, 0.369, 0.411, 0.419)]
+    assert answers == [1, 0, 0, 0]  # the grid has .36, .37, .41 and .42
+    for low, high, expected in ((0.361, 0.369, False), (0.411, 0.419, True)):
+        found = sensitivity_to_prior(p, rule, intervals=[[low, high], [1 - high, 1 - low]])
+        assert found.within is not None and found.within.tolist() == [expected]
+
+
+@pytest.mark.parametrize("n_strata", [3, 4, 5])
+@pytest.mark.parametrize("half", [0.004, 0.05])
+def test_no_random_point_of_a_narrow_box_changes_what_holds_within_it(n_strata, half):
+    rng = np.random.default_rng(n_strata)
+    p = rng.dirichlet(np.ones(6), size=(n_strata, 200))
+    prior = rng.dirichlet(np.full(n_strata, 5.0))
+    rule = adjusted(p, prior, np.exp(rng.normal(size=(n_strata, 6))), np.zeros((n_strata, 6)))
+    middle = rng.dirichlet(np.full(n_strata, 5.0))
+    limits = np.c_[np.maximum(middle - half, 0), np.minimum(middle + half, 1)]
+    found = sensitivity_to_prior(p, rule, intervals=limits, possible=True)
+    at_middle = at_prior(rule, middle)(p).argmax(1) == found.prediction
+    assert found.within is not None and 0 < found.within.mean() < 1
+    assert not found.within[~at_middle].any()
+    assert not (found.certain & ~found.within).any()
+    points = middle + rng.uniform(-half, half, size=(600, n_strata))
+    points = points / points.sum(axis=1, keepdims=True)
+    points = points[((points >= limits[:, 0]) & (points <= limits[:, 1])).all(axis=1)]
+    assert len(points) > 30
+    for point in points:
+        same = at_prior(rule, point)(p).argmax(1) == found.prediction
+        assert same[found.within].all()
+
+
+def test_corners_of_a_box_are_those_of_its_part_of_the_simplex():
+    corners = corners_of_box(np.array([0.2, 0.1, 0.0]), np.array([0.6, 0.5, 0.3]))
+    expected = [[0.2, 0.5, 0.3], [0.5, 0.5, 0.0], [0.6, 0.1, 0.3], [0.6, 0.4, 0.0]]
+    assert corners.round(9).tolist() == expected
+    many = corners_of_box(np.full(9, 0.1), np.full(9, 0.15))
+    assert (
+        many.sum(axis=1) == pytest.approx(1) and (many >= 0.1 - 1e-12).all() and (many <= 0.15 + 1e-12).all()
+    )
+    assert corners_of_box(np.array([0.4, 0.6]), np.array([0.4, 0.6])).tolist() == [[0.4, 0.6]]
 
 
 def test_grid_of_equal_trust_agrees_with_the_exact_answer():
