@@ -125,8 +125,8 @@ class GridBlock:
 
     def __init__(self, scores: Floats, prior: Floats, trust: Floats, box: Box | None = None) -> None:
         weights = prior[:, None] * trust
-        self.mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
-        self.best = self.mean.argmax(axis=1)
+        mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
+        self.best = mean.argmax(axis=1)
         self._points = points_of(len(prior), box)
         self._distance = np.abs(self._points - prior).sum(axis=1) / 2
         rows = np.arange(len(self.best))

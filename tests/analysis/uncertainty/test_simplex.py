@@ -149,6 +149,36 @@ def test_compromise_class_is_listed_though_no_stratum_predicts_it():
     ]  # two equal classes
 
 
+def adjusted(p, prior, trust, offsets, temperature=1.0):
+    """An adjusted fusion with P(c | y) in proportion to P(c) r_c(y)."""
+    weights = prior[:, None] * trust / (prior @ trust)
+    tables = [tuple(map(tuple, table.tolist())) for table in (weights, offsets)]
+    return Mixing("adjusted", tuple(prior), temperature, class_weights=tables[0], offsets=tables[1])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize(
+    "fusion", ["mixture", "logit", "product", "adjusted", "adjusted without class weights"]
+)
+def test_e_value_is_that_of_the_probability_that_predict_shows(fusion, temperature):
+    from causalft.scm import bounding_factor, confounding_bounds
+
+    p, prior = drawn(11, 3, n=8)
+    rng = np.random.default_rng(2)
+    if fusion.startswith("adjusted"):
+        trust = np.exp(rng.normal(size=(3, 6))) if fusion == "adjusted" else np.ones((3, 6))
+        rule = adjusted(p, prior, trust, rng.normal(size=(3, 6)), temperature)
+    else:
+        rule = Mixing(fusion, tuple(prior), temperature, (0.8, 1.0, 1.3))
+    found = sensitivity_to_prior(p, rule)
+    for row, strength in zip(rule(p), found.e_value, strict=True):
+        two = np.sort(row)[:-3:-1]
+        factor = float(bounding_factor(strength, strength))
+        assert two[0] / factor == pytest.approx(two[1] * factor, rel=1e-6)
+        low, high = confounding_bounds(two, 0.999 * strength, 0.999 * strength)
+        assert strength < 1.001 or low[0] > high[1]
+
+
 def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
     from causalft.scm import confounding_bounds
 
@@ -158,13 +188,6 @@ def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
     assert low[0] == pytest.approx(high[1])
     low, high = confounding_bounds([0.5, 0.3], strength - 0.01, strength - 0.01)
     assert low[0] > high[1]
-
-
-def adjusted(p, prior, trust, offsets):
-    """An adjusted fusion with P(c | y) in proportion to P(c) r_c(y)."""
-    weights = prior[:, None] * trust / (prior @ trust)
-    tables = [tuple(map(tuple, table.tolist())) for table in (weights, offsets)]
-    return Mixing("adjusted", tuple(prior), 1.0, class_weights=tables[0], offsets=tables[1])
 
 
 def test_adjusted_fusion_with_one_weight_per_stratum_is_exact_with_its_offsets():
