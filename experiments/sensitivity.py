@@ -33,7 +33,7 @@ def study(roles: Roles) -> Study:
     return Study(title="Which predictions depend on P(c)?", measure=measure, draw=draw, caption=CAPTION)
 
 
-CAPTION = "Share of predictions that hold for every P(c), by group of the true class, with 95 % intervals."
+CAPTION = "Mixture: share of predictions that hold for every P(c), by group of the true class, with 95 % intervals."
 
 
 def measure(lab: Lab, tested: Any) -> dict[str, Any]:
@@ -59,10 +59,12 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
         f"Within the interval of the estimated P(c) {words(own['changed_in_interval'])} % change; the front door "
         f"changes {words(own['second_opinion'])} %, its accuracy is {words(own['second_opinion_accuracy'])} points "
         "from that of uniform P(c).",
+        f"Of the adjusted fusion {words(found['adjusted'][STRATA]['certain'])} % hold for every P(c), and "
+        f"{words(found['adjusted'][STRATA]['changed_in_interval'])} % change within the interval.",
     ]
     caption = (
         "Percent and points [95 % over test images and seeds]. Changes within: some P(c) up to this total variation "
-        "from uniform changes the prediction."
+        "from uniform changes the prediction. For the adjusted fusion P(c) runs over a grid."
     )
     table = {"columns": ["fusion", *MEASURES.values()], "rows": rows, "caption": caption}
     return {"sensitivity": found, "table": table, "conclusion": conclusion}
@@ -102,6 +104,7 @@ def claims() -> tuple[Claim, ...]:
     from experiments.frame.claims import Claim
 
     own, section = "sensitivity/mixture/strata", "What stays uncertain"
+    adjusted = "sensitivity/adjusted/strata"
     return (
         Claim(
             "Uniform weights decide little: within the 95 % interval of the estimated P(c) fewer than 10 % of the "
@@ -125,6 +128,33 @@ def claims() -> tuple[Claim, ...]:
         Claim(
             "Strata leave more predictions to P(c) than seeds of one model do",
             "sensitivity/mixture/strata_less_seeds",
+            below=0.0,
+            section=section,
+        ),
+        Claim(
+            "Of the adjusted fusion fewer than 10 % of the predictions change within the 95 % interval of the "
+            "estimated P(c)",
+            f"{adjusted}/changed_in_interval",
+            below=0.1,
+            objection=5,
+        ),
+        Claim(
+            "P(c) learnt through the front door does not make the adjusted fusion more accurate than uniform P(c) "
+            "(within 1 point)",
+            f"{adjusted}/second_opinion_accuracy",
+            within=0.01,
+            objection=5,
+        ),
+        Claim(
+            "Predictions of the adjusted fusion that hold for every P(c) are right at least 20 points more often than "
+            "the others",
+            f"{adjusted}/certain_is_right",
+            above=0.2,
+            section=section,
+        ),
+        Claim(
+            "The adjusted fusion of strata leaves more predictions to P(c) than that of seeds of one model",
+            "sensitivity/adjusted/strata_less_seeds",
             below=0.0,
             section=section,
         ),

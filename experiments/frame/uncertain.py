@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from causalft.methods.estimators.member import MemberPrediction
     from causalft.methods.estimators.mixing import Mixing
+    from experiments.frame.adjusting import Fused
     from experiments.frame.lab import Lab
 
 __all__ = ["SEEDS", "STRATA", "coverage_metrics", "difference_between", "group_rows", "sensitivity_metrics"]
@@ -19,26 +19,30 @@ __all__ = ["SEEDS", "STRATA", "coverage_metrics", "difference_between", "group_r
 Floats = NDArray[np.float64]
 
 STRATA, SEEDS = "strata", "seeds of one model"
-_FUSIONS = ("mixture", "logit")
+_FUSIONS = ("mixture", "logit", "adjusted")
 
 
-def _members(lab: Lab, seed: int) -> dict[str, list[MemberPrediction]]:
+def _families(lab: Lab, seed: int) -> dict[str, Fused]:
     """LA-tuned members of the strata and of the control."""
+    from experiments.frame.adjusting import Fused
     from experiments.frame.members import Member
 
     roles = lab.world.roles
     return {
-        family: [lab.prediction(Member(name), seed) for name in names]
+        family: Fused.of(lab, [Member(name) for name in names], seed)
         for family, names in ((STRATA, roles.strata), (SEEDS, roles.seeds))
     }
 
 
-def _mixing(members: Sequence[MemberPrediction], labels: NDArray[np.int64], fusion: str) -> Mixing:
-    """Uniform P(c), and a temperature fitted to validation images."""
+def _mixing(fused: Fused, fusion: str) -> Mixing:
+    """Uniform P(c), and what the fusion fits to validation images."""
     from causalft.methods.estimators.mixing import fit_mixing
+    from experiments.frame.adjusting import chosen
 
-    logits: Any = [m.validation_logits for m in members]
-    return fit_mixing(logits, labels, fusion=fusion, kind="logits")
+    if fusion == "adjusted":
+        return chosen(fused)[0]
+    logits: Any = [m.validation_logits for m in fused.members]
+    return fit_mixing(logits, fused.labels, fusion=fusion, kind="logits")
 
 
 def difference_between(values: Floats, chosen: NDArray[np.bool_]) -> dict[str, Any]:
@@ -88,11 +92,11 @@ def sensitivity_metrics(lab: Lab) -> dict[str, Any]:
     labels = lab.world.splits(0).test.labels
     for seed in range(lab.seeds):
         splits = lab.world.splits(seed)
-        for family, members in _members(lab, seed).items():
+        for family, fused in _families(lab, seed).items():
             if seed == 0 and family == STRATA:
-                groups = _groups(members, splits.train.class_counts)
+                groups = _groups(fused.members, splits.train.class_counts)
             for fusion in _FUSIONS:
-                rows = _one_seed(members, splits.validation.labels, labels, fusion, seed)
+                rows = _one_seed(fused, labels, fusion)
                 kept = tables.setdefault((fusion, family), {key: [] for key in rows})
                 for key, value in rows.items():
                     kept[key].append(value)
@@ -115,26 +119,20 @@ def sensitivity_metrics(lab: Lab) -> dict[str, Any]:
     return shown
 
 
-def _one_seed(
-    members: Sequence[MemberPrediction],
-    validation_labels: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    fusion: str,
-    seed: int,
-) -> dict[str, Any]:
+def _one_seed(fused: Fused, labels: NDArray[np.int64], fusion: str) -> dict[str, Any]:
     """One value per test image of each measure."""
     from causalft.analysis.uncertainty.second_opinion import frontdoor_prior, labels_and_confidence
-    from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
+    from causalft.analysis.uncertainty.simplex import at_prior, sensitivity_to_prior
     from causalft.methods.estimators.mixing import stratum_prior_of
 
-    mixing = _mixing(members, validation_labels, fusion)
-    validation: Any = [m.validation_logits for m in members]
-    test: Any = [m.test_logits for m in members]
-    of_label, confidence = labels_and_confidence(validation, validation_labels, kind="logits")
-    interval = stratum_prior_of(of_label.T, validation_labels, seed, n_boot=200).ci95
+    mixing = _mixing(fused, fusion)
+    validation: Any = [m.validation_logits for m in fused.members]
+    test: Any = [m.test_logits for m in fused.members]
+    of_label, confidence = labels_and_confidence(validation, fused.labels, mixing, kind="logits")
+    interval = stratum_prior_of(of_label.T, fused.labels, fused.seed, n_boot=200).ci95
     found = sensitivity_to_prior(test, mixing, intervals=interval, kind="logits")
-    weights = tuple(map(float, frontdoor_prior(of_label, confidence).weights))
-    other = sensitivity_to_prior(test, replace(mixing, stratum_prior=weights), kind="logits").prediction
+    weights = frontdoor_prior(of_label, confidence).weights
+    other = at_prior(mixing, weights)(test, kind="logits").argmax(axis=1)
     right = found.prediction == labels
     assert found.within is not None
     return {
@@ -157,11 +155,11 @@ def _groups(members: Sequence[MemberPrediction], counts: NDArray[np.int64]) -> d
     return {"D": data_groups(counts), "P": prior_groups(pooled_prior([m.label_prior for m in members]))}
 
 
-def coverage_metrics(lab: Lab, coverage: float = 0.9) -> dict[str, Any]:
+def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -> dict[str, Any]:
     """Coverage of prediction sets by group less what was asked for, over random divisions of the labelled images.
 
     Validation and test images of a class are exchanged at random (as many of each stay), thresholds are fitted to the
-    first part and coverage is counted on the second. The temperature stays that of the validation images.
+    first part and coverage is counted on the second. What the fusion learnt on the validation images stays.
 
     Returns
     -------
@@ -182,12 +180,13 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9) -> dict[str, Any]:
     about: dict[str, Any] = {}
     for seed in range(lab.seeds):
         splits = lab.world.splits(seed)
-        members = _members(lab, seed)[STRATA]
+        fused = _families(lab, seed)[STRATA]
+        members = fused.members
         counts = splits.train.class_counts
         prior = pooled_prior([m.label_prior for m in members])
         groups = _groups(members, counts)
         groups |= {f"P by {m.name}": _groups([m], counts)["P"] for m in members if len(members) > 1}
-        mixing = _mixing(members, splits.validation.labels, "mixture")
+        mixing = _mixing(fused, fusion)
         logits: Any = [np.concatenate([m.validation_logits, m.test_logits]) for m in members]
         probs = mixing(logits, kind="logits")
         labels = np.concatenate([splits.validation.labels, splits.test.labels])
@@ -254,7 +253,7 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def group_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: each group with its deviation, and that of one threshold for all classes."""
+    """Rows of a table: a group, its deviation, and that of one threshold for all classes."""
     from causalft.runs.intervals import interval_text
 
     return [

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
 from experiments import EXPERIMENTS
-from experiments.frame.claims import judge
+from experiments.frame.adjusting import Fused, chosen
+from experiments.frame.claims import judge, value_at
+from experiments.frame.members import Member
 from experiments.frame.study import study_metrics
 from experiments.frame.uncertain import difference_between
 from experiments.frame.worlds import random_world, world_metrics
@@ -31,6 +34,26 @@ def test_strata_with_other_priors_leave_more_to_p_of_c_than_seeds_with_one():
     assert own["certain"]["estimate"] == pytest.approx(other["certain"]["estimate"])
 
 
+def test_adjusted_fusion_is_measured_beside_the_mixture():
+    lab = MadeUpLab({"LA": (0.0, 0.8)}, noise=0.8)
+    metrics, verdicts = judged("sensitivity", lab)
+    assert [row[0] for row in metrics["table"]["rows"]] == [
+        f"{family}, {fusion}"
+        for fusion in ("mixture", "logit", "adjusted")
+        for family in ("strata", "seeds of one model")
+    ]
+    own = metrics["sensitivity"]["adjusted"]["strata"]
+    certain = []
+    for seed in range(lab.seeds):
+        fused = Fused.of(lab, [Member(name) for name in ROLES.strata], seed)
+        logits = [m.test_logits for m in fused.members]
+        certain.append(sensitivity_to_prior(logits, chosen(fused)[0], kind="logits").certain.mean())
+    assert own["certain"]["estimate"] == pytest.approx(np.mean(certain))
+    assert own["changed_in_interval"]["estimate"] < 1 - own["certain"]["estimate"]
+    told = [at for at in verdicts if at.startswith("sensitivity/adjusted/")]
+    assert len(told) == 4 and all("estimate" in value_at(metrics, at) for at in told)
+
+
 def test_sets_keep_their_coverage_and_one_threshold_does_not():
     lab = MadeUpLab({"LA": (1.0, 0.0)}, noise=1.0)  # the prior of the data is left: rare classes are hard
     lab.quick = True
@@ -41,6 +64,15 @@ def test_sets_keep_their_coverage_and_one_threshold_does_not():
     assert found["one_threshold"]["D-few"]["estimate"] < -0.05
     assert verdicts["sets/one_threshold/D-few"] == "supported"
     assert found["largest"]["group"] in large
+    beside = metrics["adjusted"]
+    assert (
+        beside["deviation"].keys() == found["deviation"].keys() and beside["deviation"] != found["deviation"]
+    )
+    assert abs(beside["deviation"]["all"]["estimate"]) < 0.02
+    assert {at for at in verdicts if at.startswith("adjusted/")} == {
+        f"adjusted/deviation/{kind}-{group}" for kind in "DP" for group in ("many", "medium", "few")
+    }
+    assert {row[0] for row in metrics["table"]["rows"]} == {"mixture", "adjusted"}
 
 
 def test_bounds_hold_in_random_worlds_and_the_doors_tell_a_hidden_u():

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
 from causalft.methods.estimators.fitted import load_fitted
+from causalft.pipelines.pages.sensitivity import sentences
 from causalft.pipelines.workflows.sensitivity import sensitivity
 from causalft.runs.folder import Run, read_json
 from tests.command_line import run, said
@@ -74,6 +75,7 @@ def test_page_has_figures_and_its_command(fitted, analysed):
     assert f"causalft sensitivity {fitted} --coverage 0.8 --out {out}" in page.replace("&#39;", "'")
     assert (out / "figures" / "radius.png").is_file() and (out / "figures" / "coverage.png").is_file()
     assert "Prediction sets" in page and "An unobserved confounder" in page
+    assert "leads in every stratum" in page and "the distance is exact" in page and "over a grid" not in page
     assert "already holds a complete sensitivity run" in said(run("sensitivity", fitted, "--out", out))
     shown = run("sensitivity", fitted)
     assert "are the same for every P(c)" in shown.stdout.replace("\n", " ")
@@ -90,16 +92,40 @@ def test_images_are_predicted_and_give_what_the_stored_logits_give(fitted, photo
     assert "predictions hold for every P(c)" in repr(found) and "flips to" in found._repr_html_()
 
 
-def test_adjusted_fusion_is_analysed_over_a_grid_or_exactly(fitted, tmp_path):
+def test_adjusted_fusion_is_analysed_over_a_grid_and_says_so(fitted, tmp_path):
     folder = shutil.copytree(fitted, tmp_path / "run")
     document = read_json(folder / "metrics.json")
     weights = [[0.8, 0.5, 0.5, 0.4], [0.2, 0.5, 0.5, 0.6]]
     document["mixing"] |= {"fusion": "adjusted", "class_weights": weights, "offsets": [[0.1, 0, 0, 0]] * 2}
     (folder / "metrics.json").write_text(json.dumps(document))
-    metrics = sensitivity(folder).metrics
+    out = tmp_path / "out"
+    metrics = sensitivity(folder, out=out).metrics
     assert metrics["fusion"] == "adjusted" and metrics["resolution"] == 0.01
+    page = " ".join((out / "report.html").read_text().split())
+    shown = " ".join(run("sensitivity", folder).stdout.split())
+    for words in (page, shown):
+        assert "P(c) ran over a grid in steps of 0.01" in words
+    assert "distance is exact" not in page and "leads in every stratum" not in page
     assert sum(of["predicted"] for of in metrics["flips"].values()) == metrics["n"]
     assert metrics["second_opinion"]["disagree"]["n"] == metrics["n"]
+
+
+def test_one_stratum_has_nothing_to_vary():
+    share = {"estimate": 1.0, "ci95": [0.9, 1.0], "n": 32}
+    metrics = {
+        "certain": share,
+        "resolution": None,
+        "stratum_prior": {"student": 1.0},
+        "within_interval": {"stratum_prior": {"student": share}, "certain": share},
+        "second_opinion": {"stratum_prior": {"student": 1.0}, "disagree": share},
+        "unobserved": {"changeable_up_to": {"1.5": share}},
+    }
+    first, *rest = sentences(metrics)
+    assert first == "The run has one stratum: P(c) is 1, and there is nothing to vary."
+    assert len(rest) == 1 and "unobserved confounder" in rest[0]
+    several = sentences({**metrics, "stratum_prior": {"clip": 0.5, "openclip": 0.5}})
+    assert "100.0 [90.0, 100.0] % of 32 predictions are the same for every P(c)." == several[0]
+    assert len(several) == 4
 
 
 @pytest.fixture(scope="module")

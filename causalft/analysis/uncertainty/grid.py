@@ -1,24 +1,29 @@
 """Sensitivity to P(c) on a grid of the simplex, for class weights P(c | y): there a lead is not linear in P(c).
 
 The adjusted fusion predicts the class with the largest sum_c P(c) r_c(y) s_c(y) / sum_c P(c) r_c(y), where r_c(y) says
-how much more stratum c is trusted with class y.
+how much more stratum c is trusted with class y. Where P(c) has limits, points between them are added: the limits may be
+closer than two points of the grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import permutations
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GridBlock", "grid_of_simplex", "steps_of_grid", "trust_of"]
+__all__ = ["GridBlock", "corners_of_box", "grid_of_simplex", "points_of", "steps_of_grid", "trust_of"]
 
 Floats = NDArray[np.float64]
+Box = tuple[Floats, Floats]
 
 _MOST_POINTS = 500
 _MOST_STEPS = 100
+_MOST_PERMUTED = 6
+_SLACK = 1e-9
 
 
 def steps_of_grid(n_strata: int) -> int:
@@ -54,6 +59,52 @@ def grid_of_simplex(n_strata: int) -> Floats:
     return np.c_[points, steps - points.sum(axis=1)] / steps
 
 
+def corners_of_box(low: Floats, high: Floats) -> Floats:
+    """Corners of the part of the simplex between limits, (q, M): all for up to six strata, some of them for more.
+
+    Every stratum gets its lower limit; one after the other, they are filled to their upper limits.
+
+    Examples
+    --------
+    >>> corners_of_box(np.array([0.2, 0.3]), np.array([0.6, 0.7])).round(4).tolist()
+    [[0.3, 0.7], [0.6, 0.4]]
+    """
+    m = len(low)
+    if m <= _MOST_PERMUTED:
+        orders = np.array(list(permutations(range(m))))
+    else:
+        turned = (np.arange(m)[:, None] + np.arange(m)) % m
+        orders = np.concatenate([turned, turned[:, ::-1]])
+    room = (high - low)[orders]
+    filled = np.clip(1 - low.sum() - (np.cumsum(room, axis=1) - room), 0.0, room)
+    points = np.empty_like(filled)
+    np.put_along_axis(points, orders, low[orders] + filled, axis=1)
+    return np.unique(points.round(12), axis=0)
+
+
+def points_of(n_strata: int, box: Box | None = None) -> Floats:
+    """Where predictions are compared, (G, M): the grid, and in a box its corners, their mean and a finer grid.
+
+    Examples
+    --------
+    >>> points_of(2, (np.array([0.333, 0.661]), np.array([0.339, 0.667])))[33:39, 0].round(4).tolist()
+    [0.33, 0.333, 0.3331, 0.3331, 0.3332, 0.3332]
+    """
+    grid = grid_of_simplex(n_strata)
+    if box is None:
+        return grid
+    low, high = box
+    corners = corners_of_box(low, high)
+    finer = (low + max(0.0, 1 - low.sum()) * grid).round(12)
+    return np.unique(
+        np.concatenate([grid, corners, corners.mean(axis=0)[None], finer[_inside(finer, low, high)]]), axis=0
+    )
+
+
+def _inside(points: Floats, low: Floats, high: Floats) -> NDArray[np.bool_]:
+    return np.asarray(((points >= low - _SLACK) & (points <= high + _SLACK)).all(axis=1))
+
+
 def trust_of(class_weights: Floats, prior: Floats) -> Floats | None:
     """r_c(y) of class weights P(c | y), (M, K); None if they do not depend on the class.
 
@@ -70,28 +121,28 @@ def trust_of(class_weights: Floats, prior: Floats) -> Floats | None:
 
 
 class GridBlock:
-    """As `causalft.analysis.uncertainty.simplex._Block`, for scores (M, b, K) and r_c(y) (M, K)."""
+    """As `causalft.analysis.uncertainty.simplex._Block`, for scores (M, b, K), r_c(y) (M, K) and limits of P(c)."""
 
-    def __init__(self, scores: Floats, prior: Floats, trust: Floats) -> None:
+    def __init__(self, scores: Floats, prior: Floats, trust: Floats, box: Box | None = None) -> None:
         weights = prior[:, None] * trust
-        self.mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
-        self.best = self.mean.argmax(axis=1)
-        self._grid = grid_of_simplex(len(prior))
-        self._distance = np.abs(self._grid - prior).sum(axis=1) / 2
+        mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
+        self.best = mean.argmax(axis=1)
+        self._points = points_of(len(prior), box)
+        self._distance = np.abs(self._points - prior).sum(axis=1) / 2
         rows = np.arange(len(self.best))
         highest = scores.max(axis=0)
         least = scores[:, rows, self.best].min(axis=0)
         highest[rows, self.best] = -np.inf
         # A mean lies between the lowest and the highest score of its class, whatever the weights.
         self.margin = least - highest.max(axis=1, initial=-np.inf)
-        self._changed = np.zeros((len(rows), len(self._grid)), dtype=bool)
+        self._changed = np.zeros((len(rows), len(self._points)), dtype=bool)
         self._radius = np.full(len(rows), np.inf)
         self._to = np.full(len(rows), -1, dtype=np.int64)
         self._possible: list[NDArray[np.int64]] = [np.array([k]) for k in self.best]
         for i in np.flatnonzero(self.margin <= 0):
             among = np.r_[self.best[i], np.flatnonzero(highest[i] >= least[i])]
             own = trust[:, among]
-            at = (self._grid @ (own * scores[:, i, among])) / (self._grid @ own)
+            at = (self._points @ (own * scores[:, i, among])) / (self._points @ own)
             others = at[:, 1:]
             lead = at[:, 0] - others.max(axis=1)
             self.margin[i] = lead.min()
@@ -104,14 +155,13 @@ class GridBlock:
                 self._to[i] = among[1 + others[point].argmax()]
 
     def nearest(self) -> tuple[Floats, NDArray[np.int64]]:
-        """Distance of the nearest point of the grid at which another class draws level or leads, and that class."""
+        """Distance of the nearest point at which another class draws level or leads, and that class."""
         return self._radius, self._to
 
     def holds_within(self, low: Floats, high: Floats) -> NDArray[np.bool_]:
-        """Whether the prediction leads at every point of the grid between the limits."""
-        inside = ((self._grid >= low - 1e-9) & (self._grid <= high + 1e-9)).all(axis=1)
-        return np.asarray(~self._changed[:, inside].any(axis=1))
+        """Whether the prediction leads at every point between the limits, those of the box."""
+        return np.asarray(~self._changed[:, _inside(self._points, low, high)].any(axis=1))
 
     def possible(self) -> Iterator[NDArray[np.int64]]:
-        """The classes that win at some point of the grid, row by row."""
+        """The classes that win at some point, row by row."""
         yield from self._possible

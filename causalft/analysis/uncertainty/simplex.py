@@ -62,7 +62,7 @@ class Sensitivity(ShownAsTable):
         That class; -1 if none does.
     e_value : (n,) array
         The least ratio by which an unobserved U must be associated with X and with Y, beyond C, to change the
-        prediction.
+        prediction, whose probabilities are those after the temperature.
     within : (n,) array of bool, optional
         Whether no P(c) inside the given intervals changes the prediction.
     possible : tuple of n arrays of int
@@ -103,7 +103,8 @@ def sensitivity_to_prior(
 ) -> Sensitivity:
     """Find which predictions hold for every P(c), and what the others change to.
 
-    A temperature of the fused probabilities changes no prediction, so it plays no part.
+    A temperature of the fused probabilities changes no prediction. Only E-values depend on it: they are those of the
+    probabilities that the fusion gives.
 
     Parameters
     ----------
@@ -154,13 +155,12 @@ def sensitivity_to_prior(
     within = np.ones(n, dtype=bool)
     listed: list[NDArray[np.int64]] = []
     for rows, log_p in member_blocks(members):
-        scores = rule.scaled(log_p)
-        if decides_by == "probabilities":
-            scores = np.exp(scores)
-        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust)
+        scaled = rule.scaled(log_p)
+        scores = np.exp(scaled) if decides_by == "probabilities" else scaled
+        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust, box)
         best[rows], margin[rows] = block.best, block.margin
         radius[rows], flips_to[rows] = block.nearest()
-        strength[rows] = e_value(_ratio(block.mean, of_logs=decides_by == "log-probabilities") ** 0.5)
+        strength[rows] = e_value(_root_of_ratio(rule.log_fused(scaled) / rule.temperature))
         if box is not None:
             within[rows] = block.holds_within(*box)
         if possible:
@@ -200,13 +200,13 @@ def resolution_of(mixing: Mixing) -> float | None:
     return 1 / steps_of_grid(len(mixing.stratum_prior))
 
 
-def _ratio(mean: Floats, of_logs: bool) -> Floats:
-    """The mean of the prediction over that of the second class, as a ratio of probabilities, (b,)."""
-    if mean.shape[1] == 1:
-        return np.full(len(mean), np.inf)
-    second, first = np.partition(mean, -2, axis=1)[:, -2:].T
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.exp(first - second) if of_logs else first / second
+def _root_of_ratio(log_p: Floats) -> Floats:
+    """The square root of the highest probability over the second, of their logarithms (b, K): (b,)."""
+    if log_p.shape[1] == 1:
+        return np.full(len(log_p), np.inf)
+    second, first = np.partition(log_p, -2, axis=1)[:, -2:].T
+    with np.errstate(over="ignore"):
+        return np.exp((first - second) / 2)
 
 
 def _check_box(intervals: ArrayLike, n_strata: int) -> tuple[Floats, Floats]:
@@ -236,8 +236,8 @@ class _Block:
 
     def __init__(self, scores: Floats, prior: Floats) -> None:
         self.scores, self.prior = scores, prior
-        self.mean = np.tensordot(prior, scores, axes=1)
-        self.best = self.mean.argmax(axis=1)
+        mean = np.tensordot(prior, scores, axes=1)
+        self.best = mean.argmax(axis=1)
         self._rows = np.arange(len(self.best))
         lead = scores[:, self._rows, self.best][:, :, None] - scores
         lead[:, self._rows, self.best] = np.inf

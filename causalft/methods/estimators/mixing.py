@@ -282,7 +282,11 @@ class Mixing(ShownAsTable):
 
     def of_log_probabilities(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Fuse and calibrate normalised log-probabilities, (M, ..., K) to (..., K); rows sum to 1."""
-        return cooled(_log_fused(self.scaled(log_p), self.weights, self.fusion), self.temperature)
+        return cooled(self.log_fused(self.scaled(log_p)), self.temperature)
+
+    def log_fused(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log-probabilities (..., K) before the temperature, of what :meth:`scaled` gives."""
+        return _log_fused(scaled, self.weights, self.fusion)
 
     def scaled(self, log_p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log-probabilities (M, ..., K) of the strata as they are fused: at their temperatures, with their offsets."""

@@ -40,23 +40,47 @@ def _words(value: Mapping[str, Any] | None) -> str:
     return "-" if value is None else interval_text(value["estimate"], value["ci95"])
 
 
+def _on_grid(step: float) -> str:
+    words = f"P(c) ran over a grid in steps of {step:.2g}"
+    return f"{words}: a class that leads only between its points is missed."
+
+
+def _how(metrics: Metrics) -> str:
+    """How certain predictions, and the distance at which the others change, were found."""
+    step = metrics["resolution"]
+    if step is None:
+        return (
+            "A prediction is certain if its class leads in every stratum. The others change where enough of P(c) is "
+            "moved; the distance is exact."
+        )
+    return (
+        "A prediction is certain if no other class leads at any P(c) that was tried; the distance of the others is "
+        f"that of the nearest P(c) at which one does. {_on_grid(step)}"
+    )
+
+
 def sentences(metrics: Metrics) -> list[str]:
     """The conclusions, the most important one first."""
-    certain = metrics["certain"]
-    lines = [f"{_words(certain)} % of {certain['n']} predictions are the same for every P(c)."]
+    certain, alone = metrics["certain"], len(metrics["stratum_prior"]) == 1
+    if alone:
+        lines = ["The run has one stratum: P(c) is 1, and there is nothing to vary."]
+    else:
+        lines = [f"{_words(certain)} % of {certain['n']} predictions are the same for every P(c)."]
     accuracy = metrics.get("accuracy")
     if accuracy is not None and accuracy["difference"] is not None:
         lines.append(
             f"Of these {_words(accuracy['certain'])} % are right, of the others {_words(accuracy['uncertain'])} %."
         )
+    if metrics["resolution"] is not None:
+        lines.append(_on_grid(metrics["resolution"]))
     within = metrics.get("within_interval")
-    if within is not None:
+    if within is not None and not alone:
         limits = ", ".join(f"{name} {_words(of)} %" for name, of in within["stratum_prior"].items())
         lines.append(
             f"{_words(within['certain'])} % hold for every P(c) in the 95 % interval of its estimate ({limits})."
         )
     opinion = metrics.get("second_opinion")
-    if opinion is not None:
+    if opinion is not None and not alone:
         line = f"The front door through B predicts another class for {_words(opinion['disagree'])} % of the images"
         difference = opinion.get("accuracy_difference")
         if difference is not None:
@@ -221,10 +245,7 @@ def write_sensitivity_page(run: Run, metrics: Metrics, found: Sensitivity, comma
     sections = [
         Section(
             "P(c)",
-            [
-                "A prediction is certain if its class leads in every stratum. The others change where enough of P(c) "
-                "is moved; the distance is exact."
-            ],
+            [_how(metrics)],
             [group_table(metrics), flips_table(metrics)],
             [Figure(radius, "Share of the predictions that change if P(c) moves this far at worst.", alt)],
         ),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from causalft.analysis.uncertainty.grid import GridBlock, grid_of_simplex
+from causalft.analysis.uncertainty.grid import GridBlock, corners_of_box, grid_of_simplex, points_of
 from causalft.analysis.uncertainty.simplex import (
     NONE,
     at_prior,
@@ -149,6 +149,36 @@ def test_compromise_class_is_listed_though_no_stratum_predicts_it():
     ]  # two equal classes
 
 
+def adjusted(p, prior, trust, offsets, temperature=1.0):
+    """An adjusted fusion with P(c | y) in proportion to P(c) r_c(y)."""
+    weights = prior[:, None] * trust / (prior @ trust)
+    tables = [tuple(map(tuple, table.tolist())) for table in (weights, offsets)]
+    return Mixing("adjusted", tuple(prior), temperature, class_weights=tables[0], offsets=tables[1])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize(
+    "fusion", ["mixture", "logit", "product", "adjusted", "adjusted without class weights"]
+)
+def test_e_value_is_that_of_the_probability_that_predict_shows(fusion, temperature):
+    from causalft.scm import bounding_factor, confounding_bounds
+
+    p, prior = drawn(11, 3, n=8)
+    rng = np.random.default_rng(2)
+    if fusion.startswith("adjusted"):
+        trust = np.exp(rng.normal(size=(3, 6))) if fusion == "adjusted" else np.ones((3, 6))
+        rule = adjusted(p, prior, trust, rng.normal(size=(3, 6)), temperature)
+    else:
+        rule = Mixing(fusion, tuple(prior), temperature, (0.8, 1.0, 1.3))
+    found = sensitivity_to_prior(p, rule)
+    for row, strength in zip(rule(p), found.e_value, strict=True):
+        two = np.sort(row)[:-3:-1]
+        factor = float(bounding_factor(strength, strength))
+        assert two[0] / factor == pytest.approx(two[1] * factor, rel=1e-6)
+        low, high = confounding_bounds(two, 0.999 * strength, 0.999 * strength)
+        assert strength < 1.001 or low[0] > high[1]
+
+
 def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
     from causalft.scm import confounding_bounds
 
@@ -158,13 +188,6 @@ def test_e_value_of_a_prediction_is_the_strength_at_which_two_bounds_meet():
     assert low[0] == pytest.approx(high[1])
     low, high = confounding_bounds([0.5, 0.3], strength - 0.01, strength - 0.01)
     assert low[0] > high[1]
-
-
-def adjusted(p, prior, trust, offsets):
-    """An adjusted fusion with P(c | y) in proportion to P(c) r_c(y)."""
-    weights = prior[:, None] * trust / (prior @ trust)
-    tables = [tuple(map(tuple, table.tolist())) for table in (weights, offsets)]
-    return Mixing("adjusted", tuple(prior), 1.0, class_weights=tables[0], offsets=tables[1])
 
 
 def test_adjusted_fusion_with_one_weight_per_stratum_is_exact_with_its_offsets():
@@ -187,17 +210,62 @@ def test_class_weights_are_followed_over_a_grid():
     found = sensitivity_to_prior(p, rule, intervals=limits, possible=True)
     assert resolution_of(rule) == pytest.approx(1 / 30)
     assert (found.prediction == rule(p).argmax(1)).all()
-    grid = grid_of_simplex(3)
+    grid = points_of(3, (limits[:, 0], limits[:, 1]))
+    assert {tuple(point) for point in grid_of_simplex(3)} < {tuple(point) for point in grid}
     answers = np.stack([at_prior(rule, point)(p).argmax(1) for point in grid])
     same = answers == found.prediction
     assert (same.all(0) == found.certain).all()
     distance = np.abs(grid - prior).sum(1) / 2
-    inside = ((grid >= limits[:, 0]) & (grid <= limits[:, 1])).all(1)
+    inside = ((grid >= limits[:, 0] - 1e-9) & (grid <= limits[:, 1] + 1e-9)).all(1)
     assert (same[inside].all(0) == found.within).all()
     for i in np.flatnonzero(~found.certain):
         first = np.flatnonzero(~same[:, i])[distance[~same[:, i]].argmin()]
         assert found.radius[i] == pytest.approx(distance[first]) and found.flips_to[i] == answers[first, i]
         assert set(answers[:, i]) == set(found.possible[i].tolist())
+
+
+def test_box_between_two_points_of_the_grid_is_searched():
+    p = np.array([[[0.8, 0.2]], [[0.25, 0.75]]])
+    rule = adjusted(p, np.array([0.5, 0.5]), np.array([[1.0, 1.0], [0.5, 1.0]]), np.zeros((2, 2)))
+    answers = [int(at_prior(rule, [x, 1 - x])(p).argmax()) for x in (0.361, 0.369, 0.411, 0.419)]
+    assert answers == [1, 0, 0, 0]  # the grid has .36, .37, .41 and .42
+    for low, high, expected in ((0.361, 0.369, False), (0.411, 0.419, True)):
+        found = sensitivity_to_prior(p, rule, intervals=[[low, high], [1 - high, 1 - low]])
+        assert found.within is not None and found.within.tolist() == [expected]
+
+
+@pytest.mark.parametrize("n_strata", [3, 4, 5])
+@pytest.mark.parametrize("half", [0.004, 0.05])
+def test_no_random_point_of_a_narrow_box_changes_what_holds_within_it(n_strata, half):
+    rng = np.random.default_rng(n_strata)
+    p = rng.dirichlet(np.ones(6), size=(n_strata, 200))
+    prior = rng.dirichlet(np.full(n_strata, 5.0))
+    rule = adjusted(p, prior, np.exp(rng.normal(size=(n_strata, 6))), np.zeros((n_strata, 6)))
+    middle = rng.dirichlet(np.full(n_strata, 5.0))
+    limits = np.c_[np.maximum(middle - half, 0), np.minimum(middle + half, 1)]
+    found = sensitivity_to_prior(p, rule, intervals=limits, possible=True)
+    at_middle = at_prior(rule, middle)(p).argmax(1) == found.prediction
+    assert found.within is not None and 0 < found.within.mean() < 1
+    assert not found.within[~at_middle].any()
+    assert not (found.certain & ~found.within).any()
+    points = middle + rng.uniform(-half, half, size=(600, n_strata))
+    points = points / points.sum(axis=1, keepdims=True)
+    points = points[((points >= limits[:, 0]) & (points <= limits[:, 1])).all(axis=1)]
+    assert len(points) > 30
+    for point in points:
+        same = at_prior(rule, point)(p).argmax(1) == found.prediction
+        assert same[found.within].all()
+
+
+def test_corners_of_a_box_are_those_of_its_part_of_the_simplex():
+    corners = corners_of_box(np.array([0.2, 0.1, 0.0]), np.array([0.6, 0.5, 0.3]))
+    expected = [[0.2, 0.5, 0.3], [0.5, 0.5, 0.0], [0.6, 0.1, 0.3], [0.6, 0.4, 0.0]]
+    assert corners.round(9).tolist() == expected
+    many = corners_of_box(np.full(9, 0.1), np.full(9, 0.15))
+    assert (
+        many.sum(axis=1) == pytest.approx(1) and (many >= 0.1 - 1e-12).all() and (many <= 0.15 + 1e-12).all()
+    )
+    assert corners_of_box(np.array([0.4, 0.6]), np.array([0.4, 0.6])).tolist() == [[0.4, 0.6]]
 
 
 def test_grid_of_equal_trust_agrees_with_the_exact_answer():
