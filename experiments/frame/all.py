@@ -190,7 +190,7 @@ def outlook(
         **{key: value for key, value in brought.items() if value},
     }
     timed = scale == "mini" and not quick
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, experiment in EXPERIMENTS.items():
         why = _left_out(root, experiment, scale, quick, given, long)
         state = "kept" if _complete(root / run_name(name, scale, brought)) else "to run"
