@@ -65,6 +65,7 @@ def figures() -> dict[str, str]:
             **_fit(runs["fit"], folder),
             **_others(runs, folder),
             **_class_tables(folder),
+            **_maps(folder),
             **_experiments(runs, folder),
         }
 
@@ -158,6 +159,30 @@ def _class_tables(folder: Path) -> dict[str, str]:
     shown = re.findall(r'<figure id="(\w+)">(.*?)</figure>', page, re.DOTALL)
     encoded = {name: re.findall(r'base64,([^"]+)"', markup)[0] for name, markup in shown}
     return {f"tables-{name}": base64.b64decode(svg).decode("utf-8") for name, svg in encoded.items()}
+
+
+def _maps(folder: Path) -> dict[str, str]:
+    """Zero-shot strata on one test image."""
+    import numpy as np
+
+    from causalft.analysis.maps import FUSED
+    from causalft.data.creatures import creatures_longtail
+    from causalft.methods.adaptation.settings import Tuning
+    from causalft.methods.estimators.maps import FusedView, zero_shot_view
+    from causalft.methods.estimators.mixing import Mixing
+    from causalft.models.maps import DEFAULT_MAP
+    from causalft.models.strata.zoo import open_zoo
+    from causalft.pipelines.pages.explain import map_figure
+    from causalft.report.drawing import draw as draw_forms
+
+    zoo, test, names = open_zoo("mini"), creatures_longtail().test, ("clip", "openclip", "metaclip")
+    classes = tuple(test.class_names)
+    views = {name: zero_shot_view(zoo.load(name), list(classes), Tuning().template) for name in names}
+    view = FusedView(views, Mixing("mixture", (1 / 3,) * 3, 1.0), classes)
+    frames = np.stack([view.frame(test.image(0))])
+    maps = view.look(frames, DEFAULT_MAP).maps[:, 0]
+    drawn = map_figure(frames[0], maps, ["image", *names, FUSED])
+    return {"explain-map": draw_forms(drawn, folder / "figure.png").wide}  # a phone would stack the panels
 
 
 def _experiments(runs: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -145,6 +145,8 @@ class Experiment:
     ) -> dict[str, Any]:
         """Make the run folder ``out`` with ``metrics.json``, figures and ``report.html``; return the metrics.
 
+        A ``table`` in the metrics is also written as ``table.csv`` and ``table.tex``.
+
         Parameters
         ----------
         out : path
@@ -241,8 +243,12 @@ class Experiment:
         self, page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]]
     ) -> Callable[[Run, Mapping[str, Any]], None]:
         def write(run: Run, metrics: Mapping[str, Any]) -> None:
-            from causalft.report.html import made_line, render_report
+            from causalft.report.html import Table, made_line, render_report
 
+            if "table" in metrics:
+                table = Table(**metrics["table"])
+                run.file("table.csv").write_text(table.to_csv(), encoding="utf-8")
+                run.file("table.tex").write_text(table.to_latex(), encoding="utf-8")
             made, command = made_line(metrics), self.command_of(metrics)
             run.write_page(render_report(**page(run, metrics), made=made, command=command))
 

@@ -33,7 +33,9 @@ def study(roles: Roles) -> Study:
     return Study(title="Which predictions depend on P(c)?", measure=measure, draw=draw, caption=CAPTION)
 
 
-CAPTION = "Mixture: share of predictions that hold for every P(c), by group of the true class, with 95 % intervals."
+CAPTION = (
+    "Mixture: share of predictions that hold for every P(c), by group of the true class, with 95 % intervals."
+)
 
 
 def measure(lab: Lab, tested: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -356,3 +357,15 @@ def test_formulas_of_the_tables_are_drawn_by_the_docs_build():
         parts = record.formula.split("$")
         assert len(parts) % 2, record.name
         draw_formulas(" ".join(f"${each}$" for each in parts[1::2]))
+
+
+def test_what_the_paper_tutorial_found_is_computed_from_the_stored_verdict(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "tutorials" / "the-paper-claim-by-claim.md").read_text(encoding="utf-8")
+    section = page.partition("## What we found")[2].partition("\n## ")[0]
+    (tmp_path / "full.json").write_bytes((ROOT / "docs" / "verdict.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    seen = {"json": json}
+    for cell in re.findall(r"```\{code-cell\} ipython3\n(.*?)```", section, re.DOTALL):
+        exec(cell, seen)
+    assert "Fig. 2" in seen["table"].index and seen["table"]["supported"].sum() > 0
+    assert "Under LA a P gap remains:\n    mini +" in capsys.readouterr().out

@@ -37,3 +37,12 @@ def test_documents_are_written_from_a_folder_of_runs(gallery_runs, tmp_path):
     written = json.loads((into / "fit.json").read_text())
     assert written == {"classes": ["ant", "bee"], "n_test": 3, "confusion": [[0, 0, 1], [1, 0, 2]]}
     assert [path.name for path in into.iterdir()] == ["fit.json"]
+
+
+def test_the_gallery_shows_the_maps_of_the_strata_and_their_fusion(gallery_runs, tmp_path):
+    from causalft.report.style import figure_style
+
+    gallery = importlib.import_module("gallery")
+    with figure_style():
+        [(name, svg)] = gallery._maps(tmp_path).items()
+    assert svg.count("<image") == 5 and f"gallery/{name}.svg" in (DOCS / "gallery.md").read_text()

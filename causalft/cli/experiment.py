@@ -188,9 +188,13 @@ def run_command(
 @click.argument("name", type=TEXT)
 @click.option("--scale", default="mini", type=TEXT, help=_SCALE, show_default=True)
 @click.option(
-    "--out", type=PATH, help="Run folder; finished models beside it are not counted. Default: runs/NAME."
+    "--out",
+    type=PATH,
+    help="Run folder; finished models beside it are not counted. Of all, the folder of the runs. Default: runs/NAME, "
+    "runs.",
 )
 @click.option("--quick", is_flag=True, help="Of the smaller run.")
+@click.option("--long", is_flag=True, help="Of all: as `run all --long` would run them.")
 @click.option("--seeds", type=Number(limits.SEEDS), help="Repetitions. Default: the experiment's own.")
 @_brought_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on standard output.")
@@ -199,20 +203,30 @@ def show_command(
     scale: str,
     out: Path | None,
     quick: bool,
+    long: bool,
     seeds: int | None,
     as_json: bool,
     brought: dict[str, Any],
 ) -> None:
     """Show an experiment: what it claims, which models it would tune, and the cost.
 
-    Prints images, operations and estimated time, and which models exist already.
+    Prints images, operations and estimated time, and which models exist already. Of all: which experiments `run all`
+    would run, and their minutes.
 
     \b
     causalft experiment show tab8
+    causalft experiment show all
     """
     from experiments import EXPERIMENTS
-    from experiments.frame.all import given_of, run_name
+    from experiments.frame.all import given_of, outlook, run_name
 
+    if name == "all":
+        if seeds is not None:
+            raise CausalFTError("the minutes of all are those of the usual repetitions; leave out --seeds")
+        _show_all(outlook(out or Path("runs"), scale, quick, brought, long), as_json)
+        return
+    if long:
+        raise CausalFTError("--long is for `show all`; leave it out")
     experiment = EXPERIMENTS.get_or_refuse(name)
     seeds = seeds or (1 if quick else experiment.seeds)
     needs = experiment.needed_at(scale)
@@ -247,6 +261,31 @@ def show_command(
         screen.print("plan     the first run pre-trains the zoo on half of the images; a plan needs it")
     else:
         screen.print("plan     the experiment does not declare what it trains")
+
+
+def _show_all(found: dict[str, Any], as_json: bool) -> None:
+    from rich.table import Table
+
+    if as_json:
+        print_json(found)
+        return
+    screen, total = console(), found["minutes"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    if total is not None:
+        table.add_column("minutes", justify="right")
+    table.add_column("run all")
+    for row in found["experiments"]:
+        minutes = [] if total is None else [f"{row['minutes']:g}"]
+        told = f"{row['state']}, {row['why']}\n{row['command']}" if row["why"] else row["state"]
+        table.add_row(row["name"], *minutes, told)
+    screen.print(table)
+    if total is not None:
+        left = sum(row["minutes"] for row in found["experiments"] if row["state"] == "left out")
+        screen.print(
+            f"\n{total:g} minutes to run, {left:g} left out; on two cores, less where they share models",
+            soft_wrap=True,
+        )
 
 
 def _check_data(scale: str, data: str | None) -> None:

@@ -32,7 +32,8 @@ def verdict_command(folder: Path, page: Path | None, earlier: Path | None, as_js
     """Judge the paper's claims and its reviewers' objections by finished runs.
 
     Reads the experiment runs directly below DIR (default: runs). A claim is supported or contradicted by its
-    interval, else open; so is an objection, by the claims that answer it.
+    interval, else open; so is an objection, by the claims that answer it. Further claims are those of this project and
+    of other papers.
 
     \b
     causalft experiment run all --scale mini
@@ -45,7 +46,7 @@ def verdict_command(folder: Path, page: Path | None, earlier: Path | None, as_js
     from experiments.frame.verdict_page import write_verdict
 
     before = None if earlier is None else Earlier.read(earlier)
-    found = give_verdict(find_results(folder), before)
+    found = give_verdict(find_results(folder, may_be_empty=before is not None), before)
     if page is not None:
         write_verdict(page, found)
     if as_json:
@@ -58,11 +59,12 @@ def verdict_command(folder: Path, page: Path | None, earlier: Path | None, as_js
 
 
 def _print(screen: Console, found: Mapping[str, Any]) -> None:
-    from experiments.frame.verdict_page import headline
+    from experiments.frame.verdict_page import claims_by_title, headline
 
-    screen.print("Claims of the paper", style="bold")
-    for row in found["claims"]:
-        _print_row(screen, row, f"{row['section']}: {row['text']}" if row["section"] else row["text"])
+    for number, (title, rows) in enumerate(claims_by_title(found).items()):
+        screen.print("\n" * bool(number) + title, style="bold")
+        for row in rows:
+            _print_row(screen, row, f"{row['section']}: {row['text']}" if row["section"] else row["text"])
     screen.print("\nObjections of its reviewers: are they answered?", style="bold")
     for row in found["objections"]:
         _print_row(screen, row, f"{row['number']}. {row['doubt']}\nAnswer: {row['answer']}")

@@ -14,7 +14,7 @@ from experiments import LONG_MINUTES
 if TYPE_CHECKING:
     from experiments import Experiment
 
-__all__ = ["given_of", "needed_of", "run_all", "run_name"]
+__all__ = ["given_of", "needed_of", "outlook", "run_all", "run_name"]
 
 _LATE = f"takes over {LONG_MINUTES} minutes; add --long"
 
@@ -119,14 +119,10 @@ def run_all(
     chosen = {}
     found: dict[str, dict[str, Any]] = {}
     for name, experiment in EXPERIMENTS.items():
-        why = _lacks(experiment, scale, brought)
-        if not why and experiment.is_long and not (long or quick):
-            is_there = _complete(root / run_name(name, scale, brought))
-            why = "" if is_there else _LATE
+        why = _left_out(root, experiment, scale, quick, brought, long)
         if why:
             found[name] = {"state": "left out", "folder": None, "why": why}
-            command = experiment.command_at("mini" if experiment.study is None else scale)
-            say(f"{name}: left out, {why}: {command}", soft_wrap=True)
+            say(f"{name}: left out, {why}: {_command(experiment, scale)}", soft_wrap=True)
             continue
         chosen[name] = {what: brought[what] for what in experiment.taken_at(scale) if brought.get(what)}
     for what in brought:
@@ -162,6 +158,61 @@ def run_all(
         found[name] = {"state": state, "folder": str(folder)}
         say(f"{name}: {state}, {folder / 'report.html'}", soft_wrap=True)
     return found
+
+
+def outlook(
+    root: Path, scale: str, quick: bool, brought: Mapping[str, Any], long: bool = False
+) -> dict[str, Any]:
+    """What :func:`run_all` would do, with minutes.
+
+    Parameters
+    ----------
+    root, scale, quick, brought, long
+        As in :func:`run_all`; what every experiment of the scale needs counts as given.
+
+    Returns
+    -------
+    dict
+        ``scale``; ``experiments``: rows of ``name``, ``state`` (``to run``, ``kept`` or ``left out``), ``why`` if left
+        out, ``minutes`` and ``command``; ``minutes``: sum of those to run, which counts models that several share more
+        than once. Minutes are None where they are not known: of quick runs, and at other scales than ``mini``.
+
+    Raises
+    ------
+    CausalFTError
+        For an unknown scale.
+    """
+    from experiments import EXPERIMENTS
+    from experiments.frame.scales import get_scale
+
+    given = {
+        **dict.fromkeys(get_scale(scale).needs, True),
+        **{key: value for key, value in brought.items() if value},
+    }
+    timed = scale == "mini" and not quick
+    rows: list[dict[str, Any]] = []
+    for name, experiment in EXPERIMENTS.items():
+        why = _left_out(root, experiment, scale, quick, given, long)
+        state = "kept" if _complete(root / run_name(name, scale, brought)) else "to run"
+        minutes = experiment.minutes if timed else None
+        row = {"name": name, "state": "left out" if why else state, "why": why, "minutes": minutes}
+        rows.append(row | {"command": _command(experiment, scale)})
+    total = sum(row["minutes"] for row in rows if row["state"] == "to run") if timed else None
+    return {"scale": scale, "experiments": rows, "minutes": total}
+
+
+def _left_out(
+    root: Path, experiment: Experiment, scale: str, quick: bool, brought: Mapping[str, Any], long: bool
+) -> str:
+    """Why an experiment is left out; "" if it is not. A long one that is complete is not."""
+    why = _lacks(experiment, scale, brought)
+    if why or not experiment.is_long or long or quick:
+        return why
+    return "" if _complete(root / run_name(experiment.name, scale, brought)) else _LATE
+
+
+def _command(experiment: Experiment, scale: str) -> str:
+    return experiment.command_at("mini" if experiment.study is None else scale)
 
 
 def _lacks(experiment: Experiment, scale: str, brought: Mapping[str, Any]) -> str:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from causalft.errors import CausalFTError
 
-__all__ = ["Claim", "Judged", "Verdict", "judge", "judge_number", "value_at"]
+__all__ = ["INSIGNIFICANT", "Claim", "Judged", "Verdict", "judge", "judge_number", "value_at"]
 
 Verdict = Literal["supported", "contradicted", "open"]
+
+INSIGNIFICANT = "not significant after Holm's correction"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Claim:
     within, beyond : float, optional
         Claimed bound of the absolute value, which lies below or above it.
     section : str
-        Of the paper: ``Fig. 2``, ``Tab. 8``.
+        Of the paper: ``Fig. 2``, ``Tab. 8``, ``Sec. 3``. Else the subject: ``ULFine``.
     objection : int, optional
         Number of the objection that it answers instead; ``text`` is then what its answer claims.
     unit : {"points", ""}
@@ -51,6 +53,11 @@ class Claim:
     def __post_init__(self) -> None:
         if len(self._bounds) != 1:
             raise CausalFTError(f"the claim {self.text!r} needs one of above, below, within and beyond")
+
+    @property
+    def of(self) -> Literal["paper", "further"]:
+        """Whether the paper claims it, by its section; answers to objections are further."""
+        return "paper" if self.section.startswith(("Fig.", "Tab.", "Sec.")) else "further"
 
     @property
     def _bounds(self) -> list[float]:
@@ -147,7 +154,7 @@ def judge_number(claim: Claim, found: Mapping[str, Any]) -> Judged:
             f"the interval includes {shown}" + (f" or -{shown}" if of_size and bound else ""),
         )
     if bound == 0.0 and numbers.get("p_holm", 0.0) >= 0.05:
-        return Judged(claim, "open", numbers, "not significant after Holm's correction")
+        return Judged(claim, "open", numbers, INSIGNIFICANT)
     return Judged(claim, verdict, numbers)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalft.errors import CausalFTError
 from causalft.runs.folder import read_json
 from causalft.version import __version__
-from experiments.frame.claims import judge_number
+from experiments.frame.claims import INSIGNIFICANT, judge_number
 
 if TYPE_CHECKING:
     from experiments import Experiment
@@ -27,9 +27,12 @@ class Earlier:
     ----------
     found : dict
         As :func:`experiments.frame.verdict.give_verdict` returns it.
+    name : str
+        Of the file.
     """
 
     found: Mapping[str, Any]
+    name: str = "verdict.json"
 
     @classmethod
     def read(cls, path: Path) -> Earlier:
@@ -52,14 +55,14 @@ class Earlier:
                 f"{path} is the verdict of version {found['version']}, this is {__version__}; run its experiments "
                 "again, or leave it out"
             )
-        return cls(found)
+        return cls(found, path.name)
 
     def without(self, again: Collection[tuple[str, str]]) -> Earlier:
         """The same without what was run again: pairs of experiment and scale."""
         runs = [run for run in self.runs if (run["experiment"], run["scale"]) not in again]
         kept = {f"{run['experiment']} {run['scale']}" for run in runs}
         commands = {key: command for key, command in self.commands.items() if key in kept}
-        return Earlier({**self.found, "runs": runs, "commands": commands})
+        return replace(self, found={**self.found, "runs": runs, "commands": commands})
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -85,8 +88,8 @@ class Earlier:
 
 
 def _again(claim: Claim, number: Mapping[str, Any]) -> dict[str, Any]:
-    """Verdict and reason; those of a missing number stay."""
-    if number.get("estimate") is None:
+    """Verdict and reason; those stay that the number alone does not tell."""
+    if number.get("estimate") is None or (number["why"] == INSIGNIFICANT and number.get("p_holm") is None):
         return {}
     judged = judge_number(claim, number)
     return {"verdict": judged.verdict, "why": judged.why}

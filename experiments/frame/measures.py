@@ -79,7 +79,7 @@ class Contrast:
 
 
 def check_contrasts(contrasts: Iterable[Contrast], measures: Iterable[str], arms: Collection[str]) -> None:
-    """Refuse unknown names, before anything is trained.
+    """Refuse unknown names before anything is trained.
 
     Raises
     ------

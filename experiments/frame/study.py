@@ -172,7 +172,7 @@ def _paired_table(metrics: Mapping[str, Any]) -> Table:
 
 
 def study_page(study: Study, run: Run, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of :func:`causalft.report.html.render_report`; writes figures, ``table.csv`` and ``table.tex``."""
+    """Arguments of :func:`causalft.report.html.render_report`; writes the figures."""
     from causalft.report.drawing import draw as drawn
     from causalft.report.html import Figure, Section, Table
     from causalft.report.style import figure_style
@@ -186,8 +186,6 @@ def study_page(study: Study, run: Run, metrics: Mapping[str, Any]) -> dict[str, 
         figures.append(Figure(drawing, study.caption, f"Figure of {study.title}."))
     if "table" in metrics:
         table = Table(**metrics["table"])
-        run.file("table.csv").write_text(table.to_csv(), encoding="utf-8")
-        run.file("table.tex").write_text(table.to_latex(), encoding="utf-8")
         sections.append(Section("Result", list(metrics["conclusion"]), [table], figures))
     elif figures:
         sections.append(Section("Result", list(metrics["conclusion"]), [], figures))

@@ -66,14 +66,15 @@ class Results:
     unfinished: Mapping[str, Path]
 
 
-def find_results(root: str | os.PathLike[str]) -> Results:
+def find_results(root: str | os.PathLike[str], may_be_empty: bool = False) -> Results:
     """Read every complete experiment run directly below a folder.
 
     Raises
     ------
     CausalFTError
-        If there is none; for a damaged run, an unknown experiment or another version; for two runs of one experiment
-        and scale; for runs of one scale with other data, other weights, or of which only some are quick.
+        If there is none, unless ``may_be_empty``; for a damaged run, an unknown experiment or another version; for two
+        runs of one experiment and scale; for runs of one scale with other data, other weights, or of which only some
+        are quick.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -95,7 +96,7 @@ def find_results(root: str | os.PathLike[str]) -> Results:
             complete.append(_opened(place, name))
         else:
             unfinished[name] = place
-    if not complete:
+    if not complete and not may_be_empty:
         raise CausalFTError(f"{folder} holds no complete experiment run; make them: {_ALL}")
     _check_together(complete)
     return Results(tuple(complete), unfinished)
@@ -208,7 +209,9 @@ def give_verdict(results: Results, earlier: Earlier | None = None) -> dict[str, 
         ``claims`` and ``objections``: lists of ``{text, verdict, numbers, command, why, ...}``. ``numbers`` has one
         entry per claim and scale: ``{claim, experiment, scale, verdict, why, estimate, ci95, p, p_holm, unit}``, with
         ``left_out`` where the run has nothing that the claim is about.
-        ``runs``: experiment, scale, folder, seeds, quick, date. ``commands``: by experiment and scale. ``version``.
+        ``of`` in ``claims``: ``paper``, or ``further`` for those of this project and of other papers.
+        ``runs``: experiment, scale, folder, seeds, quick, date. ``commands``: by experiment and scale. ``earlier``:
+        name of the earlier verdict's file. ``version``.
     """
     from experiments import EXPERIMENTS
 
@@ -227,6 +230,7 @@ def give_verdict(results: Results, earlier: Earlier | None = None) -> dict[str, 
         "objections": [_answered(objection, answers[objection.number]) for objection in OBJECTIONS],
         "runs": sorted([*map(_described, results.complete), *before.runs], key=_order),
         "commands": {f"{r.experiment.name} {r.scale}": r.command for r in results.complete} | before.commands,
+        "earlier": None if earlier is None else earlier.name,
         "version": __version__,
     }
 
@@ -257,7 +261,7 @@ def _rows(claim: Claim, results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _left_out(claim: Claim, metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a run left out, with reasons, if a claim is about it; a number that is there but empty was not left out."""
+    """What a run left out, with the reasons, if a claim is about it; an empty number was not left out."""
     holder = value_at(metrics, claim.at.rpartition("/")[0]) if "/" in claim.at else metrics
     is_there = isinstance(holder, Mapping) and claim.at.rpartition("/")[2] in holder
     return {} if is_there else metrics.get("left_out") or {}
@@ -267,7 +271,12 @@ def _judged(
     claim: Claim, experiment: Experiment, rows: Sequence[dict[str, Any]], unfinished: Path | None
 ) -> dict[str, Any]:
     """A claim by its numbers, one a scale; where a run left out what the claim is about, the other scales decide."""
-    entry: dict[str, Any] = {"text": claim.text, "section": claim.section, "experiment": experiment.name}
+    entry: dict[str, Any] = {
+        "text": claim.text,
+        "section": claim.section,
+        "of": claim.of,
+        "experiment": experiment.name,
+    }
     if not rows:
         why = NOT_RUN if unfinished is None else f"not finished, the run {unfinished.name} can be resumed"
         return entry | {"verdict": "open", "numbers": [], "command": experiment.command, "why": why}

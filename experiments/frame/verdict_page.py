@@ -11,9 +11,9 @@ from causalft.errors import CausalFTError
 if TYPE_CHECKING:
     from causalft.report.html import Section
 
-__all__ = ["COMMAND", "headline", "number_words", "verdict_html", "verdict_markdown", "write_verdict"]
+__all__ = ["claims_by_title", "headline", "number_words", "verdict_html", "verdict_markdown", "write_verdict"]
 
-COMMAND = "causalft experiment verdict"
+PAPER, FURTHER = "Claims of the paper", "Further claims"
 
 
 def number_words(number: Mapping[str, Any]) -> str:
@@ -36,17 +36,31 @@ def number_words(number: Mapping[str, Any]) -> str:
     return f"{estimate:.3g}{limits}"
 
 
+def claims_by_title(found: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The paper's claims and the others, by heading; without the others if there are none.
+
+    Examples
+    --------
+    >>> claims_by_title({"claims": [{"of": "paper"}, {"of": "further"}]})
+    {'Claims of the paper': [{'of': 'paper'}], 'Further claims': [{'of': 'further'}]}
+    """
+    further = [row for row in found["claims"] if row["of"] == "further"]
+    paper = [row for row in found["claims"] if row["of"] == "paper"]
+    return {PAPER: paper, **({FURTHER: further} if further else {})}
+
+
 def headline(found: Mapping[str, Any]) -> str:
     """How many claims and answers are supported, contradicted and open.
 
     Examples
     --------
-    >>> rows = [{"verdict": "supported"}, {"verdict": "open"}]
-    >>> headline({"claims": rows, "objections": rows[:1]})
-    'Claims: 1 supported, 0 contradicted, 1 open. Answers to objections: 1 supported, 0 contradicted, 0 open.'
+    >>> rows = [{"of": "paper", "verdict": "supported"}, {"of": "paper", "verdict": "open"}]
+    >>> headline({"claims": rows, "objections": rows[:1]})  # doctest: +NORMALIZE_WHITESPACE
+    'Claims of the paper: 1 supported, 0 contradicted, 1 open.
+    Answers to objections: 1 supported, 0 contradicted, 0 open.'
     """
-    words = {"claims": "Claims", "objections": "Answers to objections"}
-    return " ".join(f"{shown}: {_counted(found[key])}." for key, shown in words.items())
+    groups = {**claims_by_title(found), "Answers to objections": found["objections"]}
+    return " ".join(f"{title}: {_counted(rows)}." for title, rows in groups.items())
 
 
 def _counted(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -57,10 +71,6 @@ def _counted(rows: Sequence[Mapping[str, Any]]) -> str:
 def _sections(found: Mapping[str, Any]) -> list[Section]:
     from causalft.report.html import Section, Table
 
-    claims = [
-        [row["section"], _told(row), row["text"], "\n".join(_by_scale(row)), row["command"]]
-        for row in found["claims"]
-    ]
     objections = [
         [str(row["number"]), _told(row), row["doubt"], row["answer"]] for row in found["objections"]
     ]
@@ -85,13 +95,19 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
         "open. Differences are paired over test images and seeds; those from 0 must also hold after Holm's correction. "
         "Scales that disagree leave a claim open. Points, unless a correlation or a count is claimed."
     )
+    further = "Of this project and of other papers; judged in the same way."
     about = (
         "The verdict is about the answer: supported if every claim that answers it is, contradicted if some are and "
         "none is supported, else open."
     )
     return [
-        Section(
-            "Claims of the paper", [rule], [Table(["of", "verdict", "claim", "number", "command"], claims)]
+        *(
+            Section(
+                title,
+                [rule if title == PAPER else further],
+                [Table(["of", "verdict", "claim", "number", "command"], list(map(_claim_cells, rows)))],
+            )
+            for title, rows in claims_by_title(found).items()
         ),
         Section(
             "Objections of its reviewers",
@@ -103,6 +119,10 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
         ),
         Section("Runs", [], [Table(["experiment", "scale", "seeds", "size", "made on"], runs)]),
     ]
+
+
+def _claim_cells(row: Mapping[str, Any]) -> list[str]:
+    return [row["section"], _told(row), row["text"], "\n".join(_by_scale(row)), row["command"]]
 
 
 def _told(row: Mapping[str, Any]) -> str:
@@ -123,8 +143,14 @@ def verdict_html(found: Mapping[str, Any]) -> str:
         details=[_caveat(found)],
         facts={"version": found["version"], "made on": _dates(found), "scales": ", ".join(_scales(found))},
         sections=_sections(found),
-        command=COMMAND,
+        command=_command(found, ".html"),
     )
+
+
+def _command(found: Mapping[str, Any], ending: str) -> str:
+    """The command that makes a page, with the names of files but not their folders."""
+    earlier = f" --earlier {found['earlier']}" if found["earlier"] else ""
+    return f"causalft experiment verdict runs{earlier} --page verdict{ending}"
 
 
 def verdict_markdown(found: Mapping[str, Any]) -> str:
@@ -132,8 +158,8 @@ def verdict_markdown(found: Mapping[str, Any]) -> str:
     lines = [
         "# The paper, claim by claim",
         "",
-        f"Generated by `{COMMAND}` with CausalFT {found['version']} from runs of {_dates(found)}, scales: "
-        f"{', '.join(_scales(found))}. How to read it: [tutorial](tutorials/the-paper-claim-by-claim.md).",
+        f"Generated by `{_command(found, '.md')}` with CausalFT {found['version']} from runs of {_dates(found)}, "
+        f"scales: {', '.join(_scales(found))}. How to read it: [tutorial](tutorials/the-paper-claim-by-claim.md).",
         "",
         headline(found),
     ]

@@ -98,6 +98,72 @@ def test_all_leaves_out_what_takes_long_unless_asked_and_keeps_it_once_it_is_the
     assert "--long is for `run all`" in said(run("experiment", "run", "own", "--long"))
 
 
+def long_one() -> None:
+    fakes = EXPERIMENTS._found
+    fakes["long"] = replace(fakes["own"], name="long", minutes=25)
+
+
+def show_all(*options: object) -> dict[str, Any]:
+    return json.loads(run("experiment", "show", "all", *options, "--json").stdout)  # type: ignore[no-any-return]
+
+
+def test_show_all_lists_what_all_would_run_and_the_minutes(tmp_path: Path, made: Made) -> None:
+    long_one()
+    run("experiment", "run", "study", "--out", tmp_path / "study")
+    found = show_all("--out", tmp_path)
+    rows = {row["name"]: row for row in found["experiments"]}
+    assert {name: (row["state"], row["minutes"]) for name, row in rows.items()} == {
+        "study": ("kept", 0.1),
+        "own": ("to run", 0.1),
+        "yours": ("left out", 0.1),
+        "long": ("left out", 25),
+    }
+    assert (
+        rows["yours"]["why"] == "needs --data"
+        and "--long" in rows["long"]["why"]
+        and rows["own"]["why"] == ""
+    )
+    assert rows["yours"]["command"] == "causalft experiment run yours --data IMAGES"
+    assert found["minutes"] == pytest.approx(0.1) and found["scale"] == "mini"
+    assert show_all("--out", tmp_path, "--long", "--data", tmp_path)["minutes"] == pytest.approx(25.2)
+    shown = run("experiment", "show", "all", "--out", tmp_path).stdout
+    assert all(name in shown for name in rows) and "needs --data" in shown
+    assert "0.1 minutes to run, 25.1 left out" in shown
+    assert made.names == ["mini"]
+
+
+def test_show_all_of_a_quick_run_or_another_scale_tells_no_minutes(tmp_path: Path, made: Made) -> None:
+    long_one()
+    quick = show_all("--out", tmp_path, "--quick")
+    assert {row["name"]: row["state"] for row in quick["experiments"]}["long"] == "to run"
+    photo = show_all("--out", tmp_path, "--scale", "photo")
+    assert {row["name"]: row["state"] for row in photo["experiments"]} == {
+        "study": "to run",
+        "own": "left out",
+        "yours": "left out",
+        "long": "left out",
+    }
+    assert photo["experiments"][0]["command"] == "causalft experiment run study --scale photo --data IMAGES"
+    for found in (quick, photo):
+        assert found["minutes"] is None and {row["minutes"] for row in found["experiments"]} == {None}
+    assert "minutes to run" not in run("experiment", "show", "all", "--quick").stdout
+
+
+def test_options_of_show_that_decide_nothing_are_refused(made: Made) -> None:
+    assert "--seeds" in said(run("experiment", "show", "all", "--seeds", 5))
+    assert "--long is for" in said(run("experiment", "show", "own", "--long"))
+
+
+def test_a_table_is_written_as_csv_and_latex_by_every_kind_of_experiment(tmp_path: Path, made: Made) -> None:
+    table = {"columns": ["arm", "accuracy"], "rows": [["LA", "50.0"]], "caption": "Percent."}
+    own = replace(EXPERIMENTS["own"], compute=lambda create, *_: create() and {"table": table})
+    study = Study("A study", measure=lambda *_: {"table": table, "conclusion": ["It is so."]})
+    for experiment in (own, replace(EXPERIMENTS["study"], study=lambda _: study)):
+        experiment.run(tmp_path / experiment.name, quick=True, seeds=1)
+        assert (tmp_path / experiment.name / "table.csv").read_text() == "arm,accuracy\nLA,50.0\n"
+        assert "LA & 50.0" in (tmp_path / experiment.name / "table.tex").read_text()
+
+
 def test_all_goes_on_after_one_that_fails_and_ends_with_its_name(tmp_path: Path, made: Made) -> None:
     def refuse(*_: Any, **__: Any) -> dict[str, Any]:
         raise CausalFTError("no long tail of another order can be drawn from it")

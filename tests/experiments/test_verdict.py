@@ -17,10 +17,12 @@ from experiments import EXPERIMENTS, Experiment
 from experiments.frame.claims import Claim, judge
 from experiments.frame.earlier import Earlier
 from experiments.frame.objections import OBJECTIONS
+from experiments.frame.verdict_page import verdict_markdown
 from tests.command_line import run, said
 
 GAIN = Claim("Strata gain", "paired/gain", above=0.0, section="Tab. 0")
 JUST_AN_ENSEMBLE = Claim("Strata gain more than seeds", "paired/more", above=0.0, objection=4)
+CURE = Claim("The cure closes the gap", "paired/gain", above=0.0, section="The cure")
 AGREES = Claim("The estimate follows the prior", "rank", above=0.8, objection=6, unit="")
 
 
@@ -43,6 +45,13 @@ def experiments(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     }
     monkeypatch.setitem(EXPERIMENTS.__dict__, "_found", fakes)
+
+
+@pytest.fixture
+def further(experiments: None) -> None:
+    """The same, with a claim that is not the paper's."""
+    fakes = EXPERIMENTS._found
+    fakes["gain"] = replace(fakes["gain"], claims=lambda: (GAIN, CURE, JUST_AN_ENSEMBLE))
 
 
 def number(low: float, high: float, **more: float) -> dict[str, Any]:
@@ -148,10 +157,51 @@ def test_the_terminal_and_the_pages_say_the_same(
     assert run("experiment", "verdict", "--page", "verdict.html").exit_code == 0
     html = (tmp_path / "verdict.html").read_text()
     for text in (shown.stdout, page, html):
-        assert "Claims: 1 supported, 0 contradicted, 0 open" in text and "+2.0 [1.0, 3.0]" in text
+        assert (
+            "Claims of the paper: 1 supported, 0 contradicted, 0 open." in text and "+2.0 [1.0, 3.0]" in text
+        )
         assert "causalft experiment run gain --seeds 3 --quick" in text and "decide nothing" in text
     assert f"CausalFT {__version__}" in page and "2026-11-29" in page and "mini (3 seeds)" in page
     assert "page ends in .html or .md" in said(run("experiment", "verdict", "--page", "verdict.txt"))
+
+
+def test_claims_of_the_paper_are_told_apart_from_further_ones(tmp_path: Path, further: None) -> None:
+    gain(tmp_path / "runs" / "gain")
+    found = verdict_of(tmp_path / "runs")
+    assert [(row["text"], row["of"]) for row in found["claims"]] == [
+        (GAIN.text, "paper"),
+        (CURE.text, "further"),
+    ]
+    shown = run("experiment", "verdict", tmp_path / "runs", "--page", tmp_path / "verdict.md").stdout
+    page = (tmp_path / "verdict.md").read_text()
+    assert run("experiment", "verdict", tmp_path / "runs", "--page", tmp_path / "verdict.html").exit_code == 0
+    html = (tmp_path / "verdict.html").read_text()
+    for text in (shown, page, html):
+        assert (
+            "Claims of the paper: 1 supported, 0 contradicted, 0 open. Further claims: 1 supported, 0 contradicted, "
+            "0 open. Answers to objections: 1 supported, 0 contradicted, 11 open." in text
+        )
+    for text, paper, further_claims in (
+        (shown, "\nClaims of the paper\n", "\nFurther claims\n"),
+        (page, "## Claims of the paper", "## Further claims"),
+        (html, "Claims of the paper</h2>", "Further claims</h2>"),
+    ):
+        places = [("\n" + text).find(words) for words in (paper, GAIN.text, further_claims, CURE.text)]
+        assert places == sorted(places) and -1 not in places
+
+
+@pytest.mark.parametrize(
+    ("section", "of"),
+    [
+        ("Fig. 2", "paper"),
+        ("Tab. 13", "paper"),
+        ("Sec. 5, joint training", "paper"),
+        ("ULFine", "further"),
+        ("", "further"),
+    ],
+)
+def test_a_claim_is_the_papers_if_it_names_a_figure_table_or_section(section: str, of: str) -> None:
+    assert Claim("it gains", "gain", above=0.0, section=section).of == of
 
 
 def test_folders_that_give_no_verdict_are_refused_by_name(tmp_path: Path, experiments: None) -> None:
@@ -177,8 +227,6 @@ def test_folders_that_give_no_verdict_are_refused_by_name(tmp_path: Path, experi
 
 
 def test_runs_that_cannot_belong_together_are_refused(tmp_path: Path, experiments: None) -> None:
-    from dataclasses import replace
-
     fakes = EXPERIMENTS._found
     fakes["twin"] = replace(fakes["gain"], name="twin")
 
@@ -224,7 +272,7 @@ def test_an_earlier_verdict_counts_for_what_is_not_in_the_folder(tmp_path: Path,
         "prior mini": tmp_path / "old" / "prior",
     }
     assert found["commands"].keys() == folders.keys()
-    again = tmp_path / "again.json"
+    again = tmp_path / "new" / "verdict.json"
     again.write_text(json.dumps(found))
     assert verdict_of(tmp_path / "new", "--earlier", again) == found
 
@@ -277,6 +325,63 @@ def test_a_size_is_claimed_on_both_sides(
     bounds: dict[str, float], interval: tuple[float, float], expected: str
 ) -> None:
     assert judge(Claim("it is so", "x", **bounds), {"x": number(*interval)}).verdict == expected  # type: ignore[arg-type]
+
+
+def test_an_earlier_verdict_suffices_if_the_folder_holds_no_complete_run(
+    tmp_path: Path, further: None
+) -> None:
+    gain(tmp_path / "old" / "gain")
+    old = verdict_of(tmp_path / "old")
+    for row in old["claims"]:
+        del row["of"]  # as before further claims were told apart
+    del old["earlier"]
+    (tmp_path / "verdict.json").write_text(json.dumps(old))
+    put(tmp_path / "new" / "prior", "prior", "")
+    found = verdict_of(tmp_path / "new", "--earlier", tmp_path / "verdict.json")
+    assert {row["of"]: row["verdict"] for row in found["claims"]} == {
+        "paper": "supported",
+        "further": "supported",
+    }
+    assert found["runs"] == old["runs"] and found["commands"] == old["commands"]
+    assert "no such folder" in said(
+        run("experiment", "verdict", tmp_path / "nowhere", "--earlier", tmp_path / "verdict.json")
+    )
+
+
+def test_earlier_numbers_without_their_corrected_p_stay_insignificant(
+    tmp_path: Path, experiments: None
+) -> None:
+    gain(tmp_path / "old" / "gain", gain=number(0.01, 0.03, p_holm=0.2))
+    old = verdict_of(tmp_path / "old")
+    [kept] = old["claims"][0]["numbers"]
+    assert kept.pop("p_holm") == 0.2
+    (tmp_path / "verdict.json").write_text(json.dumps(old))
+    (tmp_path / "new").mkdir()
+    [claim] = verdict_of(tmp_path / "new", "--earlier", tmp_path / "verdict.json")["claims"]
+    assert (claim["verdict"], claim["why"]) == ("open", "not significant after Holm's correction")
+
+
+def test_pages_name_the_command_that_made_them(tmp_path: Path, experiments: None) -> None:
+    gain(tmp_path / "runs" / "gain")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(json.dumps(verdict_of(tmp_path / "runs")))
+    for ending in ("md", "html"):
+        page = tmp_path / f"verdict.{ending}"
+        run("experiment", "verdict", tmp_path / "runs", "--page", page)
+        assert f"causalft experiment verdict runs --page verdict.{ending}" in page.read_text()
+        run("experiment", "verdict", tmp_path / "runs", "--earlier", earlier, "--page", page)
+        words = f"causalft experiment verdict runs --earlier earlier.json --page verdict.{ending}"
+        assert words in page.read_text()
+        assert str(tmp_path) not in page.read_text()
+
+
+def test_the_page_of_the_documentation_is_that_of_its_json() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    found = json.loads((docs / "verdict.json").read_text(encoding="utf-8"))
+    same = verdict_markdown(found) == (docs / "verdict.md").read_text(encoding="utf-8")
+    assert same, (
+        "write docs/verdict.md again: causalft experiment verdict DIR --earlier FILE.json --page docs/verdict.md"
+    )
 
 
 def test_an_earlier_verdict_that_is_damaged_says_to_write_it_again(tmp_path: Path) -> None:
