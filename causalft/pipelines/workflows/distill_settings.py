@@ -58,6 +58,9 @@ _OF_THE_RUN = (
 )
 """Settings of a run that its student keeps: the same images, cut and drawn alike, and the same zoo."""
 
+_FUSION = "product"
+"""Of one stratum: only its temperature is fitted. The student has learnt the adjustment of its teacher."""
+
 
 def _check_tuner(name: str) -> None:
     if [choice.name for choice in parse_tuner(name)] == ["zero-shot"]:
@@ -263,7 +266,7 @@ def student_settings(settings: DistillSettings, run: FitSettings, best_single: s
         kept["known_priors"] = {**run.known_priors, "prior_of": left} if left else {}
     tuning = student_tuning(settings, run.tuning, kept["zoo"] or run.zoo_name)
     seed = run.seed if settings.seed is None else settings.seed
-    made = FitSettings(strata=(name,), tuning=tuning, **kept)
+    made = FitSettings(strata=(name,), tuning=tuning, fusion=_FUSION, **kept)
     return replace(made, tuning=replace(made.tuning, seed=seed), device=settings.device)
 
 
