@@ -251,6 +251,24 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
     assert not (tmp_path / "never").exists()
 
 
+def test_student_keeps_the_target_law_of_its_teacher(fitted, tmp_path):
+    law = tmp_path / "law.csv"
+    law.write_text("ant,5\nbee,3\ncow,1\ndoe,1\n")
+    teacher = tmp_path / "teacher"
+    shutil.copytree(fitted, teacher)
+    document = read_json(teacher / "config.json")
+    document["config"]["target_law"] = str(law)
+    write_json(teacher / "config.json", document)
+    out = tmp_path / "run"
+    assert run("distill", teacher, *STUDENT, "--epochs", 1, "--out", out).exit_code == 0
+    config = open_fit(out).config
+    assert config["target_law"] == str(law)
+    assert config["distilled"]["lessons"]["target_law"] == [0.5, 0.3, 0.1, 0.1]
+    law.unlink()
+    assert "law.csv" in said(run("distill", teacher, *STUDENT, "--out", tmp_path / "never"))
+    assert not (tmp_path / "never").exists()
+
+
 def test_student_that_sees_less_than_half_of_the_image_is_refused(fitted, tmp_path, monkeypatch):
     from causalft.pipelines.workflows import distill
 

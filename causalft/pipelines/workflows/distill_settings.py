@@ -54,9 +54,9 @@ _OF_THE_RUN = (
         "imbalance_factor",
     ),
     *("profile", "order", "order_by", "n_validation", "n_test", "drop_empty_classes", "split_seed", "seed"),
-    *("cache", "top", "all_probabilities", "known_priors"),
+    *("cache", "top", "all_probabilities", "known_priors", "target_law"),
 )
-"""Settings of a run that its student keeps: the same images, cut and drawn alike, and the same zoo."""
+"""Settings of a run that its student keeps: the same images, cut, drawn and weighted alike, and the same zoo."""
 
 _FUSION = "product"
 """Of one stratum: only its temperature is fitted. The student has learnt the adjustment of its teacher."""
@@ -209,7 +209,7 @@ class DistillSettings:
             )
 
     def check_names(self, run: FitSettings, best_single: str) -> None:
-        """Check the student and the path of unlabelled images; loads nothing and imports no PyTorch.
+        """Check the student and the paths of unlabelled images and target law; loads nothing and imports no PyTorch.
 
         Parameters
         ----------
@@ -224,6 +224,10 @@ class DistillSettings:
             As :func:`student_settings`; if nothing is at the path, with the nearest names.
         """
         student_settings(self, run, best_single)
+        if run.target_law is not None:
+            from causalft.data.class_tables import read_class_table
+
+            read_class_table(run.target_law, "share")
         if self.unlabeled not in (None, *BUILT_IN):
             from causalft.data.opening import find_paths
 
