@@ -12,6 +12,7 @@ from rich.text import Text
 
 from causalft.analysis.diagnosis import count, points
 from causalft.analysis.diagnosis.classes import worst_classes_line
+from causalft.cli.layers import layer_options
 from causalft.cli.options import DEVICE, FILE, PATH, GroupedCommand, Number, console, options_of, print_json
 from causalft.cli.sensitivity import print_table
 from causalft.data.settings import DATA, DataOptions
@@ -150,7 +151,10 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
 @click.command(
     "evaluate",
     cls=GroupedCommand,
-    groups={"Options that matter first": ("data", "sets", "device", "merge_tokens", "as_json"), "Data": ()},
+    groups={
+        "Options that matter first": ("data", "sets", "device", "precision", "merge_tokens", "as_json"),
+        "Data": (),
+    },
 )
 @click.argument("run", type=PATH)
 @click.option("--data", type=FILE, required=True, help=DATA)
@@ -162,15 +166,7 @@ def _cells(groups: dict[str, float | None]) -> list[str]:
     help="Also give coverage and size of prediction sets for this coverage (0.9, say) by D and P group.",
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--merge-tokens",
-    type=Number(limits.MERGED_TOKENS),
-    default=0,
-    show_default=True,
-    metavar="R",
-    help="Merge R similar patch tokens in each block of a ViT, at most half of them (token merging, ToMe): faster, and "
-    "less accurate. Its cost on validation images is given.",
-)
+@layer_options("Its cost on validation images is given.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the metrics and nothing else on standard output."
 )
@@ -180,6 +176,7 @@ def command(
     data_options: DataOptions,
     sets: float | None,
     device: str,
+    precision: str | None,
     merge_tokens: int,
     as_json: bool,
 ) -> None:
@@ -196,7 +193,13 @@ def command(
         from causalft.pipelines.workflows.evaluate import evaluate
 
     found = evaluate(
-        opened, data, device=device, data_options=data_options.given(), sets=sets, merge_tokens=merge_tokens
+        opened,
+        data,
+        device=device,
+        data_options=data_options.given(),
+        sets=sets,
+        precision=precision,
+        merge_tokens=merge_tokens,
     )
     if as_json:
         also = {} if found.sets is None else {"sets": found.sets}

@@ -14,6 +14,7 @@ import click
 
 from causalft.cli.engines import check_engine, engine_options
 from causalft.cli.launched import follows, is_launched
+from causalft.cli.layers import layer_options
 from causalft.cli.options import (
     DEVICE,
     FILE,
@@ -28,7 +29,6 @@ from causalft.cli.options import (
 )
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.at_test import AT_TEST, BATCH_SIZE, check_adapt
-from causalft.models.tuning.choices import PRECISIONS
 from causalft.runs import limits
 from causalft.runs.progress import phase
 from causalft.runs.settings import one_of
@@ -123,20 +123,7 @@ __all__ = ["command"]
     help=f"Images at a time.  [default: 64, with --adapt {BATCH_SIZE}]",
 )
 @click.option("--device", type=DEVICE, default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Of the backbone's layers; int8 is faster on a CPU. Default: that of the run.",
-)
-@click.option(
-    "--merge-tokens",
-    type=Number(limits.MERGED_TOKENS),
-    default=0,
-    show_default=True,
-    metavar="R",
-    help="Merge R similar patch tokens in each block of a ViT, at most half of them (token merging, ToMe): faster, and "
-    "less accurate.",
-)
+@layer_options()
 @engine_options
 @click.option(
     "--json",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from causalft.methods.estimators.run_documents import open_fit
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.teacher import Teacher
 from causalft.models.features.cache import FeatureCache
+from causalft.pipelines.workflows.answering import fit_fusions
+from causalft.pipelines.workflows.distill_settings import DistillSettings, student_settings
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.runs.folder import read_json, write_json
 from tests.command_line import run, said, shows
@@ -117,6 +121,42 @@ def test_student_is_a_run_like_any_other(student, photos, tmp_path):
     assert fit_command(opened.config, "x").startswith("causalft distill ")
 
 
+def test_student_is_calibrated_and_not_adjusted_a_second_time(student, photos):
+    out, found, _ = student
+    opened = open_fit(out)
+    mixing = opened.metrics["mixing"]
+    assert mixing == {"fusion": "product", "stratum_prior": [1.0], "temperature": mixing["temperature"]}
+    assert "adjustment" not in opened.metrics
+    assert "equal recall" not in (out / "report.html").read_text(encoding="utf-8")
+    test = load_splits(FitSettings.from_config(opened.config), 0).test
+    predicted = json.loads(run("predict", out, *[photos / name for name in test.files], "--json").stdout)
+    right = [
+        each["prediction"] == test.class_names[k] for each, k in zip(predicted, test.labels, strict=True)
+    ]
+    assert np.mean(right) == found["student"]["accuracy"]
+
+
+def test_answers_of_a_student_are_the_argmax_of_its_logits(fitted):
+    """Logits that hold a class prior, which the adjusted fusion would take out; of 1,200 images."""
+    rng = np.random.default_rng(0)
+    law = 0.6 ** np.arange(12)
+    labels = np.repeat(np.arange(12), 100)
+    logits = 2 * np.eye(12)[labels] + rng.normal(size=(1200, 12)) + 0.5 * np.log(law)
+    member = SimpleNamespace(gla_prior=law / law.sum(), validation_logits=logits)
+    splits = SimpleNamespace(
+        train=SimpleNamespace(class_names=[f"class {k}" for k in range(12)], class_counts=law * 100),
+        validation=SimpleNamespace(labels=labels, n_classes=12),
+    )
+    teacher = FitSettings.from_config(open_fit(fitted).config)
+    of_student = student_settings(DistillSettings(), teacher, "clip")
+    agreement = {}
+    for settings in (replace(teacher, strata=("clip",)), of_student):
+        fusion = fit_fusions(settings, splits, {"clip": [member]}, settings.stratum_prior)
+        answers = fusion.mixings[0](logits[None], kind="logits").argmax(axis=1)
+        agreement[settings.fusion] = np.mean(answers == logits.argmax(axis=1))
+    assert agreement["product"] == 1 and agreement["adjusted"] < 0.9
+
+
 def test_same_command_resumes_and_another_is_refused(fitted, more, student):
     out, found, _ = student
     shutil.move(out / "metrics.json", out / "kept.json")
@@ -208,6 +248,24 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
         )
     mini = said(run("distill", fitted, "--student", "mini", *out))
     assert "cannot represent the classes" in mini and "never saw the word" in mini
+    assert not (tmp_path / "never").exists()
+
+
+def test_student_keeps_the_target_law_of_its_teacher(fitted, tmp_path):
+    law = tmp_path / "law.csv"
+    law.write_text("ant,5\nbee,3\ncow,1\ndoe,1\n")
+    teacher = tmp_path / "teacher"
+    shutil.copytree(fitted, teacher)
+    document = read_json(teacher / "config.json")
+    document["config"]["target_law"] = str(law)
+    write_json(teacher / "config.json", document)
+    out = tmp_path / "run"
+    assert run("distill", teacher, *STUDENT, "--epochs", 1, "--out", out).exit_code == 0
+    config = open_fit(out).config
+    assert config["target_law"] == str(law)
+    assert config["distilled"]["lessons"]["target_law"] == [0.5, 0.3, 0.1, 0.1]
+    law.unlink()
+    assert "law.csv" in said(run("distill", teacher, *STUDENT, "--out", tmp_path / "never"))
     assert not (tmp_path / "never").exists()
 
 

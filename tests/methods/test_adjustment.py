@@ -158,6 +158,19 @@ def test_a_target_law_moves_the_predicted_classes_to_it():
     assert np.abs(shares - law).max() < 0.03
 
 
+def test_a_target_law_weights_the_images_that_calibrate_a_fusion_without_adjustment():
+    logits, labels = made_up(0.3, m=1)
+    law = PROFILE / PROFILE.sum()
+    found, _ = fit_fusion(
+        logits, labels, Adjusting(PRIORS[:1], target_law=law), fusion="product", kind="logits"
+    )
+    weighted = fit_mixing(logits, labels, fusion="product", weights=law[labels], kind="logits")
+    assert found.offsets is None and found.temperature == pytest.approx(weighted.temperature)
+    assert found.temperature != pytest.approx(
+        fit_mixing(logits, labels, fusion="product", kind="logits").temperature
+    )
+
+
 def test_few_rows_of_a_large_set_fit_the_pool(monkeypatch):
     logits, labels = made_up(0.4, per_class=80)
     whole = fit_adjustment(logits, labels, PRIORS, kind="logits")

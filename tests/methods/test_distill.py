@@ -66,6 +66,27 @@ def test_teacher_is_the_optimum_of_unlabelled_images():
     assert at_teacher.item() == pytest.approx(float(-(targets * targets.log()).sum(1).mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("law", [None, np.array([0.6, 0.2, 0.1, 0.1])], ids=["balanced", "target law"])
+def test_both_terms_have_their_optimum_at_the_law_of_the_teacher(images, law):
+    """Of images that follow P_S, with likelihoods l: softmax f = l pi / sum, the answer of the teacher."""
+    train = images.subset(np.flatnonzero(np.arange(40) < 22))  # 6, 6, 5, 5
+    share = np.array([3.0, 1.0, 1.0, 2.0])
+    shown = np.array([6, 6, 5, 5]) * share
+    likelihood = np.array([0.1, 0.5, 0.3, 0.8])
+    posterior = shown * likelihood / (shown * likelihood).sum()
+    answer = likelihood * (np.full(4, 0.25) if law is None else law)
+    answer /= answer.sum()
+    lessons = Lessons(np.tile(answer, (22, 1)), label_weight=0.5, target_law=law)
+    log_prior = distill._log_prior(train, share, lessons, KINDS)
+    targets = torch.tensor(answer, dtype=torch.float32)[None]
+    for weight in (0.0, 0.5, 1.0):
+        loss = distillation_loss(log_prior, weight)
+        logits = targets.log().requires_grad_()
+        expected = sum(p * loss(logits, targets, torch.tensor([k])) for k, p in enumerate(posterior))
+        expected.backward()
+        assert float(logits.grad.abs().max()) < 1e-6
+
+
 def test_shown_counts_raise_few_classes_only_and_never_empty_ones():
     prior = np.array([0.3, 0.2, 0.2, 0.1, 0.05, 0.05, 0.04, 0.03, 0.02, 0.01])
     counts = np.array([60, 1, 9, 9, 9, 9, 2, 0, 1, 20])

@@ -192,7 +192,9 @@ def test_deviating_export_is_not_kept(fitted, tmp_path, monkeypatch, added, diff
 
 def test_mistakes_are_one_line(fitted, tmp_path, monkeypatch):
     assert "did you mean 'onnx'?" in said(run("export", fitted, "--to", "onx"))
-    assert "no stratum 'metaclip'" in said(run("export", fitted, "--to", "onnx", "--strata", "metaclip"))
+    assert "no stratum 'metaclip'" in said(
+        run("export", fitted, "--to", "single-file", "--strata", "metaclip")
+    )
     for given, better in (("a.bin", "a.onnx"), (".", "model.onnx")):
         message = said(run("export", fitted, "--to", "onnx", "--out", tmp_path / given))
         assert f"ends in .onnx; give --out {tmp_path / better}" in message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,15 @@ from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum, load_tuned
 from causalft.methods.estimators.fitted import load_fitted, predict_stream
+from causalft.methods.estimators.run_documents import open_fit
+from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import open_zoo
 from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear
 from causalft.pipelines.export import FORMATS, write
 from causalft.pipelines.export.int8 import frozen_weights, round_onnx
+from causalft.pipelines.workflows.evaluate import evaluate
+from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.int8_agreement import int8_agreement
 from causalft.pipelines.workflows.predict import Prediction
 from tests.command_line import run, said
@@ -59,6 +64,39 @@ def test_predict_in_int8_says_how_far_it_agrees_with_fp32(fitted, pictures, monk
     result = run("predict", fitted, pictures, "--precision", "int8", "--out", "-")
     assert "int8 predicts the class of fp32 for 2 of 2 images" in result.stderr
     assert "did you mean 'int8'?" in said(run("predict", fitted, pictures, "--precision", "int4"))
+
+
+def test_evaluate_scores_what_predict_predicts_in_the_same_precision(fitted, photos):
+    test = load_splits(FitSettings.from_config(open_fit(fitted).config), 0).test
+    chosen = unlabelled_images([photos / name for name in test.files])
+    scores = {}
+    for options in ((), ("--precision", "int8"), ("--precision", "fp32")):
+        result = run("evaluate", fitted, "--data", photos, "--json", *options)
+        assert result.exit_code == 0, result.output
+        scores[options[1:]] = json.loads(result.stdout)
+    assert scores[()] == scores[("int8",)] and scores[()]["notes"] == []  # the run's own precision
+    for precision in ("int8", "fp32"):
+        model = load_fitted(fitted, device="cpu", precision=precision)
+        fused = np.concatenate([each for _, _, each in predict_stream(model, chosen)])
+        found = scores[(precision,)]["fused"]
+        assert found["accuracy"] == (fused.argmax(1) == test.labels).mean()
+        of_label = fused[np.arange(len(test)), test.labels]
+        assert found["nll"] == pytest.approx(-np.log(of_label).mean(), rel=1e-6)
+    assert scores[("fp32",)]["fused"]["nll"] != scores[("int8",)]["fused"]["nll"]
+    assert "did you mean 'int8'?" in said(run("evaluate", fitted, "--data", photos, "--precision", "int4"))
+
+
+def test_evaluate_notes_the_strata_that_have_no_layer_to_round(fitted, photos, monkeypatch):
+    load = StrataClassifier.load
+
+    def with_resnet(*arguments, **options):
+        model = load(*arguments, **options)
+        model.members_["openclip"].precision = "fp32"
+        return model
+
+    monkeypatch.setattr(StrataClassifier, "load", with_resnet)
+    found = evaluate(open_fit(fitted), str(photos), device="cpu", precision="int8")
+    assert found.notes == ("int8 is for the layers of a ViT; openclip: computed in fp32",)
 
 
 def test_predict_names_the_strata_that_have_no_layer_to_round(fitted, pictures):
@@ -162,6 +200,24 @@ def test_an_int8_file_that_deviates_is_not_kept(fitted, tmp_path, monkeypatch):
     out = tmp_path / "x" / "model.onnx"
     line = said(run("export", fitted, "--to", "onnx", "--precision", "int8", "--out", out))
     assert "it was not kept" in line and not out.parent.exists()
+
+
+@pytest.mark.parametrize("missing", ["int8 layers", "onnx"])
+def test_export_names_what_is_missing_before_it_computes_anything(fitted, tmp_path, monkeypatch, missing):
+    def computed(*arguments, **options):
+        raise AssertionError("computed before the check")
+
+    monkeypatch.setattr(write, "_load", computed)
+    if missing == "onnx":
+        monkeypatch.setitem(sys.modules, "onnx", None)
+        words = "ONNX needs the package onnx: pip install 'causalft[export]'"
+    else:
+        pytest.importorskip("onnxruntime")
+        monkeypatch.setattr("causalft.models.tuning.int8.has_int8", lambda: False)
+        words = "this build of PyTorch has no int8 layers (oneDNN); use --precision fp32"
+    out = tmp_path / "x" / "model.onnx"
+    assert words in said(run("export", fitted, "--to", "onnx", "--precision", "int8", "--out", out))
+    assert not out.parent.exists()
 
 
 def test_mistakes_are_one_line(fitted):

@@ -67,6 +67,8 @@ class Lessons:
     prior : (K,) array, optional
         A label prior of the pre-training, whose P-few classes are shown at least as often as the average class.
         Default: every image once per epoch.
+    target_law : (K,) array, optional
+        Class law that the teacher answers under, positive, sums to 1; the labels teach the same. Default: uniform.
     same_view : callable, optional
         The teacher itself (:func:`causalft.methods.adaptation.same_view.same_view`). Where the training augments its
         images, it answers to each as it is shown; without it, to the image as it is.
@@ -79,6 +81,7 @@ class Lessons:
     unlabelled_teacher: Rows | None = None
     label_weight: float = 0.2
     prior: Floats | None = None
+    target_law: Floats | None = None
     same_view: SameView | None = None
     identity: Document | None = None
 
@@ -144,14 +147,16 @@ def distillation_loss(
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Make the loss of a student.
 
-    On a labelled image it is ``(1 - w) H(T, softmax f) + w CE(f + log P_S, y)``, on an unlabelled one ``H(T, softmax
-    f)``, with the cross-entropy H and the weight w of the labels. Both terms have their optimum at a posterior under a
-    balanced prior: that of the teacher T = P(Y | do(x)), and that of LA (Menon et al., ICLR 2021, Eq. 10).
+    On a labelled image it is ``(1 - w) H(T, softmax f) + w CE(f + log P_S - log pi, y)``, on an unlabelled one ``H(T,
+    softmax f)``, with the cross-entropy H and the weight w of the labels. Both terms have their optimum at a posterior
+    under the class law pi: that of the teacher T = P(Y | do(x)), and that of LA (Menon et al., ICLR 2021, Eq. 10, for
+    a uniform pi).
 
     Parameters
     ----------
     log_prior : (K,) array, optional
-        log P_S of the labelled images as they are shown; not needed with ``label_weight`` 0.
+        log P_S - log pi, up to a constant, with P_S of the labelled images as they are shown; not needed with
+        ``label_weight`` 0.
     label_weight : float
         w, in [0, 1].
 
@@ -338,9 +343,9 @@ class _Shown:
 def _log_prior(
     images: ImageSet, share: Floats, lessons: Lessons, class_names: Sequence[str]
 ) -> Floats | None:
-    """log P_S of the labelled images as an epoch shows them."""
+    """log P_S of the labelled images as an epoch shows them, less the log of the target law."""
     if lessons.label_weight == 0:
         return None
     counts = class_counts_of(images.class_counts * share, class_names)
     counts.need_every_class("LA")
-    return counts.log_prior
+    return counts.log_prior if lessons.target_law is None else counts.log_prior - np.log(lessons.target_law)

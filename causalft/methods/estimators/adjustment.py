@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.groups import balancing_weights
 from causalft.errors import CausalFTError
-from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.equal_recall import STRENGTHS, Chooser, interval_of, strength_of
 from causalft.methods.estimators.fusion import check_pair
 from causalft.methods.estimators.guard import STEPS, Guard, choose_guarded, guard_notes, judge
@@ -253,7 +252,7 @@ def fit_fusion(
     probs, labels, fusion, stratum_prior, calibrate_strata, seed, weights, kind
         As in :func:`~causalft.methods.estimators.mixing.fit_mixing`.
     adjusting : Adjusting
-        Used by a fusion that adjusts.
+        Used by a fusion that adjusts; of the others only its target law, which weights the images of the calibration.
 
     Returns
     -------
@@ -276,7 +275,7 @@ def fit_fusion(
         made.append(found)
         return found
 
-    if FUSIONS.get_or_refuse(fusion).adjusts and adjusting.target_law is not None:
+    if adjusting.target_law is not None:
         y = np.asarray(labels)
         law = np.exp(_log_law(adjusting.target_law, len(np.asarray(adjusting.target_law))))
         weights = (np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)) * law[y]

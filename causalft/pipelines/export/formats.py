@@ -37,10 +37,13 @@ class ExportFormat:
         ``write(program, model, metadata, path)``.
     run : callable
         ``run(path, pictures)``: the outputs of the file.
+    require : callable, optional
+        Raises a :class:`CausalFTError` where a package that the format needs is missing.
     """
 
     write: Callable[[torch.export.ExportedProgram, FusedModel, dict[str, str], Path], None]
     run: Callable[[Path, list[Tensor]], list[Tensor]]
+    require: Callable[[], object] = lambda: None
 
 
 # protobuf holds at most 2 GB; larger weights go to a file beside it
@@ -239,7 +242,7 @@ def _run_single_file(path: Path, pictures: list[Tensor]) -> list[Tensor]:
 
 
 FORMATS = {
-    "onnx": ExportFormat(_write_named_onnx, run_onnx),
+    "onnx": ExportFormat(_write_named_onnx, run_onnx, _onnx_packages),
     "torch-export": ExportFormat(_write_torch_export, _run_torch_export),
     "single-file": ExportFormat(_write_with_loader, _run_single_file),
 }

@@ -25,6 +25,7 @@ from causalft.methods.estimators.run_documents import (
 )
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.strata import StrataClassifier
+from causalft.models.tuning.int8 import require_int8
 from causalft.pipelines.export.formats import FORMATS
 from causalft.pipelines.export.fused_model import FusedModel, PictureInput
 from causalft.pipelines.export.int8 import frozen_weights, round_onnx, round_towers
@@ -165,8 +166,8 @@ def export_run(
     Raises
     ------
     CausalFTError
-        For an unknown format or precision, an unreadable run, an existing file, a model that the format cannot hold, or
-        a file that gives other probabilities.
+        For an unknown format or precision, a missing package, int8 where PyTorch has no layers for it, an unreadable
+        run, an existing file, a model that the format cannot hold, or a file that gives other probabilities.
     """
     if to not in FORMATS:
         raise CausalFTError(f"no export format {to!r}; {nearest(to, FORMATS)}")
@@ -184,6 +185,9 @@ def export_run(
         better = path / EXPORT_FORMATS[to] if path.is_dir() else path.with_suffix(suffix)
         raise CausalFTError(f"{path}: the file of {to} ends in {suffix}; give --out {better}")
     check_place(path)
+    FORMATS[to].require()
+    if precision == "int8":
+        require_int8()
     with writing(path):
         return _export(run, to, path, strata, fused, dtype, precision)
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
+from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators.fitted import FittedStrata, predict_stream
 
-__all__ = ["agreement", "answers", "spaced_rows"]
+__all__ = ["agreement", "answers", "precision_note", "spaced_rows"]
+
+
+def precision_note(members: Mapping[str, TunedStratum], precision: str | None) -> str:
+    """Which strata are computed in fp32, though bf16 or int8 was asked for; empty if none is."""
+    others = [name for name, member in members.items() if member.precision != precision]
+    if precision not in ("bf16", "int8") or not others:
+        return ""
+    return f"{precision} is for the layers of a ViT; {', '.join(others)}: computed in fp32"
 
 
 def spaced_rows(images: ImageSet, n: int) -> NDArray[np.int64]:

@@ -25,6 +25,7 @@ from causalft.methods.estimators.member import MemberPrediction, fit_member
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings
 from causalft.methods.estimators.teacher import Teacher, TeacherAnswers
+from causalft.methods.priors.target_law import target_law
 from causalft.models.features.cache import FeatureCache, cache_of
 from causalft.models.features.encoder import view_cut
 from causalft.models.strata.cards import MemberName
@@ -132,7 +133,8 @@ def run_distill(
             )
         unlabelled = None if beside is None else beside.images
         left_out = {} if beside is None else dict(beside.left_out)
-        lessons = _lessons(settings, run, teacher.identity, unlabelled)
+        law = target_law(own.target_law, splits.class_names)
+        lessons = _lessons(settings, run, teacher.identity, unlabelled, law)
         config: Document = {
             **asdict(student),
             "zoo": student.zoo_name,
@@ -240,7 +242,13 @@ def _least_side(teacher: Teacher, splits: Splits) -> int:
     return min(native, *(tuned.stratum.image_size for tuned in teacher.model.members_.values()))
 
 
-def _lessons(settings: DistillSettings, run: Run, teacher: Document, unlabelled: ImageSet | None) -> Lessons:
+def _lessons(
+    settings: DistillSettings,
+    run: Run,
+    teacher: Document,
+    unlabelled: ImageSet | None,
+    law: NDArray[np.float64] | None,
+) -> Lessons:
     """The lessons, without the answers of the teacher yet."""
     prior = _mean_prior(run) if settings.balance else None
     return Lessons(
@@ -248,12 +256,14 @@ def _lessons(settings: DistillSettings, run: Run, teacher: Document, unlabelled:
         unlabelled=unlabelled,
         label_weight=settings.label_weight,
         prior=prior,
+        target_law=law,
         identity={
             "teacher": teacher,
             "unlabelled": None if unlabelled is None else unlabelled.fingerprint,
             "label_weight": settings.label_weight,
             "teacher_sees": "the view of the student",
             "prior": None if prior is None else [round(float(value), 12) for value in prior],
+            **({} if law is None else {"target_law": [round(float(value), 12) for value in law]}),
         },
     )
 

@@ -26,6 +26,7 @@ from causalft.models.features.engines import Launched
 from causalft.models.pretraining.leakage import seen_in_run
 from causalft.models.tuning.processes import pick_device
 from causalft.models.tuning.team import Team, work_together
+from causalft.pipelines.workflows.agreement import precision_note
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.merged_agreement import MergedAgreement, merged_on_validation
 from causalft.pipelines.workflows.outcome import with_caveat_of_joint
@@ -46,7 +47,7 @@ class Evaluation:
     data : str
         Name of the images.
     notes : tuple of str
-        Images that the run has seen.
+        Images that the run has seen; strata in another precision than was asked for.
     diagnosis : Diagnosis
     sets : dict, optional
         Prediction sets and their coverage, as ``sets`` of :func:`causalft.sensitivity`.
@@ -68,6 +69,7 @@ def evaluate(
     device: str = "auto",
     data_options: Mapping[str, Any] | None = None,
     sets: float | None = None,
+    precision: str | None = None,
     merge_tokens: int = 0,
 ) -> Evaluation:
     """Score a complete ``fit`` run on labelled images; processes of a launcher share the images.
@@ -82,6 +84,8 @@ def evaluate(
         Options of :func:`causalft.data.opening.open_images`.
     sets : float, optional
         Coverage of prediction sets, in (0, 1).
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
+        Of the layers; by default that of the run.
     merge_tokens : int
         Patch tokens that each block of a ViT merges (:mod:`causalft.models.tuning.merging`); 0: none.
 
@@ -98,14 +102,15 @@ def evaluate(
                 "data": data,
                 "data options": data_options,
                 "sets": sets,
+                "precision": precision,
                 "merge tokens": merge_tokens,
             }
         )
         fitted = None if sets is None else sets_of_run(StoredRun.open(run.path), sets)
-        found = _evaluate(team, run, data, device, data_options, fitted, merge_tokens)
+        found = _evaluate(team, run, data, device, data_options, fitted, precision, merge_tokens)
         if not merge_tokens or not team.is_main:
             return found
-    cost = merged_on_validation(run, merge_tokens, device=device)
+    cost = merged_on_validation(run, merge_tokens, device=device, precision=precision)
     if isinstance(cost, str):
         note = f"what merging tokens costs was not measured: {cost}"
         return replace(found, notes=(*found.notes, note))
@@ -119,6 +124,7 @@ def _evaluate(
     device: str,
     data_options: Mapping[str, Any] | None,
     sets: PredictionSets | None,
+    precision: str | None,
     merge_tokens: int,
 ) -> Evaluation:
     metrics = run.metrics
@@ -147,7 +153,7 @@ def _evaluate(
         if "test" in images.splits:
             images = images.subset(images.splits["test"], name=f"{images.name}/test")
 
-    model = StrataClassifier.load(run.path, device=device)
+    model = StrataClassifier.load(run.path, device=device, precision=precision)
     for member in model.members_.values():
         member.merge_tokens(merge_tokens)
     classes = model.classes_.tolist()
@@ -171,6 +177,8 @@ def _evaluate(
     )
     diagnosis = with_caveat_of_joint(team.from_main(scored), settings)
     notes = [] if own else seen_in_run(images, run.path, settings.open_zoo())
+    if note := precision_note(model.members_, precision):
+        notes = [*notes, note]
     if sets is None:
         return Evaluation(images.name, tuple(notes), diagnosis)
 

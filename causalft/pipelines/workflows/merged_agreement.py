@@ -112,7 +112,9 @@ def merged_agreement(
     )
 
 
-def merged_on_validation(run: Run, merge_tokens: int, *, device: str | None = None) -> MergedAgreement | str:
+def merged_on_validation(
+    run: Run, merge_tokens: int, *, device: str | None = None, precision: str | None = None
+) -> MergedAgreement | str:
     """:func:`merged_agreement` on up to 1,000 validation images of the run; why not, in words, where they are gone."""
     from causalft.pipelines.workflows.fit_data import (
         load_splits,
@@ -127,4 +129,12 @@ def merged_on_validation(run: Run, merge_tokens: int, *, device: str | None = No
         return "the validation images of the run have changed since it was fitted"
     if not len(images):
         return "the run has no validation images"
-    return merged_agreement(run.path, images, merge_tokens, n_images=_CHECKED, labelled=True, device=device)
+    return merged_agreement(
+        run.path,
+        images,
+        merge_tokens,
+        n_images=_CHECKED,
+        labelled=True,
+        device=device,
+        precision=precision,
+    )

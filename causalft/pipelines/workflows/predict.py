@@ -21,6 +21,7 @@ from causalft.methods.estimators.stored_logits import MANY_CLASSES
 from causalft.models.features.engines import Launched, open_engine
 from causalft.models.features.parts import Part
 from causalft.models.tuning.team import current_team
+from causalft.pipelines.workflows.agreement import precision_note
 from causalft.pipelines.workflows.int8_agreement import Int8Agreement, int8_agreement
 from causalft.pipelines.workflows.merged_agreement import MergedAgreement, merged_agreement
 from causalft.pipelines.workflows.predict_adapted import AdaptedStrata
@@ -206,10 +207,7 @@ class Prediction:
 
     def precision_note(self) -> str:
         """Which strata are computed in another precision than was asked for; empty if none is."""
-        others = [name for name, member in self.model.members_.items() if member.precision != self.precision]
-        if self.precision not in ("bf16", "int8") or self.engine != "local" or not others:
-            return ""
-        return f"{self.precision} is for the layers of a ViT; {', '.join(others)}: computed in fp32"
+        return "" if self.engine != "local" else precision_note(self.model.members_, self.precision)
 
     def int8_agreement(self) -> Int8Agreement | None:
         """How far int8 agrees with fp32 on `CHECKED` of the images; None in another precision.
