@@ -13,6 +13,7 @@ from causalft.models.tuning.train import Recipe
 from causalft.pipelines.workflows import trial
 from causalft.pipelines.workflows.trial import (
     has_overlap,
+    roles_of,
     run_trial,
     seconds_stored,
     train_side_by_side,
@@ -30,9 +31,9 @@ def small(design=DESIGN, seeds=(0, 3), n=8, **options) -> Trial:
     return run_trial(design, "resnet8", RECIPE, seeds, n, size=12, progress=False, **options)
 
 
-def small_of(seeds, progress, run) -> Trial:
+def small_of(seeds, roles=None, progress=None, run=None) -> Trial:
     """As :func:`small`; another process imports it."""
-    return small(seeds=seeds, run=run)
+    return small(seeds=seeds, roles=roles, run=run)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +118,11 @@ def test_positive_scores_are_taken_as_logits(monkeypatch):
     assert np.allclose(np.nansum(found.by_code["naive"], 2), 1)
 
 
-def test_seeds_side_by_side_give_the_same_networks_and_nothing_is_trained_twice(tmp_path, monkeypatch, found):
+@pytest.mark.parametrize("roles", [(), roles_of(DESIGN)])
+def test_networks_side_by_side_are_the_same_and_none_is_trained_twice(tmp_path, monkeypatch, found, roles):
     run = Run.create(tmp_path / "run", kind="verify-confounder", config={})
     assert seconds_stored(run, (0, 3)) == seconds_stored(None, (0, 3)) == 0
-    train_side_by_side(partial(small_of, run=run), (0, 3), 2, "confounded: replications", progress=False)
+    train_side_by_side(partial(small_of, run=run), (0, 3), 2, "networks", roles=roles, progress=False)
     monkeypatch.setattr(trial, "train", None)
     again = small(run=run)
     for name in found.correct:

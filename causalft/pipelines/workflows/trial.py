@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,25 @@ from synthetic.design import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
 from synthetic.pool import PicturePool
 
-__all__ = ["cache_folder", "has_overlap", "run_trial", "seconds_stored", "train_side_by_side", "usual_jobs"]
+__all__ = [
+    "cache_folder",
+    "has_overlap",
+    "roles_of",
+    "run_trial",
+    "seconds_stored",
+    "train_side_by_side",
+    "usual_jobs",
+]
 
 
 def has_overlap(design: Design) -> bool:
     """Whether every image code of B occurs with both values of C, as adjustment for C requires."""
     return bool((design.joint("B").sum((2, 3)) > 0).all())
+
+
+def roles_of(design: Design, adjust: bool = True) -> tuple[str, ...]:
+    """The networks of each seed: trained on A, trained on B and, with overlap, on B adjusted for C."""
+    return ("A", "B", "adjusted") if adjust and has_overlap(design) else ("A", "B")
 
 
 def run_trial(
@@ -51,6 +64,7 @@ def run_trial(
     generator: str | PictureSource | PicturePool = "renderer",
     size: int = 24,
     adjust: bool = True,
+    roles: Sequence[str] | None = None,
     run: Run | None = None,
     progress: bool | None = None,
 ) -> Trial:
@@ -65,10 +79,11 @@ def run_trial(
     n_per_class : images per class and set.
     generator, size : source of the images, or a pool of them, and their side.
     adjust : also train the adjusted network, if the design has overlap.
+    roles : those of `roles_of` that are trained, in this order; default: all.
     run : stores the result of each network, so that an interrupted run resumes.
     progress : show bars.
     """
-    roles = ("A", "B", "adjusted") if adjust and has_overlap(design) else ("A", "B")
+    roles = roles_of(design, adjust) if roles is None else roles
     results: list[dict[str, Any]] = []
     truth: dict[int, dict[str, PictureSet]] = {}
     for position, seed in enumerate(seeds):
@@ -115,9 +130,15 @@ def run_trial(
 
 
 def train_side_by_side(
-    trial: Callable[..., Trial], seeds: Iterable[int], jobs: int, label: str, *, progress: bool | None = None
+    trial: Callable[..., Trial],
+    seeds: Iterable[int],
+    jobs: int,
+    label: str,
+    *,
+    roles: Iterable[str] = (),
+    progress: bool | None = None,
 ) -> None:
-    """Train the networks of each seed, several seeds at a time; `run_trial` then finds them in its run.
+    """Train the networks of several seeds at a time; `run_trial` then finds them in its run.
 
     Networks this small keep one thread busy and a second one idle.
 
@@ -126,10 +147,12 @@ def train_side_by_side(
     trial : `run_trial` with all its arguments but the seeds; with a run.
     jobs : processes of one thread each.
     label : of the progress.
+    roles : trained each by itself, which fills the cores where there are few seeds; default: all of a seed together.
     """
-    tasks = [partial(trial, (seed,), progress=False) for seed in seeds]
-    lighter = "when more memory is free"
-    side_by_side(tasks, jobs, label, "replication", _one_thread, progress=progress, lighter=lighter)
+    parts = [(role,) for role in roles] or [None]
+    tasks = [partial(trial, (seed,), roles=part, progress=False) for seed in seeds for part in parts]
+    unit, lighter = "network" if roles else "replication", "when more memory is free"
+    side_by_side(tasks, jobs, label, unit, _one_thread, progress=progress, lighter=lighter)
 
 
 def usual_jobs(quick: bool, generator: object = "renderer") -> int:

@@ -25,6 +25,7 @@ from causalft.pipelines.pages.confounder import what_follows_from, write_report,
 from causalft.pipelines.workflows.trial import (
     cache_folder,
     has_overlap,
+    roles_of,
     run_trial,
     seconds_stored,
     train_side_by_side,
@@ -224,7 +225,8 @@ def verify_confounder(
         )
         new.seconds_before = seconds_stored(new.kept, numbers)
         if jobs > 1 and new.kept is not None and images == "renderer":
-            train_side_by_side(train, numbers, jobs, f"{laws.name}: replications", progress=progress)
+            roles = roles_of(laws, adjust)
+            train_side_by_side(train, numbers, jobs, f"{laws.name}: networks", roles=roles, progress=progress)
         trial = train(numbers, progress=progress)
         result = _conclude(
             laws,
