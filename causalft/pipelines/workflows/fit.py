@@ -36,7 +36,7 @@ from causalft.pipelines.workflows.fit_data import check_words, load_splits, unla
 from causalft.pipelines.workflows.fit_predictions import write_predictions
 from causalft.pipelines.workflows.outcome import class_reports, diagnose_run
 from causalft.pipelines.workflows.room import require_room_for_fit
-from causalft.pipelines.workflows.semi import laws_of_unlabelled, semi_document
+from causalft.pipelines.workflows.semi import law_note, laws_of_unlabelled, semi_document
 from causalft.pipelines.workflows.unlabelled_images import unlabelled_of, without_outliers
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
@@ -211,6 +211,11 @@ def finish_fit(
     metrics = {**outcome.to_metrics(), **new.stamp(), "worst_classes": worst_classes}
     if distilled is not None:
         metrics["distilled"] = distilled
+    if settings.semi.method is None and unlabeled_logits:
+        law = target_law(settings.target_law, splits.class_names)
+        if note := law_note(splits, members, unlabeled_logits, outcome.mixings[0], law):
+            metrics["adjustment"]["notes"].append(note)
+            say(f"note     {note}")
     if settings.semi.method is not None:
         laws = {}
         if unlabelled is not None and unlabeled_logits:

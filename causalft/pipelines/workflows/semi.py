@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from causalft.data.hidden import Unlabelled
 from causalft.data.splits import Splits
@@ -18,7 +19,12 @@ from causalft.methods.semi.pseudo_labels import PseudoLabels
 from causalft.methods.semi.settings import SemiSettings
 from causalft.runs.documents import Document
 
-__all__ = ["laws_of_unlabelled", "semi_document"]
+__all__ = ["law_note", "laws_of_unlabelled", "semi_document"]
+
+Floats = NDArray[np.floating]
+
+MOST_OUTSIDE = 0.25
+"""Share of the classes; a law that is followed lies outside in a tenth of them at most (docs/unlabelled-law.md)."""
 
 
 def semi_document(
@@ -98,22 +104,64 @@ def laws_of_unlabelled(
         Of the first seed.
     """
     labels, counts = splits.validation.labels, splits.train.class_counts
-    logits = {
-        name: (np.asarray(of[0].validation_logits), np.asarray(seen[name][0])) for name, of in members.items()
-    }
-    tables = dict(logits)
-    fused = [
-        np.log(np.maximum(mixing(np.stack([of[part] for of in logits.values()]), kind="logits"), _LEAST))
-        for part in (0, 1)
-    ]
-    tables["fused"] = (fused[0], fused[1])
-    energies = {name: (energy(of[0]), energy(of[1])) for name, of in logits.items()}
-    of_mean = [energy(*(of[part] for of in logits.values())) for part in (0, 1)]
+    tables = _tables(members, seen)
+    energies = {name: (energy(of[0]), energy(of[1])) for name, of in tables.items()}
+    of_mean = [energy(*(of[part] for of in tables.values())) for part in (0, 1)]
     energies["fused"] = (of_mean[0], of_mean[1])
+    tables["fused"] = _fused(tables, mixing)
     return {
         name: estimate_law(validation, labels, unlabelled, counts, scores=energies[name])
         for name, (validation, unlabelled) in tables.items()
     }
+
+
+def law_note(
+    splits: Splits,
+    members: Mapping[str, Sequence[MemberPrediction]],
+    seen: Mapping[str, Sequence[Any]],
+    mixing: Mixing,
+    target: ArrayLike | None,
+) -> str:
+    """Say that unlabelled images do not follow the law that a strength was chosen for; empty if they may.
+
+    Parameters
+    ----------
+    splits, members, seen, mixing
+        As in :func:`laws_of_unlabelled`.
+    target : (K,) array, optional
+        That law, of sum 1; default: every class alike.
+    """
+    counts = splits.train.class_counts
+    shares = np.full(len(counts), 1 / len(counts)) if target is None else np.asarray(target, dtype=float)
+    validation, unlabelled = _fused(_tables(members, seen), mixing)
+    law = estimate_law(validation, splits.validation.labels, unlabelled, counts)
+    outside = float(np.mean((shares < law.ci95[:, 0]) | (shares > law.ci95[:, 1])))
+    if outside <= MOST_OUTSIDE:
+        return ""
+    asked = "every class alike" if target is None else "the target law"
+    return (
+        f"the unlabelled images do not seem to follow {asked}: for {100 * outside:.0f} % of the classes its share lies "
+        "outside the 95 % interval of the estimate, so the strength is for other images than these; give their law "
+        "with --target-law, or leave --unlabeled out"
+    )
+
+
+def _tables(
+    members: Mapping[str, Sequence[MemberPrediction]], seen: Mapping[str, Sequence[Any]]
+) -> dict[str, tuple[Floats, Floats]]:
+    """Logits of validation and unlabelled images by each stratum, of the first seed."""
+    return {
+        name: (np.asarray(of[0].validation_logits), np.asarray(seen[name][0])) for name, of in members.items()
+    }
+
+
+def _fused(tables: Mapping[str, tuple[Floats, Floats]], mixing: Mixing) -> tuple[Floats, Floats]:
+    """Log-probabilities of the fusion, likewise."""
+    validation, unlabelled = (
+        np.log(np.maximum(mixing(np.stack([of[part] for of in tables.values()]), kind="logits"), _LEAST))
+        for part in (0, 1)
+    )
+    return validation, unlabelled
 
 
 _LEAST = 1e-30

@@ -149,7 +149,7 @@ def train_side_by_side(
     label : of the progress.
     roles : trained each by itself, which fills the cores where there are few seeds; default: all of a seed together.
     """
-    parts = [(role,) for role in roles] or [None]
+    parts: list[tuple[str] | None] = [(role,) for role in roles] or [None]
     tasks = [partial(trial, (seed,), roles=part, progress=False) for seed in seeds for part in parts]
     unit, lighter = "network" if roles else "replication", "when more memory is free"
     side_by_side(tasks, jobs, label, unit, _one_thread, progress=progress, lighter=lighter)
