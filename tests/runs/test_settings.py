@@ -140,7 +140,7 @@ def test_verify_confounder_takes_its_settings():
     taken = {name: each.default for name, each in inspect.signature(verify_confounder).parameters.items()}
     given = {"design": VerifySettings().design, **VerifySettings().options()}
     assert {name: taken[name] for name in given} == given
-    assert taken.keys() - given.keys() == {"generator", "out", "progress", "command"}
+    assert taken.keys() - given.keys() == {"generator", "out", "jobs", "progress", "command"}
 
 
 def test_generator_settings_are_the_arguments_of_open_diffusion():
