@@ -105,7 +105,8 @@ def test_alternative_spelling_works_and_is_hidden(words, shown, other):
     for spelling in (shown, other):
         arguments = [spelling, value, *(["x", "y"] if words == "predict" else [])]
         arguments += ["x"] if words in ("pull", "weights fetch") else []
-        context = command.make_context(words, arguments, resilient_parsing=False)
+        # with the settings of the whole command: click keeps the help option that it first makes
+        context = command.make_context(words, arguments, **main.context_settings)
         found = context.params[option.name]
         assert str(found[0] if isinstance(found, tuple) else found).rpartition("/")[2] == value
     assert not re.search(rf"{other}\b(?!-)\W", run(*words.split(), "--help").output.replace(shown, ""))
