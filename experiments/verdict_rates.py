@@ -24,7 +24,7 @@ CASES: dict[str, tuple[str, float | None]] = {
 
 def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, Any]:
     """Make ``seeds`` runs of each case, at the size of ``verify-confounder --quick``."""
-    from causalft.data.image_set import usable_cores
+    from causalft.pipelines.workflows.trial import usual_jobs
     from causalft.pipelines.workflows.verdict_rates import verdict_rates
     from causalft.pipelines.workflows.verify_confounder import plan_for
     from causalft.runs.folder import Run
@@ -42,9 +42,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
             kind="verdict-rates",
             config={"design": name, "strength": design.strength, "plan": vars(plan), "replications": seeds},
         )
-        found[words] = verdict_rates(
-            design, plan, seeds, run=folder, n_jobs=1 if quick else usable_cores()
-        ).to_metrics()
+        found[words] = verdict_rates(design, plan, seeds, run=folder, n_jobs=usual_jobs(quick)).to_metrics()
     return {"cases": found, **tabulate(found)}
 
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from causalft.runs.launch import is_launched
+
 __all__ = ["SHARED", "follows", "is_launched", "one_speaks", "said_by_another"]
 
 SHARED = ("fit", "probe", "predict", "evaluate")
@@ -16,11 +18,6 @@ SHARED = ("fit", "probe", "predict", "evaluate")
 
 _SECONDS = 3  # to reach the launcher
 _PAUSE = 0.5  # a launcher ends the others as soon as one has ended
-
-
-def is_launched() -> bool:
-    """Whether a launcher started several processes, of which this is one."""
-    return os.environ.get("WORLD_SIZE", "1") not in ("", "1")
 
 
 def follows() -> bool:

@@ -121,13 +121,13 @@ def trust_of(class_weights: Floats, prior: Floats) -> Floats | None:
 
 
 class GridBlock:
-    """As `causalft.analysis.uncertainty.simplex._Block`, for scores (M, b, K), r_c(y) (M, K) and limits of P(c)."""
+    """As `causalft.analysis.uncertainty.simplex._Block`, for scores (M, b, K), r_c(y) (M, K) and points (G, M)."""
 
-    def __init__(self, scores: Floats, prior: Floats, trust: Floats, box: Box | None = None) -> None:
+    def __init__(self, scores: Floats, prior: Floats, trust: Floats, points: Floats | None = None) -> None:
         weights = prior[:, None] * trust
         mean = np.einsum("mk,mbk->bk", weights / weights.sum(axis=0), scores)
         self.best = mean.argmax(axis=1)
-        self._points = points_of(len(prior), box)
+        self._points = points_of(len(prior)) if points is None else points
         self._distance = np.abs(self._points - prior).sum(axis=1) / 2
         rows = np.arange(len(self.best))
         highest = scores.max(axis=0)
@@ -159,7 +159,7 @@ class GridBlock:
         return self._radius, self._to
 
     def holds_within(self, low: Floats, high: Floats) -> NDArray[np.bool_]:
-        """Whether the prediction leads at every point between the limits, those of the box."""
+        """Whether the prediction leads at every point between the limits, those that the points were made for."""
         return np.asarray(~self._changed[:, _inside(self._points, low, high)].any(axis=1))
 
     def possible(self) -> Iterator[NDArray[np.int64]]:

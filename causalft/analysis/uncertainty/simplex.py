@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalft.analysis.uncertainty.grid import GridBlock, steps_of_grid, trust_of
+from causalft.analysis.uncertainty.grid import GridBlock, points_of, steps_of_grid, trust_of
 from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import Kind, stratum_weights
@@ -149,6 +149,7 @@ def sensitivity_to_prior(
     prior = stratum_weights(rule.stratum_prior, len(members))
     trust = None if rule.class_weights is None else trust_of(rule.weights, prior)
     box = None if intervals is None else _check_box(intervals, len(members))
+    points = None if trust is None else points_of(len(members), box)
     n = members[0].n
     best, flips_to = np.empty(n, dtype=np.int64), np.full(n, NONE, dtype=np.int64)
     margin, radius, strength = np.empty(n), np.full(n, np.inf), np.empty(n)
@@ -157,7 +158,7 @@ def sensitivity_to_prior(
     for rows, log_p in member_blocks(members):
         scaled = rule.scaled(log_p)
         scores = np.exp(scaled) if decides_by == "probabilities" else scaled
-        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust, box)
+        block = _Block(scores, prior) if trust is None else GridBlock(scores, prior, trust, points)
         best[rows], margin[rows] = block.best, block.margin
         radius[rows], flips_to[rows] = block.nearest()
         strength[rows] = e_value(_root_of_ratio(rule.log_fused(scaled) / rule.temperature))

@@ -22,6 +22,7 @@ from causalft.data.image_set import ImageSet
 from causalft.data.images import read_image
 from causalft.errors import CausalFTError
 from causalft.models.features.parts import Part, Work
+from causalft.runs.launch import is_launched
 from causalft.runs.progress import phase
 
 __all__ = ["RayWorkers", "check_ray"]
@@ -125,7 +126,7 @@ class RayWorkers:
 
 def check_ray() -> None:
     """Refuse Ray where it is not installed, and under a launcher."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if is_launched():
         raise CausalFTError("--engine ray starts its own workers; run it without the launcher")
     if find_spec("ray") is None:
         raise CausalFTError(

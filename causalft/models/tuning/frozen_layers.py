@@ -204,7 +204,7 @@ class FrozenMLP(nn.Module):
         if self.activation == "gelu":
             gradient = torch.ops.aten.gelu_backward(gradient, before)
         else:  # d/dz of silu(1.702 z) / 1.702
-            gradient = torch.ops.aten.silu_backward(gradient, before * 1.702)
+            gradient = torch.ops.aten.silu_backward(gradient, before.mul_(1.702))
         return self.fc1.back(gradient)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -24,6 +23,7 @@ from torch import distributed
 from causalft.errors import CausalFTError
 from causalft.models.tuning.processes import join_processes
 from causalft.runs.folder import plain
+from causalft.runs.launch import is_launched
 
 __all__ = ["Team", "current_team", "rounds", "work_together"]
 
@@ -307,9 +307,8 @@ def work_together(device: torch.device | None = None) -> Iterator[Team]:
     ...     team.rank, team.count
     (0, 1)
     """
-    launched = os.environ.get("WORLD_SIZE", "1") != "1"
     joined = distributed.is_available() and distributed.is_initialized()
-    if current_team().count > 1 or not (launched or joined):
+    if current_team().count > 1 or not (is_launched() or joined):
         yield current_team()
         return
     processes = join_processes(device or torch.device("cpu"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -28,6 +27,7 @@ from causalft.models.resnet import ResNet, as_input, resnet
 from causalft.models.tuning.losses.logit_adjustment import logit_adjusted_loss
 from causalft.models.tuning.train import Recipe, train
 from causalft.runs.folder import Run, read_json, write_json
+from causalft.runs.launch import is_launched
 from causalft.runs.side_by_side import side_by_side
 from synthetic.design import Design
 from synthetic.generate import PictureSet, PictureSource, make_set
@@ -161,8 +161,7 @@ def usual_jobs(quick: bool, generator: object = "renderer") -> int:
     from causalft.data.image_set import usable_cores
     from causalft.models.tuning.processes import pick_device
 
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if quick or generator != "renderer" or launched or pick_device("auto").type != "cpu":
+    if quick or generator != "renderer" or is_launched() or pick_device("auto").type != "cpu":
         return 1
     return usable_cores()
 
