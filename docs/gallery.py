@@ -165,12 +165,11 @@ def _maps(folder: Path) -> dict[str, str]:
     """Zero-shot strata on one test image."""
     import numpy as np
 
-    from causalft.analysis.maps import FUSED
+    from causalft.analysis.maps import FUSED, truest_map
     from causalft.data.creatures import creatures_longtail
     from causalft.methods.adaptation.settings import Tuning
     from causalft.methods.estimators.maps import FusedView, zero_shot_view
     from causalft.methods.estimators.mixing import Mixing
-    from causalft.models.maps import DEFAULT_MAP
     from causalft.models.strata.zoo import open_zoo
     from causalft.pipelines.pages.explain import map_figure
     from causalft.report.drawing import draw as draw_forms
@@ -180,7 +179,7 @@ def _maps(folder: Path) -> dict[str, str]:
     views = {name: zero_shot_view(zoo.load(name), list(classes), Tuning().template) for name in names}
     view = FusedView(views, Mixing("mixture", (1 / 3,) * 3, 1.0), classes)
     frames = np.stack([view.frame(test.image(0))])
-    maps = view.look(frames, DEFAULT_MAP).maps[:, 0]
+    maps = truest_map(view, frames).look.maps[:, 0]
     drawn = map_figure(frames[0], maps, ["image", *names, FUSED])
     return {"explain-map": draw_forms(drawn, folder / "figure.png").wide}  # a phone would stack the panels
 

@@ -21,6 +21,7 @@ from causalft.runs.records import Records
 if TYPE_CHECKING:
     from causalft.pipelines.workflows.plan import FitPlan
     from experiments.frame.claims import Claim
+    from experiments.frame.networks import NetworkPlan
     from experiments.frame.scales import Roles
     from experiments.frame.study import Study
 
@@ -62,6 +63,8 @@ class Experiment:
     page : callable, optional
         ``page(run, metrics)`` draws the figures into the run and returns title, verdict, details, facts and sections of
         :func:`causalft.report.html.render_report`.
+    plans : callable, optional
+        ``plans(out, quick, seeds, **needed)``: what ``compute`` will train and cost; left out if it trains nothing.
     seeds : int
         Default number of repetitions.
     needs : tuple of str
@@ -82,6 +85,7 @@ class Experiment:
     claims: Callable[[], tuple[Claim, ...]] | None = None
     compute: Callable[..., dict[str, Any]] | None = None
     page: Callable[[Run, Mapping[str, Any]], Mapping[str, Any]] | None = None
+    plans: Callable[..., FitPlan | NetworkPlan] | None = None
     seeds: int = 3
     needs: tuple[str, ...] = ()
     data: str = "IMAGES"
@@ -195,7 +199,7 @@ class Experiment:
         scale: str = "mini",
         members: str | os.PathLike[str] | None = None,
         **needed: Any,
-    ) -> FitPlan | None:
+    ) -> FitPlan | NetworkPlan | None:
         """Return what the run will tune and cost, as ``fit --plan`` does.
 
         Parameters
@@ -205,11 +209,11 @@ class Experiment:
 
         Returns
         -------
-        FitPlan or None
-            None for an experiment without arms, and where the zoo of the photographs is not pre-trained yet.
+        FitPlan, NetworkPlan or None
+            None for an experiment that trains nothing, and where the zoo of the photographs is not pre-trained yet.
         """
         if self.study is None:
-            return None
+            return None if self.plans is None else self.plans(Path(out), quick, seeds, **needed)
         from experiments.frame.lab import Lab
         from experiments.frame.plan import plan_study
         from experiments.frame.scales import get_scale

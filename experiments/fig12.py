@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from experiments import Experiment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from causalft.runs.folder import Run
     from experiments.frame.claims import Claim
+    from experiments.frame.networks import NetworkPlan
 
 __all__ = ["EXPERIMENT", "tabulate"]
 
@@ -26,6 +29,18 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
         create().path, DESIGNS, command=command, seeds=seeds, quick=quick, jobs=usual_jobs(quick)
     )
     return {"designs": found, "exact": against_truth(quick), **tabulate(found)}
+
+
+def plan(out: Path, quick: bool, seeds: int) -> NetworkPlan:
+    """The networks of each design."""
+    from causalft.pipelines.workflows.trial import roles_of
+    from causalft.pipelines.workflows.verify_confounder import plan_for
+    from experiments.frame.networks import plan_networks
+    from synthetic.designs import make_design
+
+    designs = {name: make_design(name, None, None) for name in DESIGNS}
+    cases = {name: (design, plan_for(design, quick), out / name) for name, design in designs.items()}
+    return plan_networks(cases, seeds, {name: roles_of(design) for name, design in designs.items()})
 
 
 def against_truth(quick: bool) -> dict[str, Any]:
@@ -153,6 +168,7 @@ EXPERIMENT = Experiment(
     scale="six drawn classes, 24 px; paper: 100 images per class and set, ResNet-32; the others: 600, ResNet-8",
     minutes=8,
     compute=compute,
+    plans=plan,
     page=page,
     claims=claims,
 )

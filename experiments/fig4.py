@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from causalft.models.maps import DEFAULT_MAP, MAPS
+from causalft.models.maps import MAPS
 from experiments import Experiment
 from experiments.frame.claims import Claim, value_at
+from experiments.frame.looking import MAP
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,12 +115,12 @@ def draw(metrics: Mapping[str, Any]) -> list[Axes]:
 
     if "maps" not in metrics:
         return draw_arms(metrics)
-    return draw_parts(metrics["maps"][DEFAULT_MAP]["shares"], f"share of the map by\n{DEFAULT_MAP} (%)")
+    return draw_parts(metrics["maps"][MAP]["shares"], f"share of the map by\n{MAP} (%)")
 
 
 def claims() -> tuple[Claim, ...]:
     """What Figures 4 and 10 claim, and the answer to objection 11."""
-    at, own = f"maps/{DEFAULT_MAP}", f"maps/{DEFAULT_MAP}/own"
+    at, own = f"maps/{MAP}", f"maps/{MAP}/own"
     most = "Each stratum has the largest share of its map on the part that it was pre-trained on most"
     dense = "The same per unit of area"
     more = "Each stratum has a larger share on that part than the other strata have"

@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 from experiments import Experiment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from causalft.pipelines.workflows.verify_confounder import Plan
     from causalft.runs.folder import Run
     from experiments.frame.claims import Claim
+    from experiments.frame.networks import NetworkPlan
+    from synthetic.design import Design
 
 __all__ = ["CASES", "EXPERIMENT", "tabulate"]
 
@@ -26,24 +31,47 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int) -> dict[str, An
     """Make ``seeds`` runs of each case, at the size of ``verify-confounder --quick``."""
     from causalft.pipelines.workflows.trial import usual_jobs
     from causalft.pipelines.workflows.verdict_rates import verdict_rates
-    from causalft.pipelines.workflows.verify_confounder import plan_for
     from causalft.runs.folder import Run
-    from synthetic.designs import make_design
 
     run = create()
     found: dict[str, dict[str, Any]] = {}
+    for words, (design, size, place) in _cases(run.path, quick).items():
+        folder = Run.create(
+            place,
+            kind="verdict-rates",
+            config={
+                "design": CASES[words][0],
+                "strength": design.strength,
+                "plan": vars(size),
+                "replications": seeds,
+            },
+        )
+        found[words] = verdict_rates(design, size, seeds, run=folder, n_jobs=usual_jobs(quick)).to_metrics()
+    return {"cases": found, **tabulate(found)}
+
+
+def _cases(folder: Path, quick: bool) -> dict[str, tuple[Design, Plan, Path]]:
+    """Each case in words: its design, the size of its experiment, its run folder."""
+    from causalft.pipelines.workflows.verify_confounder import plan_for
+    from synthetic.designs import make_design
+
+    found = {}
     for words, (name, strength) in CASES.items():
         design = make_design(name, None, None, strength=strength)
-        plan = plan_for(design, True)
+        size = plan_for(design, True)
         if quick:
-            plan = replace(plan, n_per_class=20, passes=300, seeds=2)
-        folder = Run.create(
-            run.path / words.replace(", ", "-").replace(" ", "-"),
-            kind="verdict-rates",
-            config={"design": name, "strength": design.strength, "plan": vars(plan), "replications": seeds},
-        )
-        found[words] = verdict_rates(design, plan, seeds, run=folder, n_jobs=usual_jobs(quick)).to_metrics()
-    return {"cases": found, **tabulate(found)}
+            size = replace(size, n_per_class=20, passes=300, seeds=2)
+        found[words] = design, size, folder / words.replace(", ", "-").replace(" ", "-")
+    return found
+
+
+def plan(out: Path, quick: bool, seeds: int) -> NetworkPlan:
+    """The networks of each case; no verdict depends on the adjusted one."""
+    from causalft.pipelines.workflows.trial import roles_of
+    from experiments.frame.networks import plan_networks
+
+    cases = _cases(out, quick)
+    return plan_networks(cases, seeds, {words: roles_of(of[0], adjust=False) for words, of in cases.items()})
 
 
 def tabulate(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -144,6 +172,7 @@ EXPERIMENT = Experiment(
     scale="six drawn classes, 200 images of 12 px per class (verify-confounder --quick), ResNet-8, runs of 3 seeds",
     minutes=9,
     compute=compute,
+    plans=plan,
     page=page,
     claims=claims,
     seeds=30,

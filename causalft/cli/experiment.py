@@ -235,7 +235,8 @@ def show_command(
     row = {field: getattr(experiment, field) for field in _FIELDS} | {"seeds": seeds}
     row |= {"command": experiment.command_at(scale)}
     screen, plan = console(as_json), None
-    if not lacking and experiment.study is not None:
+    trains = experiment.study is not None or experiment.plans is not None
+    if not lacking and trains:
         with phase("measuring two batches of each architecture"):
             plan = experiment.plan(
                 out or Path("runs") / run_name(experiment.name, scale, given), quick, seeds, scale, **given
@@ -252,15 +253,19 @@ def show_command(
     if scale == "mini":
         screen.print(f"minutes  {experiment.minutes:g} on two cores, with {experiment.seeds} seeds")
     if plan is not None:
-        from causalft.cli.plan import print_plan
+        from causalft.cli.plan import print_networks, print_plan
+        from experiments.frame.networks import NetworkPlan
 
-        print_plan(screen, plan)
-    elif lacking and experiment.study is not None:
+        if isinstance(plan, NetworkPlan):
+            print_networks(screen, plan)
+        else:
+            print_plan(screen, plan)
+    elif lacking and trains:
         screen.print(f"plan     give {' and '.join(lacking)} for a plan")
-    elif experiment.study is not None and scale == "photo":
+    elif trains and scale == "photo":
         screen.print("plan     the first run pre-trains the zoo on half of the images; a plan needs it")
     else:
-        screen.print("plan     the experiment does not declare what it trains")
+        screen.print("plan     nothing is trained")
 
 
 def _show_all(found: dict[str, Any], as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from causalft.cli.options import DEVICE, FILE, PATH, TEXT, Number, console, print_json, repeat_command
-from causalft.models.maps import DEFAULT_MAP, MAPS
+from causalft.models.maps import AUTO, MAPS, check_map
 from causalft.runs import limits
 from causalft.runs.progress import phase
 
@@ -31,16 +31,16 @@ __all__ = ["command"]
     "--method",
     type=TEXT,
     metavar="NAME",
-    default=DEFAULT_MAP,
+    default=AUTO,
     show_default=True,
-    help=f"Kind of map: {', '.join(list(MAPS)[:-1])} or {list(MAPS)[-1]}.",
+    help=f"Kind of map: {', '.join(MAPS)}, or {AUTO}: the one with the lowest deletion curve on these images.",
 )
 @click.option(
     "--steps",
     type=Number(limits.CURVE_STEPS),
     default=10,
     show_default=True,
-    help="Steps of the deletion and insertion curves; 0 leaves them out.",
+    help="Steps of the deletion and insertion curves; 0 leaves them out, and needs a --method other than auto.",
 )
 @click.option(
     "--fill",
@@ -68,9 +68,9 @@ def command(
     """Show where every stratum of RUN, the folder of a fit, looks in the images of PATHS, and where their fusion looks.
 
     PATHS are image files, folders, zips or tars. Beside each map stand its spread, its overlap with the fused
-    map, and deletion and insertion curves, which say whether it is true to the model. The default kind of map has
-    the lowest deletion curve on validation images of the embedded world. No kind passes the test of known parts: none
-    gives each stratum the largest share on the part that it saw most in pre-training.
+    map, and deletion and insertion curves, which say whether it is true to the model. No kind of map is the default:
+    on the embedded world none gives each stratum the largest share on the part that it saw most in pre-training. So
+    every kind is computed, and the one with the lowest deletion curve on your images is shown.
 
     \b
     causalft explain runs/fit photo.jpg --out runs/explain
@@ -81,7 +81,7 @@ def command(
     from causalft.methods.estimators.run_documents import check_class, open_classifier
     from causalft.runs.folder import Run
 
-    MAPS.get_or_refuse(method)  # this and what follows is refused before PyTorch is imported
+    check_map(method, steps)  # this and what follows is refused before PyTorch is imported
     opened = open_classifier(run)
     if of is not None:
         check_class(opened, of)
@@ -123,6 +123,8 @@ def command(
 def _print(screen: Any, found: Explanation) -> None:
     from rich.table import Table
 
+    from causalft.pipelines.pages.explain import chosen_words
+
     with_curves = found.metrics["steps"] > 0
     for image in found.metrics["images"]:
         table = Table(
@@ -146,4 +148,5 @@ def _print(screen: Any, found: Explanation) -> None:
     if with_curves:
         words += " Deletion (low is good) and insertion (high is good): mean probability of the class."
     screen.print(words, style="dim")
+    screen.print(chosen_words(found.metrics))
     screen.print(found.metrics["caution"])

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.pipelines.workflows.plan import FitPlan
+    from experiments.frame.networks import NetworkPlan
 
-__all__ = ["duration", "print_plan"]
+__all__ = ["duration", "print_networks", "print_plan"]
 
 
 def duration(seconds: float) -> str:
@@ -79,4 +80,21 @@ def print_plan(screen: Console, plan: FitPlan) -> None:
         )
     for line in plan.missing or ("nothing",):
         screen.print(f"missing  {line}", soft_wrap=True)
+    screen.print("nothing was written")
+
+
+def print_networks(screen: Console, plan: NetworkPlan) -> None:
+    """Print the networks of an experiment on A/B sets: a row for each case, and the sum."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("case", "network"):
+        table.add_column(column)
+    for column in ("networks left", "images", "tested on", "pixels", "steps", "TFLOP"):
+        table.add_column(column, justify="right")
+    for row in plan.rows:
+        left = f"{row.networks - row.finished} of {row.networks}"
+        counts = (f"{row.images:,}", f"{row.tested:,}", f"{row.side} x {row.side}", f"{row.steps:,}")
+        table.add_row(row.name, row.backbone, left, *counts, f"{row.flops / 1e12:,.3g}")
+    screen.print(table)
     screen.print("nothing was written")

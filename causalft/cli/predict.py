@@ -229,8 +229,8 @@ def command(
         )
         if (note := prediction.precision_note()) and not follows():
             click.echo(f"causalft: {note}", err=True)
-        if (agreement := prediction.int8_agreement()) is not None:
-            click.echo(f"causalft: {agreement.sentence()}", err=True)
+        if note := prediction.int8_note():
+            click.echo(f"causalft: {note}", err=True)
         if (merged := prediction.merged_agreement()) is not None:
             click.echo(f"causalft: {merged.sentence()}", err=True)
         if output is not None and chosen is not None:

@@ -144,8 +144,8 @@ def _overlap(
     """Mean overlap of the maps of two members, (n,)."""
     from causalft.analysis.maps import overlap
     from causalft.methods.estimators.maps import tuned_view
-    from causalft.models.maps import DEFAULT_MAP
+    from experiments.frame.looking import MAP
 
     views: list[StratumView] = [tuned_view(lab.tuned(member, 0)[1]) for member in members]
-    maps = [view.map(pixels, labels, DEFAULT_MAP) for view in views]
+    maps = [view.map(pixels, labels, MAP) for view in views]
     return np.mean([overlap(a, b) for a, b in combinations(maps, 2)], axis=0)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FUSED",
+    "MAP",
     "Parts",
     "draw_parts",
     "favourites_of",
@@ -32,6 +33,8 @@ Floats = NDArray[np.float64]
 
 PARTS = ("head", "body", "tail")
 FUSED = "fused"
+MAP = "integrated-gradients"
+"""Kind of map by which claims are judged: the lowest deletion area on validation images (``fig4``)."""
 
 
 @dataclass(frozen=True)

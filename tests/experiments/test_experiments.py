@@ -29,7 +29,7 @@ MODULES = sorted(p.stem for p in Path(tab8.__file__).parent.glob("[!_]*.py"))
 def test_each_file_holds_one_experiment_of_its_name(name: str) -> None:
     module = importlib.import_module(f"experiments.{name}")
     experiment = EXPERIMENTS[name]
-    functions = ("study", "claims", "compute", "page")
+    functions = ("study", "claims", "compute", "page", "plans")
     plain = dict.fromkeys(functions)
     assert vars(replace(experiment, **plain)) == vars(replace(module.EXPERIMENT, **plain))
     for name in functions:
@@ -221,9 +221,3 @@ def test_arms_are_measured_as_the_diagnosis_measures_them(world: dict[str, Any])
         assert found.estimate == pytest.approx(expected.estimate)
         assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-4)
     assert methods["3 strata"]["accuracy"].estimate == pytest.approx(same.fused.accuracy.estimate)
-
-
-def test_show_says_where_nothing_is_declared() -> None:
-    found = run("experiment", "show", "fig12")
-    assert found.exit_code == 0 and "does not declare what it trains" in found.stdout
-    assert json.loads(run("experiment", "show", "photographs", "--json").stdout)["plan"] is None

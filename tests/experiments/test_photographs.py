@@ -93,6 +93,23 @@ def test_every_method_is_compared_and_the_control_stands_beside(made: Made) -> N
     assert len(list(out.glob("members/*/*/*/predictions.safetensors"))) == 2 * (3 + 2)
 
 
+def test_the_plan_has_every_member_with_each_of_its_losses(
+    made: Made, images: Path, zoo: Path, tmp_path: Path
+) -> None:
+    words = ["experiment", "show", "photographs", "--data", str(images), "--zoo", str(zoo)]
+    words += ["--quick", "--seeds", "2", "--json"]
+
+    def left(out: Path) -> dict[str, tuple[int, int]]:
+        plan = json.loads(run(*words, "--out", str(out)).stdout)["plan"]
+        assert plan["images"]["0"]["test"] == 27
+        return {member["name"]: (member["runs"], member["finished"]) for member in plan["members"]}
+
+    assert left(tmp_path / "new") == {"clip": (4, 0), "openclip": (4, 0), "clip@1": (2, 0)}
+    assert left(made.out) == {"clip": (4, 4), "openclip": (4, 4), "clip@1": (2, 2)}
+    assert "give --data and --zoo for a plan" in run("experiment", "show", "photographs").stdout
+    assert not (tmp_path / "new").exists()
+
+
 def test_every_accuracy_is_that_of_the_method_it_stands_for(
     made: Made, images: Path, zoo: Path, tmp_path: Path
 ) -> None:

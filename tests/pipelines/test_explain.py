@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 import causalft
+from causalft.analysis.maps import truest_map
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fitted import load_fitted
 from causalft.methods.estimators.maps import evidence_shares, fused_view, zero_shot_view
 from causalft.methods.estimators.mixing import Mixing
+from causalft.models.maps import MAPS, NoSuchMap
 from causalft.models.strata.zoo import open_zoo
 from tests.command_line import run
 from tests.golden.old_folders import copy_old_folders
@@ -73,6 +75,52 @@ def test_probabilities_are_those_of_predict(home):
     assert "deletion_auc" not in found.metrics["images"][0]["models"]["fused"]
 
 
+def test_the_kind_that_is_shown_has_the_lowest_deletion_area_on_these_images(home):
+    paths = sorted((home / "photos").glob("*/*.png"))[:3]
+
+    def areas(found):
+        return [
+            model["deletion_auc"] for image in found.metrics["images"] for model in image["models"].values()
+        ]
+
+    auto = causalft.explain(home / "run", paths, steps=3)
+    each = {name: causalft.explain(home / "run", paths, steps=3, method=name) for name in MAPS}
+    assert auto.metrics["chosen_from"] == pytest.approx(
+        {name: np.mean(areas(of)) for name, of in each.items()}
+    )
+    kept = min(each, key=lambda name: np.mean(areas(each[name])))
+    assert auto.metrics["method"] == kept
+    assert auto.metrics["images"] == each[kept].metrics["images"]  # curves of the controls too
+    assert np.array_equal(auto.maps, each[kept].maps)
+    assert each[kept].metrics["chosen_from"] == {}
+
+
+class WithoutSome:
+    """A view whose towers lack some kinds of map, and a record of what was asked of it."""
+
+    def __init__(self, view, lacking):
+        self.view, self.lacking, self.strata = view, lacking, view.strata
+        self.probabilities = view.probabilities
+
+    def look(self, frames, method, classes=None):
+        if method in self.lacking:
+            raise NoSuchMap(f"no {method}")
+        return self.view.look(frames, method, classes)
+
+
+def test_kinds_that_a_tower_lacks_are_left_out_of_the_choice(view, home):
+    frames = frames_of(view, home, 2)
+    found = truest_map(WithoutSome(view, {"rollout", "integrated-gradients"}), frames, steps=2)
+    assert set(found.deletion) == set(MAPS) - {"rollout", "integrated-gradients"}
+    assert set(found.curves["fused"]) == {"map", "random", "centre"}
+    alone = truest_map(view, frames, methods=["rollout"], steps=2, controls=False)
+    assert alone.method == "rollout" and set(alone.curves["clip"]) == {"map"}
+    with pytest.raises(NoSuchMap, match="have no kind of map in common of rollout, grad-cam"):
+        truest_map(WithoutSome(view, set(MAPS)), frames, methods=["rollout", "grad-cam"])
+    with pytest.raises(CausalFTError, match="without an image"):
+        truest_map(view, frames[:0])
+
+
 def test_the_fused_map_mixes_maps_by_what_strata_contribute(view, home):
     frames, classes = frames_of(view, home), np.arange(4) % len(view.classes)
     look = view.look(frames, "rollout", classes)
@@ -126,6 +174,8 @@ def test_the_box_of_a_stratum_is_what_its_crop_keeps():
         (["--of", "nothing"], "'nothing' is no class of"),
         (["--method", "rolout"], "no kind of map is named 'rolout'; did you mean 'rollout'?"),
         (["--steps", -1], "steps"),
+        (["--steps", 0], "nothing says which kind of map is truest"),
+        (["--method", "auto", "--steps", 0], "or a method: integrated-gradients, occlusion"),
     ],
 )
 def test_wrong_choices_are_refused_in_one_line(home, photos, options, message):

@@ -30,6 +30,8 @@ from causalft.pipelines.workflows.predict import Prediction
 from tests.command_line import run, said
 from tests.pipelines.fitted_runs import fit
 
+WORK = "causalft.pipelines.workflows"
+
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory, tiny_zoo, photos):
@@ -64,6 +66,44 @@ def test_predict_in_int8_says_how_far_it_agrees_with_fp32(fitted, pictures, monk
     result = run("predict", fitted, pictures, "--precision", "int8", "--out", "-")
     assert "int8 predicts the class of fp32 for 2 of 2 images" in result.stderr
     assert "did you mean 'int8'?" in said(run("predict", fitted, pictures, "--precision", "int4"))
+
+
+@pytest.mark.parametrize(
+    ("alike", "precision", "words"),
+    [
+        (
+            0.99,
+            "int8",
+            "auto takes int8, which is faster here: int8 predicts the class of fp32 for 2 of 2 images",
+        ),
+        (1.01, "fp32", "auto stays in fp32: int8 predicts the class of fp32 for 2 of 2 images"),
+    ],
+)
+def test_auto_takes_int8_where_it_is_faster_and_answers_alike(
+    fitted, pictures, monkeypatch, alike, precision, words
+):
+    asked = []
+    monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: asked.append(width) or True)
+    monkeypatch.setattr(f"{WORK}.int8_agreement.ALIKE", alike)
+
+    def answers(wanted):
+        result = run("predict", fitted, pictures, "--precision", wanted, "--json")
+        assert result.exit_code == 0, result.output
+        found = [list(each["probabilities"].values()) for each in json.loads(result.stdout)]
+        return np.array(found), result.stderr
+
+    assert "auto" not in answers("auto")[1] and not asked  # too few images to compare
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED", 2)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED_SHARE", 0.5)
+    found, said_of_auto = answers("auto")
+    assert asked and words in said_of_auto
+    assert ("--precision fp32 computes exactly" in said_of_auto) == (precision == "int8")
+    assert np.array_equal(found, predicted(fitted, pictures, precision))
+    n_asked = len(asked)
+    assert "auto" not in answers("fp32")[1] and "auto" not in answers("int8")[1] and len(asked) == n_asked
+    monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: False)
+    found, said_of_auto = answers("auto")
+    assert "auto" not in said_of_auto and np.array_equal(found, predicted(fitted, pictures, "fp32"))
 
 
 def test_evaluate_scores_what_predict_predicts_in_the_same_precision(fitted, photos):

@@ -9,11 +9,13 @@ from causalft.analysis.maps.faithfulness import (
 from causalft.analysis.maps.hiding import confidence_when_hidden, filled, grid_masks, hide
 from causalft.analysis.maps.measure import FUSED, MapShares, curves_of_maps, map_shares
 from causalft.analysis.maps.shares import entropy, mask_areas, mask_shares, overlap, spread
+from causalft.analysis.maps.truest import TruestMap, truest_map
 
 __all__ = [
     "FUSED",
     "Curves",
     "MapShares",
+    "TruestMap",
     "centre_maps",
     "confidence_when_hidden",
     "curves_of_maps",
@@ -28,4 +30,5 @@ __all__ = [
     "overlap",
     "random_maps",
     "spread",
+    "truest_map",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from causalft.errors import CausalFTError
 from causalft.runs.records import Records
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from causalft.models.tuning.towers import Tower
 
-__all__ = ["CAUTION", "DEFAULT_MAP", "MAPS", "MapMethod", "MapTarget"]
+__all__ = ["AUTO", "CAUTION", "MAPS", "MapMethod", "MapTarget", "NoSuchMap", "check_map"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,12 @@ class MapMethod:
     library: str = ""
 
 
-DEFAULT_MAP = "integrated-gradients"
-"""The kind of map with the lowest deletion curve on validation images of the part world (docs/explain.md)."""
+class NoSuchMap(CausalFTError):
+    """A tower does not have this kind of map."""
+
+
+AUTO = "auto"
+"""In place of a kind of map: the one with the lowest deletion curve on the images at hand."""
 
 CAUTION = (
     "Where the parts of images are known, no kind of map singles out the part that a stratum knows best; compare "
@@ -84,3 +89,24 @@ CAUTION = (
 
 MAPS: Records[MapMethod] = Records("causalft.models.maps", MapMethod, "kind of map")
 """Kinds of map by name."""
+
+
+def check_map(method: str, steps: int) -> None:
+    """Refuse what names no kind of map, and :data:`AUTO` without the curves that it compares.
+
+    Raises
+    ------
+    CausalFTError
+
+    Examples
+    --------
+    >>> check_map("rollout", steps=0)
+    >>> check_map("auto", steps=10)
+    """
+    if method != AUTO:
+        MAPS.get_or_refuse(method)
+    elif steps == 0:
+        raise CausalFTError(
+            f"without curves nothing says which kind of map is truest; give more steps than 0, or a method: "
+            f"{', '.join(MAPS)}"
+        )

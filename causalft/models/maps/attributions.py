@@ -62,7 +62,7 @@ def grad_cam(target: MapTarget, images: Tensor, classes: Tensor, baseline: Tenso
 
     Raises
     ------
-    CausalFTError
+    NoSuchMap
         If the tower is neither.
     """
     grid = GridModel(target)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from causalft.errors import CausalFTError
-from causalft.models.maps import MapTarget
+from causalft.models.maps import MapTarget, NoSuchMap
 from causalft.models.tuning.towers import ResNetTower, Tower
 
 __all__ = ["GridModel", "grid_side", "is_vit", "map_side"]
@@ -22,13 +21,13 @@ def grid_side(tower: Tower, tokens: Tensor) -> int:
 
     Raises
     ------
-    CausalFTError
+    NoSuchMap
         If the patches form no square.
     """
     n_patches = tokens.shape[1] - tower.n_prefix
     side = round(max(0, n_patches) ** 0.5)
     if side == 0 or side * side != n_patches:
-        raise CausalFTError(
+        raise NoSuchMap(
             f"{n_patches} patches of this image tower form no square grid; use --method occlusion"
         )
     return side
@@ -58,7 +57,7 @@ class GridModel(nn.Module):
 
     Raises
     ------
-    CausalFTError
+    NoSuchMap
         If the tower has no such layer.
     """
 
@@ -66,7 +65,7 @@ class GridModel(nn.Module):
         super().__init__()
         tower = target.tower
         if not (is_vit(tower) or isinstance(tower, ResNetTower)):
-            raise CausalFTError(
+            raise NoSuchMap(
                 f"the image tower of {target.name!r} is no vision transformer and no ResNet that can be opened; "
                 "use --method occlusion, which needs nothing of a tower"
             )

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from causalft.errors import CausalFTError
-from causalft.models.maps import MapMethod, MapTarget
+from causalft.models.maps import MapMethod, MapTarget, NoSuchMap
 from causalft.models.maps.grid import grid_side, is_vit
 from causalft.models.tuning.attention import OpenedAttention
 from causalft.models.tuning.towers import Tower
@@ -92,12 +91,12 @@ def attention_rollout(target: MapTarget, images: Tensor, *_: Any) -> Tensor:
 
     Raises
     ------
-    CausalFTError
+    NoSuchMap
         If the tower is no vision transformer whose attention can be read.
     """
     tower = target.tower
     if not is_vit(tower):
-        raise CausalFTError(
+        raise NoSuchMap(
             f"attention rollout needs a vision transformer, and the image tower of {target.name!r} is of kind "
             f"{tower.kind!r}; use another --method"
         )
@@ -108,7 +107,7 @@ def attention_rollout(target: MapTarget, images: Tensor, *_: Any) -> Tensor:
     n_blocks = len(tower.blocks)
     pooled = matrices[n_blocks:]
     if len(matrices) < n_blocks or len(pooled) > 1 or any(pool.shape[1] != 1 for pool in pooled):
-        raise CausalFTError(
+        raise NoSuchMap(
             f"the attention of the image tower of {target.name!r} cannot be read ({len(matrices)} matrices of "
             f"{n_blocks} blocks); use another --method"
         )

@@ -29,11 +29,12 @@ from causalft.models.tuning.frozen_layers import (
     attention_fp32,
     has_bf16_matrices,
 )
-from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear, require_int8
+from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear, has_int8, require_int8
 from causalft.models.tuning.towers import Tower
 
 __all__ = [
     "choose_precision",
+    "int8_pays",
     "lay_out_convolutions",
     "lower_frozen_layers",
     "round_frozen_layers",
@@ -55,7 +56,8 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
     Parameters
     ----------
     wanted : {"auto", "fp32", "bf16", "fp16", "int8"}
-        ``int8`` is for a CPU, and ``auto`` never takes it: whether its results agree is known only on images.
+        ``int8`` is for a CPU. ``auto`` does not take it here: whether its results agree is known only on images
+        (:func:`causalft.pipelines.workflows.int8_agreement.int8_if_alike`).
         ``auto`` on a CPU: bf16 if the processor has matrix units for it and one linear layer of this width, timed once
         per process, is `WORTH` times faster. On CUDA: bf16 if supported, else fp16.
     width : int
@@ -99,13 +101,38 @@ def choose_precision(wanted: str, width: int, device: torch.device | str = "cpu"
     return "bf16" if speedup(width) >= WORTH else "fp32"
 
 
+def int8_pays(width: int, device: torch.device | str = "cpu") -> bool:
+    """Whether a frozen layer of this width, timed once per process, is `WORTH` times faster in int8 than in fp32.
+
+    Never on a GPU, for narrow towers, or where PyTorch has no int8 layers.
+
+    Examples
+    --------
+    >>> int8_pays(width=96)
+    False
+    """
+    if torch.device(device).type != "cpu" or width < LEAST_WIDTH or not has_int8():
+        return False
+    return int8_speedup(width) >= WORTH
+
+
 @cache
-def speedup(width: int, rows: int = 512) -> float:
+def speedup(width: int) -> float:
     """Measured speed-up of one frozen layer (width to 4 width) in bf16 over fp32 on this CPU."""
+    return _speedup(FrozenLinear, width)
+
+
+@cache
+def int8_speedup(width: int) -> float:
+    """The same in int8, with the rounding of what enters the layer."""
+    return _speedup(Int8Linear, width)
+
+
+def _speedup(lowered: Callable[[nn.Linear], nn.Module], width: int, rows: int = 512) -> float:
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         linear = nn.Linear(width, 4 * width)
         x = torch.randn(rows, width)
-        fast = FrozenLinear(linear)
+        fast = lowered(linear)
         return _seconds(linear, x) / _seconds(fast, x)
 
 

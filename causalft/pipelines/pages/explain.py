@@ -21,7 +21,7 @@ from causalft.runs.progress import named
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawn
 
-__all__ = ["map_card", "map_figure", "map_section", "method_words", "write_explain_page"]
+__all__ = ["chosen_words", "map_card", "map_figure", "map_section", "method_words", "write_explain_page"]
 
 
 def method_words(method: str) -> str:
@@ -34,6 +34,28 @@ def method_words(method: str) -> str:
     """
     record = MAPS[method]
     return f"{record.name} ({record.source}): {record.help}"
+
+
+def chosen_words(metrics: Mapping[str, Any]) -> str:
+    """Which kind of map is shown, and why it.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Content of the ``metrics.json`` of an explanation.
+
+    Examples
+    --------
+    >>> chosen_words({"method": "rollout", "chosen_from": {"rollout": 0.05, "occlusion": 0.0625}})
+    'Map: rollout, which has the lowest deletion area on these images (rollout 5.0 %, occlusion 6.2 %).'
+    >>> chosen_words({"method": "rollout", "chosen_from": {}})
+    'Map: rollout, as asked for.'
+    """
+    kinds = sorted(metrics["chosen_from"].items(), key=lambda of: of[1])
+    if not kinds:
+        return f"Map: {metrics['method']}, as asked for."
+    areas = ", ".join(f"{name} {100 * area:.1f} %" for name, area in kinds)
+    return f"Map: {metrics['method']}, which has the lowest deletion area on these images ({areas})."
 
 
 def map_figure(frame: NDArray[np.uint8], maps: NDArray[np.float64], titles: Sequence[str]) -> Drawn:
@@ -59,9 +81,9 @@ def map_section(cards: Sequence[Card]) -> list[Section]:
     """The section of the pages of ``fit`` and ``diagnose``, or none without a card."""
     words = (
         "Misclassified test images of the classes that suffer most; classes that a pre-training rarely showed come "
-        "first. Yellow marks the evidence for the wrong class (integrated gradients). The fused map mixes the strata's "
-        f"by what each contributes. {CAUTION} After a fit, causalft explain RUN IMAGE does the same for your own "
-        "images."
+        "first. Yellow marks the evidence for the wrong class, in the kind of map that has the lowest deletion curve "
+        "on these images. The fused map mixes the strata's by what each contributes. "
+        f"{CAUTION} After a fit, causalft explain RUN IMAGE does the same for your own images."
     )
     return [Section("What the strata look at in these images", [words], cards=cards)] if cards else []
 
@@ -129,7 +151,7 @@ def write_explain_page(
     page = render_report(
         title=f"What the strata look at in {n} image{'' if n == 1 else 's'}",
         verdict=_verdict(metrics),
-        details=_details(metrics),
+        details=[chosen_words(metrics), *_details(metrics)],
         made=made_line(metrics),
         facts={
             "run": place_name(metrics["run"]),

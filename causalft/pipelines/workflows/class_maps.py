@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from causalft.analysis.diagnosis.classes import ClassReport
-from causalft.analysis.maps import FUSED
+from causalft.analysis.maps import FUSED, truest_map
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import HEAD
@@ -17,7 +17,6 @@ from causalft.methods.estimators.maps import FusedView, fused_view, zero_shot_vi
 from causalft.methods.estimators.mixing import Mixing
 from causalft.methods.estimators.run_documents import stratum_folder
 from causalft.methods.estimators.settings import FitSettings
-from causalft.models.maps import DEFAULT_MAP
 from causalft.models.strata.zoo import Zoo
 from causalft.models.tuning.processes import pick_device
 from causalft.pipelines.pages.explain import map_card
@@ -27,7 +26,8 @@ from causalft.runs.progress import named
 
 __all__ = ["class_map_cards", "zero_shot_map_cards"]
 
-_MOST = 4  # images: each takes a gradient of every stratum
+_MOST = 4  # images: each takes every kind of map of every stratum
+_STEPS = 5  # of the curves that choose among them
 
 
 @named("maps of the worst classes")
@@ -100,7 +100,9 @@ def _cards(view: FusedView, test: ImageSet, reports: Sequence[ClassReport]) -> l
     except CausalFTError:  # predictions were cached, and a file is gone
         return []
     taken = [report.misses[0].taken_for for report in chosen]
-    look = view.look(frames, DEFAULT_MAP, [view.classes.index(name) for name in taken])
+    of = [view.classes.index(name) for name in taken]
+    kept = truest_map(view, frames, of, steps=_STEPS, controls=False)
+    look = kept.look
     cards = []
     for row, (report, other) in enumerate(zip(chosen, taken, strict=True)):
         of_class = look.probabilities[:, row, look.classes[row]]
@@ -109,7 +111,9 @@ def _cards(view: FusedView, test: ImageSet, reports: Sequence[ClassReport]) -> l
             f"{name} {100 * p:.0f}\N{NO-BREAK SPACE}%"
             for name, p in zip((*view.strata, FUSED), of_class, strict=True)
         ]
-        line = f"Evidence for {other}, with its probability by each stratum and by the fusion."
+        line = (
+            f"Evidence for {other} ({kept.method}), with its probability by each stratum and by the fusion."
+        )
         title = f"{report.name}, taken for {other}"
         cards.append(map_card(title, [line], frames[row], look.maps[:, row], captions))
     return cards

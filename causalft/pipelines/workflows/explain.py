@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.analysis.maps import FUSED, Curves, curves_of_maps, entropy, overlap, spread
+from causalft.analysis.maps import FUSED, Curves, curves_of_maps, entropy, overlap, spread, truest_map
 from causalft.data.given import given_images
 from causalft.errors import CausalFTError, several
 from causalft.methods.estimators.fitted import load_fitted
 from causalft.methods.estimators.maps import Look, fused_view
 from causalft.methods.estimators.run_documents import check_class, open_classifier
-from causalft.models.maps import CAUTION, DEFAULT_MAP, MAPS
+from causalft.models.maps import AUTO, CAUTION, check_map
 from causalft.pipelines.pages.explain import write_explain_page
 from causalft.runs.documents import Document
 from causalft.runs.folder import Run
@@ -76,7 +76,7 @@ def explain(
     images: Any,
     *,
     of: str | None = None,
-    method: str = DEFAULT_MAP,
+    method: str = AUTO,
     out: str | os.PathLike[str] | None = None,
     steps: int = 10,
     fill: str = "mean",
@@ -95,11 +95,12 @@ def explain(
     of : str, optional
         The class whose evidence is shown; by default the class that the fusion predicts for each image.
     method : str
-        One of :data:`causalft.models.maps.MAPS`.
+        One of :data:`causalft.models.maps.MAPS`; ``auto`` computes each that the towers have, and keeps the one with
+        the lowest deletion area, mean over these images, the strata and the fusion.
     out : path, optional
         Folder for ``metrics.json``, the figures and the page.
     steps : int
-        Of the deletion and insertion curves; 0 leaves them out.
+        Of the deletion and insertion curves; 0 leaves them out, and needs a ``method`` other than ``auto``.
     fill : {"mean", "blur"}
         What takes the place of hidden pixels in the curves.
     device : str, optional
@@ -111,7 +112,8 @@ def explain(
     Raises
     ------
     CausalFTError
-        If the run is not complete, an image cannot be read, the class is unknown, or a tower has no such map.
+        If the run is not complete, an image cannot be read, the class is unknown, a tower has no such map, or ``auto``
+        has no curves to compare.
 
     Examples
     --------
@@ -119,7 +121,7 @@ def explain(
     >>> found.metrics["images"][0]["models"]["fused"]["deletion_auc"]  # doctest: +SKIP
     0.12
     """
-    MAPS.get_or_refuse(method)
+    check_map(method, steps)
     if steps < 0:
         raise CausalFTError(f"steps is {steps}; give a number of steps, or 0 for no curves")
     opened = open_classifier(run)
@@ -140,20 +142,30 @@ def explain(
         view = fused_view(fitted.members_, fitted.mixing_, classes)
         with phase(f"reading {several(given, 'image', 'images')}", progress=progress):
             frames = np.stack([view.frame(given.image(row)) for row in range(len(given))])
-        with phase(f"computing maps ({method})", progress=progress):
-            wanted = None if of is None else np.full(len(frames), classes.index(of))
-            look = view.look(frames, method, wanted)
+        wanted = None if of is None else np.full(len(frames), classes.index(of))
         curves: Mapping[str, Mapping[str, Curves]] = {}
-        if steps:
-            with phase("deleting and inserting pixels", progress=progress):
-                curves = curves_of_maps(view, frames, look.maps, look.classes, steps=steps, fill=fill)
+        deletion: dict[str, float] = {}
+        if method == AUTO:
+            with phase(
+                "computing every kind of map, and its deletion and insertion curves", progress=progress
+            ):
+                kept = truest_map(view, frames, wanted, steps=steps, fill=fill)
+            method, look, curves, deletion = kept.method, kept.look, kept.curves, kept.deletion
+        else:
+            with phase(f"computing maps ({method})", progress=progress):
+                look = view.look(frames, method, wanted)
+            if steps:
+                with phase("deleting and inserting pixels", progress=progress):
+                    curves = curves_of_maps(view, frames, look.maps, look.classes, steps=steps, fill=fill)
         names = (*view.strata, FUSED)
         found = _numbers(names, look, curves)
         metrics = {
             "run": asked["run"],
             "zoo": opened.metrics["zoo"],
             "weights": {name: each.stratum.sha256 for name, each in view.strata.items()},
-            **{key: asked[key] for key in ("method", "fill", "steps")},
+            "method": method,
+            "chosen_from": deletion,
+            **{key: asked[key] for key in ("fill", "steps")},
             "caution": CAUTION,
             "images": [
                 {"file": file, **_document(classes, names, look, found, row)}

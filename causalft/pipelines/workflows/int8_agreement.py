@@ -8,10 +8,13 @@ from typing import Any
 
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
-from causalft.methods.estimators.fitted import load_fitted
+from causalft.methods.estimators.fitted import FittedStrata, load_fitted
 from causalft.pipelines.workflows.agreement import agreement, answers, spaced_rows
 
-__all__ = ["Int8Agreement", "int8_agreement"]
+__all__ = ["ALIKE", "Int8Agreement", "int8_agreement", "int8_if_alike"]
+
+ALIKE = 0.99
+"""Share of the compared images that must keep their class before ``auto`` takes int8."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,58 @@ def int8_agreement(
     >>> int8_agreement("runs/photos", images).sentence()  # doctest: +SKIP
     'int8 predicts the class of fp32 for 199 of 200 images; a probability differs by at most 0.013'
     """
+    exact = load_fitted(run, device="cpu", precision="fp32")
+    return _compared(exact, run, images, n_images, 0, progress)[1]
+
+
+def int8_if_alike(
+    model: FittedStrata,
+    run: str | Path,
+    images: ImageSet,
+    *,
+    n_images: int = 200,
+    merge_tokens: int = 0,
+    progress: bool | None = None,
+) -> tuple[FittedStrata, Int8Agreement]:
+    """Return the model of a run in int8 if at least :data:`ALIKE` of the images keep their class, else the given one.
+
+    Parameters
+    ----------
+    model : FittedStrata
+        The run's, in fp32.
+    run, images, n_images, progress
+        As in :func:`int8_agreement`.
+    merge_tokens : int
+        Patch tokens that each block of a ViT merges in ``model``.
+
+    Raises
+    ------
+    CausalFTError
+        As :func:`int8_agreement`.
+    """
+    rounded, found = _compared(model, run, images, n_images, merge_tokens, progress)
+    return (rounded if found.agreement >= ALIKE else model), found
+
+
+def _compared(
+    exact: FittedStrata,
+    run: str | Path,
+    images: ImageSet,
+    n_images: int,
+    merge_tokens: int,
+    progress: bool | None,
+) -> tuple[FittedStrata, Int8Agreement]:
+    """The model in int8, and how far it agrees with the exact one."""
     rows, fused = spaced_rows(images, n_images), []
-    for precision in ("fp32", "int8"):  # one after the other: one copy of the weights in memory
-        model = load_fitted(run, device="cpu", precision=precision)
-        if precision == "int8" and not any(member.lowered for member in model.members_.values()):
-            raise CausalFTError(f"{run}: int8 is for the layers of a ViT, and no stratum is one; use fp32")
+
+    def ask(model: FittedStrata, precision: str) -> None:
         label = f"comparing int8 with fp32: {precision}"
         fused.append(answers(model, images, rows, label, "compare int8 with fp32", progress)[1])
+
+    ask(exact, "fp32")
+    rounded = load_fitted(run, device="cpu", precision="int8", merge_tokens=merge_tokens)
+    if not any(member.lowered for member in rounded.members_.values()):
+        raise CausalFTError(f"{run}: int8 is for the layers of a ViT, and no stratum is one; use fp32")
+    ask(rounded, "int8")
     share, difference = agreement(*fused)
-    return Int8Agreement(n_images=len(fused[0]), agreement=share, largest_difference=difference)
+    return rounded, Int8Agreement(n_images=len(fused[0]), agreement=share, largest_difference=difference)

@@ -22,8 +22,10 @@ from causalft.models.tuning.frozen_layers import (
     attention_bf16,
     attention_fp32,
 )
+from causalft.models.tuning.int8 import Int8Linear
 from causalft.models.tuning.precision import (
     choose_precision,
+    int8_pays,
     lay_out_convolutions,
     lower_frozen_layers,
 )
@@ -247,6 +249,16 @@ def test_auto_measures_wide_towers_on_a_processor_that_can(monkeypatch):
     assert asked == [768, 384]
     monkeypatch.setattr(precision, "has_bf16_matrices", lambda: False)
     assert choose_precision("auto", 1024) == "fp32" and choose_precision("bf16", 96) == "bf16"
+
+
+def test_int8_pays_where_a_wide_layer_is_faster_in_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(precision, "int8_speedup", lambda width: asked.append(width) or 1.0 + width / 1000)
+    assert not int8_pays(96) and not int8_pays(768, "cuda") and not asked
+    assert int8_pays(768, "cpu") and not int8_pays(384) and asked == [768, 384]
+    monkeypatch.setattr(precision, "has_int8", lambda: False)
+    assert not int8_pays(768)
+    assert precision._speedup(Int8Linear, 256, rows=16) > 0
 
 
 def test_a_wrong_precision_is_refused():
