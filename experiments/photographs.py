@@ -41,8 +41,9 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo:
     from causalft.models.features.cache import FeatureCache
     from causalft.pipelines.pages.diagnosis import method_table
     from causalft.pipelines.workflows.fit_data import load_splits
+    from experiments.frame.photo_members import losses_of, settings_of
 
-    settings, control = _settings(quick, seeds, data, zoo)
+    settings, control = settings_of(quick, seeds, data, zoo)
     opened, strata, tuning = settings.open_zoo(), settings.strata, settings.tuning
     config: dict[str, Any] = {"data": settings.data, "zoo": settings.zoo_name}
     if settings.imbalance_factor is None:
@@ -54,7 +55,7 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo:
     found: dict[tuple[str, str], list[Any]] = {}
     for seed, split in enumerate(splits):
         for name in dict.fromkeys(strata + control):
-            for loss in _losses(name, strata):
+            for loss in losses_of(name, strata):
                 folder = run.path / "members" / str(seed) / loss / folder_name(name)
                 chosen = replace(tuning, loss=loss, seed=seed)
                 prediction, _ = fit_member(split, name, opened, chosen, folder=folder, cache=cache)
@@ -64,50 +65,11 @@ def compute(create: Callable[..., Run], quick: bool, seeds: int, data: str, zoo:
     return {**metrics, "zoo": zoo, "data": data, "table": table, "conclusion": _conclusion(metrics)}
 
 
-def _settings(quick: bool, seeds: int, data: str, zoo: str) -> tuple[FitSettings, tuple[str, ...]]:
-    """How every member is tuned, and the members of the control; images without a long tail are drawn to one."""
-    from causalft.methods.adaptation.settings import default_tuning
-    from causalft.methods.estimators.settings import FitSettings
-    from causalft.pipelines.workflows.fit_data import load_splits
-    from causalft.pipelines.workflows.settings import strata_and_control
-
-    tuning = replace(default_tuning(zoo), epochs=2) if quick else default_tuning(zoo)
-    settings = FitSettings(
-        data=data, zoo=zoo, imbalance_factor=100.0, tuning=tuning, n_seeds=seeds
-    ).absolute()
-    strata, control = strata_and_control(settings.open_zoo(), settings.zoo_name)
-    settings = replace(settings, strata=strata)
-    whole = load_splits(replace(settings, imbalance_factor=None), 0).train.class_counts
-    if whole.max() >= 2 * whole.min():  # drawn to another tail, next to nothing of a long tail would be left
-        settings = replace(settings, imbalance_factor=None)
-    return settings, control
-
-
-def _losses(name: str, strata: Sequence[str]) -> tuple[str, ...]:
-    """With which a member is tuned."""
-    return ("LA", "CE") if name in strata else ("LA",)
-
-
 def plan(out: Path, quick: bool, seeds: int, data: str, zoo: str) -> FitPlan:
     """Every member with each of its losses."""
-    from causalft.methods.estimators.member import folder_name
-    from causalft.models.strata.cards import MemberName
-    from causalft.pipelines.workflows.plan import plan_members
+    from experiments.frame.photo_members import plan_members_of
 
-    settings, control = _settings(quick, seeds, data, zoo)
-    names = dict.fromkeys((*settings.strata, *control))
-    folders = {
-        MemberName.parse(name): [
-            out / "members" / str(seed) / loss / folder_name(name)
-            for loss in _losses(name, settings.strata)
-            for seed in range(seeds)
-        ]
-        for name in names
-    }
-    planned = plan_members(settings, folders, out, tables=False)
-    return replace(
-        planned, notes=(*planned.notes, "strata are tuned twice for each seed, with LA and with CE")
-    )
+    return plan_members_of(out, quick, seeds, data, zoo)
 
 
 def _compare(
