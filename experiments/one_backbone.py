@@ -20,15 +20,15 @@ STRATA = "strata"
 def study(roles: Roles) -> Study:
     """Families of three members at equal cost; the yardstick are tunings of one model with other seeds."""
     from experiments.frame.arms import fused, singles
-    from experiments.frame.backbone import FAMILIES, TUNINGS, VIEWS, one_and_fused
+    from experiments.frame.backbone import FAMILIES, FOREIGN, TUNINGS, one_and_fused
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
 
-    arms = [arm for family in (TUNINGS, *FAMILIES, VIEWS) for arm in one_and_fused(roles, family)]
+    arms = [arm for family in (TUNINGS, *FAMILIES, *FOREIGN) for arm in one_and_fused(roles, family)]
     arms += [singles(f"{STRATA}, one", roles), fused(f"{STRATA}, fused", roles)]
     yard_one, yard = f"{TUNINGS}, one", f"{TUNINGS}, fused"
     contrasts = [Contrast(f"gain of {TUNINGS}", (yard,), (yard_one,))]
-    for family in (*FAMILIES, VIEWS, STRATA):
+    for family in (*FAMILIES, *FOREIGN, STRATA):
         one, whole = f"{family}, one", f"{family}, fused"
         contrasts += [
             Contrast(f"{family} over {TUNINGS}", (whole,), (yard,)),
@@ -45,13 +45,13 @@ def study(roles: Roles) -> Study:
             f"Fusing three tunings of one model with other seeds gains {shown(f'gain of {TUNINGS}')} points. At the "
             "same cost, accuracy beyond that: "
             + ", ".join(
-                f"{family} {shown(f'{family} over {TUNINGS}')}" for family in (*FAMILIES, VIEWS, STRATA)
+                f"{family} {shown(f'{family} over {TUNINGS}')}" for family in (*FAMILIES, *FOREIGN, STRATA)
             )
             + ".",
             "The own P gap falls beyond that of the tunings by: "
             + ", ".join(
                 f"{family} {shown(f'gap fall, {family} less {TUNINGS}')}"
-                for family in (*FAMILIES, VIEWS, STRATA)
+                for family in (*FAMILIES, *FOREIGN, STRATA)
             )
             + ".",
         ],
@@ -62,8 +62,8 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     """Correlation of errors and overlap of maps, of the families and of the strata that they are to stand for."""
     from experiments.frame.backbone import (
         FAMILIES,
+        FOREIGN,
         TUNINGS,
-        VIEWS,
         error_correlations,
         map_overlaps,
         members_of_family,
@@ -74,7 +74,7 @@ def measure(lab: Lab, tested: Any) -> dict[str, Any]:
     members = {family: members_of_family(roles, family) for family in (TUNINGS, *FAMILIES)}
     members[STRATA] = [Member(name) for name in roles.strata]
     return {
-        "error_correlation": error_correlations(tested, (*members, VIEWS)),
+        "error_correlation": error_correlations(tested, (*members, *FOREIGN)),
         "overlap": map_overlaps(lab, members, 40 if lab.quick else 240),
     }
 
@@ -86,7 +86,7 @@ def _sections(metrics: Mapping[str, Any]) -> list[Section]:
     rows = []
     for family, value in metrics["error_correlation"].items():
         low, high = value["ci95"]
-        seen = metrics["overlap"].get(family)  # views are not members with maps of their own
+        seen = metrics["overlap"].get(family)  # not of families without tunings of their own
         rows.append(
             [
                 family,
@@ -103,6 +103,8 @@ def claims() -> tuple[Claim, ...]:
     """What a family would have to show to stand for several foundation models."""
     from experiments.frame.backbone import TUNINGS, VIEWS
     from experiments.frame.claims import Claim
+    from experiments.frame.further import APART
+    from experiments.frame.inside import HEADS, READOUTS
 
     more = "{} of one model gain more than as many tunings with other seeds"
     gap = "{} of one model lower its own P gap more than such tunings"
@@ -112,6 +114,9 @@ def claims() -> tuple[Claim, ...]:
         "re-weighted": "Tunings on re-weighted data",
         "crops": "Tunings on different crops",
         VIEWS: "Views guided by its own attention",
+        READOUTS: "Read-outs of early and late layers",
+        HEADS: "Groups of attention heads",
+        APART: "Tunings kept apart by a term",
     }
     section = "One backbone"
     return tuple(
@@ -133,7 +138,7 @@ EXPERIMENT = Experiment(
     name="one_backbone",
     reproduces="Strata from one backbone",
     claim="members of one model that differ in kind act as strata; control: as many tunings with other seeds",
-    scale="creatures-lt, mini zoo, five families of three members of the first stratum",
+    scale="creatures-lt, mini zoo, eight families of three members of the first stratum",
     minutes=9,
     study=study,
     claims=claims,

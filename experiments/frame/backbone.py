@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.frame.further import APART
+from experiments.frame.inside import HEADS, READOUTS, views_of
+
 if TYPE_CHECKING:
     from causalft.methods.estimators.maps import StratumView
     from experiments.frame.arms import Arm
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAMILIES",
+    "FOREIGN",
     "TUNINGS",
     "VIEWS",
     "error_correlations",
@@ -44,6 +48,10 @@ FAMILIES: dict[str, tuple[Mapping[str, Any], ...]] = {
 part of an image is seen."""
 
 
+FOREIGN = (VIEWS, READOUTS, HEADS, APART)
+"""Families whose members are no tunings by themselves."""
+
+
 def members_of_family(roles: Roles, family: str) -> list[Member]:
     """Three members of the first stratum's weights; for :data:`TUNINGS`, tuned again."""
     from experiments.frame.members import Member
@@ -60,14 +68,19 @@ def one_and_fused(roles: Roles, family: str) -> list[Arm]:
     from experiments.frame.attended import LOOKS
     from experiments.frame.members import Member
 
-    if family == VIEWS:
+    if family == APART:
+        members = tuple(members_of_family(roles, TUNINGS))
+        alone = tuple(Model(members, rule=f"{APART}, {place + 1}") for place in range(len(members)))
+        return [Arm(f"{family}, one", alone), Arm(f"{family}, fused", (Model(members, rule=APART),))]
+    if family in FOREIGN:
         first = (Member(roles.strata[0]),)
-        one = tuple(Model(first, view=view) for view in ("tuned", *LOOKS[:2]))
-        return [Arm(f"{family}, one", one), Arm(f"{family}, fused", (Model(first, view=LOOKS[2]),))]
-    members = members_of_family(roles, family)
+        views, whole = (["tuned", *LOOKS[:2]], LOOKS[2]) if family == VIEWS else views_of(family)
+        one = tuple(Model(first, view=view) for view in views)
+        return [Arm(f"{family}, one", one), Arm(f"{family}, fused", (Model(first, view=whole),))]
+    members = tuple(members_of_family(roles, family))
     return [
         Arm(f"{family}, one", tuple(Model((member,)) for member in members)),
-        Arm(f"{family}, fused", (Model(tuple(members)),)),
+        Arm(f"{family}, fused", (Model(members),)),
     ]
 
 

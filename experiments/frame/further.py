@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +12,66 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from causalft.data.image_set import ImageSet
+    from causalft.methods.adaptation.terms import Term
     from causalft.methods.adaptation.tuned import TunedStratum
     from causalft.methods.estimators.member import MemberPrediction
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
 
-__all__ = ["JOINT", "NEIGHBOURS", "features_of", "joint", "neighbours"]
+__all__ = [
+    "ALIGNED",
+    "APART",
+    "BESIDE",
+    "DISAGREE",
+    "JOINT",
+    "NEIGHBOURS",
+    "Joint",
+    "features_of",
+    "joint",
+    "neighbours",
+]
 
 NEIGHBOURS = "kNN"
 """View of a member: votes of the nearest training images under the cosine of its tuned features."""
 
-JOINT = {"joint, mean of logits": "logit", "joint, mixture": "mixture"}
-"""Rules: the members are tuned together by one loss on these fused logits."""
+
+@dataclass(frozen=True)
+class Joint:
+    """How members are tuned together, and who answers.
+
+    Attributes
+    ----------
+    fusion : str
+        Of the answers; without a term also what the loss is computed on.
+    term : {"", "likeness", "alignment"}
+        In :class:`causalft.methods.adaptation.terms.Term`; then each member learns by its own loss too.
+    strength : float
+    few : bool
+        Whether the term is about P-few classes; else about all.
+    alone : int, optional
+        The member that answers by itself.
+    """
+
+    fusion: str
+    term: str = ""
+    strength: float = 1.0
+    few: bool = False
+    alone: int | None = None
+
+
+BESIDE, DISAGREE, ALIGNED = "beside one another", "disagreeing on P-few", "aligned on P-few"
+APART = "kept apart"
+
+JOINT = {
+    "joint, mean of logits": Joint("logit"),
+    "joint, mixture": Joint("mixture"),
+    BESIDE: Joint("product", "likeness", 0.0),
+    DISAGREE: Joint("product", "likeness", few=True),
+    ALIGNED: Joint("product", "alignment", few=True),
+    APART: Joint("mixture", "likeness"),
+    **{f"{APART}, {place + 1}": Joint("mixture", "likeness", alone=place) for place in range(3)},
+}
+"""Rules: the members are tuned together. Those of one name before the comma share a training."""
 
 
 def neighbours(lab: Lab, member: Member, seed: int) -> MemberPrediction:
@@ -51,8 +100,16 @@ def features_of(tuned: TunedStratum, images: ImageSet, batch_size: int = 256) ->
     return np.concatenate(found)
 
 
-def joint(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Any:
+def joint(lab: Lab, members: Sequence[Member], rule: str, seed: int) -> Any:
     """Test logits (n, K) of strata tuned together, by the recipe of the first; tuned now if they are not yet.
+
+    Parameters
+    ----------
+    lab : Lab
+    members : sequence of Member
+    rule : str
+        In :data:`JOINT`.
+    seed : int
 
     Raises
     ------
@@ -61,15 +118,32 @@ def joint(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> Any:
     """
     from causalft.methods.estimators.joint import fit_joint
 
-    settings, first = lab.world.settings, members[0]
-    with lab.together(members, seed, f"joint-{fusion}") as folder:
+    settings, first, how = lab.world.settings, members[0], JOINT[rule]
+    term = _term(lab, members, how, seed)
+    also = () if term is None else (json.dumps(term.document, sort_keys=True),)
+    with lab.together(members, seed, f"joint-{how.term or how.fusion}", *also) as folder:
         found, _ = fit_joint(
             lab.world.splits(seed, first.draw),
             [member.name for member in members],
             lab.world.zoo,
             first.tuning(settings.tuning, seed),
-            fusion=fusion,
+            fusion=how.fusion,
+            term=term,
             device=settings.device,
             folder=folder,
         )
-    return found.test_logits
+    return found.test_logits if how.alone is None else list(found.members.values())[how.alone].test_logits
+
+
+def _term(lab: Lab, members: Sequence[Member], how: Joint, seed: int) -> Term | None:
+    """The term, with the classes that each member's pre-training rarely showed, by its estimated label prior."""
+    from causalft.data.groups import prior_groups
+    from causalft.methods.adaptation.terms import Term
+
+    if not how.term:
+        return None
+    few: tuple[tuple[bool, ...], ...] = ()
+    if how.few:
+        priors = [lab.prediction(member, seed).label_prior for member in members]
+        few = tuple(tuple((prior_groups(prior) == "few").tolist()) for prior in priors)
+    return Term(how.term, how.strength, few)  # type: ignore[arg-type]

@@ -159,7 +159,8 @@ def _learns(model: Model) -> bool:
     from experiments.frame.ltssl import SHARED
     from experiments.frame.students import STUDENTS
 
-    return model.rule in (*STUDENTS, *JOINT, SHARED)
+    whole = [rule for rule, how in JOINT.items() if how.alone is None]
+    return model.rule in (*STUDENTS, *whole, SHARED)
 
 
 def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
@@ -175,7 +176,7 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     if model.rule == SOUP:
         return np.asarray(soup(lab, model.members, seed).argmax(axis=1))
     if model.rule in JOINT:
-        return np.asarray(joint(lab, model.members, JOINT[model.rule], seed).argmax(axis=1))
+        return np.asarray(joint(lab, model.members, model.rule, seed).argmax(axis=1))
     if model.rule == SHARED:
         return np.asarray(shared(lab, model.members, seed).argmax(axis=1))
     splits = lab.world.splits(seed, model.members[0].draw)
@@ -189,7 +190,10 @@ def _view(lab: Lab, model: Model, member: Member, seed: int) -> MemberPrediction
     from experiments.frame.answers import seen
     from experiments.frame.attended import LOOKS, looked
     from experiments.frame.further import NEIGHBOURS, neighbours
+    from experiments.frame.inside import INSIDE, inside
 
+    if model.view in INSIDE:
+        return inside(lab, member, seed, model.view)
     if model.view == NEIGHBOURS:
         return neighbours(lab, member, seed)
     if model.view in LOOKS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 import torch
 
 from causalft.data.creatures import creatures_longtail
+from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
 from causalft.methods.adaptation.tuned import TunedStratum
+from causalft.methods.estimators.fusion import fuse
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import open_zoo
 from experiments import one_backbone
-from experiments.frame import attended, backbone
+from experiments.frame import attended, backbone, further, inside
 from experiments.frame.claims import judge
 from experiments.frame.members import Member
 from experiments.frame.study import study_metrics
@@ -30,21 +33,34 @@ class SimpleFields:
     test_logits: Any
 
 
+def joint(lab: Any, members: Any, rule: str, seed: int) -> Any:
+    """What tunings with other seeds answer, each or fused."""
+    logits = [lab.prediction(member, seed).test_logits for member in members]
+    alone = further.JOINT[rule].alone
+    return np.log(fuse(logits, kind="logits")) if alone is None else logits[alone]
+
+
 def test_tunings_of_one_model_are_an_ensemble_and_strata_are_not(
     monkeypatch: pytest.MonkeyPatch, fewer_resamples: None
 ) -> None:
     lab = MadeUpLab({"LA": (0.0, 0.8)})
     compared: dict[str, Any] = {}
     monkeypatch.setattr(backbone, "map_overlaps", lambda lab, members, n: compared.update(members) or {})
-    monkeypatch.setattr(attended, "looked", lambda lab, member, seed, view: lab.prediction(member, seed))
+    for module, name in ((attended, "looked"), (inside, "inside")):
+        monkeypatch.setattr(module, name, lambda lab, member, seed, view: lab.prediction(member, seed))
+    monkeypatch.setattr(further, "joint", joint)
     metrics = study_metrics(one_backbone.study(ROLES), lab)  # type: ignore[arg-type]
     alike = {family: of["estimate"] for family, of in metrics["error_correlation"].items()}
-    assert alike.keys() == {*compared, "views"} and [m.name for m in compared["strata"]] == list(ROLES.strata)
-    assert alike["views"] == pytest.approx(1.0) and alike["strata"] < alike["tunings"]
+    assert alike.keys() == {*compared, *backbone.FOREIGN} and [m.name for m in compared["strata"]] == list(
+        ROLES.strata
+    )
+    assert all(alike[name] == pytest.approx(1.0) for name in ("views", "read-outs", "head groups"))
+    assert alike["kept apart"] == pytest.approx(alike["tunings"]) and alike["strata"] < alike["tunings"]
     verdicts = {claim.at: judge(claim, metrics).verdict for claim in one_backbone.claims()}
     assert "supported" not in {verdicts[f"paired/{family} over tunings"] for family in backbone.FAMILIES}
     # Views that are all the same image gain nothing, which is less than tunings with other seeds gain.
-    assert verdicts["paired/views over tunings"] == "contradicted"
+    for family in ("views", "read-outs", "head groups"):
+        assert verdicts[f"paired/{family} over tunings"] == "contradicted"
     fall = metrics["paired"]["gap fall, strata less tunings"]
     assert fall["ci95"][0] > 0 and metrics["paired"]["strata over tunings"]["ci95"][0] > 0
 
@@ -85,6 +101,67 @@ def test_the_two_halves_share_no_pixel_and_the_fusion_is_the_mixture_of_three() 
     assert not np.allclose(found["attended half"], found["other half"])
     hidden = attended._halves(np.random.default_rng(0).random((5, 8, 8)))
     assert (hidden.mean(axis=(1, 2)) == 0.5).all()
+
+
+@pytest.fixture(scope="module")
+def one_model() -> tuple[Any, Any, Any]:
+    """A lab with one tuned model, the model, and its images."""
+    splits = creatures_longtail(n_max=4, imbalance_factor=2, n_validation=2, n_test=1)
+    stratum = open_zoo("mini").load("clip")
+    recipe = Tuning(precision="fp32", epochs=1)
+    tuned = TunedStratum(stratum, _weights(stratum, splits.train.n_classes), recipe)
+    prediction = SimpleFields(test_logits=tuned.logits(Crops(splits.test, stratum)))
+    lab = SimpleNamespace(
+        tuned=lambda member, seed: (prediction, tuned),
+        prediction=lambda member, seed: prediction,
+        folder=lambda member, seed: "one model",
+        world=SimpleNamespace(
+            splits=lambda seed, draw: splits, settings=SimpleNamespace(tuning=recipe, data="creatures-lt")
+        ),
+    )
+    return lab, tuned, splits
+
+
+def test_a_silenced_group_of_heads_is_a_projection_without_its_columns(one_model: Any) -> None:
+    lab, tuned, splits = one_model
+    pixels = Crops(splits.test, tuned.stratum)
+    for group, view in enumerate(inside.views_of(inside.HEADS)[0]):
+        other = copy.deepcopy(tuned)
+        for block in other.tower.blocks:
+            weight = other.tower.parts(block).proj.weight
+            head = weight.shape[1] // 3
+            with torch.no_grad():
+                weight *= 1.5  # two of three heads are left
+                weight[:, group * head : (group + 1) * head] = 0
+        found = inside.inside(lab, Member("clip"), 0, view).test_logits
+        assert np.allclose(found, other.logits(pixels), atol=1e-4)
+    assert np.array_equal(tuned.logits(pixels), lab.prediction(None, 0).test_logits)  # no hook is left
+
+
+def test_read_outs_are_heads_on_the_tower_that_ends_early(one_model: Any) -> None:
+    lab, tuned, splits = one_model
+    views, together = inside.views_of(inside.READOUTS)
+    found = [np.asarray(inside.inside(lab, Member("clip"), 0, view).test_logits) for view in views]
+    assert np.array_equal(found[2], lab.prediction(None, 0).test_logits)
+    assert not np.allclose(found[0], found[1])
+    fused = inside.inside(lab, Member("clip"), 0, together).test_logits
+    assert np.allclose(np.exp(fused), fuse(found, kind="logits"), atol=1e-6)
+    whole = inside._features(tuned, splits.test, len(tuned.tower.blocks))
+    with torch.no_grad():
+        pixels = tuned.stratum.normalise(Crops(splits.test, tuned.stratum)[torch.arange(len(splits.test))])
+        assert np.allclose(whole, tuned.features(tuned.tokens(pixels)), atol=1e-5)
+
+
+def test_a_model_with_two_heads_has_no_three_groups(one_model: Any) -> None:
+    lab, tuned, _ = one_model
+    few = copy.deepcopy(tuned)
+    for block in few.tower.blocks:
+        few.tower.parts(block).attention.n_heads = 2
+    with (
+        pytest.raises(CausalFTError, match="has 2 attention heads; 3 groups need 3"),
+        inside._silenced(few, 0),
+    ):
+        pass
 
 
 def _weights(stratum: Any, n_classes: int) -> Any:

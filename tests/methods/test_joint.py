@@ -14,6 +14,7 @@ from causalft.data.splits import Splits, cut_splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation import joint as tuning_module
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.terms import Term, likeness
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators import joint as joint_module
@@ -114,6 +115,36 @@ def test_every_member_is_tuned_by_the_loss_of_the_fusion(splits, zoo, together):
         assert not np.allclose(found.members[name].test_logits, alone.test_logits, atol=1e-3)
         assert found.members[name].joint and not alone.joint
     assert gla_members(FAST, splits.train.class_counts, {"clip": [found.members["clip"]]}) == {}
+
+
+def test_beside_one_another_each_learns_as_it_would_alone(splits, zoo):
+    found, _ = fitted(splits, zoo, fusion="product", term=Term("likeness", 0.0))
+    for name in STRATA:
+        alone, _ = fit_member(splits, name, zoo, FAST, device="cpu", progress=False)
+        member = found.members[name]
+        assert np.allclose(member.test_logits, alone.test_logits, atol=2e-5) and not member.joint
+
+
+def test_a_term_moves_every_member_and_lowers_what_it_measures(splits, zoo, tmp_path):
+    def likeness_of(strength):
+        long = replace(FAST, epochs=6, augmentation="none", seed=1)
+        found, _ = fitted(splits, zoo, tuning=long, fusion="mixture", term=Term("likeness", strength))
+        logits = torch.from_numpy(np.stack([each.test_logits for each in found.members.values()]))
+        return float(likeness(logits, torch.from_numpy(splits.test.labels))), logits
+
+    (free, before), (kept_apart, after) = likeness_of(0.0), likeness_of(20.0)
+    assert kept_apart < free - 0.02
+    assert all(not torch.allclose(one, other, atol=1e-3) for one, other in zip(before, after, strict=True))
+
+
+def test_a_folder_of_another_term_is_refused(splits, zoo, tmp_path):
+    few = ((True, False, False, True), (False, False, True, True))
+    options = {"fusion": "product", "folder": tmp_path / "made"}
+    found, _ = fitted(splits, zoo, term=Term("alignment", 1.0, few), **options)
+    again, _ = fitted(splits, zoo, term=Term("alignment", 1.0, few), **options)
+    assert again.read_back and np.array_equal(again.test_logits, found.test_logits)
+    with pytest.raises(CausalFTError, match="other weights, images or settings"):
+        fitted(splits, zoo, term=Term("alignment", 2.0, few), **options)
 
 
 def test_members_see_the_same_augmentation(splits, zoo, monkeypatch):

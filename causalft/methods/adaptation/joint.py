@@ -1,10 +1,11 @@
-"""Strata tuned together: every tower and head under one loss on the fused logits, in one training."""
+"""Strata tuned together in one training: by one loss on the fused logits, or each by its own and a common term."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.terms import Term
 from causalft.methods.adaptation.tune import (
     EpochProgress,
     balanced_risk,
@@ -29,7 +31,7 @@ from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
 from causalft.models.tuning.train import train
 
-__all__ = ["JointStrata", "tune_together"]
+__all__ = ["BesideStrata", "JointStrata", "tune_together"]
 
 FuseLogits = Callable[[Tensor], Tensor]
 """``(M, n, K) -> (n, K)``."""
@@ -57,6 +59,28 @@ class JointStrata(nn.Module):
             return self.fuse(logits.float())
 
 
+class BesideStrata(nn.Module):
+    """Tuned strata side by side in one module, which answer each by itself.
+
+    Parameters
+    ----------
+    members : sequence of M TunedStratum
+    """
+
+    def __init__(self, members: Sequence[TunedStratum]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.eval()
+
+    def forward(self, tokens: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Logits (M, n, K) in fp32 and M features (n, d), from the tokens of each member's frozen prefix."""
+        members: Any = self.members
+        features = [member.features(each) for member, each in zip(members, tokens, strict=True)]
+        with autocast(features[0].device, "fp32"):
+            logits = [member.head(each).float() for member, each in zip(members, features, strict=True)]
+        return torch.stack(logits), features
+
+
 def tune_together(
     strata: Sequence[Stratum],
     crops: Sequence[Crops],
@@ -64,6 +88,7 @@ def tune_together(
     tunings: Sequence[Tuning],
     fuse: FuseLogits,
     *,
+    term: Term | None = None,
     validation: Sequence[Crops] | None = None,
     weights: Sequence[Tensor] | None = None,
     release: bool = False,
@@ -87,6 +112,9 @@ def tune_together(
         Equal but for the seed, which draws the member's tuner; the first one's orders the images.
     fuse : callable
         Differentiable, logits (M, n, K) to (n, K): for instance the mean over the members.
+    term : Term, optional
+        The loss is then the sum of the members' own losses plus this term, and ``fuse`` only judges an early stop. A
+        member steps as it would alone, and by the term.
     validation : sequence of M Crops, optional
         The risk of the fusion on them (NLL, classes weighted alike) decides an early stop, if ``patience`` is set.
     weights : sequence of M (K, d) Tensors, optional
@@ -150,7 +178,11 @@ def tune_together(
         for each in tokens_of:
             generator.set_state(drawn)
             tokens.append(each(indices, generator))
-        return loss(model(tokens), to_device(labels[indices], device))
+        seen = to_device(labels[indices], device)
+        if term is None:
+            return loss(model(tokens), seen)
+        logits, features = model(tokens)
+        return torch.stack([loss(each, seen) for each in logits]).sum() + term(logits, features, seen)
 
     def risk(model: nn.Module) -> float:
         assert validation is not None
@@ -160,7 +192,7 @@ def tune_together(
         return balanced_risk(fuse(torch.from_numpy(np.stack(found))), validation[0].images.labels)
 
     precisions = {member.precision for member in members}
-    together = JointStrata(members, fuse)
+    together = JointStrata(members, fuse) if term is None else BesideStrata(members)
     for member in members:
         member.head.train()  # the towers stay as they predict
     history = train(

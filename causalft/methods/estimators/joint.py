@@ -16,6 +16,7 @@ from causalft.data.splits import Splits
 from causalft.errors import CausalFTError
 from causalft.methods.adaptation.joint import tune_together
 from causalft.methods.adaptation.settings import Tuning
+from causalft.methods.adaptation.terms import Term
 from causalft.methods.adaptation.tuned import TunedStratum
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.fusion import nll, stratum_weights
@@ -142,6 +143,7 @@ def fit_joint(
     *,
     fusion: str = "logit",
     stratum_prior: ArrayLike | None = None,
+    term: Term | None = None,
     learning_rates: tuple[float, ...] = (),
     known_priors: Mapping[str, ArrayLike] | None = None,
     device: str = "auto",
@@ -170,6 +172,8 @@ def fit_joint(
         sum of the logits.
     stratum_prior : (M,) array, optional
         P(C), sums to 1. Default: uniform.
+    term : Term, optional
+        Each member then learns by its own loss, and by this term that all have in common; the fusion is not trained.
     learning_rates : tuple of float
         With two or more, the one with the lowest validation risk of the fusion (NLL, classes weighted alike) is kept.
     known_priors : mapping of str to (K,) arrays, optional
@@ -219,20 +223,21 @@ def fit_joint(
         return fused
 
     def tune(strata: Any, crops: Any, class_names: Any, tunings: Any, **options: Any) -> Any:
-        return tune_together(strata, crops, class_names, tunings, fuse, **options)[0], {}
+        return tune_together(strata, crops, class_names, tunings, fuse, term=term, **options)[0], {}
 
     def risk(logits: Sequence[NDArray[Any]]) -> float:
         return nll(fused_logits(logits, fusion, weights), labels, balance, kind="logits")
 
     made_with: Document = {
         "joint": {"strata": list(names), "fusion": fusion, "stratum_prior": weights.tolist()}
+        | ({} if term is None else {"term": term.document})
     }
     found, tuned = fit_together(
         splits,
         names,
         zoo,
         tuning,
-        Together("joint", made_with, tune, risk, as_one=True),
+        Together("joint", made_with, tune, risk, as_one=term is None),
         learning_rates=learning_rates,
         known_priors=known_priors,
         device=device,

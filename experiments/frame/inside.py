@@ -1,0 +1,161 @@
+"""Strata from inside one tuned model: read-outs of its layers, and its attention without a group of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.errors import CausalFTError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from causalft.data.image_set import ImageSet
+    from causalft.methods.adaptation.tuned import TunedStratum
+    from causalft.methods.estimators.member import MemberPrediction
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+
+__all__ = ["HEADS", "INSIDE", "READOUTS", "inside", "views_of"]
+
+READOUTS = "read-outs"
+"""The feature after a third, two thirds and all of the blocks, the first two with heads of their own, trained as the
+model's head on frozen features: the cost of one model in prediction."""
+
+HEADS = "head groups"
+"""The model with a third of the attention heads of every block silenced, another third each time: no further training,
+the cost of three in prediction."""
+
+GROUPS = 3
+
+
+def views_of(family: str) -> tuple[list[str], str]:
+    """The views of a member that a family fuses, and their fusion.
+
+    Examples
+    --------
+    >>> views_of("read-outs")
+    (['read-outs, 1', 'read-outs, 2', 'read-outs, 3'], 'read-outs, together')
+    """
+    return [f"{family}, {number}" for number in range(1, GROUPS + 1)], f"{family}, together"
+
+
+INSIDE = tuple(view for family in (READOUTS, HEADS) for view in (*views_of(family)[0], views_of(family)[1]))
+
+_FOUND: dict[Any, list[NDArray[np.float64]]] = {}
+"""Logits of the three views of one member: four arms ask for them one after the other."""
+
+
+def inside(lab: Lab, member: Member, seed: int, view: str) -> MemberPrediction:
+    """The member with its test logits replaced by those of a view (:data:`INSIDE`).
+
+    Raises
+    ------
+    CausalFTError
+        If the tower is no vision transformer, or its heads do not fall into three groups.
+    """
+    from causalft.methods.estimators.fusion import fuse
+
+    family, which = view.split(", ")
+    key = lab.folder(member, seed), family
+    if key not in _FOUND:
+        _FOUND.clear()
+        _FOUND[key] = (_readouts if family == READOUTS else _without_heads)(lab, member, seed)
+    prediction, found = lab.prediction(member, seed), _FOUND[key]
+    if which != "together":
+        return replace(prediction, test_logits=found[int(which) - 1])
+    return replace(prediction, test_logits=np.log(np.maximum(fuse(found, kind="logits"), 1e-300)))
+
+
+def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float64]]:
+    from causalft.methods.estimators.probes import head_logits, sweep_heads
+
+    prediction, tuned = lab.tuned(member, seed)
+    splits, tuning = lab.world.splits(seed, member.draw), member.tuning(lab.world.settings.tuning, seed)
+    n_blocks, found = len(tuned.tower.blocks), []
+    for part in range(1, GROUPS):
+        stop = max(1, round(part * n_blocks / GROUPS))
+        train, test = (_features(tuned, images, stop) for images in (splits.train, splits.test))
+        sweep = sweep_heads(
+            train,
+            splits.train.labels,
+            splits.train.class_counts,
+            losses=[tuning.loss],
+            seeds=[tuning.seed],
+            heads=[tuning.head],
+            recipe=tuning.recipe,
+            keep_heads=True,
+            progress=False,
+        )
+        (head,) = sweep.heads.values()
+        found.append(head_logits(head, test))
+    return [*found, np.asarray(prediction.test_logits, dtype=float)]
+
+
+def _features(tuned: TunedStratum, images: ImageSet, stop: int) -> NDArray[np.float32]:
+    """Features (n, d) that the tower would give if it ended after some of its blocks."""
+    tower = tuned.tower
+
+    def early(pixels: Tensor) -> Tensor:
+        return tower.pool(tower.run(tower.embed(pixels), stop=stop)).float()
+
+    return np.concatenate(list(_through(early, tuned, images)))
+
+
+def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float64]]:
+    _, tuned = lab.tuned(member, seed)
+    test, found = lab.world.splits(seed, member.draw).test, []
+    for group in range(GROUPS):
+        with _silenced(tuned, group):
+            logits = list(_through(tuned.predict, tuned, test))
+        found.append(np.concatenate(logits).astype(float))
+    return found
+
+
+@contextmanager
+def _silenced(tuned: TunedStratum, group: int) -> Iterator[None]:
+    """Nothing comes out of one group of heads, and the others count as much more, as in dropout."""
+    tower, handles = tuned.tower, []
+    for block in tower.blocks:
+        parts = tower.parts(block)
+        attention: Any = parts.attention
+        n_heads = getattr(attention, "n_heads", None) or attention.num_heads
+        if n_heads < GROUPS:
+            raise CausalFTError(
+                f"{tuned.stratum.name} has {n_heads} attention heads; {GROUPS} groups need {GROUPS}"
+            )
+        silent = np.array_split(np.arange(n_heads), GROUPS)[group]
+        handles.append(parts.proj.register_forward_pre_hook(_silencer(silent, n_heads)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _silencer(silent: NDArray[np.int64], n_heads: int) -> Callable[[Any, Any], Any]:
+    def before(_: Any, given: tuple[Tensor, ...]) -> Any:
+        (mixed,) = given  # (n, n_tokens, width): the heads side by side
+        heads = mixed.unflatten(-1, (n_heads, -1)).clone()
+        heads[..., silent, :] = 0
+        return (heads.flatten(-2) * (n_heads / (n_heads - len(silent))),)
+
+    return before
+
+
+def _through(
+    run: Callable[[Tensor], Tensor], tuned: TunedStratum, images: ImageSet, batch_size: int = 256
+) -> Iterator[NDArray[np.float32]]:
+    """What a part of the model gives for batches of normalised images."""
+    import torch
+
+    from causalft.models.features.encoder import Crops, batches
+
+    with torch.inference_mode():
+        for _, pixels in batches(Crops(images, tuned.stratum), batch_size):
+            yield run(tuned.stratum.normalise(pixels)).cpu().numpy()
