@@ -237,7 +237,7 @@ def show_command(
     screen, plan = console(as_json), None
     trains = experiment.study is not None or experiment.plans is not None
     if not lacking and trains:
-        with phase("measuring two batches of each architecture"):
+        with phase("planning" if experiment.study is None else "measuring two batches of each architecture"):
             plan = experiment.plan(
                 out or Path("runs") / run_name(experiment.name, scale, given), quick, seeds, scale, **given
             )

@@ -40,7 +40,7 @@ __all__ = ["command"]
     type=Number(limits.CURVE_STEPS),
     default=10,
     show_default=True,
-    help="Steps of the deletion and insertion curves; 0 leaves them out, and needs a --method other than auto.",
+    help="Steps of the deletion and insertion curves; 0 leaves them out; --method auto needs 2 or more.",
 )
 @click.option(
     "--fill",

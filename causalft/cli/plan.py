@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from causalft.pipelines.workflows.plan import FitPlan
-    from experiments.frame.networks import NetworkPlan
+    from experiments.frame.networks import NetworkPlan, NetworkRow
 
 __all__ = ["duration", "print_networks", "print_plan"]
 
@@ -93,8 +93,15 @@ def print_networks(screen: Console, plan: NetworkPlan) -> None:
     for column in ("networks left", "images", "tested on", "pixels", "steps", "TFLOP"):
         table.add_column(column, justify="right")
     for row in plan.rows:
-        left = f"{row.networks - row.finished} of {row.networks}"
+        left = f"{_left(row)} of {row.networks}"
         counts = (f"{row.images:,}", f"{row.tested:,}", f"{row.side} x {row.side}", f"{row.steps:,}")
         table.add_row(row.name, row.backbone, left, *counts, f"{row.flops / 1e12:,.3g}")
+    still, whole = sum(map(_left, plan.rows)), sum(row.networks for row in plan.rows)
+    total = sum(row.flops for row in plan.rows)
+    table.add_row("in all", "", f"{still} of {whole}", "", "", "", "", f"{total / 1e12:,.3g}")
     screen.print(table)
     screen.print("nothing was written")
+
+
+def _left(row: NetworkRow) -> int:
+    return row.networks - row.finished

@@ -226,6 +226,7 @@ def command(
             precision,
             stored_images,
             merge_tokens,
+            may_round=True,
         )
         if (note := prediction.precision_note()) and not follows():
             click.echo(f"causalft: {note}", err=True)

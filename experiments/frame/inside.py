@@ -47,8 +47,8 @@ def views_of(family: str) -> tuple[list[str], str]:
 
 INSIDE = tuple(view for family in (READOUTS, HEADS) for view in (*views_of(family)[0], views_of(family)[1]))
 
-_FOUND: dict[Any, list[NDArray[np.float64]]] = {}
-"""Logits of the three views of one member: four arms ask for them one after the other."""
+_FOUND: dict[Any, list[NDArray[np.float32]]] = {}
+"""Logits of the three views of one member by family and folder: four arms ask for them, each for all seeds."""
 
 
 def inside(lab: Lab, member: Member, seed: int, view: str) -> MemberPrediction:
@@ -62,9 +62,10 @@ def inside(lab: Lab, member: Member, seed: int, view: str) -> MemberPrediction:
     from causalft.methods.estimators.fusion import fuse
 
     family, which = view.split(", ")
-    key = lab.folder(member, seed), family
+    key = family, lab.folder(member, seed)
     if key not in _FOUND:
-        _FOUND.clear()
+        for old in [each for each in _FOUND if each[0] != family]:
+            del _FOUND[old]
         _FOUND[key] = (_readouts if family == READOUTS else _without_heads)(lab, member, seed)
     prediction, found = lab.prediction(member, seed), _FOUND[key]
     if which != "together":
@@ -72,10 +73,21 @@ def inside(lab: Lab, member: Member, seed: int, view: str) -> MemberPrediction:
     return replace(prediction, test_logits=np.log(np.maximum(fuse(found, kind="logits"), 1e-300)))
 
 
-def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float64]]:
+def _tuned_vit(lab: Lab, member: Member, seed: int) -> TunedStratum:
+    from causalft.models.maps.grid import is_vit
+
+    _, tuned = lab.tuned(member, seed)
+    if not is_vit(tuned.tower):
+        raise CausalFTError(
+            f"{tuned.stratum.name} is no vision transformer, so it has no early class token and no attention heads"
+        )
+    return tuned
+
+
+def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
     from causalft.methods.estimators.probes import head_logits, sweep_heads
 
-    prediction, tuned = lab.tuned(member, seed)
+    tuned = _tuned_vit(lab, member, seed)
     splits, tuning = lab.world.splits(seed, member.draw), member.tuning(lab.world.settings.tuning, seed)
     n_blocks, found = len(tuned.tower.blocks), []
     for part in range(1, GROUPS):
@@ -93,8 +105,8 @@ def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float64]]:
             progress=False,
         )
         (head,) = sweep.heads.values()
-        found.append(head_logits(head, test))
-    return [*found, np.asarray(prediction.test_logits, dtype=float)]
+        found.append(head_logits(head, test).astype(np.float32))
+    return [*found, np.asarray(lab.prediction(member, seed).test_logits, dtype=np.float32)]
 
 
 def _features(tuned: TunedStratum, images: ImageSet, stop: int) -> NDArray[np.float32]:
@@ -107,13 +119,13 @@ def _features(tuned: TunedStratum, images: ImageSet, stop: int) -> NDArray[np.fl
     return np.concatenate(list(_through(early, tuned, images)))
 
 
-def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float64]]:
-    _, tuned = lab.tuned(member, seed)
+def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
+    tuned = _tuned_vit(lab, member, seed)
     test, found = lab.world.splits(seed, member.draw).test, []
     for group in range(GROUPS):
         with _silenced(tuned, group):
             logits = list(_through(tuned.predict, tuned, test))
-        found.append(np.concatenate(logits).astype(float))
+        found.append(np.concatenate(logits))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from causalft.errors import CausalFTError
 from causalft.runs.limits import CREATURES, CREATURES_LTSSL
 from experiments.frame.arms import members_of, singles
+from experiments.frame.further import JOINT
 from experiments.frame.members import Draw
 from experiments.frame.tested import BASELINE
 
@@ -60,6 +61,9 @@ def plan_study(study: Study, lab: Lab) -> FitPlan | None:
     members = tuple(member for plan in plans for member in plan.members)
     first, *others = _by_images(plans)
     notes = [*first.notes, *map(_others, others)]
+    together = {model.rule for arm in study.arms for model in arm.models if model.rule in JOINT}
+    if together:
+        notes.append(f"models that are tuned together are not counted: {', '.join(sorted(together))}")
     if study.measure is not None:
         notes.append("what the experiment does beside its arms is not counted")
     return replace(

@@ -57,6 +57,8 @@ def test_show_tells_networks_images_and_operations(name, tmp_path):
     plan = json.loads(shown.stdout)["plan"]
     assert len(plan["networks"]) == 3 and plan["flops"] == sum(row["flops"] for row in plan["networks"])
     printed = run("experiment", "show", name, "--out", tmp_path / "out").output
+    total = sum(row["networks"] for row in plan["networks"])
+    assert printed.splitlines()[-2].split()[:5] == ["in", "all", str(total), "of", str(total)]
     assert "TFLOP" in printed and "networks left" in printed and not (tmp_path / "out").exists()
 
 

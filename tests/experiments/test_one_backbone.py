@@ -152,6 +152,37 @@ def test_read_outs_are_heads_on_the_tower_that_ends_early(one_model: Any) -> Non
         assert np.allclose(whole, tuned.features(tuned.tokens(pixels)), atol=1e-5)
 
 
+def test_each_seed_is_computed_once_for_the_arms_that_ask_one_after_the_other(
+    one_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, _, _ = one_model
+    lab.folder = lambda member, seed: f"seed {seed}"
+    computed: list[int] = []
+
+    def logits(lab: Any, member: Any, seed: int) -> Any:
+        computed.append(seed)
+        return [np.zeros((2, 3), np.float32)] * 3
+
+    monkeypatch.setattr(inside, "_without_heads", logits)
+    views, together = inside.views_of(inside.HEADS)
+    for view in (*views, together):
+        for seed in (0, 1, 2):
+            inside.inside(lab, Member("clip"), seed, view)
+    assert computed == [0, 1, 2]
+    inside._FOUND.clear()
+
+
+def test_a_tower_without_tokens_has_no_views_inside(one_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, tuned, _ = one_model
+    other = copy.deepcopy(tuned)
+    other.tower.kind = "ResNet"
+    monkeypatch.setattr(lab, "tuned", lambda member, seed: (None, other))
+    monkeypatch.setattr(lab, "folder", lambda member, seed: "a ResNet")
+    for family in (inside.READOUTS, inside.HEADS):
+        with pytest.raises(CausalFTError, match="clip is no vision transformer"):
+            inside.inside(lab, Member("clip"), 0, f"{family}, 1")
+
+
 def test_a_model_with_two_heads_has_no_three_groups(one_model: Any) -> None:
     lab, tuned, _ = one_model
     few = copy.deepcopy(tuned)

@@ -147,6 +147,20 @@ def test_a_folder_of_another_term_is_refused(splits, zoo, tmp_path):
         fitted(splits, zoo, term=Term("alignment", 2.0, few), **options)
 
 
+def test_a_training_that_was_killed_does_not_go_on_under_another_term(splits, zoo, tmp_path, monkeypatch):
+    seen = []
+
+    def tune_together(*arguments, checkpoint, **options):
+        seen.append(checkpoint.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(joint_module, "tune_together", tune_together)
+    for term in (None, Term("likeness", 0.0), Term("likeness", 1.0), None):
+        with pytest.raises(KeyboardInterrupt):
+            fitted(splits, zoo, folder=tmp_path / "made", term=term)
+    assert len(set(seen)) == 3 and seen[0] == seen[3]
+
+
 def test_members_see_the_same_augmentation(splits, zoo, monkeypatch):
     drawn, augment = [], tuning_module.tokens_of_batches
 
@@ -213,7 +227,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(splits, zoo, together, tm
     monkeypatch.setattr(tuning_module, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         fitted(splits, zoo, folder=tmp_path)
-    assert (tmp_path / ".joint-lr-0.05.checkpoint.safetensors").exists()
+    assert len(list(tmp_path.glob(".joint-*-lr-0.05.checkpoint.safetensors"))) == 1
     monkeypatch.setattr(tuning_module, "train", train)
     again, _ = fitted(splits, zoo, folder=tmp_path)
     assert np.array_equal(again.test_logits, found.test_logits)
@@ -236,6 +250,13 @@ def test_further_tunings_of_one_stratum_start_from_other_seeds(splits, zoo):
         (("clip", "openclop"), FAST, {}, "did you mean 'openclip'"),
         (STRATA, FAST, {"fusion": "logits"}, "did you mean 'logit'"),
         (STRATA, FAST, {"stratum_prior": (0.5, 0.2)}, "sum"),
+        (STRATA, FAST, {"term": Term("alignment", 1.0, ((True, False),) * 2)}, "each of the 4 classes"),
+        (
+            STRATA,
+            replace(FAST, accumulation=2),
+            {"term": Term("alignment", 1.0, ((True, False, False, True),) * 2)},
+            "accumulation 1",
+        ),
         (
             STRATA,
             replace(FAST, loss="GLA-Train"),

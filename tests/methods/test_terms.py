@@ -79,9 +79,22 @@ def test_a_term_knows_which_classes_each_member_saw_seldom():
         (("unlikeness", 1.0), "no term is named 'unlikeness'; choose likeness or alignment"),
         (("likeness", -1.0), "strength of a term is -1.0; give a number of at least 0"),
         (("likeness", float("nan")), "strength of a term is nan"),
+        (("likeness", float("inf")), "strength of a term is inf"),
         (("alignment", 1.0), "an alignment needs the classes"),
     ],
 )
 def test_a_term_that_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(CausalFTError, match=message):
         Term(*arguments)
+
+
+def test_few_classes_fit_the_members_and_whole_batches():
+    term = Term("likeness", 1.0, ((True, False, False), (False, True, False)))
+    term.check(2, 3, 1)
+    Term("likeness", 1.0).check(5, 7, 4)  # about all classes it is a mean over images
+    with pytest.raises(CausalFTError, match="2 rows of 3; give one row for each of the 3 members"):
+        term.check(3, 3, 1)
+    with pytest.raises(CausalFTError, match="one entry for each of the 4 classes"):
+        term.check(2, 4, 1)
+    with pytest.raises(CausalFTError, match="needs whole batches; train in one process, with accumulation 1"):
+        term.check(2, 3, 2)

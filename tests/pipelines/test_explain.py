@@ -119,6 +119,17 @@ def test_kinds_that_a_tower_lacks_are_left_out_of_the_choice(view, home):
         truest_map(WithoutSome(view, set(MAPS)), frames, methods=["rollout", "grad-cam"])
     with pytest.raises(CausalFTError, match="without an image"):
         truest_map(view, frames[:0])
+    with pytest.raises(CausalFTError, match="steps is 1; a choice between kinds of map needs 2 or more"):
+        truest_map(view, frames, steps=1)
+
+
+def test_a_map_that_does_not_depend_on_the_class_is_no_evidence_for_a_class_that_is_named(home, view):
+    paths = sorted((home / "photos").glob("*/*.png"))[:2]
+    named = causalft.explain(home / "run", paths, steps=2, of=view.classes[0])
+    assert (
+        "rollout" not in named.metrics["chosen_from"] and len(named.metrics["chosen_from"]) == len(MAPS) - 1
+    )
+    assert "rollout" in causalft.explain(home / "run", paths, steps=2).metrics["chosen_from"]
 
 
 def test_the_fused_map_mixes_maps_by_what_strata_contribute(view, home):
@@ -174,8 +185,8 @@ def test_the_box_of_a_stratum_is_what_its_crop_keeps():
         (["--of", "nothing"], "'nothing' is no class of"),
         (["--method", "rolout"], "no kind of map is named 'rolout'; did you mean 'rollout'?"),
         (["--steps", -1], "steps"),
-        (["--steps", 0], "nothing says which kind of map is truest"),
-        (["--method", "auto", "--steps", 0], "or a method: integrated-gradients, occlusion"),
+        (["--steps", 0], "with 0 steps no curve says which kind of map is truest; give 2 or more"),
+        (["--method", "auto", "--steps", 1], "or a method: integrated-gradients, occlusion"),
     ],
 )
 def test_wrong_choices_are_refused_in_one_line(home, photos, options, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -101,9 +102,45 @@ def test_auto_takes_int8_where_it_is_faster_and_answers_alike(
     assert np.array_equal(found, predicted(fitted, pictures, precision))
     n_asked = len(asked)
     assert "auto" not in answers("fp32")[1] and "auto" not in answers("int8")[1] and len(asked) == n_asked
+    prediction = Prediction(fitted, unlabelled_images([pictures]), "cpu", precision="auto")
+    assert prediction.rounding is None  # `sensitivity` and others that predict are not rounded unasked
     monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: False)
     found, said_of_auto = answers("auto")
     assert "auto" not in said_of_auto and np.array_equal(found, predicted(fitted, pictures, "fp32"))
+
+
+def test_auto_stays_in_fp32_where_the_images_to_compare_cannot_be_read(
+    fitted, pictures, monkeypatch, tmp_path
+):
+    folder = shutil.copytree(pictures, tmp_path / "some")
+    for name in ("0.png", "3.png"):  # the two that are compared
+        (folder / name).write_bytes(b"no image")
+    monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: True)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED", 2)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED_SHARE", 0.5)
+    result = run("predict", fitted, folder, "--precision", "auto", "--on-error", "skip", "--out", "-")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 4
+    assert "auto stays in fp32: none of 2 images could be read to compare int8 with fp32" in result.stderr
+
+
+def test_rows_of_two_precisions_do_not_meet_in_one_file(fitted, pictures, monkeypatch, tmp_path):
+    def identity(**options):
+        prediction = Prediction(fitted, unlabelled_images([pictures]), "cpu", **options)
+        seen = []
+        monkeypatch.setattr(
+            f"{WORK}.predict.open_rows", lambda *given: seen.append(given[-1]) or pytest.fail("x")
+        )
+        with pytest.raises(pytest.fail.Exception):
+            prediction.to_file(str(tmp_path / "rows.jsonl"), "jsonl", None, print)
+        return tuple(seen[0])
+
+    monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: True)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED", 2)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED_SHARE", 0.5)
+    taken = identity(precision="auto", may_round=True)
+    assert taken == identity(precision="int8") != identity(precision="fp32")
+    monkeypatch.setattr(f"{WORK}.int8_agreement.ALIKE", 1.01)
+    assert identity(precision="auto", may_round=True) not in (taken, identity(precision="fp32"))
 
 
 def test_evaluate_scores_what_predict_predicts_in_the_same_precision(fitted, photos):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from causalft.analysis.maps.faithfulness import Curves
 from causalft.analysis.maps.measure import curves_of_maps
 from causalft.errors import CausalFTError
-from causalft.models.maps import MAPS, NoSuchMap
+from causalft.models.maps import LEAST_STEPS, MAPS, NoSuchMap
 
 if TYPE_CHECKING:
     from causalft.methods.estimators.maps import FusedView, Look
@@ -55,8 +55,9 @@ def truest_map(
 ) -> TruestMap:
     """Compute every kind of map and keep the one with the lowest deletion area on these images.
 
-    A kind is kept for all images and models, so that maps can be compared. The area of the kept one is the lowest of
-    several measured on the same images, and so a little optimistic when they are few.
+    A kind is kept for all images and models, so that maps can be compared. Where classes are given, only kinds that
+    depend on the class are computed: the map of another class would be the same. The area of the kept one is the lowest
+    of several measured on the same images, and so a little optimistic when they are few.
 
     Parameters
     ----------
@@ -66,7 +67,9 @@ def truest_map(
         As in :meth:`causalft.methods.estimators.maps.FusedView.look`.
     methods : sequence of str, optional
         Of :data:`causalft.models.maps.MAPS`; all by default.
-    steps, fill, controls
+    steps : int
+        Of the curves, 2 or more: with one, all kinds have the same two ends.
+    fill, controls
         As in :func:`causalft.analysis.maps.curves_of_maps`.
 
     Raises
@@ -74,7 +77,7 @@ def truest_map(
     NoSuchMap
         If the towers have none of these kinds in common.
     CausalFTError
-        If there is no image.
+        If there is no image, or fewer than two steps.
 
     Examples
     --------
@@ -84,10 +87,13 @@ def truest_map(
     """
     if not len(frames):
         raise CausalFTError("no kind of map can be chosen without an image")
+    if steps < LEAST_STEPS:
+        raise CausalFTError(f"steps is {steps}; a choice between kinds of map needs {LEAST_STEPS} or more")
+    asked = [name for name in methods or MAPS if classes is None or MAPS[name].of_class]
     best: tuple[str, Look, Mapping[str, dict[str, Curves]]] | None = None
     deletion: dict[str, float] = {}
     of_controls: dict[str, dict[str, Curves]] = {}
-    for method in methods or list(MAPS):
+    for method in asked:
         try:
             look = view.look(frames, method, classes)
         except NoSuchMap:
@@ -105,7 +111,7 @@ def truest_map(
         if best is None or deletion[method] < deletion[best[0]]:
             best = method, look, curves
     if best is None:
-        raise NoSuchMap(f"the image towers have no kind of map in common of {', '.join(methods or MAPS)}")
+        raise NoSuchMap(f"the image towers have no kind of map in common of {', '.join(asked)}")
     method, look, curves = best
     merged = {name: {"map": of["map"], **of_controls.get(name, {})} for name, of in curves.items()}
     return TruestMap(method, look, merged, deletion)

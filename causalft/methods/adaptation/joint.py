@@ -29,6 +29,7 @@ from causalft.models.tuning.devices import autocast, to_device
 from causalft.models.tuning.losses import LOSSES, make_loss
 from causalft.models.tuning.recipe import History
 from causalft.models.tuning.samplers import expected_counts, make_sampler
+from causalft.models.tuning.team import current_team
 from causalft.models.tuning.train import train
 
 __all__ = ["BesideStrata", "JointStrata", "tune_together"]
@@ -133,11 +134,13 @@ def tune_together(
     ------
     CausalFTError
         As :func:`causalft.methods.adaptation.tune.tune`; and for a loss that needs the label prior of one model, of
-        which a fusion has several.
+        which a fusion has several, or a term that does not fit.
     """
     tuning = tunings[0]
     for each in tunings:
         each.check()
+    if term is not None:
+        term.check(len(strata), len(class_names), tuning.accumulation * current_team().count)
     record = LOSSES[tuning.loss]
     if record.needs_model_prior:
         raise CausalFTError(

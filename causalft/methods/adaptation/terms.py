@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -82,11 +83,13 @@ def alignment(features: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
 class Term:
     """A term beside the sum of the members' own losses.
 
+    A term about few classes is no mean over images: it depends on which of them share a batch.
+
     Attributes
     ----------
     kind : {"likeness", "alignment"}
     strength : float
-        Factor, at least 0; at 0 the members only share images and optimiser.
+        Factor, at least 0 and finite; at 0 the members only share images and optimiser.
     few : tuple of M tuples of K bool
         Classes that each member saw seldom in pre-training. ``likeness`` counts images of a class that any member saw
         seldom, or all images without this; ``alignment`` needs it.
@@ -94,7 +97,7 @@ class Term:
     Raises
     ------
     CausalFTError
-        For an unknown kind, a strength below 0, or an alignment without ``few``.
+        For an unknown kind, a strength that is no such number, or an alignment without ``few``.
 
     Examples
     --------
@@ -109,7 +112,7 @@ class Term:
     def __post_init__(self) -> None:
         if self.kind not in ("likeness", "alignment"):
             raise CausalFTError(f"no term is named {self.kind!r}; choose likeness or alignment")
-        if not self.strength >= 0:
+        if not (math.isfinite(self.strength) and self.strength >= 0):
             raise CausalFTError(f"the strength of a term is {self.strength}; give a number of at least 0")
         if self.kind == "alignment" and not self.few:
             raise CausalFTError("an alignment needs the classes that each member saw seldom")
@@ -124,6 +127,34 @@ class Term:
         else:
             found = alignment(features, list(few[:, labels]))
         return self.strength * found
+
+    def check(self, n_members: int, n_classes: int, parts: int) -> None:
+        """Refuse a term that does not fit what learns together.
+
+        Parameters
+        ----------
+        n_members, n_classes : int
+        parts : int
+            In which a batch is computed: micro-batches times processes.
+
+        Raises
+        ------
+        CausalFTError
+            If ``few`` has not one row per member and one entry per class, or a batch is computed in parts, of which a
+            term about few classes is no mean.
+        """
+        if not self.few:
+            return
+        if [len(row) for row in self.few] != [n_classes] * n_members:
+            raise CausalFTError(
+                f"the classes that were seen seldom are {len(self.few)} rows of "
+                f"{', '.join(map(str, dict.fromkeys(len(row) for row in self.few)))}; give one row for each of the "
+                f"{n_members} members, with one entry for each of the {n_classes} classes"
+            )
+        if parts > 1:
+            raise CausalFTError(
+                "a term about few classes needs whole batches; train in one process, with accumulation 1"
+            )
 
     @property
     def document(self) -> Document:

@@ -1,4 +1,4 @@
-"""Strata tuned together by one loss on their fused logits: predictions of the fusion and of every member, kept."""
+"""Strata tuned together, by one loss on their fused logits or by a common term: predictions of all, kept."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ class JointPrediction(ShownAsTable):
     Attributes
     ----------
     members : dict of str to MemberPrediction
-        Each on its own. Only the fused logits were fitted to the labels: a member alone is no classifier to compare
-        with.
+        Each on its own. Without a term only the fused logits were fitted to the labels: a member alone is then no
+        classifier to compare with.
     fusion : {"mixture", "logit", "product"}
-        The fusion that was trained.
+        The fusion that was trained, or by which separately trained members answer.
     stratum_prior : tuple of float
         P(C) of the fusion.
     seconds : float

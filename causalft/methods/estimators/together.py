@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +70,12 @@ class Together:
     tune: Tune
     risk: Callable[[Sequence[NDArray[Any]]], float]
     as_one: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name with a digest of what the members depend on: a training resumes only where it began."""
+        depends = json.dumps(self.made_with, sort_keys=True).encode()
+        return f"{self.name}-{hashlib.sha256(depends).hexdigest()[:8]}"
 
 
 def fit_together(
@@ -137,7 +145,7 @@ def fit_together(
             weights=[each.weight for each in ready],
             release=lr == rates[-1],
             progress=progress,
-            checkpoint=None if folder is None else folder / f".{how.name}-lr-{lr:g}.checkpoint.safetensors",
+            checkpoint=None if folder is None else folder / f".{how.key}-lr-{lr:g}.checkpoint.safetensors",
             log_dir=None if log_dir is None else log_dir / f"lr-{lr:g}",
         )
         logits = [as_kept(each.logits(r.validation)) for each, r in zip(tuned, ready, strict=True)]

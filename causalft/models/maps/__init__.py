@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from causalft.models.tuning.towers import Tower
 
-__all__ = ["AUTO", "CAUTION", "MAPS", "MapMethod", "MapTarget", "NoSuchMap", "check_map"]
+__all__ = ["AUTO", "CAUTION", "LEAST_STEPS", "MAPS", "MapMethod", "MapTarget", "NoSuchMap", "check_map"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ class NoSuchMap(CausalFTError):
 AUTO = "auto"
 """In place of a kind of map: the one with the lowest deletion curve on the images at hand."""
 
+LEAST_STEPS = 2
+"""Of the curves by which :data:`AUTO` chooses: the two ends alone are the same for every kind."""
+
 CAUTION = (
     "Where the parts of images are known, no kind of map singles out the part that a stratum knows best; compare "
     "strata at one place, not places in one map."
@@ -92,7 +95,7 @@ MAPS: Records[MapMethod] = Records("causalft.models.maps", MapMethod, "kind of m
 
 
 def check_map(method: str, steps: int) -> None:
-    """Refuse what names no kind of map, and :data:`AUTO` without the curves that it compares.
+    """Refuse what names no kind of map, and :data:`AUTO` with too few steps for curves to compare.
 
     Raises
     ------
@@ -105,8 +108,8 @@ def check_map(method: str, steps: int) -> None:
     """
     if method != AUTO:
         MAPS.get_or_refuse(method)
-    elif steps == 0:
+    elif 0 <= steps < LEAST_STEPS:
         raise CausalFTError(
-            f"without curves nothing says which kind of map is truest; give more steps than 0, or a method: "
+            f"with {steps} steps no curve says which kind of map is truest; give {LEAST_STEPS} or more, or a method: "
             f"{', '.join(MAPS)}"
         )

@@ -95,12 +95,13 @@ def explain(
     of : str, optional
         The class whose evidence is shown; by default the class that the fusion predicts for each image.
     method : str
-        One of :data:`causalft.models.maps.MAPS`; ``auto`` computes each that the towers have, and keeps the one with
-        the lowest deletion area, mean over these images, the strata and the fusion.
+        One of :data:`causalft.models.maps.MAPS`; ``auto`` computes each that the towers have (with ``of``, each that
+        depends on the class), and keeps the one with the lowest deletion area, mean over these images, the strata and
+        the fusion.
     out : path, optional
         Folder for ``metrics.json``, the figures and the page.
     steps : int
-        Of the deletion and insertion curves; 0 leaves them out, and needs a ``method`` other than ``auto``.
+        Of the deletion and insertion curves; 0 leaves them out. ``auto`` needs 2 or more.
     fill : {"mean", "blur"}
         What takes the place of hidden pixels in the curves.
     device : str, optional

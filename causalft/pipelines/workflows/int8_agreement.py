@@ -83,8 +83,10 @@ def int8_if_alike(
     n_images: int = 200,
     merge_tokens: int = 0,
     progress: bool | None = None,
-) -> tuple[FittedStrata, Int8Agreement]:
+) -> tuple[FittedStrata, Int8Agreement | str]:
     """Return the model of a run in int8 if at least :data:`ALIKE` of the images keep their class, else the given one.
+
+    With it comes how far they agree, or why they could not be compared.
 
     Parameters
     ----------
@@ -94,13 +96,11 @@ def int8_if_alike(
         As in :func:`int8_agreement`.
     merge_tokens : int
         Patch tokens that each block of a ViT merges in ``model``.
-
-    Raises
-    ------
-    CausalFTError
-        As :func:`int8_agreement`.
     """
-    rounded, found = _compared(model, run, images, n_images, merge_tokens, progress)
+    try:
+        rounded, found = _compared(model, run, images, n_images, merge_tokens, progress)
+    except CausalFTError as error:  # nobody asked for int8
+        return model, str(error)
     return (rounded if found.agreement >= ALIKE else model), found
 
 

@@ -65,8 +65,10 @@ class Prediction:
     workers : int, optional
         Of Ray.
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}, optional
-        Of the layers; by default that of the run. ``auto`` takes int8 where bf16 is of no use to this CPU, int8 is
-        faster, and at least 99 % of `CHECKED` images keep their class.
+        Of the layers; by default that of the run.
+    may_round : bool
+        Whether ``auto`` may take int8: where bf16 is of no use to this CPU, int8 is faster, and at least 99 % of
+        `CHECKED` images keep their class.
     coverage : float, optional
         In (0, 1): give each image a set of classes that holds the true one this often, in each D and P group
         (:func:`causalft.analysis.uncertainty.conformal.fit_sets`). Needs the validation logits that ``fit`` keeps.
@@ -96,6 +98,7 @@ class Prediction:
     precision: str | None = None
     stored_images: float | None = None
     merge_tokens: int = 0
+    may_round: bool = False
     skipped: list[tuple[int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -122,7 +125,7 @@ class Prediction:
             # The workers of Ray get the models from here, move them to their own device and choose the precision:
             # layers in bf16 are laid out for one processor and cannot be sent.
             self.model = load_fitted(self.run, device="cpu", precision="fp32", merge_tokens=self.merge_tokens)
-        self.rounding: Int8Agreement | None = None
+        self.rounding: Int8Agreement | str | None = None
         if self._may_round():
             self.model, self.rounding = int8_if_alike(
                 self.model, self.run, self.images, n_images=CHECKED, merge_tokens=self.merge_tokens
@@ -222,8 +225,10 @@ class Prediction:
         Empty where they are more than `CHECKED_SHARE` of all, which would cost what int8 saves, in several processes,
         and where the strata adapt.
         """
+        if isinstance(self.rounding, str):
+            return f"auto stays in fp32: {self.rounding}"
         if self.rounding is not None:
-            taken = any(member.precision == "int8" for member in self.model.members_.values())
+            taken = self._rounded()
             what = "auto takes int8, which is faster here" if taken else "auto stays in fp32"
             way = "; --precision fp32 computes exactly" if taken else ""
             return f"{what}: {self.rounding.sentence()}{way}"
@@ -231,9 +236,14 @@ class Prediction:
             return ""
         return int8_agreement(self.run, self.images, n_images=CHECKED).sentence()
 
+    def _rounded(self) -> bool:
+        """Whether ``auto`` has taken int8."""
+        members = self.model.members_.values()
+        return self.rounding is not None and any(member.precision == "int8" for member in members)
+
     def _may_round(self) -> bool:
         """Whether ``auto`` asks if int8 would do: it stays in fp32, and a layer is faster in int8."""
-        if self._precision() != "auto" or self._is_dear():
+        if not self.may_round or self._precision() != "auto" or self._is_dear():
             return False
         members = self.model.members_.values()
         return all(member.precision == "fp32" for member in members) and any(
@@ -327,6 +337,8 @@ class Prediction:
         if self.adapted is not None and self.adapted.method.objective is None:
             adapts.append(f"--stored-images {self.adapted.method.stored_images}")
         adapts += [f"--merge-tokens {self.merge_tokens}"] if self.merge_tokens else []
+        precision = "int8" if self._rounded() else self.precision
+        adapts += [f"--precision {precision}"] if precision is not None else []
         with open_rows(output, kind, questions, [*self._run_hashes(), *adapts, *images.files]) as place:
             team.from_main(lambda: place.start)
             if place.start:
