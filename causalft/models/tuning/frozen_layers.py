@@ -21,6 +21,7 @@ __all__ = [
     "attention_bf16",
     "attention_fp32",
     "has_bf16_matrices",
+    "truncated",
 ]
 
 
@@ -212,8 +213,22 @@ _STEP = 10 / 255
 """From -5 to 5: beyond, the slope of either GELU is within 0.002 of 0 or 1."""
 
 
+def truncated(values: Tensor) -> Tensor:
+    """Floats in [0, 256) without their fractions, as uint8.
+
+    By way of 16 bits: PyTorch converts floats to uint8 one by one on a CPU, and both of these steps in vectors, which is
+    four times as fast.
+
+    Examples
+    --------
+    >>> truncated(torch.tensor([0.0, 127.6, 255.9])).tolist()
+    [0, 127, 255]
+    """
+    return values.to(torch.int16).to(torch.uint8)
+
+
 def _in_8_bits(before: Tensor) -> Tensor:
-    return before.float().mul(1 / _STEP).add_(128.5).clamp_(0, 255).to(torch.uint8)
+    return truncated(before.float().mul(1 / _STEP).add_(128.5).clamp_(0, 255))
 
 
 def _from_8_bits(kept: Tensor, dtype: torch.dtype) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.frozen_layers import ProductWithGradient
+from causalft.models.tuning.frozen_layers import ProductWithGradient, truncated
 
 __all__ = ["Int8Linear", "has_int8", "require_int8"]
 
@@ -89,14 +89,20 @@ class Int8Linear(nn.Module):
     def product(self, x: Tensor, kind: str = "none") -> Tensor:
         """``kind`` ("none" or "gelu") of ``x W^T + b``; no gradient."""
         rows = x.reshape(-1, x.shape[-1])
+        if len(rows) <= _ROWS:
+            return self._of_part(rows, kind, None).view(*x.shape[:-1], self.out_features)
         found = torch.empty(len(rows), self.out_features)
         for part, place in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
-            scale, rounded, zero = _round_rows(part, self.at_least)
-            integers = _integer_product(rounded, zero, self._forward, self._scale)
-            torch.add(integers.mul_(scale), self._bias, out=place)  # addcmul is not vectorised here
-            if kind == "gelu":
-                torch.ops.aten.gelu_(place)
+            self._of_part(part, kind, place)
         return found.view(*x.shape[:-1], self.out_features)
+
+    def _of_part(self, rows: Tensor, kind: str, place: Tensor | None) -> Tensor:
+        """The product of a few rows, in a place of its own or where the integers are."""
+        scale, rounded, zero = _round_rows(rows, self.at_least)
+        integers = _integer_product(rounded, zero, self._forward, self._scale)
+        place = integers if place is None else place
+        torch.add(integers.mul_(scale), self._bias, out=place)  # addcmul is not vectorised here
+        return torch.ops.aten.gelu_(place) if kind == "gelu" else place
 
     def back(self, gradient: Tensor) -> Tensor:
         """``gradient W``."""
@@ -120,10 +126,10 @@ def _round_rows(rows: Tensor, at_least: float | None) -> tuple[Tensor, Tensor, i
     """Scales (n, 1), uint8 (n, d) and its zero point: row = scale (uint8 - zero point), or that plus ``at_least``."""
     if at_least is None:
         scale = rows.abs().amax(-1, keepdim=True).div_(127).clamp_min_(TINY)
-        return scale, torch.div(rows, scale).add_(ZERO_POINT + 0.5).to(torch.uint8), ZERO_POINT
+        return scale, truncated(torch.div(rows, scale).add_(ZERO_POINT + 0.5)), ZERO_POINT
     scale = rows.amax(-1, keepdim=True).sub_(at_least).div_(255).clamp_min_(TINY)
     shifted = torch.sub(rows, at_least).div_(scale).add_(0.5)
-    return scale, shifted.to(torch.uint8), 0
+    return scale, truncated(shifted), 0
 
 
 def _integer_product(rows: Tensor, zero_point: int, weight: Tensor, weight_scale: Tensor) -> Tensor:
