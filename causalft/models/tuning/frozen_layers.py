@@ -216,8 +216,8 @@ _STEP = 10 / 255
 def truncated(values: Tensor) -> Tensor:
     """Floats in [0, 256) without their fractions, as uint8.
 
-    By way of 16 bits: PyTorch converts floats to uint8 one by one on a CPU, and both of these steps in vectors, which is
-    four times as fast.
+    By way of 16 bits: PyTorch converts floats to uint8 one by one on a CPU, and takes both of these steps in vectors,
+    which is four times as fast.
 
     Examples
     --------
