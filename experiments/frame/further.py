@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIGNED",
     "APART",
-    "BESIDE",
     "DISAGREE",
     "JOINT",
     "NEIGHBOURS",
@@ -44,8 +43,7 @@ class Joint:
     fusion : str
         Of the answers; without a term also what the loss is computed on.
     term : {"", "likeness", "alignment"}
-        In :class:`causalft.methods.adaptation.terms.Term`; then each member learns by its own loss too.
-    strength : float
+        Of a :class:`causalft.methods.adaptation.terms.Term` of strength 1; each member then learns by its own loss.
     few : bool
         Whether the term is about P-few classes; else about all.
     alone : int, optional
@@ -54,18 +52,16 @@ class Joint:
 
     fusion: str
     term: str = ""
-    strength: float = 1.0
     few: bool = False
     alone: int | None = None
 
 
-BESIDE, DISAGREE, ALIGNED = "beside one another", "disagreeing on P-few", "aligned on P-few"
+DISAGREE, ALIGNED = "disagreeing on P-few", "aligned on P-few"
 APART = "kept apart"
 
 JOINT = {
     "joint, mean of logits": Joint("logit"),
     "joint, mixture": Joint("mixture"),
-    BESIDE: Joint("product", "likeness", 0.0),
     DISAGREE: Joint("product", "likeness", few=True),
     ALIGNED: Joint("product", "alignment", few=True),
     APART: Joint("mixture", "likeness"),
@@ -146,4 +142,4 @@ def _term(lab: Lab, members: Sequence[Member], how: Joint, seed: int) -> Term | 
     if how.few:
         priors = [lab.prediction(member, seed).label_prior for member in members]
         few = tuple(tuple((prior_groups(prior) == "few").tolist()) for prior in priors)
-    return Term(how.term, how.strength, few)  # type: ignore[arg-type]
+    return Term(how.term, 1.0, few)  # type: ignore[arg-type]

@@ -88,6 +88,8 @@ def test_the_two_halves_share_no_pixel_and_the_fusion_is_the_mixture_of_three() 
     prediction = SimpleFields(test_logits=logits)
     lab: Any = SimpleNamespace(
         tuned=lambda member, seed: (prediction, tuned),
+        prediction=lambda member, seed: prediction,
+        folder=lambda member, seed: "halves",
         world=SimpleNamespace(splits=lambda seed, draw: splits),
     )
     found = {
