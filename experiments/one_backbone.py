@@ -106,17 +106,17 @@ def claims() -> tuple[Claim, ...]:
     from experiments.frame.further import APART
     from experiments.frame.inside import HEADS, READOUTS
 
-    more = "{} gain more than as many tunings with other seeds"
-    gap = "{} lower its own P gap more than such tunings"
+    more = "{} of one model gain more than as many tunings with other seeds"
+    gap = "{} of one model lower its own P gap more than such tunings"
     named = {
-        "depths": "Tunings of one model at different depths",
-        "tuners": "Different tuners of one model",
-        "re-weighted": "Tunings of one model on re-weighted data",
-        "crops": "Tunings of one model on different crops",
-        VIEWS: "Views of one model guided by its own attention",
-        READOUTS: "Read-outs of early and late layers of one model",
-        HEADS: "Groups of attention heads of one model",
-        APART: "Tunings of one model kept apart by a term",
+        "depths": "Tunings of different depths",
+        "tuners": "Different tuners",
+        "re-weighted": "Tunings on re-weighted data",
+        "crops": "Tunings on different crops",
+        VIEWS: "Views guided by its own attention",
+        READOUTS: "Read-outs of early and late layers",
+        HEADS: "Groups of attention heads",
+        APART: "Decorrelated tunings",
     }
     section = "One backbone"
     return tuple(
