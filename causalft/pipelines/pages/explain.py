@@ -151,7 +151,7 @@ def write_explain_page(
     page = render_report(
         title=f"What the strata look at in {n} image{'' if n == 1 else 's'}",
         verdict=_verdict(metrics),
-        details=[chosen_words(metrics), *_details(metrics)],
+        details=[chosen_words(metrics).replace(" %", "\N{NO-BREAK SPACE}%"), *_details(metrics)],
         made=made_line(metrics),
         facts={
             "run": place_name(metrics["run"]),
