@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import tqdm.auto
+import tqdm.std
 from PIL import Image
 from scipy.stats import chi2_contingency
 
@@ -349,6 +352,9 @@ def killed_and_resumed(tmp_path, make, kills, images, seed):
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
+                # tqdm's own lock is shared by a fork: killed with it, the child would leave the parent waiting for ever
+                for bar in (tqdm.std.tqdm, tqdm.auto.tqdm):
+                    bar.set_lock(threading.RLock())
                 make(out)
             os._exit(0)
         while len(list(out.rglob("[!.]*.png"))) < moment and os.waitpid(child, os.WNOHANG)[0] == 0:
