@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from causalft.data.image_set import ImageSet
     from causalft.methods.adaptation.terms import Term
     from causalft.methods.adaptation.tuned import TunedStratum
@@ -28,6 +30,7 @@ __all__ = [
     "features_of",
     "joint",
     "neighbours",
+    "through",
 ]
 
 NEIGHBOURS = "kNN"
@@ -84,6 +87,13 @@ def neighbours(lab: Lab, member: Member, seed: int) -> MemberPrediction:
 
 def features_of(tuned: TunedStratum, images: ImageSet, batch_size: int = 256) -> NDArray[np.float32]:
     """Features of images after tuning, before the head: (n, d)."""
+    return through(lambda pixels: tuned.features(tuned.tokens(pixels)), tuned, images, batch_size)
+
+
+def through(
+    run: Callable[[Tensor], Tensor], tuned: TunedStratum, images: ImageSet, batch_size: int = 256
+) -> NDArray[np.float32]:
+    """What a part of a tuned model gives for normalised images, (n, ...), a batch at a time."""
     import torch
 
     from causalft.models.features.encoder import Crops, batches
@@ -91,8 +101,7 @@ def features_of(tuned: TunedStratum, images: ImageSet, batch_size: int = 256) ->
     found = []
     with torch.inference_mode():
         for _, pixels in batches(Crops(images, tuned.stratum), batch_size):
-            tokens = tuned.tokens(tuned.stratum.normalise(pixels))
-            found.append(tuned.features(tokens).cpu().numpy())
+            found.append(run(tuned.stratum.normalise(pixels)).cpu().numpy())
     return np.concatenate(found)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalft.errors import CausalFTError
+from experiments.frame.further import through
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +117,7 @@ def _features(tuned: TunedStratum, images: ImageSet, stop: int) -> NDArray[np.fl
     def early(pixels: Tensor) -> Tensor:
         return tower.pool(tower.run(tower.embed(pixels), stop=stop)).float()
 
-    return np.concatenate(list(_through(early, tuned, images)))
+    return through(early, tuned, images)
 
 
 def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
@@ -124,8 +125,7 @@ def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float
     test, found = lab.world.splits(seed, member.draw).test, []
     for group in range(GROUPS):
         with _silenced(tuned, group):
-            logits = list(_through(tuned.predict, tuned, test))
-        found.append(np.concatenate(logits))
+            found.append(through(tuned.predict, tuned, test))
     return found
 
 
@@ -158,16 +158,3 @@ def _silencer(silent: NDArray[np.int64], n_heads: int) -> Callable[[Any, Any], A
         return (heads.flatten(-2) * (n_heads / (n_heads - len(silent))),)
 
     return before
-
-
-def _through(
-    run: Callable[[Tensor], Tensor], tuned: TunedStratum, images: ImageSet, batch_size: int = 256
-) -> Iterator[NDArray[np.float32]]:
-    """What a part of the model gives for batches of normalised images."""
-    import torch
-
-    from causalft.models.features.encoder import Crops, batches
-
-    with torch.inference_mode():
-        for _, pixels in batches(Crops(images, tuned.stratum), batch_size):
-            yield run(tuned.stratum.normalise(pixels)).cpu().numpy()
