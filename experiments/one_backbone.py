@@ -104,7 +104,7 @@ def claims() -> tuple[Claim, ...]:
     from experiments.frame.backbone import TUNINGS, VIEWS
     from experiments.frame.claims import Claim
     from experiments.frame.further import APART
-    from experiments.frame.inside import HEADS, READOUTS
+    from experiments.frame.inside import HEADS, READOUTS, TOKENS
 
     more = "{} of one model gain more than as many tunings with other seeds"
     gap = "{} of one model lower its own P gap more than such tunings"
@@ -115,6 +115,7 @@ def claims() -> tuple[Claim, ...]:
         "crops": "Tunings on different crops",
         VIEWS: "Views guided by its own attention",
         READOUTS: "Read-outs of early and late layers",
+        TOKENS: "Thirds of the patches",
         HEADS: "Groups of attention heads",
         APART: "Decorrelated tunings",
     }
@@ -138,7 +139,7 @@ EXPERIMENT = Experiment(
     name="one_backbone",
     reproduces="Strata from one backbone",
     claim="members of one model that differ in kind act as strata; control: as many tunings with other seeds",
-    scale="creatures-lt, mini zoo, eight families of three members of the first stratum",
+    scale="creatures-lt, mini zoo, nine families of three members of the first stratum",
     minutes=10,
     study=study,
     claims=claims,

@@ -31,7 +31,7 @@ AT = "adjusted, strength {:g}"
 
 @dataclass(frozen=True)
 class Fused:
-    """Members that are fused, and what a rule may use: validation images with labels, test images without.
+    """Members that are fused, and what a rule may use: validation images with labels, other images without.
 
     Attributes
     ----------
@@ -40,12 +40,15 @@ class Fused:
         Strata with other label priors, for members that share one; else empty.
     splits : Splits
     seed : int
+    unlabelled : callable, optional
+        Logits (M, n, K) of the members for images of no split; called by the rule that asks for them alone.
     """
 
     members: Sequence[MemberPrediction]
     others: Sequence[MemberPrediction]
     splits: Splits
     seed: int
+    unlabelled: Callable[[], NDArray[Any]] | None = None
 
     @property
     def priors(self) -> Floats:
@@ -123,9 +126,9 @@ def _adjusted(fused: Fused) -> NDArray[np.int64]:
 
 
 def _without_labels(fused: Fused) -> NDArray[np.int64]:
-    """The strength is chosen as on images without labels; these still calibrate the pool."""
-    logits = [each.validation_logits for each in fused.members]
-    return _by(chosen(fused, unlabeled=logits)[0], fused)
+    """The strength is chosen on images of no split, without labels; validation images still calibrate the pool."""
+    assert fused.unlabelled is not None
+    return _by(chosen(fused, unlabeled=list(fused.unlabelled()))[0], fused)
 
 
 def _null(fused: Fused) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.frame.further import APART
-from experiments.frame.inside import HEADS, READOUTS, views_of
+from experiments.frame.inside import HEADS, READOUTS, TOKENS, views_of
 
 if TYPE_CHECKING:
     from causalft.methods.estimators.maps import StratumView
@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[Mapping[str, Any], ...]] = {
 part of an image is seen."""
 
 
-FOREIGN = (VIEWS, READOUTS, HEADS, APART)
+FOREIGN = (VIEWS, READOUTS, TOKENS, HEADS, APART)
 """Families whose members are no tunings by themselves."""
 
 

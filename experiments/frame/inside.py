@@ -1,10 +1,11 @@
-"""Strata from inside one tuned model: read-outs of its layers, and its attention without a group of heads."""
+"""Strata from inside one tuned model: read-outs of its layers, thirds of its patches, attention without some heads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from experiments.frame.lab import Lab
     from experiments.frame.members import Member
 
-__all__ = ["HEADS", "INSIDE", "READOUTS", "inside", "views_of"]
+__all__ = ["HEADS", "INSIDE", "READOUTS", "TOKENS", "inside", "views_of"]
 
 READOUTS = "read-outs"
 """The feature after a third, two thirds and all of the blocks, the first two with heads of their own, trained as the
@@ -31,6 +32,11 @@ model's head on frozen features: the cost of one model in prediction."""
 HEADS = "head groups"
 """The model with a third of the attention heads of every block silenced, another third each time: no further training,
 the cost of three in prediction."""
+
+TOKENS = "token groups"
+"""After the first third of the blocks, the class token goes on with a third of the patches, another third each time,
+sorted by the direction in which the patches of the training images vary most. Each third has a head of its own, trained
+on frozen features: the cost of about one model in prediction."""
 
 GROUPS = 3
 
@@ -46,7 +52,9 @@ def views_of(family: str) -> tuple[list[str], str]:
     return [f"{family}, {number}" for number in range(1, GROUPS + 1)], f"{family}, together"
 
 
-INSIDE = tuple(view for family in (READOUTS, HEADS) for view in (*views_of(family)[0], views_of(family)[1]))
+INSIDE = tuple(
+    view for family in (READOUTS, TOKENS, HEADS) for view in (*views_of(family)[0], views_of(family)[1])
+)
 
 _FOUND: dict[Any, list[NDArray[np.float32]]] = {}
 """Logits of the three views of one member by family and folder: four arms ask for them, each for all seeds."""
@@ -67,7 +75,8 @@ def inside(lab: Lab, member: Member, seed: int, view: str) -> MemberPrediction:
     if key not in _FOUND:
         for old in [each for each in _FOUND if each[0] != family]:
             del _FOUND[old]
-        _FOUND[key] = (_readouts if family == READOUTS else _without_heads)(lab, member, seed)
+        compute = {READOUTS: _readouts, TOKENS: _of_token_groups, HEADS: _without_heads}[family]
+        _FOUND[key] = compute(lab, member, seed)
     prediction, found = lab.prediction(member, seed), _FOUND[key]
     if which != "together":
         return replace(prediction, test_logits=found[int(which) - 1])
@@ -86,14 +95,67 @@ def _tuned_vit(lab: Lab, member: Member, seed: int) -> TunedStratum:
 
 
 def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
+    tuned = _tuned_vit(lab, member, seed)
+    stops = [_share_of_blocks(tuned, part) for part in range(1, GROUPS)]
+    found = _with_heads(lab, member, seed, tuned, [partial(_early, tuned, stop) for stop in stops])
+    return [*found, np.asarray(lab.prediction(member, seed).test_logits, dtype=np.float32)]
+
+
+def _share_of_blocks(tuned: TunedStratum, thirds: int) -> int:
+    return max(1, round(thirds * len(tuned.tower.blocks) / GROUPS))
+
+
+def _early(tuned: TunedStratum, stop: int, pixels: Tensor) -> Tensor:
+    """Features (n, d) that the tower would give if it ended after some of its blocks."""
+    tower = tuned.tower
+    return tower.pool(tower.run(tower.embed(pixels), stop=stop)).float()
+
+
+def _of_token_groups(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
+    tuned = _tuned_vit(lab, member, seed)
+    stop = _share_of_blocks(tuned, 1)
+    direction = _main_direction(tuned, lab.world.splits(seed, member.draw).train, stop)
+    parts = [partial(_of_group, tuned, stop, direction, group) for group in range(GROUPS)]
+    return _with_heads(lab, member, seed, tuned, parts)
+
+
+def _main_direction(tuned: TunedStratum, images: ImageSet, stop: int, at_most: int = 1000) -> Tensor:
+    """The direction (width,) in which the patches of up to 1,000 images vary most after some blocks."""
+    import torch
+
+    tower = tuned.tower
+    some = images.subset(np.arange(0, len(images), max(1, len(images) // at_most)))
+    patches = through(
+        lambda pixels: tower.run(tower.embed(pixels), stop=stop)[:, tower.n_prefix :].float(), tuned, some
+    ).reshape(-1, tower.width)
+    centred = patches - patches.mean(axis=0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return torch.from_numpy(vectors[:, -1] * np.sign(vectors[np.abs(vectors[:, -1]).argmax(), -1]))
+
+
+def _of_group(tuned: TunedStratum, stop: int, direction: Tensor, group: int, pixels: Tensor) -> Tensor:
+    """Features (n, d) where the later blocks see the class token and one third of the patches."""
+    import torch
+
+    tower = tuned.tower
+    tokens = tower.run(tower.embed(pixels), stop=stop)
+    before, patches = tokens[:, : tower.n_prefix], tokens[:, tower.n_prefix :]
+    order = (patches.float() @ direction.to(patches.device)).argsort(dim=1)
+    places = order.tensor_split(GROUPS, dim=1)[group].sort(dim=1).values
+    kept = patches.take_along_dim(places[..., None], dim=1)
+    return tower.pool(tower.run(torch.cat([before, kept], dim=1), start=stop)).float()
+
+
+def _with_heads(
+    lab: Lab, member: Member, seed: int, tuned: TunedStratum, parts: Sequence[Callable[[Tensor], Tensor]]
+) -> list[NDArray[np.float32]]:
+    """Test logits of a head for each kind of feature, trained as the model's own on frozen features."""
     from causalft.methods.estimators.probes import head_logits, sweep_heads
 
-    tuned = _tuned_vit(lab, member, seed)
     splits, tuning = lab.world.splits(seed, member.draw), member.tuning(lab.world.settings.tuning, seed)
-    n_blocks, found = len(tuned.tower.blocks), []
-    for part in range(1, GROUPS):
-        stop = max(1, round(part * n_blocks / GROUPS))
-        train, test = (_features(tuned, images, stop) for images in (splits.train, splits.test))
+    found = []
+    for part in parts:
+        train, test = (through(part, tuned, images) for images in (splits.train, splits.test))
         sweep = sweep_heads(
             train,
             splits.train.labels,
@@ -107,17 +169,7 @@ def _readouts(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:
         )
         (head,) = sweep.heads.values()
         found.append(head_logits(head, test).astype(np.float32))
-    return [*found, np.asarray(lab.prediction(member, seed).test_logits, dtype=np.float32)]
-
-
-def _features(tuned: TunedStratum, images: ImageSet, stop: int) -> NDArray[np.float32]:
-    """Features (n, d) that the tower would give if it ended after some of its blocks."""
-    tower = tuned.tower
-
-    def early(pixels: Tensor) -> Tensor:
-        return tower.pool(tower.run(tower.embed(pixels), stop=stop)).float()
-
-    return through(early, tuned, images)
+    return found
 
 
 def _without_heads(lab: Lab, member: Member, seed: int) -> list[NDArray[np.float32]]:

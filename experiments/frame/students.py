@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.runs.limits import CREATURES
+from experiments.frame.unlabelled import logits_of, unlabelled
 
 if TYPE_CHECKING:
     from causalft.data.image_set import ImageSet
@@ -26,7 +25,6 @@ __all__ = [
     "LONGER",
     "SOUP",
     "STUDENTS",
-    "UNLABELLED",
     "Lesson",
     "gain_shares",
     "soup",
@@ -37,14 +35,13 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
-UNLABELLED = 10_000
 EPOCHS = 3
 """Passes over 2,636 labelled and 10,000 unlabelled images. Students with fewer images take as many steps."""
 
 LONGER = 8
 """The default of ``causalft distill``."""
 
-_QUICK = 1, 400  # epochs, unlabelled images
+_QUICK = 1  # epochs
 
 
 @dataclass(frozen=True)
@@ -60,11 +57,11 @@ class Lesson:
     label_weight : float
         1: the labels alone, no teacher.
     epochs : int
-        Passes over all images, had it :data:`UNLABELLED` of them too: students of as many epochs take as many steps.
+        Passes over all images, had it unlabelled ones too: students of as many epochs take as many steps.
     depth : float
         Blocks of its image tower, times those of the first member.
     images : float
-        Unlabelled images, times :data:`UNLABELLED`.
+        Unlabelled images, times the usual number.
     """
 
     fusion: str = "adjusted"
@@ -113,13 +110,11 @@ def student(lab: Lab, members: Sequence[Member], lesson: Lesson, seed: int) -> A
     from causalft.methods.estimators.member import fit_member
 
     first, splits = members[0], lab.world.splits(seed, members[0].draw)
-    usual = _unlabelled(lab, seed)
+    usual = unlabelled(lab, seed)
     more = (
-        (usual if lesson.images == 1 else _unlabelled(lab, seed, lesson.images))
-        if lesson.unlabelled
-        else None
+        (usual if lesson.images == 1 else unlabelled(lab, seed, lesson.images)) if lesson.unlabelled else None
     )
-    passes = (_QUICK[0] if lab.quick else lesson.epochs) * (len(splits.train) + len(usual))
+    passes = (_QUICK if lab.quick else lesson.epochs) * (len(splits.train) + len(usual))
     tuning = _tuning(
         lab, first, seed, passes / (len(splits.train) + (0 if more is None else len(more))), more
     )
@@ -175,23 +170,6 @@ def _tuning(lab: Lab, first: Member, seed: int, epochs: float, more: ImageSet | 
     return student_tuning(usual, first.tuning(settings.tuning, seed), settings.zoo_name)
 
 
-@lru_cache(maxsize=4)
-def _drawn(n: int) -> ImageSet:
-    from causalft.data.creatures import creatures_unlabelled
-
-    return creatures_unlabelled(n)
-
-
-def _unlabelled(lab: Lab, seed: int, times: float = 1.0) -> ImageSet:
-    """New images of the built-in world; of photographs, those that the long tail left out. Labels are not read."""
-    n = round(times * (_QUICK[1] if lab.quick else UNLABELLED))
-    if lab.world.settings.data == CREATURES:
-        return _drawn(n)
-    pool, used = lab.world.balanced.train, set(lab.world.splits(seed).train.files)
-    rows = [row for row, file in enumerate(pool.files) if file not in used]
-    return pool.subset(np.sort(np.random.default_rng(seed).permutation(rows)[:n]))
-
-
 def _mean_prior(lab: Lab, members: Sequence[Member], seed: int) -> Floats:
     """Geometric mean of the members' label priors, (K,)."""
     logs = np.mean([np.log(lab.prediction(member, seed).label_prior) for member in members], axis=0)
@@ -216,23 +194,8 @@ class _Answers:
         return self._found[rows]
 
 
-_LOGITS: dict[Any, NDArray[Any]] = {}
-"""Logits of members for the images of one seed: two students may have a teacher in common."""
-
-
 def _fused(lab: Lab, members: Sequence[Member], fusion: str, seed: int, images: ImageSet) -> Floats:
-    from causalft.models.features.encoder import Crops
-
-    found = []
-    for member in members:
-        key = member, seed, images.fingerprint
-        if key not in _LOGITS:
-            for old in [each for each in _LOGITS if each[1] != seed]:
-                del _LOGITS[old]
-            _, tuned = lab.tuned(member, seed)
-            _LOGITS[key] = tuned.logits(Crops(images, tuned.stratum))
-        found.append(_LOGITS[key])
-    return _mixing(lab, members, fusion, seed)(np.stack(found), kind="logits")
+    return _mixing(lab, members, fusion, seed)(logits_of(lab, members, seed, images), kind="logits")
 
 
 def _same_view(lab: Lab, members: Sequence[Member], fusion: str, seed: int) -> SameView:

@@ -170,6 +170,7 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     from experiments.frame.further import JOINT, joint
     from experiments.frame.ltssl import SHARED, shared
     from experiments.frame.students import SOUP, STUDENTS, soup, student
+    from experiments.frame.unlabelled import unlabelled_logits
 
     if model.rule in STUDENTS:
         return np.asarray(student(lab, model.members, STUDENTS[model.rule], seed).argmax(axis=1))
@@ -182,7 +183,8 @@ def _classes(lab: Lab, model: Model, seed: int) -> NDArray[np.int64]:
     splits = lab.world.splits(seed, model.members[0].draw)
     views = [_view(lab, model, member, seed) for member in model.members]
     if model.rule in ADJUSTING and len(views) > 1:
-        return ADJUSTING[model.rule](Fused(views, beside(lab, model.members, seed), splits, seed))
+        ask = partial(unlabelled_logits, lab, model.members, seed)
+        return ADJUSTING[model.rule](Fused(views, beside(lab, model.members, seed), splits, seed, ask))
     return answer(views, model.rule, model.stratum_prior, splits, seed)
 
 

@@ -8,6 +8,7 @@ import pytest
 from causalft.runs.folder import Run
 from experiments import EXPERIMENTS
 from experiments.adjusted import NULL, OURS, SEEDS_OURS
+from experiments.frame import unlabelled
 from experiments.frame.adjusting import ADJUSTING, AT, RIVALS, Fused, _class_weighted, _fuse, _less_prior
 from experiments.frame.claims import judge
 from experiments.frame.members import Member
@@ -22,7 +23,17 @@ def lab():
 
 @pytest.fixture(scope="module")
 def metrics(lab):
-    return study_metrics(EXPERIMENTS["adjusted"].study(ROLES), lab)
+    """With images without labels that are drawn as the validation images are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            unlabelled, "images_without_labels", lambda lab, seed: (lab.splits.validation, "made up")
+        )
+        patched.setattr(
+            unlabelled,
+            "logits_of",
+            lambda lab, members, seed, images: [lab.prediction(m, seed).validation_logits for m in members],
+        )
+        return study_metrics(EXPERIMENTS["adjusted"].study(ROLES), lab)
 
 
 def test_the_adjustment_closes_the_gap_that_is_there_and_its_null_does_not(metrics):

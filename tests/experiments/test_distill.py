@@ -19,7 +19,7 @@ from causalft.methods.estimators.member import fit_member
 from causalft.models.features.encoder import Crops
 from causalft.models.strata.zoo import open_zoo
 from experiments import distill
-from experiments.frame import students
+from experiments.frame import students, unlabelled
 from experiments.frame.claims import judge
 from experiments.frame.lab import Lab
 from experiments.frame.members import Member
@@ -100,7 +100,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_finished_student_is_read_and_asks_its_teacher_nothing(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(students, "_QUICK", (1, 60))
+    monkeypatch.setattr(unlabelled, "_QUICK", 60)
     members = (Member("clip"), Member("openclip"))
     lesson = students.STUDENTS["student, unlabelled"]
     logits = students.student(lab, members, lesson, 0)

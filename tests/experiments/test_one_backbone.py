@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from causalft.data.creatures import creatures_longtail
 from causalft.errors import CausalFTError
@@ -54,12 +55,14 @@ def test_tunings_of_one_model_are_an_ensemble_and_strata_are_not(
     assert alike.keys() == {*compared, *backbone.FOREIGN} and [m.name for m in compared["strata"]] == list(
         ROLES.strata
     )
-    assert all(alike[name] == pytest.approx(1.0) for name in ("views", "read-outs", "head groups"))
+    assert all(
+        alike[name] == pytest.approx(1.0) for name in ("views", "read-outs", "token groups", "head groups")
+    )
     assert alike["kept apart"] == pytest.approx(alike["tunings"]) and alike["strata"] < alike["tunings"]
     verdicts = {claim.at: judge(claim, metrics).verdict for claim in one_backbone.claims()}
     assert "supported" not in {verdicts[f"paired/{family} over tunings"] for family in backbone.FAMILIES}
     # Views that are all the same image gain nothing, which is less than tunings with other seeds gain.
-    for family in ("views", "read-outs", "head groups"):
+    for family in ("views", "read-outs", "token groups", "head groups"):
         assert verdicts[f"paired/{family} over tunings"] == "contradicted"
     fall = metrics["paired"]["gap fall, strata less tunings"]
     assert fall["ci95"][0] > 0 and metrics["paired"]["strata over tunings"]["ci95"][0] > 0
@@ -148,10 +151,49 @@ def test_read_outs_are_heads_on_the_tower_that_ends_early(one_model: Any) -> Non
     assert not np.allclose(found[0], found[1])
     fused = inside.inside(lab, Member("clip"), 0, together).test_logits
     assert np.allclose(np.exp(fused), fuse(found, kind="logits"), atol=1e-6)
-    whole = inside._features(tuned, splits.test, len(tuned.tower.blocks))
     with torch.no_grad():
-        pixels = tuned.stratum.normalise(Crops(splits.test, tuned.stratum)[torch.arange(len(splits.test))])
+        pixels = _pixels(tuned, splits.test)
+        whole = inside._early(tuned, len(tuned.tower.blocks), pixels)
         assert np.allclose(whole, tuned.features(tuned.tokens(pixels)), atol=1e-5)
+
+
+def test_token_groups_are_thirds_of_the_patches_along_their_main_direction(
+    one_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, tuned, splits = one_model
+    tower = tuned.tower
+    direction = inside._main_direction(tuned, splits.train, 1)
+    with torch.no_grad():
+        train = tower.run(tower.embed(_pixels(tuned, splits.train)), stop=1)[:, 1:].reshape(-1, tower.width)
+        along = (train @ direction).var()
+        assert all(along >= (train @ F.normalize(torch.randn(tower.width), dim=0)).var() for _ in range(20))
+        given: list[Any] = []
+        run = tower.run
+        monkeypatch.setattr(
+            tower, "run", lambda tokens, **where: given.append(tokens) or run(tokens, **where)
+        )
+        pixels = _pixels(tuned, splits.test)
+        for group in range(3):
+            features = inside._of_group(tuned, 1, direction, group, pixels)
+            assert features.shape == (len(splits.test), 64)
+    tokens = run(tower.embed(pixels), stop=1)
+    groups = given[1::2]  # what the later blocks saw
+    assert [group.shape[1] for group in groups] == [1 + 9, 1 + 8, 1 + 8]
+    assert all(torch.allclose(group[:, 0], tokens[:, 0], atol=1e-5) for group in groups)
+    scores = [group[:, 1:] @ direction for group in groups]
+    assert (scores[0].amax(1) <= scores[1].amin(1)).all() and (scores[1].amax(1) <= scores[2].amin(1)).all()
+    rejoined = torch.cat([group[:, 1:] for group in groups], dim=1).sum(dim=1)
+    assert torch.allclose(rejoined, tokens[:, 1:].sum(dim=1), atol=1e-3)
+
+
+def test_each_token_group_has_a_head_of_its_own(one_model: Any) -> None:
+    lab, _, splits = one_model
+    views, together = inside.views_of(inside.TOKENS)
+    found = [np.asarray(inside.inside(lab, Member("clip"), 0, view).test_logits) for view in views]
+    assert all(logits.shape == (len(splits.test), splits.train.n_classes) for logits in found)
+    assert not np.allclose(found[0], found[1]) and not np.allclose(found[1], found[2])
+    fused = inside.inside(lab, Member("clip"), 0, together).test_logits
+    assert np.allclose(np.exp(fused), fuse(found, kind="logits"), atol=1e-6)
 
 
 def test_each_seed_is_computed_once_for_the_arms_that_ask_one_after_the_other(
@@ -180,7 +222,7 @@ def test_a_tower_without_tokens_has_no_views_inside(one_model: Any, monkeypatch:
     other.tower.kind = "ResNet"
     monkeypatch.setattr(lab, "tuned", lambda member, seed: (None, other))
     monkeypatch.setattr(lab, "folder", lambda member, seed: "a ResNet")
-    for family in (inside.READOUTS, inside.HEADS):
+    for family in (inside.READOUTS, inside.TOKENS, inside.HEADS):
         with pytest.raises(CausalFTError, match="clip is no vision transformer"):
             inside.inside(lab, Member("clip"), 0, f"{family}, 1")
 
@@ -195,6 +237,10 @@ def test_a_model_with_two_heads_has_no_three_groups(one_model: Any) -> None:
         inside._silenced(few, 0),
     ):
         pass
+
+
+def _pixels(tuned: TunedStratum, images: Any) -> torch.Tensor:
+    return tuned.stratum.normalise(Crops(images, tuned.stratum)[torch.arange(len(images))])
 
 
 def _weights(stratum: Any, n_classes: int) -> Any:

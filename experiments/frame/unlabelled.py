@@ -1,0 +1,79 @@
+"""Images of an experiment's world that are in no split, without labels, and what its members answer for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalft.errors import CausalFTError
+from causalft.runs.limits import CREATURES
+
+if TYPE_CHECKING:
+    from causalft.data.image_set import ImageSet
+    from experiments.frame.lab import Lab
+    from experiments.frame.members import Member
+
+__all__ = ["UNLABELLED", "images_without_labels", "logits_of", "unlabelled", "unlabelled_logits"]
+
+UNLABELLED = 10_000
+_QUICK = 400
+
+
+def unlabelled(lab: Lab, seed: int, times: float = 1.0) -> ImageSet:
+    """``times`` :data:`UNLABELLED` new images of the built-in world, or photographs that the long tail left out.
+
+    Raises
+    ------
+    CausalFTError
+        If the data are long-tailed themselves, so that nothing was left out.
+    """
+    n = round(times * (_QUICK if lab.quick else UNLABELLED))
+    if lab.world.settings.data == CREATURES:
+        return _drawn(n)
+    pool, used = lab.world.balanced.train, set(lab.world.splits(seed).train.files)
+    rows = [row for row, file in enumerate(pool.files) if file not in used]
+    return pool.subset(np.sort(np.random.default_rng(seed).permutation(rows)[:n]))
+
+
+def images_without_labels(lab: Lab, seed: int) -> tuple[ImageSet, str]:
+    """:func:`unlabelled` images, or the validation images where there are none; and which of them these are."""
+    try:
+        return unlabelled(lab, seed), "in no split"
+    except CausalFTError:
+        return lab.world.splits(seed).validation, "of validation, since the data leave none out"
+
+
+@lru_cache(maxsize=4)
+def _drawn(n: int) -> ImageSet:
+    from causalft.data.creatures import creatures_unlabelled
+
+    return creatures_unlabelled(n)
+
+
+def unlabelled_logits(lab: Lab, members: Sequence[Member], seed: int) -> NDArray[Any]:
+    """Logits (M, n, K) of tuned members for :func:`images_without_labels`."""
+    return logits_of(lab, members, seed, images_without_labels(lab, seed)[0])
+
+
+_LOGITS: dict[Any, NDArray[Any]] = {}
+"""By folder of the member and fingerprint of the images, of one set of images: several rules ask for the same."""
+
+
+def logits_of(lab: Lab, members: Sequence[Member], seed: int, images: ImageSet) -> NDArray[Any]:
+    """Logits of tuned members, (M, n, K)."""
+    from causalft.models.features.encoder import Crops
+
+    found = []
+    for member in members:
+        key = lab.folder(member, seed), images.fingerprint
+        if key not in _LOGITS:
+            for old in [each for each in _LOGITS if each[1] != images.fingerprint]:
+                del _LOGITS[old]
+            _, tuned = lab.tuned(member, seed)
+            _LOGITS[key] = tuned.logits(Crops(images, tuned.stratum))
+        found.append(_LOGITS[key])
+    return np.stack(found)
