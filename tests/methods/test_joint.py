@@ -147,6 +147,28 @@ def test_a_folder_of_another_term_is_refused(splits, zoo, tmp_path):
         fitted(splits, zoo, term=Term("alignment", 2.0, few), **options)
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_a_batch_that_does_not_fit_is_cut_unless_a_term_needs_it_whole(splits, zoo, monkeypatch, few):
+    sizes, plain = [], Term.__call__
+
+    def short_of_memory(term, logits, features, labels):
+        sizes.append(len(labels))
+        if len(labels) > 8:
+            raise MemoryError
+        return plain(term, logits, features, labels)
+
+    monkeypatch.setattr(Term, "__call__", short_of_memory)
+    term = Term("likeness", 1.0, ((True, False, False, True),) * 2 if few else ())
+    if few:
+        with pytest.raises(CausalFTError, match="16 samples at once do not fit .* needs the whole batch"):
+            fitted(splits, zoo, term=term)
+        assert sizes == [16]
+    else:
+        with pytest.warns(UserWarning, match="a batch goes in 2 parts"):
+            fitted(splits, zoo, term=term)
+        assert max(sizes[1:]) == 8
+
+
 def test_a_training_that_was_killed_does_not_go_on_under_another_term(splits, zoo, tmp_path, monkeypatch):
     seen = []
 

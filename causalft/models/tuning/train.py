@@ -115,6 +115,7 @@ def train(
     parameter_groups: ParameterGroups | None = None,
     at_epoch: Callable[[int], None] | None = None,
     after_epoch: Callable[[int], None] | None = None,
+    whole_batches: bool = False,
     say: Callable[[str], None] = warnings.warn,
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
@@ -156,6 +157,8 @@ def train(
     after_epoch : callable, optional
         ``after_epoch(number)`` after its last step, before its validation and its checkpoint, in every process: buffers
         that it changes are kept, and if it raises, the last checkpoint stays.
+    whole_batches : bool
+        The loss is no mean over samples: a batch that does not fit into memory is refused, not cut.
     say : callable
         Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
         warning. Also in ``History.notes``.
@@ -163,8 +166,9 @@ def train(
     Raises
     ------
     CausalFTError
-        If there is nothing to train, the recipe is invalid, the loss is not finite, one sample does not fit into
-        memory, the checkpoint is damaged or of another training, or the processes do not find each other.
+        If there is nothing to train, the recipe is invalid, the loss is not finite, one sample (a batch that is needed
+        whole) does not fit into memory, the checkpoint is damaged or of another training, or the processes do not find
+        each other.
 
     Examples
     --------
@@ -193,6 +197,7 @@ def train(
         parameter_groups,
         at_epoch,
         after_epoch,
+        whole_batches,
         say,
     )
     return loop.run(progress, checkpoint, checkpoint_every_seconds, log_dir)
@@ -213,11 +218,12 @@ class _Loop:
         groups: ParameterGroups | None,
         at_epoch: Callable[[int], None] | None,
         after_epoch: Callable[[int], None] | None,
+        whole_batches: bool,
         say: Callable[[str], None],
     ) -> None:
         self.model, self.n_samples, self.batch_loss, self.recipe = model, n_samples, batch_loss, recipe
         self.label, self.sampler, self.validate, self.say = label, sampler, validate, say
-        self.at_epoch, self.after_epoch = at_epoch, after_epoch
+        self.at_epoch, self.after_epoch, self.whole_batches = at_epoch, after_epoch, whole_batches
         self.statistics = [module for module in model.modules() if isinstance(module, BatchStatistics)]
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
@@ -373,6 +379,11 @@ class _Loop:
         state = self.state
         self.optimizer.zero_grad(set_to_none=True)
         free_memory()
+        if self.whole_batches:
+            raise CausalFTError(
+                f"{self.label}: {n} samples at once do not fit into memory, and their loss needs the whole batch; take"
+                " a smaller batch size, model or image size, or tune fewer blocks"
+            )
         if state.parts >= n:
             raise CausalFTError(
                 f"{self.label}: one sample alone does not fit into memory; take a smaller model or image size, tune"

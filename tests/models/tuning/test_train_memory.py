@@ -120,6 +120,13 @@ def test_one_sample_that_does_not_fit_is_an_error():
         train(make_model(), 70, Small(0), recipe_of(), progress=False, say=lambda line: None)
 
 
+def test_a_batch_that_a_loss_needs_whole_is_not_halved():
+    said, model = [], make_model()
+    with pytest.raises(CausalFTError, match="20 samples at once do not fit .* take a smaller batch size"):
+        train(model, 70, Small(10), recipe_of(), progress=False, whole_batches=True, say=said.append)
+    assert said == [] and largest_difference(model, make_model()) == 0
+
+
 def test_halving_is_a_warning_by_default():
     with pytest.warns(UserWarning, match="do not fit into memory"):
         train(make_model(), 70, Small(10), Recipe(epochs=1, batch_size=20, lr=0.1), progress=False)
