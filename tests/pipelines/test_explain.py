@@ -185,6 +185,7 @@ def test_the_box_of_a_stratum_is_what_its_crop_keeps():
         (["--of", "nothing"], "'nothing' is no class of"),
         (["--method", "rolout"], "no kind of map is named 'rolout'; did you mean 'rollout'?"),
         (["--steps", -1], "steps"),
+        (["--steps", 1], "with 1 step no curve says which kind of map is truest; give 2 or more"),
         (["--steps", 0], "with 0 steps no curve says which kind of map is truest; give 2 or more"),
         (["--method", "auto", "--steps", 1], "or a method: integrated-gradients, occlusion"),
     ],

@@ -110,6 +110,7 @@ def check_map(method: str, steps: int) -> None:
         MAPS.get_or_refuse(method)
     elif 0 <= steps < LEAST_STEPS:
         raise CausalFTError(
-            f"with {steps} steps no curve says which kind of map is truest; give {LEAST_STEPS} or more, or a method: "
+            f"with {steps} step{'' if steps == 1 else 's'} no curve says which kind of map is truest; give "
+            f"{LEAST_STEPS} or more, or a method: "
             f"{', '.join(MAPS)}"
         )

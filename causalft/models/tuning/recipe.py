@@ -231,7 +231,7 @@ def warmup_length(recipe: Recipe, steps_per_epoch: int) -> int:
     length = recipe.warmup_steps or round(recipe.warmup_epochs * steps_per_epoch)
     total = steps_per_epoch * recipe.epochs
     if length and length >= total:
-        raise CausalFTError(f"a warm-up of {length} steps leaves nothing of {total} steps; shorten it")
+        raise CausalFTError(f"nothing is left after a warm-up of {length} of {total:,} steps; shorten it")
     return length
 
 

@@ -57,7 +57,7 @@ def test_step_schedule_falls_at_its_milestones():
         ({"patience": 0}, "patience 0 is out of range"),
         ({"warmup_steps": 1, "warmup_epochs": 1.0}, "given twice"),
         ({"warmup_steps": -1}, "cannot be negative"),
-        ({"warmup_epochs": 10.0}, "leaves nothing of 50 steps"),
+        ({"warmup_epochs": 10.0}, "nothing is left after a warm-up of 50 of 50 steps"),
         ({"schedule": "onecycle", "warmup_steps": 1}, "its own warm-up"),
         ({"schedule": "step"}, "belong together"),
         ({"milestones": (3,)}, "belong together"),
