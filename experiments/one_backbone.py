@@ -18,9 +18,10 @@ STRATA = "strata"
 
 
 def study(roles: Roles) -> Study:
-    """Families of three members at equal cost; the yardstick are tunings of one model with other seeds."""
+    """Families of three members; the yardstick are three tunings of one model with other seeds."""
     from experiments.frame.arms import fused, singles
     from experiments.frame.backbone import FAMILIES, FOREIGN, TUNINGS, one_and_fused
+    from experiments.frame.inside import READOUTS, TOKENS
     from experiments.frame.measures import Contrast
     from experiments.frame.study import Study
 
@@ -42,8 +43,8 @@ def study(roles: Roles) -> Study:
         measure=measure,
         sections=_sections,
         conclude=lambda shown: [
-            f"Fusing three tunings of one model with other seeds gains {shown(f'gain of {TUNINGS}')} points. At the "
-            "same cost, accuracy beyond that: "
+            f"Fusing three tunings of one model with other seeds gains {shown(f'gain of {TUNINGS}')} points. Accuracy "
+            f"beyond that, at the same cost ({READOUTS} and {TOKENS}: that of about one model): "
             + ", ".join(
                 f"{family} {shown(f'{family} over {TUNINGS}')}" for family in (*FAMILIES, *FOREIGN, STRATA)
             )

@@ -70,7 +70,7 @@ def claims() -> tuple[Claim, ...]:
         for arm, text in named.items()
         for claim in (
             Claim(f"{text} {lowers}", f"paired/gap fall, {arm}", above=0.0, objection=7),
-            Claim(f"{text} {closes}", f"methods/{arm}/own_gap", below=0.025, section="The cure"),
+            Claim(f"{text} {closes}", f"methods/{arm}/own_gap", closed=0.025, section="The cure"),
             Claim(f"{text} {keeps}", f"paired/{arm} over LA", above=-0.005, section="The cure"),
         )
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from experiments.frame.members import Member
     from experiments.frame.scales import Roles
 
-__all__ = ["ADJUSTING", "AT", "RIVALS", "STRENGTHS", "Fused", "beside", "chosen", "owned"]
+__all__ = ["ADJUSTING", "AT", "CLASS_WEIGHTS", "RIVALS", "STRENGTHS", "Fused", "beside", "chosen", "owned"]
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,7 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Strengths of the frontier."""
 
 AT = "adjusted, strength {:g}"
+CLASS_WEIGHTS = "class weights alone"
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,22 @@ def _null(fused: Fused) -> NDArray[np.int64]:
 
 def _at(strength: float, fused: Fused) -> NDArray[np.int64]:
     """The likeliest pool at a given strength."""
+    return _by_pool(fused, strength)
+
+
+def _class_weights_alone(fused: Fused) -> NDArray[np.int64]:
+    """The likeliest pool that takes no share of any prior out: a product with P(c | y) in place of P(c)."""
+    return _by_pool(fused, 0.0, with_shares=False)
+
+
+def _by_pool(fused: Fused, strength: float, **options: Any) -> NDArray[np.int64]:
     from causalft.data.groups import balancing_weights
     from causalft.methods.estimators.pool import Priors, StrataRows, fit_pool, pooled
 
     priors = Priors.of(fused.priors, fused.splits.train.class_counts)
     weights = balancing_weights(fused.labels, fused.splits.validation.n_classes)
     rows = StrataRows([each.validation_logits for each in fused.members], "logits")
-    pool = replace(fit_pool(rows, fused.labels, weights, priors), prior_share=strength)
+    pool = replace(fit_pool(rows, fused.labels, weights, priors, **options), prior_share=strength)
     score = pooled(fused.log_p("test_logits"), pool.class_weights(priors), pool.offsets(priors))
     return score.argmax(axis=1)
 
@@ -263,6 +273,7 @@ ADJUSTING: dict[str, Callable[[Fused], NDArray[np.int64]]] = {
     "adjusted": _adjusted,
     "adjusted, strength without labels": _without_labels,
     "adjusted, priors shuffled": _null,
+    CLASS_WEIGHTS: _class_weights_alone,
     **RIVALS,
     **{AT.format(strength): partial(_at, strength) for strength in STRENGTHS},
 }

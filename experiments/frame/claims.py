@@ -29,6 +29,9 @@ class Claim:
         Claimed bound, as a fraction.
     within, beyond : float, optional
         Claimed bound of the absolute value, which lies below or above it.
+    closed : float, optional
+        Claimed bound of a gap that is closed: its interval lies within it both ways, or holds 0 and ends below it. One
+        that is overshot is not closed.
     section : str
         Of the paper: ``Fig. 2``, ``Tab. 8``, ``Sec. 3``. Else the subject: ``ULFine``.
     objection : int, optional
@@ -46,13 +49,16 @@ class Claim:
     below: float | None = None
     within: float | None = None
     beyond: float | None = None
+    closed: float | None = None
     section: str = ""
     objection: int | None = None
     unit: Literal["points", ""] = "points"
 
     def __post_init__(self) -> None:
         if len(self._bounds) != 1:
-            raise CausalFTError(f"the claim {self.text!r} needs one of above, below, within and beyond")
+            raise CausalFTError(
+                f"the claim {self.text!r} needs one of above, below, within, beyond and closed"
+            )
 
     @property
     def of(self) -> Literal["paper", "further"]:
@@ -61,7 +67,7 @@ class Claim:
 
     @property
     def _bounds(self) -> list[float]:
-        bounds = (self.above, self.below, self.within, self.beyond)
+        bounds = (self.above, self.below, self.within, self.beyond, self.closed)
         return [bound for bound in bounds if bound is not None]
 
     @property
@@ -138,10 +144,12 @@ def judge_number(claim: Claim, found: Mapping[str, Any]) -> Judged:
     if found.get("ci95") is None or None in found["ci95"]:
         return Judged(claim, "open", numbers, f"no interval: {found.get('reason', 'one repetition')}")
     low, high = found["ci95"]
-    bound, of_size = claim.bound, claim.within is not None or claim.beyond is not None
+    bound, of_size = claim.bound, claim.above is None and claim.below is None
     if of_size:
         inside, outside = -bound < low and high < bound, low > bound or high < -bound
-        verdict = _side(inside, outside) if claim.within is not None else _side(outside, inside)
+        if claim.closed is not None:
+            inside = inside or low <= 0 <= high < bound
+        verdict = _side(outside, inside) if claim.beyond is not None else _side(inside, outside)
     else:
         above, below = low > bound, high < bound
         verdict = _side(above, below) if claim.above is not None else _side(below, above)

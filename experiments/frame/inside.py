@@ -124,7 +124,7 @@ def _main_direction(tuned: TunedStratum, images: ImageSet, stop: int, at_most: i
     import torch
 
     tower = tuned.tower
-    some = images.subset(np.arange(0, len(images), max(1, len(images) // at_most)))
+    some = images.subset(np.arange(0, len(images), max(1, -(-len(images) // at_most))))
     patches = through(
         lambda pixels: tower.run(tower.embed(pixels), stop=stop)[:, tower.n_prefix :].float(), tuned, some
     ).reshape(-1, tower.width)

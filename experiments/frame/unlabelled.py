@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalft.errors import CausalFTError
 from causalft.runs.limits import CREATURES
 
 if TYPE_CHECKING:
@@ -40,11 +39,14 @@ def unlabelled(lab: Lab, seed: int, times: float = 1.0) -> ImageSet:
 
 
 def images_without_labels(lab: Lab, seed: int) -> tuple[ImageSet, str]:
-    """:func:`unlabelled` images, or the validation images where there are none; and which of them these are."""
-    try:
+    """Images of every class alike, of which no label is read, and which these are.
+
+    What a long tail leaves out of other data are images of its few classes: it follows another law than the test
+    images, for which a strength must be chosen.
+    """
+    if lab.world.settings.data == CREATURES:
         return unlabelled(lab, seed), "in no split"
-    except CausalFTError:
-        return lab.world.splits(seed).validation, "of validation, since the data leave none out"
+    return lab.world.splits(seed).validation, "of validation"
 
 
 @lru_cache(maxsize=4)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from causalft.runs.folder import Run
 from experiments import EXPERIMENTS
-from experiments.adjusted import NULL, OURS, SEEDS_OURS
-from experiments.frame import unlabelled
-from experiments.frame.adjusting import ADJUSTING, AT, RIVALS, Fused, _class_weighted, _fuse, _less_prior
+from experiments.adjusted import NULL, OURS, SEEDS_OURS, UNLABELLED
+from experiments.frame import adjusting, unlabelled
+from experiments.frame.adjusting import (
+    ADJUSTING,
+    AT,
+    CLASS_WEIGHTS,
+    RIVALS,
+    Fused,
+    _class_weighted,
+    _fuse,
+    _less_prior,
+)
+from experiments.frame.arms import Model
 from experiments.frame.claims import judge
 from experiments.frame.members import Member
 from experiments.frame.study import study_metrics, study_page
-from tests.experiments.made_up import ROLES, STRATA, MadeUpLab
+from experiments.frame.tested import _classes
+from tests.experiments.made_up import N_CLASSES, ROLES, STRATA, MadeUpLab
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +36,12 @@ def lab():
 
 @pytest.fixture(scope="module")
 def metrics(lab):
-    """With images without labels that are drawn as the validation images are."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            unlabelled, "images_without_labels", lambda lab, seed: (lab.splits.validation, "made up")
-        )
+        patched.setattr(unlabelled, "images_without_labels", lambda lab, seed: (lab.splits.test, "made up"))
         patched.setattr(
             unlabelled,
             "logits_of",
-            lambda lab, members, seed, images: [lab.prediction(m, seed).validation_logits for m in members],
+            lambda lab, members, seed, images: [lab.prediction(m, seed).test_logits for m in members],
         )
         return study_metrics(EXPERIMENTS["adjusted"].study(ROLES), lab)
 
@@ -49,6 +59,40 @@ def test_the_adjustment_closes_the_gap_that_is_there_and_its_null_does_not(metri
         assert abs(gaps[rule]) < 0.06 < gaps["product"]
     assert abs(gaps[SEEDS_OURS]) < 0.15
     assert all(0.25 < found["strength"] < 0.75 for found in metrics["adjustment"])
+
+
+def test_a_strength_without_labels_is_chosen_on_images_of_no_split(lab, monkeypatch):
+    spare, given = [np.full((4, N_CLASSES), place) for place in range(3)], []
+    monkeypatch.setattr(unlabelled, "images_without_labels", lambda lab, seed: (f"spare {seed}", "made up"))
+    monkeypatch.setattr(unlabelled, "logits_of", lambda *asked: given.append(asked) or spare)
+
+    def chosen(fused, **options):
+        given.append(options["unlabeled"])
+        return lambda logits, kind: np.asarray(logits[0]), None
+
+    monkeypatch.setattr(adjusting, "chosen", chosen)
+    members = tuple(Member(name) for name in STRATA)
+    _classes(lab, Model(members, rule=UNLABELLED), 1)
+    assert given[0] == (lab, members, 1, "spare 1")
+    assert all(one is other for one, other in zip(given[1], spare, strict=True))
+
+
+def test_class_weights_by_themselves_take_no_prior_out():
+    """Of strata that share their prior no class weighs another stratum more, so they decide as the product."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), 40)
+    lean = np.log(0.5 ** np.arange(10))
+    logits = 3 * np.eye(10)[labels] + rng.normal(size=(2, 3, len(labels), 10)) + lean
+    members = [
+        SimpleNamespace(gla_prior=np.full(10, 0.1), validation_logits=a, test_logits=b)
+        for a, b in zip(*logits, strict=True)
+    ]
+    images = SimpleNamespace(labels=labels, n_classes=10)
+    train = SimpleNamespace(class_counts=np.rint(1000 * 0.5 ** np.arange(10)) + 1)
+    fused = Fused(members, (), SimpleNamespace(validation=images, train=train), 0)
+    product = logits[1].sum(axis=0).argmax(axis=1)
+    assert np.array_equal(ADJUSTING[CLASS_WEIGHTS](fused), product)
+    assert not np.array_equal(ADJUSTING[AT.format(0)](fused), product)  # takes the training prior out
 
 
 def test_its_claims_are_judged_by_numbers_that_are_there(metrics):

@@ -46,7 +46,17 @@ def test_photographs_without_labels_are_those_that_the_long_tail_left_out() -> N
     assert found[0].files == found[1].files != found[2].files
     assert not set(found[0].files) & {f"{i}.png" for i in range(100)}
     assert len(unlabelled.unlabelled(lab, 0, times=2.0)) == 800
-    assert unlabelled.images_without_labels(lab, 0)[1] == "in no split"
+
+
+def test_a_strength_is_never_chosen_on_what_a_long_tail_left_out() -> None:
+    """These images follow the reverse tail, and a strength is chosen for every class alike."""
+    lab = photo_lab()
+    images, which = unlabelled.images_without_labels(lab, 0)
+    assert images is lab.world.splits(0).validation and which == "of validation"
+    lab.world.settings.data = "creatures-lt"
+    images, which = unlabelled.images_without_labels(lab, 0)
+    counts = np.bincount(images.labels)
+    assert which == "in no split" and len(images) == 400 and counts.max() - counts.min() <= 1
 
 
 def test_members_answer_once_for_the_images_that_several_rules_ask_about(
@@ -65,7 +75,8 @@ def test_members_answer_once_for_the_images_that_several_rules_ask_about(
     lab = photo_lab()
     lab.tuned = tuned
     members = (Member("clip"), Member("openclip"))
-    first, again = (unlabelled.unlabelled_logits(lab, members, 0) for _ in range(2))
+    images = unlabelled.unlabelled(lab, 0)
+    first, again = (unlabelled.logits_of(lab, members, 0, images) for _ in range(2))
     assert first.shape == (2, 400, 3) and np.array_equal(first, again)
     assert asked == ["clip-LA 0", "openclip-LA 0"]
     unlabelled._LOGITS.clear()

@@ -319,6 +319,13 @@ def test_an_empty_number_is_not_left_out(tmp_path: Path, experiments: None) -> N
         ({"beyond": 0.1}, (0.05, 0.2), "open"),
         ({"within": 0.1}, (-0.05, 0.05), "supported"),
         ({"within": 0.1}, (-0.3, -0.2), "contradicted"),
+        ({"closed": 0.1}, (-0.3, 0.05), "supported"),
+        ({"closed": 0.1}, (-0.05, -0.02), "supported"),
+        ({"closed": 0.1}, (0.02, 0.05), "supported"),
+        ({"closed": 0.1}, (-0.3, -0.2), "contradicted"),
+        ({"closed": 0.1}, (-0.3, -0.05), "open"),
+        ({"closed": 0.1}, (-0.05, 0.2), "open"),
+        ({"closed": 0.1}, (0.2, 0.3), "contradicted"),
     ],
 )
 def test_a_size_is_claimed_on_both_sides(

@@ -188,7 +188,13 @@ def pooled(log_p: Floats, class_weights: Floats, offsets: Floats | None = None) 
 
 
 def fit_pool(
-    rows: StrataRows, labels: NDArray[np.int64], weights: Floats, priors: Priors, start: Pool = Pool()
+    rows: StrataRows,
+    labels: NDArray[np.int64],
+    weights: Floats,
+    priors: Priors,
+    start: Pool = Pool(),
+    *,
+    with_shares: bool = True,
 ) -> Pool:
     """Find the pool under which the labels are likeliest.
 
@@ -201,6 +207,8 @@ def fit_pool(
         Those of weight 0 are left out.
     priors : Priors
     start : Pool
+    with_shares : bool
+        Whether shares of the priors may be taken out; without them only sharpness and expertise are fitted.
 
     Examples
     --------
@@ -223,7 +231,8 @@ def fit_pool(
         return loss + float(belief @ values[1:]) / 2, gradient
 
     several = rows.n_strata > 1
-    bounds = [(-7.0, 7.0), (0.0, 1.0 if several else 0.0), (-1.0, 1.0), (-1.0, 1.0)]
+    share_bounds = (-1.0, 1.0) if with_shares else (0.0, 0.0)
+    bounds = [(-7.0, 7.0), (0.0, 1.0 if several else 0.0), share_bounds, share_bounds]
     first = np.array([np.log(start.sharpness), start.expertise, start.prior_share, start.train_share])
     found = minimize(risk, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-9}).x
     return Pool(float(np.exp(found[0])), *map(float, found[1:]))
