@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -158,90 +159,103 @@ def _groups(members: Sequence[MemberPrediction], counts: NDArray[np.int64]) -> d
 def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -> dict[str, Any]:
     """Coverage of prediction sets by group less what was asked for, over random divisions of the labelled images.
 
-    Validation and test images of a class are exchanged at random (as many of each stay), thresholds are fitted to the
-    first part and coverage is counted on the second. What the fusion learnt on the validation images stays.
+    Validation and test images of a class are exchanged at random (as many of each stay). Fusion and thresholds are
+    fitted to the first part, so the same images serve twice as they do in a run, and coverage is counted on the second.
+    Of what members learnt from the validation images (label priors) nothing is fitted again.
 
     Returns
     -------
     dict
-        ``deviation``: group to ``{estimate, ci95, n_validation}``; ``largest``: the largest of them in size, of groups
-        with 50 validation images; ``one_threshold``: the same without groups; ``mean_size`` and ``one_threshold_size``;
-        ``as_fitted``: on the test images as they are, over seeds; ``cells`` and ``notes`` of the first seed.
+        ``deviation``: group to ``{estimate, ci95, n_validation}``, over seeds, each the mean of its divisions;
+        ``largest``: the largest of them in size, of groups with 50 validation images; ``one_threshold``: the same
+        without groups; ``mean_size`` and ``one_threshold_size``; ``as_fitted``: the division as it is, over seeds;
+        ``cells`` and ``notes`` of the first seed.
     """
     from causalft.analysis.uncertainty.conformal import LEAST_IMAGES, pooled_prior, sets_of_labels
     from causalft.data.groups import GROUPS, UNKNOWN
 
-    repetitions = 10 if lab.quick else 100
-    deviation: dict[str, list[float]] = {}
-    alone: dict[str, list[float]] = {}
-    fitted: dict[str, list[float]] = {}
-    sizes: dict[str, list[float]] = {"sets": [], "one threshold": []}
+    divisions = 4 if lab.quick else 40
+    kinds = {"deviation": LEAST_IMAGES, "one_threshold": None}
+    over_seeds: dict[str, dict[str, list[float]]] = {key: {} for key in (*kinds, "as_fitted")}
+    sizes: dict[str, list[float]] = {key: [] for key in kinds}
     n_validation: dict[str, int] = {}
     about: dict[str, Any] = {}
     for seed in range(lab.seeds):
         splits = lab.world.splits(seed)
         fused = _families(lab, seed)[STRATA]
-        members = fused.members
-        counts = splits.train.class_counts
+        members, counts = fused.members, splits.train.class_counts
         prior = pooled_prior([m.label_prior for m in members])
         groups = _groups(members, counts)
         groups |= {f"P by {m.name}": _groups([m], counts)["P"] for m in members if len(members) > 1}
-        mixing = _mixing(fused, fusion)
-        logits: Any = [np.concatenate([m.validation_logits, m.test_logits]) for m in members]
-        probs = mixing(logits, kind="logits")
+        groups["all"] = np.full(len(counts), "")
         labels = np.concatenate([splits.validation.labels, splits.test.labels])
-        of_label = probs[np.arange(len(labels)), labels]
         first = np.arange(len(labels)) < len(splits.validation)
         rng = np.random.default_rng(seed)
-        for repetition in range(1 + repetitions):
-            calibrated = first if repetition == 0 else _exchanged(first, labels, rng)
-            rest = ~calibrated
-            for least, kept, size in (
-                (LEAST_IMAGES, deviation, sizes["sets"]),
-                (len(labels), alone, sizes["one threshold"]),
-            ):
+        found: dict[str, dict[str, list[float]]] = {key: {} for key in over_seeds}
+        for division in range(1 + divisions):
+            order = np.arange(len(labels)) if division == 0 else _exchanged(labels, rng)
+            probs = _refitted(fused, order, len(splits.validation), fusion)
+            of_label = probs[np.arange(len(labels)), labels]
+            for key, least in kinds.items():
                 sets = sets_of_labels(
-                    of_label[calibrated], labels[calibrated], counts, prior, coverage, least=least
+                    of_label[first],
+                    labels[first],
+                    counts,
+                    prior,
+                    coverage,
+                    least=len(labels) if least is None else least,
                 )
-                covered = of_label >= sets.threshold[labels]
-                into = fitted if repetition == 0 else kept
-                if repetition == 0 and kept is alone:
+                if division <= 5:
+                    sizes[key].append(float(sets.contains(probs[~first]).sum(axis=1).mean()))
+                if division == 0 and key == "one_threshold":
                     continue
-                for kind, names in {**groups, "all": np.full(len(counts), "")}.items():
+                into = found["as_fitted" if division == 0 else key]
+                covered = of_label >= sets.threshold[labels]
+                for kind, names in groups.items():
                     for group in sorted(set(names.tolist()), key=(*GROUPS, UNKNOWN, "").index):
                         inside = names[labels] == group
                         name = f"{kind}-{group}".rstrip("-")
-                        into.setdefault(name, []).append(float(covered[inside & rest].mean()) - coverage)
+                        into.setdefault(name, []).append(float(covered[inside & ~first].mean()) - coverage)
                         n_validation[name] = int((inside & first).sum())
-                if repetition <= 5:
-                    size.append(float(sets.contains(probs[rest]).sum(axis=1).mean()))
-                if repetition == 0 and seed == 0:
+                if division == 0 and seed == 0:
                     about = {"cells": sets.to_metrics()["cells"], "notes": list(sets.notes)}
-    found = {
+        for key, of in found.items():
+            for name, values in of.items():
+                over_seeds[key].setdefault(name, []).append(float(np.mean(values)))
+    shown = {
         key: {name: {**_mean(values), "n_validation": n_validation[name]} for name, values in of.items()}
-        for key, of in (("deviation", deviation), ("one_threshold", alone), ("as_fitted", fitted))
+        for key, of in over_seeds.items()
     }
     large = [name for name, n in n_validation.items() if n >= LEAST_IMAGES]
-    worst = max(large, key=lambda name: abs(found["deviation"][name]["estimate"])) if large else None
+    worst = max(large, key=lambda name: abs(shown["deviation"][name]["estimate"])) if large else None
     return {
-        **found,
-        "largest": None if worst is None else {**found["deviation"][worst], "group": worst},
-        "mean_size": float(np.mean(sizes["sets"])),
-        "one_threshold_size": float(np.mean(sizes["one threshold"])),
+        **shown,
+        "largest": None if worst is None else {**shown["deviation"][worst], "group": worst},
+        "mean_size": float(np.mean(sizes["deviation"])),
+        "one_threshold_size": float(np.mean(sizes["one_threshold"])),
         "coverage": coverage,
-        "repetitions": repetitions,
+        "repetitions": divisions,
         **about,
     }
 
 
-def _exchanged(
-    first: NDArray[np.bool_], labels: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.bool_]:
-    """As many images of each class, drawn anew."""
-    found = np.empty_like(first)
+def _exchanged(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows in an order that only exchanges images of one class."""
+    found = np.arange(len(labels))
     for k in np.unique(labels):
         rows = np.flatnonzero(labels == k)
-        found[rows] = rng.permutation(first[rows])
+        found[rows] = rng.permutation(rows)
+    return found
+
+
+def _refitted(fused: Fused, order: NDArray[np.int64], n_validation: int, fusion: str) -> Floats:
+    """Fused probabilities of all labelled images in an order of which the first part fits the fusion."""
+    logits = [np.concatenate([m.validation_logits, m.test_logits])[order] for m in fused.members]
+    members = [
+        replace(m, validation_logits=each[:n_validation], test_logits=each[n_validation:])
+        for m, each in zip(fused.members, logits, strict=True)
+    ]
+    found: Floats = _mixing(replace(fused, members=members), fusion)(logits, kind="logits")
     return found
 
 
@@ -253,16 +267,16 @@ def _mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def group_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of a table: a group, its deviation, and that of one threshold for all classes."""
+    """Rows of a table: a group, its deviation, that of the run as it is, and that of one threshold for all classes."""
     from causalft.runs.intervals import interval_text
 
     return [
         [
             name,
             str(of["n_validation"]),
-            interval_text(of["estimate"], of["ci95"], sign=True),
-            interval_text(
-                found["one_threshold"][name]["estimate"], found["one_threshold"][name]["ci95"], sign=True
+            *(
+                interval_text(found[key][name]["estimate"], found[key][name]["ci95"], sign=True)
+                for key in ("deviation", "as_fitted", "one_threshold")
             ),
         ]
         for name, of in found["deviation"].items()

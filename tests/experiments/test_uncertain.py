@@ -7,6 +7,7 @@ import pytest
 
 from causalft.analysis.uncertainty.simplex import sensitivity_to_prior
 from experiments import EXPERIMENTS
+from experiments.frame import uncertain
 from experiments.frame.adjusting import Fused, chosen
 from experiments.frame.claims import judge, value_at
 from experiments.frame.members import Member
@@ -73,6 +74,32 @@ def test_sets_keep_their_coverage_and_one_threshold_does_not():
         f"adjusted/deviation/{kind}-{group}" for kind in "DP" for group in ("many", "medium", "few")
     }
     assert {row[0] for row in metrics["table"]["rows"]} == {"mixture", "adjusted"}
+
+
+@pytest.mark.parametrize("overfitted", [True, False])
+def test_a_fusion_that_knows_its_validation_images_covers_too_few_others(monkeypatch, overfitted):
+    lab = MadeUpLab({"LA": (0.0, 0.0)}, noise=1.0)
+    lab.quick = True
+    usual = uncertain._mixing
+
+    def knowing(fused, fusion):
+        seen = {row.tobytes() for row in fused.members[0].validation_logits}
+
+        def fuse(logits, kind):
+            probs = usual(fused, fusion)(logits, kind=kind)
+            known = np.array([row.tobytes() in seen for row in logits[0]])
+            probs[known] = np.eye(probs.shape[1])[lab.splits.test.labels][: known.sum()]
+            return probs
+
+        return fuse
+
+    if overfitted:
+        monkeypatch.setattr(uncertain, "_mixing", knowing)
+    metrics, verdicts = judged("conformal", lab)
+    off = metrics["sets"]["deviation"]["all"]["estimate"]
+    assert off < -0.05 if overfitted else abs(off) < 0.02
+    assert (verdicts["sets/deviation/D-many"] == "contradicted") == overfitted
+    assert metrics["sets"]["as_fitted"]["all"]["estimate"] == pytest.approx(off, abs=0.03)
 
 
 def test_bounds_hold_in_random_worlds_and_the_doors_tell_a_hidden_u():
