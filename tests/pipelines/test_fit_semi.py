@@ -12,6 +12,7 @@ from scipy.special import softmax
 from causalft.methods.estimators.fit_command import fit_command
 from causalft.methods.estimators.member_prediction import open_prediction
 from causalft.methods.estimators.run_documents import open_fit
+from causalft.pipelines.workflows import outcome
 from causalft.pipelines.workflows import semi as semi_module
 from causalft.pipelines.workflows.semi import laws_of_unlabelled
 from tests.command_line import run, said
@@ -82,6 +83,25 @@ def test_strata_share_pseudo_labels(tiny_zoo, photos, tmp_path):
     one, two = found["strata"].values()
     assert one["pseudo_labels"] == two["pseudo_labels"] == found["pseudo_labels"]
     assert np.isclose(one["believed_law"], two["believed_law"]).all()
+
+
+def test_a_control_that_shares_labels_answers_for_the_unlabelled_images_itself(
+    tiny_zoo, photos, tmp_path, monkeypatch
+):
+    given, usual = [], outcome.fit_fusions
+
+    def fit_fusions(*arguments, **options):
+        given.append(options.get("unlabeled") or arguments[5:])
+        return usual(*arguments, **options)
+
+    monkeypatch.setattr(outcome, "fit_fusions", fit_fusions)
+    options = ["--method", "lp-fixmatch", "--threshold", 0.2, "--share-labels", "--control", "seeds"]
+    fit(tmp_path / "run", tiny_zoo, photos, *DRAW, *options)
+    strata, (control,) = given[:2]
+    assert set(strata) == {"clip", "openclip"} and set(control) > set(strata)
+    # ``clip`` learnt with other company there
+    assert not np.array_equal(strata["clip"][0], control["clip"][0])
+    assert np.array_equal(strata["openclip"][0], control["openclip"][0])
 
 
 def test_unseen_classes_are_told_by_the_energy_of_each_stratum_and_of_their_mean_logits(monkeypatch):

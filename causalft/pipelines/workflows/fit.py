@@ -126,7 +126,7 @@ def run_fit(
                 say(f"counts   {note}")
         if control:
             say(f"control  {describe_control(control, control_kind)}")
-        members, controls, seen = _tune(
+        members, controls, seen, seen_by_controls = _tune(
             settings, zoo, splits, control, known, new, progress, say, unlabelled=unlabelled
         )
         return team.from_main(
@@ -139,6 +139,7 @@ def run_fit(
                 control_kind,
                 known=known,
                 unlabeled_logits=seen,
+                control_logits=seen_by_controls,
                 unlabelled=unlabelled,
                 say=say,
             )
@@ -156,6 +157,7 @@ def finish_fit(
     known: Mapping[str, KnownPrior] | None = None,
     distilled: Document | None = None,
     unlabeled_logits: Mapping[str, Sequence[Any]] | None = None,
+    control_logits: Mapping[str, Sequence[Any]] | None = None,
     unlabelled: Unlabelled | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> FittedRun:
@@ -176,6 +178,8 @@ def finish_fit(
         Priors of files that the members were given.
     unlabeled_logits : mapping of str to sequence of (m, K) arrays, optional
         Logits of images without labels that choose the strength of an adjusted fusion.
+    control_logits : mapping of str to sequence of (m, K) arrays, optional
+        The same of members of the control, as far as they are no strata of the run.
     distilled : dict, optional
         Of a student: its entry of ``metrics.json``, in JSON.
     unlabelled : Unlabelled, optional
@@ -183,7 +187,9 @@ def finish_fit(
     say : callable
         Called with a line per step.
     """
-    outcome = diagnose_run(settings, splits, members, controls, control_kind, known, unlabeled_logits)
+    outcome = diagnose_run(
+        settings, splits, members, controls, control_kind, known, unlabeled_logits, control_logits
+    )
     for line in outcome.prior_lines():
         say(f"prior    {line}")
     if outcome.adjustments:
@@ -239,9 +245,15 @@ def _tune(
     say: Callable[[str], None],
     *,
     unlabelled: Unlabelled | None = None,
-) -> tuple[dict[str, list[MemberPrediction]], dict[str, list[MemberPrediction]], dict[str, list[Any]]]:
-    """Predictions of every stratum and control member, and their logits of unlabelled images, one per seed."""
+) -> tuple[
+    dict[str, list[MemberPrediction]],
+    dict[str, list[MemberPrediction]],
+    dict[str, list[Any]],
+    dict[str, list[Any]],
+]:
+    """Predictions of every stratum and control member, and the logits of both for unlabelled images, one per seed."""
     seen: dict[str, list[Any]] = {}
+    seen_by_controls: dict[str, list[Any]] = {}
     cache = cache_of(settings.cache, settings.data)
     members: dict[str, list[MemberPrediction]] = {name: [] for name in settings.strata}
     controls: dict[str, list[MemberPrediction]] = {str(member): [] for member in control}
@@ -300,6 +312,8 @@ def _tune(
             )
             for name, prediction in shared.items():
                 controls[name].append(prediction)
+                found = logits_without_labels(tuned_of[name], supervision.unlabelled.images, progress)
+                seen_by_controls.setdefault(name, []).append(found)
                 new.seconds_before += prediction.seconds if prediction.read_back else 0.0
             continue
         for member in control:
@@ -323,10 +337,11 @@ def _tune(
             )
             controls[name].append(prediction)
             if unlabelled is not None:
-                seen.setdefault(name, []).append(logits_without_labels(tuned, unlabelled.images, progress))
+                found = logits_without_labels(tuned, unlabelled.images, progress)
+                seen_by_controls.setdefault(name, []).append(found)
             new.seconds_before += prediction.seconds if prediction.read_back else 0.0
 
-    return members, controls, seen
+    return members, controls, seen, seen_by_controls
 
 
 def _prior_of(member: MemberName, known: Mapping[str, Any]) -> Any:

@@ -280,19 +280,22 @@ def diagnose_run(
     control_kind: str | None = None,
     known: Mapping[str, KnownPrior] | None = None,
     unlabeled: Mapping[str, Sequence[NDArray[Any]]] | None = None,
+    unlabeled_of_controls: Mapping[str, Sequence[NDArray[Any]]] | None = None,
 ) -> FitOutcome:
     """Fuse, diagnose and score all seeds.
 
     ``control_kind`` is what differs between members of the control: "pre-training" or "tuning". ``known`` are the
-    priors of files that the members were given, ``unlabeled`` the logits (m, K) of everyone on images without labels,
-    one array per seed, which choose the strength of an adjusted fusion.
+    priors of files that the members were given, ``unlabeled`` the logits (m, K) of the strata on images without labels,
+    one array per seed, which choose the strength of an adjusted fusion; ``unlabeled_of_controls`` those of members of
+    the control that are no strata, or are trained in another company.
     """
     strata = fit_fusions(settings, splits, members, settings.stratum_prior, unlabeled=unlabeled)
     # P(c) weighs strata; seeds of one model are exchangeable
     control = None
     if controls:
         others = {name: found for name, found in members.items() if name not in controls}
-        control = fit_fusions(settings, splits, controls, None, others, unlabeled)
+        answered = {**(unlabeled or {}), **(unlabeled_of_controls or {})}
+        control = fit_fusions(settings, splits, controls, None, others, answered)
     adjusted = gla_members(settings.tuning, splits.train.class_counts, members)
     gla = None
     if adjusted:
