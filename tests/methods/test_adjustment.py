@@ -158,6 +158,34 @@ def test_a_target_law_moves_the_predicted_classes_to_it():
     assert np.abs(shares - law).max() < 0.03
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_target_law_is_judged_by_itself_and_costs_no_adjustment(seed):
+    """Every rule decides for the law, and accuracy is that of images that follow it."""
+    logits, labels = made_up(0.4, per_class=200, seed=seed)
+    law = 100.0 ** (-np.arange(K) / (K - 1))
+    found = fit_adjustment(logits, labels, PRIORS, target_law=law / law.sum(), kind="logits")
+    assert found.guard.decision == "kept" and found.strength == pytest.approx(0.4, abs=0.1)
+    fresh, truth = made_up(0.4, per_class=400, seed=100 + seed)
+    follows = law[truth]
+    score = pooled(log_softmax(fresh, axis=-1), found.class_weights, found.offsets)
+    product = log_softmax(fresh, axis=-1).sum(axis=0) + np.log(law) / found.pool.sharpness
+    mixture = np.log(fuse(fresh, kind="logits")) + np.log(law)
+    ours, *others = (
+        np.average(each.argmax(axis=1) == truth, weights=follows) for each in (score, product, mixture)
+    )
+    assert found.accuracy == pytest.approx(ours, abs=0.05)
+    for over, other in zip((found.guard.over_product, found.guard.over_mixture), others, strict=True):
+        assert over[1] - 0.02 < ours - other < over[2] + 0.02 and over[0] > -0.02
+
+
+def test_labelled_images_show_the_recall_that_a_decision_for_a_law_has():
+    """Their expected gap is that of classes alike, not of images drawn by the law."""
+    logits, labels = made_up(0.4, per_class=200)
+    law = 100.0 ** (-np.arange(K) / (K - 1))
+    found = fit_adjustment(logits, labels, PRIORS, target_law=law / law.sum(), kind="logits")
+    assert found.by_labels == pytest.approx(found.strength, abs=0.08)
+
+
 def test_a_target_law_weights_the_images_that_calibrate_a_fusion_without_adjustment():
     logits, labels = made_up(0.3, m=1)
     law = PROFILE / PROFILE.sum()

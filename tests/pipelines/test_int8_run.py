@@ -109,6 +109,30 @@ def test_auto_takes_int8_where_it_is_faster_and_answers_alike(
     assert "auto" not in said_of_auto and np.array_equal(found, predicted(fitted, pictures, "fp32"))
 
 
+@pytest.mark.parametrize("precision", ["int8", "auto"])
+def test_what_is_compared_is_the_model_that_predicts(fitted, pictures, monkeypatch, precision):
+    """With tokens merged and in int8 at once, each comparison changes one of the two."""
+    monkeypatch.setattr(f"{WORK}.predict.int8_pays", lambda width, device: True)
+    monkeypatch.setattr(f"{WORK}.int8_agreement.ALIKE", 0.0)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED", 2)
+    monkeypatch.setattr(f"{WORK}.predict.CHECKED_SHARE", 0.5)
+    prediction = Prediction(
+        fitted, unlabelled_images([pictures]), "cpu", precision=precision, merge_tokens=2, may_round=True
+    )
+    asked = {}
+    for module in ("int8_agreement", "merged_agreement"):
+
+        def loaded(*arguments, module=module, **options):
+            asked.setdefault(module, []).append((options.get("precision"), options.get("merge_tokens")))
+            return load_fitted(*arguments, **options)
+
+        monkeypatch.setattr(f"{WORK}.{module}.load_fitted", loaded)
+    assert "2 of 2 images" in prediction.merged_agreement().sentence()
+    assert asked.pop("merged_agreement") == [("int8", 0), ("int8", 2)]
+    assert "2 of 2 images" in prediction.int8_note()
+    assert asked == ({} if precision == "auto" else {"int8_agreement": [("fp32", 2), ("int8", 2)]})
+
+
 def test_auto_stays_in_fp32_where_the_images_to_compare_cannot_be_read(
     fitted, pictures, monkeypatch, tmp_path
 ):

@@ -15,6 +15,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from causalft.errors import CausalFTError
+
 __all__ = ["GridBlock", "corners_of_box", "grid_of_simplex", "points_of", "steps_of_grid", "trust_of"]
 
 Floats = NDArray[np.float64]
@@ -108,14 +110,22 @@ def _inside(points: Floats, low: Floats, high: Floats) -> NDArray[np.bool_]:
 def trust_of(class_weights: Floats, prior: Floats) -> Floats | None:
     """r_c(y) of class weights P(c | y), (M, K); None if they do not depend on the class.
 
+    Raises
+    ------
+    CausalFTError
+        If P(c) is 0 for a stratum: its weights are 0 in every class, and do not tell what it would weigh.
+
     Examples
     --------
     >>> trust_of(np.array([[.5, .5], [.5, .5]]), np.array([.5, .5])) is None
     True
     """
-    found = np.divide(
-        class_weights, prior[:, None], out=np.ones_like(class_weights), where=prior[:, None] > 0
-    )
+    if not (prior > 0).all():
+        raise CausalFTError(
+            f"P(c) of stratum {int(prior.argmin()) + 1} of {len(prior)} is 0, so the adjusted fusion does not tell how "
+            "it would weigh the classes at another P(c); fit with a small share such as 0.001, or with --fusion product"
+        )
+    found = class_weights / prior[:, None]
     found = found / found.max(axis=0)
     return None if np.allclose(found, 1.0, rtol=0, atol=1e-12) else found
 

@@ -44,7 +44,7 @@ class FrontierPoint:
     ----------
     strength : float
     accuracy : float
-        Classes weighted alike.
+        Classes weighted by the target law, by default alike.
     gap : float
         Own P gap beyond class difficulty, counted with the labels; NaN for one stratum.
     """
@@ -329,6 +329,8 @@ def _chosen(work: Chooser, tolerance: float, seed: int) -> Adjustment:
     strengths = np.array(
         [strength_of(work, pool, weights * (other_folds != fold))[0] for fold, pool in zip(numbers, pools)]
     )
+    # accuracy is judged under the law of the images to come; recall and likelihood need no law
+    balance = balance * np.exp(work.log_target)[y]
     judged = judge(work, folds, pools, strengths, balance)
     guard, share = choose_guarded(judged, strength, tolerance, balance)
     kept = strength * share

@@ -101,8 +101,9 @@ def gap_curves(work: Chooser, pool: Pool, weights: Floats) -> Floats:
     rest = work.others if work.others is not None else work.choosing
     of_others = np.zeros((n_draws, rest.n_strata, n_classes))
     for (rows, log_p), (_, alone) in zip(work.choosing.blocks(), rest.blocks(), strict=True):
-        score = pool.sharpness * pooled(log_p, class_weights, offsets) + work.log_target
-        share = np.exp(normalised(score))
+        score = pool.sharpness * pooled(log_p, class_weights, offsets)
+        # labelled images weigh the classes alike, whatever law is decided for
+        share = np.exp(normalised(score if work.labelled else score + work.log_target))
         at = np.arange(len(share))
         if work.labelled:
             share *= 1 - _BY_LABEL

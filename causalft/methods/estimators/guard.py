@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from causalft.data.groups import class_accuracy
 from causalft.methods.estimators.equal_recall import STRENGTHS, Chooser, decisions, own_gap, root_of
-from causalft.methods.estimators.fusion import MIXTURE, PRODUCT
+from causalft.methods.estimators.fusion import MIXTURE
 from causalft.methods.estimators.pool import Floats, Pool
 from causalft.runs.documents import Document
 from causalft.runs.intervals import paired_interval
@@ -72,7 +72,7 @@ class Judged:
     chosen : (STEPS + 1, n) array of bool
         At tenths of the strength that the other folds chose; the last is the whole.
     product, mixture : (n,) arrays of bool
-        Of the strata with nothing adjusted.
+        Of the strata with nothing adjusted but the target law.
     others : (R, n) array of bool
     """
 
@@ -119,14 +119,17 @@ def judge(
     for rows, log_p in work.strata.blocks():
         y = work.labels[rows]
         weights = work.priors.stratum_prior
-        product[rows] = PRODUCT.fuse(log_p, weights).argmax(axis=1) == y
-        mixture[rows] = MIXTURE.fuse(log_p, weights).argmax(axis=1) == y
+        alone = len(weights) * np.tensordot(weights, log_p, axes=1)
+        mixed = np.log(np.maximum(MIXTURE.fuse(log_p, weights), 1e-300))
+        mixture[rows] = (mixed + work.log_target).argmax(axis=1) == y
         if n_others and not apart:
-            others[:, rows] = log_p.argmax(axis=2) == y
+            others[:, rows] = (log_p + work.log_target).argmax(axis=2) == y
         for fold, (pool, strength) in enumerate(zip(pools, strengths)):
             at = np.flatnonzero(folds[rows] == fold)
             if not len(at):
                 continue
+            unadjusted = alone[at] + work.log_target / pool.sharpness
+            product[at + rows.start] = unadjusted.argmax(axis=1) == y[at]
             tried = np.concatenate([STRENGTHS, strength * steps])
             of_fold = pool.class_weights(work.priors)
             found = np.stack(list(decisions(log_p[:, at], pool, of_fold, work, tried))) == y[at]
@@ -135,7 +138,7 @@ def judge(
     if n_others and apart:
         assert work.others is not None
         for rows, log_p in work.others.blocks():
-            others[:, rows] = log_p.argmax(axis=2) == work.labels[rows]
+            others[:, rows] = (log_p + work.log_target).argmax(axis=2) == work.labels[rows]
     return Judged(work, right, chosen, product, mixture, others)
 
 

@@ -48,7 +48,12 @@ class Int8Agreement:
 
 
 def int8_agreement(
-    run: str | Path, images: ImageSet, *, n_images: int = 200, progress: bool | None = None
+    run: str | Path,
+    images: ImageSet,
+    *,
+    n_images: int = 200,
+    merge_tokens: int = 0,
+    progress: bool | None = None,
 ) -> Int8Agreement:
     """Predict images in fp32 and in int8, and compare.
 
@@ -59,6 +64,8 @@ def int8_agreement(
     images : ImageSet
         At most ``n_images`` evenly spaced ones are used; unreadable ones are left out.
     n_images : int
+    merge_tokens : int
+        Patch tokens that each block of a ViT merges, in both.
     progress : bool, optional
 
     Raises
@@ -71,8 +78,8 @@ def int8_agreement(
     >>> int8_agreement("runs/photos", images).sentence()  # doctest: +SKIP
     'int8 predicts the class of fp32 for 199 of 200 images; a probability differs by at most 0.013'
     """
-    exact = load_fitted(run, device="cpu", precision="fp32")
-    return _compared(exact, run, images, n_images, 0, progress)[1]
+    exact = load_fitted(run, device="cpu", precision="fp32", merge_tokens=merge_tokens)
+    return _compared(exact, run, images, n_images, merge_tokens, progress)[1]
 
 
 def int8_if_alike(

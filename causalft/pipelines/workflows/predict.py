@@ -234,7 +234,8 @@ class Prediction:
             return f"{what}: {self.rounding.sentence()}{way}"
         if self.precision != "int8" or self._is_dear():
             return ""
-        return int8_agreement(self.run, self.images, n_images=CHECKED).sentence()
+        found = int8_agreement(self.run, self.images, n_images=CHECKED, merge_tokens=self.merge_tokens)
+        return found.sentence()
 
     def _rounded(self) -> bool:
         """Whether ``auto`` has taken int8."""
@@ -261,7 +262,7 @@ class Prediction:
             self.merge_tokens,
             n_images=CHECKED,
             device=self.device,
-            precision=self.precision,
+            precision="int8" if self._rounded() else self.precision,
         )
 
     def _is_dear(self) -> bool:

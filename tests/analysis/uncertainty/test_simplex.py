@@ -19,6 +19,7 @@ from causalft.analysis.uncertainty.simplex import (
 from causalft.errors import CausalFTError
 from causalft.methods.estimators import FUSIONS
 from causalft.methods.estimators.mixing import Mixing
+from causalft.methods.estimators.pool import Pool, Priors
 
 
 def grid_of(n_strata, steps=20):
@@ -277,6 +278,29 @@ def test_grid_of_equal_trust_agrees_with_the_exact_answer():
     assert (radius >= exact.radius - 1e-12).all()
     finite = np.isfinite(radius)
     assert (radius[finite] - exact.radius[finite]).max() <= 1 / 100 + 1e-12  # one step of the grid
+
+
+def test_class_weights_at_another_prior_are_those_of_the_pool_and_unknown_for_a_prior_of_zero():
+    q = np.random.default_rng(0).dirichlet(np.ones(8), 3)
+    pool = Pool(expertise=0.5)
+
+    def at(prior):
+        priors = Priors.of(q, stratum_prior=prior)
+        weights, offsets = (
+            tuple(map(tuple, each.tolist())) for each in (pool.class_weights(priors), pool.offsets(priors))
+        )
+        return Mixing("adjusted", tuple(prior), 1.0, class_weights=weights, offsets=offsets)
+
+    moved = at_prior(at((0.5, 0.4, 0.1)), (0.2, 0.3, 0.5))
+    assert np.allclose(moved.class_weights, at((0.2, 0.3, 0.5)).class_weights)
+    logits = np.random.default_rng(1).normal(size=(3, 4, 8))
+    for ask in (
+        lambda mixing: at_prior(mixing, (0.2, 0.3, 0.5)),
+        lambda mixing: sensitivity_to_prior(logits, mixing, kind="logits"),
+        resolution_of,
+    ):
+        with pytest.raises(CausalFTError, match=r"P\(c\) of stratum 3 of 3 is 0.*fit with a small share"):
+            ask(at((0.5, 0.5, 0.0)))
 
 
 def test_wrong_arguments_are_refused():
