@@ -228,11 +228,13 @@ def truncated(values: Tensor) -> Tensor:
 
 
 def _in_8_bits(before: Tensor) -> Tensor:
-    return truncated(before.float().mul(1 / _STEP).add_(128.5).clamp_(0, 255))
+    values = before.float()
+    own = None if values is before else values  # a copy can be overwritten
+    return truncated(torch.add(torch.tensor(128.5), values, alpha=1 / _STEP, out=own).clamp_(0, 255))
 
 
 def _from_8_bits(kept: Tensor, dtype: torch.dtype) -> Tensor:
-    return kept.to(dtype).sub_(128).mul_(_STEP)
+    return torch.add(torch.tensor(-128 * _STEP, dtype=dtype), kept.to(dtype), alpha=_STEP)
 
 
 class _MLP(torch.autograd.Function):
