@@ -89,6 +89,8 @@ def export(
         screen.print(f"{made.agreement.sentence()} (test images of the run)", soft_wrap=True)
     elif made.note:
         screen.print(f"note: the agreement of int8 with fp32 was not measured: {made.note}", soft_wrap=True)
+    if exact := made.about.get("precision", {}).get("fp32_strata"):
+        screen.print(f"note: int8 is for the layers of a ViT; {', '.join(exact)}: in fp32", soft_wrap=True)
     if made.about["view"] != "centre":
         sides = " or ".join(str(entry["shorter_side"]) for entry in made.about["inputs"])
         screen.print(

@@ -99,7 +99,7 @@ def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[
     ------
     CausalFTError
         If the file is missing, special or of another format; has no class; or has a number that is negative, infinite
-        or none, or a name twice. Names the line.
+        or none (of shares also 0), or a name twice. Names the line.
 
     Examples
     --------
@@ -115,6 +115,8 @@ def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[
     for place, name, value in rows:
         number = _number(value)
         about = f"{place} of {where}: the {what} of '{short(name)}' is {short(repr(value), 40)}"
+        if what == "share" and not (number or 0) > 0:  # every class needs one
+            raise CausalFTError(f"{about}; write a number above 0")
         if number is None:
             raise CausalFTError(f"{about}; write a number, or leave the class out if it is not known")
         if number < 0:

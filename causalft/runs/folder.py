@@ -346,7 +346,7 @@ class Run:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise CausalFTError(f"{folder}: no such run folder")
+            raise CausalFTError(f"{folder}: no such run folder; name one that a command wrote with --out")
         description = folder / CONFIG
         found = read_json(description) if description.exists() else None
         if not isinstance(found, dict) or "kind" not in found:
@@ -363,7 +363,8 @@ class Run:
         run = cls(folder, found["kind"], config)
         if not run.complete:
             check_not_written(folder, "wait until that has ended")
-            raise CausalFTError(f"{folder} is an interrupted {run.kind} run; repeat its command to resume it")
+            command = _command_of(found["kind"], config)
+            raise CausalFTError(f"{folder} is an interrupted {command} run; repeat its command to resume it")
         return run
 
     @property
@@ -428,9 +429,15 @@ def _interrupted(folder: Path, option: str = "--out") -> Document | None:
     return None
 
 
+def _command_of(kind: str, config: Any) -> str:
+    """What made a run: a student is a run of the kind ``fit``."""
+    return "distill" if isinstance(config, dict) and config.get("distilled") else kind
+
+
 def _other_run(folder: Path, found: Document, difference: str, option: str = "--out") -> CausalFTError:
+    command = _command_of(found["kind"], found.get("config"))
     return CausalFTError(
-        f"{folder} holds another interrupted {found['kind']} run{difference}; choose another {option}, or repeat its "
+        f"{folder} holds another interrupted {command} run{difference}; choose another {option}, or repeat its "
         "command to resume it"
     )
 
@@ -445,8 +452,18 @@ def _difference(found: Document, wanted: Document) -> str:
     config = found.get("config")
     if not isinstance(config, dict):
         return ""
-    keys = [key for key in sorted(config.keys() | wanted.keys()) if config.get(key) != wanted.get(key)]
+    keys = list(dict.fromkeys(_differing(config, wanted)))
     return f" (it differs in {', '.join(keys[:3])})" if keys else ""
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Names of settings that differ; of nested settings ``tuning.epochs``, for one."""
+    for key in sorted(found.keys() | wanted.keys()):
+        one, other = found.get(key), wanted.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from (f"{key}.{inside}" for inside in _differing(one, other))
+        elif one != other:
+            yield key
 
 
 #: Runs that are sets of images.

@@ -246,7 +246,11 @@ def test_wrong_input_gets_one_line(fitted, photos, tmp_path):
         assert "give 1 to 200 blocks" in said(
             run("distill", fitted, "--student", f"clip:blocks={number}", *out)
         )
+    assert "for another number of blocks write clip:blocks=N" in said(
+        run("distill", fitted, "--student", "clip:block=2", *out)
+    )
     mini = said(run("distill", fitted, "--student", "mini", *out))
+    assert "--zoo" not in mini
     assert "cannot represent the classes" in mini and "never saw the word" in mini
     assert not (tmp_path / "never").exists()
 

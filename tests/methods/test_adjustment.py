@@ -96,6 +96,22 @@ def test_a_strength_of_zero_cannot_be_lowered():
         assert bool(guard_notes(guard)) == (decision == "lowered")
 
 
+def test_a_strength_that_is_printed_as_nothing_is_not_lowered():
+    right = np.ones((STEPS + 1, 20), dtype=bool)  # so few images that no interval lies above -0.01
+    judged = SimpleNamespace(chosen=right, product=right[0], mixture=right[0])
+    guard, share = choose_guarded(judged, 2.5e-9, 0.01, np.ones(20))
+    assert (guard.decision, share, guard_notes(guard)) == ("kept", 0.0, [])
+
+
+def test_too_few_images_to_judge_a_strength_are_named_and_its_interval_stays():
+    logits, labels = made_up(0.4, per_class=3)
+    found = fit_adjustment(logits, labels, PRIORS, kind="logits")
+    (note,) = found.notes
+    assert f"took the strength of {found.guard.before:.2f} back: so few validation images" in note
+    assert "give more of them, or a larger --tolerance" in note
+    assert found.strength == 0 and found.ci95[0] == 0 and found.ci95[1] >= found.guard.before
+
+
 def test_the_guard_lowers_a_strength_that_may_cost_more_than_the_tolerance():
     logits, labels = made_up(0.0, weaker=0.25)
     free = fit_adjustment(logits, labels, PRIORS, tolerance=100, kind="logits")

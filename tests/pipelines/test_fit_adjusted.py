@@ -130,7 +130,14 @@ def test_images_without_labels_choose_and_a_target_law_moves_the_predictions(
     [
         ("cat,1\ndog,2\nlynx,3\n", "law.csv"),
         ("{0},1\n{1},1\n{2},1\n", "has no share for 1 class"),
-        ("{0},1\n{1},1\n{2},1\n{3},0\n", "no positive share"),
+        *(
+            (f"{{0}},1\n{{1}},1\n{{2}},1\n{{3}},{share}\n", "write a number above 0")
+            for share in ("0", "-1", "nan", "x", "")
+        ),
+        (
+            "{0},1\n{1},1\n{2},1\n{3}x,1\n",
+            "has no share for 1 class (doe), but for doex, which no class is called",
+        ),
         ("{0},1\n{1},1\n{2},1\n{3},1\nlynx,2\n", "that no class of the data has"),
     ],
 )

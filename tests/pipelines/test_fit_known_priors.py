@@ -126,7 +126,7 @@ def test_the_command_repeats_the_run_and_a_changed_file_does_not_resume(
     document = read_json(copy / "config.json")
     document["config"]["prior_sha256"]["clip"] = "0" * 64  # as if the file had been another
     write_json(copy / "config.json", document)
-    with pytest.raises(AssertionError, match="prior_sha256"):
+    with pytest.raises(AssertionError, match="prior_sha256.clip"):
         fit(copy, tiny_zoo, photos, *options)
 
 
@@ -212,3 +212,16 @@ def test_wrong_counts_are_refused_before_anything_is_trained(
     )
     assert result.exit_code == 2 and words in said(result)
     assert not (tmp_path / "run").exists()
+
+
+def test_priors_that_are_equal_leave_no_slope_and_a_page(tiny_zoo, photos, tmp_path):
+    """It failed after all training, over a figure of a slope that does not exist."""
+    counts = tmp_path / "counts.csv"
+    counts.write_text("".join(f"{name},100\n" for name in ("ant", "bee", "cow", "doe")))
+    options = ("--prior-of", f"clip={counts}", "--prior-of", f"openclip={counts}")
+    folder = fit(tmp_path / "run", tiny_zoo, photos, *options)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["prior_slope"]["before"] is None and "a factor of 2" in metrics["prior_slope"]["reason"]
+    assert not (folder / "figures" / "slope.png").exists()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "a hundred times rarer" not in page and "Parameter imbalance" in page

@@ -23,7 +23,7 @@ from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.strata.zoo import open_zoo
 from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear
 from causalft.pipelines.export import FORMATS, write
-from causalft.pipelines.export.int8 import frozen_weights, round_onnx
+from causalft.pipelines.export.int8 import frozen_weights, kept_in_fp32, round_onnx
 from causalft.pipelines.workflows.evaluate import evaluate
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.int8_agreement import int8_agreement
@@ -292,6 +292,13 @@ def test_the_int8_file_predicts_what_the_run_predicts_in_int8(fitted, pictures, 
     assert np.allclose(found, predicted(fitted, pictures, "int8"), atol=0.01)
     alone = FORMATS["onnx"].run(small, [batch[2:3]])[0].numpy()
     assert np.allclose(alone, found[2:3], atol=1e-5)  # whatever else is in the batch
+
+
+def test_a_file_in_int8_names_the_strata_that_have_no_layer_to_round(fitted):
+    model = StrataClassifier.load(fitted, device="cpu", precision="fp32")
+    assert kept_in_fp32(model) == []
+    model.members_["clip"].tower.kind = "ResNet"
+    assert kept_in_fp32(model) == ["clip"] and kept_in_fp32(model, ["openclip"]) == []
 
 
 @pytest.mark.slow

@@ -153,6 +153,20 @@ def test_different_run_in_the_folder_is_refused(tmp_path):
     assert Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).has("strata/clip/head.txt")
 
 
+def test_an_interrupted_student_is_called_by_its_command_and_settings_by_their_own_names(tmp_path):
+    config = {"distilled": {"label_weight": 0.2}, "tuning": {"epochs": 16, "lr": 0.1}}
+    run = Run.create(tmp_path / "a", kind="fit", config=config)
+    write_text(run.file("strata/clip/head.txt"), "x")
+    other = {"distilled": {"label_weight": 0.5}, "tuning": {"epochs": 8, "lr": 0.1}}
+    with pytest.raises(
+        CausalFTError,
+        match=r"another interrupted distill run \(it differs in distilled.label_weight, tuning.epochs\)",
+    ):
+        Run.create(tmp_path / "a", kind="fit", config=other)
+    with pytest.raises(CausalFTError, match="interrupted distill run; repeat its command"):
+        Run.open(tmp_path / "a")
+
+
 def test_interrupted_run_without_a_newer_setting_resumes_at_its_default(tmp_path):
     write_text(Run.create(tmp_path / "a", kind="fit", config={"seed": 1}).file("strata/head.txt"), "x")
     with pytest.raises(CausalFTError, match=r"it differs in gla\)"):

@@ -31,7 +31,7 @@ class GainShare:
         classes. Of teacher and student the mean over the priors of all strata; of the best single stratum by its own
         prior, as is ``student_own``, by the prior of the student's own pre-training.
     gain_share : Interval
-        (student - best single) / (teacher - best single), of accuracies.
+        (student - best single) / (teacher - best single), of accuracies; none where the teacher does not gain.
     minus_teacher, minus_best_single : Interval
         Accuracy of the student minus theirs.
     """
@@ -128,14 +128,14 @@ def share_of_gain(
     share = found["ratio"]
     gain: Interval = found["gain"]
     if not gain.bounded or gain.low <= 0:
-        share = Interval.none(
-            "the teacher is not more accurate than the best single stratum, beyond chance", share.estimate
-        )
+        share = Interval.none("the teacher is not more accurate than the best single stratum, beyond chance")
     no_gap = "one stratum cannot tell its prior from class difficulty"
     named = [
         value if value.exists else Interval.none(no_gap if len(names) == 1 else value.reason)
         for value in found["gap"]
     ]
+    if own not in names and len(names) > 1:
+        named[-1] = Interval.none("the student started from none of the teacher's strata as they are")
     return GainShare(
         accuracy=dict(zip(who, found["accuracy"], strict=True)),
         gap=dict(zip((*who, "student_own"), named, strict=True)),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from causalft.data.groups import GROUPS
 
-__all__ = ["PriorSlope", "UNIT", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
+__all__ = ["LEAST_RANGE", "PriorSlope", "UNIT", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
 
 
 Floats = NDArray[np.float64]
@@ -56,6 +56,9 @@ def members_mean_gap(gap: Floats) -> Floats:
 
 UNIT = float(np.log(100.0))
 
+LEAST_RANGE = 2.0
+"""Factor between a prior's commonest and rarest class: a slope per factor of 100 along less would be its noise."""
+
 
 class PriorSlope:
     """The least-squares slope for fixed priors, as a linear map of class accuracies.
@@ -72,7 +75,8 @@ class PriorSlope:
     tested : (K,) array of bool
         Those of them whose prior is known in every row: the classes that count.
     identified : bool
-        False with one stratum, equal priors, or fewer than two tested classes: then every slope is NaN.
+        False with one stratum, equal priors, a prior that spans less than :data:`LEAST_RANGE`, or fewer than two tested
+        classes: then every slope is NaN.
 
     Examples
     --------
@@ -92,10 +96,10 @@ class PriorSlope:
         rows, columns = self.x.mean(axis=1, keepdims=True), self.x.mean(axis=0, keepdims=True)
         self._centred = self.x - rows - columns + self.x.mean()
         self._square = float((self._centred**2).sum())
-        spread = ((self.x - rows) ** 2).sum(axis=1)
         # Equal priors leave rounding noise only; a slope on that would be noise too.
-        total = float(spread.sum())
-        self.identified = bool(self._square > 1e-9 * max(total, 1e-12) and spread.min() > 1e-9)
+        total = float(((self.x - rows) ** 2).sum())
+        spans = np.ptp(self.x, axis=1).min() >= np.log(LEAST_RANGE)
+        self.identified = bool(self._square > 1e-9 * total and spans)
 
     def _beta(self, accuracy: Floats) -> Floats:
         if not self.identified:

@@ -63,7 +63,8 @@ class Adjustment(ShownAsTable):
     strength : float
         Share of the log priors that is taken out, 0 to 1.
     ci95 : tuple of (float, float)
-        By a bootstrap over the images that chose it. (0, 1) for one stratum.
+        By a bootstrap over the images that chose it; down to the strength in use if the guard lowered that. (0, 1)
+        for one stratum.
     pool : Pool
         The likeliest pool; its ``prior_share`` is not the strength.
     frontier : tuple of FrontierPoint
@@ -335,7 +336,6 @@ def _chosen(work: Chooser, tolerance: float, seed: int) -> Adjustment:
     guard, share = choose_guarded(judged, strength, tolerance, balance)
     kept = strength * share
     low, high = interval_of(work, whole, weights, strength, seed)
-    scale = share if strength else 1.0
     notes = [*ended, *guard_notes(guard)]
     pool = replace(whole, prior_share=kept)
     if guard.decision == "nothing adjusted":
@@ -344,7 +344,7 @@ def _chosen(work: Chooser, tolerance: float, seed: int) -> Adjustment:
     chosen = int(np.rint(share * STEPS))
     return Adjustment(
         strength=kept,
-        ci95=(max(0.0, low * scale), min(1.0, high * scale)),
+        ci95=(max(0.0, min(low, kept)), min(1.0, max(high, kept))),
         pool=whole,
         frontier=tuple(
             FrontierPoint(float(STRENGTHS[i]), *judged.scores(judged.right[i], balance))

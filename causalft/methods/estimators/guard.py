@@ -60,6 +60,8 @@ class Guard:
 STEPS = 10
 """The guard lowers the strength by tenths."""
 
+_LEAST = 0.005  # of a strength that is not printed as 0.00
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -148,12 +150,13 @@ def choose_guarded(judged: Judged, strength: float, tolerance: float, balance: F
     def over(right: NDArray[np.bool_], reference: NDArray[np.bool_]) -> tuple[float, float, float]:
         return paired_interval(right, reference, balance)
 
-    step = STEPS if strength > 0 else 0  # nothing to lower
+    none = strength < _LEAST  # nothing to lower
+    step = 0 if none else STEPS
     while step and over(judged.chosen[step], judged.chosen[0])[1] < -tolerance:
         step -= 1
     right = judged.chosen[step]
     of_product = over(right, judged.product)
-    decision = "kept" if step == STEPS or strength == 0 else "lowered"
+    decision = "kept" if step == STEPS or none else "lowered"
     if of_product[2] < -tolerance:
         right, decision = judged.product, "nothing adjusted"
     guard = Guard(
@@ -168,6 +171,11 @@ def choose_guarded(judged: Judged, strength: float, tolerance: float, balance: F
 
 
 def guard_notes(guard: Guard) -> list[str]:
+    if guard.decision == "lowered" and guard.difference[0] == 0 and guard.difference[1] < -guard.tolerance:
+        return [
+            f"the guard took the strength of {guard.before:.2f} back: so few validation images cannot tell that any "
+            f"costs less than {100 * guard.tolerance:g} points of accuracy; give more of them, or a larger --tolerance"
+        ]
     if guard.decision == "lowered":
         return [
             f"the guard lowered the strength from {guard.before:.2f}: more could cost over "

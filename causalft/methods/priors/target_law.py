@@ -44,7 +44,10 @@ def target_law(
     way_out = "; one positive share for each class of the data" + (" is needed" if of_file else "")
     if matched.missing:
         names = several(matched.missing, "class", "classes")
-        raise CausalFTError(f"{where} has no share for {names} ({first_few(matched.missing)}){way_out}")
+        others = f", but for {first_few(matched.unused)}, which no class is called" if matched.unused else ""
+        raise CausalFTError(
+            f"{where} has no share for {names} ({first_few(matched.missing)}){others}{way_out}"
+        )
     if matched.unused:
         names = several(matched.unused, "name", "names")
         raise CausalFTError(

@@ -383,8 +383,8 @@ class WeightSource:
         return CausalFTError(
             f"the weights of {what.name!r} ({what.repository}, {filename}) are not on this machine and {why}; run "
             f"`causalft weights fetch {what.name} --to FOLDER` on a connected machine and `causalft weights import "
-            f"FOLDER` here, or put the file at {self.store.path(what.repository, filename)}, or pass "
-            f"--weights {what.name}=FILE.safetensors, or use --zoo mini with the built-in data"
+            f"FOLDER` here, or put the file at {self.store.path(what.repository, filename)}, or, where a zoo is "
+            f"chosen, pass --weights {what.name}=FILE.safetensors, or use --zoo mini with the built-in data"
         )
 
 

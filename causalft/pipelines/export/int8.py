@@ -16,7 +16,7 @@ from causalft.models.tuning.int8 import GELU_MINIMUM, LARGEST_WEIGHT, TINY, ZERO
 from causalft.models.tuning.precision import round_frozen_layers
 from causalft.models.tuning.towers import Tower
 
-__all__ = ["frozen_weights", "round_onnx", "round_towers"]
+__all__ = ["frozen_weights", "kept_in_fp32", "round_onnx", "round_towers"]
 
 
 def _layers(model: StrataClassifier, strata: Sequence[str] | None = None) -> Iterator[nn.Linear]:
@@ -47,6 +47,12 @@ def frozen_weights(model: StrataClassifier, strata: Sequence[str] | None = None)
     if not found:
         raise CausalFTError("int8 is for the layers of a ViT, and no stratum is one; leave --precision out")
     return found
+
+
+def kept_in_fp32(model: StrataClassifier, strata: Sequence[str] | None = None) -> list[str]:
+    """Names of the strata that have no layer to round: ResNets."""
+    chosen = [name for name in model.members_ if strata is None or name in strata]
+    return [name for name in chosen if not any(True for _ in _layers(model, [name]))]
 
 
 def round_towers(model: StrataClassifier, weights: list[NDArray[np.float32]]) -> None:

@@ -28,7 +28,7 @@ from causalft.methods.estimators.strata import StrataClassifier
 from causalft.models.tuning.int8 import require_int8
 from causalft.pipelines.export.formats import FORMATS
 from causalft.pipelines.export.fused_model import FusedModel, PictureInput
-from causalft.pipelines.export.int8 import frozen_weights, round_onnx, round_towers
+from causalft.pipelines.export.int8 import frozen_weights, kept_in_fp32, round_onnx, round_towers
 from causalft.pipelines.workflows.fit_data import load_splits
 from causalft.pipelines.workflows.int8_agreement import Int8Agreement, int8_agreement
 from causalft.runs.files import sha256_file
@@ -205,6 +205,8 @@ def _export(
     about = _about(run, model, dtype)
     if weights:
         about["precision"] = {"frozen_layers": "int8", **({} if agreement is None else agreement.to_dict())}
+        if exact := kept_in_fp32(classifier, strata):
+            about["precision"]["fp32_strata"] = exact
     program = trace(model, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     # written and checked in a temporary folder, then moved

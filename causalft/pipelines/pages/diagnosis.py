@@ -133,11 +133,11 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
     dict
         Name -> figure of the page.
     """
-    identified = metrics["own_minus_off_gap"]["before"] is not None
+    needs = {"imbalance": "own_minus_off_gap", "slope": "prior_slope"}
     words = draw.prior_words(metrics)
     figures = {}
     for name, (function, caption) in _FIGURES.items():
-        unknown = name in ("imbalance", "slope") and not identified
+        unknown = name in needs and metrics[needs[name]]["before"] is None
         unknown |= name == "spread" and not _has_spread(metrics)
         if (names and name not in names) or unknown:
             continue

@@ -55,7 +55,7 @@ def distilled_sentences(distilled: Mapping[str, Any]) -> list[str]:
         f"Its accuracy is {_points(distilled['student_minus_teacher'])} points from that of the teacher and "
         f"{_points(distilled['student_minus_best_single'])} from that of the best single stratum.",
     ]
-    if student["own_gap"]["estimate"] is not None:
+    if student["own_gap"]["ci95"] is not None:
         sentences.append(
             f"Its gap along the prior of its own pre-training is {_points(student['own_gap'])} points beyond class "
             "difficulty."

@@ -309,6 +309,7 @@ def open_judge(
     except CausalFTError as error:
         message = error.on_command_line.replace(f"--weights {name}=", "--check-weights ")
         message = message.replace(", or use --zoo mini with the built-in data", ", or leave --check out")
+        message = message.replace("or, where a zoo is chosen, pass", "or pass")
         raise CausalFTError(f"--check {name}: {message}") from error
     return clip_judge(stratum, prompts)
 

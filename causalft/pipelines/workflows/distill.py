@@ -222,8 +222,9 @@ def _representable(
         try:
             stratum.prompt_tokens(list(splits.class_names), settings.tuning.template)
         except CausalFTError as error:
+            why = error.on_command_line.partition(": use --zoo")[0]  # the student's zoo is the run's
             raise CausalFTError(
-                f"student {name!r} cannot represent the classes of {run.path}: {error}; name another with --student"
+                f"student {name!r} cannot represent the classes of {run.path}: {why}; name another with --student"
             ) from None
     if stratum.image_size < _LEAST_SIDE * seen:
         raise CausalFTError(

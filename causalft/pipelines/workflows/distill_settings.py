@@ -309,13 +309,18 @@ def _plain_head(tuning: Tuning) -> dict[str, Any]:
 
 
 def _check_student(zoo: Zoo, name: str, run: FitSettings) -> None:
-    from causalft.models.strata.zoo import MiniZoo
+    from causalft.models.strata.zoo import MiniZoo, has_manifest
 
-    known = list(dict.fromkeys([*run.strata, *zoo.names(), *([] if MINI in zoo.names() else [MINI])]))
+    mini = [] if MINI in zoo.names() or has_manifest(run.zoo) else [MINI]
+    known = list(dict.fromkeys([*run.strata, *zoo.names(), *mini]))
     if isinstance(zoo, MiniZoo) and ResizedName.parse(name).whole not in zoo.names():
-        raise CausalFTError(
-            f"zoo {zoo.label!r} has no model {name!r} to become the student; {nearest(name, known)}"
+        whole, colon, _ = name.partition(":")
+        hint = (
+            f"for another number of blocks write {whole}:blocks=N"
+            if colon and whole in known
+            else nearest(name, known)
         )
+        raise CausalFTError(f"zoo {zoo.label!r} has no model {name!r} to become the student; {hint}")
     zoo.check(name)
 
 

@@ -201,6 +201,17 @@ def test_one_stratum_has_a_raw_gap_only() -> None:
     json.loads(to_json(found.to_metrics()))
 
 
+@pytest.mark.parametrize(("factor", "identified"), [(1.1, False), (1.9, False), (2.1, True)])
+def test_no_slope_is_told_along_a_prior_that_is_nearly_flat(factor: float, identified: bool) -> None:
+    """A factor of 100 would multiply what a tenth more images do, noise and all, by fifty."""
+    long_tail = np.geomspace(1.0, 0.01, 6)
+    flat = np.geomspace(factor, 1.0, 6)[[2, 0, 5, 1, 4, 3]]
+    priors = np.stack([long_tail / long_tail.sum(), flat / flat.sum()])
+    slope = PriorSlope(priors, np.ones(6, bool))
+    assert slope.identified == identified
+    assert np.isnan(slope.of_model(np.full(6, 0.5), np.full((2, 6), 0.5))).all() != identified
+
+
 def test_slope_is_not_identified_for_equal_priors() -> None:
     prior = np.array([0.5, 0.3, 0.2])
     slope = PriorSlope(np.stack([prior, prior]), np.ones(3, bool))
