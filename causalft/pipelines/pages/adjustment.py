@@ -47,7 +47,7 @@ def draw_frontier(found: Metrics) -> Axes:
     axes.plot(100 * chosen["gap"], 100 * chosen["accuracy"], "D", ms=8, color=PALETTE["black"])
     axes.axvline(0, color="#AAAAAA", lw=1)
     axes.set_xlabel("own P gap beyond class difficulty (points)")
-    axes.set_ylabel("mean class accuracy (%)")
+    axes.set_ylabel("accuracy (%)")
     axes.grid(axis="y")
     return axes
 
@@ -71,7 +71,7 @@ def adjustment_section(metrics: Metrics, folder: Path) -> list[Section]:
             drawing = drawn(draw_frontier(found).figure, Path(folder) / "frontier.png")  # type: ignore[arg-type]
         caption = (
             "The whole frontier on validation images, each scored by what the others chose; the numbers are strengths, "
-            "the diamond the strength in use."
+            "the diamond the strength in use. Accuracy: classes alike, or by the target law."
         )
         figures.append(Figure(drawing, caption, caption))
     guard, pool = found["guard"], found["pool"]
