@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,7 +219,8 @@ def draw_arms(metrics: Mapping[str, Any], most: int = 3) -> list[Axes]:
         rows = [(y, methods[name][measure]) for y, name in enumerate(names) if methods[name][measure]]
         x, error = error_bars([value for _, value in rows])
         panel.errorbar(x, [y for y, _ in rows], xerr=error, ls="", marker="o", color=colour)
-        panel.set_xlabel(MEASURES[measure].label + (" (points)" if MEASURES[measure].points else " (%)"))
+        unit = "points" if MEASURES[measure].points else "%"
+        panel.set_xlabel(fill(f"{MEASURES[measure].label} ({unit})", 24))
         panel.grid(axis="x")
         if MEASURES[measure].points:
             panel.axvline(0, color="#AAAAAA", lw=1)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from causalft.errors import CausalFTError
+from causalft.report.style import figure_style
 from experiments import EXPERIMENTS
 from experiments.frame.arms import Model, fused
 from experiments.frame.claims import judge
 from experiments.frame.measures import Contrast
 from experiments.frame.members import Member
-from experiments.frame.study import Study, study_metrics
+from experiments.frame.study import Study, draw_arms, study_metrics
 from tests.experiments.made_up import ROLES, MadeUpLab
 
 pytestmark = pytest.mark.usefixtures("fewer_resamples")
@@ -65,3 +67,18 @@ def test_an_arm_that_no_contrast_finds_is_refused_before_anything_is_tuned() -> 
         study_metrics(Study("A study", measures=("acuracy",)), Idle())  # type: ignore[arg-type]
     with pytest.raises(CausalFTError, match="no P\\(c\\) of a model is named 'en'; did you mean 'em'"):
         Model((Member("clip"),), stratum_prior="en")
+
+
+def test_no_label_of_the_arms_leaves_its_panel_or_the_figure() -> None:
+    row = {"estimate": 0.1, "ci95": [0.05, 0.2]}
+    arm = dict.fromkeys(("accuracy", "few", "own_gap"), row)
+    metrics = {
+        "methods": {f"student of {number} epochs, labelled images only, as long": arm for number in range(11)}
+    }
+    with figure_style():
+        axes = draw_arms(metrics)
+    figure = axes[0].figure
+    figure.canvas.draw()
+    boxes = [panel.xaxis.label.get_window_extent() for panel in axes]
+    assert boxes[-1].x1 < figure.bbox.x1 and axes[0].get_yticklabels()[0].get_window_extent().x0 > 0
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
