@@ -211,7 +211,7 @@ def tune_together(
         validate=None if tuning.patience is None or validation is None else risk,
         log_dir=log_dir,
         at_epoch=progress_of_epochs,
-        whole_batches=term is not None and bool(term.few),
+        cut_batches="never" if term is not None and term.few else "other" if record.of_batch else "same",
     )
     parts: Sequence[Crops | None] = validation or [None] * len(members)
     tuned = [

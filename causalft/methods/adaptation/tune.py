@@ -23,6 +23,7 @@ from causalft.models.features.encoder import Crops, batches, encode_all, frozen_
 from causalft.models.features.engines import Engine
 from causalft.models.strata.prompts import text_weights
 from causalft.models.strata.stratum import Stratum
+from causalft.models.tuning.choices import LOSSES
 from causalft.models.tuning.devices import to_device
 from causalft.models.tuning.heads import class_means, k_shot, probe_weights
 from causalft.models.tuning.heads.tde import ALPHAS, TDEHead
@@ -293,6 +294,7 @@ def tune(
         validate=None if tuning.patience is None or validation is None else risk,
         log_dir=log_dir,
         at_epoch=progress_of_epochs,
+        cut_batches="other" if LOSSES[tuning.loss].of_batch else "same",
     )
     if isinstance(loss, nn.Module):
         del tuned.criterion

@@ -280,6 +280,7 @@ def tune_semi(
             log_dir=log_dir,
             at_epoch=at_epoch,
             after_epoch=after_epoch,
+            cut_batches="other",  # methods follow what each part shows
         )
     except _Collapse as collapse:
         # without a single pseudo-label, a higher threshold cannot help

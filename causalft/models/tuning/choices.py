@@ -73,6 +73,8 @@ class Loss:
         Undefined where a class has no training image.
     needs_model_prior : bool
         ``make`` takes ``model_log_prior``, the log label prior of the foundation model.
+    of_batch : bool
+        It depends on which images share a batch: no mean over images, so accumulation changes it.
     uses_head_scale : bool
         Its setting ``scale`` must be that of the head.
     symbols : mapping of str to str
@@ -87,6 +89,7 @@ class Loss:
     optimum: Optimum = "other"
     needs_every_class: bool = True
     needs_model_prior: bool = False
+    of_batch: bool = False
     uses_head_scale: bool = False
     symbols: Mapping[str, str] = field(default_factory=dict)
     source: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,7 @@ def cut(indices: Tensor, parts: int) -> tuple[Tensor, ...]:
 
 BatchLoss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
 Sampler = Callable[[torch.Generator], Tensor]
+CutBatches = Literal["same", "other", "never"]
 Validate = Callable[[nn.Module], float]
 
 _SAVING_SHARE = 0.05  # of the time at most
@@ -115,7 +117,7 @@ def train(
     parameter_groups: ParameterGroups | None = None,
     at_epoch: Callable[[int], None] | None = None,
     after_epoch: Callable[[int], None] | None = None,
-    whole_batches: bool = False,
+    cut_batches: CutBatches = "same",
     say: Callable[[str], None] = warnings.warn,
 ) -> History:
     """Train the parameters of ``model`` that require a gradient.
@@ -157,8 +159,9 @@ def train(
     after_epoch : callable, optional
         ``after_epoch(number)`` after its last step, before its validation and its checkpoint, in every process: buffers
         that it changes are kept, and if it raises, the last checkpoint stays.
-    whole_batches : bool
-        The loss is no mean over samples: a batch that does not fit into memory is refused, not cut.
+    cut_batches : {"same", "other", "never"}
+        What a batch that does not fit into memory gives where it is cut: the same result up to rounding; another one,
+        as the loss depends on which samples share a part, which is said; or it is never cut, but refused.
     say : callable
         Receives a line if the loop had to change something, such as a batch that did not fit into memory; by default a
         warning. Also in ``History.notes``.
@@ -197,7 +200,7 @@ def train(
         parameter_groups,
         at_epoch,
         after_epoch,
-        whole_batches,
+        cut_batches,
         say,
     )
     return loop.run(progress, checkpoint, checkpoint_every_seconds, log_dir)
@@ -218,12 +221,12 @@ class _Loop:
         groups: ParameterGroups | None,
         at_epoch: Callable[[int], None] | None,
         after_epoch: Callable[[int], None] | None,
-        whole_batches: bool,
+        cut_batches: CutBatches,
         say: Callable[[str], None],
     ) -> None:
         self.model, self.n_samples, self.batch_loss, self.recipe = model, n_samples, batch_loss, recipe
         self.label, self.sampler, self.validate, self.say = label, sampler, validate, say
-        self.at_epoch, self.after_epoch, self.whole_batches = at_epoch, after_epoch, whole_batches
+        self.at_epoch, self.after_epoch, self.cut_batches = at_epoch, after_epoch, cut_batches
         self.statistics = [module for module in model.modules() if isinstance(module, BatchStatistics)]
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
@@ -379,7 +382,7 @@ class _Loop:
         state = self.state
         self.optimizer.zero_grad(set_to_none=True)
         free_memory()
-        if self.whole_batches:
+        if self.cut_batches == "never":
             raise CausalFTError(
                 f"{self.label}: {n} samples at once do not fit into memory, and their loss needs the whole batch; take"
                 " a smaller batch size, model or image size, or tune fewer blocks"
@@ -393,7 +396,12 @@ class _Loop:
         state.parts *= 2
         note = (
             f"{self.label}: {size} samples at once do not fit into memory; from step {self.done + 1} on a batch goes in"
-            f" {state.parts} parts, with the same result up to rounding"
+            f" {state.parts} parts, "
+            + (
+                "with the same result up to rounding"
+                if self.cut_batches == "same"
+                else "with another result: the loss depends on which samples share a part"
+            )
         )
         state.notes.append(note)
         if self.processes.is_main:

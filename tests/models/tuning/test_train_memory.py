@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from causalft.errors import CausalFTError
+from causalft.models.tuning.choices import LOSSES
+from causalft.models.tuning.losses import make_loss
 from causalft.models.tuning.train import Recipe, out_of_memory, train
 
 X = torch.randn(70, 5, generator=torch.Generator().manual_seed(0))
@@ -123,8 +126,30 @@ def test_one_sample_that_does_not_fit_is_an_error():
 def test_a_batch_that_a_loss_needs_whole_is_not_halved():
     said, model = [], make_model()
     with pytest.raises(CausalFTError, match="20 samples at once do not fit .* take a smaller batch size"):
-        train(model, 70, Small(10), recipe_of(), progress=False, whole_batches=True, say=said.append)
+        train(model, 70, Small(10), recipe_of(), progress=False, cut_batches="never", say=said.append)
     assert said == [] and largest_difference(model, make_model()) == 0
+
+
+def test_a_loss_that_depends_on_its_batch_is_cut_with_another_result():
+    said = []
+    options = {"progress": False, "cut_batches": "other", "say": said.append}
+    train(make_model(), 70, Small(10), recipe_of(), **options)
+    assert said[0].endswith("in 2 parts, with another result: the loss depends on which samples share a part")
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_losses_of_whole_batches_are_marked_and_the_others_are_means_over_images(name):
+    record = LOSSES[name]
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = 3 * torch.randn(12, 4, generator=generator), torch.arange(12) % 4
+    prior = {"model_log_prior": np.log([0.4, 0.3, 0.2, 0.1])} if record.needs_model_prior else {}
+    loss = [make_loss(name, [60, 25, 10, 5], **prior) for _ in range(2)]  # some carry a state
+    if isinstance(loss[0], torch.nn.Module):
+        for each in loss:
+            each.train()
+    parts = [loss[0](logits[part], labels[part]) for part in (slice(0, 4), slice(4, 12))]
+    mean = (4 * parts[0] + 8 * parts[1]) / 12
+    assert torch.allclose(mean, loss[1](logits, labels), rtol=1e-5) != record.of_batch
 
 
 def test_halving_is_a_warning_by_default():

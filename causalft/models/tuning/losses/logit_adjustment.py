@@ -148,6 +148,7 @@ LADE = Loss(
     formula=r"BS $+\ \alpha \sum_y P_S(y)\,\left(-\mathbb E[f_y \mid y] + L_y + \lambda L_y^2\right)$, "
     r"$L_y = \log \mathbb E_u\, e^{f_y}$",
     make=lade,
+    of_batch=True,
     optimum="balanced posterior",
     source="Hong et al., CVPR 2021",
 )

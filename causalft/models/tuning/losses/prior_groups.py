@@ -125,6 +125,7 @@ LA_DRO = Loss(
     formula=r"$\sum_g h_g\, \mathrm{LA}_g$ over P groups $g$; for each batch "
     r"$h_g \leftarrow h_g\, e^{\eta\,\mathrm{LA}_g}$, $\sum_g h_g = 1$",
     make=group_dro,
+    of_batch=True,
     needs_model_prior=True,
     symbols={"step": r"\eta"},
     source="Sagawa et al., ICLR 2020",
