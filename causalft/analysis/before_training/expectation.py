@@ -131,8 +131,11 @@ def _la(facts: Facts, data_gap: Interval, spread: Spread) -> list[str]:
         words.append(
             f"{_percent(spread.data)} of the variance of class accuracy lies along the log training counts."
         )
-    if facts.counts_and_priors:
-        listed = ", ".join(f"{value:+.2f} ({name})" for name, value in facts.counts_and_priors.items())
+    told = {name: value for name, value in facts.counts_and_priors.items() if np.isfinite(value)}
+    if flat := [name for name in facts.counts_and_priors if name not in told]:
+        words.append(f"The prior of {', '.join(flat)} is flat: it has no rank correlation with the counts.")
+    if told:
+        listed = ", ".join(f"{value:+.2f} ({name})" for name, value in told.items())
         tail = f"; {facts.n_tail} classes are few by both" if facts.n_tail else ""
         words.append(f"Rank correlation of the counts with the priors: {listed}{tail}.")
     return words

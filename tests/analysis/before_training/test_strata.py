@@ -107,6 +107,15 @@ def test_equal_priors_claim_no_slope():
     assert found.to_metrics()["slope"]["claimed"] is False
 
 
+@pytest.mark.parametrize("flat", ["a", "abc"])
+def test_a_flat_prior_has_no_rank_correlation_and_is_named(flat):
+    logits, priors = world()
+    priors |= {name: np.full(N_CLASSES, 1 / N_CLASSES) for name in flat}
+    words = said(diagnose_strata(LABELS, NAMES, COUNTS, logits, priors), "LA")
+    assert f"The prior of {', '.join(flat)} is flat" in words and "nan" not in words
+    assert ("Rank correlation of the counts with the priors" in words) == (flat == "a")
+
+
 def test_one_stratum_has_nothing_to_fuse():
     logits, priors = world(n_strata=1)
     found = diagnose_strata(LABELS, NAMES, COUNTS, logits, priors)
