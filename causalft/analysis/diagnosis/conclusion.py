@@ -7,6 +7,7 @@ from typing import Any
 
 from causalft.analysis.diagnosis.intervals import Interval, points
 from causalft.analysis.diagnosis.no_conclusion import no_conclusion_lines
+from causalft.analysis.diagnosis.parameter_imbalance import flat_priors
 from causalft.analysis.diagnosis.result import BeforeAfter, Control, Diagnosis
 
 __all__ = ["change", "conclude", "interval_text", "p_text", "points", "untold"]
@@ -93,6 +94,10 @@ def _slope(found: Diagnosis) -> list[str]:
     measure = found.prior_slope
     if not measure.before.exists:
         return []
+    if flat := flat_priors(found.priors):
+        return [
+            f"No slope along the priors is told: that of {', '.join(flat)} spans less than a factor of 2."
+        ]
     if not measure.before.excludes_zero:
         return [
             "With class difficulty taken out, no effect of a class's share in the pre-training is shown: a class a "

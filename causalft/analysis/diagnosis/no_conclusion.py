@@ -36,10 +36,7 @@ __all__ = [
 _NO_CLASS = "no class of the group has a test image"
 _NO_GAP = "P-many or P-few has no class with a test image"
 _ONE = "one stratum alone: its prior cannot be told from class difficulty"
-_NO_SLOPE = (
-    "the slope takes two strata whose priors differ, a factor of 2 between the commonest and the rarest class of each, "
-    "and two classes with test images"
-)
+_NO_SLOPE = "the slope takes two strata whose priors differ, and two classes with test images"
 _NOTHING_TO_FUSE = "one stratum alone: the fusion is that stratum"
 _SAME_FUSION = "the fusion is itself the mean of log-probabilities"
 _NO_FALL = "the measure is not clearly above 0 before the fusion"

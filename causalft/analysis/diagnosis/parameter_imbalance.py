@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from causalft.data.groups import GROUPS
 
-__all__ = ["LEAST_RANGE", "PriorSlope", "UNIT", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
+__all__ = ["PriorSlope", "UNIT", "flat_priors", "group_vectors", "members_mean_gap", "off_gap", "own_gap"]
 
 
 Floats = NDArray[np.float64]
@@ -57,7 +59,21 @@ def members_mean_gap(gap: Floats) -> Floats:
 UNIT = float(np.log(100.0))
 
 LEAST_RANGE = 2.0
-"""Factor between a prior's commonest and rarest class: a slope per factor of 100 along less would be its noise."""
+
+
+def flat_priors(priors: Mapping[str, Sequence[float | None] | Floats]) -> list[str]:
+    """Names of priors that span less than a factor of 2: a slope per factor of 100 along them is their noise, enlarged.
+
+    Examples
+    --------
+    >>> flat_priors({"a": [0.5, 0.3, 0.2], "b": [0.34, 0.33, 0.33], "c": [0.6, None, 0.1]})
+    ['b']
+    """
+    known = {
+        name: np.array([np.nan if share is None else share for share in shares])
+        for name, shares in priors.items()
+    }
+    return [name for name, q in known.items() if np.nanmax(q) < LEAST_RANGE * np.nanmin(q)]
 
 
 class PriorSlope:
@@ -75,8 +91,7 @@ class PriorSlope:
     tested : (K,) array of bool
         Those of them whose prior is known in every row: the classes that count.
     identified : bool
-        False with one stratum, equal priors, a prior that spans less than :data:`LEAST_RANGE`, or fewer than two tested
-        classes: then every slope is NaN.
+        False with one stratum, equal priors, or fewer than two tested classes: then every slope is NaN.
 
     Examples
     --------
@@ -96,10 +111,10 @@ class PriorSlope:
         rows, columns = self.x.mean(axis=1, keepdims=True), self.x.mean(axis=0, keepdims=True)
         self._centred = self.x - rows - columns + self.x.mean()
         self._square = float((self._centred**2).sum())
+        spread = ((self.x - rows) ** 2).sum(axis=1)
         # Equal priors leave rounding noise only; a slope on that would be noise too.
-        total = float(((self.x - rows) ** 2).sum())
-        spans = np.ptp(self.x, axis=1).min() >= np.log(LEAST_RANGE)
-        self.identified = bool(self._square > 1e-9 * total and spans)
+        total = float(spread.sum())
+        self.identified = bool(self._square > 1e-9 * max(total, 1e-12) and spread.min() > 1e-9)
 
     def _beta(self, accuracy: Floats) -> Floats:
         if not self.identified:

@@ -13,6 +13,7 @@ from causalft.analysis.before_training.figures import spread_dots
 from causalft.analysis.diagnosis import figures as draw
 from causalft.analysis.diagnosis.classes import ClassReport
 from causalft.analysis.diagnosis.conclusion import change, interval_text, p_text, points
+from causalft.analysis.diagnosis.parameter_imbalance import flat_priors
 from causalft.analysis.diagnosis.result import BeforeAfter
 from causalft.data.image_set import ImageSet
 from causalft.errors import CausalFTError
@@ -138,6 +139,7 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
     figures = {}
     for name, (function, caption) in _FIGURES.items():
         unknown = name in needs and metrics[needs[name]]["before"] is None
+        unknown |= name == "slope" and bool(_flat(metrics))
         unknown |= name == "spread" and not _has_spread(metrics)
         if (names and name not in names) or unknown:
             continue
@@ -150,6 +152,10 @@ def draw_figures(metrics: Metrics, folder: Path, names: Collection[str] = ()) ->
         caption = caption.replace("estimated", words)
         figures[name] = Figure(drawing, caption, f"{name.replace('_', ' ')}: {caption}")
     return figures
+
+
+def _flat(metrics: Metrics) -> list[str]:
+    return flat_priors({name: found["label_prior"] for name, found in metrics["strata"].items()})
 
 
 def _has_spread(metrics: Metrics) -> bool:
@@ -219,6 +225,8 @@ def _measures(metrics: Metrics) -> Table:
         ("own P gap beyond class difficulty", "own_minus_off_gap"),
         ("slope on log prior, per factor 100", "prior_slope"),
     ):
+        if key == "prior_slope" and _flat(metrics):
+            continue
         concluded = not metrics.get("no_conclusion")
         rows.append([title, *_before_after(metrics[key], concluded)])
         for name, control in metrics["controls"].items():

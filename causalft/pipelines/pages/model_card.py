@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from causalft.analysis.diagnosis.no_conclusion import grouped
+from causalft.analysis.diagnosis.parameter_imbalance import flat_priors
 from causalft.data.groups import GROUPS
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.fit_command import fit_command
@@ -315,6 +316,8 @@ def _imbalance(metrics: Document) -> str:
         for what, found in measures.items()
         if found
     ]
+    if flat_priors({name: found["label_prior"] for name, found in metrics["strata"].items()}):
+        rows = [row for row in rows if "factor of 100" not in row[0]]
     if not rows:
         return "Not measured: it needs two strata or more."
     if reasons := metrics.get("no_conclusion"):
