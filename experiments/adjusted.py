@@ -151,8 +151,18 @@ def _sections(metrics: Mapping[str, Any]) -> list[Section]:
                 found["guard"]["decision"],
             ]
         )
-    columns = ["seed", "strength a", "a by labels alone", "w", "d", "cost on validation (points)", "guard"]
-    caption = "95 % intervals; the cost is cross-fitted: accuracy at the strength less that of the pool at strength 0."
+    columns = [
+        "seed",
+        "strength a",
+        "a by labels alone",
+        "w",
+        "d",
+        "accuracy by the strength (points)",
+        "guard",
+    ]
+    caption = (
+        "95 % intervals; accuracy on validation images, cross-fitted: at the strength less at strength 0."
+    )
     asked = metrics["without_labels"]
     words = f"The arm “{UNLABELLED}” chooses it on {asked['n']:,} images {asked['images']}."
     return [Section("What validation images chose", [words], [Table(columns, rows, caption)])]

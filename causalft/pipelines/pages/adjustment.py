@@ -83,7 +83,7 @@ def adjustment_section(metrics: Metrics, folder: Path) -> list[Section]:
         ["d, share of the training prior taken out, per stratum", f"{pool['train_share']:.2f}", ""],
     ]
     for what, name in (
-        ("cost of the strength (points of accuracy)", "difference"),
+        ("accuracy at the strength less at 0 (points)", "difference"),
         ("adjusted less product (points)", "over_product"),
         ("adjusted less mixture (points)", "over_mixture"),
     ):
