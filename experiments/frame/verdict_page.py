@@ -96,8 +96,8 @@ def _sections(found: Mapping[str, Any]) -> list[Section]:
         "Scales that disagree leave a claim open. Points, unless a correlation or a count is claimed."
     )
     further = (
-        "Of this project and of other papers; judged in the same way. A gap is brought under a bound if its interval holds "
-        "0 and ends below it, or lies within it on both sides: one that is overshot is not closed."
+        "Of this project and of other papers; judged in the same way. A gap is brought under a bound if its interval "
+        "holds 0 and ends below it, or lies within it on both sides: one that is overshot is not closed."
     )
     about = (
         "The verdict is about the answer: supported if every claim that answers it is, contradicted if some are and "
