@@ -77,7 +77,9 @@ class MatchedTable:
         return len(self.values) - len(self.missing)
 
 
-def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[str, float]:
+def read_class_table(
+    path: str | os.PathLike[str], what: str = "count", *, positive: bool = False
+) -> dict[str, float]:
     """Read one number for each class.
 
     A ``.txt`` or ``.tsv`` file holds a class name and a number per line, separated by a tab (in ``.txt`` also by white
@@ -89,6 +91,8 @@ def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[
     path : path
     what : str
         The number, for messages; also the name of its column.
+    positive : bool
+        Every class needs a number above 0.
 
     Returns
     -------
@@ -99,7 +103,7 @@ def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[
     ------
     CausalFTError
         If the file is missing, special or of another format; has no class; or has a number that is negative, infinite
-        or none (of shares also 0), or a name twice. Names the line.
+        or none, 0 where it must be positive, or a name twice. Names the line.
 
     Examples
     --------
@@ -115,7 +119,7 @@ def read_class_table(path: str | os.PathLike[str], what: str = "count") -> dict[
     for place, name, value in rows:
         number = _number(value)
         about = f"{place} of {where}: the {what} of '{short(name)}' is {short(repr(value), 40)}"
-        if what == "share" and not (number or 0) > 0:  # every class needs one
+        if positive and not (number or 0) > 0:
             raise CausalFTError(f"{about}; write a number above 0")
         if number is None:
             raise CausalFTError(f"{about}; write a number, or leave the class out if it is not known")

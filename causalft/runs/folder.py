@@ -452,7 +452,7 @@ def _difference(found: Document, wanted: Document) -> str:
     config = found.get("config")
     if not isinstance(config, dict):
         return ""
-    keys = list(dict.fromkeys(_differing(config, wanted)))
+    keys = list(_differing(config, wanted))
     return f" (it differs in {', '.join(keys[:3])})" if keys else ""
 
 

@@ -42,7 +42,7 @@ class Fused:
     splits : Splits
     seed : int
     unlabelled : callable, optional
-        Logits (M, n, K) of the members for images of no split; called by the rule that asks for them alone.
+        Logits (M, n, K) of the members for images of which no label is read; called by the rule that asks for them.
     """
 
     members: Sequence[MemberPrediction]
@@ -127,7 +127,7 @@ def _adjusted(fused: Fused) -> NDArray[np.int64]:
 
 
 def _without_labels(fused: Fused) -> NDArray[np.int64]:
-    """The strength is chosen on images of no split, without labels; validation images still calibrate the pool."""
+    """The strength is chosen on images of which no label is read; validation images still calibrate the pool."""
     assert fused.unlabelled is not None
     return _by(chosen(fused, unlabeled=list(fused.unlabelled()))[0], fused)
 
@@ -138,24 +138,17 @@ def _null(fused: Fused) -> NDArray[np.int64]:
     return _by(chosen(fused, np.stack([rng.permutation(q) for q in fused.priors]))[0], fused)
 
 
-def _at(strength: float, fused: Fused) -> NDArray[np.int64]:
-    """The likeliest pool at a given strength."""
-    return _by_pool(fused, strength)
-
-
-def _class_weights_alone(fused: Fused) -> NDArray[np.int64]:
-    """The likeliest pool that takes no share of any prior out: a product with P(c | y) in place of P(c)."""
-    return _by_pool(fused, 0.0, with_shares=False)
-
-
-def _by_pool(fused: Fused, strength: float, **options: Any) -> NDArray[np.int64]:
+def _at(strength: float, fused: Fused, with_shares: bool = True) -> NDArray[np.int64]:
+    """The likeliest pool at a given strength; at 0 without shares a product with P(c | y) in place of P(c)."""
     from causalft.data.groups import balancing_weights
     from causalft.methods.estimators.pool import Priors, StrataRows, fit_pool, pooled
 
     priors = Priors.of(fused.priors, fused.splits.train.class_counts)
     weights = balancing_weights(fused.labels, fused.splits.validation.n_classes)
     rows = StrataRows([each.validation_logits for each in fused.members], "logits")
-    pool = replace(fit_pool(rows, fused.labels, weights, priors, **options), prior_share=strength)
+    pool = replace(
+        fit_pool(rows, fused.labels, weights, priors, with_shares=with_shares), prior_share=strength
+    )
     score = pooled(fused.log_p("test_logits"), pool.class_weights(priors), pool.offsets(priors))
     return score.argmax(axis=1)
 
@@ -273,7 +266,7 @@ ADJUSTING: dict[str, Callable[[Fused], NDArray[np.int64]]] = {
     "adjusted": _adjusted,
     "adjusted, strength without labels": _without_labels,
     "adjusted, priors shuffled": _null,
-    CLASS_WEIGHTS: _class_weights_alone,
+    CLASS_WEIGHTS: partial(_at, 0.0, with_shares=False),
     **RIVALS,
     **{AT.format(strength): partial(_at, strength) for strength in STRENGTHS},
 }

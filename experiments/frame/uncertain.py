@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -172,10 +173,9 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -
         ``cells`` and ``notes`` of the first seed.
     """
     from causalft.analysis.uncertainty.conformal import LEAST_IMAGES, pooled_prior, sets_of_labels
-    from causalft.data.groups import GROUPS, UNKNOWN
 
     divisions = 4 if lab.quick else 40
-    kinds = {"deviation": LEAST_IMAGES, "one_threshold": None}
+    kinds = {"deviation": LEAST_IMAGES, "one_threshold": sys.maxsize}
     over_seeds: dict[str, dict[str, list[float]]] = {key: {} for key in (*kinds, "as_fitted")}
     sizes: dict[str, list[float]] = {key: [] for key in kinds}
     n_validation: dict[str, int] = {}
@@ -190,6 +190,8 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -
         groups["all"] = np.full(len(counts), "")
         labels = np.concatenate([splits.validation.labels, splits.test.labels])
         first = np.arange(len(labels)) < len(splits.validation)
+        inside = _rows_of_groups(groups, labels)
+        n_validation = {name: int((rows & first).sum()) for name, rows in inside.items()}
         rng = np.random.default_rng(seed)
         found: dict[str, dict[str, list[float]]] = {key: {} for key in over_seeds}
         for division in range(1 + divisions):
@@ -197,26 +199,15 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -
             probs = _refitted(fused, order, len(splits.validation), fusion)
             of_label = probs[np.arange(len(labels)), labels]
             for key, least in kinds.items():
-                sets = sets_of_labels(
-                    of_label[first],
-                    labels[first],
-                    counts,
-                    prior,
-                    coverage,
-                    least=len(labels) if least is None else least,
-                )
+                sets = sets_of_labels(of_label[first], labels[first], counts, prior, coverage, least=least)
                 if division <= 5:
                     sizes[key].append(float(sets.contains(probs[~first]).sum(axis=1).mean()))
                 if division == 0 and key == "one_threshold":
                     continue
                 into = found["as_fitted" if division == 0 else key]
                 covered = of_label >= sets.threshold[labels]
-                for kind, names in groups.items():
-                    for group in sorted(set(names.tolist()), key=(*GROUPS, UNKNOWN, "").index):
-                        inside = names[labels] == group
-                        name = f"{kind}-{group}".rstrip("-")
-                        into.setdefault(name, []).append(float(covered[inside & ~first].mean()) - coverage)
-                        n_validation[name] = int((inside & first).sum())
+                for name, rows in inside.items():
+                    into.setdefault(name, []).append(float(covered[rows & ~first].mean()) - coverage)
                 if division == 0 and seed == 0:
                     about = {"cells": sets.to_metrics()["cells"], "notes": list(sets.notes)}
         for key, of in found.items():
@@ -236,6 +227,19 @@ def coverage_metrics(lab: Lab, coverage: float = 0.9, fusion: str = "mixture") -
         "coverage": coverage,
         "repetitions": divisions,
         **about,
+    }
+
+
+def _rows_of_groups(
+    groups: Mapping[str, NDArray[np.str_]], labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.bool_]]:
+    """``KIND-GROUP`` to the images of its classes, (n,), many to few."""
+    from causalft.data.groups import GROUPS, UNKNOWN
+
+    return {
+        f"{kind}-{group}".rstrip("-"): names[labels] == group
+        for kind, names in groups.items()
+        for group in sorted(set(names.tolist()), key=(*GROUPS, UNKNOWN, "").index)
     }
 
 

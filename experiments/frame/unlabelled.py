@@ -62,7 +62,7 @@ def unlabelled_logits(lab: Lab, members: Sequence[Member], seed: int) -> NDArray
 
 
 _LOGITS: dict[Any, NDArray[Any]] = {}
-"""By folder of the member and fingerprint of the images, of one set of images: several rules ask for the same."""
+"""By member, seed and fingerprint of the images, of one seed: several rules ask for the same two sets."""
 
 
 def logits_of(lab: Lab, members: Sequence[Member], seed: int, images: ImageSet) -> NDArray[Any]:
@@ -71,9 +71,9 @@ def logits_of(lab: Lab, members: Sequence[Member], seed: int, images: ImageSet) 
 
     found = []
     for member in members:
-        key = lab.folder(member, seed), images.fingerprint
+        key = lab.folder(member, seed), seed, images.fingerprint
         if key not in _LOGITS:
-            for old in [each for each in _LOGITS if each[1] != images.fingerprint]:
+            for old in [each for each in _LOGITS if each[1] != seed]:
                 del _LOGITS[old]
             _, tuned = lab.tuned(member, seed)
             _LOGITS[key] = tuned.logits(Crops(images, tuned.stratum))

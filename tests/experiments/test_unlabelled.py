@@ -79,4 +79,10 @@ def test_members_answer_once_for_the_images_that_several_rules_ask_about(
     first, again = (unlabelled.logits_of(lab, members, 0, images) for _ in range(2))
     assert first.shape == (2, 400, 3) and np.array_equal(first, again)
     assert asked == ["clip-LA 0", "openclip-LA 0"]
+    other = unlabelled.unlabelled(lab, 0, times=0.5)
+    for asked_again in (other, images, other):  # students of one teacher ask about both in turn
+        unlabelled.logits_of(lab, members, 0, asked_again)
+    assert asked[2:] == ["clip-LA 0", "openclip-LA 0"]
+    unlabelled.logits_of(lab, members, 1, other)
+    assert {key[1] for key in unlabelled._LOGITS} == {1}
     unlabelled._LOGITS.clear()

@@ -121,7 +121,6 @@ def judge(
     for rows, log_p in work.strata.blocks():
         y = work.labels[rows]
         weights = work.priors.stratum_prior
-        alone = len(weights) * np.tensordot(weights, log_p, axes=1)
         mixed = np.log(np.maximum(MIXTURE.fuse(log_p, weights), 1e-300))
         mixture[rows] = (mixed + work.log_target).argmax(axis=1) == y
         if n_others and not apart:
@@ -130,12 +129,15 @@ def judge(
             at = np.flatnonzero(folds[rows] == fold)
             if not len(at):
                 continue
-            unadjusted = alone[at] + work.log_target / pool.sharpness
-            product[at + rows.start] = unadjusted.argmax(axis=1) == y[at]
+            plain = Pool(sharpness=pool.sharpness)
+            (unadjusted,) = decisions(
+                log_p[:, at], plain, plain.class_weights(work.priors), work, np.zeros(1)
+            )
             tried = np.concatenate([STRENGTHS, strength * steps])
             of_fold = pool.class_weights(work.priors)
             found = np.stack(list(decisions(log_p[:, at], pool, of_fold, work, tried))) == y[at]
             into = at + rows.start
+            product[into] = unadjusted == y[at]
             right[:, into], chosen[:, into] = found[: len(STRENGTHS)], found[len(STRENGTHS) :]
     if n_others and apart:
         assert work.others is not None

@@ -390,7 +390,7 @@ class FitSettings:
         if self.target_law is not None:
             from causalft.data.class_tables import read_class_table
 
-            read_class_table(self.target_law, "share")
+            read_class_table(self.target_law, "share", positive=True)
         for path in (self.data, self.unlabeled):
             if path not in (None, *BUILT_IN):
                 from causalft.data.opening import find_paths

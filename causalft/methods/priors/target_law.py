@@ -39,7 +39,7 @@ def target_law(
         return None
     of_file = not isinstance(given, Mapping)
     where = short(os.fspath(given), 300) if not isinstance(given, Mapping) else "the target law"
-    table = read_class_table(given, "share") if not isinstance(given, Mapping) else given
+    table = read_class_table(given, "share", positive=True) if not isinstance(given, Mapping) else given
     matched = match_classes(table, classes, what="share", path=where)
     way_out = "; one positive share for each class of the data" + (" is needed" if of_file else "")
     if matched.missing:

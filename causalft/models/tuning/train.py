@@ -394,14 +394,12 @@ class _Loop:
             )
         size = -(-n // state.parts)
         state.parts *= 2
+        result = "the same result up to rounding"
+        if self.cut_batches == "other":
+            result = "another result: the loss depends on which samples share a part"
         note = (
             f"{self.label}: {size} samples at once do not fit into memory; from step {self.done + 1} on a batch goes in"
-            f" {state.parts} parts, "
-            + (
-                "with the same result up to rounding"
-                if self.cut_batches == "same"
-                else "with another result: the loss depends on which samples share a part"
-            )
+            f" {state.parts} parts, with {result}"
         )
         state.notes.append(note)
         if self.processes.is_main:

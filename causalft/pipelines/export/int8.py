@@ -52,7 +52,7 @@ def frozen_weights(model: StrataClassifier, strata: Sequence[str] | None = None)
 def kept_in_fp32(model: StrataClassifier, strata: Sequence[str] | None = None) -> list[str]:
     """Names of the strata that have no layer to round: ResNets."""
     chosen = [name for name in model.members_ if strata is None or name in strata]
-    return [name for name in chosen if not any(True for _ in _layers(model, [name]))]
+    return [name for name in chosen if next(_layers(model, [name]), None) is None]
 
 
 def round_towers(model: StrataClassifier, weights: list[NDArray[np.float32]]) -> None:

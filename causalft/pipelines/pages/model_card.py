@@ -309,15 +309,14 @@ def _imbalance(metrics: Document) -> str:
     measures = {
         "gap P-many minus P-few (points)": metrics.get("P_gap"),
         "the same, own minus other models (points)": metrics.get("own_minus_off_gap"),
-        "accuracy per factor of 100 in the prior (points)": metrics.get("prior_slope"),
     }
+    if not flat_priors({name: found["label_prior"] for name, found in metrics["strata"].items()}):
+        measures["accuracy per factor of 100 in the prior (points)"] = metrics.get("prior_slope")
     rows = [
         [what, _points(found.get("before")), _points(found.get("after")), _share(found.get("fall"))]
         for what, found in measures.items()
         if found
     ]
-    if flat_priors({name: found["label_prior"] for name, found in metrics["strata"].items()}):
-        rows = [row for row in rows if "factor of 100" not in row[0]]
     if not rows:
         return "Not measured: it needs two strata or more."
     if reasons := metrics.get("no_conclusion"):

@@ -227,7 +227,7 @@ class DistillSettings:
         if run.target_law is not None:
             from causalft.data.class_tables import read_class_table
 
-            read_class_table(run.target_law, "share")
+            read_class_table(run.target_law, "share", positive=True)
         if self.unlabeled not in (None, *BUILT_IN):
             from causalft.data.opening import find_paths
 
