@@ -27,8 +27,8 @@ __all__ = [
 
 _BF16 = torch.bfloat16
 
-# At a time: small enough for the caches, large enough for the matrix units. In fp32 half as many.
-_ROWS = {torch.bfloat16: 788, torch.float32: 394}
+# At a time: small enough for the caches, large enough for the matrix units.
+_ROWS = 788
 _IMAGES = 4
 
 
@@ -241,29 +241,28 @@ class _MLP(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, mlp: FrozenMLP) -> Tensor:
         ctx.mlp, ctx.shape, ctx.dtype = mlp, x.shape, x.dtype
-        at_once = _ROWS[mlp.fc1.dtype]
         rows = x.to(mlp.fc1.dtype).reshape(-1, x.shape[-1])
         out = torch.empty(len(rows), mlp.fc2.out_features, dtype=mlp.fc2.dtype)
         if ctx.needs_input_grad[0]:
             kept = torch.empty(len(rows), mlp.fc1.out_features, dtype=torch.uint8)
-            for part, keep, place in zip(*(each.split(at_once) for each in (rows, kept, out)), strict=True):
+            for part, keep, place in zip(*(each.split(_ROWS) for each in (rows, kept, out)), strict=True):
                 before = mlp.fc1.product(part)
                 keep.copy_(_in_8_bits(before))
                 place.copy_(mlp.fc2.product(mlp.activated_(before)))
             ctx.save_for_backward(kept)
         else:
-            for part, place in zip(rows.split(at_once), out.split(at_once), strict=True):
+            for part, place in zip(rows.split(_ROWS), out.split(_ROWS), strict=True):
                 place.copy_(mlp.product(part))
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (kept,) = ctx.saved_tensors
-        dtype, at_once = ctx.mlp.fc1.dtype, _ROWS[ctx.mlp.fc1.dtype]
+        dtype = ctx.mlp.fc1.dtype
         of_out = gradients[0].to(dtype).reshape(len(kept), -1)
         found = torch.empty(len(kept), ctx.shape[-1], dtype=dtype)
         for before, gradient, place in zip(
-            *(each.split(at_once) for each in (kept, of_out, found)), strict=True
+            *(each.split(_ROWS) for each in (kept, of_out, found)), strict=True
         ):
             place.copy_(ctx.mlp.back(_from_8_bits(before, dtype), gradient))
         return found.view(ctx.shape).to(ctx.dtype), None

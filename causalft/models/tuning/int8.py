@@ -1,8 +1,9 @@
 """Frozen linear layers in int8 on a CPU, by the kernels of oneDNN that come with PyTorch.
 
-Weights are rounded once, one scale per output. Activations are rounded row by row (token by token) as they come, so
-that nothing has to be calibrated and one token with large values costs the others no accuracy. Products of integers are
-exact and the same on every processor; scales, biases and everything between the layers stay in fp32.
+Weights are rounded once, one scale per output. Activations are rounded row by row (token by token) as they come, from
+their smallest value to their largest, so that nothing has to be calibrated and one token with large values costs the
+others no accuracy. Products of integers are exact and the same on every processor; scales, biases and everything
+between the layers stay in fp32.
 """
 
 from __future__ import annotations
@@ -11,27 +12,28 @@ import torch
 from torch import Tensor, nn
 
 from causalft.errors import CausalFTError
-from causalft.models.tuning.frozen_layers import ProductWithGradient, truncated
+from causalft.models.tuning.frozen_layers import ProductWithGradient
 
 __all__ = ["Int8Linear", "has_int8", "require_int8"]
 
 LARGEST_WEIGHT = 64
 """Without VNNI, two products of 8 bits are added in 16 bits: 2 * 255 * 64 fits into them, 2 * 255 * 127 does not."""
 
-GELU_MINIMUM = 0.17
-"""GELU and quick-GELU are nowhere smaller than -0.17 (-0.16997 and -0.16361)."""
+# At a time: small enough for the caches, large enough for what a product costs whatever its size.
+_ROWS = 788
 
-# At a time, so that the rounded rows and what is made of them stay in the caches.
-_ROWS = 394
-
-ZERO_POINT = 128
 TINY = 1e-30
+
+RANGE_TINY = 1e-8
+"""The kernel that rounds rows adds this to the range of each."""
 
 
 def has_int8() -> bool:
     """Whether this build of PyTorch has the int8 layers of oneDNN."""
-    return bool(torch.backends.mkldnn.is_available()) and all(
-        hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise")
+    return (
+        bool(torch.backends.mkldnn.is_available())
+        and all(hasattr(torch.ops.onednn, name) for name in ("qlinear_prepack", "qlinear_pointwise"))
+        and hasattr(torch.ops.quantized, "embedding_bag_byte_prepack")
     )
 
 
@@ -54,9 +56,6 @@ class Int8Linear(nn.Module):
     ----------
     linear : torch.nn.Linear
         Its weights are copied; it is not kept.
-    at_least : float, optional
-        The input is nowhere smaller (-0.17 after a GELU): all 8 bits go to what lies above. By default they are
-        shared by both signs.
 
     References
     ----------
@@ -72,17 +71,18 @@ class Int8Linear(nn.Module):
 
     dtype = torch.float32
 
-    def __init__(self, linear: nn.Linear, at_least: float | None = None) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.at_least = linear.in_features, linear.out_features, at_least
+        self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach().float()
         scale = weight.abs().amax(1).div_(LARGEST_WEIGHT).clamp_min_(TINY)
         rounded = (weight / scale[:, None]).round_().to(torch.int8)
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-        if at_least is not None:  # x = at_least + (x - at_least)
-            bias = bias + at_least * scale * rounded.sum(1)
         # no buffers: they follow from the model's own weights
-        self._bias, self._scale = bias.clone(), scale
+        self._scale = scale
+        self._constant = torch.stack(
+            [scale * rounded.sum(1), bias]
+        )  # what a row's smallest value is worth, and bias
         self._forward = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._backward: Tensor | None = None
 
@@ -98,21 +98,29 @@ class Int8Linear(nn.Module):
 
     def _of_part(self, rows: Tensor, kind: str, place: Tensor | None) -> Tensor:
         """The product of a few rows, in a place of its own or where the integers are."""
-        scale, rounded, zero = _round_rows(rows, self.at_least)
-        integers = _integer_product(rounded, zero, self._forward, self._scale)
-        place = integers if place is None else place
-        torch.add(integers.mul_(scale), self._bias, out=place)  # addcmul is not vectorised here
-        return torch.ops.aten.gelu_(place) if kind == "gelu" else place
+        rounded, scale, least = _round_rows(rows)
+        integers = _integer_product(rounded, self._forward, self._scale)
+        with_bias = torch.cat([least, torch.ones_like(least)], 1)
+        found = torch.addmm(
+            integers.mul_(scale), with_bias, self._constant, out=integers if place is None else place
+        )
+        return torch.ops.aten.gelu_(found) if kind == "gelu" else found
 
     def back(self, gradient: Tensor) -> Tensor:
         """``gradient W``."""
         if self._backward is None:  # only training pays for the second layout
-            self._backward = torch.ops.onednn.qlinear_prepack(self._forward.to_dense(), None)
+            transposed = self._forward.to_dense()
+            self._backward = torch.ops.onednn.qlinear_prepack(transposed, None)
+            self._of_least = transposed.sum(1, dtype=torch.float32)[None]
         rows = gradient.reshape(-1, gradient.shape[-1])
         found, ones = torch.empty(len(rows), self.in_features), torch.ones(self.in_features)
+        # gradients are small: as shares of the largest they lie in what can be rounded
+        largest = torch.linalg.vector_norm(rows, float("inf")).clamp_min_(TINY) * self._scale.amax()
+        shares = self._scale / largest
         for part, place in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
-            scale, rounded, zero = _round_rows(part * self._scale, None)
-            torch.mul(_integer_product(rounded, zero, self._backward, ones), scale, out=place)
+            rounded, scale, least = _round_rows(part * shares)
+            integers = _integer_product(rounded, self._backward, ones)
+            torch.addmm(integers.mul_(scale), least, self._of_least, out=place).mul_(largest)
         return found.view(*gradient.shape[:-1], self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,19 +130,25 @@ class Int8Linear(nn.Module):
         return f"{self.in_features}, {self.out_features}"
 
 
-def _round_rows(rows: Tensor, at_least: float | None) -> tuple[Tensor, Tensor, int]:
-    """Scales (n, 1), uint8 (n, d) and its zero point: row = scale (uint8 - zero point), or that plus ``at_least``."""
-    if at_least is None:
-        scale = rows.abs().amax(-1, keepdim=True).div_(127).clamp_min_(TINY)
-        return scale, truncated(torch.div(rows, scale).add_(ZERO_POINT + 0.5)), ZERO_POINT
-    scale = rows.amax(-1, keepdim=True).sub_(at_least).div_(255).clamp_min_(TINY)
-    shifted = torch.sub(rows, at_least).div_(scale).add_(0.5)
-    return scale, truncated(shifted), 0
+def _round_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """uint8 (n, d), scales (n, 1) and smallest values (n, 1): row = scale * uint8 + smallest, rounded.
+
+    The smallest value is not finite where one of the row is not.
+    """
+    packed = torch.ops.quantized.embedding_bag_byte_prepack(
+        rows
+    )  # with scale and smallest value behind each row
+    scale, least = packed[:, -8:].contiguous().view(torch.float32).split(1, 1)
+    return (
+        packed[:, :-8].contiguous(),
+        scale + RANGE_TINY / 255,
+        rows.sum(1, keepdim=True).mul_(0.0).add_(least),  # the kernel passes NaN over
+    )
 
 
-def _integer_product(rows: Tensor, zero_point: int, weight: Tensor, weight_scale: Tensor) -> Tensor:
-    """(rows - zero_point) W^T, times the scale of each output; fp32."""
+def _integer_product(rows: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:
+    """rows W^T, times the scale of each output; fp32."""
     zeros = torch.zeros(len(weight_scale), dtype=torch.int32)
     return torch.ops.onednn.qlinear_pointwise(
-        rows, 1.0, zero_point, weight, weight_scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        rows, 1.0, 0, weight, weight_scale, zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )

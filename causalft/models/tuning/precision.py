@@ -29,7 +29,7 @@ from causalft.models.tuning.frozen_layers import (
     attention_fp32,
     has_bf16_matrices,
 )
-from causalft.models.tuning.int8 import GELU_MINIMUM, Int8Linear, has_int8, require_int8
+from causalft.models.tuning.int8 import Int8Linear, has_int8, require_int8
 from causalft.models.tuning.towers import Tower
 
 __all__ = [
@@ -203,8 +203,9 @@ def lower_frozen_layers(tower: Tower) -> int:
 def round_frozen_layers(tower: Tower) -> int:
     """Replace the frozen linear layers of the blocks by int8 ones; return how many.
 
-    Call it after a tuner. Activations between the layers, attention, patch embedding and everything that is trained
-    stay in fp32; for the backward, attention keeps bfloat16. A tower that is no ViT is left alone.
+    Call it after a tuner. Activations between the layers, patch embedding and everything that is trained stay in fp32.
+    So does attention, which keeps bfloat16 for its backward, but where ``auto`` would take bfloat16: there it takes
+    that. A tower that is no ViT is left alone.
 
     Parameters
     ----------
@@ -215,12 +216,11 @@ def round_frozen_layers(tower: Tower) -> int:
         return 0
     return_large_buffers()
     tower.in_pieces = True
+    core = attention_bf16 if choose_precision("auto", tower.width) == "bf16" else attention_fp32
     for module in tower.blocks.modules():
         if isinstance(module, OpenedAttention):
-            module.core = attention_fp32
-    n_rounded = _replace_mlps(
-        tower, lambda first, last: (Int8Linear(first), Int8Linear(last, at_least=-GELU_MINIMUM))
-    )
+            module.core = core
+    n_rounded = _replace_mlps(tower, lambda first, last: (Int8Linear(first), Int8Linear(last)))
     return n_rounded + _replace_linear(tower, Int8Linear)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from causalft.errors import CausalFTError
 from causalft.models.tuning.attention import OpenedAttention, open_attention
 from causalft.models.tuning.families import Family, is_a, is_exactly, is_plain, trunk_of
 from causalft.models.tuning.merging import Halves, run_merging
+from causalft.models.tuning.pieces import in_pieces
 
 __all__ = ["BlockParts", "Tower", "open_tower", "stage_channels"]
 
@@ -54,7 +56,8 @@ class Tower(nn.Module):
     dtype : torch.dtype, optional
         Of the activations between blocks, where it is not that of the embedding.
     in_pieces : bool
-        Without gradients, a few images at a time go through the blocks.
+        Without gradients, a few images at a time go through the blocks, in threads
+        (:mod:`causalft.models.tuning.pieces`).
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
@@ -101,8 +104,7 @@ class Tower(nn.Module):
         if self.dtype is not None:
             tokens = tokens.to(self.dtype)
         if self.in_pieces and not torch.is_grad_enabled() and tokens.device.type == "cpu":
-            n_images = max(1, _TOGETHER // tokens.shape[1])
-            tokens = torch.cat([self._run_blocks(part, places) for part in tokens.split(n_images)])
+            tokens = in_pieces(partial(self._run_blocks, places=places), tokens, _TOGETHER)
         else:
             tokens = self._run_blocks(tokens, places)
         return tokens if self.dtype is None or places.stop < len(self.blocks) else tokens.float()

@@ -12,7 +12,7 @@ from torch import nn
 
 from causalft.errors import CausalFTError
 from causalft.methods.estimators.strata import StrataClassifier
-from causalft.models.tuning.int8 import GELU_MINIMUM, LARGEST_WEIGHT, TINY, ZERO_POINT
+from causalft.models.tuning.int8 import LARGEST_WEIGHT, RANGE_TINY, TINY
 from causalft.models.tuning.precision import round_frozen_layers
 from causalft.models.tuning.towers import Tower
 
@@ -90,7 +90,6 @@ def round_onnx(path: Path, weights: list[NDArray[np.float32]]) -> None:
     graph: Any = document.graph
     wanted = {np.ascontiguousarray(weight.T).tobytes() for weight in weights}
     stored: dict[str, Any] = {value.name: value for value in graph.initializer}
-    maker = {name: node for node in graph.node for name in node.output}
     for name, value in _CONSTANTS.items():
         graph.initializer.append(numpy_helper.from_array(value, name))
     nodes: list[Any] = []
@@ -102,9 +101,7 @@ def round_onnx(path: Path, weights: list[NDArray[np.float32]]) -> None:
         if weight is None or values is None or values.tobytes() not in wanted:
             nodes.append(node)
             continue
-        before = maker.get(node.input[0])
-        after_gelu = before is not None and before.op_type == "Gelu"
-        nodes += _integer_layer(graph, node, values, after_gelu)
+        nodes += _integer_layer(graph, node, values)
         rounded.add(weight.name)
         found.add(values.tobytes())
     if found != wanted:
@@ -124,26 +121,22 @@ def round_onnx(path: Path, weights: list[NDArray[np.float32]]) -> None:
 
 
 _CONSTANTS: dict[str, NDArray[Any]] = {
-    "int8_share": np.array(1 / 127, np.float32),
-    "int8_share_above": np.array(1 / 255, np.float32),
-    "int8_tiny": np.array(TINY, np.float32),
-    "int8_least": np.array(-GELU_MINIMUM, np.float32),
-    "int8_to_middle": np.array(ZERO_POINT + 0.5, np.float32),
-    "int8_half": np.array(0.5, np.float32),
-    "int8_middle": np.array(ZERO_POINT, np.uint8),
+    "int8_range_tiny": np.array(RANGE_TINY, np.float32),
+    "int8_steps": np.array(255, np.float32),
     "int8_zero": np.array(0, np.uint8),
     "int8_last_axis": np.array([-1], np.int64),
 }
 
 
-def _integer_layer(graph: Any, node: Any, weight: NDArray[np.float32], after_gelu: bool) -> list[Any]:
+def _integer_layer(graph: Any, node: Any, weight: NDArray[np.float32]) -> list[Any]:
     """The nodes in the place of a product with ``weight`` (d_in, d_out)."""
     from onnx import TensorProto, helper, numpy_helper
 
     scale = np.maximum(np.abs(weight).max(0) / LARGEST_WEIGHT, TINY).astype(np.float32)
     integers = np.round(weight / scale).astype(np.int8)
+    of_least = (scale * integers.sum(0, dtype=np.float32)).astype(np.float32)
     name, x = node.name or node.output[0], node.input[0]
-    for what, value in (("weight", integers), ("scale", scale)):
+    for what, value in (("weight", integers), ("scale", scale), ("of_least", of_least)):
         graph.initializer.append(numpy_helper.from_array(value, f"{name}_int8_{what}"))
     made: list[Any] = []
 
@@ -154,23 +147,13 @@ def _integer_layer(graph: Any, node: Any, weight: NDArray[np.float32], after_gel
         )
         return out
 
-    if after_gelu:
-        above = then("Sub", x, "int8_least")
-        largest = then("ReduceMax", above, "int8_last_axis", keepdims=1)
-        rows = then("Max", then("Mul", largest, "int8_share_above"), "int8_tiny")
-        shifted = then("Add", then("Div", above, rows), "int8_half")
-    else:
-        largest = then("ReduceMax", then("Abs", x), "int8_last_axis", keepdims=1)
-        rows = then("Max", then("Mul", largest, "int8_share"), "int8_tiny")
-        shifted = then("Add", then("Div", x, rows), "int8_to_middle")
-    eight_bits = then("Cast", shifted, to=TensorProto.UINT8)
-    zero = "int8_zero" if after_gelu else "int8_middle"
-    product = then("MatMulInteger", eight_bits, f"{name}_int8_weight", zero)
-    in_rows = then("Mul", then("Cast", product, to=TensorProto.FLOAT), rows)
-    if not after_gelu:
-        then("Mul", in_rows, f"{name}_int8_scale", out=node.output[0])
-        return made
-    shift = (-GELU_MINIMUM * scale * integers.sum(0, dtype=np.float32)).astype(np.float32)
-    graph.initializer.append(numpy_helper.from_array(shift, f"{name}_int8_shift"))
-    then("Add", then("Mul", in_rows, f"{name}_int8_scale"), f"{name}_int8_shift", out=node.output[0])
+    least = then("ReduceMin", x, "int8_last_axis", keepdims=1)
+    largest = then("ReduceMax", x, "int8_last_axis", keepdims=1)
+    extent = then("Add", then("Sub", largest, least), "int8_range_tiny")
+    steps = then("Mul", then("Sub", x, least), then("Div", "int8_steps", extent))
+    eight_bits = then("Cast", then("Round", steps), to=TensorProto.UINT8)
+    product = then("MatMulInteger", eight_bits, f"{name}_int8_weight", "int8_zero")
+    in_rows = then("Mul", then("Cast", product, to=TensorProto.FLOAT), then("Div", extent, "int8_steps"))
+    above = then("Mul", in_rows, f"{name}_int8_scale")
+    then("Add", above, then("Mul", least, f"{name}_int8_of_least"), out=node.output[0])
     return made
