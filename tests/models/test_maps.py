@@ -12,6 +12,7 @@ from causalft.models.maps import MAPS, MapTarget
 from causalft.models.maps.attributions import grad_cam, integrated_gradients, occlusion
 from causalft.models.maps.rollout import attention_matrices, attention_rollout
 from causalft.models.strata.mini import MiniConfig, build_mini, empty_mini
+from causalft.models.tuning.precision import round_frozen_layers
 from causalft.models.tuning.towers import open_tower
 from causalft.models.tuning.tuners import apply_tuner
 
@@ -121,6 +122,15 @@ def test_attention_matrices_are_those_of_the_weights():
     q, k, _ = block.attn.qkv(tokens).unflatten(2, (3, 2, 12)).permute(2, 0, 3, 1, 4)
     expected = (q @ k.transpose(-1, -2) / 12**0.5).softmax(-1).mean(1)
     assert torch.allclose(attention_matrices(target.tower, images_of())[0], expected, atol=1e-6)
+
+
+def test_rollout_of_a_rounded_tower_reads_all_images_at_once(monkeypatch):
+    monkeypatch.setattr("causalft.models.tuning.towers._TOGETHER", 40)  # two images
+    target = target_of(open_clip_vit())
+    exact = attention_rollout(target, images_of(5))
+    round_frozen_layers(target.tower)
+    assert torch.allclose(attention_rollout(target, images_of(5)), exact, atol=0.01)
+    assert target.tower.in_pieces
 
 
 def test_both_implementations_of_a_mini_have_one_rollout():

@@ -50,8 +50,9 @@ def _probabilities(
 
 @contextmanager
 def _plain_attention(tower: Tower) -> Iterator[None]:
-    """Have every attention of the tower call the function that is listened to."""
-    changed: list[tuple[Any, str, Any]] = []
+    """Have every attention of the tower call the function that is listened to, once for all images."""
+    changed: list[tuple[Any, str, Any]] = [(tower, "in_pieces", tower.in_pieces)]
+    tower.in_pieces = False
     for module in tower.modules():
         name = "core" if isinstance(module, OpenedAttention) else "fused_attn"
         if hasattr(module, name):

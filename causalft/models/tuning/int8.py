@@ -27,6 +27,9 @@ TINY = 1e-30
 RANGE_TINY = 1e-8
 """The kernel that rounds rows adds this to the range of each."""
 
+# Of a row's largest value, where the kernel rounds it as it is.
+_SMALL, _LARGE = 1e-5, 1e30
+
 
 def has_int8() -> bool:
     """Whether this build of PyTorch has the int8 layers of oneDNN."""
@@ -110,17 +113,14 @@ class Int8Linear(nn.Module):
         """``gradient W``."""
         if self._backward is None:  # only training pays for the second layout
             transposed = self._forward.to_dense()
-            self._backward = torch.ops.onednn.qlinear_prepack(transposed, None)
             self._of_least = transposed.sum(1, dtype=torch.float32)[None]
+            self._backward = torch.ops.onednn.qlinear_prepack(transposed, None)
         rows = gradient.reshape(-1, gradient.shape[-1])
         found, ones = torch.empty(len(rows), self.in_features), torch.ones(self.in_features)
-        # gradients are small: as shares of the largest they lie in what can be rounded
-        largest = torch.linalg.vector_norm(rows, float("inf")).clamp_min_(TINY) * self._scale.amax()
-        shares = self._scale / largest
         for part, place in zip(rows.split(_ROWS), found.split(_ROWS), strict=True):
-            rounded, scale, least = _round_rows(part * shares)
+            rounded, scale, least = _round_shares(part * self._scale)  # gradients are small
             integers = _integer_product(rounded, self._backward, ones)
-            torch.addmm(integers.mul_(scale), least, self._of_least, out=place).mul_(largest)
+            torch.addmm(integers.mul_(scale), least, self._of_least, out=place)
         return found.view(*gradient.shape[:-1], self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,17 +133,34 @@ class Int8Linear(nn.Module):
 def _round_rows(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """uint8 (n, d), scales (n, 1) and smallest values (n, 1): row = scale * uint8 + smallest, rounded.
 
-    The smallest value is not finite where one of the row is not.
+    A value that is not finite makes the smallest of its row so, or the scale.
     """
-    packed = torch.ops.quantized.embedding_bag_byte_prepack(
-        rows
-    )  # with scale and smallest value behind each row
-    scale, least = packed[:, -8:].contiguous().view(torch.float32).split(1, 1)
-    return (
-        packed[:, :-8].contiguous(),
-        scale + RANGE_TINY / 255,
-        rows.sum(1, keepdim=True).mul_(0.0).add_(least),  # the kernel passes NaN over
-    )
+    rounded, scale, least = _packed(rows)
+    if not torch.compiler.is_compiling():
+        largest = torch.maximum(least.abs(), (least + 255 * scale).abs())
+        if bool((((largest > 0) & (largest < _SMALL)) | (largest > _LARGE)).any()):
+            return _round_shares(rows)
+    return rounded, scale, least
+
+
+def _round_shares(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, of rows of any size: as shares of the largest value of each."""
+    largest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True)).clamp_min_(TINY)
+    rounded, scale, least = _packed(rows / largest)
+    return rounded, scale * largest, least * largest
+
+
+def _packed(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    if (
+        torch.compiler.is_compiling()
+    ):  # which would take the kernel's bytes for floats; the same by plain operations
+        least, largest = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+        scale = (largest - least + RANGE_TINY) / 255
+        return ((rows - least) / scale).round().to(torch.uint8), scale, least
+    packed = torch.ops.quantized.embedding_bag_byte_prepack(rows)  # scale and smallest value behind each row
+    scale, least = packed[:, -8:].clone(memory_format=torch.contiguous_format).view(torch.float32).split(1, 1)
+    # the kernel passes NaN over
+    return packed[:, :-8].contiguous(), scale + RANGE_TINY / 255, least + 0 * rows.amax(1, keepdim=True)
 
 
 def _integer_product(rows: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from causalft.errors import CausalFTError, nearest
 from causalft.models.tuning.attention import OpenedAttention
@@ -200,7 +200,7 @@ def lower_frozen_layers(tower: Tower) -> int:
     return n_lowered
 
 
-def round_frozen_layers(tower: Tower) -> int:
+def round_frozen_layers(tower: Tower, *, fp32_attention: bool = False) -> int:
     """Replace the frozen linear layers of the blocks by int8 ones; return how many.
 
     Call it after a tuner. Activations between the layers, patch embedding and everything that is trained stay in fp32.
@@ -211,17 +211,24 @@ def round_frozen_layers(tower: Tower) -> int:
     ----------
     tower : Tower
         On a CPU; changed in place, without changing the original model.
+    fp32_attention : bool
+        Attention stays in fp32 everywhere, as in an exported file.
     """
     if not tower.kind.endswith("ViT"):
         return 0
     return_large_buffers()
     tower.in_pieces = True
-    core = attention_bf16 if choose_precision("auto", tower.width) == "bf16" else attention_fp32
+    lower = not fp32_attention and choose_precision("auto", tower.width) == "bf16"
+    core = _attention_in_bf16 if lower else attention_fp32
     for module in tower.blocks.modules():
         if isinstance(module, OpenedAttention):
             module.core = core
     n_rounded = _replace_mlps(tower, lambda first, last: (Int8Linear(first), Int8Linear(last)))
     return n_rounded + _replace_linear(tower, Int8Linear)
+
+
+def _attention_in_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> Tensor:
+    return attention_bf16(qkv, n_heads, n_queries).float()
 
 
 def _replace_mlps(tower: Tower, replaced: Callable[[nn.Linear, nn.Linear], tuple[Product, Product]]) -> int:

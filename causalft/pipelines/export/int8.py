@@ -62,7 +62,7 @@ def round_towers(model: StrataClassifier, weights: list[NDArray[np.float32]]) ->
         for layer in tower.blocks.modules():
             if type(layer) is nn.Linear:
                 layer.weight.requires_grad_(layer.weight.data_ptr() not in chosen)
-        round_frozen_layers(tower)
+        round_frozen_layers(tower, fp32_attention=True)
 
 
 def round_onnx(path: Path, weights: list[NDArray[np.float32]]) -> None:

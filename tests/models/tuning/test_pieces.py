@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+import timm
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from causalft.models.tuning import pieces
 from causalft.models.tuning.pieces import in_pieces
+from causalft.models.tuning.towers import open_tower
 
 
 @pytest.fixture
@@ -34,8 +38,29 @@ def test_rows_come_in_their_order_in_pieces_that_are_small_enough(n_threads, n_i
     assert torch.get_num_threads() == n_threads
 
 
-def test_two_pieces_run_at_once_each_with_its_share_of_the_threads(threads):
-    threads(9)
+@pytest.mark.parametrize(
+    ("n_threads", "n_images", "expected"),
+    [
+        (1, 9, 1),
+        (2, 9, 2),
+        (5, 9, 1),  # five threads share the work: four pieces would leave one without
+        (6, 9, 3),
+        (7, 9, 1),
+        (8, 9, 4),
+        (64, 9, 4),
+        (64, 3, 2),
+        (64, 1, 1),
+        (64, 0, 1),
+    ],
+)
+def test_pieces_that_run_at_once_leave_no_thread_without_work(n_threads, n_images, expected):
+    assert pieces._at_once(n_threads, n_images) == expected
+
+
+def test_pieces_run_at_once_each_with_its_share_of_the_threads(threads):
+    if not pieces._threads_count_for_themselves():
+        pytest.skip("this build of PyTorch has no OpenMP")
+    threads(8)
     meet, seen = threading.Barrier(4, timeout=30), []
 
     def run(piece):
@@ -50,7 +75,7 @@ def test_two_pieces_run_at_once_each_with_its_share_of_the_threads(threads):
     thread = threading.Thread(target=lambda: started_later.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert started_later == [9]
+    assert started_later == [8]
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
@@ -68,20 +93,40 @@ def test_the_modes_of_the_caller_hold_in_its_threads(mode, threads):
     assert set(seen) == {(False, mode is torch.inference_mode)}
 
 
-def test_where_threads_cannot_be_told_apart_or_autocast_is_set_pieces_follow_each_other(threads, monkeypatch):
+class Counted(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "watching", [lambda: torch.autocast("cpu"), Counted, lambda: FlopCounterMode(display=False)]
+)
+def test_what_watches_the_operations_of_a_thread_sees_all_pieces(threads, watching):
     threads(2)
     seen = []
+    with watching():
+        in_pieces(lambda piece: seen.append(threading.get_ident()) or piece, torch.zeros(4, 1, 1), together=1)
+    assert seen == [threading.get_ident()] * 4
 
-    def run(piece):
-        seen.append((threading.get_ident(), torch.is_autocast_enabled("cpu")))
-        return piece
 
-    with torch.autocast("cpu"):
-        in_pieces(run, torch.zeros(4, 1, 1), together=1)
-    assert seen == [(threading.get_ident(), True)] * 4
+def test_where_threads_cannot_be_told_apart_pieces_follow_each_other(threads, monkeypatch):
+    threads(2)
+    seen = []
     monkeypatch.setattr(pieces, "_threads_count_for_themselves", lambda: False)
-    in_pieces(run, torch.zeros(4, 1, 1), together=1)
-    assert seen[4:] == [(threading.get_ident(), False)] * 4
+    in_pieces(lambda piece: seen.append(threading.get_ident()) or piece, torch.zeros(4, 1, 1), together=1)
+    assert seen == [threading.get_ident()] * 4
+
+
+def test_a_tower_in_pieces_is_compiled_as_a_whole(threads):
+    threads(2)
+    tower = open_tower(timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1, num_classes=0).eval())
+    pictures = torch.randn(4, 3, 32, 32)
+    tower.in_pieces = True
+    with torch.no_grad():
+        expected = tower(pictures)
+        assert torch.allclose(
+            torch.compile(tower, backend="eager", fullgraph=True)(pictures), expected, atol=1e-5
+        )
 
 
 def test_an_error_in_a_piece_is_the_callers_and_leaves_its_threads(threads):
