@@ -1,4 +1,4 @@
-"""Frozen linear layers in int8 on a CPU, by the kernels of oneDNN that come with PyTorch.
+"""Frozen linear layers in int8 on a CPU, by the kernels of oneDNN and FBGEMM that come with PyTorch.
 
 Weights are rounded once, one scale per output. Activations are rounded row by row (token by token) as they come, from
 their smallest value to their largest, so that nothing has to be calibrated and one token with large values costs the
@@ -83,9 +83,8 @@ class Int8Linear(nn.Module):
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
         # no buffers: they follow from the model's own weights
         self._scale = scale
-        self._constant = torch.stack(
-            [scale * rounded.sum(1), bias]
-        )  # what a row's smallest value is worth, and bias
+        of_least = scale * rounded.sum(1)  # what a row's smallest value is multiplied by
+        self._constant = torch.stack([of_least, bias])
         self._forward = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._backward: Tensor | None = None
 
@@ -151,9 +150,8 @@ def _round_shares(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _packed(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    if (
-        torch.compiler.is_compiling()
-    ):  # which would take the kernel's bytes for floats; the same by plain operations
+    """What `_round_rows` gives, of rows that the kernel can round as they are."""
+    if torch.compiler.is_compiling():  # the compiler takes the kernel's bytes for floats
         least, largest = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
         scale = (largest - least + RANGE_TINY) / 255
         return ((rows - least) / scale).round().to(torch.uint8), scale, least

@@ -37,10 +37,10 @@ def in_pieces(run: Callable[[Tensor], Tensor], tokens: Tensor, together: int) ->
     [6.0, 6.0, 6.0, 6.0, 6.0]
     """
     most = max(1, together // max(1, tokens.shape[1]))
-    if _must_stay_in_its_thread():
-        return torch.cat([run(piece) for piece in tokens.split(most)])
-    n_images, threads = len(tokens), torch.get_num_threads()
-    at_once = _at_once(threads, n_images)
+    n_images, at_once = len(tokens), 1
+    if not _must_stay_in_its_thread():
+        threads = torch.get_num_threads()
+        at_once = _at_once(threads, n_images)
     if at_once == 1:
         return torch.cat([run(piece) for piece in tokens.split(most)])
     n_pieces = at_once * -(-n_images // (most * at_once))  # so that no thread is idle at the end
