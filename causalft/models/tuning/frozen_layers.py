@@ -1,11 +1,12 @@
 """Frozen layers of a ViT in bfloat16, and the frozen MLP in bfloat16 or int8.
 
-On a CPU, PyTorch's attention kernel is no faster in bf16 than in fp32: two batched products with a softmax between them
-are twice as fast. And oneDNN is faster with weights that it has laid out once.
+On a CPU without tiles (AMX), PyTorch's attention kernel is no faster in bf16 than in fp32: two batched products with a
+softmax between them are twice as fast. And oneDNN is faster with weights that it has laid out once.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +22,6 @@ __all__ = [
     "attention_bf16",
     "attention_fp32",
     "has_bf16_matrices",
-    "truncated",
 ]
 
 
@@ -38,6 +38,12 @@ def has_bf16_matrices() -> bool:
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):
         return False
+
+
+@cache
+def _has_tiles() -> bool:
+    """Whether this CPU multiplies tiles (AMX), as PyTorch's attention kernel does in bfloat16."""
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class Product(Protocol):
@@ -213,24 +219,16 @@ _STEP = 10 / 255
 """From -5 to 5: beyond, the slope of either GELU is within 0.002 of 0 or 1."""
 
 
-def truncated(values: Tensor) -> Tensor:
-    """Floats in [0, 256) without their fractions, as uint8.
+def _in_8_bits(before: Tensor, place: Tensor) -> None:
+    """Write steps from -5 into a place of uint8.
 
     By way of 16 bits: PyTorch converts floats to uint8 one by one on a CPU, and takes both of these steps in vectors,
     which is four times as fast.
-
-    Examples
-    --------
-    >>> truncated(torch.tensor([0.0, 127.6, 255.9])).tolist()
-    [0, 127, 255]
     """
-    return values.to(torch.int16).to(torch.uint8)
-
-
-def _in_8_bits(before: Tensor) -> Tensor:
     values = before.float()
     own = None if values is before else values  # a copy can be overwritten
-    return truncated(torch.add(torch.tensor(128.5), values, alpha=1 / _STEP, out=own).clamp_(0, 255))
+    steps = torch.add(torch.tensor(128.5), values, alpha=1 / _STEP, out=own).clamp_(0, 255)
+    place.copy_(steps.to(torch.int16))
 
 
 def _from_8_bits(kept: Tensor, dtype: torch.dtype) -> Tensor:
@@ -247,7 +245,7 @@ class _MLP(torch.autograd.Function):
             kept = torch.empty(len(rows), mlp.fc1.out_features, dtype=torch.uint8)
             for part, keep, place in zip(*(each.split(_ROWS) for each in (rows, kept, out)), strict=True):
                 before = mlp.fc1.product(part)
-                keep.copy_(_in_8_bits(before))
+                _in_8_bits(before, keep)
                 place.copy_(mlp.fc2.product(mlp.activated_(before)))
             ctx.save_for_backward(kept)
         else:
@@ -269,7 +267,7 @@ class _MLP(torch.autograd.Function):
 
 
 def attention_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> Tensor:
-    """Softmax attention in bfloat16 by batched products, a few images at a time.
+    """Softmax attention in bfloat16: on a CPU with tiles by PyTorch's kernel, elsewhere by batched products.
 
     Parameters
     ----------
@@ -288,13 +286,18 @@ def attention_bf16(qkv: Tensor, n_heads: int, n_queries: int | None = None) -> T
 
 
 class _Attention(torch.autograd.Function):
-    """Saves queries, keys and values; the backward recomputes the attention weights, which is cheaper."""
+    """Saves queries, keys and values; the backward recomputes the attention weights, which is cheaper.
+
+    The backward of PyTorch's kernel takes twice as long, with tiles too.
+    """
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, n_heads: int, n_queries: int) -> Tensor:
         ctx.save_for_backward(qkv)
         ctx.n_heads, ctx.n_queries = n_heads, n_queries
         n, _, width = qkv.shape
+        if _has_tiles():
+            return _attended(qkv, n_heads, n_queries)
         if n <= _IMAGES:
             q, k, v = _heads(qkv, n_heads, n_queries)
             return _joined(torch.bmm(_weights(q, k), v), n_heads)

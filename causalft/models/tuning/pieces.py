@@ -6,21 +6,25 @@ waits at each; pieces wait once, at the end. What a piece gives is what it gives
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["in_pieces"]
+
+Run = Callable[[Tensor], Tensor]
 
 _AT_ONCE = 4
 """At most: Python's lock is shared. With more threads to spend, each piece gets several."""
 
 
-def in_pieces(run: Callable[[Tensor], Tensor], tokens: Tensor, together: int) -> Tensor:
-    """Return ``run(tokens)``, a few images at a time, without gradients.
+def in_pieces(run: Run, tokens: Tensor, together: int, trained: Sequence[Tensor] = ()) -> Tensor:
+    """Return ``run(tokens)``, a few images at a time.
 
     Parameters
     ----------
@@ -30,26 +34,97 @@ def in_pieces(run: Callable[[Tensor], Tensor], tokens: Tensor, together: int) ->
         Shape (n, n_tokens, d), on a CPU.
     together : int
         At most this many tokens are in one piece (or those of one image).
+    trained : sequence of Tensor
+        All leaves that a gradient is wanted for and ``run`` may depend on. Their gradients are sums over the pieces, in
+        the order of the pieces. One backward pass is possible, and no second derivative.
 
     Examples
     --------
     >>> in_pieces(lambda x: x.sum((1, 2)), torch.ones(5, 2, 3), together=4).tolist()
     [6.0, 6.0, 6.0, 6.0, 6.0]
+    >>> factor = torch.tensor(2.0, requires_grad=True)
+    >>> in_pieces(lambda x: factor * x.sum((1, 2)), torch.ones(5, 2, 3), 4, [factor]).sum().backward()
+    >>> factor.grad
+    tensor(30.)
     """
-    most = max(1, together // max(1, tokens.shape[1]))
     n_images, at_once = len(tokens), 1
     if not _must_stay_in_its_thread():
-        threads = torch.get_num_threads()
-        at_once = _at_once(threads, n_images)
+        at_once = _at_once(torch.get_num_threads(), n_images)
+    most = max(1, together // max(1, tokens.shape[1]))
+    if torch.is_grad_enabled() and (tokens.requires_grad or trained):
+        if at_once == 1:
+            return run(tokens)
+        return _WithGradients.apply(tokens, run, most, at_once, *trained)
     if at_once == 1:
         return torch.cat([run(piece) for piece in tokens.split(most)])
-    n_pieces = at_once * -(-n_images // (most * at_once))  # so that no thread is idle at the end
-    work = partial(_alone, run, threads // at_once, torch.is_inference_mode_enabled())
+    return torch.cat(list(_at_the_same_time(run, at_once, _cut(tokens, most, at_once))))
+
+
+def _cut(tokens: Tensor, most: int, at_once: int) -> tuple[Tensor, ...]:
+    """Pieces of ``most`` images at most, so many that no thread is idle at the end."""
+    n_pieces = at_once * -(-len(tokens) // (most * at_once))
+    return tokens.tensor_split(min(n_pieces, len(tokens)))
+
+
+def _at_the_same_time(work: Callable[..., Any], at_once: int, *columns: Iterable[Any]) -> Iterator[Any]:
+    """``map(work, *columns)`` by threads that share the cores, in the modes of the caller."""
+    threads = torch.get_num_threads()
+    inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def alone(*given: Any) -> Any:
+        torch.get_num_threads()  # a thread takes the number of all when it is first asked
+        torch.set_num_threads(threads // at_once)
+        with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
+            return work(*given)
+
     try:
         with ThreadPoolExecutor(at_once, "piece") as pool:
-            return torch.cat(list(pool.map(work, tokens.tensor_split(min(n_pieces, n_images)))))
+            yield from pool.map(alone, *columns)
     finally:
         torch.set_num_threads(threads)  # what threads that start later begin with
+
+
+class _WithGradients(torch.autograd.Function):
+    """Keeps the graph of each piece, and goes back through it in a thread."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, run: Run, most: int, at_once: int, *trained: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        pieces = [part.detach().requires_grad_(wanted) for part in _cut(tokens, most, at_once)]
+        with torch.enable_grad():
+            outputs = list(_at_the_same_time(run, at_once, pieces))
+        found = torch.cat([output.detach() for output in outputs])
+        if outputs[0].requires_grad:
+            ctx.pieces, ctx.outputs, ctx.trained, ctx.at_once = pieces, outputs, trained, at_once
+        else:  # nothing that is trained was used
+            ctx.mark_non_differentiable(found)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        pieces, outputs, ctx.pieces, ctx.outputs = ctx.pieces, ctx.outputs, None, None
+        if outputs is None:
+            raise RuntimeError("a batch in pieces can be gone back through once; its graphs are freed")
+
+        def back(piece: Tensor, output: Tensor, of_output: Tensor) -> tuple[Tensor | None, ...]:
+            found = torch.autograd.grad(
+                output,
+                [piece, *ctx.trained] if piece.requires_grad else ctx.trained,
+                of_output,
+                allow_unused=True,
+            )
+            return found if piece.requires_grad else (None, *found)
+
+        parts = gradient.tensor_split(len(pieces))
+        of_pieces, sums = [], [None] * len(ctx.trained)
+        for of_piece, *of_trained in _at_the_same_time(back, ctx.at_once, pieces, outputs, parts):
+            of_pieces.append(of_piece)
+            sums = [
+                b if a is None else a if b is None else a.add_(b)
+                for a, b in zip(sums, of_trained, strict=True)
+            ]
+        return (None if of_pieces[0] is None else torch.cat(of_pieces), None, None, None, *sums)
 
 
 def _must_stay_in_its_thread() -> bool:
@@ -60,6 +135,7 @@ def _must_stay_in_its_thread() -> bool:
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_function_stack() > 0
         or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
         or not _threads_count_for_themselves()
     )
 
@@ -68,14 +144,6 @@ def _at_once(threads: int, n_images: int) -> int:
     """Pieces that run at once: as many as leave the fewest threads without work."""
     choices = range(1, max(1, min(_AT_ONCE, threads, n_images)) + 1)
     return max(choices, key=lambda n: (n * (threads // n), n))
-
-
-def _alone(run: Callable[[Tensor], Tensor], share: int, inference: bool, piece: Tensor) -> Tensor:
-    """In a thread of ``share`` threads, in the modes of the caller, which do not hold there by themselves."""
-    torch.get_num_threads()  # a thread takes the number of all when it is first asked
-    torch.set_num_threads(share)
-    with torch.inference_mode(inference), torch.no_grad():
-        return run(piece)
 
 
 @cache

@@ -56,8 +56,9 @@ class Tower(nn.Module):
     dtype : torch.dtype, optional
         Of the activations between blocks, where it is not that of the embedding.
     in_pieces : bool
-        Without gradients, a few images at a time go through the blocks, in threads
-        (:mod:`causalft.models.tuning.pieces`).
+        On a CPU a few images at a time go through the blocks and back, in threads
+        (:mod:`causalft.models.tuning.pieces`). Not where a module has a hook, or where more is trained than the tokens
+        of a batch have values.
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
@@ -103,11 +104,25 @@ class Tower(nn.Module):
         places = range(*slice(start, stop).indices(len(self.blocks)))
         if self.dtype is not None:
             tokens = tokens.to(self.dtype)
-        if self.in_pieces and not torch.is_grad_enabled() and tokens.device.type == "cpu":
-            tokens = in_pieces(partial(self._run_blocks, places=places), tokens, _TOGETHER)
+        run = partial(self._run_blocks, places=places)
+        trained = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+        if self._goes_in_pieces(tokens, trained):
+            tokens = in_pieces(run, tokens, _TOGETHER, trained)
         else:
-            tokens = self._run_blocks(tokens, places)
+            tokens = run(tokens)
         return tokens if self.dtype is None or places.stop < len(self.blocks) else tokens.float()
+
+    def _goes_in_pieces(self, tokens: Tensor, trained: list[nn.Parameter]) -> bool:
+        """Not where a hook listens, and not where a piece's gradients would be larger than the batch."""
+        return (
+            self.in_pieces
+            and tokens.device.type == "cpu"
+            and sum(p.numel() for p in trained) <= tokens.numel()
+            and not any(
+                m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
+                for m in self.modules()
+            )
+        )
 
     def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
         if self.merged:

@@ -10,9 +10,12 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from causalft.models.tuning import pieces
+from causalft.models.strata.mini import MiniConfig, build_mini
+from causalft.models.tuning import pieces, towers
 from causalft.models.tuning.pieces import in_pieces
+from causalft.models.tuning.precision import lower_frozen_layers, round_frozen_layers
 from causalft.models.tuning.towers import open_tower
+from causalft.models.tuning.tuners import TUNERS, apply_tuner
 
 
 @pytest.fixture
@@ -138,3 +141,116 @@ def test_an_error_in_a_piece_is_the_callers_and_leaves_its_threads(threads):
     with pytest.raises(ValueError, match="no room"):
         in_pieces(run, torch.zeros(4, 1, 1), together=1)
     assert torch.get_num_threads() == 2
+
+
+def tuned_tower(spec, lower=lambda tower: None):
+    """A mini tower and its trained tensors, which have left their starting points."""
+    torch.manual_seed(0)
+    tower = open_tower(build_mini(MiniConfig()).visual)
+    tuned = apply_tuner(tower, spec, bottleneck=4, seed=0)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    lower(tower)
+    return tower, tuned.parameters()
+
+
+def gradients(tower, trained, n_images=9):
+    """Of a loss that weighs every feature differently; features first."""
+    generator = torch.Generator().manual_seed(2)
+    found = tower(torch.randn(n_images, 3, 40, 40, generator=generator))
+    loss = (found * torch.randn(found.shape, generator=generator)).sum()
+    return found.detach(), torch.autograd.grad(loss, trained, allow_unused=True)
+
+
+def nearly_equal(one, other, close):
+    return (one - other).norm() <= close * other.norm()
+
+
+HEAD_ALONE = {"linear-probe", "zero-shot"}
+IN_BLOCKS = sorted(name.replace("K", "1") for name in TUNERS if name not in HEAD_ALONE | {"batchnorm"})
+
+
+@pytest.mark.parametrize("spec", [*IN_BLOCKS, "adaptformer@last-1", "lora+ssf+bias"])
+def test_every_tuner_has_the_gradients_of_the_whole_batch_in_pieces(spec, threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr(towers, "_TOGETHER", 60)  # two images
+    tower, trained = tuned_tower(spec)
+    features, expected = gradients(tower, trained)
+    ran_in, run_blocks = set(), tower._run_blocks
+
+    def listened(tokens, places):
+        ran_in.add(threading.get_ident())
+        return run_blocks(tokens, places)
+
+    monkeypatch.setattr(tower, "_run_blocks", listened)
+    tower.in_pieces = True
+    wide = sum(p.numel() for p in trained) > 9 * 26 * tower.width
+    found_features, found = gradients(tower, trained)
+    assert (threading.get_ident() in ran_in) == wide and wide == (spec in ("full", "last-1"))
+    assert nearly_equal(found_features, features, 1e-5)
+    for one, other in zip(found, expected, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or nearly_equal(one, other, 1e-4)
+
+
+@pytest.mark.parametrize("lower", [lower_frozen_layers, round_frozen_layers])
+@pytest.mark.parametrize("n_threads", [2, 3])
+def test_gradients_in_pieces_are_the_same_every_time(lower, n_threads, threads, monkeypatch):
+    threads(n_threads)
+    monkeypatch.setattr(towers, "_TOGETHER", 30)
+    tower, trained = tuned_tower("adaptformer", lower)
+    first = gradients(tower, trained, n_images=8)[1]
+    for _ in range(3):
+        assert all(map(torch.equal, gradients(tower, trained, n_images=8)[1], first))
+    tower.in_pieces = False
+    whole = gradients(tower, trained, n_images=8)[1]
+    assert all(nearly_equal(one, other, 0.05) for one, other in zip(first, whole, strict=True))
+
+
+def test_gradients_flow_to_the_tokens_and_to_what_is_trained(threads):
+    threads(2)
+    tokens, factor = torch.arange(12.0).view(4, 3, 1).requires_grad_(), torch.tensor(3.0, requires_grad=True)
+    unused = torch.tensor(1.0, requires_grad=True)
+    found = in_pieces(lambda x: factor * x**2, tokens, 3, [factor, unused])
+    found.sum().backward()
+    assert torch.equal(tokens.grad, 6 * tokens.detach()) and factor.grad == (tokens.detach() ** 2).sum()
+    assert unused.grad is None
+
+
+def test_where_nothing_trained_is_used_no_gradient_is_wanted(threads):
+    threads(2)
+    unused = torch.tensor(1.0, requires_grad=True)
+    assert not in_pieces(lambda x: x**2, torch.ones(4, 3, 1), 3, [unused]).requires_grad
+
+
+def test_a_second_way_back_through_pieces_is_refused(threads):
+    threads(2)
+    tokens = torch.ones(4, 3, 1, requires_grad=True)
+    found = in_pieces(lambda x: x**2, tokens, 3).sum()
+    found.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="once"):
+        found.backward()
+
+
+def test_who_keeps_watch_over_saved_tensors_sees_those_of_all_pieces(threads):
+    threads(2)
+    tokens, kept = torch.ones(4, 3, 1, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        in_pieces(torch.exp, tokens, 3)
+    assert sum(map(len, kept)) == 4
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_hook_sees_the_whole_batch(gradient, threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr(towers, "_TOGETHER", 30)
+    tower, trained = tuned_tower("adaptformer")
+    tower.in_pieces = True
+    seen = []
+    hook = tower.blocks[1].register_forward_hook(lambda module, given, found: seen.append(len(found)))
+    with torch.set_grad_enabled(gradient):
+        tower(torch.randn(6, 3, 40, 40))
+        hook.remove()
+        tower(torch.randn(6, 3, 40, 40))
+    assert seen == [6]
