@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from causalft.models.tuning.heap import return_buffers
+
 __all__ = ["in_pieces"]
+
+# What a training keeps of a piece is half as large as of a batch, and would stay on the heap between blocks that live
+# on. In prediction the buffers of a layer are taken again at once: to map smaller ones costs int8 a sixth of its time.
+_KEPT_OF_MIB, _PASSING_OF_MIB = 4, 8
 
 Run = Callable[[Tensor], Tensor]
 
@@ -54,9 +60,11 @@ def in_pieces(run: Run, tokens: Tensor, together: int, trained: Sequence[Tensor]
     if torch.is_grad_enabled() and (tokens.requires_grad or trained):
         if at_once == 1:
             return run(tokens)
+        return_buffers(_KEPT_OF_MIB)
         return _WithGradients.apply(tokens, run, most, at_once, *trained)
     if at_once == 1:
         return torch.cat([run(piece) for piece in tokens.split(most)])
+    return_buffers(_PASSING_OF_MIB)
     return torch.cat(list(_at_the_same_time(run, at_once, _cut(tokens, most, at_once))))
 
 

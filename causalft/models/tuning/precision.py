@@ -5,8 +5,6 @@ Trained weights and their gradients stay in fp32.
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -29,6 +27,7 @@ from causalft.models.tuning.frozen_layers import (
     attention_fp32,
     has_bf16_matrices,
 )
+from causalft.models.tuning.heap import return_buffers
 from causalft.models.tuning.int8 import Int8Linear, has_int8, require_int8
 from causalft.models.tuning.towers import Tower
 
@@ -186,7 +185,7 @@ def lower_frozen_layers(tower: Tower) -> int:
     """
     if not tower.kind.endswith("ViT"):
         return 0
-    return_large_buffers()
+    return_buffers(of_mib=8)
     tower.dtype, tower.in_pieces = torch.bfloat16, True
     n_lowered = _lower_patches(tower.visual)
     for module in list(tower.blocks.modules()):
@@ -216,7 +215,7 @@ def round_frozen_layers(tower: Tower, *, fp32_attention: bool = False) -> int:
     """
     if not tower.kind.endswith("ViT"):
         return 0
-    return_large_buffers()
+    return_buffers(of_mib=8)
     tower.in_pieces = True
     lower = not fp32_attention and choose_precision("auto", tower.width) == "bf16"
     core = _attention_in_bf16 if lower else attention_fp32
@@ -291,25 +290,3 @@ def _frozen_mlp(module: nn.Module) -> tuple[nn.Linear, nn.Linear, str] | None:
     first, last = layers[0], layers[2]
     assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
     return first, last, kind
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_MAPPED = 8 * 2**20
-_KEPT = 64 * 2**20
-
-
-@cache
-def return_large_buffers() -> bool:
-    """Have glibc map blocks of 8 MB and more by themselves, and keep up to 64 MB of free heap; return whether it does.
-
-    With the first threshold alone glibc would return memory after every layer and take it again, which costs the wide
-    layers of a ViT a sixth of their time. Mapping costs a little without huge pages; ``THP_MEM_ALLOC_ENABLE=1``, which
-    the command line sets, wins it back.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        glibc = ctypes.CDLL("libc.so.6")
-        return bool(glibc.mallopt(_M_MMAP_THRESHOLD, _MAPPED) and glibc.mallopt(_M_TRIM_THRESHOLD, _KEPT))
-    except (OSError, AttributeError):  # another C library
-        return False
