@@ -6,7 +6,6 @@ softmax between them are twice as fast. And oneDNN is faster with weights that i
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +30,9 @@ _BF16 = torch.bfloat16
 _ROWS = 788
 _IMAGES = 4
 
+# Whether this CPU multiplies tiles (AMX), as PyTorch's attention kernel does in bfloat16.
+_TILES = bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
+
 
 def has_bf16_matrices() -> bool:
     """Whether oneDNN multiplies matrices in bfloat16 on this CPU."""
@@ -38,12 +40,6 @@ def has_bf16_matrices() -> bool:
         return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
     except (AttributeError, RuntimeError):
         return False
-
-
-@cache
-def _has_tiles() -> bool:
-    """Whether this CPU multiplies tiles (AMX), as PyTorch's attention kernel does in bfloat16."""
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", bool)())
 
 
 class Product(Protocol):
@@ -296,7 +292,7 @@ class _Attention(torch.autograd.Function):
         ctx.save_for_backward(qkv)
         ctx.n_heads, ctx.n_queries = n_heads, n_queries
         n, _, width = qkv.shape
-        if _has_tiles():
+        if _TILES:
             return _attended(qkv, n_heads, n_queries)
         if n <= _IMAGES:
             q, k, v = _heads(qkv, n_heads, n_queries)

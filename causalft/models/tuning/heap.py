@@ -19,7 +19,8 @@ _KEPT = 64 * _MIB
 def return_buffers(of_mib: int) -> bool:
     """Have glibc map blocks of ``of_mib`` MiB and more by themselves, and keep up to 64 MiB of free heap.
 
-    Threads that start later take from one heap: each would keep its own 64 MiB.
+    Threads that start later take from one heap, where each would keep 64 MiB of its own; unless there are many heaps
+    already, when glibc leaves their number as it is.
 
     With the first threshold alone glibc would return memory after every layer and take it again, which costs the wide
     layers of a ViT a sixth of their time. Mapping costs a little without huge pages; ``THP_MEM_ALLOC_ENABLE=1``, which
@@ -28,7 +29,7 @@ def return_buffers(of_mib: int) -> bool:
     Returns
     -------
     bool
-        Whether it does: other C libraries have no such setting.
+        Whether there are such settings: other C libraries have none.
     """
     glibc = _glibc()
     return bool(

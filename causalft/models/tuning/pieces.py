@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -39,10 +39,11 @@ def in_pieces(run: Run, tokens: Tensor, together: int, trained: Sequence[Tensor]
     tokens : Tensor
         Shape (n, n_tokens, d), on a CPU.
     together : int
-        At most this many tokens are in one piece (or those of one image).
+        At most this many tokens are in one piece (or those of one image). A batch with gradients stays whole where
+        there is one thread for it.
     trained : sequence of Tensor
-        All leaves that a gradient is wanted for and ``run`` may depend on. Their gradients are sums over the pieces, in
-        the order of the pieces. One backward pass is possible, and no second derivative.
+        All leaves beside the tokens that ``run`` depends on and a gradient is wanted for; others get none. Gradients
+        are sums over the pieces, in their order. One backward pass is possible, and no second derivative.
 
     Examples
     --------
@@ -58,14 +59,14 @@ def in_pieces(run: Run, tokens: Tensor, together: int, trained: Sequence[Tensor]
         at_once = _at_once(torch.get_num_threads(), n_images)
     most = max(1, together // max(1, tokens.shape[1]))
     if torch.is_grad_enabled() and (tokens.requires_grad or trained):
-        if at_once == 1:
+        if at_once == 1 or _saved_tensors_are_watched():
             return run(tokens)
         return_buffers(_KEPT_OF_MIB)
         return _WithGradients.apply(tokens, run, most, at_once, *trained)
     if at_once == 1:
         return torch.cat([run(piece) for piece in tokens.split(most)])
     return_buffers(_PASSING_OF_MIB)
-    return torch.cat(list(_at_the_same_time(run, at_once, _cut(tokens, most, at_once))))
+    return torch.cat(list(_at_the_same_time(run, _cut(tokens, most, at_once), at_once=at_once)))
 
 
 def _cut(tokens: Tensor, most: int, at_once: int) -> tuple[Tensor, ...]:
@@ -74,14 +75,14 @@ def _cut(tokens: Tensor, most: int, at_once: int) -> tuple[Tensor, ...]:
     return tokens.tensor_split(min(n_pieces, len(tokens)))
 
 
-def _at_the_same_time(work: Callable[..., Any], at_once: int, *columns: Iterable[Any]) -> Iterator[Any]:
+def _at_the_same_time(work: Callable[..., Any], *columns: Iterable[Any], at_once: int) -> Iterator[Any]:
     """``map(work, *columns)`` by threads that share the cores, in the modes of the caller."""
     threads = torch.get_num_threads()
     inference, gradients = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
     def alone(*given: Any) -> Any:
         torch.get_num_threads()  # a thread takes the number of all when it is first asked
-        torch.set_num_threads(threads // at_once)
+        torch.set_num_threads(max(1, threads // at_once))
         with torch.inference_mode(inference), torch.set_grad_enabled(gradients):
             return work(*given)
 
@@ -100,7 +101,7 @@ class _WithGradients(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         pieces = [part.detach().requires_grad_(wanted) for part in _cut(tokens, most, at_once)]
         with torch.enable_grad():
-            outputs = list(_at_the_same_time(run, at_once, pieces))
+            outputs = list(_at_the_same_time(run, pieces, at_once=at_once))
         found = torch.cat([output.detach() for output in outputs])
         if outputs[0].requires_grad:
             ctx.pieces, ctx.outputs, ctx.trained, ctx.at_once = pieces, outputs, trained, at_once
@@ -113,7 +114,9 @@ class _WithGradients(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pieces, outputs, ctx.pieces, ctx.outputs = ctx.pieces, ctx.outputs, None, None
         if outputs is None:
-            raise RuntimeError("a batch in pieces can be gone back through once; its graphs are freed")
+            raise RuntimeError(
+                "the gradients of a batch in pieces can be computed once; call the model again"
+            )
 
         def back(piece: Tensor, output: Tensor, of_output: Tensor) -> tuple[Tensor | None, ...]:
             found = torch.autograd.grad(
@@ -125,12 +128,13 @@ class _WithGradients(torch.autograd.Function):
             return found if piece.requires_grad else (None, *found)
 
         parts = gradient.tensor_split(len(pieces))
-        of_pieces, sums = [], [None] * len(ctx.trained)
-        for of_piece, *of_trained in _at_the_same_time(back, ctx.at_once, pieces, outputs, parts):
+        of_pieces: list[Any] = []
+        sums: list[Tensor | None] = [None] * len(ctx.trained)
+        together = map if _must_stay_in_its_thread() else partial(_at_the_same_time, at_once=ctx.at_once)
+        for of_piece, *of_trained in together(back, pieces, outputs, parts):
             of_pieces.append(of_piece)
             sums = [
-                b if a is None else a if b is None else a.add_(b)
-                for a, b in zip(sums, of_trained, strict=True)
+                b if a is None else a if b is None else a + b for a, b in zip(sums, of_trained, strict=True)
             ]
         return (None if of_pieces[0] is None else torch.cat(of_pieces), None, None, None, *sums)
 
@@ -143,9 +147,15 @@ def _must_stay_in_its_thread() -> bool:
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_function_stack() > 0
         or torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._autograd._top_saved_tensors_default_hooks(False) is not None
+        or torch._C._autograd._profiler_enabled()
         or not _threads_count_for_themselves()
     )
+
+
+def _saved_tensors_are_watched() -> bool:
+    """Whether hooks of this thread take what is kept for a backward; before PyTorch 2.8 nobody can tell."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return top is None or top(False) is not None
 
 
 def _at_once(threads: int, n_images: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from causalft.errors import CausalFTError
 from causalft.models.tuning.attention import OpenedAttention, open_attention
@@ -57,8 +58,8 @@ class Tower(nn.Module):
         Of the activations between blocks, where it is not that of the embedding.
     in_pieces : bool
         On a CPU a few images at a time go through the blocks and back, in threads
-        (:mod:`causalft.models.tuning.pieces`). Not where a module has a hook, or where more is trained than the tokens
-        of a batch have values.
+        (:mod:`causalft.models.tuning.pieces`). Not where a module or a trained tensor has a hook, or where more is
+        trained than the tokens of a batch have values.
     blocks : torch.nn.ModuleList
         Transformer blocks, or the stages of a ResNet. A tower of kind ``other`` is one block.
     prompts : torch.nn.Module, optional
@@ -106,7 +107,7 @@ class Tower(nn.Module):
             tokens = tokens.to(self.dtype)
         run = partial(self._run_blocks, places=places)
         trained = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        if self._goes_in_pieces(tokens, trained):
+        if len(places) > 0 and self._goes_in_pieces(tokens, trained):
             tokens = in_pieces(run, tokens, _TOGETHER, trained)
         else:
             tokens = run(tokens)
@@ -118,10 +119,9 @@ class Tower(nn.Module):
             self.in_pieces
             and tokens.device.type == "cpu"
             and sum(p.numel() for p in trained) <= tokens.numel()
-            and not any(
-                m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-                for m in self.modules()
-            )
+            and not any(p._backward_hooks for p in trained)
+            and not any(map(_is_hooked, self.modules()))
+            and not _has_any_global_hook()
         )
 
     def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
@@ -302,6 +302,15 @@ class TimmViT(Tower):
     def _is_pool(self, name: str) -> bool:
         pool = ("norm", "fc_norm", "attn_pool", "head", "head_dist")
         return name.removeprefix("trunk.").partition(".")[0] in pool
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def _first_attends(attention: Any, x: Tensor) -> Tensor:

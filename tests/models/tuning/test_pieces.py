@@ -61,8 +61,6 @@ def test_pieces_that_run_at_once_leave_no_thread_without_work(n_threads, n_image
 
 
 def test_pieces_run_at_once_each_with_its_share_of_the_threads(threads):
-    if not pieces._threads_count_for_themselves():
-        pytest.skip("this build of PyTorch has no OpenMP")
     threads(8)
     meet, seen = threading.Barrier(4, timeout=30), []
 
@@ -141,6 +139,13 @@ def test_an_error_in_a_piece_is_the_callers_and_leaves_its_threads(threads):
     with pytest.raises(ValueError, match="no room"):
         in_pieces(run, torch.zeros(4, 1, 1), together=1)
     assert torch.get_num_threads() == 2
+
+
+@pytest.fixture(autouse=True)
+def skip_without_openmp(request):
+    """The tests say which thread does what."""
+    if "threads" in request.fixturenames and not pieces._threads_count_for_themselves():
+        pytest.skip("this build of PyTorch has no OpenMP")
 
 
 def tuned_tower(spec, lower=lambda tower: None):
@@ -254,3 +259,84 @@ def test_a_hook_sees_the_whole_batch(gradient, threads, monkeypatch):
         hook.remove()
         tower(torch.randn(6, 3, 40, 40))
     assert seen == [6]
+
+
+def test_a_hook_on_a_trained_tensor_acts_once(threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr(towers, "_TOGETHER", 30)
+    tower, trained = tuned_tower("adaptformer")
+    tower.in_pieces = True
+    plain = gradients(tower, trained)[1]
+    trained[0].register_hook(lambda gradient: 2 * gradient)
+    doubled = gradients(tower, trained)[1]
+    assert nearly_equal(doubled[0], 2 * plain[0], 1e-4) and nearly_equal(doubled[1], plain[1], 1e-4)
+
+
+def test_gradients_that_are_one_tensor_are_not_changed_in_place(threads):
+    threads(2)
+    tokens = torch.zeros(4, 1, 1, requires_grad=True)
+    first, second = (torch.zeros(1, 1, 1, requires_grad=True) for _ in range(2))
+    found = in_pieces(lambda x: x + first + second, tokens, 1, [first, second])
+    found.backward(torch.tensor([1.0, 10.0, 100.0, 1000.0]).view(4, 1, 1))
+    assert first.grad.item() == second.grad.item() == 1111
+    assert tokens.grad.flatten().tolist() == [1, 10, 100, 1000]
+
+
+def test_the_way_back_is_in_threads_too_with_as_many_as_there_are_then(threads):
+    threads(2)
+    seen = []
+
+    class Listens(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, gradient):
+            seen.append((threading.get_ident(), torch.get_num_threads()))
+            return gradient
+
+    tokens = torch.ones(4, 3, 1, requires_grad=True)
+    found = in_pieces(Listens.apply, tokens, 3)
+    threads(1)
+    found.sum().backward()
+    assert len(seen) == 4 and {count for _, count in seen} == {1}
+    assert threading.get_ident() not in {who for who, _ in seen}
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("watching", [lambda: FlopCounterMode(display=False), torch.profiler.profile])
+def test_what_watches_the_way_back_alone_sees_all_pieces(watching, threads):
+    threads(2)
+    weight = torch.ones(2, 2, requires_grad=True)
+    seen = []
+    tokens = torch.ones(4, 3, 2)
+    tokens.requires_grad_()
+
+    def run(x):
+        x = x @ weight
+        x.register_hook(lambda gradient: seen.append(threading.get_ident()))
+        return x
+
+    found = in_pieces(run, tokens, 3, [weight]).sum()
+    with watching():
+        found.backward()
+    assert set(seen) == {threading.get_ident()} and len(seen) == 4
+
+
+def test_a_run_of_no_blocks_gives_the_tokens_back():
+    tower, _ = tuned_tower("adaptformer")
+    tower.in_pieces = True
+    tokens = torch.zeros(4, 26, tower.width)
+    assert tower.run(tokens, start=len(tower.blocks)) is tokens
+
+
+@pytest.mark.parametrize("tiles", [False, True])
+def test_a_lowered_tower_is_one_graph_to_the_compiler(tiles, threads, monkeypatch):
+    threads(2)
+    monkeypatch.setattr("causalft.models.tuning.frozen_layers._TILES", tiles)
+    tower, _ = tuned_tower("adaptformer", lower_frozen_layers)
+    pictures = torch.randn(4, 3, 40, 40)
+    with torch.no_grad():
+        compiled = torch.compile(tower, backend="eager", fullgraph=True)
+        assert torch.allclose(compiled(pictures), tower(pictures), atol=0.02)

@@ -96,7 +96,7 @@ def test_mlp_and_its_gradient_are_those_of_fp32_up_to_rounding(activation, rows,
 @pytest.mark.parametrize("n_queries", [None, 1, 5])
 @pytest.mark.parametrize("n", [1, 6])
 def test_attention_and_its_gradient_are_those_of_fp32_up_to_rounding(n, n_queries, tiles, monkeypatch):
-    monkeypatch.setattr("causalft.models.tuning.frozen_layers._has_tiles", lambda: tiles)
+    monkeypatch.setattr("causalft.models.tuning.frozen_layers._TILES", tiles)
     qkv = torch.randn(n, 9, 3 * 64)
     inputs = [qkv.clone().requires_grad_() for _ in range(2)]
     q, k, v = inputs[0].reshape(n, 9, 3, 4, 16).permute(2, 0, 3, 1, 4).unbind(0)
