@@ -20,7 +20,7 @@ from causalft.models.tuning.heap import return_buffers
 __all__ = ["in_pieces"]
 
 # What a training keeps of a piece is half as large as of a batch, and would stay on the heap between blocks that live
-# on. In prediction the buffers of a layer are taken again at once: to map smaller ones costs int8 a sixth of its time.
+# on. Elsewhere the buffers of a layer are taken again at once: to map smaller ones costs int8 a sixth of its time.
 _KEPT_OF_MIB, _PASSING_OF_MIB = 4, 8
 
 Run = Callable[[Tensor], Tensor]
@@ -117,6 +117,8 @@ class _WithGradients(torch.autograd.Function):
             raise RuntimeError(
                 "the gradients of a batch in pieces can be computed once; call the model again"
             )
+
+        return_buffers(_PASSING_OF_MIB)
 
         def back(piece: Tensor, output: Tensor, of_output: Tensor) -> tuple[Tensor | None, ...]:
             found = torch.autograd.grad(
