@@ -15,13 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from causalft.models.tuning.heap import return_buffers
+from causalft.models.tuning.heap import KEPT_OF_MIB, PASSING_OF_MIB, return_buffers
 
 __all__ = ["in_pieces"]
-
-# What a training keeps of a piece is half as large as of a batch, and would stay on the heap between blocks that live
-# on. Elsewhere the buffers of a layer are taken again at once: to map smaller ones costs int8 a sixth of its time.
-_KEPT_OF_MIB, _PASSING_OF_MIB = 4, 8
 
 Run = Callable[[Tensor], Tensor]
 
@@ -61,11 +57,11 @@ def in_pieces(run: Run, tokens: Tensor, together: int, trained: Sequence[Tensor]
     if torch.is_grad_enabled() and (tokens.requires_grad or trained):
         if at_once == 1 or _saved_tensors_are_watched():
             return run(tokens)
-        return_buffers(_KEPT_OF_MIB)
+        return_buffers(KEPT_OF_MIB)
         return _WithGradients.apply(tokens, run, most, at_once, *trained)
     if at_once == 1:
         return torch.cat([run(piece) for piece in tokens.split(most)])
-    return_buffers(_PASSING_OF_MIB)
+    return_buffers(PASSING_OF_MIB)
     return torch.cat(list(_at_the_same_time(run, _cut(tokens, most, at_once), at_once=at_once)))
 
 
@@ -118,7 +114,7 @@ class _WithGradients(torch.autograd.Function):
                 "the gradients of a batch in pieces can be computed once; call the model again"
             )
 
-        return_buffers(_PASSING_OF_MIB)
+        return_buffers(PASSING_OF_MIB)
 
         def back(piece: Tensor, output: Tensor, of_output: Tensor) -> tuple[Tensor | None, ...]:
             found = torch.autograd.grad(

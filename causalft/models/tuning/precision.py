@@ -27,7 +27,7 @@ from causalft.models.tuning.frozen_layers import (
     attention_fp32,
     has_bf16_matrices,
 )
-from causalft.models.tuning.heap import return_buffers
+from causalft.models.tuning.heap import PASSING_OF_MIB, return_buffers
 from causalft.models.tuning.int8 import Int8Linear, has_int8, require_int8
 from causalft.models.tuning.towers import Tower
 
@@ -185,7 +185,7 @@ def lower_frozen_layers(tower: Tower) -> int:
     """
     if not tower.kind.endswith("ViT"):
         return 0
-    return_buffers(of_mib=8)
+    return_buffers(PASSING_OF_MIB)
     tower.dtype, tower.in_pieces = torch.bfloat16, True
     n_lowered = _lower_patches(tower.visual)
     for module in list(tower.blocks.modules()):
@@ -215,7 +215,7 @@ def round_frozen_layers(tower: Tower, *, fp32_attention: bool = False) -> int:
     """
     if not tower.kind.endswith("ViT"):
         return 0
-    return_buffers(of_mib=8)
+    return_buffers(PASSING_OF_MIB)
     tower.in_pieces = True
     lower = not fp32_attention and choose_precision("auto", tower.width) == "bf16"
     core = _attention_in_bf16 if lower else attention_fp32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -106,23 +107,23 @@ class Tower(nn.Module):
         if self.dtype is not None:
             tokens = tokens.to(self.dtype)
         run = partial(self._run_blocks, places=places)
-        trained = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
-        if len(places) > 0 and self._goes_in_pieces(tokens, trained):
-            tokens = in_pieces(run, tokens, _TOGETHER, trained)
+        if self.in_pieces and len(places) > 0 and tokens.device.type == "cpu":
+            tokens = self._run_in_pieces(run, tokens)
         else:
             tokens = run(tokens)
         return tokens if self.dtype is None or places.stop < len(self.blocks) else tokens.float()
 
-    def _goes_in_pieces(self, tokens: Tensor, trained: list[nn.Parameter]) -> bool:
-        """Not where a hook listens, and not where a piece's gradients would be larger than the batch."""
-        return (
-            self.in_pieces
-            and tokens.device.type == "cpu"
-            and sum(p.numel() for p in trained) <= tokens.numel()
-            and not any(p._backward_hooks for p in trained)
-            and not any(map(_is_hooked, self.modules()))
-            and not _has_any_global_hook()
-        )
+    def _run_in_pieces(self, run: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+        """Whole where a hook listens, and where a piece's gradients would be larger than the batch."""
+        trained = [p for p in self.parameters() if p.requires_grad] if torch.is_grad_enabled() else []
+        if (
+            sum(p.numel() for p in trained) > tokens.numel()
+            or any(p._backward_hooks for p in trained)
+            or any(map(_is_hooked, self.modules()))
+            or _has_any_global_hook()
+        ):
+            return run(tokens)
+        return in_pieces(run, tokens, _TOGETHER, trained)
 
     def _run_blocks(self, tokens: Tensor, places: range) -> Tensor:
         if self.merged:

@@ -61,6 +61,8 @@ def test_pieces_that_run_at_once_leave_no_thread_without_work(n_threads, n_image
 
 
 def test_pieces_run_at_once_each_with_its_share_of_the_threads(threads):
+    if not pieces._threads_count_for_themselves():
+        pytest.skip("this build of PyTorch has no OpenMP")
     threads(8)
     meet, seen = threading.Barrier(4, timeout=30), []
 
@@ -141,11 +143,12 @@ def test_an_error_in_a_piece_is_the_callers_and_leaves_its_threads(threads):
     assert torch.get_num_threads() == 2
 
 
-@pytest.fixture(autouse=True)
-def skip_without_openmp(request):
-    """The tests say which thread does what."""
-    if "threads" in request.fixturenames and not pieces._threads_count_for_themselves():
+@pytest.fixture
+def own_threads(threads):
+    """As ``threads``, for tests that say which thread does what."""
+    if not pieces._threads_count_for_themselves():
         pytest.skip("this build of PyTorch has no OpenMP")
+    return threads
 
 
 def tuned_tower(spec, lower=lambda tower: None):
@@ -177,8 +180,8 @@ IN_BLOCKS = sorted(name.replace("K", "1") for name in TUNERS if name not in HEAD
 
 
 @pytest.mark.parametrize("spec", [*IN_BLOCKS, "adaptformer@last-1", "lora+ssf+bias"])
-def test_every_tuner_has_the_gradients_of_the_whole_batch_in_pieces(spec, threads, monkeypatch):
-    threads(2)
+def test_every_tuner_has_the_gradients_of_the_whole_batch_in_pieces(spec, own_threads, monkeypatch):
+    own_threads(2)
     monkeypatch.setattr(towers, "_TOGETHER", 60)  # two images
     tower, trained = tuned_tower(spec)
     features, expected = gradients(tower, trained)
@@ -201,8 +204,8 @@ def test_every_tuner_has_the_gradients_of_the_whole_batch_in_pieces(spec, thread
 
 @pytest.mark.parametrize("lower", [lower_frozen_layers, round_frozen_layers])
 @pytest.mark.parametrize("n_threads", [2, 3])
-def test_gradients_in_pieces_are_the_same_every_time(lower, n_threads, threads, monkeypatch):
-    threads(n_threads)
+def test_gradients_in_pieces_are_the_same_every_time(lower, n_threads, own_threads, monkeypatch):
+    own_threads(n_threads)
     monkeypatch.setattr(towers, "_TOGETHER", 30)
     tower, trained = tuned_tower("adaptformer", lower)
     first = gradients(tower, trained, n_images=8)[1]
@@ -213,8 +216,8 @@ def test_gradients_in_pieces_are_the_same_every_time(lower, n_threads, threads, 
     assert all(nearly_equal(one, other, 0.05) for one, other in zip(first, whole, strict=True))
 
 
-def test_gradients_flow_to_the_tokens_and_to_what_is_trained(threads):
-    threads(2)
+def test_gradients_flow_to_the_tokens_and_to_what_is_trained(own_threads):
+    own_threads(2)
     tokens, factor = torch.arange(12.0).view(4, 3, 1).requires_grad_(), torch.tensor(3.0, requires_grad=True)
     unused = torch.tensor(1.0, requires_grad=True)
     found = in_pieces(lambda x: factor * x**2, tokens, 3, [factor, unused])
@@ -223,14 +226,14 @@ def test_gradients_flow_to_the_tokens_and_to_what_is_trained(threads):
     assert unused.grad is None
 
 
-def test_where_nothing_trained_is_used_no_gradient_is_wanted(threads):
-    threads(2)
+def test_where_nothing_trained_is_used_no_gradient_is_wanted(own_threads):
+    own_threads(2)
     unused = torch.tensor(1.0, requires_grad=True)
     assert not in_pieces(lambda x: x**2, torch.ones(4, 3, 1), 3, [unused]).requires_grad
 
 
-def test_a_second_way_back_through_pieces_is_refused(threads):
-    threads(2)
+def test_a_second_way_back_through_pieces_is_refused(own_threads):
+    own_threads(2)
     tokens = torch.ones(4, 3, 1, requires_grad=True)
     found = in_pieces(lambda x: x**2, tokens, 3).sum()
     found.backward(retain_graph=True)
@@ -238,8 +241,8 @@ def test_a_second_way_back_through_pieces_is_refused(threads):
         found.backward()
 
 
-def test_who_keeps_watch_over_saved_tensors_sees_those_of_all_pieces(threads):
-    threads(2)
+def test_who_keeps_watch_over_saved_tensors_sees_those_of_all_pieces(own_threads):
+    own_threads(2)
     tokens, kept = torch.ones(4, 3, 1, requires_grad=True), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         in_pieces(torch.exp, tokens, 3)
@@ -247,22 +250,23 @@ def test_who_keeps_watch_over_saved_tensors_sees_those_of_all_pieces(threads):
 
 
 @pytest.mark.parametrize("gradient", [False, True])
-def test_a_hook_sees_the_whole_batch(gradient, threads, monkeypatch):
-    threads(2)
+def test_a_hook_sees_the_whole_batch(gradient, own_threads, monkeypatch):
+    own_threads(2)
     monkeypatch.setattr(towers, "_TOGETHER", 30)
     tower, trained = tuned_tower("adaptformer")
     tower.in_pieces = True
-    seen = []
+    seen, sizes, run_blocks = [], [], tower._run_blocks
+    monkeypatch.setattr(tower, "_run_blocks", lambda x, places: sizes.append(len(x)) or run_blocks(x, places))
     hook = tower.blocks[1].register_forward_hook(lambda module, given, found: seen.append(len(found)))
     with torch.set_grad_enabled(gradient):
         tower(torch.randn(6, 3, 40, 40))
         hook.remove()
         tower(torch.randn(6, 3, 40, 40))
-    assert seen == [6]
+    assert seen == [6] and sizes == [6, *[1] * 6]
 
 
-def test_a_hook_on_a_trained_tensor_acts_once(threads, monkeypatch):
-    threads(2)
+def test_a_hook_on_a_trained_tensor_acts_once(own_threads, monkeypatch):
+    own_threads(2)
     monkeypatch.setattr(towers, "_TOGETHER", 30)
     tower, trained = tuned_tower("adaptformer")
     tower.in_pieces = True
@@ -272,8 +276,8 @@ def test_a_hook_on_a_trained_tensor_acts_once(threads, monkeypatch):
     assert nearly_equal(doubled[0], 2 * plain[0], 1e-4) and nearly_equal(doubled[1], plain[1], 1e-4)
 
 
-def test_gradients_that_are_one_tensor_are_not_changed_in_place(threads):
-    threads(2)
+def test_gradients_that_are_one_tensor_are_not_changed_in_place(own_threads):
+    own_threads(2)
     tokens = torch.zeros(4, 1, 1, requires_grad=True)
     first, second = (torch.zeros(1, 1, 1, requires_grad=True) for _ in range(2))
     found = in_pieces(lambda x: x + first + second, tokens, 1, [first, second])
@@ -282,8 +286,8 @@ def test_gradients_that_are_one_tensor_are_not_changed_in_place(threads):
     assert tokens.grad.flatten().tolist() == [1, 10, 100, 1000]
 
 
-def test_the_way_back_is_in_threads_too_with_as_many_as_there_are_then(threads):
-    threads(2)
+def test_the_way_back_is_in_threads_too_with_as_many_as_there_are_then(own_threads):
+    own_threads(2)
     seen = []
 
     class Listens(torch.autograd.Function):
@@ -298,7 +302,7 @@ def test_the_way_back_is_in_threads_too_with_as_many_as_there_are_then(threads):
 
     tokens = torch.ones(4, 3, 1, requires_grad=True)
     found = in_pieces(Listens.apply, tokens, 3)
-    threads(1)
+    own_threads(1)
     found.sum().backward()
     assert len(seen) == 4 and {count for _, count in seen} == {1}
     assert threading.get_ident() not in {who for who, _ in seen}
@@ -306,8 +310,8 @@ def test_the_way_back_is_in_threads_too_with_as_many_as_there_are_then(threads):
 
 
 @pytest.mark.parametrize("watching", [lambda: FlopCounterMode(display=False), torch.profiler.profile])
-def test_what_watches_the_way_back_alone_sees_all_pieces(watching, threads):
-    threads(2)
+def test_what_watches_the_way_back_alone_sees_all_pieces(watching, own_threads):
+    own_threads(2)
     weight = torch.ones(2, 2, requires_grad=True)
     seen = []
     tokens = torch.ones(4, 3, 2)
@@ -332,8 +336,8 @@ def test_a_run_of_no_blocks_gives_the_tokens_back():
 
 
 @pytest.mark.parametrize("tiles", [False, True])
-def test_a_lowered_tower_is_one_graph_to_the_compiler(tiles, threads, monkeypatch):
-    threads(2)
+def test_a_lowered_tower_is_one_graph_to_the_compiler(tiles, own_threads, monkeypatch):
+    own_threads(2)
     monkeypatch.setattr("causalft.models.tuning.frozen_layers._TILES", tiles)
     tower, _ = tuned_tower("adaptformer", lower_frozen_layers)
     pictures = torch.randn(4, 3, 40, 40)
